@@ -1,0 +1,102 @@
+#!/usr/bin/env node
+// Every root script enters here. Uses Node's own modules only, because it must run before anything is installed.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const [script, ...rest] = process.argv.slice(2);
+const quiet = rest.includes("--json");
+
+/** Runs a command with its output on stderr when `--json` keeps stdout for the result. Exits on failure. */
+export function must(command, args, options = {}) {
+  const result = spawnSync(command, args, {
+    cwd: root,
+    stdio: options.stdio ?? ["inherit", quiet ? 2 : "inherit", "inherit"],
+    shell: process.platform === "win32",
+    env: { ...process.env, ...options.env },
+  });
+  if (result.error) {
+    console.error(`refit-sidecar: could not run ${command}: ${result.error.message}`);
+    process.exit(1);
+  }
+  if (result.status !== 0) process.exit(result.status ?? 1);
+}
+
+const stampFile = join(root, "node_modules", ".refit-install");
+
+function installStamp() {
+  const hash = createHash("sha256");
+  for (const file of ["package-lock.json", "package.json"]) hash.update(readFileSync(join(root, file)));
+  return hash.digest("hex");
+}
+
+function ensureNode() {
+  const [major, minor] = process.versions.node.split(".").map(Number);
+  if (major > 20 || (major === 20 && minor >= 19)) return;
+  console.error(`refit-sidecar needs Node 20.19 or newer; this is ${process.version}. Install a newer Node and run the command again.`);
+  process.exit(1);
+}
+
+/** Installs packages when the lock file changed since the last install. The ONNX Runtime CPU library is inside its package; its GPU download is not needed. */
+export function ensureInstalled() {
+  ensureNode();
+  if (existsSync(stampFile) && readFileSync(stampFile, "utf8") === installStamp()) return;
+  console.error("refit-sidecar: installing packages (once)");
+  must("npm", ["ci", "--no-audit", "--no-fund"], { env: { ONNXRUNTIME_NODE_INSTALL: "skip" } });
+  mkdirSync(dirname(stampFile), { recursive: true });
+  writeFileSync(stampFile, installStamp());
+}
+
+export function build() {
+  ensureInstalled();
+  must(process.execPath, ["tools/build-native.mjs", ...(quiet ? ["--json"] : [])]);
+  must(process.execPath, ["node_modules/typescript/bin/tsc", "-b"]);
+}
+
+const scripts = {
+  build,
+  demo() {
+    build();
+    must(process.execPath, ["sidecar/bin/refit-sidecar.mjs", "demo", ...rest], { stdio: "inherit" });
+  },
+  check() {
+    build();
+    must(process.execPath, ["tools/check.mjs", ...rest]);
+  },
+  test() {
+    build();
+    must(process.execPath, ["tools/test.mjs", ...rest]);
+  },
+  "test:e2e"() {
+    build();
+    must(process.execPath, ["tools/test.mjs", "--e2e", ...rest]);
+  },
+  "test:leak"() {
+    ensureInstalled();
+    must(process.execPath, ["tools/test-leak.mjs", ...rest]);
+  },
+  bench() {
+    build();
+    must(process.execPath, ["bench/run.mjs", ...rest], { stdio: "inherit" });
+  },
+  generate() {
+    build();
+    must(process.execPath, ["tools/generate.mjs", ...rest]);
+  },
+  clean() {
+    for (const path of ["protocol/dist", "native/dist", "native/build", "sidecar/dist", "demo-out"]) {
+      rmSync(join(root, path), { recursive: true, force: true });
+    }
+    for (const part of ["protocol", "native", "sidecar"]) rmSync(join(root, part, "tsconfig.tsbuildinfo"), { force: true });
+  },
+};
+
+const run = scripts[script];
+if (!run) {
+  console.error(`refit-sidecar: unknown script ${JSON.stringify(script)}; expected one of ${Object.keys(scripts).join(", ")}`);
+  process.exit(2);
+}
+run();
