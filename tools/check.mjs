@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+// Types are checked by the build; here: lint, layer rules, the C++ layer grep, generated files fresh, Python lint when ruff is present.
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+let failed = 0;
+
+function step(name, command, args) {
+  const result = spawnSync(command, args, { cwd: root, encoding: "utf8", shell: process.platform === "win32" });
+  const ok = result.status === 0;
+  console.log(`${ok ? "ok  " : "FAIL"} ${name}`);
+  if (!ok) {
+    failed += 1;
+    console.log([result.stdout, result.stderr, result.error?.message].filter(Boolean).join("\n").trim());
+  }
+}
+
+step("eslint", process.execPath, ["node_modules/eslint/bin/eslint.js", "--max-warnings", "0", "protocol", "native", "sidecar", "test", "tools", "bench"]);
+step("layer rules (dependency-cruiser)", process.execPath, ["node_modules/dependency-cruiser/bin/dependency-cruise.mjs", "--config", ".dependency-cruiser.cjs", "--output-type", "err-long", "protocol/src", "native/ts", "sidecar/src", "sidecar/hosts"]);
+if (existsSync(join(root, "tools/generate.mjs"))) step("generated files are fresh", process.execPath, ["tools/generate.mjs", "--check"]);
+
+const math = join(root, "native/src/math");
+const leaks = existsSync(math)
+  ? readdirSync(math).filter((file) => /#include\s*[<"](napi|node_api)\.h/.test(readFileSync(join(math, file), "utf8")))
+  : [];
+console.log(`${leaks.length === 0 ? "ok  " : "FAIL"} native/src/math has no Node header${leaks.length > 0 ? `: ${leaks.join(", ")}` : ""}`);
+if (leaks.length > 0) failed += 1;
+
+const python = process.env.REFIT_TEST_PYTHON ?? join(root, process.platform === "win32" ? ".venv/Scripts/python.exe" : ".venv/bin/python");
+if (existsSync(python) && spawnSync(python, ["-m", "ruff", "--version"]).status === 0) {
+  step("ruff", python, ["-m", "ruff", "check", "plugin", "sidecar/hosts/python", "tools", "test/python"]);
+} else {
+  console.log("skip ruff: the test environment (.venv) has none yet; `npm test` makes it");
+}
+process.exit(failed === 0 ? 0 : 1);

@@ -1,0 +1,70 @@
+#!/usr/bin/env node
+// Runs every test: vitest (TypeScript, with and without the native addon), pytest (oracles, plugin, Python hosts). Ends with "N passed, N failed".
+// `--e2e` runs the long tests instead; further arguments that name a path or file narrow the run.
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { testPython } from "./python-env.mjs";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const e2e = process.argv.includes("--e2e");
+const wanted = process.argv.slice(2).filter((argument) => !argument.startsWith("--"));
+const scratch = mkdtempSync(join(tmpdir(), "refit-test-"));
+const totals = { passed: 0, failed: 0, skipped: 0 };
+
+function add(label, counts) {
+  for (const key of Object.keys(totals)) totals[key] += counts[key];
+  console.log(`${label}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+}
+
+/** A runner that dies without a report counts as one failure, never as nothing. */
+function vitest(label, paths, env) {
+  const report = join(scratch, `${label.replace(/\W+/g, "-")}.json`);
+  const result = spawnSync(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...paths], {
+    cwd: root,
+    stdio: "inherit",
+    env: { ...process.env, ...env, ...(e2e ? { REFIT_E2E: "1" } : {}) },
+  });
+  if (!existsSync(report)) return add(label, { passed: 0, failed: 1, skipped: 0 });
+  const json = JSON.parse(readFileSync(report, "utf8"));
+  const brokenFiles = json.testResults.filter((file) => file.status === "failed" && file.assertionResults.every((test) => test.status !== "failed")).length;
+  const failed = json.numFailedTests + brokenFiles;
+  add(label, { passed: json.numPassedTests, failed: failed === 0 && result.status !== 0 ? 1 : failed, skipped: json.numPendingTests + json.numTodoTests });
+}
+
+function pytest(python, paths) {
+  const report = join(scratch, "pytest.xml");
+  const marker = e2e ? ["-m", "e2e"] : ["-m", "not e2e"];
+  const result = spawnSync(python, ["-m", "pytest", "-q", "-rs", ...marker, `--junitxml=${report}`, ...paths], { cwd: root, stdio: "inherit", env: { ...process.env, REFIT_TEST_PYTHON: python } });
+  if (!existsSync(report)) return add("pytest", { passed: 0, failed: 1, skipped: 0 });
+  const attributes = /<testsuite [^>]*>/.exec(readFileSync(report, "utf8"))?.[0] ?? "";
+  const number = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(attributes)?.[1] ?? 0);
+  const failed = number("failures") + number("errors");
+  const noTests = result.status === 5;
+  add("pytest", { passed: number("tests") - failed - number("skipped"), failed: failed === 0 && result.status !== 0 && !noTests ? 1 : failed, skipped: number("skipped") });
+}
+
+let python = null;
+try {
+  python = testPython(root);
+} catch (error) {
+  console.error(`refit-sidecar: ${error.message}`);
+  totals.failed += 1;
+}
+if (python) process.env.REFIT_TEST_PYTHON = python;
+
+const typescript = wanted.filter((path) => !path.startsWith("test/python"));
+const pythonPaths = wanted.filter((path) => path.startsWith("test/python"));
+if (wanted.length === 0 || typescript.length > 0) vitest("vitest", typescript, {});
+if (wanted.length === 0 && !e2e) vitest("vitest, REFIT_NATIVE=off", ["test/native", "test/hostile", "test/sidecar", "test/hosts"], { REFIT_NATIVE: "off" });
+if (python && (wanted.length === 0 || pythonPaths.length > 0)) pytest(python, pythonPaths.length > 0 ? pythonPaths : ["test/python"]);
+if (wanted.length === 0 && !e2e) {
+  const check = spawnSync(process.execPath, ["tools/check.mjs"], { cwd: root, stdio: "inherit" });
+  add("check", { passed: check.status === 0 ? 1 : 0, failed: check.status === 0 ? 0 : 1, skipped: 0 });
+}
+
+rmSync(scratch, { recursive: true, force: true });
+console.log(`${totals.passed} passed, ${totals.failed} failed${totals.skipped > 0 ? `, ${totals.skipped} skipped` : ""}`);
+process.exitCode = totals.failed === 0 ? 0 : 1;
