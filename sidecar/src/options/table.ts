@@ -1,0 +1,43 @@
+// The one table of options. Flags, environment variables, the TOML file, `--help`, validation and docs/configuration.md all come from it.
+
+interface Common {
+  readonly name: string;
+  /** What it does and why one would change it. One sentence; shown in --help. */
+  readonly help: string;
+  /** Applied by a running sidecar when the configuration file changes. */
+  readonly reload: boolean;
+}
+
+export type OptionSpec =
+  | (Common & { readonly type: "folder" | "text"; readonly default: string | null })
+  | (Common & { readonly type: "list"; readonly default: readonly string[]; /** Items are folders. */ readonly paths: boolean })
+  | (Common & { readonly type: "flag"; readonly default: boolean })
+  | (Common & { readonly type: "number"; readonly default: number; readonly min: number; readonly max: number; readonly unit: string })
+  | (Common & { readonly type: "choice"; readonly default: string; readonly choices: readonly string[] });
+
+export const optionTable = [
+  { name: "data-dir", type: "folder", default: null, reload: false, help: "Where deltas, graphs, the catalog and sidecar.json are kept (default: the user's data folder)" },
+  { name: "loras", type: "list", default: [], paths: true, reload: true, help: "Folder with LoRA/LyCORIS files, watched recursively; repeatable" },
+  { name: "checkpoints", type: "list", default: [], paths: true, reload: true, help: "Folder with checkpoints, watched recursively; repeatable" },
+  { name: "comfyui-paths", type: "text", default: null, reload: false, help: "A ComfyUI extra_model_paths.yaml whose loras, checkpoints and diffusion_models folders are watched too" },
+  { name: "live-folder", type: "folder", default: null, reload: false, help: "The adapters in this folder are the live engine's stack, in name order; strength from name@0.8.safetensors" },
+  { name: "live-checkpoint", type: "text", default: null, reload: false, help: "Checkpoint that the live folder applies to (catalog id or name; default: the only one there is)" },
+  { name: "host", type: "choice", default: "auto", choices: ["auto", "onnxruntime", "torch", "tensorrt"], reload: false, help: "Engine host to use when a client does not name one" },
+  { name: "precision", type: "choice", default: "auto", choices: ["auto", "fp32", "fp16", "bf16"], reload: false, help: "Weight dtype of engines when a client does not name one (auto: fp32 on a CPU)" },
+  { name: "mode", type: "choice", default: "comfyui", choices: ["comfyui", "extended"], reload: true, help: "comfyui merges what ComfyUI merges; extended also merges names and kinds that ComfyUI ignores" },
+  { name: "bind", type: "text", default: "127.0.0.1", reload: false, help: "Address to listen on; anything but loopback needs TLS or --behind-proxy" },
+  { name: "port", type: "number", default: 0, min: 0, max: 65535, unit: "", reload: false, help: "Port to listen on; 0 takes any free one (see sidecar.json)" },
+  { name: "tls-cert", type: "text", default: null, reload: false, help: "PEM certificate for TLS; needs --tls-key" },
+  { name: "tls-key", type: "text", default: null, reload: false, help: "PEM private key for TLS; needs --tls-cert" },
+  { name: "behind-proxy", type: "flag", default: false, reload: false, help: "A reverse proxy in front ends TLS and checks who may connect; allows a bind address that is not loopback without TLS" },
+  { name: "allow-host", type: "list", default: [], paths: false, reload: true, help: "Additional Host header value to accept; repeatable" },
+  { name: "allow-origin", type: "list", default: [], paths: false, reload: true, help: "Browser origin allowed to connect; repeatable" },
+  { name: "max-clients", type: "number", default: 256, min: 1, max: 10000, unit: "connections", reload: true, help: "Open WebSocket sessions at one time" },
+  { name: "engine-memory", type: "number", default: 0, min: 0, max: 1048576, unit: "MiB", reload: true, help: "Memory that loaded engines may take together; 0 allows half of what the device has" },
+  { name: "delta-cache", type: "number", default: 4096, min: 64, max: 1048576, unit: "MiB", reload: true, help: "Disk space for precomputed deltas; the least recently used go first" },
+  { name: "quiet-window", type: "number", default: 100, min: 0, max: 60000, unit: "ms", reload: true, help: "A copied file counts as complete when nothing about it changed for this long" },
+  { name: "poll", type: "flag", default: false, reload: false, help: "Watch by polling; for network drives that send no change events" },
+  { name: "turn", type: "number", default: 2000, min: 50, max: 600000, unit: "ms", reload: true, help: "How long one run may keep an engine while another with different weights waits" },
+  { name: "python", type: "text", default: null, reload: false, help: "Python with diffusers, for graphs of structures that are not shipped and for the torch host" },
+  { name: "log-level", type: "choice", default: "info", choices: ["error", "warn", "info", "debug"], reload: true, help: "How much is written to stderr" },
+] as const satisfies readonly OptionSpec[];
