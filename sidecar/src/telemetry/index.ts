@@ -1,0 +1,9 @@
+// What happened, for people and machines. In: facts from every stage. Out: log lines on stderr, an event stream, counters and histograms for /metrics.
+// Never configures anything global, never holds paths or tokens in an event that leaves the process, never throws into the caller.
+
+export { createEvents } from "./events.ts";
+export type { Events, SidecarEvent, StampedEvent } from "./events.ts";
+export { createLog } from "./log.ts";
+export type { Log, LogLevel } from "./log.ts";
+export { createMetrics } from "./metrics.ts";
+export type { Counter, Gauge, Histogram, Metrics } from "./metrics.ts";
