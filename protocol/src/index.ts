@@ -1,1 +1,4 @@
-export {};
+// The words that sidecar, plugin and engine hosts share: tensor frames and message schemas. Imports nothing but zod.
+
+export { decodeFrame, defaultFrameLimits, encodeFrame, encodeFrameParts, FrameError, frameErrorCodes, FrameReader, tensorBytes, tensorDtypes } from "./frame.ts";
+export type { Frame, FrameErrorCode, FrameLimits, FrameTensor, JsonObject, TensorDescriptor, TensorDtype } from "./frame.ts";
