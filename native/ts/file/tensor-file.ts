@@ -1,0 +1,74 @@
+import { stat, type FileHandle } from "node:fs/promises";
+import { basename } from "node:path";
+
+import type { Header, TensorEntry, TensorFile } from "../api.ts";
+import { SafetensorsError } from "../errors.ts";
+import { sameStamp, toStamp } from "./open-regular.ts";
+import { openWithHeader, type HeaderParser } from "./read-header.ts";
+import { readFully } from "./read-fully.ts";
+
+export async function openTensorFile(path: string, parse: HeaderParser): Promise<TensorFile> {
+  const { handle, header } = await openWithHeader(path, parse);
+  return new OpenTensorFile(path, header, handle);
+}
+
+/**
+ * Positioned reads from one descriptor. Replacing the path (rename) leaves what is open intact and readable; writing into the file, or cutting it,
+ * is an error of the read that meets it. `checkUnchanged` also looks at the path.
+ */
+class OpenTensorFile implements TensorFile {
+  readonly path: string;
+  readonly header: Header;
+  readonly #handle: FileHandle;
+  readonly #file: string;
+  constructor(path: string, header: Header, handle: FileHandle) {
+    this.path = path;
+    this.header = header;
+    this.#handle = handle;
+    this.#file = basename(path);
+  }
+
+  async read(name: string): Promise<Uint8Array> {
+    const entry = this.#find(name);
+    const target = new Uint8Array(entry.end - entry.begin);
+    await this.#readEntry(entry, target);
+    return target;
+  }
+
+  async readInto(name: string, target: Uint8Array, offset = 0): Promise<void> {
+    const entry = this.#find(name);
+    const bytes = entry.end - entry.begin;
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset + bytes > target.byteLength) {
+      throw new RangeError(`readInto: expected room for ${bytes} bytes at offset ${offset}, the target has ${target.byteLength}`);
+    }
+    await this.#readEntry(entry, target.subarray(offset, offset + bytes));
+  }
+
+  #find(name: string): TensorEntry {
+    const entry = this.header.entries.get(name);
+    if (entry === undefined) throw new SafetensorsError("TENSOR_NOT_FOUND", this.#file, "the file has no such tensor", { tensor: name });
+    return entry;
+  }
+
+  async #readEntry(entry: TensorEntry, target: Uint8Array): Promise<void> {
+    await readFully(this.#handle, target, this.header.dataOffset + entry.begin, this.#file, entry.name);
+    // The stamp is compared after the bytes are in: a write that came before or during the copy has moved it.
+    const now = toStamp(await this.#handle.stat({ bigint: true }));
+    if (now.sizeBytes < this.header.stamp.sizeBytes) throw new SafetensorsError("TRUNCATED", this.#file, "the file was cut short while being read", { tensor: entry.name });
+    if (!sameStamp(this.header.stamp, now)) this.#changed("the file was written to while being read");
+  }
+
+  async checkUnchanged(): Promise<void> {
+    if (!sameStamp(this.header.stamp, toStamp(await this.#handle.stat({ bigint: true })))) this.#changed("the file was written to since it was opened");
+    const atPath = await stat(this.path, { bigint: true }).catch((cause: unknown) => this.#changed("the file was removed since it was opened", cause));
+    if (!sameStamp(this.header.stamp, toStamp(atPath))) this.#changed("the file was replaced since it was opened");
+  }
+
+  #changed(problem: string, cause?: unknown): never {
+    throw new SafetensorsError("FILE_CHANGED", this.#file, `${problem}; open it again when it has settled`, { cause });
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}

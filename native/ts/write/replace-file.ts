@@ -1,0 +1,52 @@
+import { randomBytes } from "node:crypto";
+import { open, rename, rm, type FileHandle } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+
+/**
+ * Writes a file so that a reader sees the old one or the new one, whatever is killed when: temp file in the same folder, fsync, rename, fsync of the
+ * folder. The temp name ends in `.tmp`, which no watcher of tensor files takes. On failure the temp file is removed.
+ */
+export async function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const folder = dirname(path);
+  const temp = join(folder, `.${basename(path).slice(0, 100)}.${randomBytes(6).toString("hex")}.tmp`);
+  const handle = await open(temp, "wx");
+  try {
+    try {
+      await write(handle);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await renameOver(temp, path);
+  } catch (error) {
+    await rm(temp, { force: true });
+    throw error;
+  }
+  await syncFolder(folder);
+}
+
+/** Windows refuses to rename over a file that someone has open; virus scanners hold new files for a moment. */
+async function renameOver(from: string, to: string): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await rename(from, to);
+      return;
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? error.code : null;
+      if (process.platform !== "win32" || attempt >= 10 || (code !== "EPERM" && code !== "EACCES" && code !== "EBUSY")) throw error;
+      await delay(20 * (attempt + 1));
+    }
+  }
+}
+
+/** Makes the rename itself durable. Windows has no such call, and journals the rename. */
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === "win32") return;
+  const handle = await open(folder, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
