@@ -1,0 +1,9 @@
+// The host protocol: what the sidecar and an engine host say to each other over the child's pipes (docs/internals.md, docs/hosts.md).
+// In: nothing but zod. Out: schemas, their types and the error table. It never holds behaviour: hosts in other languages read the same page.
+
+export { hostMethods, hostNotifications, hostProtocolVersion } from "./methods.ts";
+export type { HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult } from "./methods.ts";
+export { hostErrors } from "./errors.ts";
+export type { HostErrorCode, HostErrorData, HostErrorRow } from "./errors.ts";
+export { checkpointSource, desiredState, mergeReport, refitPlan, stackFile, weightDtype } from "./values.ts";
+export type { MergeReport, StackFile, WeightDtype } from "./values.ts";

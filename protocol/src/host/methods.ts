@@ -1,0 +1,108 @@
+// Every method of the host protocol with the schemas of its params and result. Tensors travel beside them in the frame (`tensors`), never inside.
+
+import { z } from "zod";
+import { bytes, checkpointSource, checksums, generation, mergeReport, milliseconds, refitPlan, shape, stackFile, weightDtype } from "./values.ts";
+
+export const hostProtocolVersion = 1;
+
+const engine = z.string().min(1).max(200);
+const token = z.string().min(1).max(200);
+const empty = z.object({});
+const count = z.int().nonnegative();
+
+export const hostMethods = {
+  /** First call of every session. */
+  hello: {
+    params: z.object({ protocolVersion: z.int() }),
+    result: z.object({
+      protocolVersion: z.int(),
+      kind: z.string(),
+      versions: z.record(z.string(), z.string()),
+      device: z.object({ type: z.string(), name: z.string(), capability: z.string().exactOptional(), driver: z.string().exactOptional() }),
+      precisions: z.array(weightDtype),
+      memory: z.object({ totalBytes: bytes, freeBytes: bytes }),
+    }),
+  },
+  /** Makes an engine and writes all of its weights. Without a graph only the parameters exist: load, refit, read back. */
+  load: {
+    params: z.object({
+      engine,
+      graph: z.object({ folder: z.string().min(1), variant: z.string().min(1) }).nullable(),
+      /** Name to shape; required without a graph, not allowed with one. */
+      parameters: z.record(z.string(), shape).exactOptional(),
+      weightDtype,
+      checkpoint: checkpointSource,
+      stack: z.array(stackFile),
+      /** Also answer with the checksums of the values computed from the files, to be compared with `checksums` of what the engine holds. */
+      verify: z.boolean().exactOptional(),
+    }),
+    result: z.object({ ms: milliseconds, parameters: count, bytes, sessionLoads: count, generation, report: mergeReport, sha256: checksums.exactOptional() }),
+  },
+  /** Computes a refit without changing anything live. Whatever can fail, fails here. */
+  prepare: {
+    params: z.object({
+      engine,
+      /** The generation that the plan starts from; HOST_PLAN_STALE when the engine has moved on. */
+      generation,
+      plan: refitPlan,
+      checkpoint: checkpointSource,
+      stack: z.array(stackFile),
+      verify: z.boolean().exactOptional(),
+    }),
+    result: z.object({
+      token,
+      writes: count,
+      bytesRead: bytes,
+      bytesWritten: bytes,
+      ms: milliseconds,
+      /** `staged`: commit swaps finished values in. `inPlace`: too big to stage; commit computes them again into the live weights. */
+      mode: z.enum(["staged", "inPlace"]),
+      report: mergeReport,
+      sha256: checksums.exactOptional(),
+    }),
+  },
+  commit: { params: z.object({ engine, token }), result: z.object({ ms: milliseconds, writes: count, generation }) },
+  discard: { params: z.object({ engine, token }), result: empty },
+  /** One denoiser call; input and output tensors travel in the frame. HOST_GENERATION_STALE when the weights are not those of `generation`. */
+  step: { params: z.object({ engine, generation }), result: z.object({ ms: milliseconds }) },
+  /** Weights in canonical layout and engine dtype. */
+  readBack: { params: z.object({ engine, parameters: z.array(z.string()) }), result: empty },
+  checksums: { params: z.object({ engine, parameters: z.array(z.string()).exactOptional() }), result: z.object({ sha256: checksums }) },
+  unload: { params: z.object({ engine }), result: z.object({ bytes }) },
+  status: {
+    params: empty,
+    result: z.object({
+      engines: z.array(
+        z.object({
+          engine,
+          generation,
+          /** A commit was cut short: no step until a full plan is committed. */
+          dirty: z.boolean(),
+          bytes,
+          parameters: count,
+          prepared: z.array(token),
+        }),
+      ),
+      sessionLoads: count,
+      memory: z.object({ totalBytes: bytes, freeBytes: bytes, processBytes: bytes }),
+    }),
+  },
+  /** Ends the host after its answer. Closing its stdin does the same. */
+  shutdown: { params: empty, result: empty },
+  /** The named call answers HOST_CANCELLED, unless it has finished. A running step is not interrupted. */
+  cancel: { params: z.object({ id: z.int() }), result: empty },
+} as const;
+
+export type HostMethod = keyof typeof hostMethods;
+export type HostParams<M extends HostMethod> = z.input<(typeof hostMethods)[M]["params"]>;
+export type HostResult<M extends HostMethod> = z.output<(typeof hostMethods)[M]["result"]>;
+
+/** Notifications from the host. */
+export const hostNotifications = {
+  /** `id` is the request that makes progress. */
+  progress: z.object({ id: z.int(), stage: z.string(), done: z.number(), total: z.number() }),
+  log: z.object({ level: z.enum(["debug", "info", "warn", "error"]), message: z.string() }),
+} as const;
+export type HostNotification = keyof typeof hostNotifications;
+export type HostNotificationParams<N extends HostNotification> = z.output<(typeof hostNotifications)[N]>;
+

@@ -1,0 +1,55 @@
+// Values that several host methods carry. The types of `sidecar/src/{catalog,plan}/types.ts` fit these schemas; a type test holds them together.
+
+import { z } from "zod";
+
+const count = z.int().nonnegative();
+const hash = z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in lower-case hex");
+
+/** Element type of an engine's weights. */
+export const weightDtype = z.enum(["f32", "f16", "bf16"]);
+export type WeightDtype = z.infer<typeof weightDtype>;
+
+export const shape = z.array(count).max(8).readonly();
+
+export const containerDtype = z.enum(["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"]);
+
+/** Where a checkpoint's canonical parameters lie, with the stamp that each file had when it was catalogued: a host refuses a file that differs from it. */
+export const checkpointSource = z
+  .object({
+    files: z.array(z.object({ path: z.string().min(1), sizeBytes: count, mtimeNs: z.string().regex(/^-?\d+$/), inode: z.string().regex(/^\d+$/) }).readonly()).readonly(),
+    parameters: z.record(z.string(), z.object({ file: count, key: z.string(), dtype: containerDtype, shape, scaleKey: z.string().exactOptional() }).readonly()).readonly(),
+  })
+  .readonly();
+
+/** One adapter of a stack, as a delta file. `sha256` is the adapter's and must be the one in the delta file's metadata. */
+export const stackFile = z.object({ delta: z.string().min(1), sha256: hash, strength: z.number() }).readonly();
+export type StackFile = z.infer<typeof stackFile>;
+
+export const desiredState = z.object({ checkpoint: z.string(), stack: z.array(z.object({ sha256: hash, strength: z.number() }).readonly()).readonly() }).readonly();
+
+export const refitPlan = z
+  .object({
+    from: desiredState.nullable(),
+    to: desiredState,
+    full: z.boolean(),
+    writes: z.array(z.object({ parameter: z.string(), reason: z.enum(["touched", "restored", "base"]) }).readonly()).readonly(),
+  })
+  .readonly();
+
+/** SHA-256 per parameter of its values in engine dtype, canonical layout, little-endian. */
+export const checksums = z.record(z.string(), hash).readonly();
+
+/** What a merge did besides succeeding. A term listed under `failed` was left out, as ComfyUI leaves it out. */
+export const mergeReport = z
+  .object({
+    failed: z.array(z.object({ adapter: hash, parameter: z.string(), reason: z.string() }).readonly()).readonly(),
+    /** Values that were cut to the largest number of the weight dtype. */
+    saturated: z.array(z.object({ parameter: z.string(), values: count }).readonly()).readonly(),
+  })
+  .readonly();
+export type MergeReport = z.infer<typeof mergeReport>;
+
+/** Grows by one with every commit (and starts at 1 after load): names one consistent set of weights. */
+export const generation = count;
+export const milliseconds = z.number().nonnegative();
+export const bytes = count;
