@@ -1,0 +1,9 @@
+// Names: which adapter name means which parameter, and which checkpoint key holds which parameter.
+// In: names and shapes from headers. Out: key maps, canonical parameters, families with evidence.
+// Must never read a tensor or a file, and never parse an underscored name: names are generated from parameters and looked up.
+
+export { canonicalNames, type CanonicalNames, type CanonicalParameter, type ParameterPart } from "./canonical.ts";
+export { checkpointPrefix, fp8Helper, type Fp8Helper } from "./checkpoint-prefix.ts";
+export { diffusersStems, keyMap, type KeyMap } from "./key-map.ts";
+export type { Parameters } from "./parameters.ts";
+export type { StemPair } from "./stem.ts";
