@@ -1,6 +1,11 @@
-// The words that sidecar, plugin and engine hosts share: tensor frames and message schemas. Imports nothing but zod.
+// The words that sidecar, plugin and engine hosts share. In: nothing but zod. Out: the tensor frame codec, JSON-RPC envelopes, the method and error tables.
+// It must never touch a file, a socket, a clock or Node itself.
 
 export { decodeFrame, defaultFrameLimits, encodeFrame, encodeFrameParts, FrameError, frameErrorCodes, FrameReader, tensorBytes, tensorDtypes } from "./frame.ts";
 export type { Frame, FrameErrorCode, FrameLimits, FrameTensor, JsonObject, TensorDescriptor, TensorDtype } from "./frame.ts";
 export { checkpointSource, desiredState, hostErrors, hostMethods, hostNotifications, hostProtocolVersion, mergeReport, refitPlan, stackFile, weightDtype } from "./host/index.ts";
 export type { HostErrorCode, HostErrorData, HostErrorRow, HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult, MergeReport, StackFile, WeightDtype } from "./host/index.ts";
+export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
+export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
+export { failure, isRequestId, notification, parseRpc, request, success } from "./rpc.ts";
+export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import fc from "fast-check";
 import { decodeFrame, encodeFrame, encodeFrameParts, FrameError, FrameReader, tensorDtypes } from "../../protocol/src/frame.ts";
@@ -39,6 +40,14 @@ function raw(json: string, count: number, payload: Uint8Array): Uint8Array {
 const withTensor = (descriptor: object, payloadBytes: number): Uint8Array => raw(JSON.stringify({ params: { tensors: [descriptor] } }), 1, new Uint8Array(payloadBytes));
 
 describe("encodeFrame", () => {
+  it("equals the golden frame that the Python sides read and write too", () => {
+    const golden = readFileSync(new URL("./golden/step-request.rft", import.meta.url));
+    const timestep: FrameTensor = { name: "timestep", dtype: "i64", shape: [1], data: new Uint8Array(8).fill(9) };
+    const bytes = encodeFrame(message, [tensor, timestep]);
+    expect(Buffer.compare(bytes, golden)).toBe(0);
+    expect(decodeFrame(golden).tensors.map(({ name, data }) => [name, ...data])).toEqual([["sample", ...tensor.data], ["timestep", ...timestep.data]]);
+  });
+
   it("lays the frame out byte by byte as the contract says", () => {
     const bytes = encodeFrame(message, [tensor, { name: "t", dtype: "i64", shape: [], data: new Uint8Array(8) }]);
     const view = new DataView(bytes.buffer);
@@ -96,6 +105,9 @@ describe("decodeFrame", () => {
     ["FRAME_TRUNCATED", "bytes after the frame", () => new Uint8Array([...encodeFrame(message), 0])],
     ["FRAME_HEADER_INVALID", "no JSON", () => raw("{", 0, new Uint8Array())],
     ["FRAME_HEADER_INVALID", "a JSON list", () => raw("[]", 0, new Uint8Array())],
+    ["FRAME_HEADER_INVALID", "no header", () => raw("", 0, new Uint8Array())],
+    ["FRAME_HEADER_INVALID", "null", () => raw("null", 0, new Uint8Array())],
+    ["FRAME_HEADER_INVALID", "100,000 levels", () => raw("[".repeat(100_000), 0, new Uint8Array())],
     ["FRAME_HEADER_INVALID", "bad UTF-8", () => edited((bytes) => (bytes[70] = 0xff), encodeFrame({ a: "bbbbbbbbbbb" }))],
     ["FRAME_HEADER_INVALID", "padding set", () => edited((bytes) => (bytes[bytes.length - 1] = 1), encodeFrame({ a: 1 }))],
     ["FRAME_TENSOR_INVALID", "count without descriptors", () => raw("{}", 1, new Uint8Array())],
@@ -111,6 +123,12 @@ describe("decodeFrame", () => {
     ["FRAME_TENSOR_INVALID", "an offset beyond the payload", () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 64, bytes: 1 }, 1)],
     ["FRAME_TENSOR_INVALID", "a bad segment", () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 0, bytes: 1, segment: -1 }, 0)],
     ["FRAME_TENSOR_INVALID", "bytes after the last tensor", () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 0, bytes: 1 }, 2)],
+    ["FRAME_TENSOR_INVALID", "descriptors without a count", () => raw(JSON.stringify({ params: { tensors: [{ name: "a", dtype: "u8", shape: [1], offset: 0, bytes: 1 }] } }), 0, new Uint8Array(1))],
+    ["FRAME_TENSOR_INVALID", "two tensors on the same bytes", () => raw(JSON.stringify({ params: { tensors: ["a", "b"].map((name) => ({ name, dtype: "u8", shape: [1], offset: 0, bytes: 1 })) } }), 2, new Uint8Array(1))],
+    ["FRAME_TENSOR_INVALID", "a gap of 64 bytes", () => raw(JSON.stringify({ params: { tensors: [0, 128].map((offset) => ({ name: `t${offset}`, dtype: "u8", shape: [1], offset, bytes: 1 })) } }), 2, new Uint8Array(129))],
+    ["FRAME_TENSOR_INVALID", "a dimension that is text", () => withTensor({ name: "a", dtype: "u8", shape: ["1"], offset: 0, bytes: 1 }, 1)],
+    ["FRAME_TENSOR_INVALID", "a product that wraps to 0", () => withTensor({ name: "a", dtype: "u8", shape: [2 ** 32, 2 ** 32], offset: 0, bytes: 0 }, 0)],
+    ["FRAME_TENSOR_INVALID", "a name of 513 characters", () => withTensor({ name: "n".repeat(513), dtype: "u8", shape: [1], offset: 0, bytes: 1 }, 1)],
     ["FRAME_TENSOR_INVALID", "a name twice", () => encodeFrame(message, [tensor, tensor])],
     ["FRAME_TENSOR_INVALID", "padding between tensors set", () => edited((bytes) => (bytes[bytes.length - 30] = 1), encodeFrame(message, [tensor, { ...tensor, name: "b" }]))],
   ])("%s for %s", (code, _, bytes) => {
@@ -156,5 +174,6 @@ describe("FrameReader", () => {
   it("refuses an oversized payload before it arrives", () => {
     const reader = new FrameReader({ headerBytes: 1024, payloadBytes: 8 });
     expect(codeOf(() => reader.push(encodeFrame(message, [tensor]).subarray(0, 64)))).toBe("FRAME_PAYLOAD_TOO_LARGE");
+    expect(codeOf(() => reader.push(encodeFrame({ a: 1 })))).toBe("FRAME_PAYLOAD_TOO_LARGE");
   });
 });

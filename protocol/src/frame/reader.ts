@@ -2,15 +2,16 @@
 
 import { assemble, readPrefix } from "./decode.ts";
 import type { Prefix } from "./decode.ts";
-import { defaultFrameLimits, prefixBytes } from "./layout.ts";
+import { defaultFrameLimits, FrameError, prefixBytes } from "./layout.ts";
 import type { Frame, FrameLimits } from "./layout.ts";
 
-/** Frames from a byte stream (a pipe). Push chunks of any size; whole frames come out in order. After a FrameError the stream is lost. */
+/** Frames from a byte stream (a pipe). Push chunks of any size; whole frames come out in order. After a FrameError the place in the stream is lost, so every further push throws it again. */
 export class FrameReader {
   readonly #limits: FrameLimits;
   #chunks: Uint8Array[] = [];
   #buffered = 0;
   #prefix: Prefix | null = null;
+  #lost: FrameError | null = null;
 
   constructor(limits: FrameLimits = defaultFrameLimits) {
     this.#limits = limits;
@@ -22,6 +23,16 @@ export class FrameReader {
   }
 
   push(chunk: Uint8Array): Frame[] {
+    if (this.#lost !== null) throw this.#lost;
+    try {
+      return this.#split(chunk);
+    } catch (error) {
+      if (error instanceof FrameError) this.#lost = error;
+      throw error;
+    }
+  }
+
+  #split(chunk: Uint8Array): Frame[] {
     if (chunk.byteLength > 0) {
       this.#chunks.push(chunk);
       this.#buffered += chunk.byteLength;
