@@ -12,10 +12,14 @@ export interface DesiredState {
   readonly stack: readonly StackItem[];
 }
 
+/**
+ * LIVE: the weights equal the desired state. NEEDS_REFIT: they equal `weights`, something else is desired. NEEDS_RECOMPILE: what is desired is beyond this
+ * engine (structure, profile or a parameter that it cannot change); it still serves `weights`, if any. UNKNOWN: nobody can say what the weights are.
+ */
 export type EngineState =
   | { readonly state: "LIVE"; readonly weights: DesiredState }
   | { readonly state: "NEEDS_REFIT"; readonly weights: DesiredState; readonly reason: string }
-  | { readonly state: "NEEDS_RECOMPILE"; readonly reason: string }
+  | { readonly state: "NEEDS_RECOMPILE"; readonly weights: DesiredState | null; readonly reason: string }
   | { readonly state: "UNKNOWN"; readonly reason: string };
 
 export type WriteReason = "touched" | "restored" | "base";
@@ -28,7 +32,23 @@ export interface PlannedWrite {
 export interface RefitPlan {
   readonly from: DesiredState | null;
   readonly to: DesiredState;
-  /** Every parameter is rewritten from base (first load, checkpoint change, UNKNOWN). */
+  /** Every parameter is rewritten from base (checkpoint change, UNKNOWN). */
   readonly full: boolean;
   readonly writes: readonly PlannedWrite[];
 }
+
+/** Which parameters each adapter's delta touches, by the adapter's SHA-256. */
+export type Touches = ReadonlyMap<string, readonly string[]>;
+
+/** What the planner must know of an engine. */
+export interface EngineParameters {
+  /** Every parameter, in the order in which writes are wanted (the checkpoint's file order reads sequentially). */
+  readonly names: readonly string[];
+  /** Parameters that the refit map marks as fixed in this engine. */
+  readonly fixed: ReadonlySet<string>;
+}
+
+export type PlanResult =
+  | { readonly kind: "nothing" }
+  | { readonly kind: "refit"; readonly plan: RefitPlan }
+  | { readonly kind: "recompile"; readonly parameters: readonly string[]; readonly reason: string };

@@ -1,0 +1,10 @@
+// Decides what to write. In: desired state, present state, what each adapter touches. Out: a refit plan, the next engine state, the stack of a live folder.
+// Pure: no files, no clock, no process. It never decides from "whatever is loaded", and a plan always starts from the pristine base.
+
+export { planRefit } from "./plan-refit.ts";
+export { sameStack, sameState, stateKey } from "./same-state.ts";
+export { nextState } from "./states.ts";
+export type { EngineEvent } from "./states.ts";
+export { liveFolderStack, parseStrength } from "./live-folder.ts";
+export type { LiveFolderStack } from "./live-folder.ts";
+export type { DesiredState, EngineParameters, EngineState, PlannedWrite, PlanResult, RefitPlan, StackItem, Touches, WriteReason } from "./types.ts";
