@@ -1,0 +1,51 @@
+// catalog: what the watched folders hold. Clients see ids and names relative to a folder, never paths.
+
+import { z } from "zod";
+import { method } from "./method.ts";
+import { count, family, id, problem, sha256 } from "./values.ts";
+
+export const catalogEntry = z.object({
+  id,
+  kind: z.enum(["adapter", "checkpoint"]),
+  /** Relative to its folder, `/` between parts. */
+  name: z.string(),
+  /** null: pushed by content, in no folder. */
+  folder: id.nullable(),
+  sizeBytes: count,
+  /** null while it is not hashed yet. */
+  sha256: sha256.nullable(),
+  /** A checkpoint may be known by a sampled hash until the full one is confirmed. */
+  proof: z.enum(["full", "sampled"]).nullable(),
+  family: family.nullable(),
+  variant: z.string().nullable(),
+  structure: z.string().nullable(),
+  /** Adapter kinds found in the header (lora, loha, lokr, …). */
+  kinds: z.array(z.string()),
+  delta: z.enum(["none", "pending", "ready", "failed"]),
+  problem: problem.nullable(),
+});
+
+export const catalogMethods = {
+  "catalog.list": method({
+    summary: "A page of the catalog, in name order.",
+    role: "read",
+    tensors: "none",
+    params: z.strictObject({
+      kind: z.enum(["adapter", "checkpoint"]).exactOptional(),
+      family: family.exactOptional(),
+      structure: z.string().max(64).exactOptional(),
+      folder: id.exactOptional(),
+      /** `next` of the page before. */
+      after: z.string().max(4096).exactOptional(),
+      limit: z.int().positive().max(1000).exactOptional(),
+    }),
+    result: z.object({ generation: count, entries: z.array(catalogEntry), next: z.string().nullable() }),
+  }),
+  "catalog.get": method({
+    summary: "One entry by id, or by the SHA-256 of its content.",
+    role: "read",
+    tensors: "none",
+    params: z.union([z.strictObject({ id }), z.strictObject({ sha256 })]),
+    result: z.object({ generation: count, entry: catalogEntry }),
+  }),
+} as const;

@@ -1,0 +1,99 @@
+// engine: bring an engine to a desired state, step on it under a lease, give it back; and the operators' buttons.
+
+import { z } from "zod";
+import { method } from "./method.ts";
+import { adapterRef, count, empty, engineStateName, family, hostKind, id, milliseconds, mode, nothing, precision, priority, profile, sha256, stack, text, weights } from "./values.ts";
+
+const port = z.object({
+  name: z.string(),
+  dtype: z.enum(["f32", "f16", "bf16", "i64"]),
+  /** Numbers are fixed, names are free within the profile. */
+  shape: z.array(z.union([count, z.string()])),
+});
+
+const keyReason = z.object({ key: z.string(), reason: text });
+
+/** What became of one adapter's keys. Lists are cut at 200 rows; the counts are whole. */
+const adapterReport = z.object({
+  adapter: adapterRef,
+  sha256,
+  used: count,
+  ignored: count,
+  failed: count,
+  ignoredKeys: z.array(keyReason).max(200),
+  failedKeys: z.array(keyReason).max(200),
+});
+
+export const engineInfo = z.object({
+  id,
+  structure: z.string(),
+  family: family.nullable(),
+  precision: z.string(),
+  host: z.string(),
+  device: z.string(),
+  state: engineStateName,
+  reason: text.nullable(),
+  weights: weights.nullable(),
+  memoryBytes: count,
+  leases: count,
+  steps: count,
+  lastRefit: z.object({ at: z.string(), ms: milliseconds, writes: count }).nullable(),
+});
+
+const wanted = {
+  checkpoint: id,
+  stack,
+  profile,
+  precision,
+  host: hostKind,
+  mode,
+  /** ControlNet residual inputs are needed. */
+  residuals: z.boolean(),
+};
+
+export const engineMethods = {
+  "engine.prepare": method({
+    summary: "Brings an engine to this checkpoint and stack and leases it. Progress is notified; can be cancelled. Nothing is ever taken from an earlier call.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject({ ...wanted, priority }),
+    result: z.object({
+      lease: id,
+      /** A lease that is not used for this long ends by itself. */
+      leaseIdleMs: milliseconds,
+      engine: id,
+      host: z.string(),
+      precision: z.string(),
+      inputs: z.array(port),
+      outputs: z.array(port),
+      /** Time to prepare, whole and where it went; `refit` is 0 when the weights were already right. */
+      ms: z.object({ total: milliseconds, delta: milliseconds, load: milliseconds, refit: milliseconds }),
+      refit: z.object({ writes: count, bytes: count, full: z.boolean() }).nullable(),
+      adapters: z.array(adapterReport),
+    }),
+  }),
+  "engine.release": method({ summary: "Ends a lease.", role: "control", tensors: "none", params: z.strictObject({ lease: id }), result: nothing }),
+  "engine.warm": method({
+    summary: "Does in the background what prepare would do, so that a later prepare finds it done.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject(wanted),
+    result: z.object({ job: id }),
+  }),
+  "engine.list": method({ summary: "Engines with state, weights and memory.", role: "read", tensors: "none", params: empty, result: z.object({ engines: z.array(engineInfo) }) }),
+  "engine.refit": method({
+    summary: "Writes all weights again from the files, whatever the engine is believed to hold.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject({ engine: id }),
+    result: z.object({ job: id }),
+  }),
+  "engine.rebuild": method({ summary: "Builds the engine anew in the background.", role: "control", tensors: "none", params: z.strictObject({ engine: id }), result: z.object({ job: id }) }),
+  "engine.free": method({
+    summary: "Unloads one engine, or all (null). One in use goes when its leases end.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject({ engine: id.nullable() }),
+    result: z.object({ freed: z.array(id), queued: z.array(id), bytes: count }),
+  }),
+} as const;

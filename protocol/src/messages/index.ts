@@ -1,0 +1,51 @@
+// The wire's methods and notifications, one file per family, and the types that tie a method's name to its params and result.
+// In: zod schemas. Out: two tables. They hold no behaviour; the sidecar's wire stage and (generated) the Python client implement them.
+
+import type { z } from "zod";
+import type { DeepReadonly } from "./method.ts";
+import { adapterMethods } from "./adapter.ts";
+import { catalogMethods } from "./catalog.ts";
+import { engineMethods } from "./engine.ts";
+import { eventMethods, eventNotifications } from "./events.ts";
+import { folderMethods } from "./folders.ts";
+import { helloMethods, helloNotifications } from "./hello.ts";
+import { jobMethods } from "./jobs.ts";
+import { memoryMethods, memoryNotifications } from "./memory.ts";
+import { statusMethods } from "./status.ts";
+import { stepMethods } from "./step.ts";
+
+export const wireMethods = {
+  ...helloMethods,
+  ...catalogMethods,
+  ...adapterMethods,
+  ...folderMethods,
+  ...engineMethods,
+  ...stepMethods,
+  ...jobMethods,
+  ...eventMethods,
+  ...memoryMethods,
+  ...statusMethods,
+} as const;
+
+export const wireNotifications = { ...helloNotifications, ...eventNotifications, ...memoryNotifications } as const;
+
+export type WireMethod = keyof typeof wireMethods;
+/** Params as a handler gets them (checked). */
+export type WireParams<M extends WireMethod> = z.output<(typeof wireMethods)[M]["params"]>;
+/** Result as a handler gives it. */
+export type WireResult<M extends WireMethod> = DeepReadonly<z.input<(typeof wireMethods)[M]["result"]>>;
+
+export type WireNotification = keyof typeof wireNotifications;
+export type WireNotificationParams<N extends WireNotification> = DeepReadonly<z.input<(typeof wireNotifications)[N]["params"]>>;
+
+export function isWireMethod(name: string): name is WireMethod {
+  return Object.hasOwn(wireMethods, name);
+}
+
+export { protocolVersion, type Capability } from "./hello.ts";
+export { catalogEntry } from "./catalog.ts";
+export { engineInfo } from "./engine.ts";
+export { job } from "./jobs.ts";
+export { statusReport } from "./status.ts";
+export { wireEvent, type Topic, type WireEventValue } from "./events.ts";
+export type { DeepReadonly, Method, Notification, Role, TensorDirection } from "./method.ts";

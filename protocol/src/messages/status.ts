@@ -1,0 +1,30 @@
+// status: one page of facts for people and monitors.
+
+import { z } from "zod";
+import { engineInfo } from "./engine.ts";
+import { method } from "./method.ts";
+import { count, empty, id, milliseconds, problem, weights } from "./values.ts";
+
+export const statusReport = z.object({
+  version: z.string(),
+  startedAt: z.string(),
+  uptimeMs: milliseconds,
+  watch: z.object({ paused: z.boolean(), folders: count }),
+  catalog: z.object({ generation: count, adapters: count, checkpoints: count, problems: count, deltasReady: count }),
+  /** Engine hosts that this computer can run, and why not the others. */
+  hosts: z.array(z.object({ kind: z.string(), available: z.boolean(), device: z.string().nullable(), problem: problem.nullable() })),
+  engines: z.array(engineInfo),
+  live: z.object({ engine: id.nullable(), weights: weights.nullable(), problem: problem.nullable() }).nullable(),
+  jobs: z.object({ queued: count, running: count, paused: z.boolean() }),
+  memory: z.object({ processBytes: count, enginesBytes: count, budgetBytes: count }),
+});
+
+export const statusMethods = {
+  status: method({
+    summary: "The state of everything, in one page.",
+    role: "read",
+    tensors: "none",
+    params: empty,
+    result: statusReport.extend({ clients: count }),
+  }),
+} as const;

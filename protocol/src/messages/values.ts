@@ -1,0 +1,57 @@
+// Values that several message families carry. Every text and list has a cap: what is refused by its size costs nothing to refuse.
+
+import { z } from "zod";
+
+export const count = z.int().nonnegative();
+export const milliseconds = z.number().nonnegative();
+export const text = z.string().max(2000);
+
+/** Opaque to clients. */
+export const id = z.string().min(1).max(200);
+export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in lower-case hex");
+
+export const family = z.enum(["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"]);
+export const precision = z.enum(["auto", "fp32", "fp16", "bf16"]);
+export const hostKind = z.enum(["auto", "onnxruntime", "torch", "tensorrt"]);
+export const mode = z.enum(["comfyui", "extended"]);
+export const priority = z.enum(["user", "background"]);
+
+/** Beyond 100 a strength is a typing mistake, and half floats overflow. */
+export const strength = z.number().min(-100).max(100);
+
+/** A name of a catalogued adapter: its id, or the SHA-256 of its content. */
+export const adapterRef = id;
+export const stackItem = z.strictObject({ adapter: adapterRef, strength });
+/** Nobody stacks a hundred adapters; the cap bounds the work of one call. */
+export const stack = z.array(stackItem).max(100);
+
+const range = z
+  .strictObject({ min: z.int().positive(), opt: z.int().positive(), max: z.int().positive() })
+  .refine(({ min, opt, max }) => min <= opt && opt <= max, "expected min <= opt <= max");
+
+/** What an engine must accept. Height and width in latent cells (pixels / 8 for most families), tokens of the text context. */
+export const profile = z.union([z.literal("auto"), z.strictObject({ batch: range, height: range, width: range, tokens: range })]);
+
+export const problem = z.object({ code: z.string(), message: text });
+
+export const weights = z.object({ checkpoint: id, stack: z.array(z.object({ sha256, strength: z.number() })) });
+export const engineStateName = z.enum(["LIVE", "NEEDS_REFIT", "NEEDS_RECOMPILE", "UNKNOWN"]);
+
+export const tensorDtype = z.enum(["f32", "f16", "bf16", "u8", "i64"]);
+
+/** Where a tensor lies: in the frame's payload, or at `offset` of a negotiated segment. The codec checks it further. */
+export const tensorDescriptor = z.strictObject({
+  name: z.string().min(1).max(512),
+  dtype: tensorDtype,
+  shape: z.array(count).max(8),
+  offset: count,
+  bytes: count,
+  segment: z.int().nonnegative().max(255).exactOptional(),
+});
+export const tensors = z.array(tensorDescriptor).max(65_535);
+
+/** A free part of a segment that the sender of the call owns until it is answered. */
+export const segmentRange = z.strictObject({ segment: z.int().nonnegative().max(255), offset: count, bytes: count });
+
+export const empty = z.strictObject({});
+export const nothing = z.object({});
