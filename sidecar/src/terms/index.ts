@@ -2,5 +2,12 @@
 // In: names, shapes, terms, factors as values. Out: targets, checked terms, merged parameters.
 // Must never touch a file, a process or a clock, and must never know a stage.
 
+export { type Addend } from "./evaluate/addend.ts";
+export { checkTerm, checkTerms, factorNames, type TermProblem } from "./evaluate/check-terms.ts";
+export { f32Factors } from "./evaluate/factors.ts";
+export { mergeParameter, type MergeOutcome, type MergeRequest } from "./evaluate/merge-parameter.ts";
+export { bytesPerElement } from "./evaluate/round.ts";
+export { changesShape, dependsOnBase, touchedParameters } from "./facts.ts";
+export type { F32Tensor, FactorReader } from "./kinds/kind.ts";
 export * from "./names/index.ts";
 export type * from "./types.ts";

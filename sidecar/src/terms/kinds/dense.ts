@@ -1,0 +1,52 @@
+// Full deltas, replaced values and channel scales: kinds whose factor has the parameter's own shape (or one axis of it).
+
+import type { Term } from "../types.ts";
+import { elements, shown, type Kind } from "./kind.ts";
+import { broadcastIndex } from "./tensor-math.ts";
+
+type DenseTerm = Extract<Term, { kind: "dense" }>;
+type SetTerm = Extract<Term, { kind: "set" }>;
+type ChannelScaleTerm = Extract<Term, { kind: "channelScale" }>;
+
+/** diff, diff_b, w_norm, b_norm: T += strength * value. */
+export const dense: Kind<DenseTerm> = {
+  factorNames: (term) => [term.value],
+  check(term, shapeOf, view) {
+    const shape = shapeOf(term.value);
+    return shape.join() === view.join() ? null : `the delta has the shape ${shown(shape)}, the parameter ${shown(view)}`;
+  },
+  change: async (term, _view, { factors }) => ({ values: (await factors(term.value)).data.slice(), scale: 1 }),
+};
+
+/** set_weight: T = value; strength and row order do not matter. */
+export const set: Kind<SetTerm> = {
+  factorNames: (term) => [term.value],
+  check(term, shapeOf, view) {
+    const shape = shapeOf(term.value);
+    return broadcastIndex(shape, view) ? null : `the value has the shape ${shown(shape)}, the parameter ${shown(view)}`;
+  },
+  async change(term, view, { factors }) {
+    const { shape, data } = await factors(term.value);
+    const index = broadcastIndex(shape, view.shape);
+    if (shape.join() === view.shape.join()) view.data.set(data);
+    else if (index) for (let i = 0; i < view.data.length; i += 1) view.data[i] = data[index(i)] ?? 0;
+    return null;
+  },
+};
+
+/** IA3 (extended mode): T += strength * T * value, value per row or per column (dimension 1). */
+export const channelScale: Kind<ChannelScaleTerm> = {
+  factorNames: (term) => [term.value],
+  check(term, shapeOf, view) {
+    const count = elements(shapeOf(term.value));
+    const expected = view[term.axis === "rows" ? 0 : 1];
+    return count === expected ? null : `the scale has ${count} values, the parameter's ${term.axis} are ${expected ?? "missing"} (shape ${shown(view)})`;
+  },
+  async change(term, view, { factors }) {
+    const { data } = await factors(term.value);
+    const inner = elements(view.shape.slice(term.axis === "rows" ? 1 : 2));
+    const values = new Float32Array(view.data.length);
+    for (let i = 0; i < values.length; i += 1) values[i] = (view.data[i] ?? 0) * (data[Math.floor(i / inner) % data.length] ?? 0);
+    return { values, scale: 1 };
+  },
+};

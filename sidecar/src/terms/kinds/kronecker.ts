@@ -1,0 +1,82 @@
+// LoKr: Kronecker product of two matrices, each whole or factored.
+
+import type { Term } from "../types.ts";
+import { checkCount, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape } from "./kind.ts";
+import { checkTucker, product, tuckerProduct } from "./tensor-math.ts";
+
+type KroneckerTerm = Extract<Term, { kind: "kronecker" }>;
+
+export const kronecker: Kind<KroneckerTerm> = {
+  factorNames: (term) => [term.w1, term.w1a, term.w1b, term.w2, term.w2a, term.w2b, term.t2].filter((name) => name !== undefined),
+
+  check(term, shapeOf, view) {
+    const w1 = sideShape(term.w1, term.w1a, term.w1b, undefined, shapeOf);
+    const w2 = sideShape(term.w2, term.w2a, term.w2b, term.t2, shapeOf);
+    if (typeof w1 === "string") return w1;
+    if (typeof w2 === "string") return w2;
+    if (elements(w1) * elements(w2) === elements(view)) return null;
+    return checkCount((w1[0] ?? 0) * (w2[0] ?? 0), columns(w1) * columns(w2), view);
+  },
+
+  async change(term, _view, context) {
+    const w1 = await side(term.w1, term.w1a, term.w1b, undefined, context);
+    const w2 = await side(term.w2, term.w2a, term.w2b, term.t2, context);
+    return { values: kroneckerProduct(withKernel(w1, w2.shape), w2), scale: term.scale };
+  },
+};
+
+type Name = string | undefined;
+
+function sideShape(whole: Name, a: Name, b: Name, core: Name, shapeOf: (name: string) => Shape): Shape | string {
+  if (whole !== undefined) return shapeOf(whole);
+  if (a === undefined || b === undefined) return "a Kronecker side needs the whole matrix or both of its factors";
+  const [wa, wb] = [shapeOf(a), shapeOf(b)];
+  if (core !== undefined) return checkTucker(shapeOf(core), wa, wb) ?? [wa[1] ?? 0, wb[1] ?? 0, ...shapeOf(core).slice(2)];
+  if (wa.length !== 2 || wb.length !== 2 || wa[1] !== wb[0]) return `the factors ${shown(wa)} and ${shown(wb)} cannot be multiplied`;
+  return [wa[0] ?? 0, wb[1] ?? 0];
+}
+
+async function side(whole: Name, a: Name, b: Name, core: Name, context: KindContext): Promise<F32Tensor> {
+  if (whole !== undefined) return context.factors(whole);
+  const wa = await context.factors(a ?? "");
+  const wb = await context.factors(b ?? "");
+  if (core !== undefined) return tuckerProduct(context.kernels, await context.factors(core), wa, wb);
+  return { shape: [wa.shape[0] ?? 0, wb.shape[1] ?? 0], data: await product(context.kernels, wa, wb) };
+}
+
+/** A 2-D w1 beside a 4-D (convolution) w2 acts on channels only. */
+function withKernel(w1: F32Tensor, w2: Shape): F32Tensor {
+  return w2.length === 4 && w1.shape.length === 2 ? { shape: [...w1.shape, 1, 1], data: w1.data } : w1;
+}
+
+/** torch.kron: shapes are aligned at the right, dimension by dimension out = a * b. */
+function kroneckerProduct(a: F32Tensor, b: F32Tensor): Float32Array {
+  const rank = Math.max(a.shape.length, b.shape.length);
+  const grow = (shape: Shape): number[] => [...new Array<number>(rank - shape.length).fill(1), ...shape];
+  const [aDims, bDims] = [grow(a.shape), grow(b.shape)];
+  const strides = new Array<number>(rank).fill(1);
+  for (let dim = rank - 2; dim >= 0; dim -= 1) strides[dim] = (strides[dim + 1] ?? 1) * (aDims[dim + 1] ?? 1) * (bDims[dim + 1] ?? 1);
+  const offsets = (dims: readonly number[], step: (dim: number) => number): Int32Array => {
+    const out = new Int32Array(elements(dims));
+    for (let index = 0; index < out.length; index += 1) {
+      let rest = index;
+      let offset = 0;
+      for (let dim = rank - 1; dim >= 0; dim -= 1) {
+        const size = dims[dim] ?? 1;
+        offset += (rest % size) * step(dim);
+        rest = Math.floor(rest / size);
+      }
+      out[index] = offset;
+    }
+    return out;
+  };
+  const aOffsets = offsets(aDims, (dim) => (strides[dim] ?? 1) * (bDims[dim] ?? 1));
+  const bOffsets = offsets(bDims, (dim) => strides[dim] ?? 1);
+  const out = new Float32Array(a.data.length * b.data.length);
+  for (let i = 0; i < aOffsets.length; i += 1) {
+    const factor = a.data[i] ?? 0;
+    const start = aOffsets[i] ?? 0;
+    for (let j = 0; j < bOffsets.length; j += 1) out[start + (bOffsets[j] ?? 0)] = factor * (b.data[j] ?? 0);
+  }
+  return out;
+}
