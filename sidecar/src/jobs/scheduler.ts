@@ -1,0 +1,196 @@
+import { Failure } from "../failure/index.ts";
+import type { JobContext, JobHandle, JobInfo, JobProgress, JobSpec, JobState, Urgency } from "./types.ts";
+
+export interface SchedulerOptions {
+  /** Background jobs that run at one time; those that a user waits for are not counted. */
+  readonly concurrency: number;
+  /** True while a step runs or one is expected in the next moment. */
+  readonly stepsActive: () => boolean;
+  /** Longest that a background job is held up by steps before it goes on anyway: work must end even under a queue of prompts. */
+  readonly maxYieldMs: number;
+  readonly onChange: (job: JobInfo) => void;
+  readonly nowMs?: () => number;
+  readonly wait?: (ms: number) => Promise<void>;
+}
+
+export interface Scheduler {
+  readonly submit: <Result>(spec: JobSpec<Result>) => JobHandle<Result>;
+  /** Queued and running jobs, then the last 50 that ended. */
+  readonly list: () => readonly JobInfo[];
+  /** False when there is no such job, or it has ended. */
+  readonly cancel: (id: string) => boolean;
+  /** Background jobs that have not started wait until `resume`; what a user waits for goes on. */
+  readonly pause: () => void;
+  readonly resume: () => void;
+  readonly paused: () => boolean;
+  /** Cancels everything and resolves when nothing runs. */
+  readonly close: () => Promise<void>;
+}
+
+const rank: Readonly<Record<Urgency, number>> = { user: 0, lastUsed: 1, arrival: 2, idle: 3 };
+const keptEnded = 50;
+const yieldPollMs = 20;
+
+interface Entry {
+  readonly id: string;
+  readonly order: number;
+  readonly spec: JobSpec<unknown>;
+  readonly abort: AbortController;
+  readonly settle: { readonly resolve: (value: unknown) => void; readonly reject: (error: unknown) => void };
+  readonly result: Promise<unknown>;
+  urgency: Urgency;
+  state: JobState;
+  progress: JobProgress;
+  startedAtMs: number;
+  error: unknown;
+}
+
+/** A queue by urgency, then by age. Starts nothing while paused, except what a user waits for. */
+export function createScheduler(options: SchedulerOptions): Scheduler {
+  const nowMs = options.nowMs ?? (() => performance.now());
+  const wait = options.wait ?? ((ms) => new Promise<void>((resolve) => setTimeout(resolve, ms)));
+  const open = new Map<string, Entry>();
+  const ended: JobInfo[] = [];
+  const running = new Set<Promise<void>>();
+  let count = 0;
+  let paused = false;
+  let closed = false;
+
+  const info = (entry: Entry): JobInfo => ({
+    id: entry.id,
+    kind: entry.spec.kind,
+    title: entry.spec.title,
+    urgency: entry.urgency,
+    state: entry.state,
+    ...entry.progress,
+    remainingMs: remaining(entry, nowMs()),
+    error: entry.error,
+  });
+
+  function finish(entry: Entry, state: "done" | "failed" | "cancelled", outcome: unknown): void {
+    entry.state = state;
+    open.delete(entry.spec.key);
+    if (state === "done") entry.settle.resolve(outcome);
+    else {
+      entry.error = outcome;
+      entry.settle.reject(outcome);
+    }
+    ended.push(info(entry));
+    if (ended.length > keptEnded) ended.shift();
+    options.onChange(info(entry));
+  }
+
+  async function yieldToSteps(entry: Entry): Promise<void> {
+    const until = nowMs() + options.maxYieldMs;
+    while (entry.urgency !== "user" && options.stepsActive() && nowMs() < until && !entry.abort.signal.aborted) await wait(yieldPollMs);
+    entry.abort.signal.throwIfAborted();
+  }
+
+  async function execute(entry: Entry): Promise<void> {
+    entry.state = "running";
+    options.onChange(info(entry));
+    const context: JobContext = {
+      signal: entry.abort.signal,
+      yieldToSteps: () => yieldToSteps(entry),
+      progress: (progress) => {
+        entry.progress = progress;
+        options.onChange(info(entry));
+      },
+    };
+    try {
+      await yieldToSteps(entry);
+      entry.startedAtMs = nowMs();
+      const result = await entry.spec.run(context);
+      finish(entry, "done", result);
+    } catch (error) {
+      finish(entry, entry.abort.signal.aborted ? "cancelled" : "failed", error);
+    }
+  }
+
+  function pump(): void {
+    const queued = [...open.values()].filter((entry) => entry.state === "queued").sort((a, b) => rank[a.urgency] - rank[b.urgency] || a.order - b.order);
+    for (const entry of queued) {
+      const background = [...open.values()].filter((other) => other.state === "running" && other.urgency !== "user").length;
+      if (entry.urgency !== "user" && (paused || background >= options.concurrency)) continue;
+      const work = execute(entry).finally(() => {
+        running.delete(work);
+        pump();
+      });
+      running.add(work);
+    }
+  }
+
+  function cancelEntry(entry: Entry): void {
+    const reason = new Failure("JOB_CANCELLED", `the job "${entry.spec.title}" was cancelled`, { job: entry.id });
+    entry.abort.abort(reason);
+    if (entry.state === "queued") finish(entry, "cancelled", reason);
+  }
+
+  return {
+    submit<Result>(spec: JobSpec<Result>): JobHandle<Result> {
+      if (closed) throw new Failure("JOB_CLOSED", "no more jobs are taken: the sidecar is shutting down", {});
+      const present = open.get(spec.key);
+      if (present) {
+        if (rank[spec.urgency] < rank[present.urgency]) present.urgency = spec.urgency;
+        pump();
+        return { id: present.id, result: present.result as Promise<Result> };
+      }
+      count += 1;
+      const settle = deferred();
+      // Whoever submitted may not care for the outcome; a failed background job must not end the process.
+      settle.promise.catch(() => undefined);
+      const entry: Entry = {
+        id: `job-${count}`,
+        order: count,
+        spec,
+        abort: new AbortController(),
+        settle,
+        result: settle.promise,
+        urgency: spec.urgency,
+        state: "queued",
+        progress: { stage: "queued", done: 0, total: 0 },
+        startedAtMs: nowMs(),
+        error: null,
+      };
+      open.set(spec.key, entry);
+      options.onChange(info(entry));
+      pump();
+      return { id: entry.id, result: settle.promise as Promise<Result> };
+    },
+    list: () => [...[...open.values()].map(info), ...ended.toReversed()],
+    cancel(id) {
+      const entry = [...open.values()].find((candidate) => candidate.id === id);
+      if (!entry) return false;
+      cancelEntry(entry);
+      return true;
+    },
+    pause: () => void (paused = true),
+    resume() {
+      paused = false;
+      pump();
+    },
+    paused: () => paused,
+    async close() {
+      closed = true;
+      for (const entry of [...open.values()]) cancelEntry(entry);
+      await Promise.all(running);
+    },
+  };
+}
+
+/** Promise.withResolvers, which Node 20 lacks. */
+function deferred(): { readonly promise: Promise<unknown>; readonly resolve: (value: unknown) => void; readonly reject: (error: unknown) => void } {
+  let resolve: (value: unknown) => void = () => undefined;
+  let reject: (error: unknown) => void = () => undefined;
+  const promise = new Promise<unknown>((onValue, onError) => {
+    resolve = onValue;
+    reject = onError;
+  });
+  return { promise, resolve, reject };
+}
+
+function remaining(entry: Entry, nowMs: number): number | null {
+  const { done, total } = entry.progress;
+  if (entry.state !== "running" || total <= 0 || done / total < 0.1) return null;
+  return Math.max(0, ((nowMs - entry.startedAtMs) * (total - done)) / done);
+}

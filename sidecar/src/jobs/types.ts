@@ -1,0 +1,46 @@
+// What a background job is. Times are milliseconds.
+
+/** Who waits for the result, most urgent first. */
+export type Urgency = "user" | "lastUsed" | "arrival" | "idle";
+
+export type JobState = "queued" | "running" | "done" | "failed" | "cancelled";
+
+export interface JobProgress {
+  readonly stage: string;
+  /** In units of the job's choice; `total` 0 means that nobody can know yet. */
+  readonly done: number;
+  readonly total: number;
+}
+
+export interface JobContext {
+  /** Aborted by cancel and by close; the job ends soon, with any error. */
+  readonly signal: AbortSignal;
+  readonly progress: (progress: JobProgress) => void;
+  /** Resolves at once while no step runs, else when the engine is idle or the job has waited long enough. Call it between pieces of heavy work. */
+  readonly yieldToSteps: () => Promise<void>;
+}
+
+export interface JobSpec<Result> {
+  /** Equal keys are the same work: the second submission joins the first, and raises its urgency when it is more urgent. */
+  readonly key: string;
+  readonly kind: string;
+  readonly title: string;
+  readonly urgency: Urgency;
+  readonly run: (context: JobContext) => Promise<Result>;
+}
+
+export interface JobInfo extends JobProgress {
+  readonly id: string;
+  readonly kind: string;
+  readonly title: string;
+  readonly urgency: Urgency;
+  readonly state: JobState;
+  /** From this job's own pace so far; null until a tenth is done, because an earlier guess would not be honest. */
+  readonly remainingMs: number | null;
+  readonly error: unknown;
+}
+
+export interface JobHandle<Result> {
+  readonly id: string;
+  readonly result: Promise<Result>;
+}
