@@ -1,0 +1,157 @@
+// One watched folder: its watch, its scans, and what happens when it is unmounted or comes back. In: hints and time. Out: events through the tracker.
+
+import { basename, sep } from "node:path";
+import { classifyName } from "./candidates.ts";
+import type { Inodes } from "./inodes.ts";
+import type { Lane } from "./lane.ts";
+import type { ArrivalsOptions } from "./options.ts";
+import type { Clock, Files, Look, StartWatch, Watch } from "./ports.ts";
+import { scanFolder } from "./scan.ts";
+import { createTracker } from "./tracker.ts";
+import type { ArrivalListener, Place, WatchedFolder } from "./types.ts";
+
+export interface FolderPorts {
+  readonly folder: WatchedFolder;
+  readonly options: ArrivalsOptions;
+  readonly files: Files;
+  readonly clock: Clock;
+  readonly startWatch: StartWatch;
+  readonly lane: Lane;
+  readonly inodes: Inodes;
+  readonly emit: ArrivalListener;
+  readonly release: (left: Place) => void;
+}
+
+export interface FolderWatch {
+  readonly start: () => Promise<void>;
+  readonly rescan: () => Promise<void>;
+  readonly release: (path: string) => void;
+  readonly close: () => Promise<void>;
+}
+
+/** After a hint about a whole folder, others usually follow (a folder of models is being copied). */
+const scanDelayMs = 50;
+
+export function watchFolder(ports: FolderPorts): FolderWatch {
+  const { folder, options, files, clock } = ports;
+  let watch: Watch | null = null;
+  let blind = options.poll;
+  let folders: ReadonlySet<string> = new Set();
+  let root: { readonly device: bigint; readonly inode: bigint } | null = null;
+  let lost = false;
+  let closed = false;
+  let scanning: Promise<void> | null = null;
+  let scanAgain = false;
+  let cancelNextScan = () => {};
+  let cancelSoon: (() => void) | null = null;
+
+  const lose = (code: string) => {
+    if (!lost && !closed) ports.emit([{ type: "lost", folder, code, atMs: clock.nowMs() }]);
+    lost = true;
+  };
+
+  /** An empty folder of another device or inode is the bare mount point of a drive that is gone. */
+  const isBareMountPoint = async (found: Look & { is: "folder" }): Promise<boolean> => {
+    if (root === null || (root.device === found.device && root.inode === found.inode)) return false;
+    const listing = await files.list(folder.path);
+    return "error" in listing || listing.entries.length === 0;
+  };
+
+  const isFolderThere = async (): Promise<boolean> => {
+    const found = await files.look(folder.path, true);
+    if (found.is !== "folder") lose(found.is === "unreadable" ? found.code : "ENOENT");
+    else if (tracker.paths().length > 0 && (await isBareMountPoint(found))) lose("ENOENT");
+    else return true;
+    return false;
+  };
+
+  const tracker = createTracker({ ...ports, limits: options.limits, isFolderThere });
+
+  const rewatch = async () => {
+    const before = watch;
+    watch = null;
+    await before?.close();
+    if (closed || blind) return;
+    watch = ports.startWatch(folder.path, {
+      touched: (path) => void touched(path),
+      doubtful: () => scanSoon(),
+      blind: () => {
+        blind = true;
+        scanSoon();
+      },
+    });
+  };
+
+  const scanOnce = async (): Promise<void> => {
+    if (!(await isFolderThere()) || closed) return;
+    const found = await files.look(folder.path, true);
+    if (found.is !== "folder") return;
+    const moved = root === null || root.device !== found.device || root.inode !== found.inode;
+    root = { device: found.device, inode: found.inode };
+    if (lost || moved) await rewatch();
+    lost = false;
+    const scan = await scanFolder(folder.path, files);
+    if (closed) return;
+    if (scan.unreadable.some((entry) => entry.path === folder.path)) return lose(scan.unreadable[0]?.code ?? "ENOENT");
+    folders = new Set(scan.folders);
+    const seen = new Set(scan.found);
+    const hidden = scan.unreadable.map((entry) => entry.path + sep);
+    const unseen = tracker.paths().filter((path) => !seen.has(path) && !hidden.some((prefix) => path.startsWith(prefix)));
+    await Promise.all(unseen.map((path) => tracker.look(path)));
+    await Promise.all(scan.found.map((path) => tracker.look(path, true)));
+    if (closed || lost) return;
+    ports.emit([{ type: "scanned", folder, unreadable: scan.unreadable.map((entry) => entry.path), atMs: clock.nowMs() }]);
+  };
+
+  const scan = (): Promise<void> => {
+    if (scanning !== null) {
+      scanAgain = true;
+      return scanning;
+    }
+    cancelNextScan();
+    scanning = (async () => {
+      do {
+        scanAgain = false;
+        await scanOnce();
+      } while (scanAgain && !closed);
+      scanning = null;
+      if (closed) return;
+      cancelNextScan = clock.after(blind || lost ? options.pollMs : options.rescanMs, () => void scan());
+    })();
+    return scanning;
+  };
+
+  const scanSoon = () => {
+    if (closed) return;
+    cancelSoon ??= clock.after(scanDelayMs, () => {
+      cancelSoon = null;
+      void scan();
+    });
+  };
+
+  const touched = async (path: string): Promise<void> => {
+    if (closed) return;
+    const name = basename(path);
+    if (classifyName(name) !== "ignored") return tracker.look(path);
+    if (path === folder.path) return scanSoon();
+    const found = await files.look(path);
+    if (closed) return;
+    if (found.is === "file") ports.inodes.pass(path, found.stamp);
+    else if (found.is === "folder") scanSoon();
+    else if (folders.has(path)) scanSoon();
+  };
+
+  return {
+    start: scan,
+    rescan: scan,
+    release: tracker.release,
+    async close() {
+      closed = true;
+      cancelNextScan();
+      cancelSoon?.();
+      tracker.close();
+      await watch?.close();
+      await scanning;
+    },
+  };
+}
