@@ -51,7 +51,6 @@ export const errorTable = {
   WIRE_BODY_REFUSED: { rpc: 4205, fault: "client", summary: "Only small JSON bodies (application/json) are read.", remedy: "Send application/json." },
   WIRE_TICKET_INVALID: { rpc: 4206, fault: "client", summary: "The ticket was used already, has expired, or never existed.", remedy: "Ask for a new one, or paste the token." },
   WIRE_CLIENTS_FULL: { rpc: 4207, fault: "client", summary: "As many clients are connected as the sidecar allows.", remedy: "Close one, or raise --max-clients." },
-  WIRE_RATE_LIMITED: { rpc: 4208, fault: "client", summary: "Too many failed attempts to log in.", remedy: "Wait a minute." },
 
   // Segments, conditioning, leases, pushes.
   WIRE_SEGMENT_REFUSED: { rpc: 4301, fault: "client", summary: "A tensor names a segment that this session does not have, or a range outside it.", remedy: "Use the segments that hello gave, or send tensors in the frame." },

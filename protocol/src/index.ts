@@ -9,5 +9,5 @@ export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
 export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
 export { failure, isRequestId, notification, parseRpc, request, success } from "./rpc.ts";
 export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";
-export { catalogEntry, engineInfo, isWireMethod, job, protocolVersion, statusReport, wireEvent, wireMethods, wireNotifications } from "./messages/index.ts";
-export type { Capability, Method, Notification, Role, TensorDirection, Topic, WireEventValue, WireMethod, WireNotification, WireNotificationParams, WireParams, WireResult } from "./messages/index.ts";
+export { isWireMethod, protocolVersion, wireMethods, wireNotifications, wireValues } from "./messages/index.ts";
+export type { Capability, DeepReadonly, Method, Notification, Role, TensorDirection, Topic, WireEventValue, WireMethod, WireNotification, WireNotificationParams, WireParams, WireResult } from "./messages/index.ts";

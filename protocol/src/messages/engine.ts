@@ -4,17 +4,17 @@ import { z } from "zod";
 import { method } from "./method.ts";
 import { adapterRef, count, empty, engineStateName, family, hostKind, id, milliseconds, mode, nothing, precision, priority, profile, sha256, stack, text, weights } from "./values.ts";
 
-const port = z.object({
+export const port = z.object({
   name: z.string(),
   dtype: z.enum(["f32", "f16", "bf16", "i64"]),
   /** Numbers are fixed, names are free within the profile. */
   shape: z.array(z.union([count, z.string()])),
 });
 
-const keyReason = z.object({ key: z.string(), reason: text });
+export const keyReason = z.object({ key: z.string(), reason: text });
 
 /** What became of one adapter's keys. Lists are cut at 200 rows; the counts are whole. */
-const adapterReport = z.object({
+export const adapterReport = z.object({
   adapter: adapterRef,
   sha256,
   used: count,

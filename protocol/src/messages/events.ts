@@ -29,7 +29,7 @@ export type WireEventValue = DeepReadonly<z.infer<typeof wireEvent>>;
 export const topic = z.enum(["arrival", "catalog", "delta", "refit", "engine", "host", "live", "job"]);
 export type Topic = z.infer<typeof topic>;
 
-const stamped = z.object({ atMs: milliseconds, at: z.string(), event: wireEvent });
+export const stamped = z.object({ atMs: milliseconds, at: z.string(), event: wireEvent });
 
 export const eventMethods = {
   "events.subscribe": method({

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { method } from "./method.ts";
 import { count, empty, id, nothing, problem } from "./values.ts";
 
-const folder = z.object({
+export const folder = z.object({
   id,
   kind: z.enum(["adapters", "checkpoints"]),
   /** The last part of its path. */

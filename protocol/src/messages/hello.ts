@@ -10,7 +10,7 @@ export const protocolVersion = 1;
 export const capability = z.enum(["segments", "events", "push", "memory"]);
 export type Capability = z.infer<typeof capability>;
 
-const segment = z.object({
+export const segment = z.object({
   index: count,
   /** A file that only this user may open. Never logged, never repeated in an error. */
   path: z.string(),

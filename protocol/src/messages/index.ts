@@ -4,15 +4,16 @@
 import type { z } from "zod";
 import type { DeepReadonly } from "./method.ts";
 import { adapterMethods } from "./adapter.ts";
-import { catalogMethods } from "./catalog.ts";
-import { engineMethods } from "./engine.ts";
-import { eventMethods, eventNotifications } from "./events.ts";
-import { folderMethods } from "./folders.ts";
-import { helloMethods, helloNotifications } from "./hello.ts";
-import { jobMethods } from "./jobs.ts";
+import { catalogEntry, catalogMethods } from "./catalog.ts";
+import { adapterReport, engineInfo, engineMethods, keyReason, port } from "./engine.ts";
+import { eventMethods, eventNotifications, stamped, wireEvent } from "./events.ts";
+import { folder, folderMethods } from "./folders.ts";
+import { helloMethods, helloNotifications, segment } from "./hello.ts";
+import { job, jobMethods } from "./jobs.ts";
 import { memoryMethods, memoryNotifications } from "./memory.ts";
 import { statusMethods } from "./status.ts";
 import { stepMethods } from "./step.ts";
+import { problem, profile, range, segmentRange, stackItem, tensorDescriptor, weights } from "./values.ts";
 
 export const wireMethods = {
   ...helloMethods,
@@ -42,10 +43,27 @@ export function isWireMethod(name: string): name is WireMethod {
   return Object.hasOwn(wireMethods, name);
 }
 
+/** Values with a name of their own in the generated schema and in the Python client. */
+export const wireValues = {
+  AdapterReport: adapterReport,
+  CatalogEntry: catalogEntry,
+  EngineInfo: engineInfo,
+  Event: wireEvent,
+  Folder: folder,
+  Job: job,
+  KeyReason: keyReason,
+  Port: port,
+  Problem: problem,
+  Profile: profile,
+  Range: range,
+  Segment: segment,
+  SegmentRange: segmentRange,
+  StackItem: stackItem,
+  StampedEvent: stamped,
+  TensorDescriptor: tensorDescriptor,
+  Weights: weights,
+} as const;
+
 export { protocolVersion, type Capability } from "./hello.ts";
-export { catalogEntry } from "./catalog.ts";
-export { engineInfo } from "./engine.ts";
-export { job } from "./jobs.ts";
-export { statusReport } from "./status.ts";
-export { wireEvent, type Topic, type WireEventValue } from "./events.ts";
+export type { Topic, WireEventValue } from "./events.ts";
 export type { DeepReadonly, Method, Notification, Role, TensorDirection } from "./method.ts";

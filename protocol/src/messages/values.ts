@@ -25,7 +25,7 @@ export const stackItem = z.strictObject({ adapter: adapterRef, strength });
 /** Nobody stacks a hundred adapters; the cap bounds the work of one call. */
 export const stack = z.array(stackItem).max(100);
 
-const range = z
+export const range = z
   .strictObject({ min: z.int().positive(), opt: z.int().positive(), max: z.int().positive() })
   .refine(({ min, opt, max }) => min <= opt && opt <= max, "expected min <= opt <= max");
 

@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+// Writes every generated file from the protocol's zod schemas (needs the build). `--check` writes nothing and fails when one on disk differs.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import * as protocol from "../protocol/dist/index.js";
+import { asyncapi } from "./generate/asyncapi.mjs";
+import { protocolPage } from "./generate/page.mjs";
+import { pythonMessages } from "./generate/python.mjs";
+import { collectSchemas, schemaFile } from "./generate/schemas.mjs";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const schemas = collectSchemas(protocol);
+const page = "docs/protocol.md";
+const files = {
+  "protocol/generated/schema.json": schemaFile(protocol, schemas),
+  "protocol/generated/asyncapi.yaml": asyncapi(protocol, schemas),
+  "plugin/refit_sidecar_plugin/messages.py": pythonMessages(protocol, schemas),
+  [page]: protocolPage(protocol, readFileSync(join(root, page), "utf8")),
+};
+
+const check = process.argv.includes("--check");
+const stale = [];
+for (const [path, content] of Object.entries(files)) {
+  const file = join(root, path);
+  // Git may have checked the file out with other line ends.
+  if (existsSync(file) && readFileSync(file, "utf8").replaceAll("\r\n", "\n") === content) continue;
+  stale.push(path);
+  if (check) continue;
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, content);
+}
+if (check && stale.length > 0) {
+  console.error(`generated files are stale: ${stale.join(", ")}\nrun: npm run generate`);
+  process.exitCode = 1;
+} else {
+  console.log(stale.length === 0 ? "generated files are fresh" : `wrote ${stale.join(", ")}`);
+}
