@@ -1,0 +1,180 @@
+import type { HostParams, HostResult } from "@refit-sidecar/protocol";
+import type { BufferPool } from "./buffer-pool.ts";
+import { Failure } from "../../src/failure/index.ts";
+import { checkPlan } from "./check-plan.ts";
+import { asHostFailure, hostFailure } from "./host-failure.ts";
+import { withSources } from "./sources.ts";
+import type { WeightStore } from "./weight-store.ts";
+import { writeWeights } from "./write-weights.ts";
+
+type PrepareCall = Omit<HostParams<"prepare">, "engine" | "verify">;
+
+interface Prepared {
+  readonly call: PrepareCall;
+  readonly writes: readonly string[];
+  /** Finished values by parameter; null when the plan is committed in place. */
+  staged: Map<string, Uint8Array> | null;
+}
+
+/** Prepared refits that wait for their commit, per engine; more than one exists only while runs with different stacks alternate. */
+const maxPrepared = 8;
+
+/**
+ * The weights of one engine and every change to them. Two-phase: `prepare` computes beside the live weights, `commit` swaps between steps. The caller runs
+ * `commit` and steps one at a time.
+ */
+export class Engine {
+  readonly store: WeightStore;
+  readonly #pool: BufferPool;
+  readonly #stagingBytes: number;
+  readonly #prepared = new Map<string, Prepared>();
+  #generation = 0;
+  #dirty = false;
+  #tokens = 0;
+
+  /** A plan that writes more than `stagingBytes` is committed in place. */
+  constructor(store: WeightStore, pool: BufferPool, stagingBytes: number) {
+    this.store = store;
+    this.#pool = pool;
+    this.#stagingBytes = stagingBytes;
+  }
+
+  get generation(): number {
+    return this.#generation;
+  }
+  get dirty(): boolean {
+    return this.#dirty;
+  }
+  get tokens(): readonly string[] {
+    return [...this.#prepared.keys()];
+  }
+
+  /** First weights. On failure the engine is thrown away by its owner. */
+  async fill(call: Pick<HostParams<"load">, "checkpoint" | "stack" | "verify">, signal: AbortSignal, progress: (done: number, total: number) => void) {
+    const parameters = [...this.store.layouts.keys()];
+    const result = await withSources(call.checkpoint, call.stack, async (sources) => {
+      checkPlan({ from: null, to: { checkpoint: "", stack: call.stack }, full: true, writes: parameters.map((parameter) => ({ parameter, reason: "base" })) }, sources.deltas, this.store);
+      return writeWeights({
+        store: this.store,
+        sources,
+        parameters,
+        pool: this.#pool,
+        signal,
+        target: (_, bytes) => new Uint8Array(new ArrayBuffer(bytes)),
+        finished: (parameter, values) => void this.store.swap(parameter, values),
+        verify: call.verify === true,
+        progress,
+      });
+    });
+    this.#generation = 1;
+    return result;
+  }
+
+  async prepare(call: HostParams<"prepare">, signal: AbortSignal): Promise<Omit<HostResult<"prepare">, "ms">> {
+    for (const [token, old] of this.#prepared) if (old.call.generation !== this.#generation) this.#prepared.delete(token);
+    this.#checkStart(call);
+    const writes = call.plan.writes.map((write) => write.parameter);
+    const bytes = writes.reduce((sum, parameter) => sum + this.store.sizeOf(this.store.layout(parameter)), 0);
+    const staged = bytes <= this.#stagingBytes ? new Map<string, Uint8Array>() : null;
+    try {
+      const result = await withSources(call.checkpoint, call.stack, async (sources) => {
+        checkPlan(call.plan, sources.deltas, this.store);
+        return writeWeights({
+          store: this.store,
+          sources,
+          parameters: writes,
+          pool: this.#pool,
+          signal,
+          target: (_, size) => this.#pool.take(size),
+          finished: (parameter, values) => (staged === null ? this.#pool.give(values) : void staged.set(parameter, values)),
+          verify: call.verify === true,
+        });
+      });
+      // The engine may have moved on while the files were read.
+      this.#checkStart(call);
+      const token = `${this.#generation}.${++this.#tokens}`;
+      const { generation, plan, checkpoint, stack } = call;
+      this.#prepared.set(token, { call: { generation, plan, checkpoint, stack }, writes, staged });
+      const { bytesRead, bytesWritten, report } = result;
+      return { token, writes: writes.length, bytesRead, bytesWritten, mode: staged === null ? "inPlace" : "staged", report, ...(call.verify === true ? { sha256: result.sha256 } : {}) };
+    } catch (error) {
+      for (const values of staged?.values() ?? []) this.#pool.give(values);
+      throw error;
+    }
+  }
+
+  #checkStart({ generation, plan }: PrepareCall): void {
+    if (generation !== this.#generation) throw this.#stale(generation);
+    if (this.#dirty && !plan.full) throw hostFailure("HOST_ENGINE_DIRTY", "expected a full plan: an earlier commit was cut short, so the weights belong to no stack", { generation });
+    if (this.#prepared.size >= maxPrepared) throw hostFailure("HOST_INVALID_PARAMS", `expected at most ${maxPrepared} prepared refits; commit or discard one first`, { prepared: this.#prepared.size });
+  }
+
+  #stale(generation: number): Error {
+    return hostFailure("HOST_PLAN_STALE", `expected a plan from generation ${this.#generation}, got one from ${generation}; plan again`, { expected: this.#generation, got: generation });
+  }
+
+  /** Between steps. A staged commit cannot be interrupted; one in place marks the engine dirty until its last byte is written. */
+  async commit(token: string): Promise<number> {
+    const prepared = this.#prepared.get(token);
+    if (prepared === undefined) throw this.#unknownToken(token);
+    this.discard(token, false);
+    if (prepared.call.generation !== this.#generation) {
+      this.#release(prepared);
+      throw this.#stale(prepared.call.generation);
+    }
+    if (prepared.staged !== null) {
+      for (const [parameter, values] of prepared.staged) this.#recycle(this.store.swap(parameter, values));
+    } else {
+      await this.#commitInPlace(prepared);
+    }
+    this.#generation += 1;
+    if (prepared.call.plan.full) this.#dirty = false;
+    // Plans from the old weights can never be committed: their memory is worth more than a later, slightly clearer error.
+    for (const other of this.#prepared.values()) this.#release(other);
+    return prepared.writes.length;
+  }
+
+  async #commitInPlace(prepared: Prepared): Promise<void> {
+    this.#dirty = true;
+    try {
+      await withSources(prepared.call.checkpoint, prepared.call.stack, (sources) =>
+        writeWeights({
+          store: this.store,
+          sources,
+          parameters: prepared.writes,
+          pool: this.#pool,
+          signal: new AbortController().signal,
+          target: (parameter) => this.store.buffer(parameter),
+          finished: () => undefined,
+          verify: false,
+        }),
+      );
+    } catch (error) {
+      // Some layers hold the old stack, some the new one: a set of weights that no plan may start from.
+      this.#generation += 1;
+      const { code, message, evidence } = asHostFailure(error);
+      throw new Failure(code, message, { ...evidence, dirty: true, generation: this.#generation }, { cause: error });
+    }
+    this.#dirty = false;
+  }
+
+  discard(token: string, release = true): void {
+    const prepared = this.#prepared.get(token);
+    if (prepared === undefined) throw this.#unknownToken(token);
+    this.#prepared.delete(token);
+    if (release) this.#release(prepared);
+  }
+
+  #unknownToken(token: string): Error {
+    return hostFailure("HOST_TOKEN_UNKNOWN", "expected the token of a prepared refit that was neither committed nor discarded; prepare again", { token });
+  }
+
+  #release(prepared: Prepared): void {
+    for (const values of prepared.staged?.values() ?? []) this.#recycle(values);
+    prepared.staged = null;
+  }
+
+  #recycle(values: Uint8Array | undefined): void {
+    if (values !== undefined) this.#pool.give(values);
+  }
+}

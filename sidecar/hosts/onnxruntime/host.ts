@@ -1,0 +1,139 @@
+import { arch, cpus, freemem, platform, totalmem } from "node:os";
+import { native } from "@refit-sidecar/native";
+import { hostProtocolVersion, type FrameTensor, type HostMethod, type HostNotification, type HostNotificationParams, type HostParams, type HostResult } from "@refit-sidecar/protocol";
+import { env } from "onnxruntime-node";
+import { hostFailure } from "./host-failure.ts";
+import { LoadedEngine } from "./loaded-engine.ts";
+import type { HostOptions } from "./options.ts";
+import { Serial } from "./serial.ts";
+
+/** What a method may use besides its params. */
+export interface Call {
+  readonly id: number;
+  readonly tensors: readonly FrameTensor[];
+  readonly signal: AbortSignal;
+  readonly notify: <N extends HostNotification>(name: N, params: HostNotificationParams<N>) => void;
+}
+
+export interface Answer<M extends HostMethod> {
+  readonly result: HostResult<M>;
+  readonly tensors?: readonly FrameTensor[];
+}
+
+/** `cancel` belongs to the server, which knows the calls in progress. */
+export type HostMethods = { readonly [M in Exclude<HostMethod, "cancel">]: (params: HostParams<M>, call: Call) => Promise<Answer<M>> };
+
+const elapsed = (since: number): number => performance.now() - since;
+
+/** The engines of this process and the methods on them. Steps, commits and unloads run one at a time; load and prepare run between them. */
+export function createHost(options: HostOptions): HostMethods {
+  const engines = new Map<string, LoadedEngine>();
+  const loading = new Set<string>();
+  const live = new Serial();
+  let sessionLoads = 0;
+
+  const find = (name: string): LoadedEngine => {
+    const engine = engines.get(name);
+    if (engine === undefined) throw hostFailure("HOST_ENGINE_UNKNOWN", `expected the name of a loaded engine, got ${name}; load it`, { engine: name });
+    return engine;
+  };
+
+  return {
+    async hello({ protocolVersion }) {
+      if (protocolVersion !== hostProtocolVersion) throw hostFailure("HOST_PROTOCOL_MISMATCH", `expected protocol version ${hostProtocolVersion}, got ${protocolVersion}; update the older side`, { expected: hostProtocolVersion, got: protocolVersion });
+      return {
+        result: {
+          protocolVersion: hostProtocolVersion,
+          kind: "onnxruntime",
+          versions: { node: process.versions.node, onnxruntime: env.versions.node ?? env.versions.common, kernels: `${native.kind} (${native.detail})` },
+          device: { type: options.provider, name: cpus()[0]?.model.trim() ?? "unknown processor", capability: `${platform()}-${arch()}` },
+          precisions: ["f32", "f16"],
+          memory: { totalBytes: totalmem(), freeBytes: freemem() },
+        },
+      };
+    },
+
+    async load(params, { id, signal, notify }) {
+      if (engines.has(params.engine) || loading.has(params.engine)) throw hostFailure("HOST_ENGINE_EXISTS", `an engine ${params.engine} is loaded already; unload it first`, { engine: params.engine });
+      const started = performance.now();
+      let told = started;
+      const progress = (done: number, total: number): void => {
+        if (performance.now() - told < 100 && done < total) return;
+        told = performance.now();
+        notify("progress", { id, stage: "weights", done, total });
+      };
+      loading.add(params.engine);
+      try {
+        const { engine, result } = await LoadedEngine.load(params, options, signal, () => void (sessionLoads += 1), progress);
+        engines.set(params.engine, engine);
+        const { store, generation } = engine.weights;
+        return { result: { ms: elapsed(started), parameters: store.layouts.size, bytes: store.bytes, sessionLoads, generation, report: result.report, ...(params.verify === true ? { sha256: result.sha256 } : {}) } };
+      } finally {
+        loading.delete(params.engine);
+      }
+    },
+
+    async prepare(params, { signal }) {
+      const started = performance.now();
+      const result = await find(params.engine).weights.prepare(params, signal);
+      return { result: { ...result, ms: elapsed(started) } };
+    },
+
+    commit: ({ engine, token }, { signal }) =>
+      live.run(async () => {
+        signal.throwIfAborted();
+        const started = performance.now();
+        const { weights } = find(engine);
+        const writes = await weights.commit(token);
+        return { result: { ms: elapsed(started), writes, generation: weights.generation } };
+      }),
+
+    async discard({ engine, token }) {
+      find(engine).weights.discard(token);
+      return { result: {} };
+    },
+
+    step: ({ engine, generation }, { tensors, signal }) =>
+      live.run(async () => {
+        signal.throwIfAborted();
+        const started = performance.now();
+        const outputs = await find(engine).step(tensors, generation);
+        return { result: { ms: elapsed(started) }, tensors: outputs };
+      }),
+
+    readBack: ({ engine, parameters }) =>
+      live.run(async () => {
+        const { store } = find(engine).weights;
+        const tensors = parameters.map((name): FrameTensor => ({ name, dtype: store.dtype, shape: store.layout(name).shape, data: store.canonical(name) }));
+        return { result: {}, tensors };
+      }),
+
+    checksums: ({ engine, parameters }) =>
+      live.run(async () => {
+        const { store } = find(engine).weights;
+        const names = parameters ?? [...store.layouts.keys()];
+        return { result: { sha256: Object.fromEntries(names.map((name) => [name, store.checksum(name)])) } };
+      }),
+
+    unload: ({ engine: name }) =>
+      live.run(async () => {
+        const engine = find(name);
+        engines.delete(name);
+        await engine.release();
+        return { result: { bytes: engine.weights.store.bytes } };
+      }),
+
+    async status() {
+      return {
+        result: {
+          engines: [...engines].map(([engine, { weights }]) => ({ engine, generation: weights.generation, dirty: weights.dirty, bytes: weights.store.bytes, parameters: weights.store.layouts.size, prepared: [...weights.tokens] })),
+          sessionLoads,
+          memory: { totalBytes: totalmem(), freeBytes: freemem(), processBytes: process.memoryUsage.rss() },
+        },
+      };
+    },
+
+    shutdown: () => live.run(async () => ({ result: {} })),
+  };
+}
+

@@ -1,0 +1,43 @@
+// The engine host `onnxruntime`: a child process of the sidecar that holds weights and runs steps. In: frames on stdin. Out: frames on stdout, log lines on stderr.
+// It never outlives the sidecar (end of stdin ends it), never reads a file that the sidecar did not name, and never answers from weights that it cannot name.
+
+import { FrameError, FrameReader } from "@refit-sidecar/protocol";
+import { hostFailure } from "./host-failure.ts";
+import { createHost } from "./host.ts";
+import { parseOptions } from "./options.ts";
+import { HostServer } from "./server.ts";
+
+// stdout carries frames only: whatever a library prints must not end up between them.
+console.log = console.info = console.debug = console.error;
+
+const options = parseOptions(process.argv.slice(2));
+const reader = new FrameReader();
+const server = new HostServer(createHost(options), {
+  write(parts) {
+    process.stdout.cork();
+    for (const part of parts) process.stdout.write(part);
+    process.stdout.uncork();
+  },
+  // An empty write is called back after everything before it has left the process.
+  end: () => process.stdout.write("", () => process.exit(0)),
+});
+
+// The sidecar is gone when stdout breaks; stdin ends at the same moment and decides.
+process.stdout.on("error", () => process.exit(0));
+process.stdin.on("data", (chunk: Uint8Array) => {
+  try {
+    for (const frame of reader.push(chunk)) void server.receive(frame);
+  } catch (error) {
+    if (!(error instanceof FrameError)) throw error;
+    // After bad bytes nobody knows where the next frame starts.
+    process.stdin.destroy();
+    server.fail(null, hostFailure("HOST_MALFORMED_FRAME", `${error.message}; this host ends now`, { frame: error.code }));
+    process.stdout.write("", () => process.exit(1));
+  }
+});
+process.stdin.on("end", () => {
+  server.abandon();
+  process.exit(0);
+});
+// Ctrl-C in a terminal reaches the whole group; the sidecar decides when its hosts end.
+process.on("SIGINT", () => undefined);
