@@ -1,0 +1,10 @@
+// The sidecar's end of the host protocol. In: how to start a host, method calls. Out: checked answers, failures by code, word of a host that died.
+// A leaf: it knows processes and messages, not engines or plans. It never lets a host outlive the sidecar, and never believes an answer that does not fit its schema.
+
+export { HostConnection } from "./connection.ts";
+export type { ConnectionEdges } from "./connection.ts";
+export { startHost } from "./start-host.ts";
+export type { StartOptions } from "./start-host.ts";
+export { HostSupervisor } from "./supervisor.ts";
+export type { SupervisorEvents, SupervisorStatus } from "./supervisor.ts";
+export type { CallOptions, Host, HostCall, HostCommand, HostExit, HostReply } from "./types.ts";

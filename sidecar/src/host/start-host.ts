@@ -1,0 +1,87 @@
+import { spawn } from "node:child_process";
+import { hostProtocolVersion } from "@refit-sidecar/protocol";
+import { Failure } from "../failure/index.ts";
+import { HostConnection } from "./connection.ts";
+import { LogTail } from "./log-tail.ts";
+import type { Host, HostCommand, HostExit } from "./types.ts";
+
+export interface StartOptions {
+  /** A line of the host's log. */
+  readonly onLog?: (line: string) => void;
+  /** From spawn to the answer to hello; a Python host imports its libraries in this time. */
+  readonly helloTimeoutMs?: number;
+  /** From the request to end until the process is killed. */
+  readonly closeTimeoutMs?: number;
+}
+
+/**
+ * Starts a host process and greets it. The child's stdin is our end of its life: when this process dies, however it dies, the pipe closes and the host ends.
+ * Throws Failure HOST_START_FAILED with the last lines of its log.
+ */
+export async function startHost(command: HostCommand, options: StartOptions = {}): Promise<Host> {
+  const child = spawn(command.command, [...command.args], { stdio: ["pipe", "pipe", "pipe"], windowsHide: true, env: { ...process.env, ...command.env } });
+  const tail = new LogTail(options.onLog ?? (() => undefined));
+  let reason: string | null = null;
+  const kill = (why: string): void => {
+    reason ??= why;
+    // A host that hangs in a native call does not see SIGTERM.
+    child.kill("SIGKILL");
+  };
+  const connection = new HostConnection({
+    write: (parts) => {
+      if (!child.stdin.writable) return;
+      child.stdin.cork();
+      for (const part of parts) child.stdin.write(part);
+      child.stdin.uncork();
+    },
+    onBroken: kill,
+    onLog: (level, message) => options.onLog?.(`${level}: ${message}`),
+  });
+  // A broken pipe shows as the child's exit, which says more than EPIPE.
+  child.stdin.on("error", () => undefined);
+  child.stdout.on("data", (chunk: Uint8Array) => connection.receive(chunk));
+  child.stderr.on("data", (chunk: Uint8Array) => tail.push(chunk));
+
+  const ended = new Promise<HostExit>((resolve) => {
+    let spawnError: Error | null = null;
+    const finish = (code: number | null, signal: string | null): void => {
+      tail.end();
+      const why = reason ?? spawnError?.message ?? null;
+      connection.lose(why ?? (signal === null ? `exit code ${code}` : `signal ${signal}`));
+      resolve({ code, signal, reason: why, log: tail.lines });
+    };
+    child.on("error", (error) => {
+      spawnError = error;
+      if (child.pid === undefined) finish(null, null);
+    });
+    child.on("close", finish);
+  });
+
+  const hello = connection.call("hello", { protocolVersion: hostProtocolVersion }, { timeoutMs: options.helloTimeoutMs ?? 120_000 });
+  let about: Host["about"];
+  try {
+    about = await hello;
+  } catch (cause) {
+    kill("it did not say hello");
+    const exit = await ended;
+    const line = exit.log.at(-1);
+    throw new Failure("HOST_START_FAILED", `expected engine host ${command.kind} to start and say hello; ${cause instanceof Error ? cause.message : String(cause)}${line === undefined ? "" : ` Its last log line: ${line}`}`, { kind: command.kind, code: exit.code, log: exit.log }, { cause });
+  }
+  const call: Host["call"] = (method, params, callOptions) => connection.call(method, params, callOptions);
+  return {
+    kind: command.kind,
+    pid: child.pid ?? 0,
+    about,
+    call,
+    ended,
+    log: () => tail.lines,
+    kill,
+    async close() {
+      const timer = setTimeout(() => kill("it did not end when asked"), options.closeTimeoutMs ?? 5_000);
+      call("shutdown", {}).catch(() => undefined).finally(() => child.stdin.end());
+      const exit = await ended;
+      clearTimeout(timer);
+      return exit;
+    },
+  };
+}

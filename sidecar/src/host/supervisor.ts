@@ -1,0 +1,111 @@
+import { Failure } from "../failure/index.ts";
+import type { Host, HostExit } from "./types.ts";
+
+export interface SupervisorEvents {
+  /** The host is up (again). What it held before is gone. */
+  readonly onUp: (host: Host) => void;
+  /** It ended without being asked to, or did not start. */
+  readonly onDown: (why: { readonly message: string; readonly exit: HostExit | null; readonly retryInMs: number }) => void;
+}
+
+export interface SupervisorStatus {
+  readonly state: "stopped" | "starting" | "up" | "waiting";
+  readonly pid: number | null;
+  readonly restarts: number;
+  readonly lastProblem: string | null;
+}
+
+/** The first restart is immediate, because a run is waiting; a host that keeps dying is tried ever more rarely. */
+const firstDelaysMs = [0, 250, 1_000, 4_000] as const;
+const maxDelayMs = 15_000;
+/** Up for this long, its earlier deaths are forgotten. */
+const healthyMs = 60_000;
+
+/** Keeps one host process alive: starts it on first use, restarts it with back-off when it dies, ends it on close. */
+export class HostSupervisor {
+  readonly #start: () => Promise<Host>;
+  readonly #events: SupervisorEvents;
+  #state: SupervisorStatus["state"] = "stopped";
+  #host: Host | null = null;
+  #starting: Promise<Host> | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #deaths = 0;
+  #restarts = 0;
+  #upSince = 0;
+  #lastProblem: string | null = null;
+  #closed = false;
+
+  constructor(start: () => Promise<Host>, events: SupervisorEvents) {
+    this.#start = start;
+    this.#events = events;
+  }
+
+  get status(): SupervisorStatus {
+    return { state: this.#state, pid: this.#host?.pid ?? null, restarts: this.#restarts, lastProblem: this.#lastProblem };
+  }
+
+  /** The running host; starts it when there is none. During back-off it fails at once with HOST_START_FAILED, so that a caller can fall back. */
+  async host(): Promise<Host> {
+    if (this.#host !== null) return this.#host;
+    if (this.#closed) throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine host is started any more");
+    if (this.#state === "waiting") throw new Failure("HOST_START_FAILED", `the engine host keeps ending (${this.#lastProblem ?? "unknown reason"}); it is tried again shortly`, { restarts: this.#restarts });
+    return this.#begin();
+  }
+
+  #begin(): Promise<Host> {
+    this.#starting ??= this.#bringUp().finally(() => void (this.#starting = null));
+    return this.#starting;
+  }
+
+  async #bringUp(): Promise<Host> {
+    this.#state = "starting";
+    let host: Host;
+    try {
+      host = await this.#start();
+    } catch (error) {
+      this.#down(error instanceof Error ? error.message : String(error), null);
+      throw error;
+    }
+    if (this.#closed) {
+      await host.close();
+      throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine host is started any more");
+    }
+    this.#host = host;
+    this.#state = "up";
+    this.#upSince = performance.now();
+    void host.ended.then((exit) => this.#onEnded(exit));
+    this.#events.onUp(host);
+    return host;
+  }
+
+  #onEnded(exit: HostExit): void {
+    this.#host = null;
+    if (this.#closed) return;
+    if (performance.now() - this.#upSince > healthyMs) this.#deaths = 0;
+    this.#down(exit.reason ?? (exit.signal === null ? `exit code ${exit.code}` : `signal ${exit.signal}`), exit);
+  }
+
+  #down(message: string, exit: HostExit | null): void {
+    if (this.#closed) return;
+    const retryInMs = firstDelaysMs[this.#deaths] ?? maxDelayMs;
+    this.#deaths += 1;
+    this.#restarts += 1;
+    this.#lastProblem = message;
+    this.#state = "waiting";
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      // A failed start has reported itself through onDown and set the next timer.
+      this.#begin().catch(() => undefined);
+    }, retryInMs);
+    this.#events.onDown({ message, exit, retryInMs });
+  }
+
+  /** Ends the host and stays down. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#state = "stopped";
+    await this.#starting?.catch(() => undefined);
+    await this.#host?.close();
+  }
+}

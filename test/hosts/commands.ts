@@ -1,0 +1,13 @@
+// How tests start hosts.
+
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { HostCommand } from "../../sidecar/src/host/index.ts";
+
+const built = fileURLToPath(new URL("../../sidecar/dist/hosts/onnxruntime/main.js", import.meta.url));
+
+/** The embedded host, from the build: a child process cannot run TypeScript sources on Node 20. */
+export function onnxruntimeHost(...args: string[]): HostCommand {
+  if (!existsSync(built)) throw new Error("the host is not built; run `npm run build` first");
+  return { kind: "onnxruntime", command: process.execPath, args: [built, ...args] };
+}

@@ -1,0 +1,23 @@
+// The conformance suite of the host protocol: what every engine host must do, whatever language it is written in.
+// Use: hostConformance("name", command) inside a *.test.ts; or `REFIT_HOST_COMMAND='["python","-m","refit_torch"]' vitest run test/hosts` for one that is not built in.
+
+import { describe } from "vitest";
+import type { HostCommand } from "../../sidecar/src/host/index.ts";
+import { conversation } from "./conformance/conversation.ts";
+import { failures } from "./conformance/failures.ts";
+import { lifetime } from "./conformance/lifetime.ts";
+import { refits } from "./conformance/refits.ts";
+
+export interface ConformanceOptions {
+  /** Relative tolerance of merged f32 values against a double-precision merge. */
+  readonly mergeTolerance?: number;
+}
+
+export function hostConformance(name: string, command: HostCommand, options: ConformanceOptions = {}): void {
+  describe(`${name} conforms to the host protocol`, () => {
+    conversation(command);
+    refits(command, options.mergeTolerance ?? 1e-6);
+    failures(command);
+    lifetime(command);
+  });
+}

@@ -1,0 +1,172 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { startHost, type HostCommand } from "../../../sidecar/src/host/index.ts";
+import { fullPlan, merged, noise, stackFiles, type Stacked } from "../fixtures.ts";
+import { model, names, openBench, otherModel, shapes, type Bench } from "./bench.ts";
+
+/** Load, refit and read back, without a graph. */
+export function refits(command: HostCommand, tolerance: number): void {
+  describe("refits", () => {
+    let bench: Bench;
+    beforeAll(async () => void (bench = await openBench(command)));
+    afterAll(() => bench.close());
+
+    const expectMerged = async (engine: string, stack: readonly Stacked[], base = model): Promise<void> => {
+      const got = await bench.read(engine);
+      const wanted = merged(base, stack);
+      expect(Object.keys(got)).toEqual(names);
+      for (const name of names) {
+        const largest = Math.max(...Array.from(wanted[name] ?? [], Math.abs));
+        const error = Math.max(...Array.from(got[name] ?? [], (value, index) => Math.abs(value - (wanted[name]?.[index] ?? NaN))));
+        expect(error, name).toBeLessThanOrEqual(tolerance * largest);
+      }
+    };
+
+    it("load writes the checkpoint's values exactly and starts at generation 1", async () => {
+      const loaded = await bench.load("exact");
+      expect(loaded).toMatchObject({ parameters: names.length, generation: 1 });
+      expect(loaded.bytes).toBe(4 * Object.values(model).reduce((sum, { data }) => sum + data.length, 0));
+      for (const [name, values] of Object.entries(await bench.read("exact"))) expect([...values], name).toEqual([...(model[name]?.data ?? [])]);
+    });
+
+    it("load with a stack gives the same bits as load and refit", async () => {
+      const stack = [{ adapter: bench.a, strength: 0.8 }, { adapter: bench.b, strength: -0.3 }];
+      await bench.load("fresh", stack);
+      await expectMerged("fresh", stack);
+      await bench.load("stepwise");
+      await bench.refit("stepwise", [], stack, 1);
+      expect(await bench.checksums("stepwise")).toEqual(await bench.checksums("fresh"));
+    });
+
+    it("prepare changes nothing live, commit changes everything at once, and reports what it did", async () => {
+      await bench.load("phases");
+      const before = await bench.checksums("phases");
+      const prepared = await bench.prepare("phases", [], [{ adapter: bench.a, strength: 1 }], 1);
+      expect(prepared.writes).toBe(2);
+      expect(prepared.bytesWritten).toBe(4 * (16 * 16 + 16 * 12));
+      expect(prepared.report.failed).toEqual([]);
+      expect(await bench.checksums("phases")).toEqual(before);
+      const committed = await bench.host.call("commit", { engine: "phases", token: prepared.token });
+      expect(committed).toMatchObject({ writes: 2, generation: 2 });
+      await expectMerged("phases", [{ adapter: bench.a, strength: 1 }]);
+    });
+
+    it("A → B → A → none gives A and none bit for bit", async () => {
+      const A = [{ adapter: bench.a, strength: 0.8 }];
+      const B = [{ adapter: bench.b, strength: 1.3 }, { adapter: bench.a, strength: -0.3 }];
+      await bench.load("aba");
+      const none = await bench.checksums("aba");
+      let generation = await bench.refit("aba", [], A, 1);
+      const first = await bench.checksums("aba");
+      expect(first).not.toEqual(none);
+      generation = await bench.refit("aba", A, B, generation);
+      await expectMerged("aba", B);
+      generation = await bench.refit("aba", B, A, generation);
+      expect(await bench.checksums("aba")).toEqual(first);
+      expect(await bench.refit("aba", A, [], generation)).toBe(5);
+      expect(await bench.checksums("aba")).toEqual(none);
+    });
+
+    it("200 random stack changes always end in the weights of a fresh engine", async () => {
+      const next = noise(7);
+      const pick = (count: number): number => Math.floor(((next() + 1) / 2) * count);
+      const choices: Stacked[][] = [[]];
+      for (const strengths of [[1, 0.5], [-0.3, 2]]) {
+        for (const adapters of [[bench.a], [bench.b], [bench.c], [bench.a, bench.b], [bench.b, bench.a], [bench.c, bench.a]]) choices.push(adapters.map((adapter, index) => ({ adapter, strength: strengths[index] ?? 1 })));
+      }
+      const fresh = await Promise.all(choices.map(async (stack, index) => {
+        await bench.load(`fresh-${index}`, stack);
+        return bench.checksums(`fresh-${index}`);
+      }));
+      await bench.load("walk");
+      let at = 0;
+      let generation = 1;
+      for (let change = 0; change < 200; change++) {
+        const to = pick(choices.length);
+        if (to === at) continue;
+        generation = await bench.refit("walk", choices[at] ?? [], choices[to] ?? [], generation);
+        at = to;
+        expect(await bench.checksums("walk")).toEqual(fresh[at]);
+      }
+    });
+
+    it("a full plan of another checkpoint replaces every value", async () => {
+      await bench.load("swap", [{ adapter: bench.c, strength: 1 }]);
+      const stack = [{ adapter: bench.a, strength: 1 }];
+      const { token } = await bench.host.call("prepare", { engine: "swap", generation: 1, plan: fullPlan(model, stack, "other"), checkpoint: bench.other, stack: stackFiles(stack) });
+      await bench.host.call("commit", { engine: "swap", token });
+      await expectMerged("swap", stack, otherModel);
+    });
+
+    it("verify answers the checksums that the engine then has, after load and after a commit", async () => {
+      const loaded = await bench.load("verify", [{ adapter: bench.a, strength: 1 }], true);
+      expect(loaded.sha256).toEqual(await bench.checksums("verify"));
+      const prepared = await bench.prepare("verify", [{ adapter: bench.a, strength: 1 }], [{ adapter: bench.b, strength: 1 }], 1, { verify: true });
+      expect(Object.keys(prepared.sha256 ?? {}).sort()).toEqual(["input_blocks.0.0.weight", "middle.attn1.to_k.weight", "middle.attn1.to_q.weight"]);
+      await bench.host.call("commit", { engine: "verify", token: prepared.token });
+      expect(await bench.checksums("verify")).toMatchObject(prepared.sha256 ?? {});
+    });
+
+    it("checksums of chosen parameters are those of all parameters", async () => {
+      const all = await bench.checksums("verify");
+      const { sha256 } = await bench.host.call("checksums", { engine: "verify", parameters: ["out.weight"] });
+      expect(sha256).toEqual({ "out.weight": all["out.weight"] });
+    });
+
+    it("discard forgets a prepared refit and leaves the weights", async () => {
+      await bench.load("discard");
+      const before = await bench.checksums("discard");
+      const { token } = await bench.prepare("discard", [], [{ adapter: bench.a, strength: 1 }], 1);
+      await bench.host.call("discard", { engine: "discard", token });
+      expect(await bench.checksums("discard")).toEqual(before);
+      await expect(bench.host.call("commit", { engine: "discard", token })).rejects.toMatchObject({ code: "HOST_TOKEN_UNKNOWN" });
+      await expect(bench.host.call("discard", { engine: "discard", token })).rejects.toMatchObject({ code: "HOST_TOKEN_UNKNOWN" });
+    });
+
+    it("a commit makes plans from older weights stale, prepared or not", async () => {
+      await bench.load("stale");
+      const first = await bench.prepare("stale", [], [{ adapter: bench.a, strength: 1 }], 1);
+      const second = await bench.prepare("stale", [], [{ adapter: bench.b, strength: 1 }], 1);
+      await bench.host.call("commit", { engine: "stale", token: second.token });
+      const after = await bench.checksums("stale");
+      await expect(bench.host.call("commit", { engine: "stale", token: first.token })).rejects.toMatchObject({ code: "HOST_PLAN_STALE" });
+      await expect(bench.prepare("stale", [], [{ adapter: bench.a, strength: 1 }], 1)).rejects.toMatchObject({ code: "HOST_PLAN_STALE" });
+      expect(await bench.checksums("stale")).toEqual(after);
+    });
+
+    it("engines of one host do not touch each other", async () => {
+      await bench.load("left");
+      await bench.load("right", [{ adapter: bench.a, strength: 1 }]);
+      const left = await bench.checksums("left");
+      await bench.refit("right", [{ adapter: bench.a, strength: 1 }], [], 1);
+      expect(await bench.checksums("left")).toEqual(left);
+      expect(await bench.checksums("right")).toEqual(left);
+    });
+
+    it("a name is taken until its engine is unloaded, then free again", async () => {
+      await bench.load("name");
+      await expect(bench.load("name")).rejects.toMatchObject({ code: "HOST_ENGINE_EXISTS" });
+      await bench.host.call("unload", { engine: "name" });
+      await expect(bench.checksums("name")).rejects.toMatchObject({ code: "HOST_ENGINE_UNKNOWN" });
+      expect((await bench.load("name")).generation).toBe(1);
+    });
+
+    it("status lists engines with generation, bytes and prepared refits", async () => {
+      await bench.load("listed");
+      const { token } = await bench.prepare("listed", [], [{ adapter: bench.a, strength: 1 }], 1);
+      const status = await bench.host.call("status", {});
+      expect(status.engines.find(({ engine }) => engine === "listed")).toMatchObject({ generation: 1, dirty: false, parameters: names.length, prepared: [token] });
+    });
+
+    it("the same files give the same bits in another process", async () => {
+      const stack = [{ adapter: bench.a, strength: 0.37 }, { adapter: bench.b, strength: -1.1 }];
+      await bench.load("here", stack);
+      const second = await startHost(command);
+      try {
+        await second.call("load", { engine: "there", graph: null, parameters: shapes, weightDtype: "f32", checkpoint: bench.checkpoint, stack: stackFiles(stack) });
+        expect((await second.call("checksums", { engine: "there" })).sha256).toEqual(await bench.checksums("here"));
+      } finally {
+        await second.close();
+      }
+    });
+  });
+}
