@@ -49,7 +49,7 @@ module.exports = {
     { name: "terms-pure", comment: "The term algebra is pure mathematics: no files, no processes, no clocks.", severity: "error", from: { path: `${src}terms/` }, to: { path: "^(node:)?(fs|fs/promises|child_process|net|http|worker_threads)$" } },
     { name: "plan-pure", comment: "The planner is pure: values in, values out.", severity: "error", from: { path: `${src}plan/` }, to: { path: "^(node:)?(fs|fs/promises|child_process|net|http|worker_threads)$" } },
     { name: "watcher", comment: "chokidar is arrivals' business alone; everyone else hears of files through arrivals.", severity: "error", from: { path: src, pathNot: `${src}arrivals/` }, to: { path: "node_modules/chokidar" } },
-    { name: "sockets", comment: "ws and express belong to the wire stage.", severity: "error", from: { path: src, pathNot: `${src}wire/` }, to: { path: "node_modules/(ws|express)/" } },
+    { name: "sockets", comment: "ws and express belong to the wire stage (and ws to the command line's client).", severity: "error", from: { path: src, pathNot: `${src}(wire|client)/` }, to: { path: "node_modules/(ws|express)/" } },
     {
       name: "hosts-apart",
       comment: "An engine host is another process: it sees plans and terms as data. It may use the leaves, native and protocol, never a stage's values.",
