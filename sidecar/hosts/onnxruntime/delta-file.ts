@@ -1,27 +1,28 @@
-import { native, isFloatDtype, type TensorFile } from "@refit-sidecar/native";
+import { isFloatDtype, native, type TensorEntry, type TensorFile } from "@refit-sidecar/native";
 import type { StackFile } from "@refit-sidecar/protocol";
 import { z } from "zod";
-import type { Factor, Term } from "../../src/terms/index.ts";
+import { changesShape, checkTerm, f32Factors, type Addend, type Factor, type Term } from "../../src/terms/index.ts";
 import { hostFailure } from "./host-failure.ts";
 
 const name = z.string().min(1);
 const base = {
   target: z.object({ parameter: name, slice: z.object({ start: z.int().nonnegative(), length: z.int().positive() }).exactOptional(), swapHalves: z.boolean().exactOptional() }),
   doraScale: name.exactOptional(),
+  doraNorm: z.literal("merged").exactOptional(),
   sourceKeys: z.array(z.string()),
 };
 const scaled = { ...base, scale: z.number() };
 
-/** Mirrors `Term`; a type check below holds the two together. */
+/** Mirrors `Term`. Strict: a field that this list lacks must be refused, not dropped, because it changes what the term means. */
 const term = z.discriminatedUnion("kind", [
-  z.object({ ...scaled, kind: z.literal("lowRank"), up: name, down: name, mid: name.exactOptional(), padTo: z.array(z.int().positive()).exactOptional() }),
-  z.object({ ...scaled, kind: z.literal("hadamard"), w1a: name, w1b: name, w2a: name, w2b: name, t1: name.exactOptional(), t2: name.exactOptional() }),
-  z.object({ ...scaled, kind: z.literal("kronecker"), w1: name.exactOptional(), w1a: name.exactOptional(), w1b: name.exactOptional(), w2: name.exactOptional(), w2a: name.exactOptional(), w2b: name.exactOptional(), t2: name.exactOptional() }),
-  z.object({ ...scaled, kind: z.literal("glora"), a1: name, a2: name, b1: name, b2: name }),
-  z.object({ ...base, kind: z.literal("orthogonal"), variant: z.enum(["oft", "boft"]), blocks: name, constraint: z.number().nullable(), rescale: name.exactOptional() }),
-  z.object({ ...base, kind: z.literal("dense"), value: name }),
-  z.object({ ...base, kind: z.literal("set"), value: name }),
-  z.object({ ...base, kind: z.literal("channelScale"), value: name, axis: z.enum(["rows", "columns"]) }),
+  z.strictObject({ ...scaled, kind: z.literal("lowRank"), up: name, down: name, mid: name.exactOptional(), padTo: z.array(z.int().positive()).exactOptional() }),
+  z.strictObject({ ...scaled, kind: z.literal("hadamard"), w1a: name, w1b: name, w2a: name, w2b: name, t1: name.exactOptional(), t2: name.exactOptional() }),
+  z.strictObject({ ...scaled, kind: z.literal("kronecker"), w1: name.exactOptional(), w1a: name.exactOptional(), w1b: name.exactOptional(), w2: name.exactOptional(), w2a: name.exactOptional(), w2b: name.exactOptional(), t2: name.exactOptional() }),
+  z.strictObject({ ...scaled, kind: z.literal("glora"), a1: name, a2: name, b1: name, b2: name }),
+  z.strictObject({ ...base, kind: z.literal("orthogonal"), variant: z.enum(["oft", "boft"]), blocks: name, constraint: z.number().nullable(), rescale: name.exactOptional(), strengthOnce: z.literal(true).exactOptional() }),
+  z.strictObject({ ...base, kind: z.literal("dense"), value: name }),
+  z.strictObject({ ...base, kind: z.literal("set"), value: name }),
+  z.strictObject({ ...base, kind: z.literal("channelScale"), value: name, axis: z.enum(["rows", "columns"]) }),
 ]) satisfies z.ZodType<Term>;
 
 const metadata = z.object({ formatVersion: z.literal(1), adapter: z.string(), terms: z.array(term) });
@@ -58,23 +59,35 @@ export class DeltaFile {
     }
   }
 
-  /** The factors that a term names. */
-  async factors(entry: Term): Promise<Map<string, Factor>> {
-    const factors = new Map<string, Factor>();
-    for (const factor of factorNames(entry)) factors.set(factor, await this.#factor(factor));
-    return factors;
+  /**
+   * What the adapter adds to one parameter, in its own order. Checked against the parameter's shape before anything is computed.
+   * Throws HOST_SHAPE_MISMATCH, HOST_NOT_REFITTABLE (a term that gives the parameter another shape) and what reading factors throws.
+   */
+  addends(parameter: string, shape: readonly number[]): Addend[] {
+    const terms = this.terms.get(parameter) ?? [];
+    const factors = f32Factors((factor) => this.#factor(factor), native);
+    return terms.map((entry) => {
+      if (changesShape(entry)) {
+        throw hostFailure("HOST_NOT_REFITTABLE", `an adapter gives ${parameter} another shape; a live engine cannot (NEEDS_RECOMPILE), \`merge\` can`, { parameter, adapter: this.sha256 });
+      }
+      const reason = checkTerm(entry, (factor) => this.#entry(factor).shape, shape);
+      if (reason !== null) throw hostFailure("HOST_SHAPE_MISMATCH", `an adapter does not fit ${parameter} of shape [${shape.join(", ")}]: ${reason}. It belongs to another structure.`, { parameter, adapter: this.sha256, reason });
+      return { term: entry, strength: this.strength, factors };
+    });
+  }
+
+  #entry(factor: string): TensorEntry {
+    const entry = this.#file.header.entries.get(factor);
+    if (entry === undefined) throw hostFailure("HOST_DELTA_INVALID", `a term of the delta names factor ${factor}, which the file lacks; it is rebuilt from the adapter`, { factor });
+    return entry;
   }
 
   async #factor(factor: string): Promise<Factor> {
-    const entry = this.#file.header.entries.get(factor);
-    if (entry === undefined) throw hostFailure("HOST_DELTA_INVALID", `a term of the delta names factor ${factor}, which the file lacks; it is rebuilt from the adapter`, { factor });
-    const { dtype, shape } = entry;
-    if (!isFloatDtype(dtype) && dtype !== "I64" && dtype !== "I32" && dtype !== "U8") throw hostFailure("HOST_DELTA_INVALID", `expected factor ${factor} to hold numbers, the delta stores ${dtype}`, { factor, dtype });
+    const { dtype, shape } = this.#entry(factor);
+    if (!isFloatDtype(dtype)) throw hostFailure("HOST_DELTA_INVALID", `expected factor ${factor} to hold floating-point numbers, the delta stores ${dtype}`, { factor, dtype });
     const data = await this.#file.read(factor);
-    if (isFloatDtype(dtype)) {
-      const bad = await native.firstNonFinite(data, dtype, data.byteLength === 0 ? 0 : shape.reduce((product, dimension) => product * dimension, 1));
-      if (bad >= 0) throw hostFailure("HOST_NON_FINITE", `factor ${factor} of the adapter holds NaN or infinity at element ${bad}; a live engine refuses it. Remove the adapter.`, { factor, element: bad, adapter: this.sha256 });
-    }
+    const bad = await native.firstNonFinite(data, dtype, shape.reduce((product, dimension) => product * dimension, 1));
+    if (bad >= 0) throw hostFailure("HOST_NON_FINITE", `factor ${factor} of the adapter holds NaN or infinity at element ${bad}; a live engine refuses it. Remove the adapter.`, { factor, element: bad, adapter: this.sha256 });
     return { dtype, shape, data };
   }
 
@@ -100,10 +113,3 @@ function readTerms(file: TensorFile, adapter: string): readonly Term[] {
   if (parsed.data.adapter !== adapter) throw hostFailure("HOST_DELTA_INVALID", "expected the delta of the adapter that the stack names, got another adapter's; it is rebuilt from the adapter", { expected: adapter, got: parsed.data.adapter });
   return parsed.data.terms;
 }
-
-/** Every field of a term that names a tensor of the file. */
-export function factorNames(entry: Term): string[] {
-  const { kind: _kind, target: _target, sourceKeys: _sourceKeys, ...fields } = entry;
-  return Object.entries(fields).flatMap(([field, value]) => (typeof value === "string" && field !== "variant" && field !== "axis" ? [value] : []));
-}
-

@@ -1,19 +1,18 @@
-import { native } from "@refit-sidecar/native";
-import type { FloatDtype } from "@refit-sidecar/native";
+import { native, type FloatDtype } from "@refit-sidecar/native";
 import type { WeightDtype } from "@refit-sidecar/protocol";
+import { mergeParameter } from "../../src/terms/index.ts";
+import type { BufferPool } from "./buffer-pool.ts";
 import type { BaseTensor } from "./checkpoint-file.ts";
 import type { DeltaFile } from "./delta-file.ts";
-import { evaluate, type Addend } from "./evaluate.ts";
 import { hostFailure } from "./host-failure.ts";
-import type { ParameterLayout } from "./refit-map.ts";
-import { exchangeHalves } from "./refit-map.ts";
-import type { BufferPool } from "./buffer-pool.ts";
+import { exchangeHalves, type ParameterLayout } from "./refit-map.ts";
 import { elementBytes } from "./weight-store.ts";
 
 const containerDtype: Readonly<Record<WeightDtype, FloatDtype>> = { f32: "F32", f16: "F16", bf16: "BF16" };
 
-export interface MergeOutcome {
+export interface MergedParameter {
   readonly bytesRead: number;
+  /** Terms that were left out, as ComfyUI leaves them out. */
   readonly failed: readonly { readonly adapter: string; readonly reason: string }[];
 }
 
@@ -21,22 +20,24 @@ export interface MergeOutcome {
  * Computes one parameter from its pristine base and the stack into `out` (engine layout and dtype, one rounding). `out` may be live memory: nothing is read
  * from it. Throws HOST_NON_FINITE when a merged value is NaN or infinite.
  */
-export async function mergeParameter(layout: ParameterLayout, base: BaseTensor, deltas: readonly DeltaFile[], dtype: WeightDtype, out: Uint8Array, pool: BufferPool, signal: AbortSignal): Promise<MergeOutcome> {
+export async function mergeInto(layout: ParameterLayout, base: BaseTensor, deltas: readonly DeltaFile[], dtype: WeightDtype, out: Uint8Array, pool: BufferPool, signal: AbortSignal): Promise<MergedParameter> {
   const outDtype = containerDtype[dtype];
-  const addends: Addend[] = [];
-  for (const delta of deltas) {
-    for (const term of delta.terms.get(layout.name) ?? []) addends.push({ adapter: delta.sha256, strength: delta.strength, term, factors: await delta.factors(term) });
-  }
-  let failed: MergeOutcome["failed"] = [];
-  if (addends.length === 0 && base.dtype === outDtype && base.scale === 1) {
+  const parts = deltas.map((delta) => ({ adapter: delta.sha256, addends: delta.addends(layout.name, layout.shape) })).filter((part) => part.addends.length > 0);
+  let failed: MergedParameter["failed"] = [];
+  if (parts.length === 0 && base.dtype === outDtype && base.scale === 1) {
     await base.readInto(out);
   } else {
     const stored = pool.take(base.bytes);
     try {
       await base.readInto(stored);
-      signal.throwIfAborted();
-      if (addends.length === 0) await native.convert(stored, base.dtype, out, outDtype, base.elements, base.scale);
-      else failed = await evaluate({ layout, base: stored, baseDtype: base.dtype, baseScale: base.scale, addends, out, outDtype, signal });
+      const outcome = await mergeParameter({
+        base: { data: stored, dtype: base.dtype, shape: layout.shape, scale: base.scale },
+        addends: parts.flatMap((part) => part.addends),
+        out: { dtype: outDtype, data: out },
+        kernels: native,
+        signal,
+      });
+      failed = outcome.skipped.map(({ term, reason }) => ({ adapter: parts.find((part) => part.addends.some((addend) => addend.term === term))?.adapter ?? "", reason }));
     } finally {
       pool.give(stored);
     }
@@ -46,7 +47,7 @@ export async function mergeParameter(layout: ParameterLayout, base: BaseTensor, 
     throw hostFailure("HOST_NON_FINITE", `expected finite weights, ${layout.name} becomes NaN or infinite at element ${bad} in ${dtype}; remove the adapter or lower its strength`, {
       parameter: layout.name,
       element: bad,
-      adapters: [...new Set(addends.map((addend) => addend.adapter))],
+      adapters: parts.map((part) => part.adapter),
     });
   }
   exchangeHalves(layout, out, elementBytes[dtype]);

@@ -1,7 +1,7 @@
 import type { MergeReport } from "@refit-sidecar/protocol";
 import type { BufferPool } from "./buffer-pool.ts";
 import { eachBounded } from "./each-bounded.ts";
-import { mergeParameter } from "./merge.ts";
+import { mergeInto } from "./merge.ts";
 import type { Sources } from "./sources.ts";
 import { elementBytes, sha256, type WeightStore } from "./weight-store.ts";
 
@@ -43,7 +43,7 @@ export async function writeWeights(job: WriteJob): Promise<WriteResult> {
     const layout = store.layout(parameter);
     const base = await sources.checkpoint.tensor(parameter, layout.shape);
     const out = job.target(parameter, store.sizeOf(layout));
-    const outcome = await mergeParameter(layout, base, sources.deltas, store.dtype, out, pool, signal);
+    const outcome = await mergeInto(layout, base, sources.deltas, store.dtype, out, pool, signal);
     for (const entry of outcome.failed) failed.push({ ...entry, parameter });
     if (job.verify) hashes[parameter] = sha256(layout, out, elementBytes[store.dtype]);
     job.finished(parameter, out);

@@ -6,9 +6,9 @@ import type { DesiredState, EngineParameters, PlannedWrite, PlanResult, StackIte
 function stackByParameter(stack: readonly StackItem[], touches: Touches): Map<string, StackItem[]> {
   const result = new Map<string, StackItem[]>();
   for (const item of stack) {
-    const parameters = touches.get(item.sha256);
-    if (parameters === undefined) throw new TypeError(`the planner needs to know what adapter ${item.sha256} touches`);
-    for (const parameter of parameters) {
+    const touched = touches.get(item.sha256);
+    if (touched === undefined) throw new TypeError(`the planner needs to know what adapter ${item.sha256} touches`);
+    for (const parameter of touched.parameters) {
       const list = result.get(parameter);
       if (list === undefined) result.set(parameter, [item]);
       else list.push(item);
@@ -35,6 +35,10 @@ export function planRefit(from: DesiredState | null, to: DesiredState, touches: 
   const wanted = stackByParameter(to.stack, touches);
   checkKnown(wanted, new Set(engine.names));
   const full = from === null || from.checkpoint !== to.checkpoint;
+  const reshaped = to.stack.flatMap((item) => touches.get(item.sha256)?.reshapes ?? []);
+  if (reshaped.length > 0) {
+    return { kind: "recompile", parameters: [...new Set(reshaped)], reason: `an adapter gives ${reshaped.length} parameters another shape, first ${reshaped[0]}; \`merge\` can apply it` };
+  }
   const present = full ? new Map<string, StackItem[]>() : stackByParameter(from.stack, touches);
   const writes: PlannedWrite[] = [];
   for (const parameter of engine.names) {

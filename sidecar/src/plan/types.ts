@@ -37,8 +37,15 @@ export interface RefitPlan {
   readonly writes: readonly PlannedWrite[];
 }
 
-/** Which parameters each adapter's delta touches, by the adapter's SHA-256. */
-export type Touches = ReadonlyMap<string, readonly string[]>;
+/** What an adapter's delta does to an engine, as far as a plan needs it. */
+export interface AdapterTouches {
+  readonly parameters: readonly string[];
+  /** Those of them that get another shape (padded): beyond a live engine. */
+  readonly reshapes: readonly string[];
+}
+
+/** By the adapter's SHA-256. */
+export type Touches = ReadonlyMap<string, AdapterTouches>;
 
 /** What the planner must know of an engine. */
 export interface EngineParameters {

@@ -51,7 +51,7 @@ export async function openBench(command: HostCommand): Promise<Bench> {
   const a = await writeAdapter(folder, "a", [rank("middle.attn1.to_q.weight", 16, 16, 4, 11, 0.25), rank("middle.attn1.to_k.weight", 16, 12, 2, 13, 0.5)]);
   const b = await writeAdapter(folder, "b", [rank("middle.attn1.to_k.weight", 16, 12, 3, 15, 1), rank("input_blocks.0.0.weight", 8, 36, 2, 17, 0.125)]);
   const c = await writeAdapter(folder, "c", [rank("out.weight", 4, 16, 1, 19, 1)]);
-  const touches = new Map([a, b, c].map((adapter) => [adapter.sha256, adapter.terms.map((term) => term.parameter)]));
+  const touches = new Map([a, b, c].map((adapter) => [adapter.sha256, { parameters: adapter.terms.map((term) => term.parameter), reshapes: [] }]));
   const state = (stack: readonly Stacked[]): DesiredState => ({ checkpoint: "base", stack: stackItems(stack) });
 
   const bench: Bench = {

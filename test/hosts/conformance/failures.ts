@@ -83,6 +83,7 @@ export function failures(command: HostCommand): void {
       ["another format version", { formatVersion: 2, adapter: hashOf("odd-delta"), terms: [] }],
       ["an unknown kind of term", { formatVersion: 1, adapter: hashOf("odd-delta"), terms: [{ kind: "magic", target: { parameter: "out.weight" }, sourceKeys: [] }] }],
       ["a factor that the file lacks", { formatVersion: 1, adapter: hashOf("odd-delta"), terms: [{ kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "nowhere", down: "x", sourceKeys: [] }] }],
+      ["a term with an unknown field", { formatVersion: 1, adapter: hashOf("odd-delta"), terms: [{ kind: "dense", target: { parameter: "out.weight" }, value: "x", twist: true, sourceKeys: [] }] }],
       ["another adapter's hash", { formatVersion: 1, adapter: hashOf("somebody else"), terms: [] }],
     ])("HOST_DELTA_INVALID for delta metadata with %s", async (_, metadata) => {
       const delta = join(bench.folder, "odd.delta");
@@ -111,6 +112,12 @@ export function failures(command: HostCommand): void {
     it("HOST_SHAPE_MISMATCH for a checkpoint of another shape", async () => {
       const checkpoint = await writeCheckpoint(join(bench.folder, "wide.safetensors"), { ...model, "out.weight": randomValues([4, 17], 1) });
       await expectRefused(attempt(bench.a, { checkpoint }), "HOST_SHAPE_MISMATCH");
+    });
+    it("HOST_NOT_REFITTABLE for a term that gives a parameter another shape", async () => {
+      const delta = join(bench.folder, "pad.delta");
+      const term = { kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "u", down: "d", padTo: [4, 20], sourceKeys: [] };
+      await writeDelta(delta, { formatVersion: 1, adapter: hashOf("pad"), terms: [term] }, { u: filled([4, 1], 1), d: filled([1, 20], 1) });
+      await expectRefused(attempt({ sha256: hashOf("pad"), delta, terms: [] }), "HOST_NOT_REFITTABLE");
     });
     it("HOST_PARAMETER_UNKNOWN for an adapter, a plan, a checkpoint and a call that name one", async () => {
       await expectRefused(attempt(await odd("alien", "double_blocks.0.weight", randomValues([4, 2], 1), randomValues([2, 16], 2))), "HOST_PARAMETER_UNKNOWN");

@@ -5,10 +5,11 @@ import { planRefit, sameState, stateKey } from "../../../sidecar/src/plan/index.
 import type { DesiredState, EngineParameters, RefitPlan, StackItem } from "../../../sidecar/src/plan/index.ts";
 
 const engine: EngineParameters = { names: ["a", "b", "c", "d"], fixed: new Set() };
+const touching = (...parameters: string[]) => ({ parameters, reshapes: [] });
 const touches = new Map([
-  ["L1", ["a", "b"]],
-  ["L2", ["b", "c"]],
-  ["L0", []],
+  ["L1", touching("a", "b")],
+  ["L2", touching("b", "c")],
+  ["L0", touching()],
 ]);
 const state = (checkpoint: string, ...stack: [string, number][]): DesiredState => ({ checkpoint, stack: stack.map(([sha256, strength]) => ({ sha256, strength })) });
 const writes = (from: DesiredState | null, to: DesiredState): string => {
@@ -30,7 +31,7 @@ describe("planRefit", () => {
   it("keeps an adapter at strength 0: some kinds set values whatever the strength", () => expect(writes(state("x"), state("x", ["L1", 0]))).toBe("a:touched b:touched"));
 
   it("fails with PLAN_PARAMETER_UNKNOWN for an adapter of another structure", () => {
-    const strange = new Map([["L9", ["z"]]]);
+    const strange = new Map([["L9", touching("z")]]);
     expect(() => planRefit(state("x"), state("x", ["L9", 1]), strange, engine)).toThrow(expect.objectContaining({ code: "PLAN_PARAMETER_UNKNOWN" }));
     expect(() => planRefit(state("x"), state("x", ["L9", 1]), strange, engine)).toThrow(Failure);
   });
@@ -41,6 +42,11 @@ describe("planRefit", () => {
   });
 });
 
+it("planRefit asks for a recompile when an adapter gives a parameter another shape", () => {
+  const padding = new Map([["P", { parameters: ["a", "b"], reshapes: ["b"] }]]);
+  expect(planRefit(state("x"), state("x", ["P", 1]), padding, engine)).toMatchObject({ kind: "recompile", parameters: ["b"] });
+});
+
 /** Weights as the list of what was applied to each parameter: the plainest engine there is. */
 function execute(weights: ReadonlyMap<string, string>, plan: RefitPlan): Map<string, string> {
   const next = new Map(weights);
@@ -48,7 +54,7 @@ function execute(weights: ReadonlyMap<string, string>, plan: RefitPlan): Map<str
   return next;
 }
 function pristine(to: DesiredState, parameter: string): string {
-  return `${to.checkpoint}|${to.stack.filter((item) => touches.get(item.sha256)?.includes(parameter)).map((item) => `${item.sha256}@${item.strength}`).join("+")}`;
+  return `${to.checkpoint}|${to.stack.filter((item) => touches.get(item.sha256)?.parameters.includes(parameter)).map((item) => `${item.sha256}@${item.strength}`).join("+")}`;
 }
 const anyItem = fc.record({ sha256: fc.constantFrom("L0", "L1", "L2"), strength: fc.constantFrom(-0.3, 0, 0.8, 1) }) satisfies fc.Arbitrary<StackItem>;
 const anyState = fc.record({ checkpoint: fc.constantFrom("x", "y"), stack: fc.array(anyItem, { maxLength: 4 }) });
