@@ -1,0 +1,46 @@
+"""Command line: `python -m refit_graphs --header FILE --out DIR [--name NAME]`.
+
+FILE is a checkpoint (.safetensors; only its header is read) or a JSON table `{name: {"dtype", "shape"}}`. Progress goes to stderr;
+the last line of stdout is JSON: `{"ok": true, "name", "family", "structure", "out"}` or `{"ok": false, "code", "message"}`.
+Exit status: 0 done, 1 the structure is not supported, 2 bad input, 3 a needed package is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="refit_graphs", description="Exports the weightless graphs of a checkpoint's structure. No network is used.")
+    parser.add_argument("--header", type=Path, required=True, help="checkpoint, or JSON table of names with dtype and shape")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make; an older bundle there is replaced")
+    parser.add_argument("--name", help="name of the bundle; default: the folder's name")
+    options = parser.parse_args(arguments)
+    # Nothing here downloads; this keeps the libraries from trying.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        from . import bundle, header, unet_config
+    except ImportError as error:
+        return _fail(3, "GRAPH_PACKAGE_MISSING", f"expected the packages torch, diffusers and onnx, missing: {error.name}; install them into this Python")
+    try:
+        shapes = header.canonical_shapes(header.read_header(options.header))
+        table = bundle.export_bundle(shapes, options.name or options.out.name, options.out, lambda text: print(text, file=sys.stderr, flush=True))
+    except unet_config.UnsupportedStructure as error:
+        return _fail(1, "GRAPH_STRUCTURE_UNSUPPORTED", str(error))
+    except (header.HeaderError, OSError) as error:
+        return _fail(2, "GRAPH_HEADER_UNREADABLE", str(error))
+    print(json.dumps({"ok": True, "name": table["name"], "family": table["family"], "structure": table["structure"], "out": str(options.out)}))
+    return 0
+
+
+def _fail(status: int, code: str, message: str) -> int:
+    print(json.dumps({"ok": False, "code": code, "message": message}))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

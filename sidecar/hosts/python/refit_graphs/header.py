@@ -1,0 +1,65 @@
+"""Checkpoint headers. In: a safetensors file, or a JSON table of names and shapes. Out: canonical names and shapes, and the structure hash.
+
+Reads headers only, never tensor data, and never opens anything but the given file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+Shapes = dict[str, tuple[int, ...]]
+
+# The format's own limit on a header; a larger one is not a safetensors file.
+MAX_HEADER_BYTES = 100_000_000
+PREFIXES = ("model.diffusion_model.", "model.model.", "net.")
+
+
+class HeaderError(ValueError):
+    """The file is no checkpoint header that this exporter understands."""
+
+
+def read_header(path: Path) -> dict[str, dict]:
+    """Returns `{name: {"dtype", "shape"}}` of a `.safetensors` file or of a JSON table in the same form. Raises HeaderError."""
+    if path.suffix == ".json":
+        raw = path.read_bytes()
+    else:
+        with path.open("rb") as file:
+            head = file.read(8)
+            size = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+            if not 2 <= size <= MAX_HEADER_BYTES:
+                raise HeaderError(f"expected a safetensors header of at most {MAX_HEADER_BYTES} bytes, got a length of {size}: is the file complete?")
+            raw = file.read(size)
+            if len(raw) != size:
+                raise HeaderError(f"expected a header of {size} bytes, the file ended after {len(raw)}: is the file complete?")
+    try:
+        table = json.loads(raw)
+        return {name: {"dtype": str(entry["dtype"]), "shape": [int(n) for n in entry["shape"]]} for name, entry in table.items() if name != "__metadata__"}
+    except (UnicodeDecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise HeaderError(f"expected a JSON table of names with dtype and shape, got something else: {error}") from error
+
+
+def canonical_shapes(header: Mapping[str, Mapping]) -> Shapes:
+    """Returns canonical names and shapes of the diffusion model inside a checkpoint header.
+
+    The prefix is the one that most keys carry; names that already are canonical stay. fp8 helpers are no parameters.
+    """
+    counts = {prefix: sum(name.startswith(prefix) for name in header) for prefix in PREFIXES}
+    prefix = max(PREFIXES, key=lambda candidate: counts[candidate])
+    if counts[prefix] <= 5:
+        prefix = ""
+    shapes = {name[len(prefix) :]: tuple(entry["shape"]) for name, entry in header.items() if name.startswith(prefix)}
+    return {name: shape for name, shape in shapes.items() if not is_fp8_helper(name)}
+
+
+def is_fp8_helper(name: str) -> bool:
+    return name.split(".")[-1] in ("scaled_fp8", "scale_weight", "scale_input")
+
+
+def structure_hash(shapes: Shapes) -> str:
+    """SHA-256 of the sorted lines `name<TAB>dim,dim,...<LF>`; the same text as the catalog hashes (sorted by UTF-16 code unit)."""
+    lines = sorted((f"{name}\t{','.join(map(str, shape))}\n" for name, shape in shapes.items()), key=lambda line: line.encode("utf-16-be"))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

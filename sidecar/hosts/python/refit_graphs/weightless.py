@@ -1,0 +1,99 @@
+"""Tracing without weights. In: a torch module, the canonical name of each of its parameters, example inputs. Out: an ONNX model in
+which every parameter is a graph input of that name.
+
+The trace runs in f64: f64 then marks every tensor of the variant's float type, while what diffusers computes in f32 on purpose
+(timestep embeddings) stays f32 with explicit casts around it. `variant` turns one trace into the f32 and the f16 graph.
+
+The parameters are handed to the traced call as arguments, so no exporter pass can merge, fold or transpose them: equal values,
+biases and shared tensors keep one input each. They are broadcast from one zero, so an SDXL costs kilobytes here, not 10 GB.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+import torch
+from torch import nn
+
+OPSET = 18
+FLOAT_TYPE = torch.float64
+
+
+@dataclass(frozen=True)
+class DataInput:
+    """One tensor that a step brings. `axes`: one name (dynamic) or number (fixed) per dimension; `dtype`: f32 or the variant's float type."""
+
+    name: str
+    axes: tuple[str | int, ...]
+    float_type: bool = True
+
+    def described(self) -> dict[str, object]:
+        """The tensor as graph.json lists it."""
+        return {"name": self.name, "dtype": "float" if self.float_type else "f32", "shape": list(self.axes)}
+
+
+def placeholder(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of any shape that occupies one element."""
+    return torch.zeros((), dtype=dtype).expand(tuple(shape))
+
+
+class _Call(nn.Module):
+    """Runs `module` with parameters from the call's own arguments. The module hides in a tuple, so that it has no parameters of its own here."""
+
+    def __init__(self, module: nn.Module, parameters: Sequence[str], call: Callable[..., tuple]) -> None:
+        super().__init__()
+        self._module = (module,)
+        self._parameters_in_order = tuple(parameters)
+        self._call = call
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        count = len(tensors) - len(self._parameters_in_order)
+        module = self._module[0]
+        for name, tensor in zip(self._parameters_in_order, tensors[count:]):
+            owner, _, attribute = name.rpartition(".")
+            # torch.func.functional_call refuses to run under the tracer; the module is built for one trace, so nothing is put back.
+            module.get_submodule(owner)._parameters[attribute] = tensor
+        arguments, options = self._call(*tensors[:count])
+        return module(*arguments, **options)[0]
+
+
+def trace(
+    module: nn.Module,
+    names: Mapping[str, str],
+    inputs: Sequence[DataInput],
+    sizes: Mapping[str, int],
+    call: Callable[..., tuple],
+    output: DataInput,
+) -> onnx.ModelProto:
+    """Exports `module` (on the meta device, any dtype) weightless, f64 standing for the variant's float type.
+
+    `names`: the module's parameter name -> canonical name, all parameters. `sizes`: example size of each dynamic axis.
+    `call`: data tensors -> (args, kwargs) of the module. Raises ValueError when a parameter of the module has no name.
+    """
+    state = {name: tensor for name, tensor in module.named_parameters()}
+    if missing := state.keys() - names.keys():
+        raise ValueError(f"expected a canonical name for every parameter, none for {sorted(missing)[:3]}")
+    order = sorted(state, key=lambda name: names[name])
+    data = [placeholder([axis if isinstance(axis, int) else sizes[axis] for axis in item.axes], FLOAT_TYPE if item.float_type else torch.float32) for item in inputs]
+    weights = [placeholder(state[name].shape, FLOAT_TYPE) for name in order]
+    dynamic = {item.name: {i: axis for i, axis in enumerate(item.axes) if isinstance(axis, str)} for item in [*inputs, output]}
+    buffer = io.BytesIO()
+    with torch.no_grad(), warnings.catch_warnings():
+        # The tracer warns of every Python branch on a shape; the branches that matter are chosen by the example sizes on purpose.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Call(module, order, call).eval(),
+            (*data, *weights),
+            buffer,
+            input_names=[*(item.name for item in inputs), *(names[name] for name in order)],
+            output_names=[output.name],
+            dynamic_axes=dynamic,
+            opset_version=OPSET,
+            do_constant_folding=False,
+            dynamo=False,
+        )
+    return onnx.load_from_string(buffer.getvalue())
