@@ -1,0 +1,66 @@
+"""Random checkpoints and adapters of real size, as files: the host reads them exactly as it reads a user's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from refit_host.files.checkpoint import CheckpointSource
+from refit_host.models.spec import Shapes
+
+
+def _values(name: str, shape: tuple[int, ...], device: torch.device, make: torch.Generator) -> torch.Tensor:
+    """Scaled so that activations stay finite through the whole network, as trained weights do."""
+    if len(shape) < 2:
+        centre = 1.0 if name.endswith("weight") else 0.0
+        return centre + 0.02 * torch.randn(shape, device=device, generator=make)
+    fan_in = 1
+    for dim in shape[1:]:
+        fan_in *= dim
+    return torch.randn(shape, device=device, generator=make) * (0.7 / fan_in**0.5)
+
+
+def checkpoint(folder: Path, shapes: Shapes, device: torch.device, seed: int) -> CheckpointSource:
+    """fp16 file with canonical names; written once."""
+    path = folder / f"checkpoint-{seed}.safetensors"
+    if not path.exists():
+        make = torch.Generator(device).manual_seed(1000 + seed)
+        tensors = {name: _values(name, shape, device, make).half().cpu() for name, shape in shapes.items()}
+        partial = path.with_suffix(".part")
+        save_file(tensors, partial)
+        os.replace(partial, path)
+    stat = path.stat()
+    return CheckpointSource.parse({
+        "files": [{"path": str(path), "sizeBytes": stat.st_size, "mtimeNs": str(stat.st_mtime_ns), "inode": str(stat.st_ino)}],
+        "parameters": {name: {"file": 0, "key": name, "dtype": "F16", "shape": list(shape)} for name, shape in shapes.items()},
+    })
+
+
+def linear_layers(shapes: Shapes) -> list[str]:
+    """The layers that SDXL adapters usually train: every matrix of the transformer blocks and their projections (722)."""
+    inside = (".transformer_blocks.", ".proj_in.", ".proj_out.")
+    return [name for name, shape in shapes.items() if len(shape) >= 2 and any(part in name for part in inside)]
+
+
+def adapter(folder: Path, shapes: Shapes, device: torch.device, seed: int, rank: int) -> Path:
+    """A delta file; written once. Its effect on a weight is a few per cent of the weight, as in trained adapters."""
+    path = folder / f"adapter-{seed}-r{rank}.delta"
+    if path.exists():
+        return path
+    make = torch.Generator(device).manual_seed(2000 + seed)
+    tensors, terms = {}, []
+    for name in linear_layers(shapes):
+        rows, cols = shapes[name][0], 1
+        for dim in shapes[name][1:]:
+            cols *= dim
+        tensors[f"{name}.up"] = (torch.randn(rows, rank, device=device, generator=make) * 0.05).half().cpu()
+        tensors[f"{name}.down"] = (torch.randn(rank, cols, device=device, generator=make) * (0.7 / cols**0.5)).half().cpu()
+        terms.append({"kind": "lowRank", "target": {"parameter": name}, "scale": 0.5, "up": f"{name}.up", "down": f"{name}.down", "sourceKeys": []})
+    record = {"formatVersion": 1, "adapter": f"{seed:064x}", "structure": "0" * 64, "family": "sdxl", "mode": "comfyui", "terms": terms,
+              "report": {"used": [], "ignored": [], "failed": []}, "bytes": 0}
+    save_file(tensors, path, metadata={"refit_delta": json.dumps(record)})
+    return path

@@ -1,0 +1,61 @@
+"""Steps without a compiler: plain PyTorch eager as the reference, then CUDA graphs, then channels-last, in one run."""
+
+from __future__ import annotations
+
+import time
+from typing import Iterator
+
+import torch
+
+from refit_host.torch_engine import forward
+from refit_host.torch_engine.graphs import GraphedStep
+
+from ..context import Context, relative_error
+from ..engine import Engine
+
+SIZES = ((2, 1024, 1024), (1, 768, 1152))
+
+
+def plain_module(context: Context) -> torch.nn.Module:
+    """The same network as a user of diffusers has it: contiguous weights of its own, no arena."""
+    from safetensors.torch import load_file
+
+    spec, _ = context.sdxl()
+    source = context.checkpoint()
+    values = load_file(source.files[0].path)
+    module = spec.build().to_empty(device=context.device).to(context.dtype).eval()
+    state = {name: values[origin.parameter].to(context.dtype) for name, origin in spec.sources.items()}
+    module.load_state_dict(state, strict=True)
+    return module
+
+
+def run(context: Context, options: dict) -> Iterator[dict]:
+    module = plain_module(context)
+    inputs = {size: context.inputs(*size) for size in SIZES}
+    reference = {}
+    for size in SIZES:
+        reference[size] = forward.unet(module, inputs[size]).clone()
+        yield {"what": "plain eager", "size": list(size), **context.wall(lambda: forward.unet(module, inputs[size]), warm=3)}
+    del module
+    cuda = context.device.type == "cuda"
+    for channels_last in (False, True):
+        engine = Engine(context, "resident", channels_last=channels_last)
+        label = {"channels_last": channels_last}
+        for size in SIZES:
+            figure = context.wall(lambda: engine.forward(inputs[size]), warm=3)
+            yield {"what": "host eager", "size": list(size), **label, **figure, "error": relative_error(engine.forward(inputs[size]), reference[size])}
+        for benchmark in (False, True) if cuda else ():
+            torch.backends.cudnn.benchmark = benchmark
+            step = GraphedStep(engine.forward, context.device)
+            for size in SIZES:
+                began = time.perf_counter()
+                output = step(inputs[size]).clone()
+                context.sync()
+                first = time.perf_counter() - began
+                yield {"what": "CUDA graph", "size": list(size), **label, "cudnn_benchmark": benchmark, "first_use_s": round(first, 2),
+                       **context.wall(lambda: step(inputs[size]), warm=3), "error": relative_error(output, reference[size])}
+            step.release()
+        torch.backends.cudnn.benchmark = False
+        del engine
+        if cuda:
+            torch.cuda.empty_cache()

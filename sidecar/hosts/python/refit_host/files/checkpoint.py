@@ -1,0 +1,148 @@
+"""Where a checkpoint's parameters lie, and positioned reads of them. No mapping: a file cut short is an error, not a crash."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+from ..failure import HostFailure, expect
+from ..wire import check
+from .dtypes import FLOAT_DTYPES
+from .safetensors_header import Header, read_header
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    path: Path
+    size_bytes: int
+    mtime_ns: str
+    inode: str
+
+
+@dataclass(frozen=True)
+class ParameterSource:
+    """One canonical parameter as stored. `scale_key`: f32 scalar of scaled fp8; effective weight = stored * scale."""
+
+    file: int
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    scale_key: str | None
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    files: tuple[SourceFile, ...]
+    parameters: Mapping[str, ParameterSource]
+
+    @staticmethod
+    def parse(value: Any) -> "CheckpointSource":
+        body = check.obj(value, "checkpoint")
+        files = tuple(
+            SourceFile(Path(check.text(f, "path")), check.whole(f, "sizeBytes"), check.text(f, "mtimeNs"), check.text(f, "inode"))
+            for f in (check.obj(item, "checkpoint.files") for item in check.arr(body.get("files"), "checkpoint.files"))
+        )
+        parameters = {}
+        for name, item in check.obj(body.get("parameters"), "checkpoint.parameters").items():
+            row = check.obj(item, name)
+            source = ParameterSource(
+                check.whole(row, "file"), check.text(row, "key"), check.text(row, "dtype"),
+                check.shape(row.get("shape"), name), check.text_or_none(row, "scaleKey"),
+            )  # fmt: skip
+            expect(source.file < len(files), "HOST_INVALID_PARAMS", f"{name}: no such file in the checkpoint source")
+            expect(source.dtype in FLOAT_DTYPES, "HOST_INVALID_PARAMS", f"{name}: {source.dtype} holds no weights")
+            parameters[name] = source
+        return CheckpointSource(files, parameters)
+
+
+class CheckpointReader:
+    """Open files of one checkpoint. Safe to use from several threads; every thread reads through its own descriptor."""
+
+    def __init__(self, source: CheckpointSource) -> None:
+        """Raises HOST_FILE_CHANGED when a file differs from its description, HOST_FILE_INVALID otherwise."""
+        self.source = source
+        self._local = threading.local()
+        self._open: list[Any] = []
+        self._lock = threading.Lock()
+        self._headers = [self._checked_header(file) for file in source.files]
+        for name, parameter in source.parameters.items():
+            self._entry_of(name, parameter.file, parameter.key, parameter.dtype, parameter.shape)
+
+    @staticmethod
+    def _checked_header(file: SourceFile) -> Header:
+        header = read_header(file.path, "HOST_FILE_INVALID")
+        stat = os.stat(file.path)
+        same = stat.st_size == file.size_bytes and str(stat.st_mtime_ns) == file.mtime_ns and str(stat.st_ino) == file.inode
+        expect(same, "HOST_FILE_CHANGED", "the checkpoint file changed since it was catalogued; it is read again", name=file.path.name)
+        return header
+
+    def _entry_of(self, name: str, file: int, key: str, dtype: str | None, shape: tuple[int, ...] | None) -> tuple[int, int]:
+        entry = self._headers[file].entries.get(key)
+        if entry is None or (dtype is not None and entry.dtype != dtype) or (shape is not None and entry.shape != shape):
+            found = "nothing" if entry is None else f"{entry.dtype}{list(entry.shape)}"
+            raise HostFailure("HOST_FILE_CHANGED", f"{name}: expected {dtype}{list(shape or ())}, the file holds {found}", {"parameter": name})
+        return entry.begin, entry.end
+
+    def span(self, name: str) -> tuple[int, int, int]:
+        """(file, begin, end) of a parameter's stored bytes."""
+        parameter = self.source.parameters[name]
+        entry = self._headers[parameter.file].entries[parameter.key]
+        return parameter.file, entry.begin, entry.end
+
+    def scale(self, name: str) -> float | None:
+        """Scalar of a scaled fp8 parameter, None for all others."""
+        parameter = self.source.parameters[name]
+        if parameter.scale_key is None:
+            return None
+        begin, end = self._entry_of(name, parameter.file, parameter.scale_key, "F32", None)
+        expect(end - begin == 4, "HOST_FILE_INVALID", f"{name}: expected one f32 scale", parameter=name)
+        raw = bytearray(4)
+        self.read_into(parameter.file, begin, memoryview(raw))
+        return struct.unpack("<f", raw)[0]
+
+    def _descriptor(self, file: int) -> Any:
+        opened = getattr(self._local, "files", None)
+        if opened is None:
+            opened = self._local.files = {}
+        if file not in opened:
+            try:
+                opened[file] = self.source.files[file].path.open("rb", buffering=0)
+            except OSError as error:
+                raise self._unreadable(file, str(error.strerror)) from error
+            with self._lock:
+                self._open.append(opened[file])
+        return opened[file]
+
+    def _unreadable(self, file: int, reason: str) -> HostFailure:
+        name = self.source.files[file].path.name
+        return HostFailure("HOST_FILE_INVALID", f"reading the checkpoint failed: {reason}", {"name": name})
+
+    def read_into(self, file: int, begin: int, target: memoryview) -> None:
+        """Fills `target` from `begin`. [any thread] Raises HOST_FILE_INVALID when the file ends early."""
+        descriptor = self._descriptor(file)
+        done = 0
+        try:
+            descriptor.seek(begin)
+            while done < target.nbytes:
+                got = descriptor.readinto(target[done:])
+                if not got:
+                    raise self._unreadable(file, f"it ends {target.nbytes - done} bytes early")
+                done += got
+        except (OSError, ValueError) as error:
+            raise self._unreadable(file, type(error).__name__) from error
+
+    def check_unchanged(self) -> None:
+        """Raises HOST_FILE_CHANGED when a file differs from its description."""
+        for file in self.source.files:
+            self._checked_header(file)
+
+    def close(self) -> None:
+        with self._lock:
+            for opened in self._open:
+                opened.close()
+            self._open.clear()
+        self._local = threading.local()

@@ -1,0 +1,169 @@
+"""A delta file as the merge kernels want it: all factors in one buffer, plus one row of numbers per fast term.
+
+Fast: a plain low-rank product. Its `down` is stored with columns in the weight's physical order, so the kernel never
+permutes; everything else goes through the term evaluator.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..failure import HostFailure, expect
+from ..files.delta import DeltaFile
+from ..files.dtypes import FLOAT_DTYPES, TORCH_OF_FILE
+from ..files.safetensors_header import Entry
+from ..terms.term import Term
+from .layout import Layout, Slot
+
+ALIGN = 128
+FAST_DTYPES = {"F16": 0, "BF16": 1, "F32": 2}
+# One fast term: slot, rows [start, start + length) of the canonical parameter, swap, positions of factors (bytes), rank, dtype.
+FAST = np.dtype([
+    ("slot", "<i4"), ("start", "<i4"), ("length", "<i4"), ("swap", "<i4"), ("up", "<i8"), ("down", "<i8"), ("rank", "<i4"),
+    ("code", "<i4"), ("scale", "<f8"),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DeltaImage:
+    """`factors`: uint8, pinned on CUDA. `fast`: rows of FAST. `slow`: slot index -> terms the kernel cannot do, with `fast` ones
+    of the same parameter among them in file order. `spans`: factor name -> (begin, entry, columns permuted for this slot)."""
+
+    file: DeltaFile
+    factors: Tensor
+    fast: np.ndarray
+    slow: dict[int, list[Term]]
+    every: dict[int, list[Term]]
+    spans: dict[str, tuple[int, Entry, Slot | None]]
+
+    @property
+    def nbytes(self) -> int:
+        return self.factors.numel()
+
+    def factor(self, name: str, buffer: Tensor) -> Tensor:
+        """A factor in its canonical shape out of `buffer` (the image itself or its copy on the device)."""
+        begin, entry, slot = self.spans[name]
+        raw = buffer[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype])
+        if slot is None:
+            return raw.view(entry.shape)
+        rank = entry.shape[0]
+        return raw.view(rank, *slot.shape[2:], slot.shape[1]).movedim(-1, 1).reshape(entry.shape)
+
+    def factors_of(self, term: Term, buffer: Tensor) -> dict[str, Tensor]:
+        """All factors of a term in f32, `dora` among them."""
+        out = {role: self.factor(name, buffer).float() for role, name in term.factors.items()}
+        if term.dora is not None:
+            out["dora"] = self.factor(term.dora, buffer).float()
+        return out
+
+
+def _fast_row(term: Term, slot: Slot, entries: dict[str, Entry]) -> tuple[int, int, int] | None:
+    """(start, length, rank) when the kernel can do this term."""
+    if term.kind != "lowRank" or term.dora or "mid" in term.factors or term.pad_to is not None or len(slot.shape) < 2:
+        return None
+    up, down = entries[term.factors["up"]], entries[term.factors["down"]]
+    start, length = term.slice or (0, slot.rows)
+    rank = down.shape[0] if down.shape else 0
+    fits = (
+        up.dtype == down.dtype and up.dtype in FAST_DTYPES and rank > 0 and len(up.shape) >= 2
+        and up.shape[0] == length and math.prod(up.shape) == length * rank and math.prod(down.shape) == rank * slot.cols
+        and start + length <= slot.rows and not (term.swap_halves and length % 2)
+    )  # fmt: skip
+    return (start, length, rank) if fits else None
+
+
+def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, Slot | None]], list[tuple], dict, dict]:
+    every: dict[int, list[Term]] = {}
+    rows, orders = [], {}
+    slow_slots: set[int] = set()
+    for term in file.terms:
+        slot = layout.by_name.get(term.parameter)
+        expect(slot is not None, "HOST_NOT_REFITTABLE", f"{term.parameter}: the engine has no such parameter", parameter=term.parameter)
+        every.setdefault(slot.index, []).append(term)
+        fast = _fast_row(term, slot, file.entries)
+        order = slot if slot.channels_last else None
+        if fast is None or orders.setdefault(term.factors["down"], order) != order:
+            slow_slots.add(slot.index)
+        else:
+            rows.append((slot, term, *fast))
+    spans, position = {}, 0
+    for name, entry in file.entries.items():
+        expect(entry.dtype in FLOAT_DTYPES, "HOST_DELTA_INVALID", f"{name}: {entry.dtype} is no factor dtype")
+        spans[name] = (position, entry, None)
+        position += (entry.end - entry.begin + ALIGN - 1) // ALIGN * ALIGN
+    for slot, term, *_ in rows:
+        name = term.factors["down"]
+        begin, entry, _ = spans[name]
+        if slot.channels_last and slot.index not in slow_slots:
+            spans[name] = (begin, entry, slot)
+    return spans, rows, every, {index: every[index] for index in slow_slots}
+
+
+def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
+    """Reads all factors once and prepares them for this layout. Raises HOST_DELTA_INVALID, HOST_NOT_REFITTABLE."""
+    spans, rows, every, slow = _plan(file, layout)
+    total = max((begin + entry.end - entry.begin for begin, entry, _ in spans.values()), default=0)
+    factors = torch.empty(total + ALIGN, dtype=torch.uint8, pin_memory=pinned)
+    view = memoryview(factors.numpy())
+    try:
+        with file.path.open("rb", buffering=0) as source:
+            for begin, entry, slot in sorted(spans.values(), key=lambda span: span[1].begin):
+                source.seek(entry.begin)
+                _fill(source, view[begin : begin + entry.end - entry.begin])
+    except (OSError, EOFError) as error:
+        raise HostFailure("HOST_DELTA_INVALID", "the delta file could not be read to its end", {"name": file.path.name}) from error
+    for begin, entry, slot in spans.values():
+        if slot is not None:
+            _permute(factors[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype]), entry.shape[0], slot)
+    fast = np.array(
+        [(slot.index, start, length, term.swap_halves, spans[term.factors["up"]][0], spans[term.factors["down"]][0], rank,
+          FAST_DTYPES[file.entries[term.factors["up"]].dtype], term.scale)
+         for slot, term, start, length, rank in rows if slot.index not in slow], dtype=FAST)  # fmt: skip
+    return DeltaImage(file, factors, fast, slow, every, spans)
+
+
+def _fill(source, target: memoryview) -> None:
+    done = 0
+    while done < target.nbytes:
+        got = source.readinto(target[done:])
+        if not got:
+            raise EOFError
+        done += got
+
+
+def _permute(down: Tensor, rank: int, slot: Slot) -> None:
+    """[r, i, k..] to [r, k.., i], in place."""
+    down.copy_(down.view(rank, *slot.shape[1:]).movedim(1, -1).reshape(-1).clone())
+
+
+class ImageCache:
+    """Images of recent delta files by path and stamp, oldest out first once `limit` bytes are held. [any thread]"""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._images: dict[tuple, DeltaImage] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple) -> DeltaImage | None:
+        with self._lock:
+            image = self._images.pop(key, None)
+            if image is not None:
+                self._images[key] = image
+            return image
+
+    def put(self, key: tuple, image: DeltaImage) -> None:
+        with self._lock:
+            self._images[key] = image
+            while len(self._images) > 1 and sum(i.nbytes for i in self._images.values()) > self._limit:
+                self._images.pop(next(iter(self._images)))
+
+    @property
+    def nbytes(self) -> int:
+        with self._lock:
+            return sum(image.nbytes for image in self._images.values())

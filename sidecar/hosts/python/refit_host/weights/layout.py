@@ -1,0 +1,116 @@
+"""Where every parameter lies in the arena: one block of device memory that holds all weights of an engine.
+
+One block makes restoring everything a single copy, and makes a slice of a fused parameter (Flux qkv) a view instead of a copy.
+Matrices come first, so that what adapters touch is one contiguous range.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Mapping
+
+import torch
+from torch import Tensor
+
+# Enough for every vector load and for cuBLAS/cuDNN's own alignment wishes.
+ALIGN = 256
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One canonical parameter in the arena.
+
+    `channels_last`: stored as [o, k.., i] (what cuDNN's tensor-core kernels read); `swap_halves`: the engine's rows are the
+    parameter's with halves exchanged.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    offset: int
+    channels_last: bool
+    swap_halves: bool
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
+    @property
+    def rows(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def cols(self) -> int:
+        return self.count // self.rows if self.rows else 0
+
+    def physical(self, arena: Tensor) -> Tensor:
+        """[rows, cols] as stored."""
+        return arena[self.offset : self.offset + self.nbytes].view(self.dtype).view(self.rows, self.cols)
+
+    def view(self, arena: Tensor) -> Tensor:
+        """The parameter's own shape, engine row order: what a module binds."""
+        flat = arena[self.offset : self.offset + self.nbytes].view(self.dtype)
+        if not self.channels_last:
+            return flat.view(self.shape)
+        out, inside, *kernel = self.shape
+        return flat.view(out, *kernel, inside).movedim(-1, 1)
+
+    def put(self, arena: Tensor, canonical: Tensor) -> None:
+        """Writes a value given in canonical order; converts dtype with one rounding."""
+        target = self.view(arena)
+        if self.swap_halves:
+            half = self.rows // 2
+            target[:half].copy_(canonical[half:])
+            target[half:].copy_(canonical[:half])
+        else:
+            target.copy_(canonical)
+
+    def get(self, arena: Tensor) -> Tensor:
+        """The value in canonical order (a view where possible)."""
+        value = self.view(arena)
+        return torch.cat([value[self.rows // 2 :], value[: self.rows // 2]]) if self.swap_halves else value
+
+
+@dataclass(frozen=True)
+class Layout:
+    slots: tuple[Slot, ...]
+    by_name: Mapping[str, Slot]
+    nbytes: int
+
+    @staticmethod
+    def build(
+        shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, *, channels_last: bool = False,
+        swapped: frozenset[str] = frozenset(),
+    ) -> "Layout":  # fmt: skip
+        """Places every parameter. `channels_last` applies to convolution kernels larger than one."""
+        names = sorted(shapes, key=lambda name: (len(shapes[name]) < 2, name))
+        slots, offset = [], 0
+        for index, name in enumerate(names):
+            shape = shapes[name]
+            spatial = channels_last and len(shape) in (4, 5) and math.prod(shape[2:]) > 1
+            slot = Slot(index, name, shape, dtype, offset, spatial, name in swapped)
+            slots.append(slot)
+            offset += (slot.nbytes + ALIGN - 1) // ALIGN * ALIGN
+        return Layout(tuple(slots), {slot.name: slot for slot in slots}, offset)
+
+    def ranges(self, slots: list[Slot], limit: int | None = None) -> list[tuple[int, int, list[Slot]]]:
+        """Byte ranges that cover `slots`, neighbours joined, each at most about `limit` bytes: (begin, end, slots inside)."""
+        out: list[tuple[int, int, list[Slot]]] = []
+        previous = -2
+        for slot in sorted(slots, key=lambda s: s.index):
+            end = slot.offset + slot.nbytes
+            grows = slot.index == previous + 1 and (limit is None or end - out[-1][0] <= limit)
+            if grows:
+                begin, _, inside = out[-1]
+                inside.append(slot)
+                out[-1] = (begin, end, inside)
+            else:
+                out.append((slot.offset, end, [slot]))
+            previous = slot.index
+        return out

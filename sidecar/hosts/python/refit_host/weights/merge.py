@@ -1,0 +1,45 @@
+"""Chooses how merges run on this computer: one Triton kernel where Triton works, PyTorch operations elsewhere."""
+
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from . import merge_torch
+from .layout import Layout
+from .table import MergeTable
+
+# live, base -> enqueued merge. Made while preparing, called while committing.
+Enqueue = Callable[[Tensor, Tensor], None]
+Prepare = Callable[[Layout, MergeTable, Sequence[Tensor], torch.device], Enqueue]
+
+
+def _with_torch(layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device) -> Enqueue:
+    return lambda live, base: merge_torch.merge(layout, live, base, table, factors)
+
+
+def _with_triton(layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device) -> Enqueue:
+    from . import merge_triton
+
+    launch = merge_triton.prepare(layout, table, factors, device)
+    return lambda live, base: merge_triton.run(launch, layout, live, base)
+
+
+def triton_works(device: torch.device) -> bool:
+    """Whether the one-launch kernel can be used: CUDA or ROCm, and Triton importable (PyTorch for Windows has none)."""
+    if device.type != "cuda":
+        return False
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return False
+    return torch.cuda.get_device_capability(device) >= (7, 5) or torch.version.hip is not None
+
+
+def merger(device: torch.device, name: str = "auto") -> tuple[str, Prepare]:
+    """(name, preparer). `name`: auto, triton or torch."""
+    if name == "triton" or (name == "auto" and triton_works(device)):
+        return "triton", _with_triton
+    return "torch", _with_torch

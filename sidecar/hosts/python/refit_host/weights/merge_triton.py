@@ -1,0 +1,155 @@
+"""The merge as one kernel launch: every tile of every touched matrix reads base once, adds its products in f32, rounds once.
+
+Memory-bound by design: 2 bytes read and 2 written per fp16 weight; factors come out of the L2 cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .layout import Layout
+from .table import MergeTable
+
+ARENA_DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+
+
+@triton.jit
+def _factor(address, offsets, mask, code, CODE: tl.constexpr):
+    """A tile of a factor. CODE 0 fp16, 1 bf16, 2 f32; 3: each product has its own dtype, read as f32."""
+    if CODE == 0:
+        out = tl.load(address.to(tl.pointer_type(tl.float16)) + offsets, mask=mask, other=0.0)
+    elif CODE == 1:
+        out = tl.load(address.to(tl.pointer_type(tl.bfloat16)) + offsets, mask=mask, other=0.0)
+    elif CODE == 2:
+        out = tl.load(address.to(tl.pointer_type(tl.float32)) + offsets, mask=mask, other=0.0)
+    else:
+        half = tl.load(address.to(tl.pointer_type(tl.float16)) + offsets, mask=mask & (code == 0), other=0.0)
+        brain = tl.load(address.to(tl.pointer_type(tl.bfloat16)) + offsets, mask=mask & (code == 1), other=0.0)
+        single = tl.load(address.to(tl.pointer_type(tl.float32)) + offsets, mask=mask & (code == 2), other=0.0)
+        out = half.to(tl.float32) + brain.to(tl.float32) + single
+    return out
+
+
+@triton.jit
+def _merge(
+    live, base, tile_job, job_offset, job_shape, product_address, product_number, product_alpha, tile_start,
+    DTYPE: tl.constexpr, CODE: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    tile = tl.program_id(0) + tile_start
+    job = tl.load(tile_job + tile)
+    offset = tl.load(job_offset + job)
+    rows = tl.load(job_shape + job * 5)
+    cols = tl.load(job_shape + job * 5 + 1)
+    first = tl.load(job_shape + job * 5 + 2)
+    count = tl.load(job_shape + job * 5 + 3)
+    if ALIGNED:
+        offset = tl.multiple_of(offset, 8)
+        cols = tl.multiple_of(cols, 8)
+    index = tile - tl.load(job_shape + job * 5 + 4)
+    across = tl.cdiv(cols, BN)
+    rm = (index // across) * BM + tl.arange(0, BM)
+    rn = (index % across) * BN + tl.arange(0, BN)
+    inside = (rm < rows)[:, None] & (rn < cols)[None, :]
+    place = offset + rm[:, None].to(tl.int64) * cols + rn[None, :]
+    value = tl.load(base + place, mask=inside, other=0.0).to(tl.float32)
+    for p in range(first, first + count):
+        up = tl.load(product_address + p * 2)
+        down = tl.load(product_address + p * 2 + 1)
+        rank = tl.load(product_number + p * 2)
+        code = tl.load(product_number + p * 2 + 1)
+        alpha = tl.load(product_alpha + p)
+        if ALIGNED:
+            up = tl.multiple_of(up, 16)
+            down = tl.multiple_of(down, 16)
+        for k in range(0, rank, BK):
+            rk = k + tl.arange(0, BK)
+            u = _factor(up, rm[:, None] * rank + rk[None, :], (rm < rows)[:, None] & (rk < rank)[None, :], code, CODE)
+            d = _factor(down, rk[:, None] * cols + rn[None, :], (rk < rank)[:, None] & (rn < cols)[None, :], code, CODE)
+            value += alpha * tl.dot(u, d, input_precision="ieee")
+    tl.store(live + place, value.to(DTYPE), mask=inside)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch, its tables already on the device. Nothing in it can fail for want of memory."""
+
+    tables: Tensor
+    views: dict[str, Tensor]
+    groups: tuple[tuple[int, int, bool], ...]
+    code: int
+    blocks: tuple[int, int, int]
+
+
+def _tiles(rows: np.ndarray, cols: np.ndarray, blocks: tuple[int, int, int]) -> np.ndarray:
+    return -(-rows // blocks[0]) * -(-cols // blocks[1])
+
+
+def prepare(
+    layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device,
+    blocks: tuple[int, int, int] = (128, 128, 8),
+) -> Launch:  # fmt: skip
+    """Tables of one launch, copied to the device in one piece. `factors`: the images' buffers on the device. `blocks`: tile rows,
+    tile columns, warps."""
+    item = layout.slots[0].dtype.itemsize
+    jobs, products = table.jobs, table.products
+    slot_offset = np.array([slot.offset // item for slot in layout.slots], np.int64)
+    offset = slot_offset[jobs["slot"]] + jobs["row"].astype(np.int64) * jobs["cols"]
+    address = np.array([buffer.data_ptr() for buffer in factors] or [0], np.int64)
+    odd_product = (products["up"] % 16 != 0) | (products["down"] % 16 != 0)
+    has_odd = np.add.reduceat(np.append(odd_product, False), jobs["first"]) * (jobs["count"] > 0) if len(jobs) else np.zeros(0, int)
+    aligned = (jobs["cols"] % 8 == 0) & (offset % 8 == 0) & (has_odd == 0)
+    order = np.argsort(~aligned, kind="stable")
+    jobs, offset = jobs[order], offset[order]
+    tiles = _tiles(jobs["rows"], jobs["cols"], blocks)
+    ends = np.cumsum(tiles)
+    split = int(tiles[: int(aligned.sum())].sum())
+    total = int(ends[-1]) if len(ends) else 0
+    shape = np.stack([jobs["rows"], jobs["cols"], jobs["first"], jobs["count"], ends - tiles], axis=1).astype(np.int32)
+    pieces = {
+        "job_offset": offset,
+        "product_address": np.stack([products[k] + address[products["image"]] for k in ("up", "down")], axis=1).astype(np.int64),
+        "tile_job": np.repeat(np.arange(len(jobs), dtype=np.int32), tiles),
+        "job_shape": shape,
+        "product_number": np.stack([products["rank"], products["code"]], axis=1).astype(np.int32),
+        "product_alpha": products["alpha"],
+    }
+    tables, views = _upload(pieces, device)
+    groups = tuple((begin, end, wide) for begin, end, wide in ((0, split, True), (split, total, False)) if end > begin)
+    return Launch(tables, views, groups, table.code if len(products) else 0, blocks)
+
+
+def _upload(pieces: dict[str, np.ndarray], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
+    flat = {name: np.ascontiguousarray(piece).reshape(-1) for name, piece in pieces.items()}
+    starts, position = {}, 0
+    for name, piece in flat.items():
+        starts[name] = position
+        position += (piece.nbytes + 63) // 64 * 64
+    host = torch.empty(position + 64, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for name, piece in flat.items():
+        host.numpy()[starts[name] : starts[name] + piece.nbytes] = piece.view(np.uint8)
+    tables = host.to(device, non_blocking=True)
+    views = {
+        name: tables[starts[name] : starts[name] + max(piece.nbytes, piece.itemsize)].view(torch.from_numpy(piece[:0]).dtype)
+        for name, piece in flat.items()
+    }
+    return tables, views
+
+
+def run(launch: Launch, layout: Layout, live: Tensor, base: Tensor) -> None:
+    """Enqueues the merge on the current stream: live = round(base + products). `base` may be `live`."""
+    dtype = layout.slots[0].dtype
+    v = launch.views
+    for begin, end, aligned in launch.groups:
+        _merge[(end - begin,)](
+            live.view(dtype), base.view(dtype), v["tile_job"], v["job_offset"], v["job_shape"], v["product_address"],
+            v["product_number"], v["product_alpha"], begin,
+            DTYPE=ARENA_DTYPES[dtype], CODE=launch.code, ALIGNED=aligned, BM=launch.blocks[0], BN=launch.blocks[1],
+            BK=16, num_warps=launch.blocks[2],
+        )  # fmt: skip

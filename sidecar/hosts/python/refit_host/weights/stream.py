@@ -1,0 +1,144 @@
+"""Checkpoint file to device, without a full copy in host memory: reader threads fill a small ring of (pinned) buffers.
+
+The device converts dtype and layout, so the host only moves bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..failure import HostFailure
+from ..files.checkpoint import CheckpointReader
+from ..files.dtypes import TORCH_OF_FILE
+from .layout import Slot
+
+# Big enough for full bandwidth from the page cache, small enough that the ring stays under 300 MB of RAM.
+CHUNK_BYTES = 32 << 20
+READERS = 8
+GAP_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A contiguous range of one file and the parameters inside it."""
+
+    file: int
+    begin: int
+    end: int
+    slots: tuple[tuple[Slot, int, int], ...]
+
+
+def chunks_of(reader: CheckpointReader, slots: Iterable[Slot]) -> list[Chunk]:
+    """Parameters grouped into ranges of about CHUNK_BYTES, in file order. A larger parameter is a chunk of its own."""
+    spans = sorted(((*reader.span(slot.name), slot) for slot in slots), key=lambda span: span[:3])
+    out: list[Chunk] = []
+    group: list[tuple[int, int, int, Slot]] = []
+
+    def close() -> None:
+        if group:
+            begin = group[0][1]
+            members = tuple((slot, b - begin, e - begin) for _, b, e, slot in group)
+            out.append(Chunk(group[0][0], begin, group[-1][2], members))
+            group.clear()
+
+    for span in spans:
+        if group and (span[0] != group[0][0] or span[2] - group[0][1] > CHUNK_BYTES or span[1] - group[-1][2] > GAP_BYTES):
+            close()
+        group.append(span)
+    close()
+    return out
+
+
+class Ring:
+    """Staging buffers shared by loads. Pinned on CUDA so that copies overlap with reads."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._free: deque[Tensor] = deque()
+        self._lock = threading.Lock()
+
+    def take(self, nbytes: int) -> Tensor:
+        with self._lock:
+            for buffer in self._free:
+                if buffer.numel() >= nbytes:
+                    self._free.remove(buffer)
+                    return buffer
+        return torch.empty(max(nbytes, CHUNK_BYTES), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+
+    def give(self, buffer: Tensor) -> None:
+        with self._lock:
+            if buffer.numel() == CHUNK_BYTES and len(self._free) < READERS + 2:
+                self._free.append(buffer)
+
+
+def stream(
+    reader: CheckpointReader, slots: Iterable[Slot], ring: Ring, put: Callable[[Slot, Tensor], None],
+    *, cancelled: Callable[[], bool] = lambda: False, progress: Callable[[int, int], None] = lambda done, total: None,
+) -> int:  # fmt: skip
+    """Calls `put(slot, value)` for every slot with the stored value on the device, canonical shape, file dtype (scaled fp8: f32).
+
+    Returns bytes read. Raises HOST_FILE_INVALID, HOST_CANCELLED. The value is valid only during the call (stream order).
+    """
+    plan = chunks_of(reader, slots)
+    total, done = sum(c.end - c.begin for c in plan), 0
+    with ThreadPoolExecutor(READERS, thread_name_prefix="refit-read") as pool:
+        for chunk, buffer, pending in _ahead(pool, reader, plan, ring):
+            if cancelled():
+                raise HostFailure("HOST_CANCELLED", "the load was cancelled")
+            pending.result()
+            size = chunk.end - chunk.begin
+            on_device = buffer[:size].to(ring.device, non_blocking=True) if ring.device.type == "cuda" else buffer[:size]
+            for slot, begin, end in chunk.slots:
+                put(slot, _value(reader, slot, on_device[begin:end]))
+            if ring.device.type == "cuda":
+                # The buffer may be refilled only after its copy has left.
+                event = torch.cuda.Event()
+                event.record()
+                pool.submit(_give_back, ring, buffer, event)
+            else:
+                ring.give(buffer)
+            done += size
+            progress(done, total)
+    return done
+
+
+def _give_back(ring: Ring, buffer: Tensor, event: torch.cuda.Event) -> None:
+    event.synchronize()
+    ring.give(buffer)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, reader: CheckpointReader, plan: list[Chunk], ring: Ring
+) -> Iterator[tuple[Chunk, Tensor, Future[None]]]:
+    """Keeps READERS reads in flight, yields them in file order."""
+    flying: deque[tuple[Chunk, Tensor, Future[None]]] = deque()
+    todo = iter(plan)
+    try:
+        while True:
+            while len(flying) < READERS and (chunk := next(todo, None)) is not None:
+                buffer = ring.take(chunk.end - chunk.begin)
+                view = memoryview(buffer.numpy())[: chunk.end - chunk.begin]
+                flying.append((chunk, buffer, pool.submit(reader.read_into, chunk.file, chunk.begin, view)))
+            if not flying:
+                return
+            yield flying.popleft()
+    finally:
+        for _, _, pending in flying:
+            pending.cancel()
+
+
+def _value(reader: CheckpointReader, slot: Slot, raw: Tensor) -> Tensor:
+    parameter = reader.source.parameters[slot.name]
+    dtype = TORCH_OF_FILE[parameter.dtype]
+    if raw.storage_offset() % dtype.itemsize or raw.data_ptr() % dtype.itemsize:
+        raw = raw.clone()  # old files may hold unaligned data
+    value = raw.view(dtype).view(parameter.shape)
+    scale = reader.scale(slot.name)
+    return value if scale is None else value.float() * scale
