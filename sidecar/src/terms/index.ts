@@ -2,12 +2,17 @@
 // In: names, shapes, terms, factors as values. Out: targets, checked terms, merged parameters.
 // Must never touch a file, a process or a clock, and must never know a stage.
 
-export { type Addend } from "./evaluate/addend.ts";
+export { checksSize, checksTensorName, encodeChecks, factorCrc, type FactorCheck } from "./delta-file/checks.ts";
+export { decodeDeltaHeader, deltaFormatVersion, deltaMetadataKey, encodeDeltaHeader, isDeltaFile, type DeltaHeader } from "./delta-file/delta-header.ts";
+export { openDelta, readDelta, type Delta } from "./delta-file/open-delta.ts";
+export { viewShape, type Addend } from "./evaluate/addend.ts";
 export { checkTerm, checkTerms, factorNames, type TermProblem } from "./evaluate/check-terms.ts";
 export { f32Factors } from "./evaluate/factors.ts";
 export { mergeParameter, type MergeOutcome, type MergeRequest } from "./evaluate/merge-parameter.ts";
 export { bytesPerElement } from "./evaluate/round.ts";
 export { changesShape, dependsOnBase, touchedParameters } from "./facts.ts";
-export type { F32Tensor, FactorReader } from "./kinds/kind.ts";
+export type { F32Tensor, FactorReader, Shape } from "./kinds/kind.ts";
+export type { ModuleTensors, Reading, RecogniseContext, TermBody } from "./kinds/recognise.ts";
+export { recognisers } from "./kinds/table.ts";
 export * from "./names/index.ts";
 export type * from "./types.ts";

@@ -3,6 +3,7 @@
 import type { Term } from "../types.ts";
 import { elements, shown, type Kind } from "./kind.ts";
 import { broadcastIndex } from "./tensor-math.ts";
+import { reading, type Recogniser } from "./recognise.ts";
 
 type DenseTerm = Extract<Term, { kind: "dense" }>;
 type SetTerm = Extract<Term, { kind: "set" }>;
@@ -49,4 +50,25 @@ export const channelScale: Kind<ChannelScaleTerm> = {
     for (let i = 0; i < values.length; i += 1) values[i] = (view.data[i] ?? 0) * (data[Math.floor(i / inner) % data.length] ?? 0);
     return { values, scale: 1 };
   },
+};
+
+const denseOn = (on: "weight" | "bias", suffix: string): Recogniser => (tensors) =>
+  tensors.has(suffix) ? [{ used: [suffix], on, outcome: { body: { kind: "dense", value: tensors.factor(suffix) } } }] : [];
+
+export const recogniseDiff = denseOn("weight", ".diff");
+export const recogniseBiasDiff = denseOn("bias", ".diff_b");
+const weightNorm = denseOn("weight", ".w_norm");
+const biasNorm = denseOn("bias", ".b_norm");
+
+/** ComfyUI reads b_norm only beside w_norm. */
+export const recogniseNorm: Recogniser = (tensors, context) => (tensors.has(".w_norm") ? [...weightNorm(tensors, context), ...biasNorm(tensors, context)] : []);
+
+export const recogniseSet: Recogniser = (tensors) =>
+  tensors.has(".set_weight") ? [{ used: [".set_weight"], on: "weight", outcome: { body: { kind: "set", value: tensors.factor(".set_weight") } } }] : [];
+
+/** LyCORIS IA3; ComfyUI has none. `on_input` tells columns from rows. */
+export const recogniseIa3: Recogniser = (tensors, context) => {
+  const onInput = tensors.numbers(".on_input");
+  if (context.mode !== "extended" || onInput === undefined) return [];
+  return [reading(tensors, [".weight", ".on_input"], [], () => ({ kind: "channelScale", value: tensors.factor(".weight"), axis: onInput[0] === 0 ? "rows" : "columns" }))];
 };

@@ -3,6 +3,8 @@
 import type { Term } from "../types.ts";
 import { checkCount, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape, type View } from "./kind.ts";
 import { product } from "./tensor-math.ts";
+import { kindSuffixes } from "../names/suffixes.ts";
+import { reading, scaleFor, type Recogniser } from "./recognise.ts";
 
 type GloraTerm = Extract<Term, { kind: "glora" }>;
 interface GloraShapes { readonly a1: Shape; readonly a2: Shape; readonly b1: Shape; readonly b2: Shape }
@@ -88,3 +90,17 @@ function channelsLast(data: Float32Array, o: number, a: number, b: number): Floa
   }
   return out;
 }
+
+/** Source: ComfyUI `weight_adapter/glora.py`, `load`. */
+export const recogniseGlora: Recogniser = (tensors, context) => {
+  if (!tensors.has(".a1.weight")) return [];
+  return [
+    reading(tensors, kindSuffixes.glora, [], () => {
+      const [a1, a2, b1, b2] = kindSuffixes.glora;
+      const shapes = { a1: tensors.shape(a1), a2: tensors.shape(a2), b1: tensors.shape(b1), b2: tensors.shape(b2) };
+      const found = gloraLayout(shapes, context.view ?? []);
+      if (!found || found.rank === 0) return `a1 ${shown(shapes.a1)}, a2 ${shown(shapes.a2)}, b1 ${shown(shapes.b1)}, b2 ${shown(shapes.b2)} fit neither GLoRA layout`;
+      return { kind: "glora", scale: scaleFor(context, found.rank), a1: tensors.factor(a1), a2: tensors.factor(a2), b1: tensors.factor(b1), b2: tensors.factor(b2) };
+    }),
+  ];
+};

@@ -3,6 +3,7 @@
 import type { Term } from "../types.ts";
 import { checkCount, columns, shown, type F32Tensor, type Kind, type KindContext, type Shape } from "./kind.ts";
 import { checkTucker, product, tuckerProduct } from "./tensor-math.ts";
+import { reading, scaleFor, type Recogniser } from "./recognise.ts";
 
 type HadamardTerm = Extract<Term, { kind: "hadamard" }>;
 
@@ -40,3 +41,24 @@ async function evaluateHalf(a: string, b: string, core: string | undefined, cont
   if (core === undefined) return product(context.kernels, wa, wb);
   return (await tuckerProduct(context.kernels, await context.factors(core), wa, wb)).data;
 }
+
+/** Source: ComfyUI `weight_adapter/loha.py`, `load`. */
+export const recogniseLoha: Recogniser = (tensors, context) => {
+  if (!tensors.has(".hada_w1_a")) return [];
+  const cores = tensors.has(".hada_t1") ? [".hada_t1", ".hada_t2"] : [];
+  return [
+    reading(tensors, [".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b", ...cores], [], () => {
+      const rank = tensors.shape(".hada_w1_b")[0] ?? 0;
+      if (rank === 0) return "the rank is 0";
+      return {
+        kind: "hadamard",
+        scale: scaleFor(context, rank),
+        w1a: tensors.factor(".hada_w1_a"),
+        w1b: tensors.factor(".hada_w1_b"),
+        w2a: tensors.factor(".hada_w2_a"),
+        w2b: tensors.factor(".hada_w2_b"),
+        ...(cores.length > 0 ? { t1: tensors.factor(".hada_t1"), t2: tensors.factor(".hada_t2") } : {}),
+      };
+    }),
+  ];
+};

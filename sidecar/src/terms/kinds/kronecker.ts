@@ -3,6 +3,8 @@
 import type { Term } from "../types.ts";
 import { checkCount, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape } from "./kind.ts";
 import { checkTucker, product, tuckerProduct } from "./tensor-math.ts";
+import { kindSuffixes } from "../names/suffixes.ts";
+import { reading, scaleFor, type RecogniseContext, type Recogniser } from "./recognise.ts";
 
 type KroneckerTerm = Extract<Term, { kind: "kronecker" }>;
 
@@ -79,4 +81,33 @@ function kroneckerProduct(a: F32Tensor, b: F32Tensor): Float32Array {
     for (let j = 0; j < bOffsets.length; j += 1) out[start + (bOffsets[j] ?? 0)] = factor * (b.data[j] ?? 0);
   }
   return out;
+}
+
+/** Source: ComfyUI `weight_adapter/lokr.py`, `load`. alpha counts only when a side is factored; the second side's rank goes first. */
+export const recogniseLokr: Recogniser = (tensors, context) => {
+  if (![".lokr_w1", ".lokr_w2", ".lokr_w1_a", ".lokr_w2_a"].some((suffix) => tensors.has(suffix))) return [];
+  const left = tensors.has(".lokr_w1") ? [".lokr_w1"] : [".lokr_w1_a", ".lokr_w1_b"];
+  const right = tensors.has(".lokr_w2") ? [".lokr_w2"] : [".lokr_w2_a", ".lokr_w2_b"];
+  const core = right.length === 2 && tensors.has(".lokr_t2");
+  return [
+    reading(tensors, [...left, ...right], kindSuffixes.lokr.filter((suffix) => !left.includes(suffix) && !right.includes(suffix)), () => {
+      // torch.kron cannot view the core's product unless it has one output row, so ComfyUI keeps the weight.
+      if (core && context.mode === "comfyui" && tensors.shape(".lokr_w2_a")[1] !== 1) return "ComfyUI cannot evaluate a LoKr with lokr_t2 and keeps the weight; extended mode merges it";
+      const factored = right.length === 2 ? tensors.shape(".lokr_w2_b")[0] : left.length === 2 ? tensors.shape(".lokr_w1_b")[0] : null;
+      if (factored === 0) return "the rank is 0";
+      return {
+        kind: "kronecker",
+        scale: typeof factored === "number" ? scaleFor(context, factored) : 1,
+        ...(left.length === 1 ? { w1: tensors.factor(".lokr_w1") } : { w1a: tensors.factor(".lokr_w1_a"), w1b: tensors.factor(".lokr_w1_b") }),
+        ...(right.length === 1 ? { w2: tensors.factor(".lokr_w2", kernelShape(tensors.shape(".lokr_w2"), context)) } : { w2a: tensors.factor(".lokr_w2_a"), w2b: tensors.factor(".lokr_w2_b") }),
+        ...(core ? { t2: tensors.factor(".lokr_t2") } : {}),
+      };
+    }),
+  ];
+};
+
+/** ComfyUI lets w1 act on channels only beside a 4-D w2. Extended mode reads 1-D and 3-D convolutions as 4-D, so that they do the same. */
+function kernelShape(shape: Shape, context: RecogniseContext): Shape {
+  const convolution = shape.length === 3 || shape.length === 5;
+  return context.mode === "extended" && convolution ? [...shape.slice(0, 2), elements(shape.slice(2)), 1] : shape;
 }

@@ -4,6 +4,8 @@ import type { Kernels } from "@refit-sidecar/native";
 import type { Term } from "../types.ts";
 import { checkCount, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape, type View } from "./kind.ts";
 import { product, transposed } from "./tensor-math.ts";
+import { loraSpellings } from "../names/suffixes.ts";
+import { reading, scaleFor, type Recogniser } from "./recognise.ts";
 
 export type LowRankTerm = Extract<Term, { kind: "lowRank" }>;
 
@@ -83,3 +85,25 @@ export function padded(view: View, shape: Shape): View {
   }
   return { shape, data };
 }
+
+/** Source: ComfyUI `weight_adapter/lora.py`, `load`. */
+export const recogniseLora: Recogniser = (tensors, context) => {
+  const spelling = loraSpellings.find(({ up }) => tensors.has(up));
+  if (!spelling) return [];
+  const mid = "mid" in spelling && tensors.has(spelling.mid) ? spelling.mid : null;
+  return [
+    reading(tensors, [spelling.up, spelling.down], [...(mid === null ? [] : [mid]), ".reshape_weight"], () => {
+      const rank = tensors.shape(spelling.down)[0] ?? 0;
+      if (rank === 0) return "the rank is 0";
+      const padTo = tensors.numbers(".reshape_weight");
+      return {
+        kind: "lowRank",
+        scale: scaleFor(context, rank),
+        up: tensors.factor(spelling.up),
+        down: tensors.factor(spelling.down),
+        ...(mid === null ? {} : { mid: tensors.factor(mid) }),
+        ...(padTo === undefined ? {} : { padTo }),
+      };
+    }),
+  ];
+};

@@ -4,6 +4,7 @@ import type { Term } from "../types.ts";
 import { columns, shown, type F32Tensor, type Kind, type KindContext, type View } from "./kind.ts";
 import { cayleyRotations } from "./rotation.ts";
 import { broadcastIndex, transposed } from "./tensor-math.ts";
+import { reading, type Recogniser } from "./recognise.ts";
 
 type OrthogonalTerm = Extract<Term, { kind: "orthogonal" }>;
 
@@ -101,3 +102,26 @@ function rescaleOutcome(change: Float32Array, view: View, rescale: F32Tensor): v
     change[i] = (rescale.data[index(i)] ?? 0) * (base + (change[i] ?? 0)) - base;
   }
 }
+
+/** Source: ComfyUI `weight_adapter/oft.py` and `boft.py`. alpha is the constraint here, not a scale. */
+export const recogniseOft: Recogniser = (tensors, context) => {
+  const shape = tensors.shape(".oft_blocks");
+  const variant = shape.length === 3 ? "oft" : shape.length === 4 ? "boft" : null;
+  if (variant === null) return [];
+  const rescaled = tensors.has(".rescale");
+  const intended = context.mode === "extended";
+  const read = reading(tensors, [".oft_blocks"], [".rescale"], () => {
+    if (variant === "boft" && context.alpha === null && !intended) return "ComfyUI cannot evaluate a BOFT without alpha and keeps the weight; extended mode merges it";
+    const useRescale = rescaled && (variant === "boft" || intended);
+    return {
+      kind: "orthogonal",
+      variant,
+      blocks: tensors.factor(".oft_blocks"),
+      constraint: context.alpha,
+      ...(useRescale ? { rescale: tensors.factor(".rescale") } : {}),
+      ...(variant === "oft" && intended ? { strengthOnce: true as const } : {}),
+    };
+  });
+  const ignoresRescale = variant === "oft" && rescaled && !intended;
+  return [ignoresRescale ? { ...read, unread: [{ suffix: ".rescale", reason: "ComfyUI reads an OFT's rescale and does not apply it; extended mode does" }] } : read];
+};

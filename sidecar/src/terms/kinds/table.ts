@@ -1,13 +1,14 @@
-// One row per kind.
+// One row per kind in each of the two tables: how it is evaluated, and how it is recognised in a file.
 
 import type { Term } from "../types.ts";
-import { channelScale, dense, set } from "./dense.ts";
-import { glora } from "./glora.ts";
-import { hadamard } from "./hadamard.ts";
+import { channelScale, dense, recogniseBiasDiff, recogniseDiff, recogniseIa3, recogniseNorm, recogniseSet, set } from "./dense.ts";
+import { glora, recogniseGlora } from "./glora.ts";
+import { hadamard, recogniseLoha } from "./hadamard.ts";
 import type { Kind } from "./kind.ts";
-import { kronecker } from "./kronecker.ts";
-import { lowRank } from "./low-rank.ts";
-import { orthogonal } from "./orthogonal.ts";
+import { kronecker, recogniseLokr } from "./kronecker.ts";
+import { lowRank, recogniseLora } from "./low-rank.ts";
+import { orthogonal, recogniseOft } from "./orthogonal.ts";
+import type { Recogniser } from "./recognise.ts";
 
 /** Calls `use` with the term and the kind that belongs to it. */
 export function withKind<R>(term: Term, use: <T extends Term>(kind: Kind<T>, term: T) => R): R {
@@ -22,3 +23,17 @@ export function withKind<R>(term: Term, use: <T extends Term>(kind: Kind<T>, ter
     case "channelScale": return use(channelScale, term);
   }
 }
+
+/** In ComfyUI's order: where several kinds are found for one module, the last one counts. */
+export const recognisers: readonly Recogniser[] = [
+  recogniseIa3,
+  recogniseLora,
+  recogniseLoha,
+  recogniseLokr,
+  recogniseGlora,
+  recogniseOft,
+  recogniseNorm,
+  recogniseDiff,
+  recogniseBiasDiff,
+  recogniseSet,
+];

@@ -17,9 +17,20 @@ const outside: readonly StemPair[] = [
   { diffusers: "controlnet_x_embedder", native: "pos_embed_input" },
 ];
 
-/** Width of the model: rows of the first attention projection. Null when the structure has none. */
+/** Parameters that show the model's width: pattern and dimension. A partial file may hold any one of them. */
+const widthWitnesses: readonly (readonly [RegExp, number])[] = [
+  [/^double_blocks\.\d+\.(img|txt)_attn\.proj\.weight$/, 0],
+  [/^double_blocks\.\d+\.(img|txt)_attn\.qkv\.weight$/, 1],
+  [/^single_blocks\.\d+\.linear1\.weight$/, 1],
+  [/^single_blocks\.\d+\.linear2\.weight$/, 0],
+];
+
+/** Null when the structure has no attention block. */
 export function fluxWidth(parameters: Parameters): number | null {
-  return parameters.get("double_blocks.0.img_attn.proj.weight")?.[0] ?? null;
+  for (const [pattern, dim] of widthWitnesses) {
+    for (const [name, shape] of parameters) if (pattern.test(name)) return shape[dim] ?? null;
+  }
+  return null;
 }
 
 export function fluxStems(doubleBlocks: number, singleBlocks: number, width: number): StemPair[] {

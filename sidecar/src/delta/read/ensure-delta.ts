@@ -1,0 +1,74 @@
+// The cached delta of an adapter for a structure: found and verified, or made.
+
+import { join } from "node:path";
+import { mkdir, rm } from "node:fs/promises";
+import type { FileStamp, Native, TensorFile } from "@refit-sidecar/native";
+import { Failure } from "../../failure/index.ts";
+import { openDelta } from "../../terms/index.ts";
+import type { DeltaRequest, ReadyDelta } from "../types.ts";
+import { packAdapter } from "./pack-adapter.ts";
+import { writeDelta } from "./write-delta.ts";
+
+/** Name of a delta in its folder: content hash, structure, mode. */
+export function deltaFileName({ adapter, target, mode }: Pick<DeltaRequest, "adapter" | "target" | "mode">): string {
+  return `${adapter.sha256}-${target.structure.slice(0, 16)}-${mode}.delta`;
+}
+
+/**
+ * Throws Failure DELTA_ADAPTER_CHANGED (the file is no longer the one that was hashed), DELTA_REDUX_NEEDS_BASE, DELTA_OTHER_STRUCTURE, and what
+ * reading and writing throw. A damaged delta of an earlier run is made anew.
+ */
+export async function ensureDelta(request: DeltaRequest, native: Native, signal?: AbortSignal): Promise<ReadyDelta> {
+  const path = join(request.folder, deltaFileName(request));
+  return (await cachedDelta(path, request, native)) ?? makeDelta(path, request, native, signal);
+}
+
+/** Null when there is none that holds. */
+async function cachedDelta(path: string, request: DeltaRequest, native: Native): Promise<ReadyDelta | null> {
+  let file: TensorFile;
+  try {
+    file = await native.openTensorFile(path);
+  } catch {
+    // Missing is the usual case; unreadable or malformed is replaced like any damaged one.
+    return null;
+  }
+  try {
+    const delta = await openDelta(file);
+    try {
+      const { header } = delta;
+      if (header.adapter !== request.adapter.sha256 || header.structure !== request.target.structure || header.mode !== request.mode) return null;
+      await delta.verify();
+      const nonFinite = delta.nonFinite.map((name) => header.sources[name] ?? name);
+      return { path, sha256: request.adapter.sha256, header, nonFinite, fileBytes: file.header.stamp.sizeBytes, cached: true };
+    } finally {
+      await delta.close();
+    }
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    await rm(path, { force: true });
+    return null;
+  }
+}
+
+async function makeDelta(path: string, request: DeltaRequest, native: Native, signal: AbortSignal | undefined): Promise<ReadyDelta> {
+  const file = await native.openTensorFile(request.adapter.path);
+  try {
+    if (request.adapter.stamp && !sameStamp(request.adapter.stamp, file.header.stamp)) throw changed();
+    const packed = await packAdapter(file, request, native, (other) => native.openTensorFile(other));
+    try {
+      await mkdir(request.folder, { recursive: true, mode: 0o700 });
+      const { fileBytes, nonFinite } = await writeDelta(path, packed.header, packed.factors, native, signal ? { signal } : {});
+      return { path, sha256: request.adapter.sha256, header: packed.header, nonFinite, fileBytes, cached: false };
+    } finally {
+      await packed.close();
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+function sameStamp(expected: NonNullable<DeltaRequest["adapter"]["stamp"]>, found: FileStamp): boolean {
+  return expected.sizeBytes === found.sizeBytes && expected.mtimeNs === String(found.mtimeNs) && expected.inode === String(found.inode);
+}
+
+const changed = (): Failure => new Failure("DELTA_ADAPTER_CHANGED", "expected the adapter file as it was hashed, it has been replaced since; it is catalogued again and packed when it has settled");

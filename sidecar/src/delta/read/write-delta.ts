@@ -1,0 +1,34 @@
+// A delta file is written in one pass: factors stream through, their checksums follow as the last tensor.
+
+import { writeSafetensors, type Kernels } from "@refit-sidecar/native";
+import { checksSize, checksTensorName, deltaMetadataKey, encodeChecks, encodeDeltaHeader, factorCrc, type DeltaHeader, type FactorCheck } from "../../terms/index.ts";
+import type { FactorSource } from "./factor-source.ts";
+
+export interface WrittenDelta {
+  readonly fileBytes: number;
+  /** Keys of the adapter whose values include NaN or Inf. */
+  readonly nonFinite: readonly string[];
+}
+
+/** Temp file, fsync, rename: a reader sees a whole delta or none. `extra` metadata stands beside the header (exports). */
+export async function writeDelta(path: string, header: DeltaHeader, factors: readonly FactorSource[], kernels: Kernels, options: { readonly extra?: Readonly<Record<string, string>>; readonly signal?: AbortSignal } = {}): Promise<WrittenDelta> {
+  const checks = new Map<string, FactorCheck>();
+  const nonFinite: string[] = [];
+  const metadata = { ...options.extra, ...encodeDeltaHeader(header) };
+  const tensors = factors.map(({ name, dtype, shape, key, bytes }) => ({
+    name,
+    dtype,
+    shape,
+    data: async (): Promise<Uint8Array> => {
+      const data = await bytes();
+      const count = shape.reduce((product, dim) => product * dim, 1);
+      const finite = (await kernels.firstNonFinite(data, dtype, count)) < 0;
+      if (!finite) nonFinite.push(key);
+      checks.set(name, { crc: factorCrc(data), finite });
+      return data;
+    },
+  }));
+  const table = { name: checksTensorName, dtype: "U8" as const, shape: [checksSize(factors.length)], data: () => encodeChecks(checks, metadata[deltaMetadataKey] ?? "") };
+  const { sizeBytes } = await writeSafetensors(path, [...tensors, table], metadata, options.signal ? { signal: options.signal } : {});
+  return { fileBytes: sizeBytes, nonFinite };
+}

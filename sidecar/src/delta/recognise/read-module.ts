@@ -1,0 +1,86 @@
+// One module of the file → readings with their terms' factors registered.
+
+import { recognisers, type FactorName, type MergeMode, type ModuleTensors, type Reading, type Shape } from "../../terms/index.ts";
+import type { MetadataScales } from "./peft-metadata.ts";
+import type { AdapterTensor } from "./tensors.ts";
+
+/** A factor that a term refers to: tensor of the file, possibly read in another shape of equal size. */
+export interface PendingFactor {
+  readonly tensor: AdapterTensor;
+  readonly shape: Shape;
+}
+
+/** Gives factors their names in the delta file. The same tensor in the same shape is one factor. */
+export class FactorTable {
+  readonly factors = new Map<FactorName, PendingFactor>();
+  readonly #names = new Map<string, FactorName>();
+
+  add(tensor: AdapterTensor, shape: Shape): FactorName {
+    const identity = `${tensor.key ?? ""}\n${shape.join()}`;
+    const known = this.#names.get(identity);
+    if (known !== undefined) return known;
+    const name = `f${this.factors.size}`;
+    this.#names.set(identity, name);
+    this.factors.set(name, { tensor, shape });
+    return name;
+  }
+}
+
+export interface ModuleReadings {
+  readonly readings: readonly Reading[];
+  /** alpha and DoRA magnitude: shared by all kinds of the module. */
+  readonly shared: readonly string[];
+  readonly dora: { readonly factor: FactorName; readonly norm: "merged" | null } | null;
+  /** Why the module as a whole cannot be read (a malformed alpha). */
+  readonly problem: string | null;
+}
+
+export interface ModuleContext {
+  readonly mode: MergeMode;
+  readonly module: string;
+  /** Shape of what the term would act on; null when the checkpoint lacks it. */
+  readonly view: Shape | null;
+  readonly scales: MetadataScales;
+}
+
+export function readModule(tensors: ReadonlyMap<string, AdapterTensor>, factors: FactorTable, context: ModuleContext): ModuleReadings {
+  const shared = [".alpha", ".dora_scale"].filter((suffix) => tensors.has(suffix));
+  const alpha = tensors.get(".alpha")?.numbers;
+  if (alpha !== undefined && (alpha.length !== 1 || !Number.isFinite(alpha[0]))) {
+    const problem = alpha.length === 1 ? "alpha is not a finite number" : `alpha has ${alpha.length} values, expected 1`;
+    return { readings: [], shared, dora: null, problem };
+  }
+  const view: ModuleTensors = {
+    has: (suffix) => tensors.has(suffix),
+    shape: (suffix) => tensors.get(suffix)?.shape ?? [],
+    numbers: (suffix) => tensors.get(suffix)?.numbers,
+    factor: (suffix, shape) => {
+      const tensor = tensors.get(suffix);
+      if (!tensor) throw new TypeError(`recogniser asked for ${suffix}, which the module lacks`);
+      return factors.add(tensor, shape ?? tensor.shape);
+    },
+  };
+  const dora = magnitude(tensors, factors, context);
+  const readings = recognisers.flatMap((recognise) =>
+    recognise(view, {
+      mode: context.mode,
+      alpha: alpha?.[0] ?? null,
+      metadataScale: (rank) => (context.mode === "extended" ? context.scales(context.module, rank) : null),
+      view: context.view,
+      dora: dora !== null,
+    }),
+  );
+  const peft = dora !== null && dora.norm === "merged" ? [".lora_magnitude_vector"] : [];
+  return { readings, shared: [...shared, ...peft], dora, problem: null };
+}
+
+/** PEFT keeps one magnitude per output as [o], convolutions as [1, o, 1, 1]; here it is [o, 1, …] like everywhere else. */
+function magnitude(tensors: ReadonlyMap<string, AdapterTensor>, factors: FactorTable, { mode, view }: ModuleContext): ModuleReadings["dora"] {
+  const own = tensors.get(".dora_scale");
+  if (own) return { factor: factors.add(own, own.shape), norm: null };
+  const peft = tensors.get(".lora_magnitude_vector");
+  if (!peft || mode !== "extended" || !view) return null;
+  const count = peft.shape.reduce((product, dim) => product * dim, 1);
+  const shape = count === view[0] ? [count, ...view.slice(1).map(() => 1)] : peft.shape;
+  return { factor: factors.add(peft, shape), norm: "merged" };
+}
