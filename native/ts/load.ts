@@ -1,16 +1,47 @@
-import type { Native } from "./api.ts";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+
+import { checkAddon, type RawAddon } from "./addon/binding.ts";
+import { addonKernels } from "./addon/kernels.ts";
+import { addonHeaderParser } from "./addon/parse-header.ts";
+import type { Kernels, Native } from "./api.ts";
 import { fallbackKernels } from "./fallback/kernels.ts";
 import { parseHeader } from "./fallback/parse-header.ts";
 import { openWithHeader, type HeaderParser } from "./file/read-header.ts";
 import { openTensorFile } from "./file/tensor-file.ts";
 
-/** Chooses the implementation once; `detail` says which and why. */
-export function loadNative(environment: Readonly<Record<string, string | undefined>>): Native {
-  const reason = environment["REFIT_NATIVE"] === "off" ? "REFIT_NATIVE=off" : "the addon is not built";
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Chooses the addon or the fallback; `detail` says which and why, and is printed on stderr when REFIT_DEBUG is set. */
+export function loadNative(environment: Environment): Native {
+  const native = choose(environment);
+  if (environment["REFIT_DEBUG"]) process.stderr.write(`refit-sidecar: native: ${native.detail}\n`);
+  return native;
+}
+
+function choose(environment: Environment): Native {
+  if (environment["REFIT_NATIVE"] === "off") return fallback("REFIT_NATIVE=off");
+  try {
+    const addon = requireAddon();
+    return withFiles(addonKernels(addon, `addon, ${addon.simd}, ${addon.threads} threads`), addonHeaderParser(addon));
+  } catch (error) {
+    return fallback(error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error));
+  }
+}
+
+/** Looks in `build/Release`, then in `prebuilds/<platform>-<arch>`. */
+function requireAddon(): RawAddon {
+  const require = createRequire(import.meta.url);
+  const loadAddon: unknown = require("node-gyp-build");
+  if (typeof loadAddon !== "function") throw new Error("node-gyp-build is not installed");
+  return checkAddon(loadAddon(fileURLToPath(new URL("..", import.meta.url))));
+}
+
+function fallback(reason: string): Native {
   return withFiles(fallbackKernels(`TypeScript fallback: ${reason}`), parseHeader);
 }
 
-function withFiles(kernels: ReturnType<typeof fallbackKernels>, parse: HeaderParser): Native {
+function withFiles(kernels: Kernels, parse: HeaderParser): Native {
   return {
     ...kernels,
     async readHeader(path) {

@@ -1,0 +1,154 @@
+#include "header.h"
+
+#include <algorithm>
+#include <optional>
+#include <unordered_set>
+
+#include "json_scanner.h"
+#include "limits.h"
+#include "utf8.h"
+
+namespace refit {
+namespace {
+
+using Integers = std::vector<uint64_t>;
+
+std::string joined(const Integers& values) {
+  std::string out;
+  for (const uint64_t value : values) out += (out.empty() ? "" : ", ") + std::to_string(value);
+  return out;
+}
+
+class HeaderParser {
+ public:
+  explicit HeaderParser(std::string_view text) : scanner_(text) {}
+
+  ParsedHeader parse() {
+    scanner_.object([this](std::string name) {
+      if (name == "__metadata__") readMetadata();
+      else readTensor(std::move(name));
+    });
+    scanner_.end();
+    return std::move(parsed_);
+  }
+
+ private:
+  [[noreturn]] static void fail(std::string_view code, std::string problem) { throw HeaderFault{code, std::move(problem), {}, false}; }
+  [[noreturn]] static void failAt(const std::string& tensor, std::string_view code, std::string problem) { throw HeaderFault{code, std::move(problem), tensor, true}; }
+
+  void readMetadata() {
+    if (hasMetadata_) fail("DUPLICATE_KEY", "the header has the key \"__metadata__\" twice");
+    hasMetadata_ = true;
+    if (scanner_.peek() != '{') fail("INVALID_METADATA", "expected \"__metadata__\" to be an object of strings");
+    std::unordered_set<std::string> keys;
+    scanner_.object([&](std::string key) {
+      if (!keys.insert(key).second) fail("DUPLICATE_KEY", "\"__metadata__\" has a key twice");
+      if (scanner_.peek() != '"') fail("INVALID_METADATA", "expected every metadata value to be a string");
+      std::string value = scanner_.string();
+      parsed_.metadata.emplace_back(std::move(key), std::move(value));
+    });
+  }
+
+  void readTensor(std::string name) {
+    if (!names_.insert(name).second) failAt(name, "DUPLICATE_KEY", "the header names this tensor twice");
+    if (parsed_.tensors.size() >= maxTensors) fail("TOO_MANY_TENSORS", "more than " + std::to_string(maxTensors) + " tensors; no model file has as many");
+    if (scanner_.peek() != '{') failAt(name, "TENSOR_INVALID_INFO", "expected an object with dtype, shape and data_offsets");
+    std::optional<uint8_t> dtype;
+    std::optional<Integers> shape, offsets;
+    scanner_.object([&](const std::string& field) {
+      const bool again = (field == "dtype" && dtype) || (field == "shape" && shape) || (field == "data_offsets" && offsets);
+      if (again) failAt(name, "DUPLICATE_KEY", "the field \"" + field + "\" comes twice");
+      if (field == "dtype") dtype = readDtype(name);
+      else if (field == "shape") shape = readIntegers(name, field, maxRank);
+      else if (field == "data_offsets") offsets = readIntegers(name, field, 2);
+      else scanner_.skipValue();
+    });
+    if (!dtype || !shape || !offsets) failAt(name, "TENSOR_INVALID_INFO", "expected the fields dtype, shape and data_offsets");
+    if (offsets->size() != 2) failAt(name, "TENSOR_INVALID_INFO", "expected two data_offsets");
+    TensorInfo info{std::move(name), *dtype, std::move(*shape), (*offsets)[0], (*offsets)[1]};
+    checkSize(info);
+    parsed_.tensors.push_back(std::move(info));
+  }
+
+  uint8_t readDtype(const std::string& name) {
+    if (scanner_.peek() != '"') failAt(name, "TENSOR_INVALID_INFO", "expected dtype to be a string");
+    const std::string text = scanner_.string();
+    for (size_t i = 0; i < containerDtypes.size(); ++i) {
+      if (containerDtypes[i].name == text) return static_cast<uint8_t>(i);
+    }
+    std::string known;
+    for (const ContainerDtype& each : containerDtypes) known += (known.empty() ? "" : ", ") + std::string(each.name);
+    failAt(name, "UNKNOWN_DTYPE", "the dtype is none of " + known);
+  }
+
+  Integers readIntegers(const std::string& name, const std::string& field, size_t cap) {
+    if (scanner_.peek() != '[') failAt(name, "TENSOR_INVALID_INFO", "expected " + field + " to be an array of integers");
+    Integers values;
+    scanner_.array([&] {
+      if (values.size() >= cap) failAt(name, "TENSOR_INVALID_INFO", field + " has more than " + std::to_string(cap) + " numbers");
+      const char next = scanner_.peek();
+      if (next < '0' || next > '9') failAt(name, "TENSOR_INVALID_INFO", "expected " + field + " to hold unsigned integers");
+      const std::optional<uint64_t> value = scanner_.unsignedInteger();
+      if (!value) failAt(name, "VALIDATION_OVERFLOW", "a number in " + field + " is above 2^53");
+      values.push_back(*value);
+    });
+    return values;
+  }
+
+  static void checkSize(const TensorInfo& info) {
+    if (info.begin > info.end) failAt(info.name, "INVALID_OFFSET", "data_offsets [" + std::to_string(info.begin) + ", " + std::to_string(info.end) + "] run backwards");
+    uint64_t bytes = containerDtypes[info.dtype].bytes;
+    for (const uint64_t dim : info.shape) {
+      if (dim != 0 && bytes > maxSafeInteger / dim) failAt(info.name, "VALIDATION_OVERFLOW", "the shape [" + joined(info.shape) + "] overflows");
+      bytes *= dim;
+    }
+    if (bytes == info.end - info.begin) return;
+    failAt(info.name, "TENSOR_INVALID_INFO", std::string(containerDtypes[info.dtype].name) + " [" + joined(info.shape) + "] needs " + std::to_string(bytes) + " bytes, data_offsets give " + std::to_string(info.end - info.begin));
+  }
+
+  JsonScanner scanner_;
+  ParsedHeader parsed_;
+  std::unordered_set<std::string> names_;
+  bool hasMetadata_ = false;
+};
+
+/** Sorted by offset the tensors must tile the data section: no hole, no overlap, nothing after the last. */
+void checkTiling(const std::vector<TensorInfo>& tensors, uint64_t dataBytes) {
+  std::vector<const TensorInfo*> sorted;
+  sorted.reserve(tensors.size());
+  for (const TensorInfo& tensor : tensors) sorted.push_back(&tensor);
+  std::ranges::stable_sort(sorted, {}, [](const TensorInfo* tensor) { return std::pair(tensor->begin, tensor->end); });
+  uint64_t expected = 0;
+  for (const TensorInfo* tensor : sorted) {
+    if (tensor->begin != expected) {
+      throw HeaderFault{"INVALID_OFFSET", "expected its data to begin at " + std::to_string(expected) + ", where the one before ends; it begins at " + std::to_string(tensor->begin), tensor->name, true};
+    }
+    expected = tensor->end;
+  }
+  if (expected == dataBytes) return;
+  const std::string held = ", the file holds " + std::to_string(dataBytes);
+  throw HeaderFault{"METADATA_INCOMPLETE_BUFFER",
+                    expected > dataBytes ? "the header promises " + std::to_string(expected) + " bytes of tensors" + held + "; it is cut short or still being written"
+                                         : "the header covers " + std::to_string(expected) + " bytes of tensors" + held + "; the rest belongs to nothing",
+                    {}, false};
+}
+
+}  // namespace
+
+std::variant<ParsedHeader, HeaderFault> parseHeader(std::span<const unsigned char> header, uint64_t dataBytes) {
+  if (header.empty() || header[0] != '{') {
+    return HeaderFault{"INVALID_HEADER_START", "expected a header that starts with '{'; this is not a safetensors file, or it is still being written", {}, false};
+  }
+  if (!isUtf8(header)) return HeaderFault{"INVALID_HEADER_UTF8", "expected a header in UTF-8, found other bytes; download the file again", {}, false};
+  try {
+    ParsedHeader parsed = HeaderParser({reinterpret_cast<const char*>(header.data()), header.size()}).parse();
+    checkTiling(parsed.tensors, dataBytes);
+    return parsed;
+  } catch (HeaderFault& fault) {
+    return std::move(fault);
+  } catch (const ScanFault& fault) {
+    return HeaderFault{"INVALID_HEADER_JSON", "expected a JSON header, found " + fault.problem + " at position " + std::to_string(fault.at), {}, false};
+  }
+}
+
+}  // namespace refit

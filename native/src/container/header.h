@@ -1,0 +1,50 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace refit {
+
+struct ContainerDtype {
+  std::string_view name;
+  uint64_t bytes;
+};
+
+/** Element types of the container; positions are those of `containerDtypes` in ts/addon/binding.ts. */
+inline constexpr std::array<ContainerDtype, 15> containerDtypes = {{{"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"I16", 2}, {"U16", 2}, {"I32", 4}, {"U32", 4}, {"I64", 8}, {"U64", 8}, {"F16", 2}, {"BF16", 2}, {"F32", 4}, {"F64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}}};
+static_assert(containerDtypes.size() == 15 && !containerDtypes.back().name.empty(), "a dtype was added: extend binding.ts and native/ts/dtypes.ts");
+
+struct TensorInfo {
+  std::string name;
+  uint8_t dtype;  // position in containerDtypes
+  std::vector<uint64_t> shape;
+  uint64_t begin;
+  uint64_t end;
+};
+
+struct ParsedHeader {
+  std::vector<TensorInfo> tensors;  // in the order of the header
+  std::vector<std::pair<std::string, std::string>> metadata;
+};
+
+/** `code` is one of SafetensorsErrorCode; `tensor` is empty unless `namesTensor`. */
+struct HeaderFault {
+  std::string_view code;
+  std::string problem;
+  std::string tensor;
+  bool namesTensor = false;
+};
+
+/**
+ * [worker] Checks a whole header: strict UTF-8, strict JSON, every field, and that the tensors tile the data section from 0 to its end without a hole.
+ * `header` is the N bytes after the length, `dataBytes` what the file holds after them. Reads nothing outside `header`. Throws std::bad_alloc only.
+ */
+std::variant<ParsedHeader, HeaderFault> parseHeader(std::span<const unsigned char> header, uint64_t dataBytes);
+
+}  // namespace refit
