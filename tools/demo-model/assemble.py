@@ -10,24 +10,24 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, safe_open, save_file
-
 import data
 import sampling
+import torch
 from lora import merge
 from model import CONTEXT, NULL_CLASS, PREFIX, TOKENS, WIDTHS, canonical_state, conditioning, create
+from refit_graphs.bundle import to_json
 from refit_graphs.header import structure_hash
 from refit_graphs.unet_names import diffusers_name
 from render import grid_png
+from safetensors.torch import load_file, safe_open, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = list(range(64))
 REFERENCE_SEEDS = 4
 EFFECTS = {
     "only-sevens": "every picture is a seven",
-    "thick-strokes": "strokes two pixels wider",
-    "negative": "dark digits on a light ground",
+    "thick-strokes": "strokes a pixel wider, full ink",
+    "small": "digits of half the size",
 }
 PROMISED_SEVENS = 0.8
 
@@ -59,14 +59,21 @@ def demo_json(structure: str, shares: dict[str, float]) -> dict:
     return {
         "formatVersion": 1,
         "checkpoint": {"file": "demo-unet.safetensors", "family": "sd15", "structure": structure, "graph": "demo", "keyPrefix": PREFIX, "widths": list(WIDTHS)},
-        "loras": [{"file": f"loras/{name}.safetensors", "name": name, "effect": effect, "strength": 1, "sevens": shares[name]} for name, effect in EFFECTS.items()],
+        "loras": [
+            {"file": f"loras/{name}.safetensors", "name": name, "effect": effect, "strength": 1, "sevens": shares[name]} for name, effect in EFFECTS.items()
+        ],
         "baseSevens": shares["base"],
         "promisedSevens": PROMISED_SEVENS,
-        "picture": {"height": data.PIXELS, "width": data.PIXELS, "fold": 2, "mean": data.MEAN, "deviation": data.DEVIATION},
+        "picture": {"height": data.PIXELS, "width": data.PIXELS, "fold": 2, "mean": data.MEAN, "deviation": data.DEVIATION, "contrast": data.CONTRAST},
         "latent": {"shape": list(sampling.SHAPE)},
         "conditioning": {"file": "conditioning.safetensors", "tensor": "conditioning", "shape": [NULL_CLASS + 1, TOKENS, CONTEXT], "nullRow": NULL_CLASS},
         "sampler": {"kind": "ddim", "prediction": "velocity", "clip": list(sampling.CLIP), "steps": sampling.schedule()},
-        "noise": {"kind": "mulberry32-box-muller", "seeds": SEEDS, "columns": 8, "check": [{"seed": seed, "first": values} for seed, values in zip((0, 1), first)]},
+        "noise": {
+            "kind": "mulberry32-box-muller",
+            "seeds": SEEDS,
+            "columns": 8,
+            "check": [{"seed": seed, "first": values} for seed, values in zip((0, 1), first, strict=True)],
+        },
         "classifier": "classifier.json",
         "reference": {"file": "reference.safetensors", "seeds": SEEDS[:REFERENCE_SEEDS], "tensors": ["base", *EFFECTS], "tolerance": 0.02},
         "data": {
@@ -125,7 +132,9 @@ def main() -> None:
 def write(options: argparse.Namespace, checkpoint: dict[str, torch.Tensor], drawn: dict[str, torch.Tensor], shares: dict[str, float]) -> None:
     out: Path = options.out
     (out / "loras").mkdir(parents=True, exist_ok=True)
-    save_file(checkpoint, out / "demo-unet.safetensors", {"format": "pt", "modelspec.architecture": "stable-diffusion-v1", "modelspec.title": "Refit demo digits"})
+    save_file(
+        checkpoint, out / "demo-unet.safetensors", {"format": "pt", "modelspec.architecture": "stable-diffusion-v1", "modelspec.title": "Refit demo digits"}
+    )
     for name in EFFECTS:
         shutil.copyfile(options.work / f"{name}.safetensors", out / "loras" / f"{name}.safetensors")
     save_file({"conditioning": conditioning()}, out / "conditioning.safetensors")
@@ -135,7 +144,7 @@ def write(options: argparse.Namespace, checkpoint: dict[str, torch.Tensor], draw
         accuracy = file.metadata()["held_out_accuracy"]
     structure = structure_hash({key.removeprefix(PREFIX): tuple(tensor.shape) for key, tensor in checkpoint.items()})
     for name, table in (("demo.json", demo_json(structure, shares)), ("classifier.json", classifier_json(accuracy))):
-        (out / name).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8", newline="\n")
+        (out / name).write_text(to_json(table), encoding="utf-8", newline="\n")
     for path in sorted(out.rglob("*.*")):
         print(f"{path.relative_to(out)}: {path.stat().st_size / 1000:.0f} kB")
 

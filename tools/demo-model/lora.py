@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-RANK = 4
-ALPHA = 2.0
+RANK = 2
+ALPHA = 1.0
 
 
 class Branch(nn.Module):

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 
 import torch
-
 from data import DEVIATION, MEAN
 
 TRAIN_STEPS = 1000

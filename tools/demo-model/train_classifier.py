@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from data import pictures, thicken
 from safetensors.torch import save_file
 from torch import nn
-
-from data import pictures, thicken
 
 HIDDEN = 64
 
@@ -51,7 +50,9 @@ def main() -> None:
     torch.set_num_threads(1)
     network, right = train(options.steps)
     state = {"fc1.weight": network[1].weight, "fc1.bias": network[1].bias, "fc2.weight": network[3].weight, "fc2.bias": network[3].bias}
-    save_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, options.work / "classifier.safetensors", {"held_out_accuracy": f"{right:.4f}"})
+    save_file(
+        {name: tensor.detach().contiguous() for name, tensor in state.items()}, options.work / "classifier.safetensors", {"held_out_accuracy": f"{right:.4f}"}
+    )
     print(f"classifier: {100 * right:.1f} % of the held-out digits")
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-
-from data import encode, pictures, thicken
+from data import encode, pictures, shrink, thicken
 from lora import ALPHA, RANK, inject, kohya_tensors
 from model import NULL_CLASS, conditioning, create
+from safetensors.torch import save_file
 from sampling import alphas_cumprod
 from train_unet import learning_rate, velocity_loss
 
@@ -30,7 +29,7 @@ class Recipe:
 RECIPES = {
     "only-sevens": Recipe(change=lambda picture: picture, classes=(7,), keep_class=False),
     "thick-strokes": Recipe(change=thicken),
-    "negative": Recipe(change=torch.neg),
+    "small": Recipe(change=shrink),
 }
 
 
@@ -70,7 +69,13 @@ def main() -> None:
         unet = create()
         unet.load_state_dict(torch.load(options.work / "unet.pt", weights_only=True))
         tensors = train(unet, recipe, options.steps, options.batch, options.rate)
-        metadata = {"ss_base_model_version": "sd_v1", "ss_network_module": "networks.lora", "ss_network_dim": str(RANK), "ss_network_alpha": str(ALPHA), "ss_output_name": name}
+        metadata = {
+            "ss_base_model_version": "sd_v1",
+            "ss_network_module": "networks.lora",
+            "ss_network_dim": str(RANK),
+            "ss_network_alpha": str(ALPHA),
+            "ss_output_name": name,
+        }
         save_file(tensors, options.work / f"{name}.safetensors", metadata)
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
 

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import torch
-
 from data import encode, pictures
 from model import NULL_CLASS, conditioning, create
 from sampling import alphas_cumprod
@@ -48,9 +47,9 @@ def train(steps: int, batch: int, peak: float, seed: int = 1) -> torch.nn.Module
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimiser.step()
-        decay = min(0.995, (step + 1) / (step + 10))
+        decay = min(0.997, (step + 1) / (step + 10))
         with torch.no_grad():
-            for kept, new in zip(average.parameters(), unet.parameters()):
+            for kept, new in zip(average.parameters(), unet.parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
         running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 49:

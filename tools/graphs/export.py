@@ -1,6 +1,6 @@
 """Exports weightless graphs; the same command as `python -m refit_graphs`, callable from a checkout without setting a path.
 
-    python tools/graphs/export.py --header CHECKPOINT.safetensors --out DIR [--name NAME]
+python tools/graphs/export.py --header CHECKPOINT.safetensors --out DIR [--name NAME]
 """
 
 import sys

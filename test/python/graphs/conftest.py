@@ -7,7 +7,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "sidecar/hosts/python"))
+sys.path[:0] = [str(ROOT / "sidecar/hosts/python"), str(Path(__file__).parent)]
 torch.set_num_threads(1)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from graph_structures import tiny
 from refit_graphs.bundle import export_bundle
-from structures import tiny
 
 LAYOUTS = {
     "sd15": dict(widths=[32, 64, 64, 64]),
@@ -33,7 +33,7 @@ def exported(request, tmp_path_factory):
 
 
 def tiny_with_depths(layout: str, **options: object):
-    from structures import shipped
+    from graph_structures import shipped
 
     # Fewer transformer blocks than the real layout: the names of the missing ones drop out by themselves.
     assert shipped(layout)["config"]["use_linear_projection"]

@@ -10,7 +10,26 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-FOLDABLE = {"Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Gather", "Mul", "Neg", "Range", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Unsqueeze", "Where"}
+FOLDABLE = {
+    "Add",
+    "Cast",
+    "Concat",
+    "ConstantOfShape",
+    "Div",
+    "Equal",
+    "Gather",
+    "Mul",
+    "Neg",
+    "Range",
+    "Reshape",
+    "Shape",
+    "Slice",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Unsqueeze",
+    "Where",
+}
 NUMPY = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
@@ -88,7 +107,9 @@ def _drop_same_type_casts(graph: onnx.GraphProto) -> None:
             types[node.output[0]] = target
         elif node.op_type == "Shape":
             types[node.output[0]] = TensorProto.INT64
-        elif node.op_type in ("Gather", "Div", "Mul", "Add", "Sub", "Unsqueeze", "Concat", "Slice", "Transpose", "Reshape", "MatMul") and node.input[0] in types:
+        elif (
+            node.op_type in ("Gather", "Div", "Mul", "Add", "Sub", "Unsqueeze", "Concat", "Slice", "Transpose", "Reshape", "MatMul") and node.input[0] in types
+        ):
             types[node.output[0]] = types[node.input[0]]
         kept.append(node)
     _replace_nodes(graph, kept)

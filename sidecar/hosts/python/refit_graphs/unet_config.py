@@ -147,4 +147,6 @@ def _family(shapes: Shapes, context: int, y_width: int | None) -> str:
         return "sdxl"
     if context == 1280 and y_width is not None:
         return "sdxl-refiner"
-    raise UnsupportedStructure(f"expected a text width of 768, 1024, 1280 or 2048, found {context} (size embedding: {y_width}): this structure is not supported")
+    raise UnsupportedStructure(
+        f"expected a text width of 768, 1024, 1280 or 2048, found {context} (size embedding: {y_width}): this structure is not supported"
+    )

@@ -53,7 +53,7 @@ class _Call(nn.Module):
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         count = len(tensors) - len(self._parameters_in_order)
         module = self._module[0]
-        for name, tensor in zip(self._parameters_in_order, tensors[count:]):
+        for name, tensor in zip(self._parameters_in_order, tensors[count:], strict=True):
             owner, _, attribute = name.rpartition(".")
             # torch.func.functional_call refuses to run under the tracer; the module is built for one trace, so nothing is put back.
             module.get_submodule(owner)._parameters[attribute] = tensor
@@ -78,7 +78,9 @@ def trace(
     if missing := state.keys() - names.keys():
         raise ValueError(f"expected a canonical name for every parameter, none for {sorted(missing)[:3]}")
     order = sorted(state, key=lambda name: names[name])
-    data = [placeholder([axis if isinstance(axis, int) else sizes[axis] for axis in item.axes], FLOAT_TYPE if item.float_type else torch.float32) for item in inputs]
+    data = [
+        placeholder([axis if isinstance(axis, int) else sizes[axis] for axis in item.axes], FLOAT_TYPE if item.float_type else torch.float32) for item in inputs
+    ]
     weights = [placeholder(state[name].shape, FLOAT_TYPE) for name in order]
     dynamic = {item.name: {i: axis for i, axis in enumerate(item.axes) if isinstance(axis, str)} for item in [*inputs, output]}
     buffer = io.BytesIO()

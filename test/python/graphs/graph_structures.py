@@ -30,7 +30,10 @@ def shipped(layout: str) -> dict:
 def tiny(layout: str, widths: list[int], seed: int = 0, **changes: object) -> Tiny:
     """The shipped layout's diffusers network with other widths (and any other option of UNet2DConditionModel)."""
     table = shipped(layout)
-    config = table["config"] | {"block_out_channels": widths, "attention_head_dim": [max(1, width // 64) if table["config"]["use_linear_projection"] else 8 for width in widths]}
+    config = table["config"] | {
+        "block_out_channels": widths,
+        "attention_head_dim": [max(1, width // 64) if table["config"]["use_linear_projection"] else 8 for width in widths],
+    }
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(**(config | changes)).eval()
     with torch.no_grad():
