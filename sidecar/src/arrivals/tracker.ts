@@ -135,7 +135,7 @@ export function createTracker(ports: TrackerPorts): Tracker {
       if (track !== known) later(path, Math.min(limits.quietMs, limits.pulseMs));
       return;
     }
-    const replaced = known?.stamp == null || known.stamp.inode !== stamp.inode || known.stamp.device !== stamp.device;
+    const replaced = known === undefined || known.stamp === null || known.stamp.inode !== stamp.inode || known.stamp.device !== stamp.device;
     const elsewhere = replaced ? inodes.elsewhere(path, stamp) : null;
     if (elsewhere?.place) {
       const left = await leftName(elsewhere.place);
