@@ -2,11 +2,11 @@
 
 import { createHash } from "node:crypto";
 import { resolve } from "node:path";
+import pLimit from "p-limit";
 import { createDisk } from "./disk.ts";
 import { watchFolder } from "./folder.ts";
 import type { FolderWatch } from "./folder.ts";
 import { createInodes } from "./inodes.ts";
-import { createLane } from "./lane.ts";
 import { resolveArrivalsOptions } from "./options.ts";
 import type { FolderSpec, GivenArrivalsOptions } from "./options.ts";
 import { systemClock } from "./ports.ts";
@@ -39,7 +39,7 @@ export function createArrivals(given: GivenArrivalsOptions): Arrivals {
   const clock = given.clock ?? systemClock;
   const files = given.files ?? createDisk(given.platform);
   const startWatch = given.startWatch ?? startChokidar;
-  const lane = createLane(diskCalls);
+  const lane = pLimit(diskCalls);
   const inodes = createInodes();
   const listeners = new Set<ArrivalListener>();
   const watched = new Map<string, { readonly folder: WatchedFolder; readonly watch: FolderWatch }>();

@@ -1,9 +1,9 @@
 // One watched folder: its watch, its scans, and what happens when it is unmounted or comes back. In: hints and time. Out: events through the tracker.
 
 import { basename, sep } from "node:path";
+import type { LimitFunction } from "p-limit";
 import { classifyName } from "./candidates.ts";
 import type { Inodes } from "./inodes.ts";
-import type { Lane } from "./lane.ts";
 import type { ArrivalsOptions } from "./options.ts";
 import type { Clock, Files, Look, StartWatch, Watch } from "./ports.ts";
 import { scanFolder } from "./scan.ts";
@@ -16,7 +16,7 @@ export interface FolderPorts {
   readonly files: Files;
   readonly clock: Clock;
   readonly startWatch: StartWatch;
-  readonly lane: Lane;
+  readonly lane: LimitFunction;
   readonly inodes: Inodes;
   readonly emit: ArrivalListener;
   readonly release: (left: Place) => void;

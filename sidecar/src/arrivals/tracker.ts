@@ -2,9 +2,9 @@
 // Decisions are settle.ts's; here are the order of things: one look at a path at a time, timers, renames.
 
 import { basename, relative, sep } from "node:path";
+import type { LimitFunction } from "p-limit";
 import { classifyName, isDecodable } from "./candidates.ts";
 import type { Inodes } from "./inodes.ts";
-import type { Lane } from "./lane.ts";
 import type { Limits } from "./options.ts";
 import type { Clock, Files } from "./ports.ts";
 import { isOld, judge, restamped, startSettling } from "./settle.ts";
@@ -23,7 +23,7 @@ export interface TrackerPorts {
   readonly files: Files;
   readonly clock: Clock;
   readonly limits: Limits;
-  readonly lane: Lane;
+  readonly lane: LimitFunction;
   readonly inodes: Inodes;
   readonly emit: ArrivalListener;
   /** Asked before a file is called gone: an unmounted folder has lost its files, they have not been deleted. */
@@ -103,7 +103,7 @@ export function createTracker(ports: TrackerPorts): Tracker {
   };
 
   const inspect = async (path: string, before: Settling, wasSettled: boolean): Promise<void> => {
-    const mark = await lane.run(() => files.mark(path));
+    const mark = await lane(() => files.mark(path));
     // Closed, or found under another name, while the disk was read.
     if (closed || tracks.get(path) !== before) return;
     const nowMs = clock.nowMs();
@@ -163,7 +163,7 @@ export function createTracker(ports: TrackerPorts): Tracker {
 
   const lookOnce = async (path: string, scanned: boolean, due: boolean): Promise<void> => {
     if (!isDecodable(path)) return refuse(path, null, "ARRIVALS_NAME_NOT_UTF8", "expected a file name in UTF-8; this one cannot be opened by name. Rename it.", false);
-    const found = await lane.run(() => files.look(path, scanned));
+    const found = await lane(() => files.look(path, scanned));
     if (closed) return;
     switch (found.is) {
       case "file":

@@ -8,17 +8,34 @@ export type Family = "sd15" | "sd2" | "sdxl" | "sdxl-refiner" | "sd3" | "flux" |
 export interface Identity {
   readonly sha256: string;
   readonly proof: "full" | "sampled";
+  /** Checkpoints: hash over length, header and samples. Known from the first sight on and kept when the full hash comes, so that a confirmation
+   *  is not taken for a change (`sameContent`). */
+  readonly sampled?: string;
+}
+
+/** Rows of a parameter that the file keeps as a tensor of its own, in row order. */
+export interface ParameterPiece {
+  readonly file: number;
+  readonly key: string;
+  /** First row of the parameter, and how many. */
+  readonly start: number;
+  readonly length: number;
+  /** The tensor has the halves of dimension 0 in the other order. */
+  readonly swapHalves: boolean;
 }
 
 /** One parameter of a diffusion model as a checkpoint stores it. */
 export interface ParameterSource {
   /** Index into `files`. */
   readonly file: number;
+  /** Empty when `pieces` are given. */
   readonly key: string;
   readonly dtype: Dtype;
   readonly shape: readonly number[];
   /** Scaled fp8: key of the f32 scalar; effective weight = stored * scale. */
   readonly scaleKey?: string;
+  /** Diffusers-format transformers keep fused parameters in pieces, and one with its halves exchanged. All pieces have the dtype above. */
+  readonly pieces?: readonly ParameterPiece[];
 }
 
 /** Where a checkpoint's canonical parameters lie. Sharded checkpoints have several files. */
@@ -27,34 +44,52 @@ export interface CheckpointSource {
   readonly parameters: Readonly<Record<string, ParameterSource>>;
 }
 
-export interface CheckpointEntry {
-  readonly kind: "checkpoint";
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** Numbers of a model's layout that its header gives away (widths, depths, channels). */
+export type ModelConfig = Readonly<Record<string, string | number | boolean | null | readonly number[]>>;
+
+interface Entry {
+  /** Opaque, at most 64 characters, the same on every start: a function of kind, folder and name. */
   readonly id: string;
+  /** Key of the watched folder; null for an adapter that a client pushed. */
+  readonly folder: string | null;
   /** Path relative to its folder, `/` separators, as found (not normalised). */
   readonly name: string;
+  /** Never leaves the process. */
   readonly path: string;
   readonly sizeBytes: number;
+  /** null while it is not hashed, and while the file is being written to. */
   readonly identity: Identity | null;
   readonly family: Family | null;
+  readonly evidence: readonly string[];
+  /** Why the entry cannot be used; null for one that can. */
+  readonly problem: Problem | null;
+}
+
+export interface CheckpointEntry extends Entry {
+  readonly kind: "checkpoint";
   readonly variant: string | null;
   /** SHA-256 over sorted `name\tdim,dim,...\n` lines of the diffusion model's canonical parameters. */
   readonly structure: string | null;
   readonly keyPrefix: string;
-  readonly evidence: readonly string[];
-  readonly problem: { readonly code: string; readonly message: string } | null;
+  readonly config: ModelConfig | null;
+  /** Parameters of the diffusion model, and how they are stored. */
+  readonly parameters: number;
+  readonly dtypes: Readonly<Record<string, number>>;
+  readonly format: "checkpoint" | "diffusers" | null;
+  /** Shards; 1 for a single file. */
+  readonly files: number;
 }
 
-export interface AdapterEntry {
+export interface AdapterEntry extends Entry {
   readonly kind: "adapter";
-  readonly id: string;
-  readonly name: string;
-  readonly path: string;
-  readonly sizeBytes: number;
-  readonly identity: Identity | null;
-  readonly family: Family | null;
+  /** lora, loha, lokr, glora, oft, boft, dora, diff, norm, set, ia3. */
   readonly kinds: readonly string[];
-  readonly evidence: readonly string[];
-  readonly problem: { readonly code: string; readonly message: string } | null;
+  readonly tensors: number;
 }
 
 export type CatalogEntry = CheckpointEntry | AdapterEntry;
@@ -63,4 +98,18 @@ export type CatalogEntry = CheckpointEntry | AdapterEntry;
 export interface CatalogSnapshot {
   readonly generation: number;
   readonly entries: ReadonlyMap<string, CatalogEntry>;
+}
+
+/** One step from a snapshot to the next. */
+export interface CatalogChange {
+  readonly snapshot: CatalogSnapshot;
+  readonly added: readonly string[];
+  readonly changed: readonly string[];
+  readonly removed: readonly string[];
+}
+
+/** Equal content as far as is known: by the full hashes when both are, by the sampled ones otherwise. */
+export function sameContent(a: Identity, b: Identity): boolean {
+  if (a.proof === "full" && b.proof === "full") return a.sha256 === b.sha256;
+  return a.sampled !== undefined && a.sampled === b.sampled;
 }

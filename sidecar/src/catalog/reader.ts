@@ -1,0 +1,20 @@
+// What the catalog reads from disk, as a port: read/ has the real one, tests have others.
+
+import type { Header } from "@refit-sidecar/native";
+import type { Stamp } from "../arrivals/types.ts";
+
+export interface Reader {
+  /** Throws SafetensorsError. */
+  readonly header: (path: string) => Promise<Header>;
+  /** File names in a sharded checkpoint's table (`weight_map`). Throws Failure CATALOG_INDEX_INVALID or CATALOG_SHARD_NAME_REFUSED. */
+  readonly shardTable: (path: string) => Promise<readonly string[]>;
+  /** null when there is no regular file. */
+  readonly stamp: (path: string) => Promise<Stamp | null>;
+  readonly fullHash: (path: string, signal?: AbortSignal) => Promise<string>;
+  /** Over length, header and samples of the data; milliseconds however large the file is. */
+  readonly sampledHash: (path: string) => Promise<string>;
+  /** Text of the saved catalog; null when there is none, or it was damaged (`reason` says how). */
+  readonly load: () => Promise<{ readonly text: string | null; readonly reason: string | null }>;
+  /** Atomic: the old text or the new one survives a power cut. Throws what the disk says. */
+  readonly save: (text: string) => Promise<void>;
+}

@@ -1,0 +1,132 @@
+// From a file's header to what the catalog keeps of it. Pure; the header itself is let go, because 2,000 of them would fill the memory.
+
+import type { TensorEntry } from "@refit-sidecar/native";
+import { canonicalNames, detectAdapterFamily, kindSuffixes } from "../terms/index.ts";
+import type { Parameters } from "../terms/index.ts";
+import { detectModel } from "./detect/index.ts";
+import { structureOf } from "./structure.ts";
+import type { Family, ModelConfig, Problem } from "./types.ts";
+
+export interface AdapterSummary {
+  readonly kind: "adapter";
+  readonly family: Family | null;
+  readonly kinds: readonly string[];
+  readonly tensors: number;
+  readonly evidence: readonly string[];
+  readonly problem: Problem | null;
+}
+
+export interface CheckpointSummary {
+  readonly kind: "checkpoint";
+  readonly family: Family | null;
+  readonly variant: string | null;
+  readonly structure: string | null;
+  readonly keyPrefix: string;
+  readonly config: ModelConfig | null;
+  readonly parameters: number;
+  readonly dtypes: Readonly<Record<string, number>>;
+  readonly format: "checkpoint" | "diffusers" | null;
+  readonly evidence: readonly string[];
+  readonly problem: Problem | null;
+}
+
+export type Summary = AdapterSummary | CheckpointSummary;
+
+/** Tensors of one file, or of all shards together. */
+export type Tensors = ReadonlyMap<string, Pick<TensorEntry, "dtype" | "shape">>;
+
+const kindOfSuffix: readonly (readonly [string, string])[] = Object.entries(kindSuffixes).flatMap(([kind, suffixes]) => suffixes.map((suffix) => [suffix, kind] as const));
+
+/** The part of a key that tells an adapter tensor's role: the last two dotted parts before `.weight`, else the last one. */
+function tailOf(key: string): string {
+  const last = key.lastIndexOf(".");
+  if (last <= 0) return key;
+  if (!key.endsWith(".weight")) return key.slice(last);
+  return key.slice(key.lastIndexOf(".", last - 1));
+}
+
+/** Keys by kind. Counted by tail, of which a file has a handful, so that each key costs one look-up. */
+function adapterKinds(tensors: Tensors): { readonly kinds: readonly string[]; readonly keys: number } {
+  const tails = new Map<string, { example: string; count: number }>();
+  for (const key of tensors.keys()) {
+    const tail = tailOf(key);
+    const known = tails.get(tail);
+    if (known === undefined) tails.set(tail, { example: key, count: 1 });
+    else known.count += 1;
+  }
+  const kinds = new Set<string>();
+  let keys = 0;
+  for (const [tail, { example, count }] of tails) {
+    const kind = kindOfSuffix.find(([suffix]) => example.endsWith(suffix))?.[1];
+    if (kind !== undefined) {
+      // OFT and BOFT share the name; BOFT's blocks have a fourth dimension.
+      kinds.add(kind === "oft" && tensors.get(example)?.shape.length === 4 ? "boft" : kind);
+      keys += count;
+    } else if (tail === ".dora_scale") {
+      kinds.add("dora");
+    }
+  }
+  return { kinds: [...kinds].sort(), keys };
+}
+
+function shapesOf(tensors: Tensors): Parameters {
+  const shapes = new Map<string, readonly number[]>();
+  for (const [key, tensor] of tensors) shapes.set(key, tensor.shape);
+  return shapes;
+}
+
+function summarizeAdapter(tensors: Tensors, metadata: Readonly<Record<string, string>>, kinds: readonly string[]): AdapterSummary {
+  const detected = detectAdapterFamily(shapesOf(tensors), metadata);
+  const problem: Problem | null = detected.unsupported === null ? null : { code: "CATALOG_UNSUPPORTED_MODEL", message: `expected an adapter for a model that an engine here can run; this one is for ${detected.unsupported}` };
+  return { kind: "adapter", family: detected.family, kinds, tensors: tensors.size, evidence: detected.evidence, problem };
+}
+
+function countDtypes(tensors: Tensors, keys: Iterable<string>): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const key of keys) {
+    const dtype = tensors.get(key)?.dtype;
+    if (dtype !== undefined) counts[dtype] = (counts[dtype] ?? 0) + 1;
+  }
+  return counts;
+}
+
+function summarizeCheckpoint(tensors: Tensors): CheckpointSummary {
+  const names = canonicalNames(shapesOf(tensors));
+  const parameters = new Map<string, readonly number[]>();
+  const keys: string[] = [];
+  for (const [name, parameter] of names.parameters) {
+    parameters.set(name, parameter.shape);
+    for (const part of parameter.parts) keys.push(part.key);
+  }
+  const model = detectModel(parameters);
+  if (model === null || "unsupported" in model) {
+    const code = model === null ? "CATALOG_UNKNOWN_ARCHITECTURE" : "CATALOG_UNSUPPORTED_MODEL";
+    const found = model === null ? `none of them is known by these ${tensors.size} tensor names` : `this is ${model.unsupported}`;
+    const message = `expected a diffusion model of SD 1.x, SD 2.x, SDXL, SD3, Flux or Wan; ${found}. Text encoders and VAEs stay in the UI.`;
+    return { kind: "checkpoint", family: null, variant: null, structure: null, keyPrefix: names.prefix, config: null, parameters: 0, dtypes: {}, format: null, evidence: model?.evidence ?? [], problem: { code, message } };
+  }
+  return {
+    kind: "checkpoint",
+    family: model.family,
+    variant: model.variant,
+    structure: structureOf(parameters),
+    keyPrefix: names.prefix,
+    config: model.config,
+    parameters: parameters.size,
+    dtypes: countDtypes(tensors, keys),
+    format: names.format,
+    evidence: model.evidence,
+    problem: null,
+  };
+}
+
+/** `placed` is what the folder holds; the header decides, and only a header that tells nothing is taken for what its folder says. */
+export function summarize(tensors: Tensors, metadata: Readonly<Record<string, string>>, placed: "adapter" | "checkpoint"): Summary {
+  const { kinds, keys } = adapterKinds(tensors);
+  // A few odd names in a checkpoint do not make it an adapter, nor the other way round.
+  if (keys * 4 >= tensors.size && keys > 0) return summarizeAdapter(tensors, metadata, kinds);
+  const checkpoint = summarizeCheckpoint(tensors);
+  if (checkpoint.family !== null || placed === "checkpoint") return checkpoint;
+  const message = `expected a LoRA or LyCORIS file; none of its ${tensors.size} tensor names is one of theirs`;
+  return { kind: "adapter", family: null, kinds, tensors: tensors.size, evidence: [], problem: { code: "CATALOG_NOT_AN_ADAPTER", message } };
+}
