@@ -50,3 +50,10 @@ const indexSuffix = ".index.json";
 export function indexedName(name: string): string | null {
   return name.toLowerCase().endsWith(`.safetensors${indexSuffix}`) ? name.slice(0, -indexSuffix.length) : null;
 }
+
+/** One hash for the files of a whole, in order; a single file's own. */
+export function combinedHash(hashes: readonly string[]): string {
+  const [only] = hashes;
+  if (only !== undefined && hashes.length === 1) return only;
+  return createHash("sha256").update(hashes.join("\n")).digest("hex");
+}

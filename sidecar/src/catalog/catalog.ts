@@ -1,0 +1,276 @@
+// The stage's door for the pipeline: arrivals in, snapshots out, and the questions that others ask about an entry.
+
+import { LRUCache } from "lru-cache";
+import { Failure } from "../failure/index.ts";
+import type { ArrivalEvent, Place } from "../arrivals/types.ts";
+import { isHeaderOf, readContent } from "./content.ts";
+import { createFileTable } from "./files.ts";
+import { createHasher } from "./identity.ts";
+import type { HashedFile } from "./identity.ts";
+import { createKeeper } from "./keeper.ts";
+import { entryId, sameName } from "./names.ts";
+import { createPublisher } from "./publish.ts";
+import { createReader } from "./read/index.ts";
+import type { Reader } from "./reader.ts";
+import { createRefresher } from "./refresh.ts";
+import { buildCheckpointSource } from "./source.ts";
+import type { AdapterEntry, CatalogChange, CatalogEntry, CatalogSnapshot, CheckpointSource, Identity } from "./types.ts";
+import { entryOf } from "./unit.ts";
+import type { Content, Unit } from "./unit.ts";
+
+export interface CatalogOptions {
+  /** File that the catalog is kept in between runs; null keeps nothing. */
+  readonly storePath: string | null;
+  /** Told once each time the saved catalog could not be read or written; the catalog goes on without it. */
+  readonly onStoreTrouble?: (text: string) => void;
+  readonly reader?: Reader;
+  readonly nowMs?: () => number;
+}
+
+/** A file that an entry stands for, with what it must still be when it is opened. */
+export interface AdapterFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly mtimeNs: string;
+  readonly inode: string;
+}
+
+/** An adapter that a client pushed; it lies in the data folder under its own hash. */
+export interface PushedFile {
+  readonly path: string;
+  readonly sha256: string;
+  readonly name: string;
+}
+
+export interface Catalog {
+  /** Reads the saved catalog. Before `accept`. */
+  readonly open: () => Promise<void>;
+  readonly accept: (batch: readonly ArrivalEvent[]) => void;
+  readonly snapshot: () => CatalogSnapshot;
+  /** Returns the function that ends the subscription. */
+  readonly onChange: (listener: (change: CatalogChange) => void) => () => void;
+  /** Resolves when everything accepted so far has been read and published. */
+  readonly idle: () => Promise<void>;
+  /** Throws Failure CATALOG_ENTRY_UNKNOWN. */
+  readonly entry: (id: string) => CatalogEntry;
+  /** By id, or by name when only one entry of the kind has it. Throws Failure CATALOG_ENTRY_UNKNOWN or CATALOG_NAME_AMBIGUOUS. */
+  readonly find: (kind: CatalogEntry["kind"], idOrName: string) => CatalogEntry;
+  /** Adapters: the full hash, awaited. Checkpoints: the sampled hash, with the full one following in the background, or awaited with `proof`.
+   *  Throws Failure CATALOG_ENTRY_UNKNOWN, CATALOG_ENTRY_UNUSABLE, CATALOG_FILE_CHANGED; SafetensorsError when the disk fails. */
+  readonly identity: (id: string, proof?: "full") => Promise<Identity>;
+  readonly adapterFile: (id: string) => AdapterFile;
+  /** Reads the headers again. Throws Failure CATALOG_ENTRY_UNKNOWN, CATALOG_ENTRY_UNUSABLE, CATALOG_FILE_CHANGED, CATALOG_MIXED_PIECES. */
+  readonly checkpointSource: (id: string) => Promise<CheckpointSource>;
+  readonly adopt: (file: PushedFile) => Promise<AdapterEntry>;
+  readonly forget: (id: string) => void;
+  /** Ends background work and saves. */
+  readonly close: () => Promise<void>;
+}
+
+/** A source has one object per parameter (2,000 for SDXL, half a megabyte); a host asks for the same one again at every refit. */
+const keptSources = 4;
+
+export function createCatalog(options: CatalogOptions): Catalog {
+  const reader = options.reader ?? createReader(options.storePath);
+  const nowMs = options.nowMs ?? (() => performance.now());
+  const files = createFileTable();
+  const hasher = createHasher(reader);
+  const publisher = createPublisher(nowMs);
+  const lost = new Set<string>();
+  const shown = new Map<string, Unit>();
+  const pushed = new Map<string, { readonly entry: AdapterEntry; readonly file: AdapterFile }>();
+  const hashing = new Map<string, Promise<Identity>>();
+  const sources = new LRUCache<string, CheckpointSource>({ max: keptSources });
+  const closing = new AbortController();
+
+  const keeper = createKeeper({
+    reader,
+    onTrouble: options.onStoreTrouble ?? (() => {}),
+    current: () => {
+      const units = new Map<string, Content>();
+      for (const unit of files.units.values()) if (unit.content !== null) units.set(unit.key, unit.content);
+      return { generation: publisher.snapshot().generation, units };
+    },
+  });
+
+  const show = (unit: Unit) => {
+    const entry = files.units.get(unit.key) === unit ? entryOf(unit) : null;
+    if (unit.shownAs !== null && unit.shownAs !== entry?.id) {
+      shown.delete(unit.shownAs);
+      publisher.remove(unit.shownAs);
+    }
+    unit.shownAs = entry?.id ?? null;
+    if (entry !== null) {
+      shown.set(entry.id, unit);
+      publisher.put(entry);
+    }
+    keeper.touch();
+  };
+
+  const refresher = createRefresher({ files, reader, remembered: keeper.remembered, isLost: (key) => lost.has(key), show });
+
+  const ofFolder = (key: string) => [...files.units.values()].filter((unit) => unit.folder.key === key);
+
+  const acceptFile = (event: ArrivalEvent & Place, departed: Map<string, Content>) => {
+    const concerned = files.apply(event);
+    if (event.type === "gone") for (const unit of concerned) if (unit.content !== null) departed.set(event.path, unit.content);
+    const carried = event.type === "settled" && event.renamedFrom !== undefined ? departed.get(event.renamedFrom.path) : undefined;
+    for (const unit of concerned) refresher.refresh(unit, carried);
+  };
+
+  const accept = (batch: readonly ArrivalEvent[]) => {
+    const departed = new Map<string, Content>();
+    for (const event of batch) {
+      switch (event.type) {
+        case "settled":
+        case "changed":
+        case "gone":
+        case "refused":
+          acceptFile(event, departed);
+          break;
+        case "scanned": {
+          const { key } = event.folder;
+          if (lost.delete(key)) for (const unit of ofFolder(key)) refresher.refresh(unit);
+          void refresher.idle().then(() => keeper.release(key));
+          break;
+        }
+        case "lost":
+          lost.add(event.folder.key);
+          for (const unit of ofFolder(event.folder.key)) refresher.refresh(unit);
+          break;
+        case "dropped":
+          lost.delete(event.folder.key);
+          for (const unit of files.drop(event.folder)) refresher.refresh(unit);
+          break;
+      }
+    }
+  };
+
+  const entry = (id: string): CatalogEntry => {
+    const found = publisher.get(id);
+    if (found !== undefined) return found;
+    throw new Failure("CATALOG_ENTRY_UNKNOWN", "expected the id of a catalogued file; there is none by this id. List the catalog again.", { id });
+  };
+
+  const usable = (id: string, kind?: CatalogEntry["kind"]): CatalogEntry => {
+    const found = entry(id);
+    if (found.problem !== null) throw new Failure("CATALOG_ENTRY_UNUSABLE", `${found.name} cannot be used: ${found.problem.message}`, { id, problem: found.problem.code });
+    if (kind !== undefined && found.kind !== kind) throw new Failure("CATALOG_ENTRY_UNUSABLE", `expected ${kind === "adapter" ? "an adapter" : "a checkpoint"}; ${found.name} is a ${found.kind}`, { id });
+    return found;
+  };
+
+  /** The unit behind a usable entry, its files at rest, and what is known of them. */
+  const atRest = (id: string): { readonly unit: Unit; readonly content: Content; readonly parts: readonly HashedFile[] } => {
+    const unit = shown.get(id);
+    const parts = unit?.members.flatMap((member) => (member.state.is === "settled" ? [{ path: member.path, stamp: member.state.stamp }] : [])) ?? [];
+    if (unit?.content == null || parts.length !== unit.members.length) throw new TypeError(`a usable entry without files at rest: ${id}`);
+    return { unit, content: unit.content, parts };
+  };
+
+  /** One hash per content and proof at a time, whoever asks; its result is kept only while the files are still the same. */
+  const hashOnce = (id: string, proof: Identity["proof"]): Promise<Identity> => {
+    const { unit, content, parts } = atRest(id);
+    const task = `${proof}\n${unit.key}\n${content.signature}`;
+    const known = hashing.get(task);
+    if (known !== undefined) return known;
+    const hash = proof === "full" ? hasher.full(parts, content.identity?.sampled, closing.signal) : hasher.sampled(parts);
+    const result = hash
+      .then((identity) => {
+        if (unit.content?.signature === content.signature && unit.content.identity?.proof !== "full") {
+          unit.content = { ...unit.content, identity };
+          show(unit);
+        }
+        return identity;
+      })
+      .finally(() => hashing.delete(task));
+    hashing.set(task, result);
+    return result;
+  };
+
+  const identity = async (id: string, proof?: "full"): Promise<Identity> => {
+    const found = usable(id);
+    if (found.identity?.proof === "full") return found.identity;
+    if (found.kind === "adapter" || proof === "full") return hashOnce(id, "full");
+    if (found.identity !== null) return found.identity;
+    const sampled = await hashOnce(id, "sampled");
+    // A confirmation that fails leaves the sampled identity; the next one that asks tries again.
+    if (shown.has(id)) void hashOnce(id, "full").catch(() => undefined);
+    return sampled;
+  };
+
+  const checkpointSource = async (id: string): Promise<CheckpointSource> => {
+    usable(id, "checkpoint");
+    const { content, parts } = atRest(id);
+    const key = `${id}\n${content.signature}`;
+    const known = sources.get(key);
+    if (known !== undefined) return known;
+    const read: { path: string; header: Awaited<ReturnType<Reader["header"]>> }[] = [];
+    for (const { path, stamp } of parts) {
+      const header = await reader.header(path);
+      if (!isHeaderOf(header, stamp)) throw new Failure("CATALOG_FILE_CHANGED", "expected the checkpoint as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.", { id });
+      read.push({ path, header });
+    }
+    const source = buildCheckpointSource(read);
+    sources.set(key, source);
+    return source;
+  };
+
+  return {
+    async open() {
+      publisher.startAt(await keeper.open());
+    },
+    accept,
+    snapshot: publisher.snapshot,
+    onChange: publisher.subscribe,
+    async idle() {
+      await refresher.idle();
+      publisher.flush();
+    },
+    entry,
+    find(kind, idOrName) {
+      const byId = publisher.get(idOrName);
+      if (byId?.kind === kind) return byId;
+      const named = [...publisher.snapshot().entries.values()].filter((candidate) => candidate.kind === kind && sameName(candidate.name, idOrName));
+      const [only] = named;
+      if (only === undefined) throw new Failure("CATALOG_ENTRY_UNKNOWN", `expected the id or the name of a catalogued ${kind}; there is none. List the catalog again.`, {});
+      if (named.length > 1) throw new Failure("CATALOG_NAME_AMBIGUOUS", `expected a name that one ${kind} has; ${named.length} have it. Use one of the ids ${named.map(({ id }) => id).join(", ")}.`, {});
+      return only;
+    },
+    identity,
+    adapterFile(id) {
+      usable(id, "adapter");
+      const own = pushed.get(id);
+      if (own !== undefined) return own.file;
+      const [part] = atRest(id).parts;
+      if (part === undefined) throw new TypeError(`an adapter without a file: ${id}`);
+      return { path: part.path, sizeBytes: part.stamp.sizeBytes, mtimeNs: String(part.stamp.mtimeNs), inode: String(part.stamp.inode) };
+    },
+    checkpointSource,
+    async adopt(file) {
+      const id = entryId("adapter", null, file.sha256);
+      const known = pushed.get(id);
+      if (known !== undefined) return known.entry;
+      const stamp = await reader.stamp(file.path);
+      if (stamp === null) throw new Failure("CATALOG_FILE_CHANGED", "expected the pushed adapter's file; it is not there any more. Push it again.", {});
+      const reading = await readContent([{ path: file.path, stamp }], "adapter", reader);
+      const problem = "problem" in reading ? reading.problem : reading.summary.problem;
+      if (problem !== null || !("summary" in reading) || reading.summary.kind !== "adapter") {
+        throw new Failure("CATALOG_ENTRY_UNUSABLE", `the pushed tensors cannot be used: ${problem?.message ?? "they are a checkpoint, not an adapter"}`, {});
+      }
+      const { kind, family, kinds, tensors, evidence } = reading.summary;
+      const adopted: AdapterEntry = { kind, id, folder: null, name: file.name, path: file.path, sizeBytes: stamp.sizeBytes, identity: { sha256: file.sha256, proof: "full" }, family, kinds, tensors, evidence, problem: null };
+      pushed.set(id, { entry: adopted, file: { path: file.path, sizeBytes: stamp.sizeBytes, mtimeNs: String(stamp.mtimeNs), inode: String(stamp.inode) } });
+      publisher.put(adopted);
+      return adopted;
+    },
+    forget(id) {
+      if (pushed.delete(id)) publisher.remove(id);
+    },
+    async close() {
+      closing.abort(new Failure("CATALOG_CLOSING", "the sidecar is ending", {}));
+      await refresher.idle();
+      publisher.close();
+      await keeper.close();
+    },
+  };
+}

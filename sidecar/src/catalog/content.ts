@@ -1,0 +1,68 @@
+// Reads what a unit's files hold. In: members that have settled. Out: content, or the problem that stands in the way. Never throws for a bad file.
+
+import { SafetensorsError } from "@refit-sidecar/native";
+import type { Header, TensorEntry } from "@refit-sidecar/native";
+import { Failure } from "../failure/index.ts";
+import type { Reader } from "./reader.ts";
+import { summarize } from "./summarize.ts";
+import type { Summary } from "./summarize.ts";
+import type { FileKind, Stamp } from "../arrivals/types.ts";
+import type { Problem } from "./types.ts";
+
+/** A header that was read from the very file that arrivals reported. */
+export function isHeaderOf(header: Header, stamp: Stamp): boolean {
+  const read = header.stamp;
+  return read.sizeBytes === stamp.sizeBytes && read.mtimeNs === stamp.mtimeNs && read.inode === stamp.inode;
+}
+
+export const fileChanging: Problem = { code: "CATALOG_FILE_CHANGING", message: "expected a file at rest; it is being written to. It can be used again when that has ended." };
+
+/** Passing: says nothing lasting about the content, so it is not remembered. */
+const passingCodes = new Set(["UNREADABLE", "FILE_CHANGED", "NOT_A_REGULAR_FILE"]);
+
+export type Reading = { readonly summary: Summary } | { readonly problem: Problem; readonly lasting: boolean };
+
+export function problemOf(error: unknown): { readonly problem: Problem; readonly lasting: boolean } {
+  if (error instanceof SafetensorsError) {
+    if (error.code === "FILE_CHANGED") return { problem: fileChanging, lasting: false };
+    return { problem: { code: `CATALOG_${error.code}`, message: error.message }, lasting: !passingCodes.has(error.code) };
+  }
+  if (error instanceof Failure) return { problem: { code: error.code, message: error.message }, lasting: true };
+  const code = typeof error === "object" && error !== null && "code" in error ? String(error.code) : null;
+  if (code === null) throw error;
+  return { problem: { code: "CATALOG_UNREADABLE", message: `expected a readable file; the system answers ${code}. Check its permissions and the disk.` }, lasting: false };
+}
+
+/** A summary that only carries a problem, for content that is known to be unusable. */
+export function problemSummary(kind: FileKind, problem: Problem): Summary {
+  if (kind === "adapter") return { kind, family: null, kinds: [], tensors: 0, evidence: [], problem };
+  return { kind, family: null, variant: null, structure: null, keyPrefix: "", config: null, parameters: 0, dtypes: {}, format: null, evidence: [], problem };
+}
+
+/**
+ * Strings cut out of a header keep the whole header in memory, because V8 makes slices of long strings share their parent. A copy through
+ * JSON shares nothing.
+ */
+function detached(summary: Summary): Summary {
+  return JSON.parse(JSON.stringify(summary)) as Summary;
+}
+
+export async function readContent(files: readonly { readonly path: string; readonly stamp: Stamp }[], placed: FileKind, reader: Reader): Promise<Reading> {
+  try {
+    const tensors = new Map<string, TensorEntry>();
+    let metadata: Readonly<Record<string, string>> = {};
+    for (const { path, stamp } of files) {
+      const header = await reader.header(path);
+      if (!isHeaderOf(header, stamp)) return { problem: fileChanging, lasting: false };
+      if (files.length === 1) return { summary: detached(summarize(header.entries, header.metadata, placed)) };
+      for (const [key, entry] of header.entries) {
+        if (tensors.has(key)) return { problem: { code: "CATALOG_SHARD_OVERLAP", message: `expected each tensor in one shard; ${key.slice(0, 100)} is in two. Download the checkpoint again.` }, lasting: true };
+        tensors.set(key, entry);
+      }
+      metadata = header.metadata;
+    }
+    return { summary: detached(summarize(tensors, metadata, placed)) };
+  } catch (error) {
+    return problemOf(error);
+  }
+}

@@ -1,0 +1,57 @@
+// Hashes of content, on demand. In: a unit whose files are at rest. Out: an identity that holds for exactly those files, or a Failure.
+
+import pLimit from "p-limit";
+import { Failure } from "../failure/index.ts";
+import type { Stamp } from "../arrivals/types.ts";
+import type { Reader } from "./reader.ts";
+import { combinedHash } from "./names.ts";
+import type { Identity } from "./types.ts";
+
+export interface HashedFile {
+  readonly path: string;
+  readonly stamp: Stamp;
+}
+
+export interface Hasher {
+  /** SHA-256 of the file; of several files, over their hashes in order. Throws Failure CATALOG_FILE_CHANGED when a file moved meanwhile. */
+  readonly full: (files: readonly HashedFile[], sampled: string | undefined, signal?: AbortSignal) => Promise<Identity>;
+  readonly sampled: (files: readonly HashedFile[]) => Promise<Identity>;
+}
+
+/** Large files at one time: more would only make a drive seek. */
+const atOneTime = 2;
+
+function isUnmoved(before: Stamp, now: Stamp | null): boolean {
+  return now !== null && now.sizeBytes === before.sizeBytes && now.mtimeNs === before.mtimeNs && now.ctimeNs === before.ctimeNs && now.inode === before.inode;
+}
+
+export function createHasher(reader: Reader): Hasher {
+  const limit = pLimit(atOneTime);
+  /** The stamp is compared before and after: a hash of a file in motion belongs to no content. */
+  const guarded = async (files: readonly HashedFile[], hash: (path: string) => Promise<string>): Promise<string> => {
+    const hashes: string[] = [];
+    for (const { path, stamp } of files) {
+      const check = async () => {
+        if (isUnmoved(stamp, await reader.stamp(path))) return;
+        throw new Failure("CATALOG_FILE_CHANGED", "expected the file as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.", {});
+      };
+      await check();
+      hashes.push(await hash(path));
+      await check();
+    }
+    return combinedHash(hashes);
+  };
+  return {
+    full: (files, sampled, signal) =>
+      limit(async () => {
+        signal?.throwIfAborted();
+        const sha256 = await guarded(files, (path) => reader.fullHash(path, signal));
+        return { sha256, proof: "full", ...(sampled === undefined ? {} : { sampled }) };
+      }),
+    // Not queued behind full hashes: it takes milliseconds, and someone waits for it.
+    async sampled(files) {
+      const sampled = await guarded(files, reader.sampledHash);
+      return { sha256: sampled, proof: "sampled", sampled };
+    },
+  };
+}

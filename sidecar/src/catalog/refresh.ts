@@ -1,0 +1,147 @@
+// Keeps units up to date with their files: decides what stands in the way, reuses what is known, reads what is not. In: units that an event concerned.
+// Out: the same units with content or hindrance, handed to `show`. A unit is read by one task at a time, and read again if an event came meanwhile.
+
+import pLimit from "p-limit";
+import { fileChanging, problemOf, problemSummary, readContent } from "./content.ts";
+import type { FileTable } from "./files.ts";
+import type { Reader } from "./reader.ts";
+import type { Problem } from "./types.ts";
+import { sameButRenamed, signatureOf } from "./unit.ts";
+import type { Content, Member, Unit } from "./unit.ts";
+import type { Stamp } from "../arrivals/types.ts";
+
+export interface RefresherPorts {
+  readonly files: FileTable;
+  readonly reader: Reader;
+  /** Content by unit from an earlier run. */
+  readonly remembered: (unitKey: string) => Content | undefined;
+  readonly isLost: (folderKey: string) => boolean;
+  readonly show: (unit: Unit) => void;
+}
+
+export interface Refresher {
+  /** `carried`: content of the file that has just been renamed to this unit. */
+  readonly refresh: (unit: Unit, carried?: Content) => void;
+  readonly idle: () => Promise<void>;
+}
+
+/** Headers in flight: enough to overlap disk and parsing, few enough that a burst of large headers stays in memory. */
+const headersAtOneTime = 4;
+
+const folderLost: Problem = { code: "CATALOG_FOLDER_LOST", message: "expected the folder of this file to be there; it cannot be read (unmounted, moved, no permission). Bring it back: the file is then taken up again." };
+
+interface SettledFile {
+  readonly name: string;
+  readonly path: string;
+  readonly stamp: Stamp;
+}
+
+type Refusal = Extract<Member["state"], { is: "refused" }>;
+type Need = { readonly files: readonly SettledFile[] } | { readonly hindrance: Problem } | { readonly refused: Refusal; readonly path: string };
+
+function needOf(unit: Unit, files: FileTable): Need {
+  const settled: SettledFile[] = [];
+  const missing: string[] = [];
+  const members = files.membersOf(unit);
+  for (const { name, member } of members) {
+    if (member === null) {
+      missing.push(name);
+      continue;
+    }
+    const { path, state } = member;
+    if (state.is === "refused") return { refused: state, path };
+    if (state.is === "changing") return { hindrance: fileChanging };
+    settled.push({ name, path, stamp: state.stamp });
+  }
+  if (missing.length === 0 && settled.length > 0) return { files: settled };
+  const shown = missing.slice(0, 3).join(", ");
+  return { hindrance: { code: "CATALOG_SHARD_MISSING", message: `expected ${members.length} shards; ${missing.length} are not there (${shown}${missing.length > 3 ? ", …" : ""}). Download them into the same folder.` } };
+}
+
+export function createRefresher(ports: RefresherPorts): Refresher {
+  const { files, reader, show } = ports;
+  const limit = pLimit(headersAtOneTime);
+  const running = new Map<Unit, Promise<void>>();
+
+  const finish = (unit: Unit, content: Content | null, hindrance: Problem | null) => {
+    if (content !== null) unit.content = content;
+    unit.hindrance = hindrance;
+    show(unit);
+  };
+
+  /** True when nothing has to be read. */
+  const reuse = (unit: Unit, settled: readonly SettledFile[], carried: Content | undefined): boolean => {
+    const signature = signatureOf(settled);
+    const known = [unit.content, ports.remembered(unit.key)].find((content) => content?.signature === signature);
+    const moved = carried !== undefined && carried.summary.problem === null && sameButRenamed(carried.signature, signature) ? { ...carried, signature } : undefined;
+    const content = known ?? moved;
+    if (content === undefined) return false;
+    finish(unit, content, null);
+    return true;
+  };
+
+  const readTable = async (unit: Unit): Promise<Problem | null> => {
+    const table = files.tableOf(unit);
+    if (table === null) return null;
+    if (table.state.is === "refused") return table.state.problem;
+    if (table.state.is === "changing") return fileChanging;
+    const readAs = signatureOf([{ name: table.name, stamp: table.state.stamp }]);
+    if (unit.table?.readAs === readAs) return null;
+    try {
+      const listed = await limit(() => reader.shardTable(table.path));
+      for (const other of files.setTable(unit, readAs, listed)) refresh(other);
+      return null;
+    } catch (error) {
+      return problemOf(error).problem;
+    }
+  };
+
+  const readOnce = async (unit: Unit): Promise<void> => {
+    const tableProblem = unit.sharded ? await readTable(unit) : null;
+    if (tableProblem !== null) return finish(unit, null, tableProblem);
+    const { version } = unit;
+    const need = needOf(unit, files);
+    if ("hindrance" in need) return finish(unit, null, need.hindrance);
+    if ("refused" in need) {
+      const { problem, stamp, look } = need.refused;
+      const precise = look && stamp !== null ? await limit(() => readContent([{ path: need.path, stamp }], unit.folder.kind, reader)) : null;
+      if (unit.version !== version) return;
+      return finish(unit, null, precise !== null && "problem" in precise && precise.lasting ? precise.problem : problem);
+    }
+    if (reuse(unit, need.files, undefined)) return;
+    const reading = await limit(() => readContent(need.files, unit.folder.kind, reader));
+    if (unit.version !== version) return;
+    const signature = signatureOf(need.files);
+    if ("summary" in reading) finish(unit, { signature, summary: reading.summary, identity: null }, null);
+    else if (reading.lasting) finish(unit, { signature, summary: problemSummary(unit.folder.kind, reading.problem), identity: null }, null);
+    else finish(unit, null, reading.problem);
+  };
+
+  const run = async (unit: Unit): Promise<void> => {
+    let version: number;
+    do {
+      version = unit.version;
+      if (files.units.get(unit.key) === unit && !ports.isLost(unit.folder.key)) await readOnce(unit);
+    } while (unit.version !== version);
+    running.delete(unit);
+  };
+
+  function refresh(unit: Unit, carried?: Content): void {
+    if (files.units.get(unit.key) !== unit) return show(unit);
+    if (ports.isLost(unit.folder.key)) return finish(unit, null, folderLost);
+    // Without a wait where nothing has to be read, so that a rename is one step for whoever watches.
+    if (!unit.sharded && !running.has(unit)) {
+      const need = needOf(unit, files);
+      if ("hindrance" in need) return finish(unit, null, need.hindrance);
+      if ("files" in need && reuse(unit, need.files, carried)) return;
+    }
+    if (!running.has(unit)) running.set(unit, run(unit));
+  }
+
+  return {
+    refresh,
+    async idle() {
+      while (running.size > 0) await Promise.all(running.values());
+    },
+  };
+}
