@@ -162,9 +162,10 @@ export function createCatalog(options: CatalogOptions): Catalog {
   /** The unit behind a usable entry, its files at rest, and what is known of them. */
   const atRest = (id: string): { readonly unit: Unit; readonly content: Content; readonly parts: readonly HashedFile[] } => {
     const unit = shown.get(id);
-    const parts = unit?.members.flatMap((member) => (member.state.is === "settled" ? [{ path: member.path, stamp: member.state.stamp }] : [])) ?? [];
-    if (unit?.content == null || parts.length !== unit.members.length) throw new TypeError(`a usable entry without files at rest: ${id}`);
-    return { unit, content: unit.content, parts };
+    const content = unit?.content ?? null;
+    if (unit === undefined || content === null) throw new TypeError(`a usable entry without content: ${id}`);
+    const parts = unit.members.flatMap((member) => (member.state.is === "settled" ? [{ path: member.path, stamp: member.state.stamp }] : []));
+    return { unit, content, parts };
   };
 
   /** One hash per content and proof at a time, whoever asks; its result is kept only while the files are still the same. */
