@@ -7,7 +7,8 @@ export { checkpointSource, desiredState, hostErrors, hostMethods, hostNotificati
 export type { HostErrorCode, HostErrorData, HostErrorRow, HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult, MergeReport, StackFile, WeightDtype } from "./host/index.ts";
 export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
 export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
-export { failure, isRequestId, notification, parseRpc, request, success } from "./rpc.ts";
+export { failure, isRequestId, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";
 export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";
 export { isWireMethod, protocolVersion, wireMethods, wireNotifications, wireValues } from "./messages/index.ts";
 export type { Capability, DeepReadonly, Method, Notification, Role, TensorDirection, Topic, WireEventValue, WireMethod, WireNotification, WireNotificationParams, WireParams, WireResult } from "./messages/index.ts";
+export { alignTo64, readDescriptors, withDescriptors } from "./frame.ts";

@@ -57,6 +57,18 @@ function checkError(value: unknown): RpcError {
   return { code, message, ...(isObject(data) && typeof data["code"] === "string" ? { data: { ...data, code: data["code"] } } : {}) };
 }
 
+/** A text message as one JSON object. Throws WIRE_JSON_INVALID. */
+export function parseJsonObject(text: string): JsonObject {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new ProtocolError("WIRE_JSON_INVALID", "expected the message to be JSON");
+  }
+  if (!isObject(value)) throw new ProtocolError("WIRE_JSON_INVALID", "expected one JSON object per message; batches are not spoken here");
+  return value;
+}
+
 /** Sorts a JSON object into one of the four shapes. Throws RPC_INVALID. Params that are absent count as `{}`; positional params are refused. */
 export function parseRpc(message: JsonObject): RpcMessage {
   const { jsonrpc, id, method, params, result, error } = message;

@@ -54,12 +54,14 @@ function readDescriptor(value: unknown, index: number): TensorDescriptor {
   return { name, dtype: dtype as TensorDtype, shape: shape as number[], offset, bytes: size, ...(segment === undefined ? {} : { segment }) };
 }
 
-function readDescriptors(message: JsonObject, count: number): TensorDescriptor[] {
+/** The checked descriptors of a message, in order. A frame's prefix counts them; a text message (all tensors in segments) has no count. Throws FrameError. */
+export function readDescriptors(message: JsonObject, count: number | null = null): TensorDescriptor[] {
   const holder = isObject(message["result"]) ? message["result"] : isObject(message["params"]) ? message["params"] : {};
   const list = holder["tensors"] ?? [];
-  if (!Array.isArray(list) || list.length !== count) throw new FrameError("FRAME_TENSOR_INVALID", `expected ${count} tensor descriptors in the message, as the frame's prefix says`);
+  if (!Array.isArray(list)) throw new FrameError("FRAME_TENSOR_INVALID", "expected tensors to be a list of descriptors");
+  if (count !== null && list.length !== count) throw new FrameError("FRAME_TENSOR_INVALID", `expected ${count} tensor descriptors in the message, as the frame's prefix says`);
   const descriptors = list.map(readDescriptor);
-  if (new Set(descriptors.map((tensor) => tensor.name)).size !== count) throw new FrameError("FRAME_TENSOR_INVALID", "expected every tensor name once");
+  if (new Set(descriptors.map((tensor) => tensor.name)).size !== descriptors.length) throw new FrameError("FRAME_TENSOR_INVALID", "expected every tensor name once");
   return descriptors;
 }
 

@@ -3,7 +3,8 @@
 import { isObject, maxTensors, prefixBytes, roundUp, tensorBytes, version } from "./layout.ts";
 import type { FrameTensor, JsonObject, TensorDescriptor } from "./layout.ts";
 
-function withDescriptors(message: JsonObject, descriptors: readonly TensorDescriptor[]): JsonObject {
+/** The message with `tensors` put into its result or params. For a text message whose tensors all lie in segments; frames do it themselves. */
+export function withDescriptors(message: JsonObject, descriptors: readonly TensorDescriptor[]): JsonObject {
   const place = "result" in message ? "result" : "params";
   const inner = message[place] ?? {};
   if (!isObject(inner)) throw new TypeError(`expected an object in "${place}" of a message with tensors`);

@@ -46,6 +46,7 @@ export type ForwardedMethod =
   | "engine.prepare" | "engine.release" | "engine.warm" | "engine.list" | "engine.refit" | "engine.rebuild" | "engine.free"
   | "jobs.list" | "jobs.cancel" | "jobs.pause" | "jobs.resume";
 
+/** Plain functions: they are called without `this`. */
 export type WireBackend = { readonly [M in ForwardedMethod]: Handler<M> } & {
   readonly step: (call: StepCall, context: CallContext) => Promise<StepReply>;
   /** Takes a stored push into the catalog. The same content may come again. */

@@ -1,0 +1,49 @@
+// Leases, conditioning and steps of a session. A lease, like a conditioning key, means something only in the session that got it.
+
+import { wireMethods } from "@refit-sidecar/protocol";
+import { Failure } from "../../failure/index.ts";
+import type { StepInput } from "../backend.ts";
+import { bind, type Bound } from "./method-table.ts";
+import type { Shared } from "./ports.ts";
+import type { LiveState } from "./state.ts";
+
+function checkLease(state: LiveState, lease: string): void {
+  if (!state.leases.has(lease)) throw new Failure("WIRE_LEASE_UNKNOWN", "expected a lease of this session; prepare again");
+}
+
+export function steppingMethods(state: LiveState, shared: Shared): Readonly<Record<"engine.prepare" | "engine.release" | "engine.step" | "conditioning.put" | "conditioning.drop", Bound>> {
+  const { backend, conditioning, metrics } = shared;
+  return {
+    "engine.prepare": bind(wireMethods["engine.prepare"], async (params, { context }) => {
+      const result = await backend["engine.prepare"](params, context);
+      if (context.signal.aborted || state.ended()) {
+        // Nobody will hear of this lease.
+        await backend["engine.release"]({ lease: result.lease }, context);
+        throw new Failure("WIRE_CANCELLED", "the call was cancelled");
+      }
+      state.leases.add(result.lease);
+      return { result };
+    }),
+    "engine.release": bind(wireMethods["engine.release"], async (params, { context }) => {
+      checkLease(state, params.lease);
+      state.leases.delete(params.lease);
+      return { result: await backend["engine.release"](params, context) };
+    }),
+    "engine.step": bind(wireMethods["engine.step"], async ({ lease, use = {}, reply }, { call, tensors, context }) => {
+      checkLease(state, lease);
+      if (reply !== undefined) call.holdAnswer();
+      const startMs = shared.nowMs();
+      const names = new Set(tensors.map(({ name }) => name));
+      const kept = Object.entries(use).map(([name, key]): StepInput => {
+        if (names.has(name)) throw new Failure("STEP_INPUT_INVALID", "expected each input once, either sent or by key");
+        return { ...conditioning.get(state.id, key), name, key: `${state.id}/${key}` };
+      });
+      const { ms, outputs } = await backend.step({ lease, inputs: [...tensors, ...kept] }, context);
+      metrics.stepMs.observe(shared.nowMs() - startMs);
+      const descriptors = reply === undefined || context.signal.aborted ? null : ((await state.segments()?.write(outputs, reply)) ?? null);
+      return descriptors === null ? { result: { ms }, tensors: outputs } : { result: { ms }, descriptors };
+    }),
+    "conditioning.put": bind(wireMethods["conditioning.put"], async (_params, { tensors }) => ({ result: { bytes: conditioning.put(state.id, tensors) } })),
+    "conditioning.drop": bind(wireMethods["conditioning.drop"], async ({ keys }) => ({ result: { bytes: conditioning.drop(state.id, keys) } })),
+  };
+}
