@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { mkdir, rm } from "node:fs/promises";
-import type { FileStamp, Native, TensorFile } from "@refit-sidecar/native";
+import { SafetensorsError, type FileStamp, type Native, type TensorFile } from "@refit-sidecar/native";
 import { Failure } from "../../failure/index.ts";
 import { openDelta } from "../../terms/index.ts";
 import type { DeltaRequest, ReadyDelta } from "../types.ts";
@@ -15,12 +15,19 @@ export function deltaFileName({ adapter, target, mode }: Pick<DeltaRequest, "ada
 }
 
 /**
- * Throws Failure DELTA_ADAPTER_CHANGED (the file is no longer the one that was hashed), DELTA_REDUX_NEEDS_BASE, DELTA_OTHER_STRUCTURE, and what
- * reading and writing throw. A damaged delta of an earlier run is made anew.
+ * Throws Failure DELTA_ADAPTER_CHANGED (the file is no longer the one that was hashed), DELTA_ADAPTER_UNREADABLE, DELTA_REDUX_NEEDS_BASE,
+ * DELTA_OTHER_STRUCTURE, DELTA_DAMAGED (an exported delta), and what writing throws. A damaged delta of an earlier run is made anew.
  */
 export async function ensureDelta(request: DeltaRequest, native: Native, signal?: AbortSignal): Promise<ReadyDelta> {
   const path = join(request.folder, deltaFileName(request));
-  return (await cachedDelta(path, request, native)) ?? makeDelta(path, request, native, signal);
+  const cached = await cachedDelta(path, request, native);
+  if (cached) return cached;
+  try {
+    return await makeDelta(path, request, native, signal);
+  } catch (error) {
+    if (!(error instanceof SafetensorsError)) throw error;
+    throw new Failure(error.code === "FILE_CHANGED" ? "DELTA_ADAPTER_CHANGED" : "DELTA_ADAPTER_UNREADABLE", error.message, { reason: error.code }, { cause: error });
+  }
 }
 
 /** Null when there is none that holds. */
@@ -44,7 +51,7 @@ async function cachedDelta(path: string, request: DeltaRequest, native: Native):
       await delta.close();
     }
   } catch (error) {
-    if (!(error instanceof Failure)) throw error;
+    if (!(error instanceof Failure || error instanceof SafetensorsError)) throw error;
     await rm(path, { force: true });
     return null;
   }

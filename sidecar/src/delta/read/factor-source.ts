@@ -1,7 +1,7 @@
 // Where the bytes of a delta's factors come from while it is written: copied from a file, or computed.
 
 import { dtypeBytes, isFloatDtype, type FloatDtype, type TensorFile } from "@refit-sidecar/native";
-import type { FactorName, Shape } from "../../terms/index.ts";
+import type { Delta, FactorName, Shape } from "../../terms/index.ts";
 
 export interface FactorSource {
   readonly name: FactorName;
@@ -24,3 +24,12 @@ export const totalBytes = (factors: readonly FactorSource[]): number =>
   factors.reduce((sum, { dtype, shape }) => sum + shape.reduce((product, dim) => product * dim, dtypeBytes[dtype]), 0);
 
 export const sourcesOf = (factors: readonly FactorSource[]): Record<FactorName, string> => Object.fromEntries(factors.map(({ name, key }) => [name, key]));
+
+/** The factors of an existing delta, each checked against its checksum as it is read. */
+export function deltaFactors(file: TensorFile, delta: Delta): FactorSource[] {
+  return delta.factorNames.map((name) => ({
+    ...copiedFactor(file, name, name, delta.shapeOf(name) ?? []),
+    key: delta.header.sources[name] ?? name,
+    bytes: async () => (await delta.factor(name)).data,
+  }));
+}

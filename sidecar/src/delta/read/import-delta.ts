@@ -2,9 +2,9 @@
 
 import type { TensorFile } from "@refit-sidecar/native";
 import { Failure } from "../../failure/index.ts";
-import { checkTerms, readDelta, type Delta } from "../../terms/index.ts";
+import { checkTerms, readDelta } from "../../terms/index.ts";
 import type { DeltaRequest } from "../types.ts";
-import { copiedFactor, type FactorSource } from "./factor-source.ts";
+import { deltaFactors } from "./factor-source.ts";
 import type { PackedAdapter } from "./pack-adapter.ts";
 
 /** Throws Failure DELTA_OTHER_STRUCTURE, DELTA_DAMAGED or DELTA_VERSION. Every factor is checked against its checksum as it is copied. */
@@ -22,13 +22,5 @@ export async function importDelta(file: TensorFile, { adapter, target }: Omit<De
   }
   const strength = file.header.metadata["strength"];
   const advice = strength !== undefined && Number(strength) !== 1 ? [`the delta was exported for use at strength ${strength.slice(0, 20)}`] : [];
-  return { header: { ...header, adapter: adapter.sha256, warnings: [...header.warnings, ...advice] }, factors: factorsOf(file, delta), close: async () => {} };
-}
-
-function factorsOf(file: TensorFile, delta: Delta): FactorSource[] {
-  return delta.factorNames.map((name) => ({
-    ...copiedFactor(file, name, name, delta.shapeOf(name) ?? []),
-    key: delta.header.sources[name] ?? name,
-    bytes: async () => (await delta.factor(name)).data,
-  }));
+  return { header: { ...header, adapter: adapter.sha256, warnings: [...header.warnings, ...advice] }, factors: deltaFactors(file, delta), close: async () => {} };
 }

@@ -8,6 +8,7 @@ export { checkpointPrefix, fp8Helper, type Fp8Helper } from "./checkpoint-prefix
 export { foreignKey } from "./foreign-keys.ts";
 export { diffusersStems, keyMap, type KeyMap } from "./key-map.ts";
 export { metadataFamilies, metadataHints } from "./metadata-hints.ts";
+export { moduleElements, moduleRank } from "./module-shape.ts";
 export type { Parameters } from "./parameters.ts";
 export type { StemPair } from "./stem.ts";
 export { allSuffixes, kindSuffixes, loraSpellings, moduleName, numberSuffixes, splitKey } from "./suffixes.ts";
