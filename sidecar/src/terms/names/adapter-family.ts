@@ -46,7 +46,7 @@ export function detectAdapterFamily(shapes: Parameters, metadata: Readonly<Recor
     const image = first(/img_mod|txt_mod[._]1/);
     return image === undefined ? transformerByWidth(shapes, addQ) : rejected("Qwen-Image", `key ${image}`);
   }
-  const wan = first(/(^|(?<!transformer)[._])blocks[._]\d+[._]((self|cross)_attn|ffn[._](0|2|net)|attn[12][._])/);
+  const wan = first(/(^|\.|^lora_transformer_|(?<!transformer)_)blocks[._]\d+[._]((self|cross)_attn|ffn[._](0|2|net)|attn[12][._])/);
   if (wan !== undefined && first(/(down|up|input|output)_blocks/) === undefined) return found("wan", `key ${wan}`, ...widthText(shapes, wan), ...(first(/k_img|add_k_proj/) === undefined ? [] : ["image cross-attention (2.1 i2v)"]));
   const transformer = first(/(?<!single_)transformer_blocks[._]\d+[._](attn|ff|norm1)[._]/);
   if (transformer !== undefined && first(/(down|up)_blocks|mid_block|(input|output)_blocks|middle_block/) === undefined) return transformerByWidth(shapes, transformer);
