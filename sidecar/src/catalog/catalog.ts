@@ -15,7 +15,7 @@ import type { Reader } from "./reader.ts";
 import { createRefresher } from "./refresh.ts";
 import { buildCheckpointSource } from "./source.ts";
 import type { AdapterEntry, CatalogChange, CatalogEntry, CatalogSnapshot, CheckpointSource, Identity } from "./types.ts";
-import { entryOf } from "./unit.ts";
+import { entryOf, signatureOf } from "./unit.ts";
 import type { Content, Unit } from "./unit.ts";
 
 export interface CatalogOptions {
@@ -164,7 +164,9 @@ export function createCatalog(options: CatalogOptions): Catalog {
     const unit = shown.get(id);
     const content = unit?.content ?? null;
     if (unit === undefined || content === null) throw new TypeError(`a usable entry without content: ${id}`);
-    const parts = unit.members.flatMap((member) => (member.state.is === "settled" ? [{ path: member.path, stamp: member.state.stamp }] : []));
+    const parts = unit.members.flatMap(({ name, path, state }) => (state.is === "settled" ? [{ name, path, stamp: state.stamp }] : []));
+    // A file has moved on and its header is just being read again.
+    if (signatureOf(parts) !== content.signature) throw new Failure("CATALOG_FILE_CHANGED", "expected the file as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.", { id });
     return { unit, content, parts };
   };
 

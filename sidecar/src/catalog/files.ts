@@ -45,11 +45,16 @@ export function createFileTable(): FileTable {
   const claims = new Map<string, string>();
   const fileKey = (folder: WatchedFolder, name: string) => `${folder.key}/${name}`;
 
-  const unitOf = (folder: WatchedFolder, name: string): Unit => {
+  const unitKey = (folder: WatchedFolder, name: string): string => {
     const whole = indexedName(name) ?? shardName(name)?.whole ?? null;
-    const key = claims.get(fileKey(folder, name)) ?? (whole === null ? `file ${fileKey(folder, name)}` : `shards ${fileKey(folder, whole)}`);
+    return claims.get(fileKey(folder, name)) ?? (whole === null ? `file ${fileKey(folder, name)}` : `shards ${fileKey(folder, whole)}`);
+  };
+
+  const unitOf = (folder: WatchedFolder, name: string): Unit => {
+    const key = unitKey(folder, name);
     const known = units.get(key);
     if (known !== undefined) return known;
+    const whole = indexedName(name) ?? shardName(name)?.whole ?? null;
     const unit = newUnit(key, folder, whole ?? name, whole !== null);
     units.set(key, unit);
     return unit;
@@ -78,8 +83,8 @@ export function createFileTable(): FileTable {
   const settleMembers = (unit: Unit, changedName: string): void => {
     const names = new Set(unit.members.map((member) => member.name)).add(changedName);
     for (const name of expectedOf(unit)) names.add(name);
-    if (unit.table !== null) names.delete(unit.table.name);
-    unit.members = [...names].sort().flatMap((name) => files.get(fileKey(unit.folder, name)) ?? []).filter((member) => indexedName(member.name) === null);
+    const isOwn = (name: string) => indexedName(name) === null && unitKey(unit.folder, name) === unit.key;
+    unit.members = [...names].filter(isOwn).sort().flatMap((name) => files.get(fileKey(unit.folder, name)) ?? []);
     unit.version += 1;
     if (unit.members.length === 0 && unit.table === null) units.delete(unit.key);
   };
