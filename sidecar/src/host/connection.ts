@@ -32,6 +32,10 @@ export class HostConnection {
     this.#edges = edges;
   }
 
+  get lost(): boolean {
+    return this.#lost !== null;
+  }
+
   async call<M extends HostMethod>(method: M, params: HostParams<M>, options: CallOptions = {}): Promise<HostReply<M>> {
     if (this.#lost !== null) throw this.#lost;
     const id = ++this.#lastId;

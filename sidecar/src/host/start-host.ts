@@ -73,6 +73,7 @@ export async function startHost(command: HostCommand, options: StartOptions = {}
     pid: child.pid ?? 0,
     about,
     call,
+    gone: () => reason !== null || connection.lost,
     ended,
     log: () => tail.lines,
     kill,

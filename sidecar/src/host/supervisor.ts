@@ -46,23 +46,27 @@ export class HostSupervisor {
 
   /** The running host; starts it when there is none. During back-off it fails at once with HOST_START_FAILED, so that a caller can fall back. */
   async host(): Promise<Host> {
+    // A call can fail a moment before the end of its host is known here; the next one must not run into the same corpse.
+    if (this.#host?.gone() === true) await this.#host.ended;
     if (this.#host !== null) return this.#host;
     if (this.#closed) throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine host is started any more");
-    if (this.#state === "waiting") throw new Failure("HOST_START_FAILED", `the engine host keeps ending (${this.#lastProblem ?? "unknown reason"}); it is tried again shortly`, { restarts: this.#restarts });
+    if (this.#timer !== null) throw new Failure("HOST_START_FAILED", `the engine host keeps ending (${this.#lastProblem ?? "unknown reason"}); it is tried again shortly`, { restarts: this.#restarts });
     return this.#begin();
   }
 
   #begin(): Promise<Host> {
-    this.#starting ??= this.#bringUp().finally(() => void (this.#starting = null));
+    this.#starting ??= this.#bringUp();
     return this.#starting;
   }
 
   async #bringUp(): Promise<Host> {
     this.#state = "starting";
+    this.#timer = null;
     let host: Host;
     try {
       host = await this.#start();
     } catch (error) {
+      this.#starting = null;
       this.#down(error instanceof Error ? error.message : String(error), null);
       throw error;
     }
@@ -70,6 +74,7 @@ export class HostSupervisor {
       await host.close();
       throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine host is started any more");
     }
+    this.#starting = null;
     this.#host = host;
     this.#state = "up";
     this.#upSince = performance.now();
@@ -92,12 +97,12 @@ export class HostSupervisor {
     this.#restarts += 1;
     this.#lastProblem = message;
     this.#state = "waiting";
-    this.#timer = setTimeout(() => {
-      this.#timer = null;
-      // A failed start has reported itself through onDown and set the next timer.
-      this.#begin().catch(() => undefined);
-    }, retryInMs);
     this.#events.onDown({ message, exit, retryInMs });
+    // A failed start reports itself through onDown and sets the next timer.
+    const again = (): void => void this.#begin().catch(() => undefined);
+    // Callers that come now wait for the immediate restart instead of failing.
+    if (retryInMs === 0) queueMicrotask(again);
+    else this.#timer = setTimeout(again, retryInMs);
   }
 
   /** Ends the host and stays down. */

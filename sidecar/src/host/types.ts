@@ -42,6 +42,8 @@ export interface Host {
   /** The answer to hello. */
   readonly about: HostResult<"hello">;
   readonly call: HostCall;
+  /** It has ended or is being ended: calls fail from now on, though `ended` may take a moment. */
+  readonly gone: () => boolean;
   /** Settles once, when the process has ended and every pending call has failed. */
   readonly ended: Promise<HostExit>;
   /** Last lines of its stderr, oldest first. */

@@ -13,8 +13,8 @@ export type EngineEvent =
   | { readonly type: "uncovered"; readonly reason: string }
   /** A commit was cut short, the host died, or library or driver turned out different. */
   | { readonly type: "lost"; readonly reason: string }
-  /** Every parameter was written from base and its checksum was found as computed. */
-  | { readonly type: "verified"; readonly weights: DesiredState };
+  /** Every parameter was written from base: by a load, or by a full refit after which every checksum was found as computed. */
+  | { readonly type: "written"; readonly weights: DesiredState };
 
 const unknownYet = "only a full refit with checksums leaves UNKNOWN";
 
@@ -26,7 +26,7 @@ export function nextState(state: EngineState, event: EngineEvent): EngineState {
   switch (event.type) {
     case "lost":
       return { state: "UNKNOWN", reason: event.reason };
-    case "verified":
+    case "written":
       return { state: "LIVE", weights: event.weights };
     case "uncovered":
       return { state: "NEEDS_RECOMPILE", weights: state.state === "UNKNOWN" ? null : state.weights, reason: event.reason };

@@ -22,7 +22,7 @@ const events = {
   refitFailed: { type: "refitFailed", reason: "why" },
   uncovered: { type: "uncovered", reason: "why" },
   lost: { type: "lost", reason: "why" },
-  verified: { type: "verified", weights: B },
+  written: { type: "written", weights: B },
 } as const satisfies Record<string, EngineEvent>;
 
 const live = (weights: DesiredState): EngineState => ({ state: "LIVE", weights });
@@ -35,9 +35,9 @@ const impossible = "impossible";
 
 /** Every state against every event. */
 const table: Record<keyof typeof states, Record<keyof typeof events, EngineState | typeof impossible>> = {
-  LIVE: { desiredSame: live(A), desiredStack: needsRefit(stackReason), desiredCheckpoint: needsRefit(checkpointReason), committed: live(B), refitFailed: live(A), uncovered: recompile(A), lost: unknown("why"), verified: live(B) },
-  NEEDS_REFIT: { desiredSame: live(A), desiredStack: needsRefit(stackReason), desiredCheckpoint: needsRefit(checkpointReason), committed: live(B), refitFailed: needsRefit("why"), uncovered: recompile(A), lost: unknown("why"), verified: live(B) },
-  NEEDS_RECOMPILE: { desiredSame: live(A), desiredStack: needsRefit(stackReason), desiredCheckpoint: needsRefit(checkpointReason), committed: impossible, refitFailed: states.NEEDS_RECOMPILE, uncovered: recompile(A), lost: unknown("why"), verified: live(B) },
+  LIVE: { desiredSame: live(A), desiredStack: needsRefit(stackReason), desiredCheckpoint: needsRefit(checkpointReason), committed: live(B), refitFailed: live(A), uncovered: recompile(A), lost: unknown("why"), written: live(B) },
+  NEEDS_REFIT: { desiredSame: live(A), desiredStack: needsRefit(stackReason), desiredCheckpoint: needsRefit(checkpointReason), committed: live(B), refitFailed: needsRefit("why"), uncovered: recompile(A), lost: unknown("why"), written: live(B) },
+  NEEDS_RECOMPILE: { desiredSame: live(A), desiredStack: needsRefit(stackReason), desiredCheckpoint: needsRefit(checkpointReason), committed: impossible, refitFailed: states.NEEDS_RECOMPILE, uncovered: recompile(A), lost: unknown("why"), written: live(B) },
   NEEDS_RECOMPILE_EMPTY: {
     desiredSame: unknown("left NEEDS_RECOMPILE without known weights; only a full refit with checksums leaves UNKNOWN"),
     desiredStack: unknown("left NEEDS_RECOMPILE without known weights; only a full refit with checksums leaves UNKNOWN"),
@@ -46,9 +46,9 @@ const table: Record<keyof typeof states, Record<keyof typeof events, EngineState
     refitFailed: states.NEEDS_RECOMPILE_EMPTY,
     uncovered: recompile(null),
     lost: unknown("why"),
-    verified: live(B),
+    written: live(B),
   },
-  UNKNOWN: { desiredSame: states.UNKNOWN, desiredStack: states.UNKNOWN, desiredCheckpoint: states.UNKNOWN, committed: impossible, refitFailed: unknown("why"), uncovered: recompile(null), lost: unknown("why"), verified: live(B) },
+  UNKNOWN: { desiredSame: states.UNKNOWN, desiredStack: states.UNKNOWN, desiredCheckpoint: states.UNKNOWN, committed: impossible, refitFailed: unknown("why"), uncovered: recompile(null), lost: unknown("why"), written: live(B) },
 };
 
 describe("nextState", () => {
@@ -61,11 +61,11 @@ describe("nextState", () => {
     }
   }
 
-  it("has no way out of UNKNOWN but verified and uncovered", () => {
+  it("has no way out of UNKNOWN but written and uncovered", () => {
     for (const [name, event] of Object.entries(events)) {
       if (name === "committed") continue;
       const next = nextState(states.UNKNOWN, event).state;
-      expect(next).toBe(name === "verified" ? "LIVE" : name === "uncovered" ? "NEEDS_RECOMPILE" : "UNKNOWN");
+      expect(next).toBe(name === "written" ? "LIVE" : name === "uncovered" ? "NEEDS_RECOMPILE" : "UNKNOWN");
     }
   });
 });

@@ -1,0 +1,232 @@
+import { LRUCache } from "lru-cache";
+import { Failure } from "../failure/index.ts";
+import { HostSupervisor } from "../host/index.ts";
+import type { Host, SupervisorStatus } from "../host/index.ts";
+import type { SidecarEvent } from "../telemetry/index.ts";
+import { engineBytes, engineKey } from "./engine-key.ts";
+import { RefitHistory, type RefitTotals } from "./history.ts";
+import { LiveEngine, type Planning } from "./live-engine.ts";
+import type { EngineSpec, EngineStatus, RefitRecord, Wanted } from "./types.ts";
+
+export interface EnginesOptions {
+  readonly planning: Planning;
+  /** Starts a host process of that kind. */
+  readonly startHost: (kind: string) => Promise<Host>;
+  /** Memory that loaded engines may take together; asked every time, because configuration is reloaded. */
+  readonly budgetBytes: () => number;
+  readonly emit: (event: SidecarEvent) => void;
+  readonly nowMs?: () => number;
+  /** How long a new engine waits for others to be given back before REFIT_NO_ROOM. */
+  readonly roomTimeoutMs?: number;
+}
+
+/** The right to use an engine: as long as it is held, the engine is not freed. */
+export interface EngineLease {
+  readonly engine: LiveEngine;
+  readonly release: () => void;
+}
+
+export interface EnginesStatus {
+  readonly engines: readonly EngineStatus[];
+  readonly hosts: Readonly<Record<string, SupervisorStatus>>;
+  readonly engineBuilds: number;
+  readonly sessionLoads: number;
+  readonly bytes: number;
+  readonly budgetBytes: number;
+  readonly totals: RefitTotals;
+  readonly history: readonly RefitRecord[];
+}
+
+/** All engines, one per spec, shared by checkpoints and stacks. Frees the least recently used when room is needed, never one that is leased. */
+export class Engines {
+  readonly #options: EnginesOptions;
+  readonly #nowMs: () => number;
+  /** Order of use and sizes. Eviction is ours, because it has to respect leases and a budget that can change. */
+  readonly #engines = new LRUCache<string, LiveEngine>({ maxSize: Number.MAX_SAFE_INTEGER, sizeCalculation: (engine) => Math.max(1, engine.bytes) });
+  readonly #leases = new Map<LiveEngine, number>();
+  readonly #opening = new Map<string, Promise<LiveEngine>>();
+  readonly #supervisors = new Map<string, HostSupervisor>();
+  readonly #sessionLoads = new WeakMap<Host, number>();
+  readonly #waiting = new Set<() => void>();
+  readonly #history = new RefitHistory();
+  #disposals: Promise<unknown> = Promise.resolve();
+  #disposingBytes = 0;
+  #engineBuilds = 0;
+  #sessionLoadsTotal = 0;
+  #closed = false;
+
+  constructor(options: EnginesOptions) {
+    this.#options = options;
+    this.#nowMs = options.nowMs ?? (() => performance.now());
+  }
+
+  /** The engine of that spec, made when there is none; not loaded before its first `bring`. Throws REFIT_NO_ROOM. */
+  async acquire(spec: EngineSpec): Promise<EngineLease> {
+    if (this.#closed) throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine is handed out any more");
+    const key = engineKey(spec);
+    const engine = this.#engines.get(key) ?? (await this.#open(key, spec));
+    // An engine that was evicted between opening and here goes back: it holds nothing yet.
+    if (this.#engines.peek(key) !== engine) this.#engines.set(key, engine);
+    this.#leases.set(engine, (this.#leases.get(engine) ?? 0) + 1);
+    let held = true;
+    return {
+      engine,
+      release: () => {
+        if (!held) return;
+        held = false;
+        this.#release(engine);
+      },
+    };
+  }
+
+  #release(engine: LiveEngine): void {
+    const left = (this.#leases.get(engine) ?? 1) - 1;
+    if (left > 0) this.#leases.set(engine, left);
+    else this.#leases.delete(engine);
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  #open(key: string, spec: EngineSpec): Promise<LiveEngine> {
+    const opening = this.#opening.get(key);
+    if (opening !== undefined) return opening;
+    const opened = this.#makeRoom(engineBytes(spec))
+      .then(() => {
+        const engine = this.#create(spec);
+        this.#engines.set(key, engine);
+        return engine;
+      })
+      .finally(() => void this.#opening.delete(key));
+    this.#opening.set(key, opened);
+    return opened;
+  }
+
+  #create(spec: EngineSpec): LiveEngine {
+    const { planning, emit } = this.#options;
+    const engine: LiveEngine = new LiveEngine(spec, {
+      planning,
+      nowMs: this.#nowMs,
+      host: () => this.#supervisor(spec.hostKind).host(),
+      onState: (state) => {
+        emit({ type: "engine.state", engine: engine.id, state: state.state, reason: "reason" in state ? state.reason : null });
+        // A commit that did not complete is repaired at once; a host that died repairs its engines when it is up again.
+        if (state.state === "UNKNOWN" && engine.loaded) queueMicrotask(() => this.#recover(engine));
+      },
+      onStarted: ({ full, writes }) => emit({ type: "refit.started", engine: engine.id, full, writes }),
+      onLoaded: (host, sessionLoads) => {
+        this.#sessionLoadsTotal += sessionLoads - (this.#sessionLoads.get(host) ?? 0);
+        this.#sessionLoads.set(host, sessionLoads);
+      },
+      onRecord: (record, wanted, failure) => this.#record(record, wanted, failure),
+    });
+    return engine;
+  }
+
+  #recover(engine: LiveEngine): void {
+    // Its failure is in the history and in the engine's state; the next run that wants the engine tries again.
+    engine.recover().catch(() => undefined);
+  }
+
+  #record(record: RefitRecord, wanted: Wanted, failure: Failure | null): void {
+    this.#history.add(record);
+    const { engine, writes } = record;
+    if (failure !== null) return this.#options.emit({ type: "refit.failed", engine, code: failure.code, message: failure.message });
+    if (record.kind === "load") this.#engineBuilds += 1;
+    const stack = wanted.adapters.map(({ id, file }) => ({ id, strength: file.strength }));
+    this.#options.emit({ type: "refit.committed", engine, ms: record.prepareMs + record.commitMs, writes, bytes: record.bytesWritten, stack });
+  }
+
+  #supervisor(kind: string): HostSupervisor {
+    const known = this.#supervisors.get(kind);
+    if (known !== undefined) return known;
+    const made = new HostSupervisor(() => this.#options.startHost(kind), {
+      onUp: () => {
+        for (const engine of this.#ofKind(kind)) if (!engine.loaded && engine.wanted !== null) this.#recover(engine);
+      },
+      onDown: ({ message }) => {
+        this.#options.emit({ type: "host.crashed", engine: kind, message });
+        for (const engine of this.#ofKind(kind)) if (engine.loaded) engine.lost(`the engine host ended (${message})`);
+      },
+    });
+    this.#supervisors.set(kind, made);
+    return made;
+  }
+
+  #ofKind(kind: string): LiveEngine[] {
+    return [...this.#engines.values()].filter((engine) => engine.spec.hostKind === kind);
+  }
+
+  /** Frees idle engines, least recently used first, until `bytes` fit; waits for leased ones. Returns when the memory is really free. */
+  async #makeRoom(bytes: number): Promise<void> {
+    const deadline = this.#nowMs() + (this.#options.roomTimeoutMs ?? 30_000);
+    for (;;) {
+      const budget = this.#options.budgetBytes();
+      for (const key of this.#idleKeys()) {
+        if (this.#engines.calculatedSize + bytes <= budget) break;
+        this.#dispose(key);
+      }
+      if (this.#engines.calculatedSize + bytes <= budget) break;
+      const left = deadline - this.#nowMs();
+      const never = bytes > budget;
+      if (never || left <= 0) {
+        throw new Failure("REFIT_NO_ROOM", `expected room for an engine of ${bytes} bytes within ${budget} bytes of engine memory${never ? "" : "; the loaded engines are all in use"}. Raise --engine-memory, choose a smaller precision, or end other runs.`, { bytes, budget });
+      }
+      await this.#nextRelease(left);
+    }
+    await this.#disposals;
+  }
+
+  #idleKeys(): string[] {
+    return [...this.#engines.rkeys()].filter((key) => {
+      const engine = this.#engines.peek(key);
+      return engine !== undefined && !this.#leases.has(engine);
+    });
+  }
+
+  #dispose(key: string): void {
+    const engine = this.#engines.peek(key);
+    if (engine === undefined) return;
+    this.#engines.delete(key);
+    this.#disposingBytes += engine.bytes;
+    // A host that cannot unload has died, and the memory with it.
+    this.#disposals = Promise.all([this.#disposals, engine.unload().catch(() => undefined)]).then(() => void (this.#disposingBytes -= engine.bytes));
+  }
+
+  #nextRelease(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, timeoutMs);
+      this.#waiting.add(wake);
+    });
+  }
+
+  get status(): EnginesStatus {
+    return {
+      engines: [...this.#engines.values()].map((engine) => {
+        const { structure, precision, profile, hostKind } = engine.spec;
+        return { engine: engine.id, spec: { structure, precision, profile, hostKind }, state: engine.state, sinceMs: engine.sinceMs, generation: engine.generation, bytes: engine.bytes, leases: this.#leases.get(engine) ?? 0 };
+      }),
+      hosts: Object.fromEntries([...this.#supervisors].map(([kind, supervisor]) => [kind, supervisor.status])),
+      engineBuilds: this.#engineBuilds,
+      sessionLoads: this.#sessionLoadsTotal,
+      bytes: this.#engines.calculatedSize + this.#disposingBytes,
+      budgetBytes: this.#options.budgetBytes(),
+      totals: this.#history.totals,
+      history: this.#history.records,
+    };
+  }
+
+  /** The host of a kind, started when it is not running: for `doctor` and the pages. */
+  host(kind: string): Promise<Host> {
+    return this.#supervisor(kind).host();
+  }
+
+  /** Ends every host process. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#supervisors.values()].map((supervisor) => supervisor.close()));
+  }
+}

@@ -1,0 +1,230 @@
+import type { FrameTensor } from "@refit-sidecar/protocol";
+import { Failure } from "../failure/index.ts";
+import type { Host, HostReply } from "../host/types.ts";
+import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan, Touches } from "../plan/index.ts";
+import { engineBytes, engineKey } from "./engine-key.ts";
+import { OneAtATime } from "./one-at-a-time.ts";
+import type { EngineSpec, RefitRecord, StepReply, Wanted } from "./types.ts";
+import { checkWeights } from "./verify.ts";
+
+/** The deciding functions of the plan stage; handed in, because stages meet only in the pipeline. */
+export interface Planning {
+  readonly planRefit: (from: DesiredState | null, to: DesiredState, touches: Touches, engine: EngineSpec["parameters"]) => PlanResult;
+  readonly nextState: (state: EngineState, event: EngineEvent) => EngineState;
+}
+
+export interface LiveEngineEdges {
+  readonly planning: Planning;
+  /** The running host of the engine's kind; starts or awaits it. */
+  readonly host: () => Promise<Host>;
+  readonly nowMs: () => number;
+  readonly onState: (state: EngineState) => void;
+  readonly onStarted: (plan: { readonly full: boolean; readonly writes: number }) => void;
+  /** Loaded into a host process that has loaded so many sessions since it started. */
+  readonly onLoaded: (host: Host, sessionLoads: number) => void;
+  readonly onRecord: (record: RefitRecord, wanted: Wanted, failure: Failure | null) => void;
+}
+
+/**
+ * One engine in one host: knows its weights, brings it to a desired state, runs steps on a generation. Refits are two-phase and always from the pristine base;
+ * a failed one leaves the old weights serving. After a host's death or a commit cut short it is UNKNOWN until a verified full write.
+ */
+export class LiveEngine {
+  readonly id: string;
+  readonly spec: EngineSpec;
+  readonly bytes: number;
+  readonly #edges: LiveEngineEdges;
+  readonly #queue = new OneAtATime();
+  #state: EngineState = { state: "UNKNOWN", reason: "not loaded yet" };
+  #sinceMs: number;
+  /** The host that holds it, null when it has to be loaded (again). */
+  #host: Host | null = null;
+  #generation = 0;
+  /** What the weights are, as long as the state is not UNKNOWN. */
+  #present: Wanted | null = null;
+  /** What the engine was last asked to be: the state to recover into. */
+  #lastWanted: Wanted | null = null;
+  #everLoaded = false;
+
+  constructor(spec: EngineSpec, edges: LiveEngineEdges) {
+    this.id = engineKey(spec);
+    this.spec = spec;
+    this.bytes = engineBytes(spec);
+    this.#edges = edges;
+    this.#sinceMs = edges.nowMs();
+  }
+
+  get state(): EngineState {
+    return this.#state;
+  }
+  get sinceMs(): number {
+    return this.#sinceMs;
+  }
+  get generation(): number {
+    return this.#generation;
+  }
+  get loaded(): boolean {
+    return this.#host !== null;
+  }
+  /** What it serves, or was last asked to serve. */
+  get wanted(): Wanted | null {
+    return this.#present ?? this.#lastWanted;
+  }
+
+  /**
+   * Makes the weights equal `wanted` and answers their generation. Throws what prepare throws (old weights keep serving), REFIT_NEEDS_RECOMPILE when this
+   * engine cannot take the plan, REFIT_CHECKSUM_MISMATCH when a full write did not arrive.
+   */
+  bring(wanted: Wanted, signal?: AbortSignal): Promise<number> {
+    return this.#queue.run(async () => {
+      signal?.throwIfAborted();
+      this.#move({ type: "desired", desired: wanted.desired });
+      const host = await this.#edges.host();
+      if (this.#host !== host) await this.#load(host, wanted);
+      else await this.#refit(host, wanted, signal);
+      this.#lastWanted = wanted;
+      return this.#generation;
+    });
+  }
+
+  /** Brings it back to what it last was, after its host died or a commit was cut short. Does nothing for an engine that serves. */
+  async recover(): Promise<void> {
+    const wanted = this.wanted;
+    if (wanted !== null && (this.#state.state === "UNKNOWN" || this.#host === null)) await this.bring(wanted);
+  }
+
+  /** The host is gone and the weights with it. */
+  lost(reason: string): void {
+    this.#lastWanted = this.wanted;
+    this.#host = null;
+    this.#present = null;
+    this.#move({ type: "lost", reason });
+  }
+
+  async step(generation: number, tensors: readonly FrameTensor[], signal?: AbortSignal): Promise<StepReply> {
+    const host = this.#host;
+    if (host === null) throw new Failure("HOST_LOST", "the engine's host ended; the engine is being loaded again", { engine: this.id });
+    const reply = await host.call("step", { engine: this.id, generation }, { tensors, ...(signal === undefined ? {} : { signal }) });
+    return { tensors: reply.tensors, ms: reply.ms };
+  }
+
+  /** Frees the host's memory. The engine can be brought back later by loading. */
+  unload(): Promise<void> {
+    return this.#queue.run(async () => {
+      const host = this.#host;
+      this.lost("unloaded to make room");
+      await host?.call("unload", { engine: this.id });
+    });
+  }
+
+  /** First load, and every load into a new host process. Only the latter is verified: it has to prove that the recovered engine is the old one. */
+  async #load(host: Host, wanted: Wanted): Promise<void> {
+    const kind = this.#everLoaded ? "recovery" : "load";
+    const started = this.#edges.nowMs();
+    this.#checkCovered(this.#plan(null, wanted));
+    const { graph, precision, parameters } = this.spec;
+    this.#edges.onStarted({ full: true, writes: parameters.names.length });
+    try {
+      const loaded = await host.call("load", {
+        engine: this.id,
+        graph,
+        ...(graph === null ? { parameters: Object.fromEntries(parameters.names.map((name) => [name, [...(parameters.shapes[name] ?? [])]])) } : {}),
+        weightDtype: precision,
+        checkpoint: wanted.checkpoint,
+        stack: wanted.adapters.map((adapter) => adapter.file),
+        verify: this.#everLoaded,
+      });
+      this.#host = host;
+      this.#generation = loaded.generation;
+      this.#edges.onLoaded(host, loaded.sessionLoads);
+      if (this.#everLoaded) await checkWeights(host.call, this.id, loaded.sha256 ?? {}, parameters.names);
+      this.#everLoaded = true;
+      this.#arrived(wanted, "written");
+      this.#record(kind, wanted, { full: true, writes: loaded.parameters, bytesRead: 0, bytesWritten: loaded.bytes, prepareMs: this.#edges.nowMs() - started, commitMs: 0, mode: null });
+    } catch (error) {
+      throw this.#failed(kind, wanted, started, error);
+    }
+  }
+
+  async #refit(host: Host, wanted: Wanted, signal: AbortSignal | undefined): Promise<void> {
+    const unknown = this.#state.state === "UNKNOWN";
+    const result = this.#plan(unknown ? null : (this.#present?.desired ?? null), wanted);
+    this.#checkCovered(result);
+    if (result.kind !== "refit") return;
+    const kind = unknown ? "recovery" : "refit";
+    const started = this.#edges.nowMs();
+    this.#edges.onStarted({ full: result.plan.full, writes: result.plan.writes.length });
+    let prepared: HostReply<"prepare">;
+    try {
+      prepared = await this.#prepare(host, wanted, result.plan, unknown, signal);
+    } catch (error) {
+      throw this.#failed(kind, wanted, started, error);
+    }
+    const preparedAt = this.#edges.nowMs();
+    try {
+      const committed = await host.call("commit", { engine: this.id, token: prepared.token });
+      this.#generation = committed.generation;
+      if (unknown) await checkWeights(host.call, this.id, prepared.sha256 ?? {}, this.spec.parameters.names);
+    } catch (error) {
+      // Whatever the host did before it failed: from here on only a verified full write is believed.
+      this.#lastWanted = this.wanted;
+      this.#present = null;
+      this.#move({ type: "lost", reason: `a commit did not complete (${error instanceof Failure ? error.code : "unexpected"})` });
+      await this.#askGeneration(host);
+      throw this.#failed(kind, wanted, started, error);
+    }
+    this.#arrived(wanted, unknown ? "written" : "committed");
+    const { writes, bytesRead, bytesWritten, mode } = prepared;
+    this.#record(kind, wanted, { full: result.plan.full, writes, bytesRead, bytesWritten, prepareMs: preparedAt - started, commitMs: this.#edges.nowMs() - preparedAt, mode });
+  }
+
+  async #prepare(host: Host, wanted: Wanted, plan: RefitPlan, verify: boolean, signal: AbortSignal | undefined): Promise<HostReply<"prepare">> {
+    const prepared = await host.call("prepare", { engine: this.id, generation: this.#generation, plan, checkpoint: wanted.checkpoint, stack: wanted.adapters.map((adapter) => adapter.file), verify }, signal === undefined ? {} : { signal });
+    if (signal?.aborted !== true) return prepared;
+    // The result came before the cancellation: nobody wants it, so its memory goes back.
+    await host.call("discard", { engine: this.id, token: prepared.token });
+    throw new Failure("HOST_CANCELLED", "cancelled; nothing live was changed");
+  }
+
+  #plan(from: DesiredState | null, wanted: Wanted): PlanResult {
+    const known = [...(this.#present?.adapters ?? []), ...wanted.adapters];
+    return this.#edges.planning.planRefit(from, wanted.desired, new Map(known.map(({ file, touches }) => [file.sha256, touches])), this.spec.parameters);
+  }
+
+  #checkCovered(result: PlanResult): void {
+    if (result.kind !== "recompile") return;
+    this.#move({ type: "uncovered", reason: result.reason });
+    throw new Failure("REFIT_NEEDS_RECOMPILE", `expected weights that this engine can take; ${result.reason}`, { engine: this.id, parameters: result.parameters.slice(0, 20), count: result.parameters.length });
+  }
+
+  /** After a failed commit the host may have moved on; a host that cannot even answer that is reported by its own end. */
+  async #askGeneration(host: Host): Promise<void> {
+    const status = await host.call("status", {}).catch(() => null);
+    this.#generation = status?.engines.find(({ engine }) => engine === this.id)?.generation ?? this.#generation;
+  }
+
+  #arrived(wanted: Wanted, type: "written" | "committed"): void {
+    this.#present = wanted;
+    this.#move({ type, weights: wanted.desired });
+  }
+
+  #failed(kind: RefitRecord["kind"], wanted: Wanted, started: number, error: unknown): unknown {
+    if (!(error instanceof Failure)) return error;
+    this.#move({ type: "refitFailed", reason: error.message });
+    const nothing = { full: kind !== "refit", writes: 0, bytesRead: 0, bytesWritten: 0, prepareMs: this.#edges.nowMs() - started, commitMs: 0, mode: null };
+    this.#record(kind, wanted, nothing, error);
+    return error;
+  }
+
+  #record(kind: RefitRecord["kind"], wanted: Wanted, figures: Omit<RefitRecord, "engine" | "atMs" | "kind" | "failure">, failure: Failure | null = null): void {
+    this.#edges.onRecord({ engine: this.id, atMs: this.#edges.nowMs(), kind, ...figures, failure: failure?.code ?? null }, wanted, failure);
+  }
+
+  #move(event: EngineEvent): void {
+    const next = this.#edges.planning.nextState(this.#state, event);
+    if (next === this.#state) return;
+    if (next.state !== this.#state.state) this.#sinceMs = this.#edges.nowMs();
+    this.#state = next;
+    this.#edges.onState(next);
+  }
+}

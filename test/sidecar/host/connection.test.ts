@@ -1,0 +1,128 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { decodeFrame, encodeFrame, FrameReader } from "../../../protocol/src/index.ts";
+import type { Frame, FrameTensor, JsonObject } from "../../../protocol/src/index.ts";
+import { HostConnection } from "../../../sidecar/src/host/index.ts";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+function wire() {
+  const reader = new FrameReader();
+  const sent: Frame[] = [];
+  const broken: string[] = [];
+  const logs: string[] = [];
+  const connection = new HostConnection({
+    write: (parts) => {
+      for (const part of parts) sent.push(...reader.push(part));
+    },
+    onBroken: (reason) => broken.push(reason),
+    onLog: (level, message) => logs.push(`${level} ${message}`),
+  });
+  const answer = (message: JsonObject, tensors: readonly FrameTensor[] = []): void => connection.receive(encodeFrame({ jsonrpc: "2.0", ...message }, tensors));
+  return { connection, sent, broken, logs, answer };
+}
+const committed = { ms: 1, writes: 2, generation: 3 };
+
+describe("HostConnection", () => {
+  it("pairs answers with calls, in any order", async () => {
+    const { connection, sent, answer } = wire();
+    const first = connection.call("commit", { engine: "e", token: "1" });
+    const second = connection.call("commit", { engine: "e", token: "2" });
+    expect(sent.map(({ message }) => [message["id"], message["method"]])).toEqual([[1, "commit"], [2, "commit"]]);
+    answer({ id: 2, result: { ...committed, generation: 8 } });
+    answer({ id: 1, result: committed });
+    expect([(await first).generation, (await second).generation]).toEqual([3, 8]);
+  });
+  it("carries tensors both ways", async () => {
+    const { connection, sent, answer } = wire();
+    const tensor: FrameTensor = { name: "sample", dtype: "u8", shape: [2], data: Uint8Array.of(1, 2) };
+    const step = connection.call("step", { engine: "e", generation: 1 }, { tensors: [tensor] });
+    expect(sent[0]?.tensors).toMatchObject([{ name: "sample" }]);
+    answer({ id: 1, result: { ms: 5 } }, [{ ...tensor, name: "out_sample" }]);
+    expect((await step).tensors).toMatchObject([{ name: "out_sample", shape: [2] }]);
+  });
+  it("gives a host's error as Failure with its code and evidence, and HOST_INTERNAL for a code that the table lacks", async () => {
+    const { connection, answer } = wire();
+    const known = connection.call("unload", { engine: "e" });
+    answer({ id: 1, error: { code: -32010, message: "no engine", data: { code: "HOST_ENGINE_UNKNOWN", evidence: { engine: "e" } } } });
+    await expect(known).rejects.toMatchObject({ code: "HOST_ENGINE_UNKNOWN", message: "no engine", evidence: { engine: "e" } });
+    for (const error of [{ code: 1, message: "?", data: { code: "HOST_MADE_UP" } }, "text", { data: { code: "toString" } }]) {
+      const { connection: other, answer: reply } = wire();
+      const unknown = other.call("unload", { engine: "e" });
+      reply({ id: 1, error });
+      await expect(unknown).rejects.toMatchObject({ code: "HOST_INTERNAL" });
+    }
+  });
+  it("takes an answer that does not fit its schema for HOST_GARBAGE, and believes nothing afterwards", async () => {
+    const { connection, answer, broken } = wire();
+    const bad = connection.call("commit", { engine: "e", token: "1" });
+    const waiting = connection.call("status", {});
+    answer({ id: 1, result: { ms: "soon" } });
+    await expect(bad).rejects.toMatchObject({ code: "HOST_GARBAGE" });
+    await expect(waiting).rejects.toMatchObject({ code: "HOST_GARBAGE" });
+    await expect(connection.call("status", {})).rejects.toMatchObject({ code: "HOST_GARBAGE" });
+    expect(broken).toHaveLength(1);
+  });
+  it("takes bytes that are not a frame, and a report that our frames are unreadable, for HOST_GARBAGE", async () => {
+    const one = wire();
+    const first = one.connection.call("status", {});
+    one.connection.receive(new TextEncoder().encode("Traceback (most recent call last):".padEnd(80)));
+    await expect(first).rejects.toMatchObject({ code: "HOST_GARBAGE" });
+    expect(one.broken).toHaveLength(1);
+    const two = wire();
+    const second = two.connection.call("status", {});
+    two.answer({ id: null, error: { code: -32700, message: "not a frame", data: { code: "HOST_MALFORMED_FRAME", evidence: {} } } });
+    await expect(second).rejects.toMatchObject({ code: "HOST_GARBAGE" });
+  });
+  it("fails every call with HOST_LOST when the process is gone", async () => {
+    const { connection } = wire();
+    const call = connection.call("status", {});
+    connection.lose("signal SIGKILL");
+    await expect(call).rejects.toMatchObject({ code: "HOST_LOST", evidence: { reason: "signal SIGKILL" } });
+    await expect(connection.call("status", {})).rejects.toMatchObject({ code: "HOST_LOST" });
+    expect(connection.lost).toBe(true);
+  });
+  it("ends a host that is silent too long with HOST_TIMEOUT; progress counts as a sign of life", async () => {
+    const { connection, answer, broken } = wire();
+    const seen: number[] = [];
+    const load = connection.call("status", {}, { timeoutMs: 1000, onProgress: ({ done }) => seen.push(done) });
+    const outcome = expect(load).rejects.toMatchObject({ code: "HOST_TIMEOUT" });
+    vi.advanceTimersByTime(900);
+    answer({ method: "progress", params: { id: 1, stage: "weights", done: 5, total: 9 } });
+    vi.advanceTimersByTime(900);
+    expect(broken).toEqual([]);
+    vi.advanceTimersByTime(100);
+    await outcome;
+    expect(seen).toEqual([5]);
+    expect(broken).toEqual(["it did not answer status for 1000 ms"]);
+  });
+  it("asks the host to cancel and still takes its answer", async () => {
+    const { connection, sent, answer } = wire();
+    const controller = new AbortController();
+    const call = connection.call("status", {}, { signal: controller.signal });
+    controller.abort();
+    expect(sent[1]?.message).toMatchObject({ method: "cancel", params: { id: 1 } });
+    answer({ id: 2, result: {} });
+    answer({ id: 1, error: { code: -32003, message: "cancelled", data: { code: "HOST_CANCELLED", evidence: {} } } });
+    await expect(call).rejects.toMatchObject({ code: "HOST_CANCELLED" });
+    const early = wire();
+    void early.connection.call("status", {}, { signal: AbortSignal.abort() });
+    expect(early.sent.map(({ message }) => message["method"])).toEqual(["status", "cancel"]);
+  });
+  it("passes log notifications on and ignores what it does not know", () => {
+    const { answer, logs, broken } = wire();
+    answer({ method: "log", params: { level: "warn", message: "low memory" } });
+    answer({ method: "log", params: { level: "loud" } });
+    answer({ method: "progress", params: {} });
+    answer({ method: "gossip", params: {} });
+    answer({ id: 77, result: {} });
+    expect(logs).toEqual(["warn low memory"]);
+    expect(broken).toEqual([]);
+  });
+  it("sends frames that any reader understands", () => {
+    const parts: Uint8Array[] = [];
+    const connection = new HostConnection({ write: (list) => parts.push(...list), onBroken: () => undefined, onLog: () => undefined });
+    void connection.call("status", {});
+    expect(decodeFrame(Buffer.concat(parts)).message).toEqual({ jsonrpc: "2.0", id: 1, method: "status", params: {} });
+  });
+});

@@ -1,0 +1,114 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { HostSupervisor, type Host, type HostExit } from "../../../sidecar/src/host/index.ts";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+function fakeHost(pid: number): Host & { die: (signal: string) => void } {
+  let end: (exit: HostExit) => void = () => undefined;
+  let gone = false;
+  const ended = new Promise<HostExit>((resolve) => (end = resolve));
+  const die = (signal: string | null): void => {
+    gone = true;
+    end({ code: null, signal, reason: null, log: [] });
+  };
+  return {
+    kind: "fake", pid, about: { protocolVersion: 1, kind: "fake", versions: {}, device: { type: "", name: "" }, precisions: [], memory: { totalBytes: 0, freeBytes: 0 } },
+    call: () => Promise.reject(new Error("not used")), gone: () => gone, ended, log: () => [], die, kill: () => die("SIGKILL"),
+    close: () => {
+      die(null);
+      return ended;
+    },
+  };
+}
+
+function setup(problems: readonly (Error | null)[] = []) {
+  const hosts: ReturnType<typeof fakeHost>[] = [];
+  const downs: number[] = [];
+  const ups: number[] = [];
+  let starts = 0;
+  const supervisor = new HostSupervisor(
+    async () => {
+      const problem = problems[starts++];
+      if (problem !== undefined && problem !== null) throw problem;
+      const host = fakeHost(100 + hosts.length);
+      hosts.push(host);
+      return host;
+    },
+    { onUp: ({ pid }) => ups.push(pid), onDown: ({ retryInMs }) => downs.push(retryInMs) },
+  );
+  return { supervisor, hosts, downs, ups, starts: () => starts };
+}
+
+describe("HostSupervisor", () => {
+  it("starts the host on first use, once for everybody", async () => {
+    const { supervisor, starts, ups } = setup();
+    expect(supervisor.status.state).toBe("stopped");
+    const [one, two] = await Promise.all([supervisor.host(), supervisor.host()]);
+    expect(one).toBe(two);
+    expect(starts()).toBe(1);
+    expect(ups).toEqual([100]);
+    expect(supervisor.status).toMatchObject({ state: "up", pid: 100, restarts: 0 });
+  });
+  it("restarts a host that died at once, and a caller waits for it instead of failing", async () => {
+    const { supervisor, hosts, downs } = setup();
+    await supervisor.host();
+    hosts[0]?.die("SIGSEGV");
+    expect((await supervisor.host()).pid).toBe(101);
+    expect(downs).toEqual([0]);
+    expect(supervisor.status).toMatchObject({ restarts: 1, lastProblem: "signal SIGSEGV" });
+  });
+  it("restarts without being asked", async () => {
+    const { supervisor, hosts, ups } = setup();
+    await supervisor.host();
+    hosts[0]?.die("SIGKILL");
+    await vi.advanceTimersByTimeAsync(0);
+    expect(ups).toEqual([100, 101]);
+  });
+  it("tries a host that keeps dying ever more rarely, and fails callers at once meanwhile", async () => {
+    const { supervisor, hosts, downs } = setup();
+    await supervisor.host();
+    for (const wait of [0, 250, 1000, 4000, 15000, 15000]) {
+      hosts.at(-1)?.die("SIGKILL");
+      await vi.advanceTimersByTimeAsync(0);
+      if (wait > 0) {
+        expect(supervisor.status.state).toBe("waiting");
+        await expect(supervisor.host()).rejects.toMatchObject({ code: "HOST_START_FAILED" });
+      }
+      await vi.advanceTimersByTimeAsync(wait);
+      expect(supervisor.status.state).toBe("up");
+    }
+    expect(downs).toEqual([0, 250, 1000, 4000, 15000, 15000]);
+  });
+  it("forgets old deaths when a host stayed up", async () => {
+    const { supervisor, hosts, downs } = setup();
+    await supervisor.host();
+    for (let death = 0; death < 3; death += 1) {
+      await vi.advanceTimersByTimeAsync(61_000);
+      hosts.at(-1)?.die("SIGKILL");
+      await vi.advanceTimersByTimeAsync(0);
+    }
+    expect(downs).toEqual([0, 0, 0]);
+  });
+  it("reports a start that failed to its caller and tries again", async () => {
+    const { supervisor, ups } = setup([new Error("no such program"), null]);
+    await expect(supervisor.host()).rejects.toThrow("no such program");
+    await vi.advanceTimersByTimeAsync(0);
+    expect(ups).toEqual([100]);
+    expect(supervisor.status.lastProblem).toBe("no such program");
+  });
+  it("stays down after close, whatever was under way", async () => {
+    const { supervisor, hosts, starts } = setup();
+    await supervisor.host();
+    await supervisor.close();
+    expect(hosts[0]?.gone()).toBe(true);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(starts()).toBe(1);
+    await expect(supervisor.host()).rejects.toMatchObject({ code: "HOST_CLOSED" });
+    const early = setup();
+    const starting = early.supervisor.host();
+    const closing = early.supervisor.close();
+    await expect(starting).rejects.toMatchObject({ code: "HOST_CLOSED" });
+    await closing;
+  });
+});
