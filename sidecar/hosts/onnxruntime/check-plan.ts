@@ -11,10 +11,10 @@ export function checkPlan(plan: RefitPlan, deltas: readonly DeltaFile[], store: 
   const same = plan.to.stack.length === deltas.length && plan.to.stack.every((item, index) => item.sha256 === deltas[index]?.sha256 && item.strength === deltas[index].strength);
   if (!same) throw hostFailure("HOST_PLAN_INVALID", "expected the plan's stack to be the stack of delta files, in the same order and at the same strengths", { plan: plan.to.stack.length, deltas: deltas.length });
   const written = new Set<string>();
-  for (const { parameter } of plan.writes) {
+  for (const { parameter, reason } of plan.writes) {
     if (written.has(parameter)) throw hostFailure("HOST_PLAN_INVALID", `expected every parameter once, ${parameter} is planned twice`, { parameter });
     written.add(parameter);
-    if (!store.layout(parameter).refittable && plan.from !== null) {
+    if (!store.layout(parameter).refittable && (plan.from !== null || reason === "touched")) {
       throw hostFailure("HOST_NOT_REFITTABLE", `this engine cannot change ${parameter}; it was not built refittable for it (NEEDS_RECOMPILE)`, { parameter });
     }
   }

@@ -48,7 +48,8 @@ export function planRefit(from: DesiredState | null, to: DesiredState, touches: 
     else if (after !== undefined && !sameStack(after, before ?? [])) writes.push({ parameter, reason: "touched" });
     else if (after === undefined && before !== undefined) writes.push({ parameter, reason: "restored" });
   }
-  const fixed = writes.filter((write) => engine.fixed.has(write.parameter)).map((write) => write.parameter);
+  // With unknown weights (a load, a recovery) a fixed parameter holds the base that the engine was made with; only a touched one is beyond it.
+  const fixed = writes.filter(({ parameter, reason }) => engine.fixed.has(parameter) && (from !== null || reason === "touched")).map((write) => write.parameter);
   if (fixed.length > 0) {
     return { kind: "recompile", parameters: fixed, reason: `this engine was not built refittable for ${fixed.length} parameters, first ${fixed[0]}` };
   }

@@ -44,7 +44,7 @@ export function nextState(state: EngineState, event: EngineEvent): EngineState {
 function onDesired(state: EngineState, desired: DesiredState): EngineState {
   if (state.state === "UNKNOWN") return state;
   if (state.weights === null) return { state: "UNKNOWN", reason: `left NEEDS_RECOMPILE without known weights; ${unknownYet}` };
-  if (sameState(state.weights, desired)) return { state: "LIVE", weights: state.weights };
+  if (sameState(state.weights, desired)) return state.state === "LIVE" ? state : { state: "LIVE", weights: state.weights };
   return { state: "NEEDS_REFIT", weights: state.weights, reason: differs(state.weights, desired) };
 }
 

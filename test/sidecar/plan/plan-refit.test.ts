@@ -39,6 +39,9 @@ describe("planRefit", () => {
   it("names the parameters that the engine cannot change, never plans part of it", () => {
     expect(planRefit(state("x"), state("x", ["L1", 1]), touches, { ...engine, fixed: new Set(["b"]) })).toMatchObject({ kind: "recompile", parameters: ["b"] });
     expect(planRefit(state("x"), state("x", ["L2", 1]), touches, { ...engine, fixed: new Set(["a"]) })).toMatchObject({ kind: "refit" });
+    expect(planRefit(state("y"), state("x"), touches, { ...engine, fixed: new Set(["d"]) })).toMatchObject({ kind: "recompile", parameters: ["d"] });
+    expect(planRefit(null, state("x"), touches, { ...engine, fixed: new Set(["d"]) })).toMatchObject({ kind: "refit" });
+    expect(planRefit(null, state("x", ["L1", 1]), touches, { ...engine, fixed: new Set(["a"]) })).toMatchObject({ kind: "recompile", parameters: ["a"] });
   });
 });
 

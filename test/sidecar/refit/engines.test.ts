@@ -1,0 +1,153 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { Failure } from "../../../sidecar/src/failure/index.ts";
+import { nextState, planRefit } from "../../../sidecar/src/plan/index.ts";
+import { engineBytes, engineKey, Engines, type EngineSpec } from "../../../sidecar/src/refit/index.ts";
+import { fakeHost, type FakeHost } from "./fake-host.ts";
+import { names, spec, wanted } from "./wanted.ts";
+
+let hosts: FakeHost[];
+let events: string[];
+/** Three parameters of 2x4 f32. */
+const size = engineBytes(spec());
+const make = (budgetBytes: number | (() => number) = 10 * size, roomTimeoutMs = 50) =>
+  new Engines({
+    planning: { planRefit, nextState },
+    startHost: async () => {
+      const host = fakeHost(100 + hosts.length);
+      hosts.push(host);
+      return host;
+    },
+    budgetBytes: typeof budgetBytes === "number" ? () => budgetBytes : budgetBytes,
+    roomTimeoutMs,
+    emit: (event) => events.push(event.type === "engine.state" ? `${event.type} ${event.state}` : event.type),
+  });
+beforeEach(() => {
+  hosts = [];
+  events = [];
+});
+const other = (letter: string): EngineSpec => spec(letter.repeat(64));
+
+describe("engineKey", () => {
+  it("knows structure, precision, profile, host and variant, never weights", () => {
+    const base = spec();
+    const keys = [base, other("o"), { ...base, precision: "f16" as const }, { ...base, profile: "small" }, { ...base, hostKind: "torch" }, { ...base, graph: { folder: "anywhere", variant: "fp32" } }].map(engineKey);
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(engineKey({ ...base, graph: { folder: "one", variant: "fp32" } })).toBe(engineKey({ ...base, graph: { folder: "two", variant: "fp32" } }));
+  });
+});
+
+describe("Engines", () => {
+  it("shares one engine among checkpoints and stacks: two refits, not two engines", async () => {
+    const engines = make();
+    const lease = await engines.acquire(spec());
+    const again = await engines.acquire(spec());
+    expect(again.engine).toBe(lease.engine);
+    for (const state of [wanted("x"), wanted("y"), wanted("x", ["ab", 1]), wanted("y")]) await lease.engine.bring(state);
+    expect(engines.status).toMatchObject({ engineBuilds: 1, sessionLoads: 1, totals: { loads: 1, refits: 3, recoveries: 0, failures: 0 } });
+    expect(hosts).toHaveLength(1);
+    expect(hosts[0]?.calls.filter((call) => call === "load")).toHaveLength(1);
+    await engines.close();
+  });
+
+  it("opens one engine for requests that come together", async () => {
+    const engines = make();
+    const [a, b] = await Promise.all([engines.acquire(spec()), engines.acquire(spec())]);
+    expect(a.engine).toBe(b.engine);
+    expect(engines.status.engines[0]).toMatchObject({ leases: 2, bytes: size });
+    a.release();
+    a.release();
+    expect(engines.status.engines[0]?.leases).toBe(1);
+  });
+
+  it("frees the least recently used idle engine when room is needed, and waits until its memory is free", async () => {
+    const engines = make(2 * size);
+    for (const letter of ["1", "2"]) {
+      const lease = await engines.acquire(other(letter));
+      await lease.engine.bring(wanted("x"));
+      lease.release();
+    }
+    (await engines.acquire(other("1"))).release();
+    const third = await engines.acquire(other("3"));
+    expect([...(hosts[0]?.engines.keys() ?? [])]).toEqual([engineKey(other("1"))]);
+    await third.engine.bring(wanted("x"));
+    expect(engines.status.engines.map(({ engine }) => engine).sort()).toEqual([engineKey(other("1")), engineKey(other("3"))]);
+    expect(engines.status.bytes).toBe(2 * size);
+  });
+
+  it("never frees an engine in use: a new one waits for its release", async () => {
+    const engines = make(size, 10_000);
+    const first = await engines.acquire(other("1"));
+    await first.engine.bring(wanted("x"));
+    let opened = false;
+    const second = engines.acquire(other("2")).then((lease) => {
+      opened = true;
+      return lease;
+    });
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    expect(opened).toBe(false);
+    expect(hosts[0]?.engines.size).toBe(1);
+    first.release();
+    await (await second).engine.bring(wanted("x"));
+    expect([...(hosts[0]?.engines.keys() ?? [])]).toEqual([engineKey(other("2"))]);
+  });
+
+  it("gives up with REFIT_NO_ROOM when the engines in use stay in use, and at once when it could never fit", async () => {
+    const engines = make(size, 20);
+    await engines.acquire(other("1"));
+    await expect(engines.acquire(other("2"))).rejects.toMatchObject({ code: "REFIT_NO_ROOM" });
+    await expect(engines.acquire(spec("b".repeat(64), [...names, "d"]))).rejects.toMatchObject({ code: "REFIT_NO_ROOM" });
+  });
+
+  it("asks for the budget every time, so that a reloaded configuration counts", async () => {
+    let budget = size;
+    const engines = make(() => budget, 5);
+    await engines.acquire(other("1"));
+    await expect(engines.acquire(other("2"))).rejects.toMatchObject({ code: "REFIT_NO_ROOM" });
+    budget = 2 * size;
+    await expect(engines.acquire(other("2"))).resolves.toBeDefined();
+  });
+
+  it("repairs an engine by itself after a commit that was cut short", async () => {
+    const engines = make();
+    const { engine } = await engines.acquire(spec());
+    await engine.bring(wanted("x"));
+    hosts[0]?.failNext("commit", new Failure("HOST_FILE_CHANGED", "changed"), { cutShort: true });
+    await expect(engine.bring(wanted("x", ["ab", 1]))).rejects.toMatchObject({ code: "HOST_FILE_CHANGED" });
+    await expect.poll(() => engine.state.state).toBe("LIVE");
+    expect(engine.state).toMatchObject({ weights: wanted("x").desired });
+    expect(events).toEqual(["refit.started", "engine.state LIVE", "refit.committed", "engine.state NEEDS_REFIT", "refit.started", "engine.state UNKNOWN", "engine.state UNKNOWN", "refit.failed", "refit.started", "engine.state LIVE", "refit.committed"]);
+  });
+
+  it("restarts a host that died and loads its engines into the state they had, without a build", async () => {
+    const engines = make();
+    const one = await engines.acquire(other("1"));
+    const two = await engines.acquire(other("2"));
+    await one.engine.bring(wanted("x", ["a", 1]));
+    await two.engine.bring(wanted("y"));
+    hosts[0]?.die("SIGSEGV");
+    await expect.poll(() => [one.engine.state, two.engine.state].map(({ state }) => state)).toEqual(["UNKNOWN", "UNKNOWN"]);
+    expect(events).toContain("host.crashed");
+    await expect.poll(() => [one.engine.state, two.engine.state].map(({ state }) => state)).toEqual(["LIVE", "LIVE"]);
+    expect(hosts).toHaveLength(2);
+    expect([...(hosts[1]?.engines.get(one.engine.id)?.weights.values() ?? [])]).toEqual(["x|a@1|a", "x||b", "x||c"]);
+    expect(engines.status).toMatchObject({ engineBuilds: 2, totals: { loads: 2, recoveries: 2 }, hosts: { fake: { restarts: 1, pid: 101 } } });
+  });
+
+  it("a bring whose host dies fails with HOST_LOST or finds the new host, and can be repeated at once", async () => {
+    const engines = make();
+    const { engine } = await engines.acquire(spec());
+    await engine.bring(wanted("x"));
+    const bringing = engine.bring(wanted("x", ["a", 1]));
+    hosts[0]?.die();
+    expect(["brought", "HOST_LOST"]).toContain(await bringing.then(() => "brought", (error: Failure) => error.code));
+    await engine.bring(wanted("x", ["a", 1]));
+    expect(engine.state).toMatchObject({ state: "LIVE", weights: wanted("x", ["a", 1]).desired });
+  });
+
+  it("hands out nothing after close", async () => {
+    const engines = make();
+    await engines.host("fake");
+    await engines.close();
+    await expect(engines.acquire(spec())).rejects.toMatchObject({ code: "HOST_CLOSED" });
+  });
+});
