@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { dtypeBytes, isFloatDtype, native, writeSafetensors } from "@refit-sidecar/native";
 import type { FloatDtype, TensorSource } from "@refit-sidecar/native";
-import type { Family } from "../catalog/index.ts";
+import type { Family, ParameterSource } from "../catalog/index.ts";
 import { ensureDelta } from "../delta/index.ts";
 import type { ReadyDelta } from "../delta/index.ts";
 import { changesShape, f32Factors, mergeParameter, openDelta } from "../terms/index.ts";
@@ -52,7 +52,7 @@ const floatOf: Readonly<Record<Exclude<BakeJob["dtype"], "keep">, FloatDtype>> =
 
 interface StackedDelta {
   readonly ready: ReadyDelta;
-  readonly delta: Delta;
+  readonly delta: Delta & { close(): Promise<void> };
   readonly strength: number;
 }
 
@@ -128,7 +128,7 @@ async function plannedTensors(base: BaseModel, stack: readonly StackedDelta[], d
     const convert = dtype !== "keep" && isFloatDtype(place.dtype) && place.dtype !== floatOf[dtype];
     if (!touched.has(name) && !convert) continue;
     const outDtype = dtype === "keep" || !isFloatDtype(place.dtype) ? place.dtype : floatOf[dtype];
-    if (place.scaleKey !== undefined && outDtype !== place.dtype) placed.add(`${place.file}:${place.scaleKey}`);
+    if (outDtype !== place.dtype) dropScale(base, place, placed);
     const addends = addendsOf(stack, name);
     let outcome: Promise<MergeOutcome> | null = null;
     const merged = () => (outcome ??= mergedParameter(base, name, addends, outDtype as FloatDtype, notes, signal));
@@ -162,6 +162,14 @@ async function plannedTensors(base: BaseModel, stack: readonly StackedDelta[], d
     }
   });
   return tensors;
+}
+
+/** Scaled fp8 that becomes a wider type loses its scale, the scale of its input and the file's marker: the values hold the scale now. */
+function dropScale(base: BaseModel, { file, scaleKey }: ParameterSource, placed: Set<string>): void {
+  if (scaleKey === undefined) return;
+  placed.add(`${file}:${scaleKey}`);
+  placed.add(`${file}:${scaleKey.replace(/scale_weight$/, "scale_input")}`);
+  for (const name of fileOf(base, file).header.entries.keys()) if (name === "scaled_fp8" || name.endsWith(".scaled_fp8")) placed.add(`${file}:${name}`);
 }
 
 async function mergedParameter(base: BaseModel, name: string, addends: readonly Addend[], outDtype: FloatDtype, notes: Notes, signal: AbortSignal | undefined): Promise<MergeOutcome> {

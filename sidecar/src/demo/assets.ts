@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { native } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
+import { packageRoot } from "../package-root.ts";
 
 /** Where the demo's model lies inside the package (docs/demo-model.md). */
-export const demoFolder = fileURLToPath(new URL("../../../demo/", import.meta.url));
+export const demoFolder = join(packageRoot, "demo");
 
 export interface SamplerStep {
   readonly timestep: number;

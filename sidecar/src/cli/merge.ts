@@ -1,0 +1,146 @@
+import { createReadStream } from "node:fs";
+import { createInterface } from "node:readline";
+import type { Command } from "commander";
+import { bake } from "../bake/index.ts";
+import type { BakeJob, BakeReport } from "../bake/index.ts";
+import type { Family } from "../catalog/types.ts";
+import { Failure } from "../failure/index.ts";
+import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { progressBar } from "./progress.ts";
+
+const families: readonly Family[] = ["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"];
+const dtypes = ["keep", "f16", "bf16", "f32"] as const;
+const modes = ["comfyui", "extended"] as const;
+
+/** Raw fields of a job, from flags or from a line of a jobs file. */
+interface JobFields {
+  readonly base?: unknown;
+  readonly adapter?: unknown;
+  readonly out?: unknown;
+  readonly family?: unknown;
+  readonly dtype?: unknown;
+  readonly mode?: unknown;
+}
+
+/** "path:strength"; without a number after the last colon the whole text is the path and the strength 1 (Windows drives have colons too). */
+export function parseAdapter(text: string): { readonly path: string; readonly strength: number } {
+  const match = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/is.exec(text);
+  return match ? { path: match[1] ?? "", strength: Number(match[2]) } : { path: text, strength: 1 };
+}
+
+function textField(fields: JobFields, name: "base" | "out"): string {
+  const value = fields[name];
+  if (typeof value === "string" && value !== "") return value;
+  throw new Failure("CLI_MERGE_ARGUMENTS", `merge expects ${name === "base" ? "a base checkpoint (--base)" : "a file to write (--out)"}, got ${JSON.stringify(value) ?? "none"}`, {});
+}
+
+function choice<Value extends string>(value: unknown, name: string, choices: readonly Value[]): Value | null {
+  if (value === undefined || value === null) return null;
+  const found = choices.find((candidate) => candidate === value);
+  if (found !== undefined) return found;
+  throw new Failure("CLI_MERGE_ARGUMENTS", `${name} expects one of ${choices.join(", ")}, got ${JSON.stringify(value)}`, {});
+}
+
+/** Checks the fields of one job. Throws CLI_MERGE_ARGUMENTS. */
+export function parseJob(fields: JobFields): BakeJob {
+  const list = fields.adapter === undefined ? [] : Array.isArray(fields.adapter) ? (fields.adapter as unknown[]) : [fields.adapter];
+  const adapters = list.map((item) => {
+    if (typeof item !== "string" || item === "") throw new Failure("CLI_MERGE_ARGUMENTS", `an adapter is a text "path:strength", got ${JSON.stringify(item)}`, {});
+    return parseAdapter(item);
+  });
+  const base = textField(fields, "base");
+  const out = textField(fields, "out");
+  if (adapters.length === 0) throw new Failure("CLI_MERGE_ARGUMENTS", "merge expects at least one adapter (--adapter FILE[:strength])", {});
+  if ([base, ...adapters.map((adapter) => adapter.path)].includes(out)) throw new Failure("CLI_MERGE_ARGUMENTS", "the output would overwrite one of its inputs; choose another --out", {});
+  return {
+    base,
+    out,
+    adapters,
+    family: choice(fields.family, "family", families),
+    dtype: choice(fields.dtype, "dtype", dtypes) ?? "keep",
+    mode: choice(fields.mode, "mode", modes) ?? "comfyui",
+  };
+}
+
+/** The result of one job as it is printed with --json; `ok` is false when an adapter changed nothing, though the file was written as ComfyUI would have it. */
+function resultOf(report: BakeReport): Record<string, unknown> {
+  const problem = report.adapters.find((adapter) => adapter.problem !== null)?.problem ?? null;
+  const every = <Key extends "used" | "ignored" | "failed">(key: Key) => report.adapters.flatMap((adapter): readonly unknown[] => adapter[key]);
+  return { ok: problem === null, ...(problem ? { error: problem } : {}), ...report, used: every("used"), ignored: every("ignored"), failed: every("failed") };
+}
+
+function printReport(report: BakeReport): void {
+  for (const adapter of report.adapters) {
+    console.log(`${adapter.adapter} at ${adapter.strength}: ${adapter.used.length} keys used, ${adapter.ignored.length} ignored, ${adapter.failed.length} failed`);
+    for (const [reason, keys] of grouped([...adapter.failed, ...adapter.ignored])) console.log(`  ${keys.length} x ${reason} (${keys[0]}${keys.length > 1 ? ", …" : ""})`);
+    for (const warning of adapter.warnings) console.log(`  note: ${warning}`);
+    if (adapter.nonFinite.length > 0) console.log(`  note: ${adapter.nonFinite.length} tensors hold NaN or infinity, first ${adapter.nonFinite[0]}; they were merged as ComfyUI merges them`);
+  }
+  for (const { parameter, values } of report.saturated) console.log(`  note: ${values} values of ${parameter} were cut to the largest fp8 number`);
+  for (const { parameter, reason } of report.skipped) console.log(`  note: left out on ${parameter}: ${reason}`);
+  console.log(`${report.merged} parameters merged (${report.family}), ${(report.sizeBytes / 1e6).toFixed(1)} MB written in ${(report.ms / 1000).toFixed(2)} s`);
+}
+
+function grouped(entries: readonly { readonly key: string; readonly reason: string }[]): Map<string, string[]> {
+  const groups = new Map<string, string[]>();
+  for (const { key, reason } of entries) groups.set(reason, [...(groups.get(reason) ?? []), key]);
+  return groups;
+}
+
+async function runJobs(path: string, defaults: JobFields): Promise<number> {
+  let failed = 0;
+  const lines = createInterface({ input: path === "-" ? process.stdin : createReadStream(path), crlfDelay: Infinity });
+  for await (const line of lines) {
+    if (line.trim() === "") continue;
+    let fields: JobFields = {};
+    try {
+      fields = JSON.parse(line) as JobFields;
+      const result = resultOf(await bake(parseJob({ ...defaults, ...fields })));
+      if (result["ok"] !== true) failed += 1;
+      console.log(JSON.stringify(result));
+    } catch (error) {
+      failed += 1;
+      const cause = error instanceof SyntaxError ? new Failure("CLI_MERGE_JOB", `expected one JSON object a line: ${error.message}`, {}) : error;
+      console.log(JSON.stringify({ ...(JSON.parse(failureText(cause, true)) as object), ...(typeof fields === "object" && fields !== null && "out" in fields ? { out: fields.out } : {}) }));
+    }
+  }
+  return failed === 0 ? exitCode.ok : exitCode.failed;
+}
+
+interface MergeFlags extends JobFields {
+  readonly jobs?: string;
+  readonly json?: boolean;
+}
+
+export function addMerge(program: Command, done: (code: number) => void): void {
+  program
+    .command("merge")
+    .description("merge adapters into a checkpoint file, exactly as a refit would")
+    .option("--base <file>", "checkpoint to merge into (a .safetensors file, or the .index.json of a sharded one)")
+    .option("--adapter <file[:strength]>", "adapter and strength (default 1); repeatable, order counts", (value: string, list: string[]) => [...list, value], [] as string[])
+    .option("--out <file>", "checkpoint to write; appears whole or not at all")
+    .option("--family <name>", `say which family the base is of (${families.join(", ")}) instead of detecting it`)
+    .option("--dtype <dtype>", `dtype of the diffusion model's weights in the output: ${dtypes.join(", ")}`)
+    .option("--mode <mode>", "comfyui: merge what ComfyUI merges; extended: also what it ignores")
+    .option("--jobs <file>", "JSON lines with base, adapter, out, family, dtype; one JSON result a line, a failed job does not stop the rest; - reads stdin")
+    .option("--json", "print the report as one JSON object")
+    .action(async (flags: MergeFlags) => {
+      const json = flags.json === true;
+      try {
+        if (flags.jobs !== undefined) return done(await runJobs(flags.jobs, { family: flags.family, dtype: flags.dtype, mode: flags.mode }));
+        const bar = json ? null : progressBar("merging");
+        const report = await bake(parseJob(flags), bar ? { onProgress: (doneBytes, totalBytes) => bar.update(doneBytes / totalBytes) } : {});
+        bar?.stop();
+        const result = resultOf(report);
+        if (json) console.log(JSON.stringify(result));
+        else printReport(report);
+        const problem = report.adapters.find((adapter) => adapter.problem !== null)?.problem;
+        if (problem && !json) console.error(`refit-sidecar: ${problem.message} [${problem.code}]`);
+        done(result["ok"] === true ? exitCode.ok : exitCode.failed);
+      } catch (error) {
+        if (json) console.log(failureText(error, true));
+        else console.error(failureText(error, false));
+        done(exitCodeOf(error));
+      }
+    });
+}

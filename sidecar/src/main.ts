@@ -1,0 +1,25 @@
+// The command line. In: arguments. Out: an exit code; results on stdout, everything else on stderr. Each command has a file in cli/.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Command, CommanderError } from "commander";
+import { exitCode } from "./cli/exit.ts";
+import { addMerge } from "./cli/merge.ts";
+import { packageRoot } from "./package-root.ts";
+
+export const version = (JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string }).version;
+
+/** Runs one command and returns its exit code (docs/cli.md). */
+export async function main(args: readonly string[]): Promise<number> {
+  let code: number = exitCode.ok;
+  const done = (value: number) => void (code = value);
+  const program = new Command("refit-sidecar").description("LoRAs and checkpoints on compiled engines, without rebuilds").version(version).exitOverride().showHelpAfterError("(run with --help for the options)");
+  addMerge(program, done);
+  try {
+    await program.parseAsync([...args], { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCode.ok : exitCode.usage;
+    throw error;
+  }
+  return code;
+}
