@@ -23,16 +23,19 @@ def main(arguments: list[str] | None = None) -> int:
     # Nothing here downloads; this keeps the libraries from trying.
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
-        from . import bundle, header, unet_config
+        from . import bundle, errors, header
     except ImportError as error:
         return _fail(3, "GRAPH_PACKAGE_MISSING", f"expected the packages torch, diffusers and onnx, missing: {error.name}; install them into this Python")
     try:
         shapes = header.canonical_shapes(header.read_header(options.header))
         table = bundle.export_bundle(shapes, options.name or options.out.name, options.out, lambda text: print(text, file=sys.stderr, flush=True))
-    except unet_config.UnsupportedStructure as error:
+    except errors.UnsupportedStructure as error:
         return _fail(1, "GRAPH_STRUCTURE_UNSUPPORTED", str(error))
-    except (header.HeaderError, OSError) as error:
+    except errors.HeaderError as error:
         return _fail(2, "GRAPH_HEADER_UNREADABLE", str(error))
+    except OSError as error:
+        # strerror alone: the text may reach a client, and paths must not.
+        return _fail(2, "GRAPH_HEADER_UNREADABLE", f"expected a readable header and a writable folder: {error.strerror}")
     print(json.dumps({"ok": True, "name": table["name"], "family": table["family"], "structure": table["structure"], "out": str(options.out)}))
     return 0
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from . import unet_build, unet_config
+from .errors import UnsupportedStructure
 from .header import Shapes
-from .unet_config import UnsupportedStructure
 from .weightless import DataInput
 
 

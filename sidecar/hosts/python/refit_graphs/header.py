@@ -11,15 +11,13 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+from .errors import HeaderError
+
 Shapes = dict[str, tuple[int, ...]]
 
 # The format's own limit on a header; a larger one is not a safetensors file.
 MAX_HEADER_BYTES = 100_000_000
 PREFIXES = ("model.diffusion_model.", "model.model.", "net.")
-
-
-class HeaderError(ValueError):
-    """The file is no checkpoint header that this exporter understands."""
 
 
 def read_header(path: Path) -> dict[str, dict]:

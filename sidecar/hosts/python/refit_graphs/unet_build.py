@@ -9,8 +9,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from .errors import UnsupportedStructure
 from .header import Shapes
-from .unet_config import UnetPlan, UnsupportedStructure
+from .unet_config import UnetPlan
 from .unet_names import diffusers_name
 from .weightless import DataInput
 

@@ -10,11 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import UnsupportedStructure
 from .header import Shapes
-
-
-class UnsupportedStructure(ValueError):
-    """The header describes a network that cannot be built from diffusers' UNet."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .errors import UnsupportedStructure
+
 RESNET = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -29,15 +31,11 @@ BLOCK = re.compile(r"(input_blocks|output_blocks)\.(\d+)\.(\d+)\.(.+)\.(weight|b
 MIDDLE = re.compile(r"middle_block\.(\d+)\.(.+)\.(weight|bias)")
 
 
-class UnknownName(ValueError):
-    """A canonical name that no rule covers; the structure is not one that this exporter can build."""
-
-
 def diffusers_name(name: str, layers: Sequence[int], label_module: str = "add_embedding") -> str:
     """Returns diffusers' name of the canonical parameter `name`.
 
     `layers`: residual blocks per level on the way down (a level on the way up has one more). `label_module`: where
-    `label_emb` goes, `add_embedding` (SDXL) or `class_embedding` (unCLIP). Raises UnknownName.
+    `label_emb` goes, `add_embedding` (SDXL) or `class_embedding` (unCLIP). Raises UnsupportedStructure.
     """
     stem, _, kind = name.rpartition(".")
     if stem in OUTER:
@@ -56,13 +54,13 @@ def diffusers_name(name: str, layers: Sequence[int], label_module: str = "add_em
         slot, rest, kind = match.groups()
         index = int(slot)
         return f"mid_block.{_inner(index % 2, index // 2, rest, name)}.{kind}"
-    raise UnknownName(f"expected a UNet parameter name, got {name!r}: this structure is not supported")
+    raise UnsupportedStructure(f"expected a UNet parameter name, got {name!r}: this structure is not supported")
 
 
 def _inner(slot: int, place: int, rest: str, name: str) -> str:
     if slot == 0:
         if rest not in RESNET:
-            raise UnknownName(f"expected a residual block's layer, got {name!r}: this structure is not supported")
+            raise UnsupportedStructure(f"expected a residual block's layer, got {name!r}: this structure is not supported")
         return f"resnets.{place}.{RESNET[rest]}"
     return f"attentions.{place}.{rest}"
 
@@ -73,4 +71,4 @@ def _position(index: int, layers: Sequence[int]) -> tuple[int, int]:
         if index < count + 1:
             return level, index
         index -= count + 1
-    raise UnknownName(f"expected at most {sum(layers) + len(layers)} blocks, got more: this structure is not supported")
+    raise UnsupportedStructure(f"expected at most {sum(layers) + len(layers)} blocks, got more: this structure is not supported")
