@@ -1,0 +1,161 @@
+"""The client that a plugin holds for its whole life: finds the sidecar, connects when needed, connects again after a restart."""
+
+from __future__ import annotations
+
+import queue
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .discovery import Address, read_discovery
+from .errors import SidecarError, SidecarInterrupted, SidecarUnavailable
+from .frames import TensorLike
+from .pending import Notified, Pending, Reply
+from .session import Session
+
+#: The UI has control again within 100 ms of an interrupt.
+CHECK_EVERY_S = 0.03
+#: After a failed attempt the next one waits this long, so that a denoiser call without a sidecar costs nothing.
+_RETRY_S = 1.0
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+class SidecarClient:
+    """Thread-safe. Connects at the first call. Nothing here needs torch or numpy; tensors are buffers.
+
+    ``address`` fixes the sidecar (a remote one, with TLS); otherwise it is found through ``sidecar.json`` at every connection, because a restart
+    changes port and token.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        data_dir: Path | None = None,
+        address: Address | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._name, self._version = name, version
+        self._data_dir, self._address, self._ssl_context = data_dir, address, ssl_context
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._closed = False
+        self._failed_at = -_RETRY_S
+        self._failure: SidecarUnavailable | None = None
+        self._topics: list[str] = []
+        self._listener: Listener | None = None
+        self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._teller: threading.Thread | None = None
+
+    def session(self) -> Session:
+        """The live session, made when there is none. Raises SidecarUnavailable."""
+        with self._lock:
+            if self._closed:
+                raise SidecarUnavailable("CLIENT_CLOSED")
+            if self._session is not None and self._session.alive:
+                return self._session
+            if self._failure is not None and time.monotonic() - self._failed_at < _RETRY_S:
+                raise self._failure
+            try:
+                address = self._address or read_discovery(self._data_dir)
+                self._session = Session(address, self._name, self._version, self._notified, ssl_context=self._ssl_context)
+                if self._topics:
+                    self._session.start("events.subscribe", {"topics": self._topics})
+            except SidecarUnavailable as error:
+                self._failed_at, self._failure = time.monotonic(), error
+                raise
+            self._failure = None
+            return self._session
+
+    @property
+    def connected(self) -> bool:
+        session = self._session
+        return session is not None and session.alive
+
+    def start(
+        self, method: str, params: dict[str, Any], tensors: Sequence[TensorLike] = (), notified: Notified | None = None, reply_bytes: int | None = None
+    ) -> Pending:
+        """Sends a call without waiting. The tensors' buffers may be changed as soon as this returns."""
+        return self.session().start(method, params, tensors, notified, reply_bytes)
+
+    def call(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        tensors: Sequence[TensorLike] = (),
+        check: Callable[[], object] | None = None,
+        timeout_s: float | None = None,
+        progress: Listener | None = None,
+        make_room: Callable[[int], int] | None = None,
+    ) -> Reply:
+        """A call and its answer.
+
+        ``check`` is called about every 30 ms while waiting: it interrupts by raising (its exception goes on to the caller) or by returning True
+        (CLIENT_INTERRUPTED); the sidecar is told, and its late answer is dropped. ``progress`` and ``make_room`` (bytes wanted → bytes freed) run in
+        the calling thread. Raises SidecarError.
+        """
+        session = self.session()
+
+        def notified(name: str, note: dict[str, Any]) -> None:
+            if name == "progress" and progress is not None:
+                progress(note)
+            elif name == "memory.wanted":
+                freed = make_room(note["bytes"]) if make_room is not None else 0
+                session.start("memory.freed", {"request": note["request"], "bytes": freed})
+
+        pending = session.start(method, params or {}, tensors, notified)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while not pending.wait(CHECK_EVERY_S if check is not None else min(1.0, timeout_s or 1.0)):
+                if check is not None and check() is True:
+                    raise SidecarInterrupted("CLIENT_INTERRUPTED")
+                if deadline is not None and time.monotonic() > deadline:
+                    raise SidecarError("CLIENT_TIMEOUT")
+        except BaseException:
+            pending.cancel()
+            raise
+        return pending.reply()
+
+    def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
+        """``listener`` gets events (``{"atMs", "at", "event"}``) and, after a gap, ``{"missed": n}``; from a thread of its own, over all reconnections."""
+        with self._lock:
+            self._topics, self._listener = list(topics), listener
+            if self._teller is None:
+                self._teller = threading.Thread(target=self._tell, name="refit-sidecar-events", daemon=True)
+                self._teller.start()
+            session = self._session
+        if session is not None and session.alive:
+            session.start("events.subscribe", {"topics": list(topics)})
+
+    def close(self) -> None:
+        """Ends the session and its leases. Idempotent."""
+        with self._lock:
+            self._closed = True
+            session, self._session = self._session, None
+        if session is not None:
+            session.close()
+        self._events.put(None)
+
+    def __enter__(self) -> SidecarClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _notified(self, method: str, params: dict[str, Any]) -> None:
+        if method in ("event", "events.missed"):
+            self._events.put(params)
+
+    def _tell(self) -> None:
+        while (event := self._events.get()) is not None:
+            listener = self._listener
+            try:
+                if listener is not None:
+                    listener(event)
+            except Exception:
+                # A listener's mistake must not end the events of the others' lifetime; it is the listener's to report.
+                continue

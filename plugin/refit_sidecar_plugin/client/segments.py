@@ -1,0 +1,158 @@
+"""The client's end of a session's two shared segments: files that the sidecar made, copied with positioned reads and writes.
+
+The client owns every range of both: it puts request tensors where it likes, and names the range where the sidecar may put the reply.
+A range is free again only when its call is answered, cancelled or not: until then the sidecar may still use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from ..messages import Segment
+from .errors import SidecarError
+from .frames import Tensor, TensorLike, buffer_of, lay_out, pad
+
+_NONCE_BYTES = 32
+
+
+class _File:
+    """Positioned reads and writes of one file; on Windows, which has none, a lock around seek."""
+
+    def __init__(self, path: str, size: int) -> None:
+        self.size = size
+        self._fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0))
+        self._lock = threading.Lock()
+
+    def read_into(self, target: memoryview, offset: int) -> None:
+        done = 0
+        while done < target.nbytes:
+            if hasattr(os, "preadv"):
+                got = os.preadv(self._fd, [target[done:]], offset + done)
+            else:
+                with self._lock:
+                    os.lseek(self._fd, offset + done, os.SEEK_SET)
+                    chunk = os.read(self._fd, target.nbytes - done)
+                    target[done : done + len(chunk)] = chunk
+                    got = len(chunk)
+            if got == 0:
+                raise SidecarError("CLIENT_PROTOCOL", "The reply segment is shorter than the tensor in it.")
+            done += got
+
+    def write(self, data: memoryview, offset: int) -> None:
+        done = 0
+        while done < data.nbytes:
+            if hasattr(os, "pwrite"):
+                done += os.pwrite(self._fd, data[done:], offset + done)
+            else:
+                with self._lock:
+                    os.lseek(self._fd, offset + done, os.SEEK_SET)
+                    done += os.write(self._fd, data[done:])
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
+
+
+class _Ranges:
+    """First-fit allocation in one segment. Thread-safe. Few ranges live at a time, so a list is enough."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._taken: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> int | None:
+        """Offset of ``count`` free bytes on a multiple of 64, or None."""
+        with self._lock:
+            start = 0
+            for index, (begin, end) in enumerate(self._taken):
+                if begin - start >= count:
+                    self._taken.insert(index, (start, start + pad(count)))
+                    return start
+                start = end
+            if self._size - start < pad(count):
+                return None
+            self._taken.append((start, start + pad(count)))
+            return start
+
+    def give(self, offset: int) -> None:
+        with self._lock:
+            self._taken = [taken for taken in self._taken if taken[0] != offset]
+
+
+class Loan:
+    """Ranges that one call uses; given back once, when it is answered."""
+
+    def __init__(self, segments: Segments, request: int | None, reply: int | None) -> None:
+        self._segments = segments
+        self._offsets = [(segments.request_ranges, request), (segments.reply_ranges, reply)]
+
+    def give_back(self) -> None:
+        offsets, self._offsets = self._offsets, []
+        for ranges, offset in offsets:
+            if offset is not None:
+                ranges.give(offset)
+
+
+class Segments:
+    def __init__(self, request: Segment, reply: Segment) -> None:
+        self._request = _File(request["path"], request["bytes"])
+        try:
+            self._reply = _File(reply["path"], reply["bytes"])
+        except BaseException:
+            self._request.close()
+            raise
+        self._indices = (request["index"], reply["index"])
+        self.request_ranges = _Ranges(request["bytes"])
+        self.reply_ranges = _Ranges(reply["bytes"])
+
+    def proof(self) -> str:
+        """Shows the sidecar that this process sees the same files."""
+        hashed = hashlib.sha256()
+        for file in (self._request, self._reply):
+            nonce = bytearray(_NONCE_BYTES)
+            file.read_into(memoryview(nonce), 0)
+            hashed.update(nonce)
+        return hashed.hexdigest()
+
+    def put(self, tensors: Sequence[TensorLike], reply_bytes: int) -> tuple[list[dict[str, Any]], dict[str, int] | None, Loan] | None:
+        """Writes tensors into the request segment and reserves room for the reply.
+
+        Returns descriptors, the reply range (None when there is no room for it) and the loan; None when the tensors must go into a frame.
+        """
+        rows, end = lay_out(tensors, 0, self._indices[0])
+        at = self.request_ranges.take(max(end, 1))
+        if at is None:
+            return None
+        reply_at = self.reply_ranges.take(reply_bytes) if reply_bytes > 0 else None
+        loan = Loan(self, at, reply_at)
+        try:
+            for row, tensor in zip(rows, tensors, strict=True):
+                row["offset"] += at
+                self._request.write(buffer_of(tensor), row["offset"])
+        except OSError:
+            # The memory file system is full: the frame is the way that always works.
+            loan.give_back()
+            return None
+        except BaseException:
+            loan.give_back()
+            raise
+        reply = None if reply_at is None else {"segment": self._indices[1], "offset": reply_at, "bytes": reply_bytes}
+        return rows, reply, loan
+
+    def get(self, row: dict[str, Any]) -> Tensor:
+        """Copies one described tensor out of the reply segment."""
+        if row["segment"] != self._indices[1] or row["offset"] + row["bytes"] > self._reply.size:
+            raise SidecarError("CLIENT_PROTOCOL", "The sidecar answered with a range outside the reply segment.")
+        data = bytearray(row["bytes"])
+        self._reply.read_into(memoryview(data), row["offset"])
+        return Tensor(row["name"], row["dtype"], tuple(row["shape"]), memoryview(data))
+
+    def close(self) -> None:
+        self._request.close()
+        self._reply.close()
