@@ -12,7 +12,7 @@ from typing import Any, Mapping
 from ..failure import HostFailure, expect
 from ..wire import check
 from .dtypes import FLOAT_DTYPES
-from .safetensors_header import Header, read_header
+from .safetensors_header import Header, missing, read_header
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,18 @@ class CheckpointReader:
             self._entry_of(name, parameter.file, parameter.key, parameter.dtype, parameter.shape)
 
     @staticmethod
-    def _checked_header(file: SourceFile) -> Header:
-        header = read_header(file.path, "HOST_FILE_INVALID")
-        stat = os.stat(file.path)
+    def _check_stamp(file: SourceFile) -> None:
+        try:
+            stat = os.stat(file.path)
+        except OSError as error:
+            raise missing(file.path, error) from error
         same = stat.st_size == file.size_bytes and str(stat.st_mtime_ns) == file.mtime_ns and str(stat.st_ino) == file.inode
-        expect(same, "HOST_FILE_CHANGED", "the checkpoint file changed since it was catalogued; it is read again", name=file.path.name)
-        return header
+        expect(same, "HOST_FILE_CHANGED", "the checkpoint file changed since it was catalogued; wait until it is settled", name=file.path.name)
+
+    @classmethod
+    def _checked_header(cls, file: SourceFile) -> Header:
+        cls._check_stamp(file)
+        return read_header(file.path)
 
     def _entry_of(self, name: str, file: int, key: str, dtype: str | None, shape: tuple[int, ...] | None) -> tuple[int, int]:
         entry = self._headers[file].entries.get(key)
@@ -112,7 +118,7 @@ class CheckpointReader:
             try:
                 opened[file] = self.source.files[file].path.open("rb", buffering=0)
             except OSError as error:
-                raise self._unreadable(file, str(error.strerror)) from error
+                raise missing(self.source.files[file].path, error) from error
             with self._lock:
                 self._open.append(opened[file])
         return opened[file]
@@ -138,7 +144,7 @@ class CheckpointReader:
     def check_unchanged(self) -> None:
         """Raises HOST_FILE_CHANGED when a file differs from its description."""
         for file in self.source.files:
-            self._checked_header(file)
+            self._check_stamp(file)
 
     def close(self) -> None:
         with self._lock:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..failure import HostFailure, expect
+from ..failure import HostFailure
 from ..terms.term import Term, parse_term
 from ..wire import check
-from .safetensors_header import Entry, read_header
+from .safetensors_header import Entry, missing, read_header
 
 FORMAT_VERSION = 1
 KEY = "refit_delta"
@@ -36,7 +36,6 @@ class DeltaFile:
 
     path: Path
     adapter: str
-    structure: str
     terms: tuple[Term, ...]
     entries: dict[str, Entry]
     size_bytes: int
@@ -48,30 +47,36 @@ class DeltaFile:
 
 
 def stamp_of(path: Path) -> tuple[int, int, int]:
-    """Size, modification time and inode: what makes a cached image of a delta file stale."""
+    """Size, modification time and inode: what makes a cached image of a delta file stale. Raises HOST_FILE_MISSING."""
     try:
         stat = path.stat()
     except OSError as error:
-        raise HostFailure("HOST_DELTA_INVALID", "the delta file is gone; it is built again", {"name": path.name}) from error
+        raise missing(path, error) from error
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
+def _invalid(message: str, path: Path, **evidence: Any) -> HostFailure:
+    return HostFailure("HOST_DELTA_INVALID", f"{message}; the delta is rebuilt from the adapter", {"name": path.name, **evidence})
+
+
 def read_delta(path: Path, adapter: str | None = None) -> DeltaFile:
-    """Reads and checks the header. Raises HOST_DELTA_INVALID; the sidecar then builds the file again."""
+    """Reads and checks the header. Raises HOST_FILE_MISSING, HOST_FILE_INVALID, HOST_DELTA_INVALID."""
     stamp = stamp_of(path)
-    header = read_header(path, "HOST_DELTA_INVALID")
+    header = read_header(path)
     try:
         body = check.obj(json.loads(header.metadata[KEY]), KEY)
-        expect(body.get("formatVersion") == FORMAT_VERSION, "HOST_DELTA_INVALID",
-               f"expected delta format {FORMAT_VERSION}, the file has {body.get('formatVersion')}")
+        if body.get("formatVersion") != FORMAT_VERSION:
+            raise _invalid(f"expected delta format {FORMAT_VERSION}, the file has {body.get('formatVersion')}", path)
         terms = tuple(parse_term(item) for item in check.arr(body.get("terms"), "terms"))
-        made_from, structure = check.text(body, "adapter"), check.text(body, "structure")
+        made_from = check.text(body, "adapter")
     except (KeyError, ValueError, RecursionError) as error:
-        raise HostFailure("HOST_DELTA_INVALID", "expected the refit_delta record in the file's metadata", {"name": path.name}) from error
-    expect(adapter is None or made_from == adapter, "HOST_DELTA_INVALID", "the delta file belongs to another adapter", name=path.name)
+        raise _invalid("expected the refit_delta record in the file's metadata", path) from error
+    except HostFailure as error:
+        raise error if error.code == "HOST_DELTA_INVALID" else _invalid(error.message, path) from error
+    if adapter is not None and made_from != adapter:
+        raise _invalid("expected the delta of the adapter that the stack names, got another adapter's", path)
     for term in terms:
-        missing = [name for name in term.names if name not in header.entries]
-        expect(not missing, "HOST_DELTA_INVALID", f"{term.parameter}: the delta file lacks a factor", missing=missing[:4])
-    return DeltaFile(path, made_from, structure, terms, header.entries, header.size_bytes, stamp)
-
-
+        absent = [name for name in term.names if name not in header.entries]
+        if absent:
+            raise _invalid(f"{term.parameter}: the delta file lacks a factor", path, missing=absent[:4])
+    return DeltaFile(path, made_from, terms, header.entries, header.size_bytes, stamp)

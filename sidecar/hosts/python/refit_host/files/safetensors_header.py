@@ -59,11 +59,18 @@ def _entry(info: Any, data: int, size: int) -> Entry:
     return Entry(info["dtype"], tuple(dims), data + begin, data + end)
 
 
-def read_header(path: Path, code: str) -> Header:
-    """Reads and checks a header. Any fault raises HostFailure with `code`, naming the rule."""
+def missing(path: Path, error: OSError) -> HostFailure:
+    """A file that cannot be opened or looked at."""
+    failure = HostFailure("HOST_FILE_MISSING", f"expected a readable file; the system says: {error.strerror}. Put it back, or choose another.", {"name": path.name})
+    failure.__cause__ = error
+    return failure
+
+
+def read_header(path: Path) -> Header:
+    """Reads and checks a header. Raises HOST_FILE_MISSING, or HOST_FILE_INVALID naming the rule that is broken."""
 
     def bad(reason: str, cause: Exception | None = None) -> HostFailure:
-        failure = HostFailure(code, f"expected a complete safetensors file; {reason}. Copy the file again.", {"name": path.name})
+        failure = HostFailure("HOST_FILE_INVALID", f"expected a complete safetensors file; {reason}. Copy the file again.", {"name": path.name})
         failure.__cause__ = cause
         return failure
 
@@ -76,7 +83,7 @@ def read_header(path: Path, code: str) -> Header:
                 raise bad("its header length is larger than the file or the limit")
             raw = file.read(length)
     except OSError as error:
-        raise bad(f"reading failed ({error.strerror})", error) from error
+        raise missing(path, error) from error
     try:
         table = json.loads(raw, object_pairs_hook=_pairs)
         metadata = table.pop("__metadata__", {})

@@ -59,21 +59,25 @@ def glora(weight: Tensor, f: Factors) -> Tensor:
 
 
 def _rotations(blocks: Tensor, constraint: float) -> Tensor:
-    """(I + q)(I - q)^-1 of q = B - B^T, its norm limited to `constraint` when that is positive. Any leading dimensions."""
-    q = blocks - blocks.transpose(-1, -2)
+    """R with (I - q) R = I + q, q = B - B^T, q's norm over all blocks limited to `constraint` when that is positive.
+
+    Solved in f64: that is where blocks of a few hundred rows would lose digits.
+    """
+    q = (blocks - blocks.transpose(-1, -2)).double()
     if constraint > 0:
         norm = torch.linalg.vector_norm(q) + 1e-8
         q = q * torch.where(norm > constraint, constraint / norm, torch.ones_like(norm))
     eye = torch.eye(blocks.shape[-1], dtype=q.dtype, device=q.device)
-    return (eye + q) @ torch.linalg.inv(eye - q)
+    return torch.linalg.solve(eye - q, eye + q).float()
 
 
-def oft(weight: Tensor, blocks: Tensor, constraint: float) -> Tensor:
-    """delta[k*b+m] = sum_n (R_k[n, m] - [n = m]) W[k*b+n]; blocks [nb, b, b] with nb*b = o."""
+def oft(weight: Tensor, blocks: Tensor, constraint: float, factor: float, rescale: Tensor | None) -> Tensor:
+    """change[k*b+m] = factor * sum_n (R_k[n, m] - [n = m]) W[k*b+n]; blocks [nb, b, b] with nb*b = o."""
     count, size, _ = blocks.shape
     turn = _rotations(blocks, constraint) - torch.eye(size, dtype=weight.dtype, device=weight.device)
     rows = weight.reshape(count, size, -1)
-    return torch.einsum("knm,knx->kmx", turn, rows).reshape(weight.shape)
+    change = factor * torch.einsum("knm,knx->kmx", turn, rows).reshape(weight.shape)
+    return change if rescale is None else rescale * (weight + change) - weight
 
 
 def boft(weight: Tensor, blocks: Tensor, constraint: float, strength: float, rescale: Tensor | None) -> Tensor:
@@ -88,9 +92,8 @@ def boft(weight: Tensor, blocks: Tensor, constraint: float, strength: float, res
         grouped = x.reshape(-1, 2, half, x.shape[-1]).transpose(1, 2)
         mixed = torch.einsum("kmn,knx->kmx", turn, grouped.reshape(count, size, -1))
         x = mixed.reshape(grouped.shape).transpose(1, 2).reshape(x.shape)
-    if rescale is not None:
-        x = x * rescale.reshape(-1, 1)
-    return x.reshape(weight.shape) - weight
+    x = x.reshape(weight.shape)
+    return (x if rescale is None else x * rescale) - weight
 
 
 ADDITIVE: dict[str, Callable[[Tensor, Factors], Tensor]] = {

@@ -6,61 +6,72 @@ UI itself would load them; a merge reads them, adds in f32 and rounds once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Callable, Iterator, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..files.checkpoint import CheckpointReader
 from .host_memory import host_arena
 from .layout import Layout, Slot
+from .peaks import Peaks
 from .stream import Ring, stream
 
 Place = Literal["resident", "pinned", "file"]
 # One copy per step of the pipeline: large enough for full PCIe speed, small enough that merging overlaps with copying.
 STEP_BYTES = 192 << 20
-Quiet = Callable[[], bool]
 
 
 class Base:
-    """Pristine values of one checkpoint. `arena`: uint8 of layout.nbytes for resident and pinned, None for file."""
+    """Pristine values of one checkpoint. `arena`: uint8 of layout.nbytes for resident and pinned, None for file.
 
-    def __init__(self, place: Place, layout: Layout, reader: CheckpointReader, ring: Ring, arena: Tensor | None) -> None:
+    `peaks`: largest magnitude per slot, all finite.
+    """
+
+    def __init__(self, place: Place, layout: Layout, reader: CheckpointReader, ring: Ring, arena: Tensor | None, peaks: np.ndarray) -> None:
         self.place = place
         self.layout = layout
         self.reader = reader
-        self._ring = ring
+        self.ring = ring
         self.arena = arena
+        self.peaks = peaks
         self._copies = torch.cuda.Stream(ring.device) if place == "pinned" and ring.device.type == "cuda" else None
 
     @staticmethod
-    def load(
-        place: Place, layout: Layout, reader: CheckpointReader, ring: Ring, live: Tensor | None,
-        *, cancelled: Quiet = lambda: False, progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> tuple["Base", int]:  # fmt: skip
-        """Reads a checkpoint into a new base; returns it and the bytes read. `live`: also becomes pristine (required for file,
-        and for pinned it saves a second trip)."""
+    def load(place: Place, layout: Layout, reader: CheckpointReader, ring: Ring, live: Tensor | None, **options) -> tuple["Base", int]:
+        """Reads a checkpoint into a new base; returns it and the bytes read. `live`: becomes pristine too (required for file).
+
+        Raises HOST_NON_FINITE, HOST_FILE_*, HOST_OUT_OF_MEMORY, HOST_CANCELLED. Options: those of `stream`.
+        """
+        peaks = Peaks(layout)
+        arena = None
         if place == "resident":
             arena = torch.empty(layout.nbytes, dtype=torch.uint8, device=ring.device)
-            count = stream(reader, layout.slots, ring, lambda slot, value: slot.put(arena, value), cancelled=cancelled, progress=progress)
+            count = stream(reader, layout.slots, ring, _into(arena, peaks), **options)
             if live is not None:
                 live.copy_(arena)
-            return Base(place, layout, reader, ring, arena), count
-        if place == "file":
-            assert live is not None
-            count = stream(reader, layout.slots, ring, lambda slot, value: slot.put(live, value), cancelled=cancelled, progress=progress)
-            return Base(place, layout, reader, ring, None), count
-        arena = host_arena(layout.nbytes, ring.device)
-        if live is not None:
-            count = stream(reader, layout.slots, ring, lambda slot, value: slot.put(live, value), cancelled=cancelled, progress=progress)
-            arena.copy_(live)
+        elif live is not None:
+            count = stream(reader, layout.slots, ring, _into(live, peaks), **options)
+            if place == "pinned":
+                arena = host_arena(layout.nbytes, ring.device)
+                arena.copy_(live)
         else:
-            count = stream(reader, layout.slots, ring, _through_device(arena, ring.device), cancelled=cancelled, progress=progress)
-        return Base(place, layout, reader, ring, arena), count
+            arena = host_arena(layout.nbytes, ring.device)
+            count = stream(reader, layout.slots, ring, _through_device(arena, ring.device, peaks), **options)
+        return Base(place, layout, reader, ring, arena, peaks.finish()), count
+
+    @staticmethod
+    def scan(layout: Layout, reader: CheckpointReader, ring: Ring, **options) -> tuple[np.ndarray, int]:
+        """Reads a checkpoint for its peaks alone: proves that a later load cannot fail for what the file holds."""
+        peaks = Peaks(layout)
+        count = stream(reader, layout.slots, ring, lambda slot, value: peaks.note(slot, value.to(slot.dtype)), **options)
+        return peaks.finish(), count
 
     @property
     def device_arena(self) -> Tensor | None:
-        """The base as something a kernel on the engine's device can read; None when it must be restored into the live weights first."""
+        """The base as a kernel on the device can read it; None when it must be restored into place first."""
         return self.arena if self.place == "resident" else None
 
     def steps(self, slots: list[Slot]) -> list[list[Slot]]:
@@ -77,38 +88,58 @@ class Base:
         if not slots:
             return
         if self.arena is None:
-            stream(self.reader, slots, self._ring, lambda slot, value: slot.put(live, value))
+            stream(self.reader, slots, self.ring, lambda slot, value: slot.put(live, value))
             yield
-        elif self._copies is None:
-            for begin, end, _ in self.layout.ranges(slots, STEP_BYTES if self.place == "pinned" else None):
+        elif self.place == "resident":
+            for begin, end, _ in self.layout.ranges(slots):
                 live[begin:end].copy_(self.arena[begin:end])
-                if self.place == "pinned":
-                    yield
-            if self.place == "resident":
-                yield
+            yield
         else:
-            yield from self._restore_overlapped(live, slots, self._copies)
+            yield from self._restore_overlapped(live, slots)
 
-    def _restore_overlapped(self, live: Tensor, slots: list[Slot], copies: torch.cuda.Stream) -> Iterator[None]:
+    def _restore_overlapped(self, live: Tensor, slots: list[Slot]) -> Iterator[None]:
         assert self.arena is not None
+        ranges = self.layout.ranges(slots, STEP_BYTES)
+        if self._copies is None:
+            for begin, end, _ in ranges:
+                live[begin:end].copy_(self.arena[begin:end])
+                yield
+            return
         current = torch.cuda.current_stream(live.device)
-        copies.wait_stream(current)
+        self._copies.wait_stream(current)
         marks = []
-        with torch.cuda.stream(copies):
-            for begin, end, _ in self.layout.ranges(slots, STEP_BYTES):
+        with torch.cuda.stream(self._copies):
+            for begin, end, _ in ranges:
                 live[begin:end].copy_(self.arena[begin:end], non_blocking=True)
-                marks.append(copies.record_event())
+                marks.append(self._copies.record_event())
         for mark in marks:
             current.wait_event(mark)
             yield
 
+    def fill(self, scratch: Tensor, begin: int, slots: list[Slot]) -> None:
+        """Pristine values of neighbouring `slots` into `scratch`, whose first byte stands for arena position `begin`."""
+        if self.arena is not None:
+            scratch.copy_(self.arena[begin : begin + scratch.numel()])
+        else:
+            stream(self.reader, slots, self.ring, lambda slot, value: replace(slot, offset=slot.offset - begin).put(scratch, value))
 
-def _through_device(arena: Tensor, device: torch.device) -> Callable[[Slot, Tensor], None]:
+
+def _into(arena: Tensor, peaks: Peaks) -> Callable[[Slot, Tensor], None]:
+    def put(slot: Slot, value: Tensor) -> None:
+        slot.put(arena, value)
+        peaks.note(slot, slot.physical(arena))
+
+    return put
+
+
+def _through_device(arena: Tensor, device: torch.device, peaks: Peaks) -> Callable[[Slot, Tensor], None]:
     """Converts on the device, lands in host memory: a base for later, while the live weights still serve."""
 
     def put(slot: Slot, value: Tensor) -> None:
         staged = torch.empty(slot.nbytes, dtype=torch.uint8, device=device)
-        Slot(0, slot.name, slot.shape, slot.dtype, 0, slot.channels_last, slot.swap_halves).put(staged, value)
+        here = replace(slot, offset=0)
+        here.put(staged, value)
+        peaks.note(slot, here.physical(staged))
         arena[slot.offset : slot.offset + slot.nbytes].copy_(staged, non_blocking=True)
 
     return put

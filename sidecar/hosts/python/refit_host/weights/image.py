@@ -20,13 +20,15 @@ from ..files.dtypes import FLOAT_DTYPES, TORCH_OF_FILE
 from ..files.safetensors_header import Entry
 from ..terms.term import Term
 from .layout import Layout, Slot
+from .peaks import peak
 
 ALIGN = 128
 FAST_DTYPES = {"F16": 0, "BF16": 1, "F32": 2}
-# One fast term: slot, rows [start, start + length) of the canonical parameter, swap, positions of factors (bytes), rank, dtype.
+# One fast term: slot, rows [start, start + length) of the canonical parameter, swap, positions of factors (bytes), rank, dtype,
+# alpha / rank of the adapter, and the largest value that the unscaled product can have.
 FAST = np.dtype([
     ("slot", "<i4"), ("start", "<i4"), ("length", "<i4"), ("swap", "<i4"), ("up", "<i8"), ("down", "<i8"), ("rank", "<i4"),
-    ("code", "<i4"), ("scale", "<f8"),
+    ("code", "<i4"), ("scale", "<f8"), ("peak", "<f8"),
 ])  # fmt: skip
 
 
@@ -84,7 +86,8 @@ def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, 
     slow_slots: set[int] = set()
     for term in file.terms:
         slot = layout.by_name.get(term.parameter)
-        expect(slot is not None, "HOST_NOT_REFITTABLE", f"{term.parameter}: the engine has no such parameter", parameter=term.parameter)
+        expect(slot is not None, "HOST_PARAMETER_UNKNOWN", f"{term.parameter}: the engine has no such parameter; the adapter belongs to another structure",
+               parameter=term.parameter)
         every.setdefault(slot.index, []).append(term)
         fast = _fast_row(term, slot, file.entries)
         order = slot if slot.channels_last else None
@@ -106,7 +109,7 @@ def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, 
 
 
 def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
-    """Reads all factors once and prepares them for this layout. Raises HOST_DELTA_INVALID, HOST_NOT_REFITTABLE."""
+    """Reads all factors once and prepares them for this layout. Raises HOST_DELTA_INVALID, HOST_PARAMETER_UNKNOWN, HOST_NON_FINITE."""
     spans, rows, every, slow = _plan(file, layout)
     total = max((begin + entry.end - entry.begin for begin, entry, _ in spans.values()), default=0)
     factors = torch.empty(total + ALIGN, dtype=torch.uint8, pin_memory=pinned)
@@ -121,11 +124,24 @@ def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
     for begin, entry, slot in spans.values():
         if slot is not None:
             _permute(factors[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype]), entry.shape[0], slot)
+    peaks = _factor_peaks(file, factors, spans)
     fast = np.array(
         [(slot.index, start, length, term.swap_halves, spans[term.factors["up"]][0], spans[term.factors["down"]][0], rank,
-          FAST_DTYPES[file.entries[term.factors["up"]].dtype], term.scale)
+          FAST_DTYPES[file.entries[term.factors["up"]].dtype], term.scale, rank * peaks[term.factors["up"]] * peaks[term.factors["down"]])
          for slot, term, start, length, rank in rows if slot.index not in slow], dtype=FAST)  # fmt: skip
     return DeltaImage(file, factors, fast, slow, every, spans)
+
+
+def _factor_peaks(file: DeltaFile, factors: Tensor, spans: dict[str, tuple[int, Entry, Slot | None]]) -> dict[str, float]:
+    """max |factor| by name. Raises HOST_NON_FINITE: a live engine refuses such an adapter."""
+    out = {}
+    for name, (begin, entry, _) in spans.items():
+        value = factors[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype])
+        out[name] = float(peak(value.float() if value.dtype.itemsize == 1 else value))
+        if not math.isfinite(out[name]):
+            raise HostFailure("HOST_NON_FINITE", f"factor {name} of the adapter holds NaN or infinity; a live engine refuses it. Remove the adapter.",
+                              {"factor": name, "adapter": file.adapter})  # fmt: skip
+    return out
 
 
 def _fill(source, target: memoryview) -> None:

@@ -7,7 +7,7 @@ Matrices come first, so that what adapters touch is one contiguous range.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Mapping
 
 import torch
@@ -98,6 +98,11 @@ class Layout:
             slots.append(slot)
             offset += (slot.nbytes + ALIGN - 1) // ALIGN * ALIGN
         return Layout(tuple(slots), {slot.name: slot for slot in slots}, offset)
+
+    def shifted(self, begin: int) -> "Layout":
+        """The same slots for a buffer whose first byte is arena position `begin`."""
+        slots = tuple(replace(slot, offset=slot.offset - begin) for slot in self.slots)
+        return Layout(slots, {slot.name: slot for slot in slots}, self.nbytes)
 
     def ranges(self, slots: list[Slot], limit: int | None = None) -> list[tuple[int, int, list[Slot]]]:
         """Byte ranges that cover `slots`, neighbours joined, each at most about `limit` bytes: (begin, end, slots inside)."""

@@ -5,52 +5,43 @@ Every value is computed from the pristine base, so A -> B -> A is bit-identical 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
-from typing import Callable, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..failure import HostFailure, expect
 from ..files.checkpoint import CheckpointReader
-from ..terms.apply import apply_terms
-from ..terms.term import Term
-from .base import Base, Place
-from .image import DeltaImage
+from .base import STEP_BYTES, Base, Place
 from .layout import Layout, Slot
-from .merge import Enqueue, merger
+from .merge import merger
+from .peaks import finite_limit, peak
+from .plan import Stack, Step, check_terms, group_step, run_step, signature
 from .stream import Ring
-from .table import build_table
 
 # f32 working copies that the term evaluator may hold at once, in units of the largest matrix it touches.
 WORKING_COPIES = 6
-Stack = Sequence[tuple[DeltaImage, float]]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What happens once a group of slots can be written: one enqueued merge, then slots for the term evaluator."""
-
-    merge: Enqueue | None
-    slow: tuple[Slot, ...]
+Cancelled = Callable[[], bool]
 
 
 @dataclass
 class Prepared:
-    """A refit that can no longer fail for a reason outside the device. `base`: a new checkpoint, already read; None keeps the old."""
+    """A refit that can no longer fail for what a file holds. `base`: another checkpoint, read already; `reader`: one to be read
+    at the commit, because a second base does not fit."""
 
-    generation: int
     base: Base | None
     reader: CheckpointReader | None
     restore: list[Slot]
     steps: list[Step]
-    touched: frozenset[int]
-    terms: dict[int, list[tuple[Term, float, DeltaImage, Tensor]]]
+    signature: np.ndarray
     writes: int
     bytes_read: int
     bytes_written: int
-    report: dict = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 class Weights:
@@ -62,139 +53,140 @@ class Weights:
         self.ring = ring
         self.live = torch.empty(layout.nbytes, dtype=torch.uint8, device=device)
         self.base: Base | None = None
-        self.generation = 0
+        # False from the first write of a commit to its last: weights of no stack.
         self.known = False
-        self._touched: frozenset[int] = frozenset()
+        self._signature = np.zeros(len(layout.slots), np.uint64)
         self.merge_name, self._prepare_merge = merger(device, merge)
 
     def load(self, place: Place, reader: CheckpointReader, **options) -> int:
-        """First values, or all values again: base and live become the checkpoint's. Returns bytes read."""
-        self.known = False
-        self.base = None
+        """First values: base and live become the checkpoint's. Returns bytes read."""
         self.base, count = Base.load(place, self.layout, reader, self.ring, self.live, **options)
-        self._touched, self.known = frozenset(), True
-        self.generation += 1
+        self.known = True
         return count
 
     def prepare(
-        self, stack: Stack, *, reader: CheckpointReader | None = None, stage: bool = False, full: bool = False,
-        cancelled: Callable[[], bool] = lambda: False,
+        self, stack: Stack, *, writes: Iterable[int] | None = None, reader: CheckpointReader | None = None, stage: bool = False,
+        full: bool = False, verify: bool = False, cancelled: Cancelled = lambda: False,
     ) -> Prepared:  # fmt: skip
-        """Everything that can fail. `reader`: another checkpoint (`stage`: read it now into a second base; else at the commit)."""
+        """Everything that can fail. `writes`: slots that the plan lists (None: those that change). `reader`: another checkpoint,
+        with `stage` read now into a second base, else at the commit. Raises HostFailure; nothing live has changed then."""
         assert self.base is not None
-        target: Base | None = None
-        count = 0
-        if reader is not None and stage:
-            target, count = Base.load(self.base.place, self.layout, reader, self.ring, None, cancelled=cancelled)
         everything = full or reader is not None or not self.known
-        touched = frozenset(index for image, _ in stack for index in image.every)
-        slow = frozenset(index for image, _ in stack for index in image.slow)
-        _check_terms(self.layout, stack, slow)
-        buffers = self._upload(stack)
+        target = signature(self.layout, stack)
+        changing = np.arange(len(self.layout.slots)) if everything else np.flatnonzero(target != self._signature)
+        planned = frozenset(changing.tolist() if writes is None else writes)
+        lacking = sorted(set(changing.tolist()) - planned)
+        expect(not lacking, "HOST_PLAN_INVALID",
+               f"expected a plan that writes {self.layout.slots[lacking[0]].name if lacking else ''}, which the change of stack touches")
+        touched = frozenset(index for image, _ in stack for index in image.every) & planned
+        slow = frozenset(index for image, _ in stack for index in image.slow) & touched
+        check_terms(self.layout, stack, sorted(slow))
+        base, later, peaks, count = self._next_base(reader, stage, cancelled)
+        buffers = [image.factors.to(self.device, non_blocking=True) for image, _ in stack]
         self._reserve(slow)
-        stale = range(len(self.layout.slots)) if everything else self._touched - touched
-        restore = [self.layout.slots[index] for index in sorted(set(stale) - touched)]
-        written = [self.layout.slots[index] for index in sorted(touched)]
-        fast = [(image.fast, strength) for image, strength in stack]
-        base = target or self.base
-        if base.device_arena is None:
-            # Not readable by a kernel: every written slot is made pristine first, group by group.
-            direct = reader is not None and not stage
-            restore = sorted({*restore, *written}, key=lambda slot: slot.index)
-            groups = [list(restore)] if direct else base.steps(restore)
+        slots = [self.layout.slots[index] for index in sorted(planned)]
+        parts = (stack, buffers, slow, touched, self._prepare_merge, self.device)
+        doubtful = self._doubtful(slots, stack, peaks, touched, slow)
+        sha256 = self._dry_run(slots if verify else doubtful, base, later, parts, verify, cancelled)
+        if base.device_arena is not None and later is None:
+            restore = [slot for slot in slots if slot.index not in touched]
+            groups: list[list[Slot]] = [[slot for slot in slots if slot.index in touched]]
         else:
-            groups = [written] if written else []
-        steps = []
-        for group in groups:
-            chosen = [slot for slot in group if slot.index in touched and slot.index not in slow]
-            merge = self._prepare_merge(self.layout, build_table(self.layout, fast, chosen), buffers, self.device) if chosen else None
-            steps.append(Step(merge, tuple(slot for slot in group if slot.index in slow)))
-        terms: dict[int, list[tuple[Term, float, DeltaImage, Tensor]]] = {}
-        for (image, strength), buffer in zip(stack, buffers):
-            for index in slow & image.every.keys():
-                terms.setdefault(index, []).extend((term, strength, image, buffer) for term in image.every[index])
-        slots = {*restore, *written}
-        return Prepared(
-            self.generation, target, None if stage else reader, restore, steps, touched, terms, len(slots), count,
-            sum(slot.nbytes for slot in slots), {"fast": len(touched - slow), "evaluated": len(slow), "restored": len(slots) - len(touched)},
-        )  # fmt: skip
+            # No kernel can read the base: every slot is made pristine in place first, group by group.
+            restore, groups = slots, [slots] if later is not None else base.steps(slots)
+        steps = [group_step(self.layout, group, *parts) for group in groups]
+        return Prepared(None if base is self.base else base, later, restore, steps, target, len(slots), count, sum(s.nbytes for s in slots), sha256)
 
-    def _upload(self, stack: Stack) -> list[Tensor]:
-        if self.device.type != "cuda":
-            return [image.factors for image, _ in stack]
-        return [image.factors.to(self.device, non_blocking=True) for image, _ in stack]
+    def _next_base(self, reader: CheckpointReader | None, stage: bool, cancelled: Cancelled) -> tuple[Base, CheckpointReader | None, np.ndarray, int]:
+        assert self.base is not None
+        if reader is None:
+            return self.base, None, self.base.peaks, 0
+        if stage:
+            staged, count = Base.load(self.base.place, self.layout, reader, self.ring, None, cancelled=cancelled)
+            return staged, None, staged.peaks, count
+        peaks, count = Base.scan(self.layout, reader, self.ring, cancelled=cancelled)
+        return self.base, reader, peaks, count
 
     def _reserve(self, slow: frozenset[int]) -> None:
         """Takes and returns the evaluator's working memory, so that want of it shows now and not between two writes."""
         largest = max((self.layout.slots[index].count for index in slow), default=0)
         if self.device.type == "cuda" and largest:
-            del_me = torch.empty(largest * 4 * WORKING_COPIES, dtype=torch.uint8, device=self.device)
-            del del_me
+            torch.empty(largest * 4 * WORKING_COPIES, dtype=torch.uint8, device=self.device)
+
+    def _doubtful(self, slots: Sequence[Slot], stack: Stack, peaks: np.ndarray, touched: frozenset[int], slow: frozenset[int]) -> list[Slot]:
+        """Slots whose merged values are not finite for certain: those the evaluator does, and those whose bound is too large."""
+        bounds = peaks.astype(np.float64)
+        for image, strength in stack:
+            np.add.at(bounds, image.fast["slot"], np.abs(strength * image.fast["scale"]) * image.fast["peak"])
+        unsure = ~(bounds < finite_limit(self.layout.slots[0].dtype)) if self.layout.slots else bounds > 0
+        return [slot for slot in slots if slot.index in slow or (unsure[slot.index] and slot.index in touched)]
+
+    def _dry_run(
+        self, slots: Sequence[Slot], base: Base, later: CheckpointReader | None, parts: tuple, verify: bool, cancelled: Cancelled
+    ) -> dict[str, str]:
+        """Computes slots beside the live weights: proves that they stay finite; with `verify` their checksums."""
+        hashes = {}
+        source = base if later is None else Base("file", self.layout, later, self.ring, None, base.peaks)
+        for scratch, inside, shifted in self._scratch(slots, source):
+            expect(not cancelled(), "HOST_CANCELLED", "the refit was cancelled while it was prepared; nothing live was changed")
+            run_step(group_step(shifted, [shifted.slots[slot.index] for slot in inside], *parts), scratch, scratch, shifted)
+            for slot in inside:
+                here = shifted.slots[slot.index]
+                if not torch.isfinite(peak(here.physical(scratch))):
+                    raise HostFailure("HOST_NON_FINITE", f"{slot.name} becomes NaN or infinite in {slot.dtype}; remove the adapter or lower its strength",
+                                      {"parameter": slot.name})  # fmt: skip
+                if verify:
+                    hashes[slot.name] = digest(here.get(scratch))
+        return hashes
+
+    def _scratch(self, slots: Sequence[Slot], base: Base) -> Iterator[tuple[Tensor, list[Slot], Layout]]:
+        for begin, end, inside in self.layout.ranges(list(slots), STEP_BYTES):
+            scratch = torch.empty(end - begin, dtype=torch.uint8, device=self.device)
+            base.fill(scratch, begin, inside)
+            yield scratch, inside, self.layout.shifted(begin)
 
     def commit(self, prepared: Prepared) -> float:
-        """Writes the prepared values; returns ms. A failure here leaves the weights UNKNOWN: the next plan must be a full one."""
-        expect(prepared.generation == self.generation, "HOST_GENERATION_STALE", "another refit was committed since this one was prepared")
+        """Writes the prepared values; returns ms. A failure here leaves `known` false: the next plan must be a full one."""
         assert self.base is not None
         began = time.perf_counter()
         self.known = False
         if prepared.base is not None:
             self.base = prepared.base
         if prepared.reader is not None:
-            place = self.base.place
-            self.base = None
-            self.base, prepared.bytes_read = Base.load(place, self.layout, prepared.reader, self.ring, self.live)
+            self.base, _ = Base.load(self.base.place, self.layout, prepared.reader, self.ring, self.live)
         source = self.base.device_arena
-        if source is not None:
+        if prepared.reader is not None:
+            for step in prepared.steps:
+                run_step(step, self.live, self.live)
+        elif source is not None:
             for _ in self.base.restore(self.live, prepared.restore):
                 pass
             for step in prepared.steps:
-                self._write(step, prepared, source)
+                run_step(step, self.live, source)
         else:
-            # A checkpoint read at this commit is already pristine in place.
-            ready = iter([None]) if prepared.reader is not None else self.base.restore(self.live, prepared.restore)
-            for step, _ in zip(prepared.steps, ready):
-                self._write(step, prepared, self.live)
+            for step, _ in zip(prepared.steps, self.base.restore(self.live, prepared.restore)):
+                run_step(step, self.live, self.live)
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
-        self._touched, self.known = prepared.touched, True
-        self.generation += 1
+        self._signature, self.known = prepared.signature, True
         return (time.perf_counter() - began) * 1000
 
-    def _write(self, step: Step, prepared: Prepared, source: Tensor) -> None:
-        if step.merge is not None:
-            step.merge(self.live, source)
-        for slot in step.slow:
-            rows = prepared.terms[slot.index]
-            where = {id(term): (image, buffer) for term, _, image, buffer in rows}
-            value = apply_terms(
-                slot.get(source).float(), [(term, strength) for term, strength, _, _ in rows],
-                lambda term: where[id(term)][0].factors_of(term, where[id(term)][1]),
-            )  # fmt: skip
-            slot.put(self.live, value)
-
-    def read_back(self, name: str) -> Tensor:
-        """A live weight in canonical layout, on the host."""
+    def slot(self, name: str) -> Slot:
+        """Raises HOST_PARAMETER_UNKNOWN."""
         slot = self.layout.by_name.get(name)
         if slot is None:
-            raise HostFailure("HOST_PARAMETER_UNKNOWN", f"{name}: the engine has no such parameter", {"parameter": name})
-        return slot.get(self.live).contiguous().cpu()
+            raise HostFailure("HOST_PARAMETER_UNKNOWN", f"{name}: the engine has no such parameter; plan, adapter or checkpoint belong to another structure",
+                              {"parameter": name})  # fmt: skip
+        return slot
+
+    def read_back(self, name: str) -> Tensor:
+        """A live weight in canonical layout, contiguous, on the host."""
+        return self.slot(name).get(self.live).contiguous().cpu()
+
+    def checksum(self, name: str) -> str:
+        return digest(self.slot(name).get(self.live))
 
 
-def _check_terms(layout: Layout, stack: Stack, slow: frozenset[int]) -> None:
-    """Runs the evaluated terms on shapes alone. Raises HOST_SHAPE_MISMATCH or HOST_NOT_REFITTABLE before anything is written."""
-    for index in slow:
-        slot = layout.slots[index]
-        rows = [(term, strength, image) for image, strength in stack for term in image.every.get(index, [])]
-        where = {id(term): image for term, _, image in rows}
-
-        def shapes(term: Term) -> dict[str, Tensor]:
-            entries = where[id(term)].file.entries
-            names = {**term.factors, **({"dora": term.dora} if term.dora else {})}
-            return {role: torch.empty(entries[name].shape, device="meta") for role, name in names.items()}
-
-        value = apply_terms(torch.empty(slot.shape, device="meta"), [(term, strength) for term, strength, _ in rows], shapes)
-        expect(
-            tuple(value.shape) == slot.shape, "HOST_NOT_REFITTABLE",
-            f"{slot.name}: the stack changes its shape from {list(slot.shape)} to {list(value.shape)}; another engine is needed",
-            parameter=slot.name,
-        )  # fmt: skip
+def digest(value: Tensor) -> str:
+    """SHA-256 of a value's bytes in canonical layout."""
+    return hashlib.sha256(value.contiguous().cpu().reshape(-1).view(torch.uint8).numpy()).hexdigest()

@@ -1,0 +1,48 @@
+"""`python -m refit_host --kind torch|tensorrt`: one engine host on stdin and stdout."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import BinaryIO
+
+from .host.options import parse_options
+from .wire.server import Server
+
+
+def _claim_stdout() -> BinaryIO:
+    """The pipe belongs to frames alone: whatever a library prints goes to stderr, the log."""
+    frames = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return frames
+
+
+def main() -> int:
+    output = _claim_stdout()
+    options = parse_options()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # Nothing here downloads; this keeps the libraries from trying.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+
+    from .host.host import Host, translate
+
+    torch.set_grad_enabled(False)
+    if options.kind == "torch":
+        from .torch_engine.maker import TorchMaker
+
+        maker = TorchMaker()
+    else:
+        from .tensorrt_engine.maker import TensorRTMaker
+
+        maker = TensorRTMaker(options)
+    server = Server(Host(options, maker).methods(), output, translate)
+    status = server.serve(sys.stdin.buffer)
+    # A step in flight has nobody left to answer, and a compiler thread must not keep the process alive.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

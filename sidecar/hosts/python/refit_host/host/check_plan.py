@@ -1,0 +1,27 @@
+"""Refuses a plan that would leave the engine with weights of no stack. Nothing has been computed yet."""
+
+from __future__ import annotations
+
+from ..failure import HostFailure, expect
+from ..files.delta import DeltaFile, StackFile
+from ..weights.refit import Weights
+from ..wire.messages import Plan
+
+
+def check_plan(plan: Plan, stack: tuple[StackFile, ...], files: list[DeltaFile], weights: Weights, fixed: frozenset[str]) -> list[int]:
+    """Slots that the plan writes. Raises HOST_PLAN_INVALID, HOST_PARAMETER_UNKNOWN, HOST_NOT_REFITTABLE."""
+    same = plan.stack == tuple((item.sha256, item.strength) for item in stack)
+    expect(same, "HOST_PLAN_INVALID", "expected the plan's stack to be the stack of delta files, in the same order and at the same strengths")
+    written: dict[str, int] = {}
+    for name in plan.writes:
+        expect(name not in written, "HOST_PLAN_INVALID", f"expected every parameter once, {name} is planned twice", parameter=name)
+        written[name] = weights.slot(name).index
+        if name in fixed and plan.partial:
+            raise HostFailure("HOST_NOT_REFITTABLE", f"this engine cannot change {name}; it was not built refittable for it (NEEDS_RECOMPILE)", {"parameter": name})
+    for file in files:
+        for name in sorted(file.touched):
+            weights.slot(name)
+            expect(not plan.full or name in written, "HOST_PLAN_INVALID", f"expected a full plan to write {name}, which the stack touches", parameter=name)
+    total = len(weights.layout.slots)
+    expect(not plan.full or len(written) == total, "HOST_PLAN_INVALID", f"expected a full plan to write all {total} parameters, got {len(written)}")
+    return list(written.values())

@@ -1,0 +1,167 @@
+"""One engine: its weights, the refits that wait for their commit, and (with a graph) the model that steps."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Callable, Protocol
+
+from torch import Tensor
+
+from ..failure import HostFailure, expect
+from ..files.checkpoint import CheckpointReader, CheckpointSource
+from ..files.delta import StackFile, read_delta, stamp_of
+from ..weights.image import DeltaImage, ImageCache, read_image
+from ..weights.memory import device_budget
+from ..weights.refit import Prepared, Weights
+from ..wire.messages import PrepareParams
+from .check_plan import check_plan
+
+# More than one exists only while runs with different stacks alternate.
+MAX_PREPARED = 8
+
+
+class Model(Protocol):
+    """What steps on the weights of an engine."""
+
+    def step(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Waiting:
+    generation: int
+    full: bool
+    prepared: Prepared
+
+
+def check_shapes(source: CheckpointSource, weights: Weights) -> None:
+    """Raises HOST_PARAMETER_UNKNOWN or HOST_SHAPE_MISMATCH when the checkpoint does not fill this engine."""
+    for slot in weights.layout.slots:
+        found = source.parameters.get(slot.name)
+        if found is None:
+            raise HostFailure("HOST_PARAMETER_UNKNOWN", f"{slot.name}: the checkpoint lacks this parameter of the engine", {"parameter": slot.name})
+        expect(found.shape == slot.shape, "HOST_SHAPE_MISMATCH",
+               f"{slot.name}: expected the shape {list(slot.shape)}, the checkpoint has {list(found.shape)}; it belongs to another structure", parameter=slot.name)
+
+
+class Engine:
+    """`generation` grows with every commit. `prepare` runs in the work lane; all else in the live lane."""
+
+    def __init__(self, weights: Weights, model: Model | None, fixed: frozenset[str], images: ImageCache) -> None:
+        self.weights = weights
+        self.model = model
+        self.generation = 1
+        self._fixed = fixed
+        self._images = images
+        self._waiting: dict[str, Waiting] = {}
+        self._tokens = 0
+        self._lock = threading.Lock()
+
+    @property
+    def dirty(self) -> bool:
+        return not self.weights.known
+
+    @property
+    def tokens(self) -> list[str]:
+        with self._lock:
+            return list(self._waiting)
+
+    def images(self, stack: tuple[StackFile, ...]) -> list[tuple[DeltaImage, float]]:
+        """Delta files as images, from the cache where the file is unchanged."""
+        out = []
+        for item in stack:
+            key = (str(item.delta), item.sha256, stamp_of(item.delta), id(self.weights.layout))
+            image = self._images.get(key)
+            if image is None:
+                file = read_delta(item.delta, item.sha256)
+                image = read_image(file, self.weights.layout, pinned=self.weights.device.type == "cuda")
+                expect(stamp_of(item.delta) == file.stamp, "HOST_FILE_CHANGED", "the delta file changed while it was read; plan again", name=item.delta.name)
+                self._images.put(key, image)
+            out.append((image, item.strength))
+        return out
+
+    def prepare(self, params: PrepareParams, cap_bytes: int | None, cancelled: Callable[[], bool]) -> dict[str, Any]:
+        """Computes and checks a refit beside the live weights."""
+        self._drop_stale()
+        self._check_start(params.generation, params.plan.full)
+        stack = self.images(params.stack)
+        slots = check_plan(params.plan, params.stack, [image.file for image, _ in stack], self.weights, self._fixed)
+        check_shapes(params.checkpoint, self.weights)
+        reader = self._reader(params.checkpoint)
+        expect(reader is None or params.plan.full, "HOST_PLAN_INVALID", "expected a full plan for another checkpoint")
+        prepared = self.weights.prepare(
+            stack, writes=slots, reader=reader, stage=reader is not None and self._second_base_fits(cap_bytes), full=params.plan.full,
+            verify=params.verify, cancelled=cancelled,
+        )  # fmt: skip
+        (reader or self.weights.base.reader).check_unchanged()
+        with self._lock:
+            # The engine may have moved on while the files were read.
+            self._check_start(params.generation, params.plan.full)
+            self._tokens += 1
+            token = f"{self.generation}.{self._tokens}"
+            self._waiting[token] = Waiting(params.generation, params.plan.full, prepared)
+        result = {
+            "token": token, "writes": prepared.writes, "bytesRead": prepared.bytes_read, "bytesWritten": prepared.bytes_written,
+            "mode": "inPlace", "report": {"failed": [], "saturated": []},
+        }  # fmt: skip
+        return {**result, "sha256": prepared.sha256} if params.verify else result
+
+    def _reader(self, source: CheckpointSource) -> CheckpointReader | None:
+        """None when the base already is this checkpoint. Raises HOST_FILE_* when the file is not what was catalogued."""
+        assert self.weights.base is not None
+        current = self.weights.base.reader
+        if source == current.source:
+            current.check_unchanged()
+            return None
+        return CheckpointReader(source)
+
+    def _second_base_fits(self, cap_bytes: int | None) -> bool:
+        assert self.weights.base is not None
+        budget = device_budget(self.weights.device, cap_bytes)
+        need = self.weights.layout.nbytes
+        return {"resident": budget.device_free, "pinned": budget.host_free, "file": 0}[self.weights.base.place] > need * 1.1
+
+    def _drop_stale(self) -> None:
+        with self._lock:
+            self._waiting = {token: item for token, item in self._waiting.items() if item.generation == self.generation}
+
+    def _check_start(self, generation: int, full: bool) -> None:
+        if generation != self.generation:
+            raise self._stale(generation)
+        expect(full or not self.dirty, "HOST_ENGINE_DIRTY", "expected a full plan: an earlier commit was cut short, so the weights belong to no stack")
+        expect(len(self._waiting) < MAX_PREPARED, "HOST_INVALID_PARAMS", f"expected at most {MAX_PREPARED} prepared refits; commit or discard one first")
+
+    def _stale(self, generation: int) -> HostFailure:
+        return HostFailure("HOST_PLAN_STALE", f"expected a plan from generation {self.generation}, got one from {generation}; plan again",
+                           {"expected": self.generation, "got": generation})  # fmt: skip
+
+    def _take(self, token: str) -> Waiting:
+        with self._lock:
+            waiting = self._waiting.pop(token, None)
+        if waiting is None:
+            raise HostFailure("HOST_TOKEN_UNKNOWN", "expected the token of a prepared refit that was neither committed nor discarded; prepare again")
+        return waiting
+
+    def discard(self, token: str) -> None:
+        self._take(token)
+
+    def commit(self, token: str) -> tuple[float, int]:
+        """(ms, writes). Between steps."""
+        waiting = self._take(token)
+        if waiting.generation != self.generation:
+            raise self._stale(waiting.generation)
+        try:
+            ms = self.weights.commit(waiting.prepared)
+        finally:
+            self.generation += 1
+        return ms, waiting.prepared.writes
+
+    def step(self, inputs: dict[str, Tensor], generation: int) -> dict[str, Tensor]:
+        if self.model is None:
+            raise HostFailure("HOST_NO_GRAPH", "this engine was loaded without a graph, so it cannot step; load it with one")
+        expect(not self.dirty, "HOST_ENGINE_DIRTY", "a commit was cut short; prepare and commit a full plan before the next step")
+        expect(generation == self.generation, "HOST_GENERATION_STALE", f"expected generation {self.generation}, the step names {generation}; take a new lease",
+               expected=self.generation, got=generation)
+        return self.model.step(inputs)

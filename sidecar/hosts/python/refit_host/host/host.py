@@ -1,0 +1,187 @@
+"""The methods of the host protocol on the engines of this process (protocol/src/host/methods.ts)."""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from typing import Any, Callable, Protocol
+
+import psutil
+import torch
+
+from .. import PROTOCOL_VERSION, __version__
+from ..failure import HostFailure, expect
+from ..files.checkpoint import CheckpointReader
+from ..weights.image import ImageCache
+from ..weights.memory import apply_cap
+from ..weights.stream import Ring
+from ..wire import check
+from ..wire.messages import LoadParams, PrepareParams, Sources
+from ..wire.server import Answer, Call, Method
+from .engine import Engine
+from .options import Options
+from .tensors import from_wire, to_wire
+
+
+class Maker(Protocol):
+    """What a kind of host does differently: how an engine is built, and what it says about itself."""
+
+    kind: str
+
+    def versions(self) -> dict[str, str]: ...
+
+    def make(self, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> Engine: ...
+
+
+class Host:
+    def __init__(self, options: Options, maker: Maker) -> None:
+        self.options = options
+        self.device = _device(options.device)
+        self.ring = Ring(self.device)
+        self.images = ImageCache(options.delta_cache_bytes)
+        self.session_loads = 0
+        self._maker = maker
+        self._engines: dict[str, Engine] = {}
+        self._loading: set[str] = set()
+        self._lock = threading.Lock()
+        self._sources = Sources()
+        apply_cap(self.device, options.vram_cap_bytes)
+
+    def methods(self) -> dict[str, Method]:
+        lanes: dict[str, tuple[str, Callable[[dict[str, Any], Call], Answer]]] = {
+            "hello": ("now", self._hello), "load": ("work", self._load), "prepare": ("work", self._prepare), "commit": ("live", self._commit),
+            "discard": ("now", self._discard), "step": ("live", self._step), "readBack": ("live", self._read_back),
+            "checksums": ("live", self._checksums), "unload": ("live", self._unload), "status": ("now", self._status),
+            "shutdown": ("live", lambda params, call: ({}, [])),
+        }  # fmt: skip
+        return {name: Method(run, lane) for name, (lane, run) in lanes.items()}
+
+    def _find(self, params: dict[str, Any]) -> Engine:
+        name = check.text(params, "engine")
+        engine = self._engines.get(name)
+        if engine is None:
+            raise HostFailure("HOST_ENGINE_UNKNOWN", f"expected the name of a loaded engine, got {name[:80]}; load it", {"engine": name[:200]})
+        return engine
+
+    def _hello(self, params: dict[str, Any], call: Call) -> Answer:
+        offered = check.whole(params, "protocolVersion")
+        expect(offered == PROTOCOL_VERSION, "HOST_PROTOCOL_MISMATCH", f"expected protocol version {PROTOCOL_VERSION}, got {offered}; update the older side",
+               expected=PROTOCOL_VERSION, got=offered)
+        versions = {"host": __version__, "python": platform.python_version(), "torch": torch.__version__, **self._maker.versions()}
+        return {
+            "protocolVersion": PROTOCOL_VERSION, "kind": self._maker.kind, "versions": versions, "device": self._device_facts(),
+            "precisions": ["f32", "f16", "bf16"], "memory": self._memory(),
+        }, []  # fmt: skip
+
+    def _device_facts(self) -> dict[str, str]:
+        if self.device.type != "cuda":
+            return {"type": self.device.type, "name": platform.processor() or platform.machine()}
+        properties = torch.cuda.get_device_properties(self.device)
+        return {"type": "cuda", "name": properties.name, "capability": f"{properties.major}.{properties.minor}"}
+
+    def _memory(self) -> dict[str, int]:
+        if self.device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(self.device)
+            return {"totalBytes": total, "freeBytes": free}
+        memory = psutil.virtual_memory()
+        return {"totalBytes": memory.total, "freeBytes": memory.available}
+
+    def _load(self, params: dict[str, Any], call: Call) -> Answer:
+        given = LoadParams.parse(params, self._sources)
+        with self._lock:
+            expect(given.engine not in self._engines and given.engine not in self._loading, "HOST_ENGINE_EXISTS",
+                   f"an engine {given.engine} is loaded already; unload it first", engine=given.engine)
+            self._loading.add(given.engine)
+        began = time.perf_counter()
+        try:
+            engine = self._maker.make(given, CheckpointReader(given.checkpoint), self, call)
+            prepared = engine.weights.prepare(engine.images(given.stack), full=False, verify=False)
+            sha256 = {}
+            if given.verify:
+                sha256 = engine.weights.prepare(engine.images(given.stack), full=True, verify=True, cancelled=call.cancelled).sha256
+            engine.weights.commit(prepared)
+            call.check()
+            self._engines[given.engine] = engine
+        finally:
+            self._loading.discard(given.engine)
+        weights = engine.weights
+        result = {
+            "ms": (time.perf_counter() - began) * 1000, "parameters": len(weights.layout.slots), "bytes": sum(s.nbytes for s in weights.layout.slots),
+            "sessionLoads": self.session_loads, "generation": engine.generation, "report": {"failed": [], "saturated": []},
+        }  # fmt: skip
+        return ({**result, "sha256": sha256} if given.verify else result), []
+
+    def _prepare(self, params: dict[str, Any], call: Call) -> Answer:
+        engine = self._find(params)
+        given = PrepareParams.parse(params, self._sources)
+        began = time.perf_counter()
+        result = engine.prepare(given, self.options.vram_cap_bytes, call.cancelled)
+        return {**result, "ms": (time.perf_counter() - began) * 1000}, []
+
+    def _commit(self, params: dict[str, Any], call: Call) -> Answer:
+        engine = self._find(params)
+        ms, writes = engine.commit(check.text(params, "token"))
+        return {"ms": ms, "writes": writes, "generation": engine.generation}, []
+
+    def _discard(self, params: dict[str, Any], call: Call) -> Answer:
+        self._find(params).discard(check.text(params, "token"))
+        return {}, []
+
+    def _step(self, params: dict[str, Any], call: Call) -> Answer:
+        generation = check.whole(params, "generation")
+        engine = self._find(params)
+        began = time.perf_counter()
+        inputs = {tensor.name: from_wire(tensor) for tensor in call.tensors}
+        outputs = [to_wire(name, value) for name, value in engine.step(inputs, generation).items()]
+        return {"ms": (time.perf_counter() - began) * 1000}, outputs
+
+    def _read_back(self, params: dict[str, Any], call: Call) -> Answer:
+        weights = self._find(params).weights
+        names = [item for item in check.arr(params.get("parameters"), "parameters") if isinstance(item, str)]
+        return {}, [to_wire(name, weights.read_back(name)) for name in names]
+
+    def _checksums(self, params: dict[str, Any], call: Call) -> Answer:
+        weights = self._find(params).weights
+        names = params.get("parameters")
+        chosen = [slot.name for slot in weights.layout.slots] if names is None else check.arr(names, "parameters")
+        out = {}
+        for name in chosen:
+            call.check()
+            out[str(name)] = weights.checksum(str(name))
+        return {"sha256": out}, []
+
+    def _unload(self, params: dict[str, Any], call: Call) -> Answer:
+        engine = self._find(params)
+        del self._engines[params["engine"]]
+        held = engine.weights.layout.nbytes
+        if engine.model is not None:
+            engine.model.release()
+        del engine
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return {"bytes": held}, []
+
+    def _status(self, params: dict[str, Any], call: Call) -> Answer:
+        engines = [
+            {"engine": name, "generation": engine.generation, "dirty": engine.dirty, "bytes": sum(s.nbytes for s in engine.weights.layout.slots),
+             "parameters": len(engine.weights.layout.slots), "prepared": engine.tokens}
+            for name, engine in list(self._engines.items())
+        ]  # fmt: skip
+        memory = {**self._memory(), "processBytes": psutil.Process().memory_info().rss}
+        return {"engines": engines, "sessionLoads": self.session_loads, "memory": memory}, []
+
+
+def _device(name: str) -> torch.device:
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    return torch.device(chosen)
+
+
+def translate(error: BaseException) -> HostFailure:
+    """Any exception as a failure. Want of memory says what to reduce; the rest is ours."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
+        return HostFailure("HOST_OUT_OF_MEMORY", "not enough device memory: let the UI unload its models, or use a smaller picture, batch or precision", {"freeBytes": free})
+    return HostFailure("HOST_INTERNAL", f"the host failed in a way that it did not expect ({type(error).__name__}); see its log", {})
+
+

@@ -1,0 +1,40 @@
+"""Command line of a host; the sidecar sets it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    kind: str
+    device: str
+    vram_cap_bytes: int | None
+    base: str
+    tier: str
+    merge: str
+    store: Path | None
+    idle_seconds: float
+    delta_cache_bytes: int
+
+
+def parse_options(arguments: list[str] | None = None) -> Options:
+    parser = argparse.ArgumentParser(prog="refit_host", description="An engine host; started by the sidecar, speaks frames on stdin and stdout.")
+    parser.add_argument("--kind", choices=("torch", "tensorrt"), default="torch")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--vram-mib", type=int, default=0, help="most device memory this process may take; 0: no cap")
+    parser.add_argument("--base", choices=("auto", "resident", "pinned", "file"), default="auto", help="where pristine weights stay")
+    parser.add_argument("--tier", choices=("auto", "eager", "graphs", "compiled"), default="auto", help="fastest way to run steps that is tried")
+    parser.add_argument("--merge", choices=("auto", "triton", "torch"), default="auto")
+    parser.add_argument("--store", type=Path, help="folder for compiled code; none: nothing is kept")
+    parser.add_argument("--idle-seconds", type=float, default=0, help="idle weights leave the device after this time; 0: never")
+    parser.add_argument("--delta-cache-mib", type=int, default=1024, help="host memory for adapters that were used lately")
+    given = parser.parse_args(arguments)
+    return Options(
+        given.kind, given.device, given.vram_mib * MIB or None, given.base, given.tier, given.merge, given.store, given.idle_seconds,
+        given.delta_cache_mib * MIB,
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""Builds torch engines: weights alone, or with the family's diffusers module bound to them."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+
+from ..failure import expect
+from ..files.checkpoint import CheckpointReader
+from ..files.dtypes import TORCH_OF_WIRE
+from ..host.bundle import check_bundle, read_bundle
+from ..host.engine import Engine, check_shapes
+from ..weights.layout import Layout
+from ..weights.memory import choose_place, device_budget
+from ..weights.refit import Weights
+from ..wire.messages import LoadParams
+from ..wire.server import Call
+
+if TYPE_CHECKING:
+    from ..host.host import Host
+
+# What a step needs besides weights, before the first one has shown it: SDXL at 1024 px, batch 2, with room to spare.
+ACTIVATION_BYTES = 3 << 30
+
+
+class TorchMaker:
+    kind = "torch"
+
+    def versions(self) -> dict[str, str]:
+        return {name: metadata.version(name) for name in ("diffusers", "triton") if _installed(name)}
+
+    def make(self, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> Engine:
+        """Reads the checkpoint into a new engine. Raises HostFailure; nothing is left behind then."""
+        dtype = TORCH_OF_WIRE[params.weight_dtype]
+        shapes = {name: source.shape for name, source in params.checkpoint.parameters.items()}
+        if params.graph is None:
+            assert params.parameters is not None
+            weights = Weights(Layout.build(params.parameters, dtype), host.device, host.ring, merge=host.options.merge)
+            fill(weights, params, reader, host, call)
+            return Engine(weights, None, frozenset(), host.images)
+        bundle = read_bundle(params.graph[0])
+        bundle.file(params.graph[1])
+        check_bundle(bundle, shapes)
+        wanted = {row.parameter: shapes[row.parameter] for row in bundle.rows}
+
+        from ..models.bind import bind, layout_of
+        from ..models.registry import spec_of
+        from .model import TorchModel
+
+        spec = spec_of(wanted, bundle.family)
+        layout = layout_of(spec, wanted, dtype, channels_last=host.device.type == "cuda")
+        weights = Weights(layout, host.device, host.ring, merge=host.options.merge)
+        fill(weights, params, reader, host, call)
+        make = lambda: bind(spec.build(), spec, layout, weights.live)  # noqa: E731
+        host.session_loads += 1
+        return Engine(weights, TorchModel(spec, make, bundle, dtype, host), frozenset(), host.images)
+
+
+def fill(weights: Weights, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> None:
+    """First values of an engine, with the base where the budget allows it."""
+    check_shapes(params.checkpoint, weights)
+    place = host.options.base
+    if place == "auto":
+        budget = device_budget(host.device, host.options.vram_cap_bytes)
+        activations = ACTIVATION_BYTES if host.device.type == "cuda" else 0
+        place = choose_place(budget, weights.layout.nbytes, activations, live_is_allocated=True)
+    expect(place in ("resident", "pinned", "file"), "HOST_INTERNAL", f"unknown place {place}")
+
+    def progress(done: int, total: int) -> None:
+        call.notify("progress", {"id": call.id, "stage": "weights", "done": done, "total": total})
+
+    weights.load(place, reader, cancelled=call.cancelled, progress=progress)
+    reader.check_unchanged()
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+

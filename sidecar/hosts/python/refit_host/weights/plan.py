@@ -1,0 +1,95 @@
+"""What a refit will do, worked out before anything is written: which slots, in which groups, by which means."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..failure import expect
+from ..terms.apply import apply_terms
+from ..terms.term import Term
+from .image import DeltaImage
+from .layout import Layout, Slot
+from .merge import Enqueue, Prepare
+from .table import build_table
+
+Stack = Sequence[tuple[DeltaImage, float]]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Terms of one parameter that the kernel cannot do, each with its strength, image and factors on the device."""
+
+    terms: tuple[tuple[Term, float, DeltaImage, Tensor], ...]
+
+    def value(self, base: Tensor) -> Tensor:
+        """Merged f32 value from the pristine one."""
+        return apply_terms(base.float(), [(row, row[1]) for row in self.terms], lambda row: row[2].factors_of(row[0], row[3]))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens once a group of slots can be written: one enqueued merge, then slots for the term evaluator."""
+
+    merge: Enqueue | None
+    evaluated: tuple[tuple[Slot, Evaluated], ...] = field(default=())
+
+
+def signature(layout: Layout, stack: Stack) -> np.ndarray:
+    """One number per slot that says which adapters touch it, in which order and strength: equal means that its value stays."""
+    out = np.zeros(len(layout.slots), np.uint64)
+    for image, strength in stack:
+        item = np.uint64(zlib.crc32(f"{image.file.adapter} {strength!r}".encode()) + 1)
+        touched = np.fromiter(image.every, np.int64, len(image.every))
+        out[touched] = out[touched] * np.uint64(0x9E3779B97F4A7C15) + item
+    return out
+
+
+def check_terms(layout: Layout, stack: Stack, slow: Sequence[int]) -> None:
+    """Runs the evaluated terms on shapes alone. Raises HOST_SHAPE_MISMATCH or HOST_NOT_REFITTABLE before anything is written."""
+    for index in slow:
+        slot = layout.slots[index]
+        rows = [(term, strength, image) for image, strength in stack for term in image.every.get(index, [])]
+        for term, _, _ in rows:
+            expect(term.pad_to is None, "HOST_NOT_REFITTABLE",
+                   f"{slot.name}: an adapter gives it another shape; a live engine cannot (NEEDS_RECOMPILE), `merge` can", parameter=slot.name)
+        apply_terms(torch.empty(slot.shape, device="meta"), [(row, row[1]) for row in rows], lambda row: _shapes(row[0], row[2]))
+
+
+def _shapes(term: Term, image: DeltaImage) -> dict[str, Tensor]:
+    names = {**term.factors, **({"dora": term.dora} if term.dora else {})}
+    return {role: torch.empty(image.file.entries[name].shape, device="meta") for role, name in names.items()}
+
+
+def group_step(
+    layout: Layout, group: Sequence[Slot], stack: Stack, buffers: Sequence[Tensor], slow: frozenset[int], touched: frozenset[int],
+    prepare: Prepare, device: torch.device,
+) -> Step:  # fmt: skip
+    """The step that merges a group of slots. `buffers`: factors of the stack's images on the device."""
+    fast = [slot for slot in group if slot.index in touched and slot.index not in slow]
+    merge = None
+    if fast:
+        table = build_table(layout, [(image.fast, strength) for image, strength in stack], fast)
+        merge = prepare(layout, table, buffers, device)
+    evaluated = tuple((slot, _evaluated(slot, stack, buffers)) for slot in group if slot.index in slow)
+    return Step(merge, evaluated)
+
+
+def _evaluated(slot: Slot, stack: Stack, buffers: Sequence[Tensor]) -> Evaluated:
+    return Evaluated(tuple(
+        (term, strength, image, buffer) for (image, strength), buffer in zip(stack, buffers) for term in image.every.get(slot.index, [])
+    ))
+
+
+def run_step(step: Step, target: Tensor, source: Tensor, shift: Layout | None = None) -> None:
+    """Enqueues the writes of a step. `source`: arena with pristine values (may be `target`). `shift`: slots of a scratch buffer."""
+    if step.merge is not None:
+        step.merge(target, source)
+    for slot, terms in step.evaluated:
+        here = slot if shift is None else shift.slots[slot.index]
+        here.put(target, terms.value(here.get(source)))

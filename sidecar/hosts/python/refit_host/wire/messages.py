@@ -1,0 +1,95 @@
+"""Params of host calls that hold more than one field, checked (schema: protocol/src/host/methods.ts)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+from ..failure import expect
+from ..files.checkpoint import CheckpointSource
+from ..files.delta import StackFile
+from . import check
+
+WEIGHT_DTYPES = ("f32", "f16", "bf16")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`partial`: the plan starts from known weights. `stack`: adapter and strength, in order. `writes`: parameters, in order."""
+
+    partial: bool
+    full: bool
+    stack: tuple[tuple[str, float], ...]
+    writes: tuple[str, ...]
+
+    @staticmethod
+    def parse(value: Any) -> "Plan":
+        row = check.obj(value, "plan")
+        to = check.obj(row.get("to"), "plan.to")
+        check.text(to, "checkpoint")
+        stack = tuple((check.text(i, "sha256"), check.number(i, "strength")) for i in map(_item, check.arr(to.get("stack"), "plan.to.stack")))
+        writes = tuple(check.text(_item(write), "parameter") for write in check.arr(row.get("writes"), "plan.writes"))
+        if row.get("from") is not None:
+            check.obj(row["from"], "plan.from")
+        return Plan(row.get("from") is not None, check.flag(row, "full"), stack, writes)
+
+
+def _item(value: Any) -> dict[str, Any]:
+    return check.obj(value, "list item")
+
+
+@dataclass(frozen=True)
+class LoadParams:
+    engine: str
+    graph: tuple[Path, str] | None
+    parameters: Mapping[str, tuple[int, ...]] | None
+    weight_dtype: str
+    checkpoint: CheckpointSource
+    stack: tuple[StackFile, ...]
+    verify: bool
+
+    @staticmethod
+    def parse(row: dict[str, Any], sources: "Sources") -> "LoadParams":
+        graph, shapes = row.get("graph"), row.get("parameters")
+        expect((graph is None) == (shapes is not None), "HOST_INVALID_PARAMS", "load: expected parameters without a graph, or a graph without parameters")
+        folder = None if graph is None else (Path(check.text(check.obj(graph, "graph"), "folder")), check.text(graph, "variant"))
+        parameters = None if shapes is None else {name: check.shape(dims, name) for name, dims in check.obj(shapes, "parameters").items()}
+        dtype = check.text(row, "weightDtype")
+        expect(dtype in WEIGHT_DTYPES, "HOST_INVALID_PARAMS", f"weightDtype: expected one of {', '.join(WEIGHT_DTYPES)}")
+        return LoadParams(check.text(row, "engine"), folder, parameters, dtype, sources.parse(row.get("checkpoint")), _stack(row), check.flag(row, "verify"))
+
+
+@dataclass(frozen=True)
+class PrepareParams:
+    engine: str
+    generation: int
+    plan: Plan
+    checkpoint: CheckpointSource
+    stack: tuple[StackFile, ...]
+    verify: bool
+
+    @staticmethod
+    def parse(row: dict[str, Any], sources: "Sources") -> "PrepareParams":
+        return PrepareParams(
+            check.text(row, "engine"), check.whole(row, "generation"), Plan.parse(row.get("plan")), sources.parse(row.get("checkpoint")),
+            _stack(row), check.flag(row, "verify"),
+        )  # fmt: skip
+
+
+def _stack(row: dict[str, Any]) -> tuple[StackFile, ...]:
+    return tuple(StackFile.parse(item) for item in check.arr(row.get("stack"), "stack"))
+
+
+class Sources:
+    """Parses checkpoint sources, and knows the last one again: every refit of a run carries the same table of thousands of rows."""
+
+    def __init__(self) -> None:
+        self._raw: Any = None
+        self._parsed: CheckpointSource | None = None
+
+    def parse(self, value: Any) -> CheckpointSource:
+        if self._parsed is None or value != self._raw:
+            self._parsed = CheckpointSource.parse(value)
+            self._raw = value
+        return self._parsed
