@@ -13,18 +13,12 @@ from typing import Callable
 import torch
 
 from refit_host.files.checkpoint import CheckpointReader, CheckpointSource
-from refit_host.models import unet
+from refit_host.models.registry import spec_of
 from refit_host.models.spec import ModelSpec, Shapes
 
 from . import data
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "sample_size": 16, "in_channels": 4, "out_channels": 4, "block_out_channels": [32, 64], "layers_per_block": 1,
-    "cross_attention_dim": 48, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "transformer_layers_per_block": [1, 2], "use_linear_projection": True,
-    "attention_head_dim": [2, 4], "class_embed_type": "projection", "projection_class_embeddings_input_dim": 40,
-}  # fmt: skip
 
 
 @dataclass
@@ -40,13 +34,9 @@ class Context:
 
     def sdxl(self) -> tuple[ModelSpec, Shapes]:
         """The SDXL UNet, or a small relative of it with --tiny."""
-        if not self.tiny:
-            shapes = {k: tuple(v) for k, v in json.loads(gzip.decompress((Path(__file__).parent / "sdxl-shapes.json.gz").read_bytes())).items()}
-            return unet.spec(shapes, "sdxl"), shapes
-        shapes = {"label_emb.0.0.weight": (1, TINY["projection_class_embeddings_input_dim"])}
-        spec = unet.spec(shapes, "sdxl", TINY)
-        module = spec.build()
-        return spec, {spec.sources[name].parameter: tuple(p.shape) for name, p in module.named_parameters()}
+        packed = Path(__file__).parent / ("tiny-shapes.json.gz" if self.tiny else "sdxl-shapes.json.gz")
+        shapes = {name: tuple(shape) for name, shape in json.loads(gzip.decompress(packed.read_bytes())).items()}
+        return spec_of(shapes), shapes
 
     def checkpoint(self, seed: int = 0) -> CheckpointSource:
         """A random checkpoint on disk; made once per folder."""

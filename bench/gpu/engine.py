@@ -9,7 +9,6 @@ import torch
 
 from refit_host.files.delta import read_delta
 from refit_host.models.bind import bind, layout_of
-from refit_host.torch_engine import forward
 from refit_host.weights.base import Place
 from refit_host.weights.image import DeltaImage, read_image
 from refit_host.weights.refit import Prepared, Weights
@@ -50,7 +49,7 @@ class Engine:
         return self.weights.commit(self.prepare(stack, **options))
 
     def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        return forward.unet(self.module, inputs)
+        return self.spec.forward(self.module, inputs)
 
     def digest(self) -> int:
         """A sum over the bits of all live weights: equal before and after means bit-identical (with overwhelming likelihood)."""

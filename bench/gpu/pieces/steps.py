@@ -7,7 +7,6 @@ from typing import Iterator
 
 import torch
 
-from refit_host.torch_engine import forward
 from refit_host.torch_engine.graphs import GraphedStep
 
 from ..context import Context, relative_error
@@ -30,12 +29,12 @@ def plain_module(context: Context) -> torch.nn.Module:
 
 
 def run(context: Context, options: dict) -> Iterator[dict]:
-    module = plain_module(context)
+    spec, module = context.sdxl()[0], plain_module(context)
     inputs = {size: context.inputs(*size) for size in SIZES}
     reference = {}
     for size in SIZES:
-        reference[size] = forward.unet(module, inputs[size]).clone()
-        yield {"what": "plain eager", "size": list(size), **context.wall(lambda: forward.unet(module, inputs[size]), warm=3)}
+        reference[size] = spec.forward(module, inputs[size]).clone()
+        yield {"what": "plain eager", "size": list(size), **context.wall(lambda: spec.forward(module, inputs[size]), warm=3)}
     del module
     cuda = context.device.type == "cuda"
     for channels_last in (False, True):

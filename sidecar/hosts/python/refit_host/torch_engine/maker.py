@@ -48,7 +48,7 @@ class TorchMaker:
         from ..models.registry import spec_of
         from .model import TorchModel
 
-        spec = spec_of(wanted, bundle.family)
+        spec = spec_of(wanted)
         layout = layout_of(spec, wanted, dtype, channels_last=host.device.type == "cuda")
         weights = Weights(layout, host.device, host.ring, merge=host.options.merge)
         fill(weights, params, reader, host, call)
