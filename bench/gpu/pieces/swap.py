@@ -47,7 +47,8 @@ def _measure(context: Context, engine: Engine, place: str, merge: str) -> Iterat
     yield {"what": "swap one adapter", **label, **context.wall(lambda: engine.swap(next(turns)), warm=3)}
     turns = iter([0.3, 0.9] * 10_000)
     yield {"what": "change of strength", **label, **context.wall(lambda: engine.swap([(one[0][0], next(turns))]))}
-    yield {"what": "stack of five", **label, **context.wall(lambda: engine.swap(five))}
+    turns = iter([five, five[::-1]] * 10_000)
+    yield {"what": "stack of five", **label, **context.wall(lambda: engine.swap(next(turns)))}
 
     def there_and_back() -> None:
         engine.swap(one)
