@@ -4,13 +4,17 @@
 import { describe } from "vitest";
 import type { HostCommand } from "../../sidecar/src/host/index.ts";
 import { conversation } from "./conformance/conversation.ts";
+import type { WeightDtype } from "../../protocol/src/index.ts";
 import { failures } from "./conformance/failures.ts";
+import { golden } from "./conformance/golden.ts";
 import { lifetime } from "./conformance/lifetime.ts";
 import { refits } from "./conformance/refits.ts";
 
 export interface ConformanceOptions {
   /** Relative tolerance of merged f32 values against a double-precision merge. */
   readonly mergeTolerance?: number;
+  /** Dtypes that the host can hold without a graph. */
+  readonly precisions?: readonly WeightDtype[];
 }
 
 export function hostConformance(name: string, command: HostCommand, options: ConformanceOptions = {}): void {
@@ -18,6 +22,7 @@ export function hostConformance(name: string, command: HostCommand, options: Con
     conversation(command);
     refits(command, options.mergeTolerance ?? 1e-6);
     failures(command);
+    golden(command, options.precisions ?? ["f32", "f16", "bf16"]);
     lifetime(command);
   });
 }

@@ -7,6 +7,7 @@ import { native, writeSafetensors } from "../../native/ts/index.ts";
 import type { Dtype } from "../../native/ts/index.ts";
 import type { CheckpointSource } from "../../sidecar/src/catalog/types.ts";
 import type { RefitPlan, StackItem } from "../../sidecar/src/plan/index.ts";
+import { checksTensorName, deltaMetadataKey, encodeChecks, factorCrc } from "../../sidecar/src/terms/index.ts";
 import type { Term } from "../../sidecar/src/terms/index.ts";
 
 export interface Values {
@@ -73,12 +74,23 @@ export interface Adapter {
 
 export const hashOf = (text: string): string => createHash("sha256").update(text).digest("hex");
 
-/** A delta file whose metadata says what it is told to say. */
-export async function writeDelta(path: string, metadata: unknown, factors: Readonly<Record<string, Values>>): Promise<void> {
+/** What the metadata of a delta file holds besides what a test is about. */
+export const deltaHeader = (adapter: string, terms: readonly unknown[]) => ({
+  formatVersion: 1, adapter, structure: hashOf("structure"), family: "sd15", mode: "comfyui", terms, sources: {}, report: { used: [], ignored: [], failed: [] }, warnings: [], problem: null, bytes: 0,
+});
+
+/** A delta file whose metadata says what it is told to say; its checksums are right, unless `changes` alters factors behind their back. */
+export async function writeDelta(path: string, metadata: unknown, factors: Readonly<Record<string, Values>>, changes: Readonly<Record<string, Values>> = {}): Promise<void> {
+  const text = typeof metadata === "string" ? metadata : JSON.stringify(metadata);
+  const checks = new Map(Object.entries(factors).map(([name, { data }]) => [name, { crc: factorCrc(bytesOf(data)), finite: data.every((value) => Number.isFinite(value)) }]));
+  const table = encodeChecks(checks, text);
   await writeSafetensors(
     path,
-    Object.entries(factors).map(([name, values]) => ({ name, dtype: "F32" as const, shape: values.shape, data: bytesOf(values.data) })),
-    { refit_delta: typeof metadata === "string" ? metadata : JSON.stringify(metadata) },
+    [
+      ...Object.entries({ ...factors, ...changes }).map(([name, values]) => ({ name, dtype: "F32" as const, shape: values.shape, data: bytesOf(values.data) })),
+      { name: checksTensorName, dtype: "U8" as const, shape: [table.byteLength], data: table },
+    ],
+    { [deltaMetadataKey]: text },
   );
 }
 
@@ -88,7 +100,7 @@ export async function writeAdapter(folder: string, name: string, terms: readonly
   const list: Term[] = terms.map(({ parameter, scale }) => ({ kind: "lowRank", target: { parameter }, scale, up: `${parameter}.up`, down: `${parameter}.down`, sourceKeys: [] }));
   await writeDelta(
     delta,
-    { formatVersion: 1, adapter: sha256, structure: hashOf("structure"), family: "sd15", mode: "comfyui", terms: list, report: { used: [], ignored: [], failed: [] }, bytes: 0 },
+    deltaHeader(sha256, list),
     Object.fromEntries(terms.flatMap(({ parameter, up, down }) => [[`${parameter}.up`, up], [`${parameter}.down`, down]])),
   );
   return { sha256, delta, terms };

@@ -13,11 +13,19 @@ export const shape = z.array(count).max(8).readonly();
 
 export const containerDtype = z.enum(["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"]);
 
+/** Rows of a parameter that the file keeps as a tensor of its own, in row order; with `swapHalves` the tensor has the halves of dimension 0 in the other order. */
+const parameterPiece = z.object({ file: count, key: z.string(), start: count, length: count, swapHalves: z.boolean() }).readonly();
+
+/** `key` is empty when `pieces` are given. `scaleKey`: scaled fp8, effective weight = stored * scale. */
+const parameterSource = z
+  .object({ file: count, key: z.string(), dtype: containerDtype, shape, scaleKey: z.string().exactOptional(), pieces: z.array(parameterPiece).readonly().exactOptional() })
+  .readonly();
+
 /** Where a checkpoint's canonical parameters lie, with the stamp that each file had when it was catalogued: a host refuses a file that differs from it. */
 export const checkpointSource = z
   .object({
     files: z.array(z.object({ path: z.string().min(1), sizeBytes: count, mtimeNs: z.string().regex(/^-?\d+$/), inode: z.string().regex(/^\d+$/) }).readonly()).readonly(),
-    parameters: z.record(z.string(), z.object({ file: count, key: z.string(), dtype: containerDtype, shape, scaleKey: z.string().exactOptional() }).readonly()).readonly(),
+    parameters: z.record(z.string(), parameterSource).readonly(),
   })
   .readonly();
 

@@ -1,5 +1,5 @@
-import { native, isFloatDtype, type FloatDtype, type TensorFile } from "@refit-sidecar/native";
-import type { CheckpointSource, ParameterSource } from "../../src/catalog/types.ts";
+import { dtypeBytes, isFloatDtype, native, type FloatDtype, type TensorFile } from "@refit-sidecar/native";
+import type { CheckpointSource, ParameterPiece, ParameterSource } from "../../src/catalog/types.ts";
 import { hostFailure } from "./host-failure.ts";
 import { product } from "./refit-map.ts";
 
@@ -45,32 +45,55 @@ export class CheckpointFiles {
     return opened;
   }
 
-  /** Checks a parameter against the file's own header. Throws HOST_PARAMETER_UNKNOWN, HOST_FILE_CHANGED or HOST_SHAPE_MISMATCH. */
+  /** Checks a parameter against the files' own headers. Throws HOST_PARAMETER_UNKNOWN, HOST_FILE_CHANGED or HOST_SHAPE_MISMATCH. */
   async tensor(parameter: string, shape: readonly number[]): Promise<BaseTensor> {
     const source = this.#source.parameters[parameter];
     if (source === undefined) throw hostFailure("HOST_PARAMETER_UNKNOWN", `the checkpoint has no parameter ${parameter}; it belongs to another structure`, { parameter });
-    const { file, entry } = this.#entry(parameter, source);
-    if (product(entry.shape) !== product(shape) || entry.shape.some((dimension, index) => dimension !== shape[index])) {
-      throw hostFailure("HOST_SHAPE_MISMATCH", `expected ${parameter} of shape [${shape.join(", ")}], the checkpoint has [${entry.shape.join(", ")}]; it belongs to another structure`, { parameter, expected: shape, got: entry.shape });
+    if (source.shape.length !== shape.length || source.shape.some((dimension, index) => dimension !== shape[index])) {
+      throw hostFailure("HOST_SHAPE_MISMATCH", `expected ${parameter} of shape [${shape.join(", ")}], the checkpoint has [${source.shape.join(", ")}]; it belongs to another structure`, { parameter, expected: shape, got: source.shape });
     }
-    if (!isFloatDtype(entry.dtype)) throw hostFailure("HOST_FILE_INVALID", `expected ${parameter} to hold floating-point values, the checkpoint stores ${entry.dtype}`, { parameter, dtype: entry.dtype });
-    const key = source.key;
+    if (!isFloatDtype(source.dtype)) throw hostFailure("HOST_FILE_INVALID", `expected ${parameter} to hold floating-point values, the checkpoint stores ${source.dtype}`, { parameter, dtype: source.dtype });
+    const parts = (source.pieces ?? [{ file: source.file, key: source.key, swapHalves: false }]).map((piece) => this.#part(parameter, source, piece));
+    const elements = product(shape);
+    const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
+    if (bytes !== elements * dtypeBytes[source.dtype]) {
+      throw hostFailure("HOST_FILE_CHANGED", `expected ${parameter} to have ${elements} elements in the checkpoint, as it was catalogued; plan again`, { parameter, bytes });
+    }
     return {
-      dtype: entry.dtype,
-      elements: product(entry.shape),
-      bytes: entry.end - entry.begin,
-      scale: source.scaleKey === undefined ? 1 : await scalar(file, source.scaleKey),
-      readInto: (target) => file.readInto(key, target),
+      dtype: source.dtype,
+      elements,
+      bytes,
+      scale: source.scaleKey === undefined ? 1 : await this.#scalar(source.file, source.scaleKey),
+      async readInto(target) {
+        let offset = 0;
+        for (const part of parts) {
+          await part.file.readInto(part.key, target, offset);
+          if (part.swapHalves) exchange(target.subarray(offset, offset + part.bytes));
+          offset += part.bytes;
+        }
+      },
     };
   }
 
-  #entry(parameter: string, source: ParameterSource) {
-    const file = this.#files[source.file];
-    const entry = file?.header.entries.get(source.key);
+  /** One tensor of a file that holds a parameter, or rows of it. */
+  #part(parameter: string, source: ParameterSource, piece: Pick<ParameterPiece, "file" | "key" | "swapHalves">) {
+    const file = this.#files[piece.file];
+    const entry = file?.header.entries.get(piece.key);
     if (file === undefined || entry === undefined || entry.dtype !== source.dtype) {
-      throw hostFailure("HOST_FILE_CHANGED", `expected ${source.key} (${source.dtype}) in the checkpoint, as it was catalogued; plan again`, { parameter, key: source.key });
+      throw hostFailure("HOST_FILE_CHANGED", `expected ${piece.key} (${source.dtype}) in the checkpoint, as it was catalogued; plan again`, { parameter, key: piece.key });
     }
-    return { file, entry };
+    return { file, key: piece.key, bytes: entry.end - entry.begin, swapHalves: piece.swapHalves };
+  }
+
+  async #scalar(index: number, key: string): Promise<number> {
+    const file = this.#files[index];
+    const entry = file?.header.entries.get(key);
+    if (file === undefined || entry === undefined || !isFloatDtype(entry.dtype) || product(entry.shape) !== 1) {
+      throw hostFailure("HOST_FILE_INVALID", `expected ${key} to be one number, the scale of an fp8 weight`, { key });
+    }
+    const value = new Float32Array(1);
+    await native.convert(await file.read(key), entry.dtype, new Uint8Array(value.buffer), "F32", 1);
+    return value[0] ?? 1;
   }
 
   async checkUnchanged(): Promise<void> {
@@ -82,11 +105,10 @@ export class CheckpointFiles {
   }
 }
 
-async function scalar(file: TensorFile, key: string): Promise<number> {
-  const entry = file.header.entries.get(key);
-  if (entry === undefined || entry.dtype !== "F32" || product(entry.shape) !== 1) {
-    throw hostFailure("HOST_FILE_INVALID", `expected ${key} to be one F32 number, the scale of an fp8 weight`, { key });
-  }
-  const bytes = await file.read(key);
-  return new DataView(bytes.buffer, bytes.byteOffset, 4).getFloat32(0, true);
+/** Exchanges the halves of a row-major tensor's dimension 0, in place. */
+function exchange(bytes: Uint8Array): void {
+  const half = bytes.byteLength / 2;
+  const first = bytes.slice(0, half);
+  bytes.copyWithin(0, half);
+  bytes.set(first, half);
 }

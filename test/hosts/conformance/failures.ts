@@ -2,7 +2,8 @@ import { rename, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { HostCommand } from "../../../sidecar/src/host/index.ts";
-import { fullPlan, hashOf, randomValues, sourceOf, stackFiles, writeAdapter, writeCheckpoint, writeDelta, type Adapter, type Values } from "../fixtures.ts";
+import { writeSafetensors } from "../../../native/ts/index.ts";
+import { deltaHeader, fullPlan, hashOf, randomValues, sourceOf, stackFiles, writeAdapter, writeCheckpoint, writeDelta, type Adapter, type Values } from "../fixtures.ts";
 import { model, openBench, type Bench } from "./bench.ts";
 
 /** Every failure is typed, happens in prepare, and leaves the old weights serving. */
@@ -80,15 +81,22 @@ export function failures(command: HostCommand): void {
     });
     it.each([
       ["no JSON", "{"],
-      ["another format version", { formatVersion: 2, adapter: hashOf("odd-delta"), terms: [] }],
-      ["an unknown kind of term", { formatVersion: 1, adapter: hashOf("odd-delta"), terms: [{ kind: "magic", target: { parameter: "out.weight" }, sourceKeys: [] }] }],
-      ["a factor that the file lacks", { formatVersion: 1, adapter: hashOf("odd-delta"), terms: [{ kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "nowhere", down: "x", sourceKeys: [] }] }],
-      ["a term with an unknown field", { formatVersion: 1, adapter: hashOf("odd-delta"), terms: [{ kind: "dense", target: { parameter: "out.weight" }, value: "x", twist: true, sourceKeys: [] }] }],
-      ["another adapter's hash", { formatVersion: 1, adapter: hashOf("somebody else"), terms: [] }],
+      ["another format version", { ...deltaHeader(hashOf("odd-delta"), []), formatVersion: 2 }],
+      ["an unknown kind of term", deltaHeader(hashOf("odd-delta"), [{ kind: "magic", target: { parameter: "out.weight" }, sourceKeys: [] }])],
+      ["a factor that the file lacks", deltaHeader(hashOf("odd-delta"), [{ kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "nowhere", down: "x", sourceKeys: [] }])],
+      ["another adapter's hash", deltaHeader(hashOf("somebody else"), [])],
     ])("HOST_DELTA_INVALID for delta metadata with %s", async (_, metadata) => {
       const delta = join(bench.folder, "odd.delta");
       await writeDelta(delta, metadata, { x: filled([2, 16], 1) });
       await expectRefused(attempt({ sha256: hashOf("odd-delta"), delta, terms: [] }), "HOST_DELTA_INVALID");
+    });
+    it("HOST_DELTA_INVALID for a factor whose bytes are not the ones written, and for a delta without checksums", async () => {
+      const delta = join(bench.folder, "flipped.delta");
+      const header = deltaHeader(hashOf("flipped"), [{ kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "u", down: "d", sourceKeys: [] }]);
+      await writeDelta(delta, header, { u: filled([4, 1], 1), d: filled([1, 16], 1) }, { d: filled([1, 16], 2) });
+      await expectRefused(attempt({ sha256: hashOf("flipped"), delta, terms: [] }), "HOST_DELTA_INVALID");
+      await writeSafetensors(delta, [{ name: "u", dtype: "F32", shape: [1], data: new Uint8Array(4) }], { refit_delta: JSON.stringify(header) });
+      await expectRefused(attempt({ sha256: hashOf("flipped"), delta, terms: [] }), "HOST_DELTA_INVALID");
     });
     it("HOST_NON_FINITE for a factor with a NaN, and for one with an infinity", async () => {
       const bad = filled([4, 2], 1);
@@ -116,7 +124,7 @@ export function failures(command: HostCommand): void {
     it("HOST_NOT_REFITTABLE for a term that gives a parameter another shape", async () => {
       const delta = join(bench.folder, "pad.delta");
       const term = { kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "u", down: "d", padTo: [4, 20], sourceKeys: [] };
-      await writeDelta(delta, { formatVersion: 1, adapter: hashOf("pad"), terms: [term] }, { u: filled([4, 1], 1), d: filled([1, 20], 1) });
+      await writeDelta(delta, deltaHeader(hashOf("pad"), [term]), { u: filled([4, 1], 1), d: filled([1, 20], 1) });
       await expectRefused(attempt({ sha256: hashOf("pad"), delta, terms: [] }), "HOST_NOT_REFITTABLE");
     });
     it("HOST_PARAMETER_UNKNOWN for an adapter, a plan, a checkpoint and a call that name one", async () => {

@@ -1,6 +1,8 @@
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { native, writeSafetensors } from "../../../native/ts/index.ts";
 import { startHost, type HostCommand } from "../../../sidecar/src/host/index.ts";
-import { fullPlan, merged, noise, stackFiles, type Stacked } from "../fixtures.ts";
+import { bytesOf, floatsOf, fullPlan, merged, noise, prefix, sourceOf, stackFiles, writeCheckpoint, type Stacked } from "../fixtures.ts";
 import { model, names, openBench, otherModel, shapes, type Bench } from "./bench.ts";
 
 /** Load, refit and read back, without a graph. */
@@ -86,6 +88,58 @@ export function refits(command: HostCommand, tolerance: number): void {
         generation = await bench.refit("walk", choices[at] ?? [], choices[to] ?? [], generation);
         at = to;
         expect(await bench.checksums("walk")).toEqual(fresh[at]);
+      }
+    });
+
+    it.each(["F16", "BF16"] as const)("reads a %s checkpoint exactly", async (dtype) => {
+      const checkpoint = await writeCheckpoint(join(bench.folder, `${dtype}.safetensors`), model, dtype);
+      await bench.host.call("load", { engine: dtype, graph: null, parameters: shapes, weightDtype: "f32", checkpoint, stack: [] });
+      // The fixture's values are exact in both.
+      for (const [name, values] of Object.entries(await bench.read(dtype))) expect([...values], name).toEqual([...(model[name]?.data ?? [])]);
+    });
+
+    it("multiplies scaled fp8 by its scale", async () => {
+      const path = join(bench.folder, "fp8.safetensors");
+      const data = Uint8Array.of(0x38, 0xb8, 0x40, 0x00, 0x30, 0x7e, 0xfe, 0x01);
+      const scale = Float32Array.of(0.75);
+      await writeSafetensors(path, [
+        { name: `${prefix}w.weight`, dtype: "F8_E4M3", shape: [2, 4], data },
+        { name: `${prefix}w.scale_weight`, dtype: "F32", shape: [], data: bytesOf(scale) },
+      ]);
+      const plain = await sourceOf(path, { "w.weight": { shape: [2, 4] } }, "F8_E4M3");
+      const parameters = { "w.weight": { file: 0, key: `${prefix}w.weight`, dtype: "F8_E4M3" as const, shape: [2, 4], scaleKey: `${prefix}w.scale_weight` } };
+      await bench.host.call("load", { engine: "fp8", graph: null, parameters: { "w.weight": [2, 4] }, weightDtype: "f32", checkpoint: { ...plain, parameters }, stack: [] });
+      const { tensors } = await bench.host.call("readBack", { engine: "fp8", parameters: ["w.weight"] });
+      expect([...floatsOf(tensors[0]?.data ?? new Uint8Array())]).toEqual([1, -1, 2, 0, 0.5, 448, -448, 2 ** -9].map((value) => value * 0.75));
+    });
+
+    it("puts a parameter together that the file keeps in pieces, one of them with its halves exchanged", async () => {
+      const path = join(bench.folder, "pieces.safetensors");
+      const rows = [[1, 2], [3, 4], [5, 6], [7, 8]];
+      const tensor = (name: string, list: number[][]) => ({ name, dtype: "F32" as const, shape: [list.length, 2], data: bytesOf(Float32Array.from(list.flat())) });
+      await writeSafetensors(path, [tensor("q", rows.slice(0, 2)), tensor("k", [rows[3] ?? [], rows[2] ?? []])]);
+      const source = await sourceOf(path, {}, "F32");
+      const piece = { file: 0, length: 2 };
+      const parameters = { "qk.weight": { file: 0, key: "", dtype: "F32" as const, shape: [4, 2], pieces: [{ ...piece, key: "q", start: 0, swapHalves: false }, { ...piece, key: "k", start: 2, swapHalves: true }] } };
+      await bench.host.call("load", { engine: "pieces", graph: null, parameters: { "qk.weight": [4, 2] }, weightDtype: "f32", checkpoint: { ...source, parameters }, stack: [] });
+      const { tensors } = await bench.host.call("readBack", { engine: "pieces", parameters: ["qk.weight"] });
+      expect([...floatsOf(tensors[0]?.data ?? new Uint8Array())]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    });
+
+    it("an f16 engine holds the f32 result rounded once", async () => {
+      const stack = [{ adapter: bench.a, strength: 0.37 }, { adapter: bench.b, strength: -1.1 }];
+      const call = { graph: null, parameters: shapes, checkpoint: bench.checkpoint, stack: stackFiles(stack) };
+      await bench.host.call("load", { ...call, engine: "wide", weightDtype: "f32" });
+      const narrow = await bench.host.call("load", { ...call, engine: "narrow", weightDtype: "f16" });
+      expect(narrow.bytes).toBe(2 * Object.values(model).reduce((sum, { data }) => sum + data.length, 0));
+      const wide = await bench.host.call("readBack", { engine: "wide", parameters: names });
+      const { tensors } = await bench.host.call("readBack", { engine: "narrow", parameters: names });
+      for (const [index, tensor] of tensors.entries()) {
+        const source = wide.tensors[index]?.data ?? new Uint8Array();
+        const rounded = new Uint8Array(source.byteLength / 2);
+        await native.convert(source, "F32", rounded, "F16", source.byteLength / 4);
+        expect(tensor.dtype).toBe("f16");
+        expect(Buffer.compare(tensor.data, rounded), tensor.name).toBe(0);
       }
     });
 

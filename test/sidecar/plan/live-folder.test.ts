@@ -3,7 +3,7 @@ import type { AdapterEntry } from "../../../sidecar/src/catalog/types.ts";
 import { liveFolderStack, parseStrength } from "../../../sidecar/src/plan/index.ts";
 
 const entry = (name: string, changes: Partial<AdapterEntry> = {}): AdapterEntry => ({
-  kind: "adapter", id: `id:${name}`, name, path: `/l/${name}`, sizeBytes: 1, identity: { sha256: `hash:${name}`, proof: "full" }, family: "sd15", kinds: ["lowRank"], evidence: [], problem: null, ...changes,
+  kind: "adapter", id: `id:${name}`, folder: null, tensors: 1, name, path: `/l/${name}`, sizeBytes: 1, identity: { sha256: `hash:${name}`, proof: "full" }, family: "sd15", kinds: ["lowRank"], evidence: [], problem: null, ...changes,
 });
 
 describe("parseStrength", () => {
