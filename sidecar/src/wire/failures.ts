@@ -10,6 +10,29 @@ export interface WireFailure {
   readonly reason: string | null;
 }
 
+/** Codes of other stages that say something more exact to a client than their stage alone. */
+const exactCodes: ReadonlyMap<string, ErrorCode> = new Map([
+  ["CATALOG_CLOSING", "WIRE_SHUTTING_DOWN"],
+  ["DELTA_CANCELLED", "WIRE_CANCELLED"],
+  ["DELTA_OTHER_STRUCTURE", "PLAN_STACK_REFUSED"],
+  ["HOST_CANCELLED", "WIRE_CANCELLED"],
+  ["HOST_FILE_CHANGED", "CATALOG_FAILED"],
+  ["HOST_FILE_INVALID", "CATALOG_FAILED"],
+  ["HOST_FILE_MISSING", "CATALOG_FAILED"],
+  ["HOST_GRAPH_INVALID", "ENGINE_UNSUPPORTED"],
+  ["HOST_INPUT_INVALID", "STEP_INPUT_INVALID"],
+  ["HOST_NON_FINITE", "REFIT_FAILED"],
+  ["HOST_NO_GRAPH", "ENGINE_UNSUPPORTED"],
+  ["HOST_OUT_OF_MEMORY", "ENGINE_OUT_OF_MEMORY"],
+  ["HOST_PRECISION_UNSUPPORTED", "ENGINE_UNSUPPORTED"],
+  ["HOST_SHAPE_MISMATCH", "REFIT_FAILED"],
+  ["HOST_STEP_FAILED", "STEP_FAILED"],
+  ["REFIT_NEEDS_RECOMPILE", "ENGINE_UNSUPPORTED"],
+  ["REFIT_NO_ROOM", "ENGINE_OUT_OF_MEMORY"],
+  ["STEP_QUEUE_FULL", "WIRE_BUSY"],
+  ["STEP_RUN_CLOSED", "WIRE_LEASE_UNKNOWN"],
+]);
+
 /** Which declared code stands for an undeclared one of a stage. Everything else is WIRE_INTERNAL. */
 const stageCodes: readonly (readonly [prefix: string, code: ErrorCode])[] = [
   ["ARRIVALS_", "CATALOG_FAILED"],
@@ -52,10 +75,11 @@ export function toWireFailure(error: unknown): WireFailure {
   if (error instanceof ProtocolError || error instanceof FrameError) return { code: error.code, message: error.message, reason: null };
   if (error instanceof Failure) {
     if (isErrorCode(error.code)) return { code: error.code, message: shown(error.code, error.message), reason: null };
-    const code = stageCodes.find(([prefix]) => error.code.startsWith(prefix))?.[1] ?? "WIRE_INTERNAL";
+    const code = exactCodes.get(error.code) ?? stageCodes.find(([prefix]) => error.code.startsWith(prefix))?.[1] ?? "WIRE_INTERNAL";
     const reason = /^[A-Z0-9_]{1,64}$/.test(error.code) ? error.code : null;
     return { code, message: code === "WIRE_INTERNAL" ? errorTable[code].summary : shown(code, error.message), reason };
   }
+  if (error instanceof Error && error.name === "AbortError") return { code: "WIRE_CANCELLED", message: errorTable.WIRE_CANCELLED.summary, reason: null };
   return { code: "WIRE_INTERNAL", message: errorTable.WIRE_INTERNAL.summary, reason: null };
 }
 

@@ -1,24 +1,15 @@
 // The dashboard's files, read once at the first request. They hold no data; data comes over the WebSocket.
 
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { packageRoot } from "../../package-root.ts";
 
 export interface Asset {
   readonly type: string;
   readonly body: Buffer;
   /** Content-Security-Policy of the page. */
   readonly policy: string;
-}
-
-/** The package's folder, from the source tree as well as from `dist`. */
-export function packageFolder(from: string = dirname(fileURLToPath(import.meta.url))): string {
-  for (let folder = from; ; folder = dirname(folder)) {
-    if (existsSync(join(folder, "dashboard", "index.html"))) return folder;
-    if (dirname(folder) === folder) throw new TypeError("the package lacks its dashboard folder");
-  }
 }
 
 const closed = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -46,7 +37,7 @@ export interface Assets {
   readonly login: () => Promise<Asset>;
 }
 
-export function createAssets(folder: string = join(packageFolder(), "dashboard")): Assets {
+export function createAssets(folder: string = join(packageRoot, "dashboard")): Assets {
   const read = new Map<string, Promise<Asset>>();
   const load = (name: string, type: string, policy: (body: Buffer) => string): Promise<Asset> => {
     const known = read.get(name) ?? readFile(join(folder, name)).then((body) => ({ type, body, policy: policy(body) }));

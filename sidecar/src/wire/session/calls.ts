@@ -16,8 +16,8 @@ export interface OpenCall {
 }
 
 export interface Calls {
-  /** Throws WIRE_ID_IN_USE or WIRE_BUSY. */
-  readonly begin: (id: RequestId, bytes: number) => OpenCall;
+  /** Throws WIRE_ID_IN_USE or, unless the call is one that is answered at once, WIRE_BUSY. */
+  readonly begin: (id: RequestId, bytes: number, answeredAtOnce?: boolean) => OpenCall;
   /** Aborts a call; true when it had not been answered. */
   readonly cancel: (id: RequestId) => boolean;
   readonly cancelAll: () => void;
@@ -29,9 +29,9 @@ export function createCalls(maxOpen: number): Calls {
   let working = 0;
   let bytes = 0;
   return {
-    begin(id, callBytes) {
+    begin(id, callBytes, answeredAtOnce = false) {
       if (open.has(id)) throw new Failure("WIRE_ID_IN_USE", "expected an id that no unanswered call of this session has");
-      if (working >= maxOpen) throw new Failure("WIRE_BUSY", `expected at most ${maxOpen} unanswered calls in a session; wait for answers`);
+      if (working >= maxOpen && !answeredAtOnce) throw new Failure("WIRE_BUSY", `expected at most ${maxOpen} unanswered calls in a session; wait for answers`);
       const controller = new AbortController();
       open.set(id, controller);
       working += 1;

@@ -25,8 +25,12 @@ export interface Session {
 interface Incoming {
   readonly message: JsonObject;
   readonly tensors: readonly FrameTensor[];
-  readonly descriptors: readonly TensorDescriptor[];
+  /** null for a text message: its descriptors are read once it is known that its method has any. */
+  readonly descriptors: readonly TensorDescriptor[] | null;
 }
+
+/** Calls that end others' waiting: they must get through when a session has as many calls open as it may. */
+const answeredAtOnce: ReadonlySet<string> = new Set(["cancel", "memory.freed"]);
 
 const cancelled = (): Failure => new Failure("WIRE_CANCELLED", "the call was cancelled");
 
@@ -45,8 +49,7 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
   function decode(data: Uint8Array, binary: boolean): Incoming {
     if (binary) return decodeFrame(data, frameLimits);
     if (data.byteLength > frameLimits.headerBytes) throw new ProtocolError("FRAME_HEADER_TOO_LARGE", `expected at most ${frameLimits.headerBytes} bytes of JSON, got ${data.byteLength}`);
-    const message = parseJsonObject(new TextDecoder().decode(data));
-    return { message, tensors: [], descriptors: readDescriptors(message) };
+    return { message: parseJsonObject(new TextDecoder().decode(data)), tensors: [], descriptors: null };
   }
 
   function refuse(error: unknown): void {
@@ -71,9 +74,10 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
   }
 
   /** Tensors of a call, those in the segment copied out; all of them must be where the method takes them. */
-  async function gather({ tensors, descriptors }: Incoming, bound: Bound): Promise<readonly FrameTensor[]> {
-    if (descriptors.length === 0) return [];
+  async function gather({ message, tensors, descriptors: inFrame }: Incoming, bound: Bound): Promise<readonly FrameTensor[]> {
     const takes = bound.tensors === "in" || bound.tensors === "both";
+    const descriptors = inFrame ?? (takes ? readDescriptors(message) : []);
+    if (descriptors.length === 0) return [];
     const inSegment = descriptors.filter((descriptor) => descriptor.segment !== undefined);
     if (!takes || inSegment.length + tensors.length !== descriptors.length) {
       throw new Failure("WIRE_TENSORS_MISPLACED", takes ? "expected each tensor in a binary frame or in a segment" : "expected no tensors with this method");
@@ -95,7 +99,7 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
   async function serve(request: RpcRequest, incoming: Incoming, bytes: number): Promise<void> {
     let call: OpenCall;
     try {
-      call = calls.begin(request.id, bytes);
+      call = calls.begin(request.id, bytes, answeredAtOnce.has(request.method));
     } catch (error) {
       outbox.send(JSON.stringify(failureReply(request.id, toWireFailure(error))));
       return;
