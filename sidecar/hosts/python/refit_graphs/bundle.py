@@ -17,11 +17,12 @@ import onnx
 from onnx import TensorProto
 
 from . import slim, weightless
-from .families import Exportable, plan
+from .exportable import Exportable
+from .families import plan
 from .header import Shapes, structure_hash
 
 FORMAT_VERSION = 1
-FLOAT_TYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
+FLOAT_TYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
 def export_bundle(shapes: Shapes, name: str, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -37,9 +38,9 @@ def export_bundle(shapes: Shapes, name: str, out: Path, say: Callable[[str], Non
                 continue
             say(f"tracing {model.family}{' with ControlNet residuals' if residuals else ''}")
             traced = _trace(model, residuals)
-            for precision, float_type in FLOAT_TYPES.items():
+            for precision in model.precisions:
                 file = f"{model.file_stem}{'-residuals' if residuals else ''}.{precision}.onnx"
-                _save(slim.variant(traced, float_type), work / file)
+                _save(slim.variant(traced, FLOAT_TYPES[precision]), work / file)
                 variants[kind + precision] = file
                 say(f"wrote {file}")
         table = describe(model, shapes, name, variants)
@@ -55,7 +56,7 @@ def export_bundle(shapes: Shapes, name: str, out: Path, say: Callable[[str], Non
 
 def _trace(model: Exportable, residuals: bool) -> onnx.ModelProto:
     inputs = [*model.inputs, *(model.residuals if residuals else ())]
-    return weightless.trace(model.build(), model.weights, inputs, model.trace_sizes, model.call, model.output)
+    return weightless.trace(model.build(), model.weights, inputs, model.trace_sizes, model.run, model.output)
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:

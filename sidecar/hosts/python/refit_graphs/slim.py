@@ -30,11 +30,10 @@ FOLDABLE = {
     "Unsqueeze",
     "Where",
 }
-NUMPY = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 def variant(traced: onnx.ModelProto, float_type: int) -> onnx.ModelProto:
-    """The graph of one variant (`float_type`: TensorProto.FLOAT or FLOAT16): every f64 of the trace becomes that type."""
+    """The graph of one variant (`float_type`: TensorProto.FLOAT, FLOAT16 or BFLOAT16): every f64 of the trace becomes that type."""
     model = onnx.ModelProto()
     model.CopyFrom(traced)
     graph = model.graph
@@ -46,7 +45,7 @@ def variant(traced: onnx.ModelProto, float_type: int) -> onnx.ModelProto:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.DOUBLE:
                 attribute.i = float_type
             elif attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.DOUBLE:
-                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(NUMPY[float_type])))
+                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(helper.tensor_dtype_to_np_dtype(float_type))))
     del graph.value_info[:]
     _fold(graph)
     _drop_same_type_casts(graph)

@@ -1,19 +1,18 @@
-"""UNet families: a diffusers module on the meta device, ready to be traced. In: a UnetPlan. Out: module, parameter names, step inputs and the call."""
+"""UNet families: a diffusers module on the meta device, ready to be traced. In: canonical shapes. Out: an Exportable."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import MethodType
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from .errors import UnsupportedStructure
+from .exportable import Exportable, Target, connect
 from .header import Shapes
-from .unet_config import UnetPlan
+from .unet_config import UnetPlan, plan_unet
 from .unet_names import diffusers_name
-from .weightless import DataInput
+from .weightless import DataInput, Run
 
 # Odd on purpose: only then does diffusers hand each upsampler the size of its skip connection, which is right for every height and width.
 TRACE_SIZES = {"batch": 2, "height": 17, "width": 19, "tokens": 77}
@@ -42,25 +41,33 @@ class PlainAttention:
         return attn.to_out[0](mixed.transpose(1, 2).reshape(batch, -1, width))
 
 
-def build_unet(plan: UnetPlan, shapes: Shapes) -> tuple[UNet2DConditionModel, dict[str, str]]:
-    """Returns the module (meta device) and its parameter names -> canonical names. Raises UnsupportedStructure when a shape differs."""
+def exportable(shapes: Shapes) -> Exportable:
+    """Raises UnsupportedStructure when the header describes no UNet that diffusers can build."""
+    plan = plan_unet(shapes)
+    weights, refit_map = connect(shapes, lambda name, _shape: [Target(diffusers_name(name, plan.layers, plan.label_module))], _build(plan))
+    return Exportable(
+        family=plan.family,
+        file_stem="unet",
+        config=plan.config,
+        build=lambda: _build(plan),
+        weights=weights,
+        inputs=tuple(step_inputs(plan)),
+        residuals=tuple(residual_inputs(plan)),
+        output=DataInput("out_sample", ("batch", plan.config["out_channels"], "height", "width")),
+        trace_sizes=trace_sizes(plan),
+        run=unet_run(plan),
+        refit_map=refit_map,
+    )
+
+
+def _build(plan: UnetPlan) -> UNet2DConditionModel:
     with torch.device("meta"):
         unet = UNet2DConditionModel(**plan.config).eval()
-    names = {diffusers_name(name, plan.layers, plan.label_module): name for name in shapes}
-    built = {name: tuple(tensor.shape) for name, tensor in unet.named_parameters()}
-    wanted = {name: shapes[canonical] for name, canonical in names.items()}
-    if built != wanted:
-        odd = sorted(name for name in built.keys() | wanted.keys() if built.get(name) != wanted.get(name))
-        first = odd[0]
-        raise UnsupportedStructure(
-            f"expected the network that the header describes, diffusers built another one: {len(odd)} parameters differ, "
-            f"first {names.get(first, first)} (header {wanted.get(first)}, built {built.get(first)}): this structure is not supported"
-        )
     unet.set_attn_processor(PlainAttention(plan.upcast_attention))
     if plan.y_width is not None:
         # The step brings the finished vector `y` (pooled text and size embedding), as every UI computes it.
         unet.get_aug_embed = MethodType(lambda self, emb, encoder_hidden_states, added_cond_kwargs: self.add_embedding(added_cond_kwargs["y"]), unet)
-    return unet, names
+    return unet
 
 
 def step_inputs(plan: UnetPlan) -> list[DataInput]:
@@ -97,18 +104,17 @@ def trace_sizes(plan: UnetPlan) -> dict[str, int]:
     return sizes
 
 
-def unet_call(plan: UnetPlan) -> Callable[..., tuple]:
-    """Data tensors in the order of the graph's inputs -> arguments of the diffusers module."""
+def unet_run(plan: UnetPlan) -> Run:
+    """Calls the module with the data tensors in the order of the graph's inputs."""
 
-    def call(*tensors: torch.Tensor) -> tuple:
+    def run(unet: UNet2DConditionModel, *tensors: torch.Tensor) -> torch.Tensor:
         count = 3 if plan.y_width is None else 4
-        sample, timestep, context = tensors[:3]
         options: dict[str, object] = {"return_dict": False}
         if plan.y_width is not None:
             options["added_cond_kwargs"] = {"y": tensors[3]}
         if residuals := tensors[count:]:
             options["down_block_additional_residuals"] = tuple(residuals[:-1])
             options["mid_block_additional_residual"] = residuals[-1]
-        return (sample, timestep, context), options
+        return unet(*tensors[:3], **options)[0]
 
-    return call
+    return run

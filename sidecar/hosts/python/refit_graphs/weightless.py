@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import onnx
 import torch
 from torch import nn
+from torch.nn import functional
 
 OPSET = 18
 FLOAT_TYPE = torch.float64
+Run = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,21 +48,46 @@ def placeholder(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 class _Call(nn.Module):
     """Runs `module` with parameters from the call's own arguments. The module hides in a tuple, so that it has no parameters of its own here."""
 
-    def __init__(self, module: nn.Module, parameters: Sequence[str], call: Callable[..., tuple]) -> None:
+    def __init__(self, module: nn.Module, parameters: Sequence[str], run: Run) -> None:
         super().__init__()
         self._module = (module,)
         self._parameters_in_order = tuple(parameters)
-        self._call = call
+        self._run = run
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         count = len(tensors) - len(self._parameters_in_order)
         module = self._module[0]
         for name, tensor in zip(self._parameters_in_order, tensors[count:], strict=True):
             owner, _, attribute = name.rpartition(".")
+            submodule = module.get_submodule(owner)
             # torch.func.functional_call refuses to run under the tracer; the module is built for one trace, so nothing is put back.
-            module.get_submodule(owner)._parameters[attribute] = tensor
-        arguments, options = self._call(*tensors[:count])
-        return module(*arguments, **options)[0]
+            (submodule._parameters if attribute in submodule._parameters else submodule._buffers)[attribute] = tensor
+        return self._run(module, *tensors[:count])
+
+
+@contextmanager
+def _plain_functions() -> Iterator[None]:
+    """Replaces two torch functions by their formulas: the exporter computes attention's constant scale from shapes, and has no rms_norm."""
+    with (
+        mock.patch.object(functional, "scaled_dot_product_attention", _attention),
+        mock.patch.object(functional, "rms_norm", _rms_norm),
+    ):
+        yield
+
+
+def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: object) -> torch.Tensor:
+    given = {name: option for name, option in options.items() if option not in (None, False, 0.0)}
+    if given:
+        raise NotImplementedError(f"attention with {sorted(given)} is not exported")
+    scores = (query * int(query.shape[-1]) ** -0.5) @ key.transpose(-1, -2)
+    return scores.softmax(-1) @ value
+
+
+def _rms_norm(values: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None = None, eps: float | None = None) -> torch.Tensor:
+    """In f32 inside every variant, as torch's kernel does it for f16 values; over the last dimension, the only case there is."""
+    wide = values.float()
+    normal = (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(values.dtype)
+    return normal if weight is None else normal * weight
 
 
 def trace(
@@ -66,15 +95,15 @@ def trace(
     names: Mapping[str, str],
     inputs: Sequence[DataInput],
     sizes: Mapping[str, int],
-    call: Callable[..., tuple],
+    run: Run,
     output: DataInput,
 ) -> onnx.ModelProto:
     """Exports `module` (on the meta device, any dtype) weightless, f64 standing for the variant's float type.
 
-    `names`: the module's parameter name -> canonical name, all parameters. `sizes`: example size of each dynamic axis.
-    `call`: data tensors -> (args, kwargs) of the module. Raises ValueError when a parameter of the module has no name.
+    `names`: the module's parameter name -> weight name, all parameters (a persistent buffer counts as one). `sizes`: example size of each dynamic axis.
+    `run`: (module, data tensors) -> output. Raises ValueError when a parameter of the module has no name.
     """
-    state = {name: tensor for name, tensor in module.named_parameters()}
+    state = module.state_dict()
     if missing := state.keys() - names.keys():
         raise ValueError(f"expected a canonical name for every parameter, none for {sorted(missing)[:3]}")
     order = sorted(state, key=lambda name: names[name])
@@ -84,11 +113,11 @@ def trace(
     weights = [placeholder(state[name].shape, FLOAT_TYPE) for name in order]
     dynamic = {item.name: {i: axis for i, axis in enumerate(item.axes) if isinstance(axis, str)} for item in [*inputs, output]}
     buffer = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), _plain_functions(), warnings.catch_warnings():
         # The tracer warns of every Python branch on a shape; the branches that matter are chosen by the example sizes on purpose.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Call(module, order, call).eval(),
+            _Call(module, order, run).eval(),
             (*data, *weights),
             buffer,
             input_names=[*(item.name for item in inputs), *(names[name] for name in order)],

@@ -1,0 +1,74 @@
+"""What a family's builder hands to the bundle: everything a trace and graph.json need. Holds no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from .errors import UnsupportedStructure
+from .header import Shapes
+from .weightless import DataInput, Run
+
+
+@dataclass(frozen=True)
+class Target:
+    """A tensor of the diffusers module that a canonical parameter feeds: whole, or rows [start, start + length) of it.
+
+    `swap`: the module's rows are the parameter's with halves exchanged (diffusers keeps scale before shift, the checkpoint shift before scale).
+    """
+
+    module_name: str
+    start: int | None = None
+    length: int | None = None
+    swap: bool = False
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """One structure, ready to be traced. `weights`: module tensor -> graph input; `refit_map`: rows of graph.json."""
+
+    family: str
+    file_stem: str
+    config: Mapping[str, Any]
+    build: Callable[[], nn.Module]
+    weights: Mapping[str, str]
+    inputs: tuple[DataInput, ...]
+    residuals: tuple[DataInput, ...]
+    output: DataInput
+    trace_sizes: Mapping[str, int]
+    run: Run
+    refit_map: list[dict[str, Any]]
+    precisions: tuple[str, ...] = ("fp32", "fp16")
+
+
+def connect(shapes: Shapes, targets: Callable[[str, tuple[int, ...]], Iterable[Target]], module: nn.Module) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Returns (module tensor -> graph input, refit map), or raises UnsupportedStructure when header and module differ anywhere."""
+    built = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    weights: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
+    odd: list[str] = []
+    for parameter in sorted(shapes):
+        shape = shapes[parameter]
+        for target in targets(parameter, shape):
+            whole = target.start is None
+            wanted = shape if whole else (target.length, *shape[1:])
+            if built.pop(target.module_name, None) != wanted:
+                odd.append(f"{parameter} {wanted}")
+            weight = parameter if whole else f"{parameter}[{target.start}:{target.start + target.length}]"
+            weights[target.module_name] = weight
+            part = None if whole else {"start": target.start, "length": target.length}
+            rows.append(_row(parameter, weight, wanted, part, target.swap))
+    odd += [f"{name} (missing in the header)" for name in built]
+    if odd:
+        raise UnsupportedStructure(
+            "expected the network that the header describes, diffusers built another one: "
+            f"{len(odd)} tensors differ, first {odd[0]}: this structure is not supported"
+        )
+    return weights, rows
+
+
+def _row(parameter: str, weight: str, shape: tuple[int, ...], part: dict[str, int] | None, swap: bool) -> dict[str, Any]:
+    return {"parameter": parameter, "weight": weight, "shape": list(shape), "slice": part, "swapHalves": swap, "layout": "as-is", "refittable": True}

@@ -1,0 +1,197 @@
+"""Flux (dev, schnell, fill, and the control structure). In: canonical shapes. Out: an Exportable of diffusers' FluxTransformer2DModel.
+
+Inputs of a step: sample as an unpacked latent (even height and width), timestep (sigma 0..1, f32), encoder_hidden_states, y (pooled text) and,
+where the structure has it, guidance (f32). Packing into 2x2 patches and the position ids happen inside the graph.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MethodType
+from typing import Any
+
+import torch
+from diffusers import FluxTransformer2DModel
+from torch import nn
+from torch.nn import functional
+
+from .errors import UnsupportedStructure
+from .exportable import Exportable, Target, connect
+from .header import Shapes
+from .rotary import CosSin, angles, turn
+from .weightless import DataInput
+
+PATCH = 2
+THETA = 10000
+EMBEDDERS = {"time_in": "timestep_embedder", "vector_in": "text_embedder", "guidance_in": "guidance_embedder"}
+OUTER = {"img_in": "x_embedder", "txt_in": "context_embedder", "final_layer.linear": "proj_out"}
+DOUBLE = {
+    "img_mod.lin": "norm1.linear",
+    "txt_mod.lin": "norm1_context.linear",
+    "img_attn.proj": "attn.to_out.0",
+    "txt_attn.proj": "attn.to_add_out",
+    "img_mlp.0": "ff.net.0.proj",
+    "img_mlp.2": "ff.net.2",
+    "txt_mlp.0": "ff_context.net.0.proj",
+    "txt_mlp.2": "ff_context.net.2",
+}
+SINGLE = {"linear2": "proj_out", "modulation.lin": "norm.linear"}
+NORMS = {
+    "img_attn.norm.query_norm": "attn.norm_q",
+    "img_attn.norm.key_norm": "attn.norm_k",
+    "txt_attn.norm.query_norm": "attn.norm_added_q",
+    "txt_attn.norm.key_norm": "attn.norm_added_k",
+    "norm.query_norm": "attn.norm_q",
+    "norm.key_norm": "attn.norm_k",
+}
+QKV = {"img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"), "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")}
+BLOCK = re.compile(r"(double|single)_blocks\.(\d+)\.(.+)\.(weight|bias|scale)")
+
+
+def matches(shapes: Shapes) -> bool:
+    unlike = ("txt_in.individual_token_refiner.blocks.0.norm1.weight", "distilled_guidance_layer.norms.0.scale")
+    return "double_blocks.0.img_attn.norm.key_norm.scale" in shapes and "img_in.weight" in shapes and not any(name in shapes for name in unlike)
+
+
+def exportable(shapes: Shapes) -> Exportable:
+    config = _config(shapes)
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    weights, refit_map = connect(shapes, lambda name, shape: targets(name, shape, width), _build(config))
+    inputs = (
+        DataInput("sample", ("batch", config["in_channels"] // PATCH**2, "height", "width")),
+        DataInput("timestep", ("batch",), float_type=False),
+        DataInput("encoder_hidden_states", ("batch", "tokens", config["joint_attention_dim"])),
+        DataInput("y", ("batch", config["pooled_projection_dim"])),
+    )
+    return Exportable(
+        family="flux",
+        file_stem="transformer",
+        config=config,
+        build=lambda: _build(config),
+        weights=weights,
+        inputs=(*inputs, DataInput("guidance", ("batch",), float_type=False)) if config["guidance_embeds"] else inputs,
+        residuals=(),
+        output=DataInput("out_sample", ("batch", config["out_channels"] // PATCH**2, "height", "width")),
+        trace_sizes={"batch": 2, "height": 6, "width": 10, "tokens": 7},
+        run=_run,
+        refit_map=refit_map,
+        precisions=("fp32", "fp16", "bf16"),
+    )
+
+
+def targets(name: str, shape: tuple[int, ...], width: int) -> list[Target]:
+    """Where a canonical parameter goes. `linear1` holds query, key, value and the MLP's first layer one below the other."""
+    stem, _, kind = name.rpartition(".")
+    if stem in OUTER:
+        return [Target(f"{OUTER[stem]}.{kind}")]
+    if stem == "final_layer.adaLN_modulation.1":
+        return [Target(f"norm_out.linear.{kind}", swap=True)]
+    embedder, _, layer = stem.partition(".")
+    if embedder in EMBEDDERS and layer in ("in_layer", "out_layer"):
+        return [Target(f"time_text_embed.{EMBEDDERS[embedder]}.linear_{1 if layer == 'in_layer' else 2}.{kind}")]
+    if match := BLOCK.fullmatch(name):
+        side, index, rest, kind = match.groups()
+        block = f"{'single_' if side == 'single' else ''}transformer_blocks.{index}"
+        if kind == "scale" and rest in NORMS:
+            return [Target(f"{block}.{NORMS[rest]}.weight")]
+        table = DOUBLE if side == "double" else SINGLE
+        if rest in table:
+            return [Target(f"{block}.{table[rest]}.{kind}")]
+        if rest in QKV:
+            return [Target(f"{block}.{part}.{kind}", i * width, width) for i, part in enumerate(QKV[rest])]
+        if side == "single" and rest == "linear1":
+            heads = [Target(f"{block}.attn.to_{part}.{kind}", i * width, width) for i, part in enumerate("qkv")]
+            return [*heads, Target(f"{block}.proj_mlp.{kind}", 3 * width, shape[0] - 3 * width)]
+    raise UnsupportedStructure(f"expected a Flux parameter name, got {name!r}: this structure is not supported")
+
+
+def _config(shapes: Shapes) -> dict[str, Any]:
+    try:
+        width, channels = shapes["img_in.weight"]
+        head = shapes["double_blocks.0.img_attn.norm.key_norm.scale"][0]
+        blocks = [match.groups() for name in shapes if (match := BLOCK.fullmatch(name))]
+        if width % head or head % 16:
+            raise UnsupportedStructure(f"expected heads of a multiple of 16 channels that divide {width}, found {head}: this structure is not supported")
+        return {
+            "patch_size": 1,
+            "in_channels": channels,
+            "out_channels": shapes["final_layer.linear.weight"][0],
+            "num_layers": 1 + max(int(index) for side, index, *_ in blocks if side == "double"),
+            "num_single_layers": 1 + max((int(index) for side, index, *_ in blocks if side == "single"), default=-1),
+            "attention_head_dim": head,
+            "num_attention_heads": width // head,
+            "joint_attention_dim": shapes["txt_in.weight"][1],
+            "pooled_projection_dim": shapes["vector_in.in_layer.weight"][1],
+            "guidance_embeds": "guidance_in.in_layer.weight" in shapes,
+            # Published heads have 128 channels, 16 of them for the frame and 56 for each axis; smaller relatives keep the proportion.
+            "axes_dims_rope": [head // 8, head * 7 // 16, head * 7 // 16],
+        }
+    except (KeyError, IndexError, ValueError) as error:
+        if isinstance(error, UnsupportedStructure):
+            raise
+        raise UnsupportedStructure(f"expected a Flux header, without {error}: this structure is not supported") from error
+
+
+def _build(config: dict[str, Any]) -> FluxTransformer2DModel:
+    with torch.device("meta"):
+        module = FluxTransformer2DModel(**config).eval()
+    # diffusers computes angles in f64, which this trace uses for the variant's float type; cos and sin are f32 in both.
+    module.pos_embed.forward = MethodType(lambda self, ids: _rotation(ids, config["axes_dims_rope"]), module.pos_embed)
+    module.set_attn_processor(_Attention())
+    return module
+
+
+def _rotation(ids: torch.Tensor, axes: list[int]) -> CosSin:
+    turns = torch.cat([angles(ids[:, i], width, THETA) for i, width in enumerate(axes)], dim=-1)
+    return turns.cos(), turns.sin()
+
+
+class _Attention:
+    """diffusers' Flux attention with the rotation as formulas that keep every axis dynamic: text first, then the picture."""
+
+    def __call__(self, attn: nn.Module, hidden: torch.Tensor, context: torch.Tensor | None, mask: None, rotation: CosSin) -> object:
+        def split(values: torch.Tensor) -> torch.Tensor:
+            return values.reshape(values.shape[0], -1, attn.heads, attn.head_dim).transpose(1, 2)
+
+        query, key, value = attn.norm_q(split(attn.to_q(hidden))), attn.norm_k(split(attn.to_k(hidden))), split(attn.to_v(hidden))
+        if context is not None:
+            query = torch.cat([attn.norm_added_q(split(attn.add_q_proj(context))), query], dim=2)
+            key = torch.cat([attn.norm_added_k(split(attn.add_k_proj(context))), key], dim=2)
+            value = torch.cat([split(attn.add_v_proj(context)), value], dim=2)
+        mixed = functional.scaled_dot_product_attention(turn(query, rotation), turn(key, rotation), value).transpose(1, 2).flatten(2)
+        if context is None:
+            return mixed
+        words = context.shape[1]
+        return attn.to_out[0](mixed[:, words:]), attn.to_add_out(mixed[:, :words])
+
+
+def _run(
+    module: FluxTransformer2DModel,
+    sample: torch.Tensor,
+    timestep: torch.Tensor,
+    context: torch.Tensor,
+    y: torch.Tensor,
+    guidance: torch.Tensor | None = None,
+) -> torch.Tensor:
+    batch, channels, height, width = sample.shape
+    rows, columns = height // PATCH, width // PATCH
+    packed = sample.reshape(batch, channels, rows, PATCH, columns, PATCH).permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels * PATCH**2)
+    grid = torch.stack(
+        [torch.zeros(rows, columns), torch.arange(rows).float()[:, None].expand(rows, columns), torch.arange(columns).float().expand(rows, columns)], dim=-1
+    )
+    embed = type(module.time_text_embed).forward
+    # diffusers rounds timestep and guidance to the float type before it scales them by 1000; in f16 that would move them by up to half a step.
+    times = (timestep * 1000,) if guidance is None else (timestep * 1000, guidance * 1000)
+    module.time_text_embed.forward = MethodType(lambda self, *given: embed(self, *times, given[-1]), module.time_text_embed)
+    out = module(
+        packed,
+        context,
+        y,
+        timestep,
+        img_ids=grid.reshape(-1, 3),
+        txt_ids=torch.zeros(context.shape[1], 3),
+        guidance=guidance,
+        return_dict=False,
+    )[0]
+    out_channels = module.config.out_channels // PATCH**2
+    return out.reshape(batch, rows, columns, out_channels, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5).reshape(batch, out_channels, height, width)

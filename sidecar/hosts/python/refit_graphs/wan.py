@@ -1,0 +1,176 @@
+"""Wan 2.1 and 2.2 text- and image-to-video. In: canonical shapes. Out: an Exportable of diffusers' WanTransformer3DModel.
+
+Inputs of a step: sample [batch, channels, frames, height, width] (even height and width), timestep (0..1000, f32, one a batch entry),
+encoder_hidden_states and, for the Wan 2.1 image models, encoder_hidden_states_image (CLIP features).
+"""
+
+from __future__ import annotations
+
+import re
+from types import MethodType
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import nn
+from torch.nn import functional
+
+from .errors import UnsupportedStructure
+from .exportable import Exportable, Target, connect
+from .header import Shapes
+from .rotary import CosSin, angles, turn
+from .weightless import DataInput
+
+HEAD = 128
+THETA = 10000
+OUTER = {
+    "patch_embedding": "patch_embedding",
+    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+    "time_projection.1": "condition_embedder.time_proj",
+    "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
+    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
+    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
+    "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
+    "head.head": "proj_out",
+}
+ATTENTION = {
+    "q": "to_q",
+    "k": "to_k",
+    "v": "to_v",
+    "o": "to_out.0",
+    "norm_q": "norm_q",
+    "norm_k": "norm_k",
+    "k_img": "add_k_proj",
+    "v_img": "add_v_proj",
+    "norm_k_img": "norm_added_k",
+}
+# The checkpoint's norm3 stands before the cross attention, which diffusers counts second.
+BLOCK_LAYERS = {"ffn.0": "ffn.net.0.proj", "ffn.2": "ffn.net.2", "norm3": "norm2"}
+BLOCK = re.compile(r"blocks\.(\d+)\.(?:(self|cross)_attn\.)?(.+)\.(weight|bias)")
+
+
+def matches(shapes: Shapes) -> bool:
+    return "head.modulation" in shapes and "patch_embedding.weight" in shapes
+
+
+def exportable(shapes: Shapes) -> Exportable:
+    config = _config(shapes)
+    weights, refit_map = connect(shapes, lambda name, _shape: [Target(module_name(name))], _build(config))
+    inputs = (
+        DataInput("sample", ("batch", config["in_channels"], "frames", "height", "width")),
+        DataInput("timestep", ("batch",), float_type=False),
+        DataInput("encoder_hidden_states", ("batch", "tokens", config["text_dim"])),
+    )
+    image = DataInput("encoder_hidden_states_image", ("batch", "image_tokens", config["image_dim"] or 0))
+    return Exportable(
+        family="wan",
+        file_stem="transformer",
+        config=config,
+        build=lambda: _build(config),
+        weights=weights,
+        inputs=(*inputs, image) if config["image_dim"] else inputs,
+        residuals=(),
+        output=DataInput("out_sample", ("batch", config["out_channels"], "frames", "height", "width")),
+        trace_sizes={"batch": 2, "frames": 3, "height": 6, "width": 10, "tokens": 7, "image_tokens": 5},
+        run=_run,
+        refit_map=refit_map,
+        precisions=("fp32", "fp16", "bf16"),
+    )
+
+
+def module_name(name: str) -> str:
+    if name == "head.modulation":
+        return "scale_shift_table"
+    stem, _, kind = name.rpartition(".")
+    if stem in OUTER:
+        return f"{OUTER[stem]}.{kind}"
+    if match := re.fullmatch(r"blocks\.(\d+)\.modulation", name):
+        return f"blocks.{match[1]}.scale_shift_table"
+    if match := BLOCK.fullmatch(name):
+        index, attention, rest, kind = match.groups()
+        if attention and rest in ATTENTION:
+            return f"blocks.{index}.attn{1 if attention == 'self' else 2}.{ATTENTION[rest]}.{kind}"
+        if not attention and rest in BLOCK_LAYERS:
+            return f"blocks.{index}.{BLOCK_LAYERS[rest]}.{kind}"
+    raise UnsupportedStructure(f"expected a parameter of a Wan text- or image-to-video model, got {name!r}: this structure is not supported")
+
+
+def _config(shapes: Shapes) -> dict[str, Any]:
+    try:
+        width, channels, *patch = shapes["patch_embedding.weight"]
+        cells = patch[0] * patch[1] * patch[2]
+        return {
+            "patch_size": patch,
+            "num_attention_heads": max(1, width // HEAD),
+            "attention_head_dim": min(width, HEAD),
+            "in_channels": channels,
+            "out_channels": shapes["head.head.weight"][0] // cells,
+            "text_dim": shapes["text_embedding.0.weight"][1],
+            "freq_dim": shapes["time_embedding.0.weight"][1],
+            "ffn_dim": shapes["blocks.0.ffn.0.weight"][0],
+            "num_layers": 1 + max(int(match[1]) for name in shapes if (match := re.match(r"blocks\.(\d+)\.", name))),
+            "cross_attn_norm": "blocks.0.norm3.weight" in shapes,
+            "image_dim": shapes["img_emb.proj.0.weight"][0] if "img_emb.proj.0.weight" in shapes else None,
+            "added_kv_proj_dim": width if "blocks.0.cross_attn.k_img.weight" in shapes else None,
+        }
+    except (KeyError, IndexError, ValueError) as error:
+        raise UnsupportedStructure(f"expected a Wan header, without {error}: this structure is not supported") from error
+
+
+class _Attention:
+    """diffusers' Wan attention without its fixed 512 text tokens and its strided writes. `image_tokens`: set for each run."""
+
+    def __init__(self) -> None:
+        self.image_tokens: object = 0
+
+    def __call__(self, attn: nn.Module, hidden: torch.Tensor, context: torch.Tensor | None, mask: None, rotary: CosSin | None) -> torch.Tensor:
+        context = hidden if context is None else context
+        image = None
+        if attn.add_k_proj is not None:
+            image, context = context[:, : self.image_tokens], context[:, self.image_tokens :]
+        query, key = attn.norm_q(attn.to_q(hidden)), attn.norm_k(attn.to_k(context))
+        query, key, value = (self._split(attn, values) for values in (query, key, attn.to_v(context)))
+        if rotary is not None:
+            query, key = turn(query, rotary), turn(key, rotary)
+        mixed = self._join(functional.scaled_dot_product_attention(query, key, value))
+        if image is not None:
+            key, value = self._split(attn, attn.norm_added_k(attn.add_k_proj(image))), self._split(attn, attn.add_v_proj(image))
+            mixed = mixed + self._join(functional.scaled_dot_product_attention(query, key, value))
+        return attn.to_out[0](mixed)
+
+    @staticmethod
+    def _split(attn: nn.Module, values: torch.Tensor) -> torch.Tensor:
+        return values.reshape(values.shape[0], -1, attn.heads, attn.inner_dim // attn.heads).transpose(1, 2)
+
+    @staticmethod
+    def _join(values: torch.Tensor) -> torch.Tensor:
+        return values.transpose(1, 2).flatten(2)
+
+
+def _rotation(sample: torch.Tensor, patch: list[int], head: int) -> CosSin:
+    """Cos and sin [frames * rows * columns, head / 2] of every patch."""
+    side = 2 * (head // 6)
+    sizes = [sample.shape[2 + i] // patch[i] for i in range(3)]
+    parts = []
+    for axis, width in enumerate((head - 2 * side, side, side)):
+        one = angles(torch.arange(sizes[axis]), width, THETA)
+        parts.append(one.reshape(*(-1 if i == axis else 1 for i in range(3)), width // 2).expand(*sizes, width // 2))
+    turns = torch.cat(parts, dim=-1).reshape(-1, head // 2)
+    return turns.cos(), turns.sin()
+
+
+def _build(config: dict[str, Any]) -> WanTransformer3DModel:
+    with torch.device("meta"):
+        module = WanTransformer3DModel(**config).eval()
+    module.rope.forward = MethodType(lambda self, sample: _rotation(sample, config["patch_size"], config["attention_head_dim"]), module.rope)
+    module.set_attn_processor(_Attention())
+    return module
+
+
+def _run(module: WanTransformer3DModel, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, image: torch.Tensor | None = None) -> torch.Tensor:
+    for block in module.blocks:
+        block.attn2.processor.image_tokens = 0 if image is None else image.shape[1]
+    return module(sample, timestep, context, image, return_dict=False)[0]
