@@ -88,6 +88,10 @@ describe("decodeFrame", () => {
     const shifted = new Uint8Array(bytes.length + 1);
     shifted.set(bytes, 1);
     const [got] = decodeFrame(shifted.subarray(1)).tensors;
+    // Node's Buffer: its slice() would be a view.
+    const [fromBuffer] = decodeFrame(Buffer.from(shifted.buffer, 1)).tensors;
+    expect(Buffer.isBuffer(fromBuffer?.data)).toBe(false);
+    expect((fromBuffer?.data.byteOffset ?? 1) % 8).toBe(0);
     expect(got?.data.byteOffset ?? 1).toSatisfy((offset: number) => offset % 8 === 0);
     expect([...(got?.data ?? [])]).toEqual([...tensor.data]);
   });

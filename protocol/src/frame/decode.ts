@@ -89,7 +89,9 @@ export function assemble(prefix: Prefix, header: Uint8Array, payload: Uint8Array
 }
 
 /** Decodes one whole frame, as a WebSocket message brings it. Throws FrameError. Tensor data is copied only when the buffer is not 8-byte aligned. */
-export function decodeFrame(bytes: Uint8Array, limits: FrameLimits = defaultFrameLimits): Frame {
+export function decodeFrame(given: Uint8Array, limits: FrameLimits = defaultFrameLimits): Frame {
+  // Node's Buffer is a Uint8Array whose slice() copies nothing: tensors must be plain ones.
+  const bytes = new Uint8Array(given.buffer, given.byteOffset, given.byteLength);
   if (bytes.byteLength < prefixBytes) throw new FrameError("FRAME_TRUNCATED", `expected at least ${prefixBytes} bytes, got ${bytes.byteLength}`);
   const prefix = readPrefix(bytes, limits);
   if (bytes.byteLength !== prefix.totalBytes) throw new FrameError("FRAME_TRUNCATED", `expected a frame of ${prefix.totalBytes} bytes, got ${bytes.byteLength}`);

@@ -78,7 +78,7 @@ describe("createConditioningStore", () => {
 
   it("keeps copies by session and key", () => {
     const shelf = store();
-    const tensor = latent(10, 1, "k");
+    const tensor = { ...latent(10, 1, "k"), data: Buffer.alloc(10, 1) };
     shelf.put("a", [tensor]);
     tensor.data.fill(9);
     expect(shelf.get("a", "k").data[0]).toBe(1);

@@ -59,7 +59,7 @@ export function createConditioningStore(limits: ConditioningLimits): Conditionin
         removeOldest(victim);
       }
       for (const tensor of tensors) {
-        shelf.tensors.set(tensor.name, { ...tensor, data: tensor.data.slice() });
+        shelf.tensors.set(tensor.name, { ...tensor, data: new Uint8Array(tensor.data) });
         shelf.bytes += tensor.data.byteLength;
         total += tensor.data.byteLength;
       }
