@@ -1,0 +1,130 @@
+"""One sampling run: prepare, step after step, release."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .link import Link, Pending, Progress, Reply, Unavailable
+from .wanted import Wanted
+from .wire_tensor import WireTensor
+
+# The UI has control again within 100 ms of an interrupt: half of that for noticing.
+CHECK_EVERY_S = 0.03
+# Different conditionings of one run (areas, schedules) that are worth keeping on the other side.
+KEPT_PER_INPUT = 16
+
+
+@dataclass
+class RunReport:
+    """What a run was like, for the status node and the pages."""
+
+    engine: str = ""
+    host: str = ""
+    precision: str = ""
+    prepare_ms: float = 0.0
+    refit_ms: float = 0.0
+    refit_writes: int = 0
+    steps: int = 0
+    step_ms: float = 0.0
+    engine_ms: float = 0.0
+    queue_ms: float = 0.0
+    ignored: list[str] = field(default_factory=list)
+
+
+class EngineRun:
+    """Not shared between threads. `check` is called while waiting and raises to interrupt; the call is then cancelled and its answer dropped."""
+
+    def __init__(self, link: Link, wanted: Wanted, check: Callable[[], None]) -> None:
+        self.report = RunReport()
+        self.inputs: dict[str, list[int | str]] = {}
+        self._link, self._wanted, self._check = link, wanted, check
+        self._lease: str | None = None
+        self._name = uuid.uuid4().hex[:12]
+        self._kept: dict[str, list[tuple[str, WireTensor, bytes]]] = {}
+        self._keys = 0
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Brings the engine to the wanted state. Raises Unavailable, or whatever `check` raises."""
+        started = time.perf_counter()
+        result = self._call("engine.prepare", {**self._wanted.as_params(), "priority": "user"}, progress=progress).result
+        self._lease = result["lease"]
+        self.inputs = {port["name"]: port["shape"] for port in result["inputs"]}
+        report = self.report
+        report.engine, report.host, report.precision = result["engine"], result["host"], result["precision"]
+        report.prepare_ms += (time.perf_counter() - started) * 1000
+        report.refit_ms += result["ms"]["refit"]
+        report.refit_writes += (result["refit"] or {}).get("writes", 0)
+        report.ignored = [f"{key['key']}: {key['reason']}" for adapter in result["adapters"] for key in adapter["ignoredKeys"] + adapter["failedKeys"]]
+
+    def step(self, tensors: Mapping[str, WireTensor], once: frozenset[str]) -> WireTensor:
+        """One denoiser call. Inputs named in `once` travel only when their content is new to this run."""
+        started = time.perf_counter()
+        try:
+            reply = self._step(tensors, once)
+        except Unavailable as error:
+            # A lease that idled away and keys that were pushed out are ordinary; one repetition from scratch settles both.
+            if error.code not in ("WIRE_LEASE_UNKNOWN", "WIRE_CONDITIONING_UNKNOWN"):
+                raise
+            self._kept.clear()
+            if error.code == "WIRE_LEASE_UNKNOWN":
+                self.prepare()
+            reply = self._step(tensors, once)
+        report, ms = self.report, reply.result["ms"]
+        report.steps += 1
+        report.step_ms += (time.perf_counter() - started) * 1000
+        report.engine_ms += ms["run"]
+        report.queue_ms = max(report.queue_ms, ms["queue"])
+        if len(reply.tensors) != 1:
+            raise Unavailable("PLUGIN_UNEXPECTED_REPLY", f"The engine answered with {len(reply.tensors)} tensors; one was expected. Update plugin and sidecar to the same version.")
+        return next(iter(reply.tensors.values()))
+
+    def close(self) -> None:
+        """Gives the engine back. Never raises and never waits: a lost lease ends by itself."""
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        try:
+            keys = [key for kept in self._kept.values() for key, _, _ in kept]
+            if keys:
+                self._link.start("conditioning.drop", {"keys": keys})
+            self._link.start("engine.release", {"lease": lease})
+        except Unavailable:
+            pass
+
+    def _step(self, tensors: Mapping[str, WireTensor], once: frozenset[str]) -> Reply:
+        use = {name: self._key_of(name, tensor) for name, tensor in tensors.items() if name in once}
+        sent = [tensor for name, tensor in tensors.items() if name not in once]
+        return self._call("engine.step", {"lease": self._lease, "use": use}, sent)
+
+    def _key_of(self, name: str, tensor: WireTensor) -> str:
+        """The key under which the sidecar keeps this content; sends it when it is new. Compared by bytes: nobody's promise is needed."""
+        kept = self._kept.setdefault(name, [])
+        data = bytes(tensor.data)
+        for index, (key, known, known_data) in enumerate(kept):
+            if known.dtype == tensor.dtype and known.shape == tensor.shape and known_data == data:
+                kept.insert(0, kept.pop(index))
+                return key
+        self._keys += 1
+        key = f"{self._name}-{self._keys}"
+        self._call("conditioning.put", {}, [WireTensor(key, tensor.dtype, tensor.shape, tensor.data)])
+        kept.insert(0, (key, tensor, data))
+        del kept[KEPT_PER_INPUT:]
+        return key
+
+    def _call(self, method: str, params: dict[str, Any], tensors: list[WireTensor] | None = None, progress: Progress | None = None) -> Reply:
+        self._check()
+        pending = self._link.start(method, params, tensors or (), progress)
+        self._wait(pending)
+        return pending.reply()
+
+    def _wait(self, pending: Pending) -> None:
+        while not pending.wait(CHECK_EVERY_S):
+            try:
+                self._check()
+            except BaseException:
+                pending.cancel()
+                raise

@@ -1,0 +1,102 @@
+"""One denoiser call, from ComfyUI's arguments to the engine's inputs, per model class. What an engine cannot do is named, never dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import comfy.model_base
+import torch
+
+# Keys of transformer_options that describe the call and change nothing in the model.
+DESCRIPTIVE = frozenset({
+    "sigmas", "sample_sigmas", "cond_or_uncond", "uuids", "wrappers", "callbacks", "original_shape", "transformer_index", "block",
+    "prefetch_dynamic_vbars",
+})  # fmt: skip
+
+
+class NotServed(Exception):
+    """This call or run is beyond an engine; the UI's own path has to do it. The text completes the sentence "not on an engine: ..."."""
+
+
+@dataclass(frozen=True)
+class CallShape:
+    """Argument order of a model class's forward, and which engine input each tensor becomes."""
+
+    positional: tuple[str, ...]
+    inputs: Mapping[str, str]
+    once_per_run: frozenset[str] = field(default=frozenset({"context", "y", "guidance"}))
+
+
+UNET = CallShape(
+    ("x", "timesteps", "context", "y", "control", "transformer_options"),
+    {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
+)
+SD3 = CallShape(
+    ("x", "timesteps", "context", "y", "control", "transformer_options"),
+    {"x": "hidden_states", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "pooled_projections"},
+)
+FLUX = CallShape(
+    ("x", "timestep", "context", "y", "guidance", "ref_latents", "control", "transformer_options"),
+    {"x": "hidden_states", "timestep": "timestep", "context": "encoder_hidden_states", "y": "pooled_projections", "guidance": "guidance"},
+)
+
+
+def call_shape(model: object) -> CallShape | None:
+    """None: no engine speaks this model class."""
+    if type(model) in (comfy.model_base.BaseModel, comfy.model_base.SDXL, comfy.model_base.SDXLRefiner, comfy.model_base.SD21UNCLIP):
+        return UNET
+    if type(model) is comfy.model_base.SD3:
+        return SD3
+    if type(model) is comfy.model_base.Flux:
+        return FLUX
+    return None
+
+
+@dataclass
+class Call:
+    """Tensors by engine input name; those of `once` are the same over many steps of a run."""
+
+    tensors: dict[str, torch.Tensor]
+    once: frozenset[str]
+    residuals: tuple[torch.Tensor, ...]
+    x: torch.Tensor
+
+
+def read_call(shape: CallShape, args: tuple, kwargs: dict) -> Call:
+    """`args` in the class's own order. Raises NotServed with the first thing that no engine input can carry."""
+    named = dict(zip(shape.positional, args, strict=False)) | kwargs
+    refuse_patches(named.pop("transformer_options", None) or {})
+    control = named.pop("control", None)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, value in named.items():
+        if value is None:
+            continue
+        if name not in shape.inputs or not isinstance(value, torch.Tensor):
+            raise NotServed(f"the model argument {name!r} has no engine input")
+        tensors[shape.inputs[name]] = value
+    once = frozenset(shape.inputs[name] for name in shape.once_per_run if name in shape.inputs)
+    return Call(tensors, once, residuals(control or {}), named[shape.positional[0]])
+
+
+def refuse_patches(transformer_options: Mapping[str, object]) -> None:
+    """Raises NotServed for anything in transformer_options that reaches into the model's blocks."""
+    for key, value in transformer_options.items():
+        if value and key not in DESCRIPTIVE:
+            kinds = ", ".join(sorted(map(str, value))) if isinstance(value, dict) else key
+            raise NotServed(f"a patch inside the model ({kinds})")
+
+
+def residuals(control: Mapping[str, list]) -> tuple[torch.Tensor, ...]:
+    """ControlNet residuals: one per skip connection, first block first, then the middle block's. Empty without a ControlNet.
+
+    ComfyUI takes its lists from the end while it walks the skip connections backwards, so an entry's index is its skip connection's.
+    """
+    if any(value is not None for value in control.get("input", ())):
+        raise NotServed("a T2I adapter or another control of the input blocks")
+    output, middle = list(control.get("output", ())), list(control.get("middle", ()))
+    if not output and not middle:
+        return ()
+    if len(middle) != 1 or any(value is None for value in (*output, *middle)):
+        raise NotServed("a ControlNet that leaves out some residuals")
+    return (*output, *middle)

@@ -1,0 +1,123 @@
+"""Puts an engine under one sampling run, or ComfyUI's own path when the engine cannot serve.
+
+Weightless MODEL (mode A): the whole run is on an engine or the whole run is local; a run that loses its engine starts again locally, so a
+picture never comes from both. MODEL with weights (mode B): each call may go either way; after a failure the rest of the run stays local.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.hooks
+import comfy.patcher_extension
+import torch
+
+from ...engine import EngineRun, Unavailable
+from .calls import Call, NotServed, call_shape, read_call, refuse_patches
+from .fallback import sampling_locally
+from .negotiation import open_run
+from .report import served, stayed_local
+from .source import ATTACHMENT, Source
+from .tensors import from_bytes, from_wire, to_wire
+
+Wrappers = comfy.patcher_extension.WrappersMP
+
+
+def install(patcher: Any) -> None:
+    """Mode A: every run of this MODEL asks for an engine first."""
+    patcher.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, ATTACHMENT, _sample_weightless)
+
+
+def install_beside(patcher: Any) -> None:
+    """Mode B: the MODEL keeps its weights; calls go to the engine where it can do them."""
+    patcher.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, ATTACHMENT, _sample_beside)
+    patcher.add_wrapper_with_key(Wrappers.DIFFUSION_MODEL, ATTACHMENT, _call_beside)
+
+
+def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    guider = executor.class_obj
+    patcher = guider.model_patcher
+    source: Source = patcher.get_attachment(ATTACHMENT)
+    denoiser = patcher.model.diffusion_model
+    # Sampling rewrites the conditioning in place; a second attempt starts from what the first one started from.
+    conds = {kind: [dict(cond) for cond in entries] for kind, entries in guider.conds.items()}
+    run = None
+    try:
+        _refuse_run(guider)
+        run = open_run(patcher, source, noise, guider.conds)
+        outer, denoiser.answer = denoiser.answer, lambda call: answer(run, call)
+        try:
+            result = executor(noise, *args, **kwargs)
+        finally:
+            denoiser.answer = outer
+        served(source, run.report)
+        return result
+    except (NotServed, Unavailable) as error:
+        stayed_local(source, error)
+        guider.conds = conds
+        with sampling_locally(guider, source, str(error)):
+            return executor(noise, *args, **kwargs)
+    finally:
+        if run is not None:
+            run.close()
+
+
+def _sample_beside(executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    guider = executor.class_obj
+    patcher = guider.model_patcher
+    source: Source = patcher.get_attachment(ATTACHMENT)
+    run = None
+    try:
+        _refuse_run(guider)
+        run = open_run(patcher, source, noise, guider.conds)
+    except (NotServed, Unavailable) as error:
+        stayed_local(source, error)
+    outer, source.run = source.run, run
+    try:
+        result = executor(noise, *args, **kwargs)
+        if source.run is not None:
+            served(source, run.report)
+        return result
+    finally:
+        source.run = outer
+        if run is not None:
+            run.close()
+
+
+def _call_beside(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+    source = _source_of(executor.class_obj, args, kwargs)
+    run = source.run if source else None
+    if run is None:
+        return executor(*args, **kwargs)
+    try:
+        return answer(run, read_call(source.call_shape, args, kwargs))
+    except (NotServed, Unavailable) as error:
+        stayed_local(source, error)
+        source.run = None
+        return executor(*args, **kwargs)
+
+
+def _refuse_run(guider: Any) -> None:
+    """Raises NotServed for what is known to be beyond an engine before the first step."""
+    refuse_patches(guider.model_options.get("transformer_options", {}))
+    registered = guider.model_options.get("registered_hooks")
+    if registered is not None and registered.get_type(comfy.hooks.EnumHookType.Weight):
+        raise NotServed("a LoRA or model hook that changes weights during the run")
+    if any("gligen" in cond for entries in guider.conds.values() for cond in entries):
+        raise NotServed("GLIGEN conditioning")
+
+
+def answer(run: EngineRun, call: Call) -> torch.Tensor:
+    """One call on the engine; the result has the device of its input. Raises NotServed or Unavailable."""
+    dtype = call.x.dtype
+    tensors = dict(call.tensors)
+    names = [name for name in run.inputs if "residual" in name]
+    if call.residuals and len(call.residuals) != len(names):
+        raise NotServed(f"a ControlNet with {len(call.residuals)} residuals where this engine takes {len(names)}")
+    tensors.update((name, value.to(dtype)) for name, value in zip(names, call.residuals, strict=False))
+    missing = run.inputs.keys() - tensors.keys()
+    if missing:
+        raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give")
+    out = run.step({name: to_wire(name, value) for name, value in tensors.items()}, call.once)
+    return from_bytes(out.data, from_wire(out.dtype), out.shape).to(device=call.x.device, dtype=dtype)

@@ -1,0 +1,72 @@
+"""torch tensors to and from the words of the wire and of safetensors. One table for dtypes."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+
+import torch
+
+# torch dtype -> (safetensors name, wire name or None where the wire has no such dtype)
+_DTYPES: dict[torch.dtype, tuple[str, str | None]] = {
+    torch.float32: ("F32", "f32"),
+    torch.float16: ("F16", "f16"),
+    torch.bfloat16: ("BF16", "bf16"),
+    torch.float64: ("F64", None),
+    torch.int64: ("I64", "i64"),
+    torch.int32: ("I32", None),
+    torch.int16: ("I16", None),
+    torch.int8: ("I8", None),
+    torch.uint8: ("U8", "u8"),
+    torch.bool: ("BOOL", None),
+    torch.float8_e4m3fn: ("F8_E4M3", None),
+    torch.float8_e5m2: ("F8_E5M2", None),
+}
+_FILE_TO_TORCH = {file: dtype for dtype, (file, _) in _DTYPES.items()}
+_WIRE_TO_TORCH = {wire: dtype for dtype, (_, wire) in _DTYPES.items() if wire}
+
+
+def file_dtype(dtype: torch.dtype) -> str:
+    """Name in a safetensors header. KeyError for dtypes that no adapter has (complex, quantised)."""
+    return _DTYPES[dtype][0]
+
+
+def torch_dtype(file_name: str) -> torch.dtype | None:
+    return _FILE_TO_TORCH.get(file_name)
+
+
+def wire_dtype(dtype: torch.dtype) -> str | None:
+    return _DTYPES.get(dtype, ("", None))[1]
+
+
+def from_wire(name: str) -> torch.dtype:
+    return _WIRE_TO_TORCH[name]
+
+
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The tensor's values as little-endian bytes; shares memory with a contiguous CPU tensor, copies anything else."""
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+
+
+def from_bytes(data: memoryview | bytes | bytearray, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor of its own: `data` may be reused afterwards."""
+    if not len(data):
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+
+
+class Digests:
+    """SHA-256 of tensors' bytes, remembered per tensor object until it is changed in place or gone."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[torch.Tensor], int, str]] = {}
+
+    def of(self, tensor: torch.Tensor) -> str:
+        known = self._known.get(id(tensor))
+        if known and known[0]() is tensor and known[1] == tensor._version:
+            return known[2]
+        digest = hashlib.sha256(raw_bytes(tensor)).hexdigest()
+        key = id(tensor)
+        self._known[key] = (weakref.ref(tensor, lambda _: self._known.pop(key, None)), tensor._version, digest)
+        return digest

@@ -1,0 +1,102 @@
+"""Nodes for the plugin's tests on a real ComfyUI: conditioning without a text encoder, latents written to a file, patches that an engine cannot do."""
+
+import torch
+
+
+class TestConditioning:
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "make", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 0}), "tokens": ("INT", {"default": 77}), "width": ("INT", {"default": 768, "max": 8192}), "pooled": ("INT", {"default": 0, "max": 8192})}}
+
+    def make(self, seed, tokens, width, pooled):
+        generator = torch.Generator().manual_seed(seed)
+        extra = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
+        return ([[torch.randn(1, tokens, width, generator=generator), extra]],)
+
+
+class TestSaveLatent:
+    CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_NODE = "refit-tests", "save", (), True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"samples": ("LATENT",), "path": ("STRING", {"default": ""})}}
+
+    def save(self, samples, path):
+        torch.save(samples["samples"], path)
+        return {"ui": {"shape": list(samples["samples"].shape)}}
+
+
+class TestAttentionPatch:
+    """An attention patch that scales the output of self-attention: visible, and not expressible on an engine."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "scale": ("FLOAT", {"default": 0.5})}}
+
+    def patch(self, model, scale):
+        clone = model.clone()
+        clone.set_model_attn1_output_patch(lambda out, options: out * scale)
+        return (clone,)
+
+
+class TestControl:
+    """Conditioning with a stand-in ControlNet: constant residuals of the right shapes, so that no ControlNet file is needed."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "make", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"conditioning": ("CONDITIONING",), "strength": ("FLOAT", {"default": 1.0})}}
+
+    def make(self, conditioning, strength):
+        control = ConstantControl(strength)
+        return ([[tensor, {**extra, "control": control, "control_apply_to_uncond": True}] for tensor, extra in conditioning],)
+
+
+class ConstantControl:
+    extra_hooks = None
+    previous_controlnet = None
+    cond_hint_original = None
+    timestep_range = None
+
+    def __init__(self, strength):
+        self.strength = strength
+
+    def copy(self):
+        return self
+
+    def set_previous_controlnet(self, _):
+        return self
+
+    def get_models(self):
+        return []
+
+    def get_extra_hooks(self):
+        return []
+
+    def inference_memory_requirements(self, dtype):
+        return 0
+
+    def pre_run(self, model, percent_to_timestep_function):
+        pass
+
+    def cleanup(self):
+        pass
+
+    def get_control(self, x, t, cond, batched_number, transformer_options):
+        """Residuals of the sd15_tiny layout: three input levels and the middle, deterministic in their shapes."""
+
+        def residual(seed, h, w):
+            generator = torch.Generator().manual_seed(seed)
+            return (torch.randn(x.shape[0], 320, h, w, generator=generator) * 0.1 * self.strength).to(x.dtype)
+
+        h, w = x.shape[2], x.shape[3]
+        small = ((h + 1) // 2, (w + 1) // 2)
+        return {"input": [], "middle": [residual(9, *small)], "output": [residual(1, h, w), residual(2, h, w), residual(3, *small), residual(4, *small)]}
+
+
+NODE_CLASS_MAPPINGS = {"TestConditioning": TestConditioning, "TestSaveLatent": TestSaveLatent, "TestAttentionPatch": TestAttentionPatch, "TestControl": TestControl}
