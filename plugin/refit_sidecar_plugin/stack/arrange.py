@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .patches import Patch
 
 
 @dataclass(frozen=True, slots=True)
 class FileItem:
-    """A whole adapter file at one strength. `sha256` is the identity of the content that was compared."""
+    """A whole adapter file at one strength. `sha256` is the identity of the content that was compared.
+
+    `patches` are the live patches that it explains, `places` where they are (parameter, index).
+    """
 
     name: str
     sha256: str
     strength: float
+    patches: tuple[Patch, ...] = field(default=(), compare=False, repr=False)
+    places: tuple[tuple[str, int], ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

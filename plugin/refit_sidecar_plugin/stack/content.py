@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from .arrange import ContentItem
+from .arrange import ContentItem, FileItem
 from .patches import Patch, TensorRef
 
 # Kinds whose parts have a spelling in an adapter file. A row of a fused weight has none in this spelling.
@@ -17,8 +17,8 @@ class NotExpressible(Exception):
     """A patch that no adapter file can hold. The text names the parameter and what it is."""
 
 
-def content_tensors(item: ContentItem) -> list[ContentTensor]:
-    """(name, dtype, shape, bytes) of each tensor, in a fixed order, so that equal content gives an equal identity."""
+def content_tensors(item: ContentItem | FileItem) -> list[ContentTensor]:
+    """(name, dtype as in safetensors, shape, bytes) of each tensor, in a fixed order, so that equal content gives an equal identity."""
     out: list[ContentTensor] = []
     for patch in sorted(item.patches, key=lambda patch: patch.target.parameter):
         stem = _stem(patch)
@@ -45,5 +45,5 @@ def _tensor(part: object) -> tuple[str, tuple[int, ...], bytes]:
     if isinstance(part, tuple):
         return "I64", (len(part),), struct.pack(f"<{len(part)}q", *part)
     assert isinstance(part, (int, float))
-    # 64 bits: the UI multiplies by this number in double precision.
-    return "F64", (), struct.pack("<d", float(part))
+    # Files hold alpha in 16 or 32 bits, so that this loses nothing; the wire has no wider floats.
+    return "F32", (), struct.pack("<f", float(part))

@@ -18,17 +18,39 @@ class Candidate:
     sha256: Callable[[], str | None]
 
 
-def identify(live: dict[str, list[Patch]], candidates: Iterable[Candidate]) -> list[StackItem]:
-    """`live` maps parameters to their patches in order of application. Stops asking for candidates once every patch has its file."""
+Find = Callable[[Patch], Candidate | None]
+
+# Patches for which a search may come back empty before the rest is taken as content: a block filter leaves hundreds that no file explains.
+MAX_EMPTY_SEARCHES = 3
+
+
+def identify(live: dict[str, list[Patch]], candidates: Iterable[Candidate], find: Find | None = None) -> list[StackItem]:
+    """`live` maps parameters to their patches in order of application. `candidates` are tried first (names seen in the workflow);
+    `find` then searches by a patch's tensors. Stops as soon as every patch has its file.
+    """
     labels: Labels = {parameter: [None] * len(patches) for parameter, patches in live.items()}
-    left = sum(len(patches) for patches in live.values())
     files: list[FileItem] = []
-    if left:
-        for candidate in candidates:
-            left -= _label(live, labels, candidate, files)
-            if left == 0:
-                break
+    left = sum(len(patches) for patches in live.values())
+    for candidate in candidates if left else ():
+        left -= _label(live, labels, candidate, files)
+        if left == 0:
+            break
+    if left and find is not None:
+        _search(live, labels, files, find)
     return arrange(live, labels, files)
+
+
+def _search(live: dict[str, list[Patch]], labels: Labels, files: list[FileItem], find: Find) -> None:
+    empty = 0
+    for parameter, patches in live.items():
+        for index, patch in enumerate(patches):
+            if labels[parameter][index] is not None:
+                continue
+            candidate = find(patch)
+            if candidate is None or _label(live, labels, candidate, files) == 0:
+                empty += 1
+                if empty == MAX_EMPTY_SEARCHES:
+                    return
 
 
 def _label(live: dict[str, list[Patch]], labels: Labels, candidate: Candidate, files: list[FileItem]) -> int:
@@ -44,7 +66,8 @@ def _label(live: dict[str, list[Patch]], labels: Labels, candidate: Candidate, f
         parameter, index = places[0]
         for place_parameter, place_index in places:
             labels[place_parameter][place_index] = len(files)
-        files.append(FileItem(candidate.name, sha256, live[parameter][index].strength))
+        patches = tuple(live[place_parameter][place_index] for place_parameter, place_index in places)
+        files.append(FileItem(candidate.name, sha256, live[parameter][index].strength, patches, tuple(places)))
         explained += len(places)
     return explained
 

@@ -39,6 +39,17 @@ class Patch:
     parts: tuple[tuple[str, Part], ...]
     strength: float = 1.0
 
+    def frozen(self) -> Patch:
+        """The same patch with digests in place of tensors: nothing is held in memory, and no file is kept open."""
+
+        def freeze(part: Part) -> Part:
+            if not isinstance(part, TensorRef):
+                return part
+            digest = part.digest()
+            return TensorRef(part.dtype, part.shape, lambda: digest, _gone)
+
+        return Patch(self.target, self.kind, tuple((name, freeze(part)) for name, part in self.parts), self.strength)
+
     def outline(self) -> tuple[object, ...]:
         """Everything but strength and tensor values: equal outlines are worth comparing by digest."""
         return (self.target, self.kind, tuple((name, (part.dtype, part.shape) if isinstance(part, TensorRef) else part) for name, part in self.parts))
@@ -47,3 +58,7 @@ class Patch:
         """Tensor by tensor, by digest. Only meaningful for equal outlines."""
         pairs = zip(self.parts, other.parts, strict=True)
         return all(mine.digest() == theirs.digest() for (_, mine), (_, theirs) in pairs if isinstance(mine, TensorRef) and isinstance(theirs, TensorRef))
+
+
+def _gone() -> bytes:
+    raise RuntimeError("a frozen patch has no tensor values")

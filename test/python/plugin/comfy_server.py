@@ -116,7 +116,8 @@ class ComfyServer:
         """Runs a graph to its end; raises with ComfyUI's own error text when it fails."""
         entry = self.wait(self.queue(graph), timeout_s)
         if entry["status"]["status_str"] != "success":
-            raise AssertionError(json.dumps(entry["status"]["messages"][-1], indent=1)[:4000])
+            last = entry["status"]["messages"][-1][1]
+            raise AssertionError(f"{last.get('node_type')}: {last.get('exception_message')}{''.join(last.get('traceback', [])[-3:])}")
         return entry
 
     def stop(self) -> None:

@@ -82,7 +82,8 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict) -> Call:
 def refuse_patches(transformer_options: Mapping[str, object]) -> None:
     """Raises NotServed for anything in transformer_options that reaches into the model's blocks."""
     for key, value in transformer_options.items():
-        if value and key not in DESCRIPTIVE:
+        empty = value is None or value is False or (isinstance(value, (dict, list, tuple)) and not value)
+        if key not in DESCRIPTIVE and not empty:
             kinds = ", ".join(sorted(map(str, value))) if isinstance(value, dict) else key
             raise NotServed(f"a patch inside the model ({kinds})")
 

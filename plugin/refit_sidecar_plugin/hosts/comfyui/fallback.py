@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import comfy.hooks
 import comfy.model_management
 import comfy.model_patcher
 
+from .patches import ComfyPatches
 from .source import ATTACHMENT, Source
 
 # Without CUDA ComfyUI sets OOM_EXCEPTION to Exception itself; then only Python's own error means memory.
@@ -19,12 +21,12 @@ class DoesNotFit(RuntimeError):
     """Neither the engine nor ComfyUI's own path can run this."""
 
 
-def local_twin(weightless: comfy.model_patcher.ModelPatcher, source: Source) -> comfy.model_patcher.ModelPatcher:
+def local_twin(weightless: comfy.model_patcher.ModelPatcher, source: Source, patches: ComfyPatches) -> comfy.model_patcher.ModelPatcher:
     """A patcher over real weights that is in everything else what `weightless` is."""
     twin = source.load_local().clone()
-    twin.patches = {key: list(entries) for key, entries in weightless.patches.items()}
+    twin.patches = {key: list(entries) for key, entries in patches.items()}
     # Equal ids let ComfyUI keep the patched weights from one run to the next.
-    twin.patches_uuid = weightless.patches_uuid
+    twin.patches_uuid = weightless.patches_uuid if patches is weightless.patches else uuid.uuid4()
     twin.object_patches = dict(weightless.object_patches)
     twin.weight_wrapper_patches = dict(weightless.weight_wrapper_patches)
     twin.injections = {key: list(entries) for key, entries in weightless.injections.items()}
@@ -37,11 +39,11 @@ def local_twin(weightless: comfy.model_patcher.ModelPatcher, source: Source) -> 
 
 
 @contextmanager
-def sampling_locally(guider: object, source: Source, reason: str) -> Iterator[None]:
-    """Makes `guider` sample on the ordinary MODEL. Wrappers of other nodes stay in the guider's model options. Raises DoesNotFit."""
+def sampling_locally(guider: object, source: Source, patches: ComfyPatches, reason: str) -> Iterator[None]:
+    """Makes `guider` sample on the ordinary MODEL with these LoRA patches. Wrappers of other nodes stay in the guider's model options. Raises DoesNotFit."""
     weightless = guider.model_patcher
     try:
-        twin = local_twin(weightless, source)
+        twin = local_twin(weightless, source, patches)
     except OUT_OF_MEMORY as error:
         raise DoesNotFit(_text(source, reason)) from error
     _register_hooks(twin, guider)

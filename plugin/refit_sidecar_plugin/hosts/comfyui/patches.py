@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 
 import comfy.lora
 import comfy.lora_convert
@@ -27,7 +27,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 PLAIN = {"diff": "diff", "set": "set_weight"}
 
-ComfyPatches = Mapping[str, Iterable[tuple]]
+# As in ModelPatcher.patches: parameter key to (strength, adapter, model strength, offset, function), in order of application.
+ComfyPatches = dict[str, list[tuple]]
 
 
 def read_patches(patches: ComfyPatches, digests: Digests) -> dict[str, list[Patch]]:

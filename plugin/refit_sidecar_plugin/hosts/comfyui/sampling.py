@@ -6,7 +6,6 @@ picture never comes from both. MODEL with weights (mode B): each call may go eit
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import comfy.hooks
@@ -14,9 +13,9 @@ import comfy.patcher_extension
 import torch
 
 from ...engine import EngineRun, Unavailable
-from .calls import Call, NotServed, call_shape, read_call, refuse_patches
+from .calls import Call, CallShape, NotServed, read_call, refuse_patches
 from .fallback import sampling_locally
-from .negotiation import open_run
+from .negotiation import open_run, read_stack
 from .report import served, stayed_local
 from .source import ATTACHMENT, Source
 from .tensors import from_bytes, from_wire, to_wire
@@ -29,10 +28,11 @@ def install(patcher: Any) -> None:
     patcher.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, ATTACHMENT, _sample_weightless)
 
 
-def install_beside(patcher: Any) -> None:
+def install_beside(patcher: Any, source: Source, shape: CallShape) -> None:
     """Mode B: the MODEL keeps its weights; calls go to the engine where it can do them."""
-    patcher.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, ATTACHMENT, _sample_beside)
-    patcher.add_wrapper_with_key(Wrappers.DIFFUSION_MODEL, ATTACHMENT, _call_beside)
+    beside = _Beside(source, shape)
+    patcher.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, ATTACHMENT, beside.sample)
+    patcher.add_wrapper_with_key(Wrappers.DIFFUSION_MODEL, ATTACHMENT, beside.call)
 
 
 def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -42,10 +42,13 @@ def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs:
     denoiser = patcher.model.diffusion_model
     # Sampling rewrites the conditioning in place; a second attempt starts from what the first one started from.
     conds = {kind: [dict(cond) for cond in entries] for kind, entries in guider.conds.items()}
+    patches = patcher.patches
     run = None
     try:
+        reading = read_stack(patcher)
+        patches = reading.patches
         _refuse_run(guider)
-        run = open_run(patcher, source, noise, guider.conds)
+        run = open_run(source, reading, noise, guider.conds)
         outer, denoiser.answer = denoiser.answer, lambda call: answer(run, call)
         try:
             result = executor(noise, *args, **kwargs)
@@ -56,46 +59,48 @@ def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs:
     except (NotServed, Unavailable) as error:
         stayed_local(source, error)
         guider.conds = conds
-        with sampling_locally(guider, source, str(error)):
+        with sampling_locally(guider, source, patches, str(error)):
             return executor(noise, *args, **kwargs)
     finally:
         if run is not None:
             run.close()
 
 
-def _sample_beside(executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    guider = executor.class_obj
-    patcher = guider.model_patcher
-    source: Source = patcher.get_attachment(ATTACHMENT)
-    run = None
-    try:
-        _refuse_run(guider)
-        run = open_run(patcher, source, noise, guider.conds)
-    except (NotServed, Unavailable) as error:
-        stayed_local(source, error)
-    outer, source.run = source.run, run
-    try:
-        result = executor(noise, *args, **kwargs)
-        if source.run is not None:
-            served(source, run.report)
-        return result
-    finally:
-        source.run = outer
-        if run is not None:
-            run.close()
+class _Beside:
+    """State of mode B for one accelerated MODEL; its clones share it, as they share the weights."""
 
+    def __init__(self, source: Source, shape: CallShape) -> None:
+        self._source, self._shape = source, shape
+        self._run: EngineRun | None = None
 
-def _call_beside(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-    source = _source_of(executor.class_obj, args, kwargs)
-    run = source.run if source else None
-    if run is None:
-        return executor(*args, **kwargs)
-    try:
-        return answer(run, read_call(source.call_shape, args, kwargs))
-    except (NotServed, Unavailable) as error:
-        stayed_local(source, error)
-        source.run = None
-        return executor(*args, **kwargs)
+    def sample(self, executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        guider = executor.class_obj
+        run = None
+        try:
+            _refuse_run(guider)
+            run = open_run(self._source, read_stack(guider.model_patcher), noise, guider.conds)
+        except (NotServed, Unavailable) as error:
+            stayed_local(self._source, error)
+        outer, self._run = self._run, run
+        try:
+            result = executor(noise, *args, **kwargs)
+            if self._run is not None:
+                served(self._source, self._run.report)
+            return result
+        finally:
+            self._run = outer
+            if run is not None:
+                run.close()
+
+    def call(self, executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self._run is None:
+            return executor(*args, **kwargs)
+        try:
+            return answer(self._run, read_call(self._shape, args, kwargs))
+        except (NotServed, Unavailable) as error:
+            stayed_local(self._source, error)
+            self._run = None
+            return executor(*args, **kwargs)
 
 
 def _refuse_run(guider: Any) -> None:

@@ -7,6 +7,8 @@ import weakref
 
 import torch
 
+from ...engine import WireTensor
+
 # torch dtype -> (safetensors name, wire name or None where the wire has no such dtype)
 _DTYPES: dict[torch.dtype, tuple[str, str | None]] = {
     torch.float32: ("F32", "f32"),
@@ -35,10 +37,6 @@ def torch_dtype(file_name: str) -> torch.dtype | None:
     return _FILE_TO_TORCH.get(file_name)
 
 
-def wire_dtype(dtype: torch.dtype) -> str | None:
-    return _DTYPES.get(dtype, ("", None))[1]
-
-
 def from_wire(name: str) -> torch.dtype:
     return _WIRE_TO_TORCH[name]
 
@@ -47,6 +45,11 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """The tensor's values as little-endian bytes; shares memory with a contiguous CPU tensor, copies anything else."""
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+
+
+def to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
+    """KeyError for a dtype that the wire does not have."""
+    return WireTensor(name, _DTYPES[tensor.dtype][1] or file_dtype(tensor.dtype), tuple(tensor.shape), raw_bytes(tensor))
 
 
 def from_bytes(data: memoryview | bytes | bytearray, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
@@ -60,13 +63,23 @@ class Digests:
     """SHA-256 of tensors' bytes, remembered per tensor object until it is changed in place or gone."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[torch.Tensor], int, str]] = {}
+        self._known: dict[int, tuple[weakref.ref[torch.Tensor], object, str]] = {}
 
     def of(self, tensor: torch.Tensor) -> str:
-        known = self._known.get(id(tensor))
-        if known and known[0]() is tensor and known[1] == tensor._version:
+        known, mark = self._known.get(id(tensor)), _mark(tensor)
+        if known and known[0]() is tensor and known[1] == mark:
             return known[2]
         digest = hashlib.sha256(raw_bytes(tensor)).hexdigest()
         key = id(tensor)
-        self._known[key] = (weakref.ref(tensor, lambda _: self._known.pop(key, None)), tensor._version, digest)
+        self._known[key] = (weakref.ref(tensor, lambda _: self._known.pop(key, None)), mark, digest)
         return digest
+
+
+def _mark(tensor: torch.Tensor) -> object:
+    """Differs after a change in place. ComfyUI runs nodes in inference mode, where torch counts no versions: there, a sum over all words at memory speed."""
+    if not tensor.is_inference():
+        return tensor._version
+    data = raw_bytes(tensor)
+    whole = len(data) // 8 * 8
+    words = torch.frombuffer(data[:whole], dtype=torch.int64).sum().item() if whole else 0
+    return (words, bytes(data[whole:]))

@@ -1,0 +1,105 @@
+"""From a MODEL and a run to an engine that holds exactly its weights."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import comfy.model_management
+import torch
+
+from ...engine import EngineRun, Range, Unavailable, Wanted
+from ...service.catalog import call, pause
+from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef
+from .calls import NotServed
+from .freshness import used
+from .hints import adapter_names
+from .memory import make_room_when_asked
+from .plugin import plugin
+from .progress import node_progress
+from .source import Source
+from .stack_reader import Reading
+
+JOB_ENDED = ("done", "failed", "cancelled")
+
+
+def check() -> None:
+    """Called while waiting: raises when the user interrupts, and makes room on the device when the sidecar has asked for it."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    make_room_when_asked()
+
+
+def open_run(source: Source, reading: Reading, noise: torch.Tensor, conds: dict[str, list[dict]]) -> EngineRun:
+    """A prepared run. Raises NotServed or Unavailable with the reason, or ComfyUI's interrupt."""
+    plugin().ensure(check)
+    for path, seen in reading.files.items():
+        used(source.name, path, seen)
+    try:
+        stack = tuple((_reference(item), item.strength) for item in reading.items)
+    except NotExpressible as error:
+        raise NotServed(str(error)) from error
+    settings = source.settings
+    residuals = any("control" in cond for entries in conds.values() for cond in entries)
+    profile = _exact(noise, conds) if settings.profile == "exact size" else None
+    wanted = Wanted(checkpoint_id(source), stack, settings.host, settings.precision, profile, residuals)
+    run = EngineRun(plugin().link, wanted, check)
+    with node_progress(f"Refit: {source.name}") as progress:
+        run.prepare(progress)
+    return run
+
+
+def checkpoint_id(source: Source) -> str:
+    plugin().ensure(check)
+    return plugin().catalog.entry(source.path, check)["id"]
+
+
+def find_name(patch: Patch) -> str | None:
+    """Name in the loras folders of an adapter that holds this patch's tensors, as the sidecar's catalog knows it."""
+    tensors = [{"dtype": part.dtype, "shape": list(part.shape), "sha256": part.digest()} for _, part in patch.parts if isinstance(part, TensorRef)]
+    found = plugin().catalog.find(tensors, check) if tensors else None
+    return found["name"].replace("/", os.sep) if found else None
+
+
+def read_stack(patcher: Any) -> Reading:
+    return plugin().stacks.read(patcher, adapter_names(), find_name)
+
+
+def warm(wanted: Wanted, name: str) -> str:
+    """Has the engine made in the background, and waits with progress on the node. Returns a line for the user."""
+    job = call(plugin().link, "engine.warm", wanted.as_params(), check)["job"]
+    with node_progress(f"Refit: warming an engine for {name}") as progress:
+        while True:
+            jobs = {entry["id"]: entry for entry in call(plugin().link, "jobs.list", {}, check)["jobs"]}
+            entry = jobs.get(job)
+            if entry is None:
+                return f"The engine for {name} is ready."
+            progress({**entry, "text": entry["title"]})
+            if entry["state"] in JOB_ENDED:
+                break
+            pause(0.25, check)
+    if entry["state"] != "done":
+        problem = entry["problem"] or {"code": "JOB_CANCELLED", "message": "the job was cancelled"}
+        raise Unavailable(problem["code"], f"The engine for {name} could not be made: {problem['message']}")
+    return f"The engine for {name} is ready."
+
+
+def _reference(item: StackItem) -> str:
+    if isinstance(item, FileItem) and plugin().catalog.knows_content(item.sha256, check):
+        return item.sha256
+    return plugin().pusher.push(item, check)
+
+
+def _exact(noise: torch.Tensor, conds: dict[str, list[dict]]) -> dict[str, Range]:
+    """One size, with one up to all conditionings in a batch."""
+    parts = max(1, sum(len(entries) for entries in conds.values()))
+    batch, (height, width) = noise.shape[0], noise.shape[-2:]
+    tokens = [cond["cross_attn"].shape[1] for entries in conds.values() for cond in entries if cond.get("cross_attn") is not None]
+    low, high = min(tokens, default=77), max(tokens, default=77)
+    return {
+        "batch": Range(1, batch * parts, batch * parts),
+        "height": Range(height, height, height),
+        "width": Range(width, width, width),
+        "tokens": Range(low, high, high),
+    }
+
+

@@ -1,0 +1,58 @@
+"""Tells the user where a run was done: one log line when that is not an engine, the status node, and the pages."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ...engine import RunReport, Unavailable
+from ...service import LastRun
+from .plugin import plugin
+from .source import Source
+
+# ComfyUI owns the logging configuration; this logger only speaks.
+log = logging.getLogger("refit_sidecar")
+
+
+def served(source: Source, report: RunReport) -> None:
+    plugin().facts.ran(LastRun("engine", source.name, "", report))
+    if report.queue_ms > 100:
+        log.info("Refit: this run waited %.0f ms for the engine (an interrupted or another run was still on it).", report.queue_ms)
+
+
+def stayed_local(source: Source, error: Exception) -> None:
+    code = error.code if isinstance(error, Unavailable) else "NOT_SERVED"
+    plugin().facts.ran(LastRun("local", source.name, str(error)))
+    log.warning("Refit: %s runs in ComfyUI itself, not on an engine: %s [%s]", source.name, error, code)
+
+
+def status_text() -> str:
+    facts = plugin().facts.snapshot()
+    lines = [facts["connection"]["text"], _last_run_line(facts["lastRun"])]
+    try:
+        lines += [_engine_line(engine) for engine in plugin().relay.read("engine.list", {})["engines"]]
+    except Unavailable as error:
+        lines.append(f"Engines: {error}")
+    return "\n".join(lines)
+
+
+def _last_run_line(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return "No run yet."
+    if run["served_by"] == "local":
+        return f"Last run: {run['checkpoint']} in ComfyUI itself, because: {run['reason']}."
+    report = run["report"]
+    steps = max(report["steps"], 1)
+    line = (
+        f"Last run: {run['checkpoint']} on engine {report['engine']} ({report['host']}, {report['precision']}): refit {report['refit_ms']:.0f} ms "
+        f"({report['refit_writes']} weights), {report['steps']} steps of {report['step_ms'] / steps:.1f} ms (engine {report['engine_ms'] / steps:.1f} ms)."
+    )
+    if report["ignored"]:
+        line += f"\n  {len(report['ignored'])} adapter keys had no effect, as in ComfyUI: {'; '.join(report['ignored'][:5])}"
+    return line
+
+
+def _engine_line(engine: dict[str, Any]) -> str:
+    reason = f" ({engine['reason']})" if engine["reason"] else ""
+    refit = f", last refit {engine['lastRefit']['ms']:.0f} ms" if engine["lastRefit"] else ""
+    return f"Engine {engine['id']}: {engine['state']}{reason}, {engine['family'] or 'unknown family'} {engine['precision']} on {engine['host']}, {engine['memoryBytes'] / 2**20:.0f} MiB{refit}"

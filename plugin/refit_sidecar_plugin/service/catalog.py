@@ -1,0 +1,86 @@
+"""Names of the UI's folders to ids of the sidecar's catalog, and adapter contents to something that a stack can name."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..engine import Link, Unavailable
+from ..engine.run import CHECK_EVERY_S
+
+# A folder that was pushed a moment ago, or a file that is still being copied, may take this long to be listed.
+PATIENCE_S = 8.0
+
+
+class Catalog:
+    """`folders` maps a folder's path to the id that the sidecar gave it; it is filled by the service at each connection."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.folders: dict[str, str] = {}
+
+    def entry(self, path: str, check: Callable[[], None]) -> dict[str, Any]:
+        """The entry of a file. Waits a little for one that is not listed yet. Raises Unavailable, or what `check` raises."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            for folder, name in self._places(path):
+                entry = self._get({"folder": folder, "name": name}, check)
+                if entry is not None:
+                    return self._usable(entry)
+            if time.monotonic() > deadline:
+                raise Unavailable("CATALOG_ENTRY_UNKNOWN", "the sidecar has not catalogued the file (is it complete, and in a watched folder?)")
+            pause(0.1, check)
+
+    def knows_content(self, sha256: str, check: Callable[[], None]) -> bool:
+        return self._get({"sha256": sha256}, check) is not None
+
+    def find(self, tensors: list[dict[str, Any]], check: Callable[[], None]) -> dict[str, Any] | None:
+        """The adapter that holds these tensors (dtype, shape, sha256), or None."""
+        return call(self._link, "adapter.find", {"tensors": tensors}, check)["adapter"]
+
+    def _places(self, path: str) -> list[tuple[str, str]]:
+        out = []
+        for folder, folder_id in list(self.folders.items()):
+            relative = os.path.relpath(path, folder) if _same_drive(path, folder) else ".."
+            if not relative.startswith(".."):
+                out.append((folder_id, relative.replace(os.sep, "/")))
+        return out
+
+    def _get(self, params: dict[str, Any], check: Callable[[], None]) -> dict[str, Any] | None:
+        try:
+            return call(self._link, "catalog.get", params, check)["entry"]
+        except Unavailable as error:
+            if error.code in ("CATALOG_ENTRY_UNKNOWN", "CATALOG_FOLDER_UNKNOWN"):
+                return None
+            raise
+
+    @staticmethod
+    def _usable(entry: dict[str, Any]) -> dict[str, Any]:
+        if entry["problem"] is not None:
+            raise Unavailable(entry["problem"]["code"], entry["problem"]["message"])
+        return entry
+
+
+def _same_drive(path: str, folder: str) -> bool:
+    return os.path.splitdrive(os.path.abspath(path))[0].lower() == os.path.splitdrive(os.path.abspath(folder))[0].lower()
+
+
+def call(link: Link, method: str, params: dict[str, Any], check: Callable[[], None]) -> dict[str, Any]:
+    """One call without tensors, waited for in slices so that `check` may interrupt it."""
+    pending = link.start(method, params)
+    while not pending.wait(CHECK_EVERY_S):
+        try:
+            check()
+        except BaseException:
+            pending.cancel()
+            raise
+    return pending.reply().result
+
+
+def pause(seconds: float, check: Callable[[], None]) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        check()
+        time.sleep(min(left, CHECK_EVERY_S))

@@ -1,0 +1,45 @@
+"""What a page may ask of the sidecar, through the UI's own server. The page never holds a token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine import Link, Unavailable
+from .catalog import call
+from .facts import Facts
+
+# Reading: GET. Changing: POST with a JSON body from the same origin (the host's routes see to that).
+READS = frozenset({"status", "engine.list", "jobs.list", "catalog.list", "folders.list", "events.history"})
+CHANGES = frozenset({"engine.warm", "engine.refit", "engine.rebuild", "engine.free", "watch.pause", "watch.resume", "jobs.pause", "jobs.resume", "jobs.cancel"})
+
+# A page may wait this long; longer work is a job with its own progress.
+PAGE_PATIENCE_S = 10.0
+
+
+class RelayRefused(Exception):
+    """The call is not on the list."""
+
+
+class Relay:
+    def __init__(self, link: Link, facts: Facts) -> None:
+        self._link, self._facts = link, facts
+
+    def read(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        return self._relay(READS, method, params)
+
+    def change(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        return self._relay(CHANGES, method, params)
+
+    def _relay(self, allowed: frozenset[str], method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Raises RelayRefused or Unavailable. Blocking; call it off the UI's event loop."""
+        if method not in allowed:
+            raise RelayRefused(method)
+        waited = 0.0
+
+        def check() -> None:
+            nonlocal waited
+            waited += 0.03
+            if waited > PAGE_PATIENCE_S:
+                raise Unavailable("PLUGIN_TIMEOUT", f"The sidecar has not answered {method} for {PAGE_PATIENCE_S:.0f} s.")
+
+        return call(self._link, method, params, check)
