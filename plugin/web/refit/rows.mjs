@@ -1,0 +1,63 @@
+// State to rows of text: pure, so that it can be tested without a browser. A row: name, state, detail, tone (ok, busy, warn, bad), progress 0..1.
+
+const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+const ms = (value) => (value >= 1000 ? `${(value / 1000).toFixed(1)} s` : `${value.toFixed(value < 10 ? 1 : 0)} ms`);
+const time = (at) => new Date(at).toLocaleTimeString();
+
+const engineTones = { LIVE: "ok", NEEDS_REFIT: "busy", NEEDS_RECOMPILE: "warn", UNKNOWN: "warn" };
+
+export function engineRows(engines) {
+  return engines.map((engine) => ({
+    name: `${engine.family ?? "unknown"} ${engine.precision} · ${engine.host}`,
+    state: engine.state,
+    detail: [mebibytes(engine.memoryBytes), engine.leases > 0 ? "in use" : "idle", engine.lastRefit ? `refit ${ms(engine.lastRefit.ms)}` : null, engine.reason].filter(Boolean).join(" · "),
+    tone: engineTones[engine.state] ?? "warn",
+    title: `${engine.id} on ${engine.device}`,
+  }));
+}
+
+export function jobRows(jobs) {
+  return jobs
+    .filter((job) => ["queued", "running", "paused", "failed"].includes(job.state))
+    .map((job) => ({
+      name: job.title,
+      state: job.state,
+      detail: job.problem ? job.problem.message : [job.stage, job.remainingMs === null ? null : `about ${ms(job.remainingMs)} left`].filter(Boolean).join(" · "),
+      tone: job.state === "failed" ? "bad" : "busy",
+      ...(job.state === "running" && job.total > 0 ? { progress: job.done / job.total } : {}),
+    }));
+}
+
+export function historyRows(history) {
+  return history
+    .filter(({ event }) => event.type === "refit.committed" || event.type === "refit.failed")
+    .slice(-20)
+    .reverse()
+    .map(({ at, event }) =>
+      event.type === "refit.failed"
+        ? { name: time(at), state: "failed", detail: event.message, tone: "bad" }
+        : { name: time(at), state: ms(event.ms), detail: `${event.writes} weights, ${event.stack.length} LoRA${event.stack.length === 1 ? "" : "s"}`, tone: "ok" },
+    );
+}
+
+const deltaStates = { ready: ["ready", "ok"], pending: ["being prepared", "busy"], none: ["not prepared yet", "idle"], failed: ["failed", "bad"] };
+
+export function adapterRows(catalog, filter = "") {
+  const wanted = filter.trim().toLowerCase();
+  return catalog
+    .filter((entry) => entry.kind === "adapter" && entry.folder !== null && entry.name.toLowerCase().includes(wanted))
+    .map((entry) => {
+      const [state, tone] = entry.problem ? ["cannot be used", "bad"] : deltaStates[entry.delta];
+      return { name: entry.name, state, detail: entry.problem ? entry.problem.message : [entry.family ?? "unknown family", entry.kinds.join(", "), mebibytes(entry.sizeBytes)].filter(Boolean).join(" · "), tone };
+    });
+}
+
+/** The last run as zero or one row. */
+export function runLine(run) {
+  if (run === null) return [];
+  if (run.served_by === "local") return [{ name: run.checkpoint, state: "in ComfyUI itself", detail: run.reason, tone: "warn" }];
+  const { report } = run;
+  const steps = Math.max(report.steps, 1);
+  const detail = [`${report.steps} steps of ${ms(report.step_ms / steps)}`, `refit ${ms(report.refit_ms)}`, report.queue_ms > 100 ? `waited ${ms(report.queue_ms)}` : null].filter(Boolean).join(" · ");
+  return [{ name: run.checkpoint, state: "on an engine", detail, tone: "ok" }];
+}
