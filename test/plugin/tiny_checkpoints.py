@@ -26,13 +26,38 @@ PREFIX = "model.diffusion_model."
 
 # Keys of the two UNet dictionaries are arguments of ComfyUI's UNetModel; sizes per row are those that its detection does not fix.
 _SD15 = dict(
-    image_size=32, in_channels=4, out_channels=4, model_channels=320, num_heads=8, use_spatial_transformer=True, context_dim=768, legacy=False,
-    num_res_blocks=[1, 1], channel_mult=[1, 1], transformer_depth=[1, 0], transformer_depth_output=[1, 1, 0, 0], transformer_depth_middle=1,
+    image_size=32,
+    in_channels=4,
+    out_channels=4,
+    model_channels=320,
+    num_heads=8,
+    use_spatial_transformer=True,
+    context_dim=768,
+    legacy=False,
+    num_res_blocks=[1, 1],
+    channel_mult=[1, 1],
+    transformer_depth=[1, 0],
+    transformer_depth_output=[1, 1, 0, 0],
+    transformer_depth_middle=1,
 )
 _SDXL = dict(
-    image_size=32, in_channels=4, out_channels=4, model_channels=320, num_heads=-1, num_head_channels=64, use_spatial_transformer=True, context_dim=2048,
-    use_linear_in_transformer=True, adm_in_channels=2816, num_classes="sequential", legacy=False,
-    num_res_blocks=[2, 2, 2], channel_mult=[1, 1, 1], transformer_depth=[0, 0, 1, 1, 2, 2], transformer_depth_output=[0, 0, 0, 1, 1, 1, 2, 2, 2], transformer_depth_middle=-1,
+    image_size=32,
+    in_channels=4,
+    out_channels=4,
+    model_channels=320,
+    num_heads=-1,
+    num_head_channels=64,
+    use_spatial_transformer=True,
+    context_dim=2048,
+    use_linear_in_transformer=True,
+    adm_in_channels=2816,
+    num_classes="sequential",
+    legacy=False,
+    num_res_blocks=[2, 2, 2],
+    channel_mult=[1, 1, 1],
+    transformer_depth=[0, 0, 1, 1, 2, 2],
+    transformer_depth_output=[0, 0, 0, 1, 1, 1, 2, 2, 2],
+    transformer_depth_middle=-1,
 )
 UNETS = {
     "sd15_tiny": (_SD15, 1),
@@ -83,7 +108,16 @@ def save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 def layers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights that adapters usually touch: attention, feed-forward and the convolutions of the residual blocks."""
-    wanted = (".to_q.weight", ".to_k.weight", ".to_v.weight", ".to_out.0.weight", ".ff.net.2.weight", ".proj_in.weight", ".in_layers.2.weight", ".out_layers.3.weight")
+    wanted = (
+        ".to_q.weight",
+        ".to_k.weight",
+        ".to_v.weight",
+        ".to_out.0.weight",
+        ".ff.net.2.weight",
+        ".proj_in.weight",
+        ".in_layers.2.weight",
+        ".out_layers.3.weight",
+    )
     return {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX) and key.endswith(wanted)}
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .link import Link, Pending, Progress, Reply, Unavailable
+from ..client import Reply, SidecarError, Tensor
+from .link import Link
 from .wanted import Wanted
-from .wire_tensor import WireTensor
 
-# The UI has control again within 100 ms of an interrupt: half of that for noticing.
-CHECK_EVERY_S = 0.03
 # Different conditionings of one run (areas, schedules) that are worth keeping on the other side.
 KEPT_PER_INPUT = 16
+# Ordinary losses: a lease that idled away, a key that newer ones pushed out. One repetition from scratch settles both.
+REPEATABLE = ("WIRE_LEASE_UNKNOWN", "WIRE_CONDITIONING_UNKNOWN")
 
 
 @dataclass
 class RunReport:
-    """What a run was like, for the status node and the pages."""
+    """What a run was like, for the status node and the pages. Times in milliseconds."""
 
     engine: str = ""
     host: str = ""
@@ -36,21 +37,25 @@ class RunReport:
 
 
 class EngineRun:
-    """Not shared between threads. `check` is called while waiting and raises to interrupt; the call is then cancelled and its answer dropped."""
+    """Not shared between threads. `check` is called while waiting and raises to interrupt; the call is then cancelled and its answer dropped.
 
-    def __init__(self, link: Link, wanted: Wanted, check: Callable[[], None]) -> None:
+    `make_room` unloads the UI's own models when the sidecar asks for device memory: bytes wanted to bytes freed.
+    """
+
+    def __init__(self, link: Link, wanted: Wanted, check: Callable[[], None], make_room: Callable[[int], int] | None = None) -> None:
         self.report = RunReport()
         self.inputs: dict[str, list[int | str]] = {}
-        self._link, self._wanted, self._check = link, wanted, check
+        self.wanted = wanted
+        self._link, self._check, self._make_room = link, check, make_room
         self._lease: str | None = None
         self._name = uuid.uuid4().hex[:12]
-        self._kept: dict[str, list[tuple[str, WireTensor, bytes]]] = {}
+        self._kept: dict[str, list[tuple[str, Tensor, bytes]]] = {}
         self._keys = 0
 
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Brings the engine to the wanted state. Raises Unavailable, or whatever `check` raises."""
+    def prepare(self, progress: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Brings the engine to the wanted state. Raises SidecarError, or whatever `check` raises."""
         started = time.perf_counter()
-        result = self._call("engine.prepare", {**self._wanted.as_params(), "priority": "user"}, progress=progress).result
+        result = self._call("engine.prepare", {**self.wanted.as_params(), "priority": "user"}, progress=progress).result
         self._lease = result["lease"]
         self.inputs = {port["name"]: port["shape"] for port in result["inputs"]}
         report = self.report
@@ -60,14 +65,13 @@ class EngineRun:
         report.refit_writes += (result["refit"] or {}).get("writes", 0)
         report.ignored = [f"{key['key']}: {key['reason']}" for adapter in result["adapters"] for key in adapter["ignoredKeys"] + adapter["failedKeys"]]
 
-    def step(self, tensors: Mapping[str, WireTensor], once: frozenset[str]) -> WireTensor:
+    def step(self, tensors: Mapping[str, Tensor], once: frozenset[str]) -> Tensor:
         """One denoiser call. Inputs named in `once` travel only when their content is new to this run."""
         started = time.perf_counter()
         try:
             reply = self._step(tensors, once)
-        except Unavailable as error:
-            # A lease that idled away and keys that were pushed out are ordinary; one repetition from scratch settles both.
-            if error.code not in ("WIRE_LEASE_UNKNOWN", "WIRE_CONDITIONING_UNKNOWN"):
+        except SidecarError as error:
+            if error.code not in REPEATABLE:
                 raise
             self._kept.clear()
             if error.code == "WIRE_LEASE_UNKNOWN":
@@ -79,7 +83,7 @@ class EngineRun:
         report.engine_ms += ms["run"]
         report.queue_ms = max(report.queue_ms, ms["queue"])
         if len(reply.tensors) != 1:
-            raise Unavailable("PLUGIN_UNEXPECTED_REPLY", f"The engine answered with {len(reply.tensors)} tensors; one was expected. Update plugin and sidecar to the same version.")
+            raise SidecarError("CLIENT_PROTOCOL", f"The engine answered with {len(reply.tensors)} tensors; one was expected.")
         return next(iter(reply.tensors.values()))
 
     def close(self) -> None:
@@ -87,20 +91,18 @@ class EngineRun:
         lease, self._lease = self._lease, None
         if lease is None:
             return
-        try:
-            keys = [key for kept in self._kept.values() for key, _, _ in kept]
+        keys = [key for kept in self._kept.values() for key, _, _ in kept]
+        with contextlib.suppress(SidecarError):
             if keys:
                 self._link.start("conditioning.drop", {"keys": keys})
             self._link.start("engine.release", {"lease": lease})
-        except Unavailable:
-            pass
 
-    def _step(self, tensors: Mapping[str, WireTensor], once: frozenset[str]) -> Reply:
+    def _step(self, tensors: Mapping[str, Tensor], once: frozenset[str]) -> Reply:
         use = {name: self._key_of(name, tensor) for name, tensor in tensors.items() if name in once}
         sent = [tensor for name, tensor in tensors.items() if name not in once]
         return self._call("engine.step", {"lease": self._lease, "use": use}, sent)
 
-    def _key_of(self, name: str, tensor: WireTensor) -> str:
+    def _key_of(self, name: str, tensor: Tensor) -> str:
         """The key under which the sidecar keeps this content; sends it when it is new. Compared by bytes: nobody's promise is needed."""
         kept = self._kept.setdefault(name, [])
         data = bytes(tensor.data)
@@ -110,21 +112,13 @@ class EngineRun:
                 return key
         self._keys += 1
         key = f"{self._name}-{self._keys}"
-        self._call("conditioning.put", {}, [WireTensor(key, tensor.dtype, tensor.shape, tensor.data)])
+        self._call("conditioning.put", {}, [Tensor(key, tensor.dtype, tensor.shape, data)])
         kept.insert(0, (key, tensor, data))
         del kept[KEPT_PER_INPUT:]
         return key
 
-    def _call(self, method: str, params: dict[str, Any], tensors: list[WireTensor] | None = None, progress: Progress | None = None) -> Reply:
+    def _call(
+        self, method: str, params: dict[str, Any], tensors: list[Tensor] | None = None, progress: Callable[[dict[str, Any]], None] | None = None
+    ) -> Reply:
         self._check()
-        pending = self._link.start(method, params, tensors or (), progress)
-        self._wait(pending)
-        return pending.reply()
-
-    def _wait(self, pending: Pending) -> None:
-        while not pending.wait(CHECK_EVERY_S):
-            try:
-                self._check()
-            except BaseException:
-                pending.cancel()
-                raise
+        return self._link.call(method, params, tensors or (), check=self._check, progress=progress, make_room=self._make_room)

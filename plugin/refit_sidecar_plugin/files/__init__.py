@@ -1,4 +1,7 @@
-"""Safetensors files as the plugin needs them. In: paths. Out: checked headers, small tensors, content identities. Never a pickle, never a whole file in memory."""
+"""Safetensors files as the plugin needs them. In: paths. Out: checked headers, small tensors, content identities.
+
+It never opens a pickle and never holds a whole file in memory.
+"""
 
 from .header import Entry, Header, HeaderError, read_header, read_tensor
 from .identity import Identities, Stamp, stamp

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..engine import Link, Unavailable
-from ..engine.run import CHECK_EVERY_S
+from ..client import CHECK_EVERY_S, SidecarError, SidecarRefused
+from ..engine import Link
 
 # A folder that was pushed a moment ago, or a file that is still being copied, may take this long to be listed.
 PATIENCE_S = 8.0
@@ -22,7 +22,7 @@ class Catalog:
         self.folders: dict[str, str] = {}
 
     def entry(self, path: str, check: Callable[[], None]) -> dict[str, Any]:
-        """The entry of a file. Waits a little for one that is not listed yet. Raises Unavailable, or what `check` raises."""
+        """The entry of a file. Waits a little for one that is not listed yet. Raises SidecarError, or what `check` raises."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             for folder, name in self._places(path):
@@ -30,7 +30,9 @@ class Catalog:
                 if entry is not None:
                     return self._usable(entry)
             if time.monotonic() > deadline:
-                raise Unavailable("CATALOG_ENTRY_UNKNOWN", "the sidecar has not catalogued the file (is it complete, and in a watched folder?)")
+                raise SidecarRefused(
+                    "CATALOG_ENTRY_UNKNOWN", "The sidecar has not catalogued this file.", "See whether it is complete, and in a folder that the UI lists."
+                )
             pause(0.1, check)
 
     def knows_content(self, sha256: str, check: Callable[[], None]) -> bool:
@@ -38,7 +40,7 @@ class Catalog:
 
     def find(self, tensors: list[dict[str, Any]], check: Callable[[], None]) -> dict[str, Any] | None:
         """The adapter that holds these tensors (dtype, shape, sha256), or None."""
-        return call(self._link, "adapter.find", {"tensors": tensors}, check)["adapter"]
+        return self._link.call("adapter.find", {"tensors": tensors}, check=check).result["adapter"]
 
     def _places(self, path: str) -> list[tuple[str, str]]:
         out = []
@@ -50,8 +52,8 @@ class Catalog:
 
     def _get(self, params: dict[str, Any], check: Callable[[], None]) -> dict[str, Any] | None:
         try:
-            return call(self._link, "catalog.get", params, check)["entry"]
-        except Unavailable as error:
+            return self._link.call("catalog.get", params, check=check).result["entry"]
+        except SidecarError as error:
             if error.code in ("CATALOG_ENTRY_UNKNOWN", "CATALOG_FOLDER_UNKNOWN"):
                 return None
             raise
@@ -59,24 +61,12 @@ class Catalog:
     @staticmethod
     def _usable(entry: dict[str, Any]) -> dict[str, Any]:
         if entry["problem"] is not None:
-            raise Unavailable(entry["problem"]["code"], entry["problem"]["message"])
+            raise SidecarRefused(entry["problem"]["code"], entry["problem"]["message"])
         return entry
 
 
 def _same_drive(path: str, folder: str) -> bool:
     return os.path.splitdrive(os.path.abspath(path))[0].lower() == os.path.splitdrive(os.path.abspath(folder))[0].lower()
-
-
-def call(link: Link, method: str, params: dict[str, Any], check: Callable[[], None]) -> dict[str, Any]:
-    """One call without tensors, waited for in slices so that `check` may interrupt it."""
-    pending = link.start(method, params)
-    while not pending.wait(CHECK_EVERY_S):
-        try:
-            check()
-        except BaseException:
-            pending.cancel()
-            raise
-    return pending.reply().result
 
 
 def pause(seconds: float, check: Callable[[], None]) -> None:

@@ -64,9 +64,9 @@ class Facts:
             return {"connection": dict(self._connection), "lastRun": asdict(self._last_run) if self._last_run else None, "events": list(self._events)}
 
     @property
-    def last_run(self) -> LastRun | None:
+    def state(self) -> str:
         with self._lock:
-            return self._last_run
+            return self._connection["state"]
 
     def tell(self, name: str, data: dict[str, Any]) -> None:
         with self._lock:

@@ -6,8 +6,8 @@ import hashlib
 import uuid
 from collections.abc import Callable
 
-from ..engine import Link, Unavailable, WireTensor
-from ..engine.run import CHECK_EVERY_S
+from ..client import SidecarError, Tensor
+from ..engine import Link
 from ..stack import ContentItem, FileItem, content_tensors
 
 # Stays well below the sidecar's limit for one message; larger tensors go alone.
@@ -25,7 +25,7 @@ class Pusher:
         self._sent.clear()
 
     def push(self, item: ContentItem | FileItem, check: Callable[[], None]) -> str:
-        """The adapter's SHA-256 at the sidecar. Raises NotExpressible, Unavailable, or what `check` raises."""
+        """The adapter's SHA-256 at the sidecar. Raises NotExpressible, SidecarError, or what `check` raises."""
         tensors = content_tensors(item)
         digest = hashlib.sha256()
         for name, dtype, shape, data in tensors:
@@ -37,21 +37,19 @@ class Pusher:
         return known
 
     def _send(self, tensors: list, check: Callable[[], None]) -> str:
-        frames: list[list[WireTensor]] = [[]]
+        frames: list[list[Tensor]] = [[]]
         size = 0
         for name, dtype, shape, data in tensors:
             wire = _WIRE.get(dtype)
             if wire is None:
-                raise Unavailable("PLUGIN_DTYPE", f"an adapter tensor of type {dtype} cannot be sent by content; put its file into a loras folder")
+                raise SidecarError("CLIENT_PROTOCOL", f"An adapter tensor of type {dtype} cannot be sent by content.", "Put its file into a loras folder.")
             if frames[-1] and size + len(data) > FRAME_BYTES:
                 frames.append([])
                 size = 0
-            frames[-1].append(WireTensor(name, wire, shape, memoryview(data)))
+            frames[-1].append(Tensor(name, wire, shape, data))
             size += len(data)
         push = uuid.uuid4().hex
         for number, frame in enumerate(frames, 1):
-            pending = self._link.start("adapter.push", {"push": push, "name": "from the workflow", "last": number == len(frames)}, frame)
-            while not pending.wait(CHECK_EVERY_S):
-                check()
-            adapter = pending.reply().result["adapter"]
+            params = {"push": push, "name": "from the workflow", "last": number == len(frames)}
+            adapter = self._link.call("adapter.push", params, frame, check=check).result["adapter"]
         return adapter["sha256"]

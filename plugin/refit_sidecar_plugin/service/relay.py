@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine import Link, Unavailable
-from .catalog import call
-from .facts import Facts
+from ..engine import Link
 
 # Reading: GET. Changing: POST with a JSON body from the same origin (the host's routes see to that).
 READS = frozenset({"status", "engine.list", "jobs.list", "catalog.list", "folders.list", "events.history"})
@@ -21,8 +19,8 @@ class RelayRefused(Exception):
 
 
 class Relay:
-    def __init__(self, link: Link, facts: Facts) -> None:
-        self._link, self._facts = link, facts
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def read(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         return self._relay(READS, method, params)
@@ -31,15 +29,7 @@ class Relay:
         return self._relay(CHANGES, method, params)
 
     def _relay(self, allowed: frozenset[str], method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Raises RelayRefused or Unavailable. Blocking; call it off the UI's event loop."""
+        """Raises RelayRefused or SidecarError. Blocking; call it off the UI's event loop."""
         if method not in allowed:
             raise RelayRefused(method)
-        waited = 0.0
-
-        def check() -> None:
-            nonlocal waited
-            waited += 0.03
-            if waited > PAGE_PATIENCE_S:
-                raise Unavailable("PLUGIN_TIMEOUT", f"The sidecar has not answered {method} for {PAGE_PATIENCE_S:.0f} s.")
-
-        return call(self._link, method, params, check)
+        return self._link.call(method, params, timeout_s=PAGE_PATIENCE_S).result

@@ -1,4 +1,4 @@
-"""Keeps one connection to the sidecar alive, in one background thread, for as long as the UI runs."""
+"""Keeps the plugin connected to a sidecar for as long as the UI runs, in one background thread."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
-from ..engine import Link, Pending, Unavailable, WireTensor
-from ..engine.link import Progress
-from .catalog import Catalog, call
+from ..client import SidecarError, SidecarRefused, SidecarUnavailable
+from ..engine import Link
+from ..launcher import CannotStart
+from .catalog import Catalog
 from .facts import Facts
 from .push import Pusher
 from .relay import Relay
@@ -17,7 +18,9 @@ from .relay import Relay
 TOPICS = ["arrival", "catalog", "delta", "refit", "engine", "host", "live", "job"]
 # A run that starts together with the UI waits this long for the sidecar before it goes the UI's own way.
 START_PATIENCE_S = 20.0
-RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+# A sidecar that was running and cannot be reached any more gets this long.
+LOST_PATIENCE_S = 2.0
+LOOK_EVERY_S = 1.0
 
 
 class Folder(NamedTuple):
@@ -25,128 +28,116 @@ class Folder(NamedTuple):
     kind: Literal["adapters", "checkpoints"]
 
 
-class Connection(Link, Protocol):
-    """A session after its hello."""
+class Session(Protocol):
+    @property
+    def alive(self) -> bool: ...
 
-    def closed(self, timeout_s: float) -> bool:
-        """Waits; True once the connection has ended."""
+
+class Client(Link, Protocol):
+    """What the service needs of SidecarClient."""
+
+    def session(self) -> Session:
+        """The live session, made when there is none. Raises SidecarUnavailable."""
+
+    def subscribe(self, topics: Sequence[str], listener: Callable[[dict[str, Any]], None]) -> None: ...
 
     def close(self) -> None: ...
 
 
-Handler = Callable[[str, dict[str, Any]], None]
-Connect = Callable[[Handler], Connection]
-
-
 class Service:
-    """`connect` finds or starts a sidecar and says hello, or raises Unavailable; `folders` gives the UI's folders whenever they are pushed."""
+    """`start_sidecar` starts one when none runs, or raises CannotStart; `folders` gives the UI's folders whenever they are pushed."""
 
-    def __init__(self, connect: Connect, folders: Callable[[], Sequence[Folder]]) -> None:
+    def __init__(self, client: Client, start_sidecar: Callable[[], None], folders: Callable[[], Sequence[Folder]]) -> None:
+        self.client = client
         self.facts = Facts()
-        self.catalog = Catalog(self)
-        self.pusher = Pusher(self)
-        self.relay = Relay(self, self.facts)
-        self._connect, self._folders = connect, folders
-        self._connection: Connection | None = None
-        self._last_error = Unavailable("PLUGIN_STARTING", "the sidecar is starting")
+        self.catalog = Catalog(client)
+        self.pusher = Pusher(client)
+        self.relay = Relay(client)
+        self._start_sidecar, self._folders = start_sidecar, folders
         self._changed = threading.Condition()
-        self._handlers: dict[str, list[Callable[[dict[str, Any]], None]]] = {}
-        self._tries = 0
+        self._welcomed: Session | None = None
+        self._trouble: SidecarError | None = None
         self._ended = False
 
     def run_in_background(self) -> None:
+        self.client.subscribe(TOPICS, self.facts.happened)
         threading.Thread(target=self._keep_connected, name="refit-sidecar", daemon=True).start()
 
     def stop(self) -> None:
         with self._changed:
             self._ended = True
-            connection = self._connection
             self._changed.notify_all()
-        if connection is not None:
-            connection.close()
-
-    def on(self, notification: str, handler: Callable[[dict[str, Any]], None]) -> None:
-        """Handlers run on the connection's thread and must be quick."""
-        self._handlers.setdefault(notification, []).append(handler)
-
-    def start(self, method: str, params: dict[str, Any], tensors: Sequence[WireTensor] = (), progress: Progress | None = None) -> Pending:
-        with self._changed:
-            connection = self._connection
-            error = self._last_error
-        if connection is None:
-            raise error
-        return connection.start(method, params, tensors, progress)
+        self.client.close()
 
     def ensure(self, check: Callable[[], None]) -> None:
-        """Returns when connected. Waits for a sidecar that is still starting, but not for one that could not be started."""
-        deadline = time.monotonic() + START_PATIENCE_S
-        while True:
-            with self._changed:
-                if self._connection is not None:
-                    return
-                if time.monotonic() > deadline or (self._tries > 1 and self._last_error.code != "PLUGIN_STARTING"):
-                    raise self._last_error
+        """Returns when connected and the folders are known. Waits for a sidecar that is starting, not for one that cannot be started.
+
+        Raises SidecarError, or what `check` raises.
+        """
+        started = time.monotonic()
+        patience = LOST_PATIENCE_S if self._welcomed is not None else START_PATIENCE_S
+        with self._changed:
+            while not self._connected():
+                if self._trouble is not None or time.monotonic() - started > patience:
+                    raise self._trouble or SidecarUnavailable("CLIENT_NOT_RUNNING")
+                self._changed.notify_all()
                 self._changed.wait(0.03)
-            check()
+                check()
 
     def push_folders(self) -> None:
-        """Tells the sidecar about every folder of the UI; one that is watched already keeps its id. Raises Unavailable."""
+        """Tells the sidecar about every folder of the UI; one that is watched already keeps its id. Raises SidecarError."""
         ids: dict[str, str] = {}
         for path, kind in self._folders():
             try:
-                ids[path] = call(self, "folders.add", {"path": path, "kind": kind}, _no_check)["folder"]["id"]
-            except Unavailable as error:
+                ids[path] = self.client.call("folders.add", {"path": path, "kind": kind}).result["folder"]["id"]
+            except SidecarRefused as error:
                 # A configured folder that does not exist (yet) is ordinary in every UI.
                 if error.code != "CATALOG_FOLDER_REFUSED":
                     raise
         self.catalog.folders = ids
 
+    def _connected(self) -> bool:
+        return self._welcomed is not None and self._welcomed.alive
+
     def _keep_connected(self) -> None:
         while not self._ended:
-            try:
-                connection = self._connect(self._notified)
-            except Unavailable as error:
-                self._set(None, error)
-                self.facts.connection("missing", str(error))
-                self._pause()
-                continue
-            self._tries = 0
-            self._welcome(connection)
-            while not self._ended and not connection.closed(1.0):
-                pass
-            self._set(None, Unavailable("PLUGIN_CONNECTION_LOST", "the connection to the sidecar was lost"))
-            self.facts.connection("lost", "The connection to the sidecar was lost; trying again.")
+            if not self._connected():
+                self._connect()
+            with self._changed:
+                self._changed.wait(LOOK_EVERY_S if self._connected() else 0.2)
 
-    def _welcome(self, connection: Connection) -> None:
-        self._set(connection, None)
+    def _connect(self) -> None:
+        if self._welcomed is not None and self.facts.state == "connected":
+            self.facts.connection("lost", "The connection to the sidecar was lost; trying again.")
         try:
+            session = self.client.session()
             self.pusher.forget()
             self.push_folders()
-            call(self, "events.subscribe", {"topics": TOPICS}, _no_check)
+        except SidecarUnavailable as error:
+            self._without_sidecar(error)
+        except SidecarError as error:
+            self._set(self._welcomed, error)
+            self.facts.connection("missing", str(error))
+        else:
+            self._set(session, None)
             self.facts.connection("connected", "Connected to the sidecar.")
-        except Unavailable as error:
-            self._set(None, error)
-            connection.close()
 
-    def _set(self, connection: Connection | None, error: Unavailable | None) -> None:
+    def _without_sidecar(self, error: SidecarUnavailable) -> None:
+        if error.code not in ("CLIENT_NOT_RUNNING", "CLIENT_CONNECT_FAILED"):
+            self._set(self._welcomed, error)
+            self.facts.connection("missing", str(error))
+            return
+        try:
+            self._start_sidecar()
+        except CannotStart as reason:
+            self._set(self._welcomed, SidecarUnavailable("CLIENT_NOT_RUNNING", f"No sidecar is running, and none can be started: {reason}.", " "))
+            self.facts.connection("missing", f"No sidecar is running, and none can be started: {reason}.")
+        else:
+            self._set(self._welcomed, None)
+            if self.facts.state != "lost":
+                self.facts.connection("starting", "The sidecar is starting.")
+
+    def _set(self, session: Session | None, trouble: SidecarError | None) -> None:
         with self._changed:
-            self._connection = connection
-            if error is not None:
-                self._last_error = error
+            self._welcomed, self._trouble = session, trouble
             self._changed.notify_all()
-
-    def _pause(self) -> None:
-        with self._changed:
-            self._tries += 1
-            self._changed.notify_all()
-            self._changed.wait(RETRY_S[min(self._tries, len(RETRY_S)) - 1])
-
-    def _notified(self, name: str, params: dict[str, Any]) -> None:
-        if name == "event":
-            self.facts.happened(params)
-        for handler in self._handlers.get(name, ()):
-            handler(params)
-
-
-def _no_check() -> None:
-    pass

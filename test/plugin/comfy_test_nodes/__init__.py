@@ -8,7 +8,14 @@ class TestConditioning:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"seed": ("INT", {"default": 0}), "tokens": ("INT", {"default": 77}), "width": ("INT", {"default": 768, "max": 8192}), "pooled": ("INT", {"default": 0, "max": 8192})}}
+        return {
+            "required": {
+                "seed": ("INT", {"default": 0}),
+                "tokens": ("INT", {"default": 77}),
+                "width": ("INT", {"default": 768, "max": 8192}),
+                "pooled": ("INT", {"default": 0, "max": 8192}),
+            }
+        }
 
     def make(self, seed, tokens, width, pooled):
         generator = torch.Generator().manual_seed(seed)
@@ -99,4 +106,9 @@ class ConstantControl:
         return {"input": [], "middle": [residual(9, *small)], "output": [residual(1, h, w), residual(2, h, w), residual(3, *small), residual(4, *small)]}
 
 
-NODE_CLASS_MAPPINGS = {"TestConditioning": TestConditioning, "TestSaveLatent": TestSaveLatent, "TestAttentionPatch": TestAttentionPatch, "TestControl": TestControl}
+NODE_CLASS_MAPPINGS = {
+    "TestConditioning": TestConditioning,
+    "TestSaveLatent": TestSaveLatent,
+    "TestAttentionPatch": TestAttentionPatch,
+    "TestControl": TestControl,
+}

@@ -24,8 +24,8 @@ class Browser:
     def __init__(self, width: int = 1400, height: int = 900) -> None:
         self._profile = tempfile.mkdtemp(prefix="refit-chromium-")
         command = [
-            chromium() or "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-port=0",
-            f"--user-data-dir={self._profile}", f"--window-size={width},{height}", "about:blank",
+            chromium() or "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--remote-debugging-port=0", f"--user-data-dir={self._profile}", f"--window-size={width},{height}", "about:blank",
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         assert self._process.stderr

@@ -90,7 +90,9 @@ class ComfyServer:
 
     def call(self, path: str, body: object | None = None, headers: dict[str, str] | None = None, method: str | None = None) -> object:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data, headers={"Content-Type": "application/json", **(headers or {})}, method=method)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data=data, headers={"Content-Type": "application/json", **(headers or {})}, method=method
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as reply:
                 text = reply.read()

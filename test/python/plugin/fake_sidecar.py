@@ -8,22 +8,21 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from refit_sidecar_plugin.engine import Reply, Unavailable, WireTensor
+from refit_sidecar_plugin.client import Reply, SidecarError, SidecarRefused, SidecarUnavailable, Tensor
 
-Engine = Callable[[dict[str, Any], dict[str, WireTensor]], WireTensor]
+Engine = Callable[[dict[str, Any], dict[str, Tensor]], Tensor]
 
 
 @dataclass
 class Faults:
     step_seconds: float = 0.0
     prepare_seconds: float = 0.0
-    fail: dict[str, Unavailable] = field(default_factory=dict)
+    fail: dict[str, SidecarError] = field(default_factory=dict)
     die_after_steps: int | None = None
 
 
@@ -33,19 +32,19 @@ class FakeSidecar:
     def __init__(self, engine: Engine | None = None) -> None:
         self.engine = engine or scaled
         self.faults = Faults()
-        self.calls: list[tuple[str, dict[str, Any], dict[str, WireTensor]]] = []
+        self.calls: list[tuple[str, dict[str, Any], dict[str, Tensor]]] = []
         self.folders: dict[str, tuple[str, str]] = {}
-        self.pushed: dict[str, dict[str, WireTensor]] = {}
+        self.pushed: dict[str, dict[str, Tensor]] = {}
         self.leases: dict[str, dict[str, Any]] = {}
-        self.kept: dict[str, WireTensor] = {}
+        self.kept: dict[str, Tensor] = {}
         self.generation = 0
         self.steps = 0
-        self._unfinished: dict[str, dict[str, WireTensor]] = {}
+        self._unfinished: dict[str, dict[str, Tensor]] = {}
 
     def named(self, method: str) -> list[dict[str, Any]]:
         return [params for name, params, _ in self.calls if name == method]
 
-    def handle(self, method: str, params: dict[str, Any], tensors: dict[str, WireTensor], cancelled: threading.Event) -> Reply:
+    def handle(self, method: str, params: dict[str, Any], tensors: dict[str, Tensor], cancelled: threading.Event) -> Reply:
         self.calls.append((method, params, tensors))
         if method in self.faults.fail:
             raise self.faults.fail[method]
@@ -56,7 +55,7 @@ class FakeSidecar:
 
     def do_folders_add(self, params, *_):
         if not os.path.isdir(params["path"]):
-            raise Unavailable("CATALOG_FOLDER_REFUSED", "no such folder")
+            raise SidecarRefused("CATALOG_FOLDER_REFUSED", "no such folder")
         ident = "folder-" + hashlib.sha256(params["path"].encode()).hexdigest()[:8]
         self.folders[ident] = (params["path"], params["kind"])
         return {"folder": {"id": ident, "kind": params["kind"], "label": os.path.basename(params["path"]), "entries": 0, "problem": None}}
@@ -65,7 +64,11 @@ class FakeSidecar:
         out = []
         for ident, (root, _) in self.folders.items():
             for base, _, names in os.walk(root):
-                out += [(ident, os.path.relpath(os.path.join(base, name), root).replace(os.sep, "/"), os.path.join(base, name)) for name in names if name.endswith(".safetensors")]
+                out += [
+                    (ident, os.path.relpath(os.path.join(base, name), root).replace(os.sep, "/"), os.path.join(base, name))
+                    for name in names
+                    if name.endswith(".safetensors")
+                ]
         return out
 
     def _entry(self, folder: str | None, name: str, path: str | None, sha256: str) -> dict[str, Any]:
@@ -83,7 +86,7 @@ class FakeSidecar:
                 return {"generation": self.generation, "entry": self._entry(folder, name, path, sha256_of(path))}
         if params.get("sha256") in self.pushed:
             return {"generation": self.generation, "entry": self._entry(None, "pushed", None, params["sha256"])}
-        raise Unavailable("CATALOG_ENTRY_UNKNOWN", "no such entry")
+        raise SidecarRefused("CATALOG_ENTRY_UNKNOWN", "no such entry")
 
     def do_catalog_list(self, params, *_):
         entries = [self._entry(folder, name, path, sha256_of(path)) for folder, name, path in self.files()]
@@ -102,30 +105,32 @@ class FakeSidecar:
 
     def do_adapter_push(self, params, tensors, *_):
         held = self._unfinished.setdefault(params["push"], {})
-        held.update({name: WireTensor(name, tensor.dtype, tensor.shape, memoryview(bytes(tensor.data))) for name, tensor in tensors.items()})
+        held.update({name: Tensor(name, tensor.dtype, tensor.shape, bytes(tensor.data)) for name, tensor in tensors.items()})
         if not params["last"]:
             return {"adapter": None}
         del self._unfinished[params["push"]]
-        sha256 = hashlib.sha256(repr(sorted((name, tensor.dtype, tensor.shape, hashlib.sha256(tensor.data).hexdigest()) for name, tensor in held.items())).encode()).hexdigest()
+        sha256 = hashlib.sha256(
+            repr(sorted((name, tensor.dtype, tensor.shape, hashlib.sha256(tensor.data).hexdigest()) for name, tensor in held.items())).encode()
+        ).hexdigest()
         known = sha256 in self.pushed
         self.pushed[sha256] = held
         return {"adapter": {"id": f"pushed:{sha256}", "sha256": sha256, "sizeBytes": sum(len(tensor.data) for tensor in held.values()), "known": known}}
 
     # Engines
 
-    def _adapter(self, reference: str) -> str | dict[str, WireTensor]:
+    def _adapter(self, reference: str) -> str | dict[str, Tensor]:
         if reference in self.pushed:
             return self.pushed[reference]
         for folder, name, path in self.files():
             if self.folders[folder][1] == "adapters" and reference in (f"adapter:{name}", sha256_of(path)):
                 return path
-        raise Unavailable("CATALOG_ENTRY_UNKNOWN", "no such adapter")
+        raise SidecarRefused("CATALOG_ENTRY_UNKNOWN", "no such adapter")
 
     def do_engine_prepare(self, params, _, cancelled):
         wait(self.faults.prepare_seconds, cancelled)
         checkpoint = next((path for _, name, path in self.files() if f"checkpoint:{name}" == params["checkpoint"]), None)
         if checkpoint is None:
-            raise Unavailable("CATALOG_ENTRY_UNKNOWN", "no such checkpoint")
+            raise SidecarRefused("CATALOG_ENTRY_UNKNOWN", "no such checkpoint")
         stack = [(self._adapter(item["adapter"]), item["strength"]) for item in params["stack"]]
         lease = uuid.uuid4().hex
         self.leases[lease] = {"checkpoint": checkpoint, "stack": stack, "params": params}
@@ -141,21 +146,21 @@ class FakeSidecar:
 
     def do_engine_step(self, params, tensors, cancelled):
         if params["lease"] not in self.leases:
-            raise Unavailable("WIRE_LEASE_UNKNOWN", "the lease has ended")
+            raise SidecarRefused("WIRE_LEASE_UNKNOWN", "the lease has ended")
         if self.faults.die_after_steps is not None and self.steps >= self.faults.die_after_steps:
-            raise Unavailable("ENGINE_FAILED", "the engine host ended")
+            raise SidecarRefused("ENGINE_FAILED", "the engine host ended")
         self.steps += 1
         wait(self.faults.step_seconds, cancelled)
         inputs = dict(tensors)
         for name, key in params.get("use", {}).items():
             if key not in self.kept:
-                raise Unavailable("WIRE_CONDITIONING_UNKNOWN", "unknown key")
+                raise SidecarRefused("WIRE_CONDITIONING_UNKNOWN", "unknown key")
             inputs[name] = self.kept[key]
         out = self.engine(self.leases[params["lease"]], inputs)
         return Reply({"ms": {"queue": 0.0, "run": 0.1}}, {out.name: out})
 
     def do_conditioning_put(self, _, tensors, *__):
-        self.kept.update({name: WireTensor(name, tensor.dtype, tensor.shape, memoryview(bytes(tensor.data))) for name, tensor in tensors.items()})
+        self.kept.update({name: Tensor(name, tensor.dtype, tensor.shape, bytes(tensor.data)) for name, tensor in tensors.items()})
         return {"bytes": 0}
 
     def do_conditioning_drop(self, params, *_):
@@ -173,7 +178,8 @@ class FakeSidecar:
     def do_engine_list(self, *_):
         engine = {
             "id": "engine-1", "structure": "0" * 64, "family": "sd15", "precision": "fp32", "host": "fake", "device": "cpu", "state": "LIVE", "reason": None,
-            "weights": None, "memoryBytes": 123 << 20, "leases": len(self.leases), "steps": self.steps, "lastRefit": {"at": "2026-01-01T00:00:00Z", "ms": 4.2, "writes": 7},
+            "weights": None, "memoryBytes": 123 << 20, "leases": len(self.leases), "steps": self.steps,
+            "lastRefit": {"at": "2026-01-01T00:00:00Z", "ms": 4.2, "writes": 7},
         }  # fmt: skip
         return {"engines": [engine]}
 
@@ -181,7 +187,21 @@ class FakeSidecar:
         return {"job": "job-1"}
 
     def do_jobs_list(self, *_):
-        return {"jobs": [{"id": "job-1", "kind": "warm", "title": "warming", "state": "done", "stage": "build", "done": 1, "total": 1, "remainingMs": None, "problem": None}]}
+        return {
+            "jobs": [
+                {
+                    "id": "job-1",
+                    "kind": "warm",
+                    "title": "warming",
+                    "state": "done",
+                    "stage": "build",
+                    "done": 1,
+                    "total": 1,
+                    "remainingMs": None,
+                    "problem": None,
+                }
+            ]
+        }
 
     def do_events_subscribe(self, *_):
         return {}
@@ -196,17 +216,17 @@ class FakeSidecar:
         return {}
 
 
-def scaled(state: dict[str, Any], tensors: dict[str, WireTensor]) -> WireTensor:
+def scaled(state: dict[str, Any], tensors: dict[str, Tensor]) -> Tensor:
     import torch
 
     sample = torch.frombuffer(bytearray(tensors["sample"].data), dtype=torch.float32).reshape(tensors["sample"].shape)
     out = (sample * 0.1).contiguous()
-    return WireTensor("out_sample", "f32", tuple(out.shape), memoryview(out.reshape(-1).view(torch.uint8).numpy()))
+    return Tensor("out_sample", "f32", tuple(out.shape), memoryview(out.reshape(-1).view(torch.uint8).numpy()))
 
 
 def wait(seconds: float, cancelled: threading.Event) -> None:
     if cancelled.wait(seconds) if seconds else False:
-        raise Unavailable("WIRE_CANCELLED", "cancelled")
+        raise SidecarRefused("WIRE_CANCELLED", "cancelled")
 
 
 _hashes: dict[tuple, str] = {}
@@ -221,28 +241,58 @@ def sha256_of(path: str) -> str:
     return _hashes[key]
 
 
-class FakeConnection:
-    """In-process session: every call runs on a thread of its own."""
+class FakeSession:
+    alive = True
+
+
+class FakeClient:
+    """In the place of SidecarClient: every call runs on a thread of its own, so that it can be interrupted. `kill` ends the sidecar."""
 
     def __init__(self, sidecar: FakeSidecar) -> None:
-        self.sidecar, self._closed = sidecar, threading.Event()
+        self.sidecar, self._session = sidecar, FakeSession()
+        self.listener: Callable[[dict[str, Any]], None] | None = None
+        self.running = True
 
-    def start(self, method, params, tensors=(), progress=None):
-        if self._closed.is_set():
-            raise Unavailable("PLUGIN_CONNECTION_LOST", "the connection to the sidecar was lost")
-        return FakePending(self.sidecar, method, dict(params), {tensor.name: tensor for tensor in tensors}, self._closed)
+    def kill(self) -> None:
+        self.running = False
+        self._session.alive = False
 
-    def closed(self, timeout_s):
-        return self._closed.wait(timeout_s)
+    def restart(self) -> None:
+        self.running, self._session = True, FakeSession()
+        self.sidecar.leases.clear()
+        self.sidecar.kept.clear()
+
+    def session(self):
+        if not self.running:
+            raise SidecarUnavailable("CLIENT_NOT_RUNNING")
+        return self._session
+
+    def subscribe(self, topics, listener):
+        self.listener = listener
 
     def close(self):
-        self._closed.set()
+        self._session.alive = False
+
+    def start(self, method, params, tensors=(), notified=None, reply_bytes=None):
+        session = self.session()
+        return FakePending(self.sidecar, method, dict(params), {tensor.name: tensor for tensor in tensors}, session)
+
+    def call(self, method, params=None, tensors=(), check=None, timeout_s=None, progress=None, make_room=None):
+        pending = self.start(method, params or {}, tensors)
+        while not pending.wait(0.03):
+            try:
+                if check is not None:
+                    check()
+            except BaseException:
+                pending.cancel()
+                raise
+        return pending.reply()
 
 
 class FakePending:
-    def __init__(self, sidecar, method, params, tensors, closed):
+    def __init__(self, sidecar, method, params, tensors, session):
         self._done, self._cancelled, self._answer = threading.Event(), threading.Event(), None
-        self.started = time.monotonic()
+        self._session = session
 
         def run():
             try:
@@ -251,17 +301,15 @@ class FakePending:
                 self._answer = error
             self._done.set()
 
-        def watch():
-            while not self._done.wait(0.02):
-                if closed.is_set():
-                    self._answer = Unavailable("PLUGIN_CONNECTION_LOST", "the connection to the sidecar was lost")
-                    self._done.set()
-
         threading.Thread(target=run, daemon=True).start()
-        threading.Thread(target=watch, daemon=True).start()
 
     def wait(self, timeout_s):
-        return self._done.wait(timeout_s)
+        if self._done.wait(min(timeout_s, 0.02)):
+            return True
+        if not self._session.alive:
+            self._answer = SidecarUnavailable("CLIENT_CONNECTION_LOST")
+            self._done.set()
+        return self._done.is_set()
 
     def reply(self):
         if isinstance(self._answer, Exception):

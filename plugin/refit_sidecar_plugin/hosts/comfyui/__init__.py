@@ -25,7 +25,7 @@ def start() -> None:
     service = plugin()
     add_routes(server)
     server.add_on_prompt_handler(hints.on_prompt)
-    memory.follow(service, service.on)
+    memory.follow_unload(service.client)
 
     def tell(name: str, data: dict[str, Any]) -> None:
         server.send_sync(EVENT_PREFIX + name, data)

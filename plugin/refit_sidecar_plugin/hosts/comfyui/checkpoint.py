@@ -29,7 +29,7 @@ class HeaderTensors(dict):
         super().__init__()
         for name, entry in header.entries.items():
             if name.startswith(prefix) and (dtype := torch_dtype(entry.dtype)) is not None:
-                key = name[len(prefix):]
+                key = name[len(prefix) :]
                 self[key] = torch.empty(entry.shape, dtype=dtype, device="meta")
                 if len(entry.shape) <= 1 and entry.end - entry.begin <= READ_FOR_REAL_BYTES:
                     self._small[key] = (entry, dtype)
@@ -81,7 +81,7 @@ def detect(path: str, dtype: torch.dtype | None = None) -> Detected:
         config = comfy.model_detection.model_config_from_unet(tensors, "", metadata=header.metadata)
     if config is None:
         config, tensors = _from_diffusers(tensors)
-    names = {name[len(prefix):]: tensor for name, tensor in _shapes(tensors) if name.startswith(prefix)}
+    names = {name[len(prefix) :]: tensor for name, tensor in _shapes(tensors) if name.startswith(prefix)}
     names = config.process_unet_state_dict(dict(names))
     _choose_dtype(config, names, dtype)
     config.unet_config["disable_unet_model_creation"] = True

@@ -65,4 +65,7 @@ def _register_hooks(twin: comfy.model_patcher.ModelPatcher, guider: object) -> N
 
 
 def _text(source: Source, reason: str) -> str:
-    return f"Refit: {source.name} cannot run. Not on an engine: {reason}. Not in ComfyUI itself: the checkpoint does not fit into memory. Free memory, or choose a smaller checkpoint."
+    return (
+        f"Refit: {source.name} cannot run. Not on an engine: {reason}. Not in ComfyUI itself: the checkpoint does not fit into memory. "
+        "Free memory, or choose a smaller checkpoint."
+    )

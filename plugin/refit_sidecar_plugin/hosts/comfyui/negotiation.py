@@ -8,13 +8,14 @@ from typing import Any
 import comfy.model_management
 import torch
 
-from ...engine import EngineRun, Range, Unavailable, Wanted
-from ...service.catalog import call, pause
+from ...client import SidecarRefused
+from ...engine import EngineRun, Range, Wanted
+from ...service.catalog import pause
 from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef
 from .calls import NotServed
 from .freshness import used
 from .hints import adapter_names
-from .memory import make_room_when_asked
+from .memory import make_room
 from .plugin import plugin
 from .progress import node_progress
 from .source import Source
@@ -24,13 +25,12 @@ JOB_ENDED = ("done", "failed", "cancelled")
 
 
 def check() -> None:
-    """Called while waiting: raises when the user interrupts, and makes room on the device when the sidecar has asked for it."""
+    """Called while waiting: raises ComfyUI's own exception when the user interrupts."""
     comfy.model_management.throw_exception_if_processing_interrupted()
-    make_room_when_asked()
 
 
 def open_run(source: Source, reading: Reading, noise: torch.Tensor, conds: dict[str, list[dict]]) -> EngineRun:
-    """A prepared run. Raises NotServed or Unavailable with the reason, or ComfyUI's interrupt."""
+    """A prepared run. Raises NotServed or SidecarError with the reason, or ComfyUI's interrupt."""
     plugin().ensure(check)
     for path, seen in reading.files.items():
         used(source.name, path, seen)
@@ -42,7 +42,7 @@ def open_run(source: Source, reading: Reading, noise: torch.Tensor, conds: dict[
     residuals = any("control" in cond for entries in conds.values() for cond in entries)
     profile = _exact(noise, conds) if settings.profile == "exact size" else None
     wanted = Wanted(checkpoint_id(source), stack, settings.host, settings.precision, profile, residuals)
-    run = EngineRun(plugin().link, wanted, check)
+    run = EngineRun(plugin().client, wanted, check, make_room)
     with node_progress(f"Refit: {source.name}") as progress:
         run.prepare(progress)
     return run
@@ -66,10 +66,11 @@ def read_stack(patcher: Any) -> Reading:
 
 def warm(wanted: Wanted, name: str) -> str:
     """Has the engine made in the background, and waits with progress on the node. Returns a line for the user."""
-    job = call(plugin().link, "engine.warm", wanted.as_params(), check)["job"]
+    client = plugin().client
+    job = client.call("engine.warm", wanted.as_params(), check=check).result["job"]
     with node_progress(f"Refit: warming an engine for {name}") as progress:
         while True:
-            jobs = {entry["id"]: entry for entry in call(plugin().link, "jobs.list", {}, check)["jobs"]}
+            jobs = {entry["id"]: entry for entry in client.call("jobs.list", check=check).result["jobs"]}
             entry = jobs.get(job)
             if entry is None:
                 return f"The engine for {name} is ready."
@@ -79,7 +80,7 @@ def warm(wanted: Wanted, name: str) -> str:
             pause(0.25, check)
     if entry["state"] != "done":
         problem = entry["problem"] or {"code": "JOB_CANCELLED", "message": "the job was cancelled"}
-        raise Unavailable(problem["code"], f"The engine for {name} could not be made: {problem['message']}")
+        raise SidecarRefused(problem["code"], f"The engine for {name} could not be made: {problem['message']}")
     return f"The engine for {name} is ready."
 
 
@@ -101,5 +102,3 @@ def _exact(noise: torch.Tensor, conds: dict[str, list[dict]]) -> dict[str, Range
         "width": Range(width, width, width),
         "tokens": Range(low, high, high),
     }
-
-

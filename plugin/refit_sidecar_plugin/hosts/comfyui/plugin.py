@@ -8,19 +8,17 @@ from functools import cache
 
 import folder_paths
 
-from ...connection import connect
+from ... import __version__
+from ...client import SidecarClient, default_data_dir
+from ...launcher import start_sidecar
 from ...service import Folder, Service
 from .stack_reader import StackReader
 
 
 class Plugin(Service):
     def __init__(self) -> None:
-        super().__init__(connect, lambda: list(_folders()))
+        super().__init__(SidecarClient("ComfyUI", __version__), lambda: start_sidecar(default_data_dir()), lambda: list(_folders()))
         self.stacks = StackReader()
-
-    @property
-    def link(self) -> Service:
-        return self
 
 
 @cache

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ...engine import RunReport, Unavailable
+from ...client import SidecarError
+from ...engine import RunReport
 from ...service import LastRun
 from .plugin import plugin
 from .source import Source
@@ -21,7 +22,7 @@ def served(source: Source, report: RunReport) -> None:
 
 
 def stayed_local(source: Source, error: Exception) -> None:
-    code = error.code if isinstance(error, Unavailable) else "NOT_SERVED"
+    code = error.code if isinstance(error, SidecarError) else "NOT_SERVED"
     plugin().facts.ran(LastRun("local", source.name, str(error)))
     log.warning("Refit: %s runs in ComfyUI itself, not on an engine: %s [%s]", source.name, error, code)
 
@@ -31,7 +32,7 @@ def status_text() -> str:
     lines = [facts["connection"]["text"], _last_run_line(facts["lastRun"])]
     try:
         lines += [_engine_line(engine) for engine in plugin().relay.read("engine.list", {})["engines"]]
-    except Unavailable as error:
+    except SidecarError as error:
         lines.append(f"Engines: {error}")
     return "\n".join(lines)
 
@@ -55,4 +56,5 @@ def _last_run_line(run: dict[str, Any] | None) -> str:
 def _engine_line(engine: dict[str, Any]) -> str:
     reason = f" ({engine['reason']})" if engine["reason"] else ""
     refit = f", last refit {engine['lastRefit']['ms']:.0f} ms" if engine["lastRefit"] else ""
-    return f"Engine {engine['id']}: {engine['state']}{reason}, {engine['family'] or 'unknown family'} {engine['precision']} on {engine['host']}, {engine['memoryBytes'] / 2**20:.0f} MiB{refit}"
+    what = f"{engine['family'] or 'unknown family'} {engine['precision']} on {engine['host']}, {engine['memoryBytes'] / 2**20:.0f} MiB"
+    return f"Engine {engine['id']}: {engine['state']}{reason}, {what}{refit}"

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ...engine import Unavailable, Wanted
+from ...client import SidecarError, SidecarRefused
+from ...engine import Wanted
 from ...service import RelayRefused
 from .nodes.inputs import source_of
 from .plugin import plugin
@@ -53,7 +54,7 @@ def _warm(name: object) -> dict[str, Any]:
     try:
         source = source_of(str(name))
     except FileNotFoundError as error:
-        raise Unavailable("PAGE_CHECKPOINT_UNKNOWN", str(error)) from error
+        raise SidecarRefused("CATALOG_ENTRY_UNKNOWN", str(error), " ") from error
     entry = plugin().catalog.entry(source.path, lambda: None)
     return plugin().relay.change("engine.warm", Wanted(entry["id"], ()).as_params())
 
@@ -95,10 +96,9 @@ async def _answer(work: Callable[..., dict[str, Any]], *arguments: Any) -> web.R
         return web.json_response(await asyncio.get_running_loop().run_in_executor(None, work, *arguments))
     except RelayRefused:
         return _error(404, "PAGE_CALL_UNKNOWN", "Pages have no such call.")
-    except Unavailable as error:
+    except SidecarError as error:
         return _error(503, error.code, str(error))
 
 
 def _error(status: int, code: str, message: str) -> web.Response:
     return web.json_response({"code": code, "message": message}, status=status)
-

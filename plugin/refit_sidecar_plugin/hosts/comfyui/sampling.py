@@ -12,7 +12,8 @@ import comfy.hooks
 import comfy.patcher_extension
 import torch
 
-from ...engine import EngineRun, Unavailable
+from ...client import SidecarError
+from ...engine import EngineRun
 from .calls import Call, CallShape, NotServed, read_call, refuse_patches
 from .fallback import sampling_locally
 from .negotiation import open_run, read_stack
@@ -56,7 +57,7 @@ def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs:
             denoiser.answer = outer
         served(source, run.report)
         return result
-    except (NotServed, Unavailable) as error:
+    except (NotServed, SidecarError) as error:
         stayed_local(source, error)
         guider.conds = conds
         with sampling_locally(guider, source, patches, str(error)):
@@ -79,7 +80,7 @@ class _Beside:
         try:
             _refuse_run(guider)
             run = open_run(self._source, read_stack(guider.model_patcher), noise, guider.conds)
-        except (NotServed, Unavailable) as error:
+        except (NotServed, SidecarError) as error:
             stayed_local(self._source, error)
         outer, self._run = self._run, run
         try:
@@ -97,7 +98,7 @@ class _Beside:
             return executor(*args, **kwargs)
         try:
             return answer(self._run, read_call(self._shape, args, kwargs))
-        except (NotServed, Unavailable) as error:
+        except (NotServed, SidecarError) as error:
             stayed_local(self._source, error)
             self._run = None
             return executor(*args, **kwargs)
@@ -114,7 +115,7 @@ def _refuse_run(guider: Any) -> None:
 
 
 def answer(run: EngineRun, call: Call) -> torch.Tensor:
-    """One call on the engine; the result has the device of its input. Raises NotServed or Unavailable."""
+    """One call on the engine; the result has the device of its input. Raises NotServed or SidecarError."""
     dtype = call.x.dtype
     tensors = dict(call.tensors)
     names = [name for name in run.inputs if "residual" in name]

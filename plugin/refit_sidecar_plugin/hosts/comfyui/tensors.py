@@ -7,7 +7,7 @@ import weakref
 
 import torch
 
-from ...engine import WireTensor
+from ...client import Tensor
 
 # torch dtype -> (safetensors name, wire name or None where the wire has no such dtype)
 _DTYPES: dict[torch.dtype, tuple[str, str | None]] = {
@@ -47,9 +47,9 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
 
 
-def to_wire(name: str, tensor: torch.Tensor) -> WireTensor:
+def to_wire(name: str, tensor: torch.Tensor) -> Tensor:
     """KeyError for a dtype that the wire does not have."""
-    return WireTensor(name, _DTYPES[tensor.dtype][1] or file_dtype(tensor.dtype), tuple(tensor.shape), raw_bytes(tensor))
+    return Tensor(name, _DTYPES[tensor.dtype][1] or file_dtype(tensor.dtype), tuple(tensor.shape), raw_bytes(tensor))
 
 
 def from_bytes(data: memoryview | bytes | bytearray, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:

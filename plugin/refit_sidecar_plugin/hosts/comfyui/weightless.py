@@ -17,7 +17,9 @@ def weightless_model(source: Source) -> comfy.model_patcher.ModelPatcher:
     detected = detect(source.path)
     shape = call_shape(detected.model)
     if shape is None:
-        raise NotACheckpoint(f"{source.name} is a {type(detected.model).__name__} model; engines serve SD 1.x, SD 2.x, SDXL, SD3 and Flux. Use Load Checkpoint for it.")
+        raise NotACheckpoint(
+            f"{source.name} is a {type(detected.model).__name__} model; engines serve SD 1.x, SD 2.x, SDXL, SD3 and Flux. Use Load Checkpoint for it."
+        )
     model = detected.model
     model.diffusion_model = RemoteDenoiser(detected.parameters, detected.model_config.unet_config["dtype"], shape)
     # The engine splits batches itself, so ComfyUI may hand over conditional and unconditional parts in one call.

@@ -21,7 +21,13 @@ class RefitExportLora:
 
     @classmethod
     def INPUT_TYPES(cls):
-        name = ("STRING", {"default": "exported", "tooltip": "Name of the new file in the first loras folder, without extension. An existing file is never overwritten: a number is added."})
+        name = (
+            "STRING",
+            {
+                "default": "exported",
+                "tooltip": "Name of the new file in the first loras folder, without extension. An existing file is never overwritten: a number is added.",
+            },
+        )
         return {"required": {"ckpt_name": checkpoint_input(), "lora_name": lora_input(), "strength": STRENGTH, "name": name}}
 
     def export(self, ckpt_name, lora_name, strength, name):

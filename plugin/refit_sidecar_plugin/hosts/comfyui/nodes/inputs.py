@@ -13,7 +13,16 @@ PROFILES = ["auto", "exact size"]
 # The sidecar reads safetensors only: a pickle can run code.
 EXTENSIONS = (".safetensors", ".sft")
 
-STRENGTH = ("FLOAT", {"default": 1.0, "min": -20.0, "max": 20.0, "step": 0.01, "tooltip": "How strongly the LoRA acts, on the diffusion model and on CLIP. Negative values push the other way; 0 leaves it out."})
+STRENGTH = (
+    "FLOAT",
+    {
+        "default": 1.0,
+        "min": -20.0,
+        "max": 20.0,
+        "step": 0.01,
+        "tooltip": "How strongly the LoRA acts, on the diffusion model and on CLIP. Negative values push the other way; 0 leaves it out.",
+    },
+)
 
 
 def names(folder: str) -> list[str]:
@@ -33,8 +42,18 @@ def lora_input() -> tuple:
 def settings_inputs() -> dict[str, tuple]:
     return {
         "host": (HOSTS, {"default": "auto", "advanced": True, "tooltip": "What runs the engine. auto: the best that this computer has."}),
-        "precision": (PRECISIONS, {"default": "auto", "advanced": True, "tooltip": "Number format of the engine's weights. auto: fp16 on a GPU, fp32 on a CPU."}),
-        "profile": (PROFILES, {"default": "auto", "advanced": True, "tooltip": "auto: one engine for all usual sizes. exact size: an engine for just this size; faster on TensorRT, built once per size."}),
+        "precision": (
+            PRECISIONS,
+            {"default": "auto", "advanced": True, "tooltip": "Number format of the engine's weights. auto: fp16 on a GPU, fp32 on a CPU."},
+        ),
+        "profile": (
+            PROFILES,
+            {
+                "default": "auto",
+                "advanced": True,
+                "tooltip": "auto: one engine for all usual sizes. exact size: an engine for just this size; faster on TensorRT, built once per size.",
+            },
+        ),
     }
 
 

@@ -32,9 +32,7 @@ class RefitLoadEngine:
         model = weightless_model(source)
         if source.folder != "checkpoints":
             return (model, None, None)
-        clip, vae = comfy.sd.load_checkpoint_guess_config(
-            source.path, output_model=False, embedding_directory=folder_paths.get_folder_paths("embeddings")
-        )[1:3]
+        clip, vae = comfy.sd.load_checkpoint_guess_config(source.path, output_model=False, embedding_directory=folder_paths.get_folder_paths("embeddings"))[1:3]
         return (model, clip, vae)
 
 

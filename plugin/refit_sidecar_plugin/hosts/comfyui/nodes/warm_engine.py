@@ -6,8 +6,18 @@ from ....engine import Range, Wanted
 from .. import negotiation
 from .inputs import PRECISIONS, checkpoint_input, source_of
 
-_WHAT = {"batch": "images per batch (conditional and unconditional parts count extra)", "height": "pixels", "width": "pixels", "tokens": "tokens of the prompt (77 per chunk)"}
-_SIZES = {"batch": (1, 2, 4, 1, 64, 1), "height": (512, 1024, 1024, 64, 8192, 64), "width": (512, 1024, 1024, 64, 8192, 64), "tokens": (77, 77, 231, 1, 4096, 1)}
+_WHAT = {
+    "batch": "images per batch (conditional and unconditional parts count extra)",
+    "height": "pixels",
+    "width": "pixels",
+    "tokens": "tokens of the prompt (77 per chunk)",
+}
+_SIZES = {
+    "batch": (1, 2, 4, 1, 64, 1),
+    "height": (512, 1024, 1024, 64, 8192, 64),
+    "width": (512, 1024, 1024, 64, 8192, 64),
+    "tokens": (77, 77, 231, 1, 4096, 1),
+}
 PIXELS_PER_CELL = 8
 
 
@@ -16,13 +26,19 @@ def _size_inputs() -> dict[str, tuple]:
     for name, (low, usual, high, minimum, maximum, step) in _SIZES.items():
         for position, value in (("min", low), ("opt", usual), ("max", high)):
             meaning = {"min": "Smallest", "opt": "Usual (fastest)", "max": "Largest"}[position]
-            out[f"{name}_{position}"] = ("INT", {"default": value, "min": minimum, "max": maximum, "step": step, "tooltip": f"{meaning} {name}, in {_WHAT[name]}."})
+            out[f"{name}_{position}"] = (
+                "INT",
+                {"default": value, "min": minimum, "max": maximum, "step": step, "tooltip": f"{meaning} {name}, in {_WHAT[name]}."},
+            )
     return out
 
 
 class RefitWarmEngine:
     CATEGORY = "Refit"
-    DESCRIPTION = "Gets an engine ready before it is needed, for a range of sizes. Weights are not part of it: it serves every checkpoint of this structure and every LoRA."
+    DESCRIPTION = (
+        "Gets an engine ready before it is needed, for a range of sizes. Weights are not part of it: "
+        "it serves every checkpoint of this structure and every LoRA."
+    )
     SEARCH_ALIASES = ["tensorrt conversion", "build engine", "static model", "dynamic model", "refit"]
     FUNCTION = "warm"
     RETURN_TYPES = ("STRING",)

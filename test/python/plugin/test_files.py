@@ -1,0 +1,91 @@
+"""Headers and identities of files, hostile ones included."""
+
+import hashlib
+import json
+import os
+
+import pytest
+from refit_sidecar_plugin.files import HeaderError, Identities, read_header, read_tensor, stamp
+
+
+def write(path, header: object, payload: bytes = b"", length: int | None = None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + payload)
+    return str(path)
+
+
+def entry(dtype="F16", shape=(2,), begin=0, end=4):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+def test_read_header_gives_shapes_and_file_ranges(tmp_path):
+    path = write(tmp_path / "a", {"__metadata__": {"k": "v"}, "t": entry()}, b"\1\2\3\4")
+    header = read_header(path)
+    assert header.metadata == {"k": "v"} and header.entries["t"].shape == (2,)
+    assert read_tensor(path, header.entries["t"]) == b"\1\2\3\4"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "shorter than"),
+        (b"\x80\x02}q\x00.", "shorter than"),
+        (b"\xff" * 8 + b"{}", "at most"),
+        ((100).to_bytes(8, "little") + b"{}", "ends inside"),
+        ((2).to_bytes(8, "little") + b"[]", "not a JSON object"),
+        ((2).to_bytes(8, "little") + b"\xff\xff", "not JSON"),
+    ],
+)
+def test_read_header_refuses_what_is_no_safetensors_file(tmp_path, content, says):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(HeaderError, match=says):
+        read_header(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"shape": [2]}, "lacks"),
+        (entry(shape=(3,)), "shape and dtype"),
+        (entry(begin=4, end=0), "outside"),
+        (entry(end=400), "outside"),
+        (entry(shape=(-2,)), "outside"),
+        (entry(shape=(2.0,)), "outside"),
+        (entry(shape=(1 << 40, 1 << 40)), "shape and dtype"),
+    ],
+)
+def test_read_header_refuses_tensors_that_lie(tmp_path, wrong, says):
+    with pytest.raises(HeaderError, match=says):
+        read_header(write(tmp_path / "a", {"t": wrong}, b"\0" * 4))
+
+
+def test_identities_hash_once_until_the_file_changes(tmp_path):
+    path, identities = tmp_path / "a", Identities()
+    path.write_bytes(b"one")
+    assert identities.sha256(str(path)) == hashlib.sha256(b"one").hexdigest()
+    path.write_bytes(b"other")
+    assert identities.sha256(str(path)) == hashlib.sha256(b"other").hexdigest()
+    replacement = tmp_path / "b"
+    replacement.write_bytes(b"third")
+    os.replace(replacement, path)
+    assert identities.sha256(str(path)) == hashlib.sha256(b"third").hexdigest()
+
+
+def test_identities_and_stamp_of_a_missing_file_are_none(tmp_path):
+    assert Identities().sha256(str(tmp_path / "none")) is None and stamp(str(tmp_path / "none")) is None
+
+
+def test_identities_give_none_for_a_file_that_grows_while_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 10)
+    real = stamp
+    calls = []
+
+    def growing(name):
+        calls.append(name)
+        if len(calls) == 2:
+            path.write_bytes(b"x" * 20)
+        return real(name)
+
+    monkeypatch.setattr("refit_sidecar_plugin.files.identity.stamp", growing)
+    assert Identities().sha256(str(path)) is None
