@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PIECES = ("machine", "kernel", "swap", "correctness", "steps", "compiled")
+PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "shapes", "capped", "peers")
 
 
 def _arguments() -> argparse.Namespace:

@@ -23,6 +23,9 @@ def plain_module(context: Context) -> torch.nn.Module:
     source = context.checkpoint()
     values = load_file(source.files[0].path)
     module = spec.build().to_empty(device=context.device).to(context.dtype).eval()
+    layers = set(spec.config["layers_per_block"])
+    if len(layers) == 1:
+        module.register_to_config(layers_per_block=layers.pop())  # PEFT's scaling in diffusers wants a number
     state = {name: values[origin.parameter].to(context.dtype) for name, origin in spec.sources.items()}
     module.load_state_dict(state, strict=True)
     return module
