@@ -45,6 +45,7 @@ const stageCodes: readonly (readonly [prefix: string, code: ErrorCode])[] = [
   ["STEP_", "STEP_FAILED"],
   ["ENGINE_", "ENGINE_FAILED"],
   ["HOST_", "ENGINE_FAILED"],
+  ["JOB_", "ENGINE_FAILED"],
 ];
 
 /** The start of an absolute path (POSIX, drive, UNC, home, file URL) in running text. */

@@ -1,0 +1,179 @@
+// Leases: a client's right to step on an engine with its own weights. Follows files that are replaced on disk, ends leases that nobody uses.
+
+import { randomBytes } from "node:crypto";
+import type { FrameTensor, WireParams } from "@refit-sidecar/protocol";
+import { Failure } from "../failure/index.ts";
+import { stateKey } from "../plan/index.ts";
+import type { EngineLease, Engines, EngineSpec } from "../refit/index.ts";
+import { Runs } from "../step/index.ts";
+import type { Run, RunReply } from "../step/index.ts";
+import type { GraphBundle } from "./graphs.ts";
+import type { ResolvedWanted, WantedRequest } from "./wanted.ts";
+
+/** A run that is not stepped on for this long ends by itself: its client has died without a word, or forgot. */
+export const leaseIdleMs = 10 * 60_000;
+/** A sampler needs this long between two steps at most, before another run may take the engine. */
+const graceMs = 30;
+/** Beyond this a client had better fall back to its own path. */
+const maxWaiting = 512;
+
+export interface RunRequest extends WantedRequest {
+  readonly precision: WireParams<"engine.prepare">["precision"];
+  readonly host: WireParams<"engine.prepare">["host"];
+  readonly residuals: boolean;
+}
+
+export interface Opened {
+  readonly resolved: ResolvedWanted;
+  readonly spec: EngineSpec;
+  readonly bundle: GraphBundle;
+  readonly engine: EngineLease["engine"];
+  readonly run: Run;
+}
+
+export interface OpenRun extends Opened {
+  readonly lease: string;
+  readonly request: RunRequest;
+}
+
+export interface OpenOptions {
+  readonly signal?: AbortSignal;
+  /** Never ends by idleness: the live folder's own run. */
+  readonly keep?: boolean;
+}
+
+export interface RunsPorts {
+  readonly engines: Engines;
+  readonly resolve: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
+  readonly specOf: (resolved: ResolvedWanted, request: RunRequest, signal?: AbortSignal) => Promise<{ readonly spec: EngineSpec; readonly bundle: GraphBundle }>;
+  readonly turnMs: () => number;
+  readonly onStep: (engine: string, reply: RunReply) => void;
+}
+
+export interface OpenRuns {
+  /** Brings an engine to the request's state and keeps it: LIVE when this resolves. */
+  readonly open: (request: RunRequest, options?: OpenOptions) => Promise<OpenRun>;
+  readonly get: (lease: string) => OpenRun;
+  readonly step: (lease: string, tensors: readonly FrameTensor[], signal?: AbortSignal) => Promise<RunReply>;
+  readonly release: (lease: string) => void;
+  /** Leases whose files changed get the new content between two steps; `failed` hears of those that could not follow and go on as they were. */
+  readonly follow: (changed: ReadonlySet<string>, failed: (run: OpenRun, error: unknown) => void) => Promise<void>;
+  readonly list: () => readonly OpenRun[];
+  readonly steps: (engine: string) => number;
+  /** A step ran or waits, or ended less than `ms` ago. */
+  readonly activeWithin: (ms: number) => boolean;
+  readonly close: () => void;
+}
+
+interface Held {
+  current: OpenRun;
+  readonly keep: boolean;
+  timer: NodeJS.Timeout;
+  busy: number;
+}
+
+export function createOpenRuns(ports: RunsPorts): OpenRuns {
+  const nowMs = () => performance.now();
+  const runs = new Runs({
+    turnMs: ports.turnMs,
+    graceMs,
+    maxWaiting,
+    nowMs,
+    stateKey,
+    onStep: (engine, reply) => {
+      stepCounts.set(engine, (stepCounts.get(engine) ?? 0) + 1);
+      ports.onStep(engine, reply);
+    },
+  });
+  const held = new Map<string, Held>();
+  const stepCounts = new Map<string, number>();
+  let stepping = 0;
+  let lastStepAtMs = -Infinity;
+
+  async function openWanted(request: RunRequest, signal?: AbortSignal): Promise<Opened> {
+    const resolved = await ports.resolve(request, signal);
+    const { spec, bundle } = await ports.specOf(resolved, request, signal);
+    const engineLease = await ports.engines.acquire(spec);
+    const run = runs.open(engineLease, resolved.wanted);
+    try {
+      await run.warm(signal);
+    } catch (error) {
+      run.close();
+      throw error;
+    }
+    return { resolved, spec, bundle, engine: engineLease.engine, run };
+  }
+
+  const idleTimer = (lease: string) => {
+    const timer = setTimeout(() => {
+      const entry = held.get(lease);
+      if (entry && entry.busy === 0 && !entry.keep) release(lease);
+    }, leaseIdleMs);
+    timer.unref();
+    return timer;
+  };
+
+  function release(lease: string): void {
+    const entry = held.get(lease);
+    if (!entry) return;
+    held.delete(lease);
+    clearTimeout(entry.timer);
+    entry.current.run.close();
+  }
+
+  function required(lease: string): Held {
+    const entry = held.get(lease);
+    if (entry) return entry;
+    throw new Failure("STEP_RUN_CLOSED", "this lease has ended (released, or not used for ten minutes); prepare again", {});
+  }
+
+  return {
+    async open(request, { signal, keep = false } = {}) {
+      const opened = await openWanted(request, signal);
+      const lease = `lease-${randomBytes(9).toString("base64url")}`;
+      const current = { ...opened, lease, request };
+      held.set(lease, { current, keep, timer: idleTimer(lease), busy: 0 });
+      return current;
+    },
+    get: (lease) => required(lease).current,
+    async step(lease, tensors, signal) {
+      const entry = required(lease);
+      entry.busy += 1;
+      stepping += 1;
+      try {
+        return await entry.current.run.step(tensors, signal);
+      } finally {
+        entry.busy -= 1;
+        stepping -= 1;
+        lastStepAtMs = nowMs();
+        clearTimeout(entry.timer);
+        entry.timer = idleTimer(lease);
+      }
+    },
+    release,
+    async follow(changed, failed) {
+      for (const entry of [...held.values()]) {
+        const { request, resolved } = entry.current;
+        const concerned = changed.has(resolved.checkpoint.entry.id) || resolved.wanted.adapters.some((adapter, index) => changed.has(adapter.id) && request.stack[index]?.adapter === adapter.id);
+        if (!concerned) continue;
+        const before = entry.current;
+        try {
+          const opened = await openWanted(request);
+          if (held.get(before.lease) !== entry) opened.run.close();
+          else {
+            entry.current = { ...before, ...opened };
+            before.run.close();
+          }
+        } catch (error) {
+          failed(before, error);
+        }
+      }
+    },
+    list: () => [...held.values()].map((entry) => entry.current),
+    steps: (engine) => stepCounts.get(engine) ?? 0,
+    activeWithin: (ms) => stepping > 0 || nowMs() - lastStepAtMs < ms,
+    close: () => {
+      for (const lease of [...held.keys()]) release(lease);
+    },
+  };
+}

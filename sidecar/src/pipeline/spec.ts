@@ -1,0 +1,70 @@
+// From a resolved state to the engine that serves it: host, precision, graph.
+
+import type { WireParams } from "@refit-sidecar/protocol";
+import { Failure } from "../failure/index.ts";
+import type { Scheduler } from "../jobs/index.ts";
+import type { Options } from "../options/index.ts";
+import type { EngineSpec } from "../refit/index.ts";
+import { autoHost } from "./hosts.ts";
+import type { GraphBundle, Graphs } from "./graphs.ts";
+import type { ResolvedCheckpoint } from "./wanted.ts";
+
+type Precision = "fp32" | "fp16" | "bf16";
+
+const weightDtypes = { fp32: "f32", fp16: "f16", bf16: "bf16" } as const;
+
+export interface SpecRequest {
+  readonly host: WireParams<"engine.prepare">["host"];
+  readonly precision: WireParams<"engine.prepare">["precision"];
+  readonly residuals: boolean;
+}
+
+export interface SpecParts {
+  readonly graphs: Graphs;
+  readonly jobs: Scheduler;
+  readonly options: () => Pick<Options, "host" | "precision" | "python">;
+}
+
+/** The graph of a structure: here already, or exported now, once for everybody who waits for it. */
+export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs">, checkpoint: ResolvedCheckpoint, urgency: "user" | "idle"): Promise<GraphBundle> {
+  const { structure } = checkpoint.target;
+  const known = graphs.find(structure);
+  if (known) return known;
+  const { result } = jobs.submit({
+    key: `graph ${structure}`,
+    kind: "graph",
+    title: `Export the graph of ${checkpoint.entry.name}`,
+    urgency,
+    run: ({ signal, progress }) => graphs.exportFor(structure, checkpoint.entry.path, (line) => progress({ stage: line.slice(0, 200), done: 0, total: 0 }), signal),
+  });
+  return result;
+}
+
+/** Throws what graphOf throws, ENGINE_PRECISION for what the graph lacks, ENGINE_SHAPES when graph and checkpoint disagree. */
+export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoint, request: SpecRequest): Promise<{ readonly spec: EngineSpec; readonly bundle: GraphBundle }> {
+  const { host, precision, python } = parts.options();
+  const hostKind = request.host === "auto" ? autoHost(host, python) : request.host;
+  const wanted: Precision = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : hostKind === "onnxruntime" ? "fp32" : "fp16";
+  const bundle = await graphOf(parts, checkpoint, "user");
+  // A graph has one float type; bf16 engines of the torch host run the fp16 graph's structure with bf16 weights.
+  const variant = `${request.residuals ? "residuals-" : ""}${hostKind === "onnxruntime" || wanted === "fp32" ? wanted : "fp16"}`;
+  if (bundle.variants[variant] === undefined) {
+    throw new Failure("ENGINE_PRECISION", `the graph of this structure has no variant ${variant}; expected one of ${Object.keys(bundle.variants).join(", ")}`, { variant });
+  }
+  for (const [name, shape] of checkpoint.target.parameters) {
+    const expected = bundle.parameters[name];
+    if (expected !== undefined && expected.join() !== shape.join()) throw new Failure("ENGINE_SHAPES", `${name} has the shape [${shape.join(", ")}] in the checkpoint and [${expected.join(", ")}] in the graph; export the graph again`, { parameter: name });
+  }
+  const names = [...checkpoint.target.parameters.keys()].filter((name) => bundle.parameters[name] !== undefined);
+  return {
+    bundle,
+    spec: {
+      structure: checkpoint.target.structure,
+      precision: weightDtypes[wanted],
+      profile: "any",
+      hostKind,
+      graph: { folder: bundle.folder, variant },
+      parameters: { names, fixed: bundle.fixed, shapes: bundle.parameters },
+    },
+  };
+}

@@ -1,0 +1,151 @@
+// From what a client names (a checkpoint, adapters, strengths) to a desired state with the files that make it.
+
+import { createHash } from "node:crypto";
+import type { Catalog, CheckpointEntry, CheckpointSource } from "../catalog/index.ts";
+import type { DeltaService, DeltaTarget, ReadyDelta } from "../delta/index.ts";
+import { Failure } from "../failure/index.ts";
+import type { Wanted, WantedAdapter } from "../refit/index.ts";
+import { changesShape, touchedParameters } from "../terms/index.ts";
+import type { MergeMode } from "../terms/index.ts";
+import type { Events } from "../telemetry/index.ts";
+
+export interface StackRequest {
+  /** Catalog id, or the SHA-256 of an adapter's content. */
+  readonly adapter: string;
+  readonly strength: number;
+}
+
+export interface WantedRequest {
+  readonly checkpoint: string;
+  readonly stack: readonly StackRequest[];
+  readonly mode: MergeMode;
+}
+
+export interface ResolvedCheckpoint {
+  readonly entry: CheckpointEntry;
+  readonly source: CheckpointSource;
+  readonly target: DeltaTarget;
+  /** Names this content on this disk: a checkpoint may be known by a sampled hash only, so its stamps are part of the name. */
+  readonly state: string;
+}
+
+export interface ResolvedWanted {
+  readonly wanted: Wanted;
+  readonly checkpoint: ResolvedCheckpoint;
+  readonly deltas: readonly ReadyDelta[];
+  /** Time spent on deltas that were not ready. */
+  readonly deltaMs: number;
+}
+
+/** Where an adapter's delta stands, for lists and badges. */
+export type DeltaState = "none" | "pending" | "ready" | "failed";
+
+export interface Resolver {
+  readonly checkpoint: (idOrName: string) => Promise<ResolvedCheckpoint>;
+  /** Throws what the catalog and the delta stage throw; DELTA_NON_FINITE for a file with NaN or infinity; the delta's own problem when it changes nothing. */
+  readonly wanted: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
+  /** The delta of one adapter, made when it is not there. */
+  readonly delta: (adapterId: string, checkpoint: ResolvedCheckpoint, mode: MergeMode, signal?: AbortSignal) => Promise<ReadyDelta>;
+  /** Throws as `wanted` would for a stack with this adapter; the delta is ready afterwards. */
+  readonly checkAdapter: (adapterId: string, checkpoint: ResolvedCheckpoint, mode: MergeMode) => Promise<void>;
+  readonly deltaState: (adapterId: string) => DeltaState;
+  /** Catalog id of the checkpoint that a state names, while it is known. */
+  readonly checkpointId: (state: string) => string | null;
+  /** Forgets what is known of an adapter's deltas: its file has changed. */
+  readonly forget: (adapterId: string) => void;
+}
+
+export interface ResolverParts {
+  readonly catalog: Catalog;
+  readonly deltas: DeltaService;
+  readonly deltaFolder: string;
+  readonly events: Events;
+}
+
+const sha256Pattern = /^[0-9a-f]{64}$/;
+
+export function createResolver({ catalog, deltas, deltaFolder, events }: ResolverParts): Resolver {
+  const states = new Map<string, DeltaState>();
+  const checkpointIds = new Map<string, string>();
+
+  async function checkpoint(idOrName: string): Promise<ResolvedCheckpoint> {
+    const entry = catalog.find("checkpoint", idOrName);
+    if (entry.kind !== "checkpoint") throw new TypeError("catalog.find gave another kind than asked for");
+    const identity = await catalog.identity(entry.id);
+    const source = await catalog.checkpointSource(entry.id);
+    if (entry.family === null || entry.structure === null) {
+      throw new Failure("CATALOG_ENTRY_UNUSABLE", `${entry.name} holds no diffusion model of a supported family; expected sd15, sd2, sdxl, sdxl-refiner, sd3, flux or wan`, { id: entry.id });
+    }
+    const stamps = source.files.map(({ sizeBytes, mtimeNs, inode }) => `${sizeBytes}/${mtimeNs}/${inode}`).join(" ");
+    const state = `${(identity.sampled ?? identity.sha256).slice(0, 32)}-${createHash("sha256").update(stamps).digest("hex").slice(0, 16)}`;
+    checkpointIds.set(state, entry.id);
+    const parameters = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
+    return { entry, source, state, target: { family: entry.family, structure: entry.structure, parameters } };
+  }
+
+  /** An adapter by id, or by content: any entry with that full hash will do, since their content is the same. */
+  async function adapterId(reference: string): Promise<string> {
+    const entries = catalog.snapshot().entries;
+    if (entries.has(reference) || !sha256Pattern.test(reference)) return reference;
+    for (const entry of entries.values()) if (entry.kind === "adapter" && entry.identity?.sha256 === reference) return entry.id;
+    throw new Failure("CATALOG_ENTRY_UNKNOWN", "no catalogued adapter has this content; push it, or add its folder", { sha256: reference });
+  }
+
+  async function delta(id: string, resolved: ResolvedCheckpoint, mode: MergeMode, signal?: AbortSignal): Promise<ReadyDelta> {
+    const known = states.get(id);
+    if (known !== "ready") states.set(id, "pending");
+    const started = performance.now();
+    try {
+      const identity = await catalog.identity(id, "full");
+      const { path, ...stamp } = catalog.adapterFile(id);
+      const ready = await deltas.ready({ adapter: { path, sha256: identity.sha256, stamp }, target: resolved.target, mode, folder: deltaFolder, base: resolved.source }, signal);
+      if (known !== "ready") {
+        events.emit({ type: "delta.ready", id, ms: performance.now() - started, bytes: ready.fileBytes, terms: ready.header.terms.length, cached: ready.cached });
+      }
+      states.set(id, "ready");
+      return ready;
+    } catch (error) {
+      if (signal?.aborted !== true) {
+        states.set(id, "failed");
+        const failure = error instanceof Failure ? error : null;
+        events.emit({ type: "delta.failed", id, code: failure?.code ?? "DELTA_FAILED", message: failure?.message ?? "the adapter could not be packed" });
+      }
+      throw error;
+    }
+  }
+
+  function usable(ready: ReadyDelta, name: string): ReadyDelta {
+    const { problem, terms } = ready.header;
+    if (problem !== null && terms.length === 0) throw new Failure(problem.code, `${name}: ${problem.message}`, { adapter: ready.sha256 });
+    if (ready.nonFinite.length > 0) {
+      throw new Failure("DELTA_NON_FINITE", `${name} holds NaN or infinity in ${ready.nonFinite.length} tensors (first ${ready.nonFinite[0]}); a live engine refuses it. Get the file again, or remove it from the stack`, { adapter: ready.sha256 });
+    }
+    return ready;
+  }
+
+  return {
+    checkpoint,
+    delta,
+    async checkAdapter(id, resolved, mode) {
+      usable(await delta(id, resolved, mode), catalog.entry(id).name);
+    },
+    async wanted(request, signal) {
+      const resolved = await checkpoint(request.checkpoint);
+      const started = performance.now();
+      const adapters: WantedAdapter[] = [];
+      const readies: ReadyDelta[] = [];
+      for (const { adapter, strength } of request.stack) {
+        const id = await adapterId(adapter);
+        const ready = usable(await delta(id, resolved, request.mode, signal), catalog.entry(id).name);
+        readies.push(ready);
+        const reshapes = new Set(ready.header.terms.filter(changesShape).map((term) => term.target.parameter));
+        adapters.push({ id, file: { delta: ready.path, sha256: ready.sha256, strength }, touches: { parameters: [...touchedParameters(ready.header.terms)], reshapes: [...reshapes] } });
+      }
+      const desired = { checkpoint: resolved.state, stack: adapters.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) };
+      return { wanted: { desired, checkpoint: resolved.source, adapters }, checkpoint: resolved, deltas: readies, deltaMs: performance.now() - started };
+    },
+    deltaState: (id) => states.get(id) ?? "none",
+    checkpointId: (state) => checkpointIds.get(state) ?? null,
+    forget: (id) => void states.delete(id),
+  };
+}
