@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { exitCode } from "./cli/exit.ts";
 import { addMerge } from "./cli/merge.ts";
+import { addServe } from "./cli/serve.ts";
 import { packageRoot } from "./package-root.ts";
 
 export const version = (JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string }).version;
@@ -14,6 +15,7 @@ export async function main(args: readonly string[]): Promise<number> {
   let code: number = exitCode.ok;
   const done = (value: number) => void (code = value);
   const program = new Command("refit-sidecar").description("LoRAs and checkpoints on compiled engines, without rebuilds").version(version).exitOverride().showHelpAfterError("(run with --help for the options)");
+  addServe(program, version, done);
   addMerge(program, done);
   try {
     await program.parseAsync([...args], { from: "user" });

@@ -11,6 +11,8 @@ export interface SupervisorEvents {
 export interface SupervisorStatus {
   readonly state: "stopped" | "starting" | "up" | "waiting";
   readonly pid: number | null;
+  /** What it runs on, by its own word; null while it is down. */
+  readonly device: string | null;
   readonly restarts: number;
   readonly lastProblem: string | null;
 }
@@ -41,7 +43,7 @@ export class HostSupervisor {
   }
 
   get status(): SupervisorStatus {
-    return { state: this.#state, pid: this.#host?.pid ?? null, restarts: this.#restarts, lastProblem: this.#lastProblem };
+    return { state: this.#state, pid: this.#host?.pid ?? null, device: this.#host?.about.device.name ?? null, restarts: this.#restarts, lastProblem: this.#lastProblem };
   }
 
   /** The running host; starts it when there is none. During back-off it fails at once with HOST_START_FAILED, so that a caller can fall back. */

@@ -59,10 +59,29 @@ export function createPrefetch({ catalog, resolver, jobs, mode, inUse }: Prefetc
     }
   }
 
+  /** Content that was seen behind an id: an entry also changes when its hash becomes known, which is no reason to pack it again. */
+  const seen = new Map<string, string>();
+
+  function isNew(id: string): boolean {
+    const sha256 = catalog.snapshot().entries.get(id)?.identity?.sha256;
+    const before = seen.get(id);
+    if (sha256 === undefined) seen.delete(id);
+    else seen.set(id, sha256);
+    return sha256 === undefined ? before !== undefined || resolver.deltaState(id) === "none" : before !== undefined && before !== sha256;
+  }
+
   return {
-    onChange({ added, changed }) {
-      for (const id of changed) resolver.forget(id);
-      for (const id of [...added, ...changed]) pack(id, "arrival");
+    onChange({ added, changed, removed }) {
+      for (const id of removed) seen.delete(id);
+      for (const id of changed) {
+        if (!isNew(id)) continue;
+        resolver.forget(id);
+        pack(id, "arrival");
+      }
+      for (const id of added) {
+        isNew(id);
+        pack(id, "arrival");
+      }
     },
     all() {
       for (const id of catalog.snapshot().entries.keys()) pack(id, "idle");

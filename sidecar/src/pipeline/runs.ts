@@ -60,6 +60,7 @@ export interface OpenRuns {
   readonly follow: (changed: ReadonlySet<string>, failed: (run: OpenRun, error: unknown) => void) => Promise<void>;
   readonly list: () => readonly OpenRun[];
   readonly steps: (engine: string) => number;
+  readonly totalSteps: () => number;
   /** A step ran or waits, or ended less than `ms` ago. */
   readonly activeWithin: (ms: number) => boolean;
   readonly close: () => void;
@@ -171,6 +172,7 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
     },
     list: () => [...held.values()].map((entry) => entry.current),
     steps: (engine) => stepCounts.get(engine) ?? 0,
+    totalSteps: () => [...stepCounts.values()].reduce((sum, count) => sum + count, 0),
     activeWithin: (ms) => stepping > 0 || nowMs() - lastStepAtMs < ms,
     close: () => {
       for (const lease of [...held.keys()]) release(lease);

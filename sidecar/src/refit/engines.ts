@@ -49,6 +49,8 @@ export class Engines {
   readonly #sessionLoads = new WeakMap<Host, number>();
   readonly #waiting = new Set<() => void>();
   readonly #history = new RefitHistory();
+  /** Asked to be freed while leased: they go when their leases end. */
+  readonly #leaving = new Set<string>();
   #disposals: Promise<unknown> = Promise.resolve();
   #disposingBytes = 0;
   #engineBuilds = 0;
@@ -64,6 +66,7 @@ export class Engines {
   async acquire(spec: EngineSpec): Promise<EngineLease> {
     if (this.#closed) throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine is handed out any more");
     const key = engineKey(spec);
+    this.#leaving.delete(key);
     const engine = this.#engines.get(key) ?? (await this.#open(key, spec));
     // An engine that was evicted between opening and here goes back: it holds nothing yet.
     if (this.#engines.peek(key) !== engine) this.#engines.set(key, engine);
@@ -82,7 +85,10 @@ export class Engines {
   #release(engine: LiveEngine): void {
     const left = (this.#leases.get(engine) ?? 1) - 1;
     if (left > 0) this.#leases.set(engine, left);
-    else this.#leases.delete(engine);
+    else {
+      this.#leases.delete(engine);
+      if (this.#leaving.delete(engine.id)) this.#dispose(engine.id);
+    }
     for (const wake of [...this.#waiting]) wake();
   }
 
@@ -201,6 +207,22 @@ export class Engines {
       const timer = setTimeout(wake, timeoutMs);
       this.#waiting.add(wake);
     });
+  }
+
+  /** Null when there is none by this id. */
+  get(id: string): LiveEngine | null {
+    return this.#engines.peek(id) ?? null;
+  }
+
+  /** Unloads one engine, or all (null). One in use goes when its leases end. Resolves when the memory of the freed ones is free. */
+  async free(id: string | null): Promise<{ readonly freed: readonly string[]; readonly queued: readonly string[]; readonly bytes: number }> {
+    const chosen = [...this.#engines.values()].filter((engine) => id === null || engine.id === id);
+    const queued = chosen.filter((engine) => this.#leases.has(engine));
+    const freed = chosen.filter((engine) => !this.#leases.has(engine));
+    for (const engine of queued) this.#leaving.add(engine.id);
+    for (const engine of freed) this.#dispose(engine.id);
+    await this.#disposals;
+    return { freed: freed.map((engine) => engine.id), queued: queued.map((engine) => engine.id), bytes: freed.reduce((sum, engine) => sum + engine.bytes, 0) };
   }
 
   get status(): EnginesStatus {

@@ -93,6 +93,16 @@ export class LiveEngine {
     if (wanted !== null && (this.#state.state === "UNKNOWN" || this.#host === null)) await this.bring(wanted);
   }
 
+  /** Writes every weight again from the files, whatever the engine is believed to hold. */
+  async rewrite(): Promise<void> {
+    const wanted = this.wanted;
+    if (wanted === null) return;
+    this.#lastWanted = wanted;
+    this.#present = null;
+    this.#move({ type: "lost", reason: "asked to be written again" });
+    await this.bring(wanted);
+  }
+
   /** The host is gone and the weights with it. */
   lost(reason: string): void {
     this.#lastWanted = this.wanted;

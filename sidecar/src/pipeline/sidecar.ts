@@ -1,0 +1,214 @@
+// The one place where values of stages meet: arrivals → catalog → delta → plan → refit → step → wire, and the ends of all of them.
+
+import { mkdir } from "node:fs/promises";
+import { totalmem } from "node:os";
+import { join } from "node:path";
+import { createArrivals, folderKey } from "../arrivals/index.ts";
+import type { ArrivalEvent, FolderSpec } from "../arrivals/index.ts";
+import { createCatalog, entryId } from "../catalog/index.ts";
+import type { CatalogChange } from "../catalog/index.ts";
+import { DeltaService } from "../delta/index.ts";
+import { createScheduler } from "../jobs/index.ts";
+import type { Options } from "../options/index.ts";
+import { nextState, planRefit } from "../plan/index.ts";
+import { Engines } from "../refit/index.ts";
+import { createEvents, createMetrics } from "../telemetry/index.ts";
+import type { Log } from "../telemetry/index.ts";
+import { startWire } from "../wire/index.ts";
+import type { WireServer } from "../wire/index.ts";
+import { createBackend } from "./backend.ts";
+import { createAdapterFinder } from "./find-adapter.ts";
+import { createFolders } from "./folders.ts";
+import { openGraphs } from "./graphs.ts";
+import { autoHost, createHostStarter } from "./hosts.ts";
+import { createLiveFolder } from "./live.ts";
+import { createLastUsed, createPrefetch } from "./prefetch.ts";
+import { createOpenRuns } from "./runs.ts";
+import type { RunRequest } from "./runs.ts";
+import { engineSpec } from "./spec.ts";
+import { createStatusPage } from "./status-page.ts";
+import { jobView } from "./views.ts";
+import { createResolver } from "./wanted.ts";
+
+export interface SidecarSetup {
+  readonly options: Options;
+  /** Resolved data folder; made when it is missing. */
+  readonly dataDir: string;
+  readonly version: string;
+  readonly log: Log;
+}
+
+export interface Sidecar {
+  readonly wire: WireServer;
+  /** Applies options that may change while it runs (new folders, limits, levels). */
+  readonly reload: (options: Options) => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
+/** Steps are "active" this long after the last one: a sampler is between two steps, not done. */
+const stepPauseMs = 250;
+/** Background work goes on after this long even under a queue of prompts. */
+const maxYieldMs = 10_000;
+const backgroundJobs = 1;
+const mebibyte = 1024 * 1024;
+
+/** Folders as arrivals wants them; the live folder is one of adapters. */
+export function foldersOf(options: Options): FolderSpec[] {
+  const live = options["live-folder"];
+  return [
+    ...[...options.loras, ...(live === null ? [] : [live])].map((path) => ({ path, kind: "adapter" as const })),
+    ...options.checkpoints.map((path) => ({ path, kind: "checkpoint" as const })),
+  ];
+}
+
+/** Starts everything and resolves when the wire listens; folders are scanned and engines warmed behind it. Throws Failure with the stage's code. */
+export async function startSidecar({ options: given, dataDir, version, log }: SidecarSetup): Promise<Sidecar> {
+  let options = given;
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  const metrics = createMetrics();
+  const events = createEvents((error) => log.warn(`a listener of events failed: ${String(error)}`));
+  const arrivals = createArrivals({ folders: foldersOf(options), quietMs: options["quiet-window"], poll: options.poll });
+  const catalog = createCatalog({ storePath: join(dataDir, "catalog.json"), onStoreTrouble: (text) => log.warn(text) });
+  const deltas = new DeltaService();
+  const resolver = createResolver({ catalog, deltas, deltaFolder: join(dataDir, "deltas"), events });
+  const graphs = await openGraphs({ folder: join(dataDir, "graphs"), python: options.python, onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`) });
+  const jobs = createScheduler({
+    concurrency: backgroundJobs,
+    stepsActive: () => runs.activeWithin(stepPauseMs),
+    maxYieldMs,
+    onChange: (job) => page.noteJob(jobView(job)),
+  });
+  const engines = new Engines({
+    planning: { planRefit, nextState },
+    startHost: createHostStarter({ python: options.python, onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
+    budgetBytes: () => (options["engine-memory"] === 0 ? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
+    emit: events.emit,
+  });
+  const refitTimes = metrics.histogram("refit_ms", "Time of a refit from plan to commit, in ms", [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000]);
+  const stepTimes = metrics.histogram("step_ms", "Time of a denoiser call in the engine, in ms", [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000]);
+  const waitTimes = metrics.histogram("step_wait_ms", "Time that a step waited for its turn and its weights, in ms", [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000]);
+  metrics.gauge("engines_bytes", "Memory of loaded engines' weights, in bytes", () => engines.status.bytes);
+  const runs = createOpenRuns({
+    engines,
+    resolve: resolver.wanted,
+    specOf: (resolved, request) => engineSpec({ graphs, jobs, options: () => options }, resolved.checkpoint, request),
+    turnMs: () => options.turn,
+    onStep: (_engine, reply) => {
+      stepTimes.observe(reply.ms);
+      waitTimes.observe(reply.waitedMs);
+    },
+  });
+  const folders = createFolders(arrivals, catalog, foldersOf(options));
+  const liveFolder = options["live-folder"];
+  const runDefaults = (): Pick<RunRequest, "mode" | "precision" | "host" | "residuals"> => ({ mode: options.mode, precision: options.precision, host: options.host, residuals: false });
+  const live = liveFolder === null ? null : createLiveFolder({ catalog, runs, resolver, log, folder: folderKey(liveFolder), checkpoint: () => options["live-checkpoint"], request: runDefaults });
+  const lastUsed = createLastUsed(join(dataDir, "last-used.json"));
+  const inUse = () => runs.list().map((run) => run.resolved.checkpoint.entry.id);
+  const prefetch = createPrefetch({ catalog, resolver, jobs, mode: () => options.mode, inUse });
+
+  async function warm(request: RunRequest, signal: AbortSignal): Promise<void> {
+    const run = await runs.open(request, { signal });
+    runs.release(run.lease);
+  }
+
+  const held: ArrivalEvent[] = [];
+  let paused = false;
+  const accept = (batch: readonly ArrivalEvent[]) => {
+    if (paused) return void held.push(...batch);
+    folders.note(batch);
+    for (const event of batch) {
+      if (event.type === "settled") events.emit({ type: "arrival.settled", id: entryId(event.folder.kind, event.folder.key, event.name), kind: event.folder.kind, waitedMs: event.settledAtMs - event.arrivedAtMs });
+      if (event.type === "refused") events.emit({ type: "arrival.refused", id: entryId(event.folder.kind, event.folder.key, event.name), code: event.code, message: event.message });
+    }
+    catalog.accept(batch);
+  };
+
+  /** Engines follow files that were replaced; a deleted one keeps serving and is reported. */
+  async function follow(change: CatalogChange): Promise<void> {
+    await live?.update();
+    const inStacks = new Map(runs.list().flatMap((run) => run.resolved.wanted.adapters.map(({ id }) => [id, run] as const)));
+    for (const id of change.removed) if (inStacks.has(id)) events.emit({ type: "live.deleted", id, message: "the file was deleted; the engine keeps serving what it held until it is asked for something else" });
+    const replaced = new Set(change.changed.filter((id) => change.snapshot.entries.get(id)?.problem === null));
+    if (replaced.size > 0) await runs.follow(replaced, (run, error) => log.warn(`${run.lease} could not follow a replaced file and goes on as it was: ${String(error)}`));
+  }
+
+  const page = createStatusPage({
+    version, catalog, engines, runs, jobs, resolver, folders, live,
+    paused: () => paused,
+    hostKinds: () => [
+      { kind: "onnxruntime", problem: null },
+      { kind: "torch", problem: options.python === null ? { code: "HOST_NOT_CONFIGURED", message: "no Python is configured; run \"refit-sidecar host install torch\" or pass --python" } : null },
+    ],
+  });
+  const backend = createBackend({
+    arrivals, catalog, engines, runs, jobs, resolver, folders, page, events, lastUsed, warm,
+    finder: createAdapterFinder(catalog),
+    watch: {
+      pause: () => void (paused = true),
+      paused: () => paused,
+      resume: async () => {
+        paused = false;
+        accept(held.splice(0));
+        await arrivals.rescan();
+      },
+    },
+  });
+
+  arrivals.subscribe(accept);
+  catalog.onChange((change) => {
+    events.emit({ type: "catalog.changed", generation: change.snapshot.generation, added: change.added, changed: change.changed, removed: change.removed });
+    prefetch.onChange(change);
+    follow(change).catch((error: unknown) => log.error(`following a change of the catalog failed: ${String(error)}`));
+  });
+  events.subscribe(({ event }) => {
+    if (event.type === "refit.committed") refitTimes.observe(event.ms);
+    if (event.type === "refit.failed") log.warn(`refit failed on ${event.engine}: ${event.message} [${event.code}]; old weights keep serving`);
+    if (event.type === "host.crashed") log.error(`engine host ${event.engine} ended: ${event.message}; it is started again`);
+    if (event.type === "engine.state") log.info(`engine ${event.engine}: ${event.state}${event.reason === null ? "" : ` (${event.reason})`}`);
+  });
+
+  await catalog.open();
+  const wire = await startWire({
+    backend, dataDir, version, log, metrics,
+    options: {
+      bind: options.bind, port: options.port, tlsCert: options["tls-cert"], tlsKey: options["tls-key"], behindProxy: options["behind-proxy"],
+      allowHosts: options["allow-host"], allowOrigins: options["allow-origin"], maxClients: options["max-clients"],
+    },
+  }).catch(async (error: unknown) => {
+    await catalog.close();
+    throw error;
+  });
+  log.info(`listening on ${wire.url}, engines on ${autoHost(options.host, options.python)}`);
+
+  const scanned = arrivals.start().then(async () => {
+    await catalog.idle();
+    await live?.update();
+    for (const request of await lastUsed.load()) {
+      jobs.submit({ key: `warm ${JSON.stringify(request)}`, kind: "warm", title: "Warm the last used stack", urgency: "lastUsed", run: ({ signal }) => warm(request, signal) }).result.catch((error: unknown) => log.debug(`the last used stack could not be warmed: ${String(error)}`));
+      break;
+    }
+    prefetch.all();
+  });
+  scanned.catch((error: unknown) => log.error(`the folders could not be scanned: ${String(error)}`));
+
+  return {
+    wire,
+    async reload(next) {
+      options = next;
+      log.setLevel(next["log-level"]);
+      wire.reload({ allowHosts: next["allow-host"], allowOrigins: next["allow-origin"], maxClients: next["max-clients"] });
+      await folders.configure(foldersOf(next));
+      await live?.update();
+    },
+    async close() {
+      await wire.close();
+      await arrivals.close();
+      await jobs.close();
+      runs.close();
+      await engines.close();
+      await deltas.close();
+      await lastUsed.flush();
+      await catalog.close();
+    },
+  };
+}
