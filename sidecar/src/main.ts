@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { exitCode } from "./cli/exit.ts";
+import { addDemo } from "./cli/demo.ts";
 import { addMerge } from "./cli/merge.ts";
 import { addServe } from "./cli/serve.ts";
 import { packageRoot } from "./package-root.ts";
@@ -15,6 +16,7 @@ export async function main(args: readonly string[]): Promise<number> {
   let code: number = exitCode.ok;
   const done = (value: number) => void (code = value);
   const program = new Command("refit-sidecar").description("LoRAs and checkpoints on compiled engines, without rebuilds").version(version).exitOverride().showHelpAfterError("(run with --help for the options)");
+  addDemo(program, done);
   addServe(program, version, done);
   addMerge(program, done);
   try {
