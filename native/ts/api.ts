@@ -98,5 +98,7 @@ export interface Kernels {
 export interface Native extends Kernels {
   /** [worker] Reads and checks the header only. */
   readHeader(path: string): Promise<Header>;
+  /** The same on the calling thread, for worker threads that read many. */
+  readHeaderSync(path: string): Header;
   openTensorFile(path: string): Promise<TensorFile>;
 }

@@ -3,11 +3,12 @@ import { fileURLToPath } from "node:url";
 
 import { checkAddon, type RawAddon } from "./addon/binding.ts";
 import { addonKernels } from "./addon/kernels.ts";
-import { addonHeaderParser } from "./addon/parse-header.ts";
+import { addonHeaderParser, addonSyncHeaderParser } from "./addon/parse-header.ts";
 import type { Kernels, Native } from "./api.ts";
 import { fallbackKernels } from "./fallback/kernels.ts";
 import { parseHeader } from "./fallback/parse-header.ts";
-import { openWithHeader, type HeaderParser } from "./file/read-header.ts";
+import { openWithHeader, type HeaderParser, type SyncHeaderParser } from "./file/read-header.ts";
+import { readHeaderSync } from "./file/read-header-sync.ts";
 import { openTensorFile } from "./file/tensor-file.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -23,7 +24,7 @@ function choose(environment: Environment): Native {
   if (environment["REFIT_NATIVE"] === "off") return fallback("REFIT_NATIVE=off");
   try {
     const addon = requireAddon();
-    return withFiles(addonKernels(addon, `addon, ${addon.simd}, ${addon.threads} threads`), addonHeaderParser(addon));
+    return withFiles(addonKernels(addon, `addon, ${addon.simd}, ${addon.threads} threads`), addonHeaderParser(addon), addonSyncHeaderParser(addon));
   } catch (error) {
     return fallback(error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error));
   }
@@ -38,10 +39,10 @@ function requireAddon(): RawAddon {
 }
 
 function fallback(reason: string): Native {
-  return withFiles(fallbackKernels(`TypeScript fallback: ${reason}`), parseHeader);
+  return withFiles(fallbackKernels(`TypeScript fallback: ${reason}`), parseHeader, parseHeader);
 }
 
-function withFiles(kernels: Kernels, parse: HeaderParser): Native {
+function withFiles(kernels: Kernels, parse: HeaderParser, parseSync: SyncHeaderParser): Native {
   return {
     ...kernels,
     async readHeader(path) {
@@ -49,6 +50,7 @@ function withFiles(kernels: Kernels, parse: HeaderParser): Native {
       await handle.close();
       return header;
     },
+    readHeaderSync: (path) => readHeaderSync(path, parseSync),
     openTensorFile: (path) => openTensorFile(path, parse),
   };
 }

@@ -11,12 +11,13 @@ namespace refit::bind {
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  exports.Set("version", 1.0);  // bindingVersion in ts/addon/binding.ts
+  exports.Set("version", 2.0);  // bindingVersion in ts/addon/binding.ts
   exports.Set("simd", kernels().name);
   exports.Set("threads", static_cast<double>(threadCount()));
   exports.Set("createCancel", Napi::Function::New(env, createCancel));
   exports.Set("cancel", Napi::Function::New(env, cancel));
   exports.Set("parseHeader", Napi::Function::New(env, parseHeaderCall));
+  exports.Set("parseHeaderSync", Napi::Function::New(env, parseHeaderSyncCall));
   exports.Set("mergeLowRank", Napi::Function::New(env, mergeLowRankCall));
   exports.Set("matmul", Napi::Function::New(env, matmulCall));
   exports.Set("convert", Napi::Function::New(env, convertCall));

@@ -1,7 +1,9 @@
 #include "header.h"
 
 #include <algorithm>
+#include <deque>
 #include <optional>
+#include <string_view>
 #include <unordered_set>
 
 #include "json_scanner.h"
@@ -21,12 +23,13 @@ std::string joined(const Integers& values) {
 
 class HeaderParser {
  public:
-  explicit HeaderParser(std::string_view text) : scanner_(text) {}
+  explicit HeaderParser(std::string_view text) : text_(text), scanner_(text) {}
 
   ParsedHeader parse() {
-    scanner_.object([this](std::string name) {
+    names_.reserve(4096);
+    scanner_.object([this](std::string_view name) {
       if (name == "__metadata__") readMetadata();
-      else readTensor(std::move(name));
+      else readTensor(name);
     });
     scanner_.end();
     return std::move(parsed_);
@@ -34,30 +37,36 @@ class HeaderParser {
 
  private:
   [[noreturn]] static void fail(std::string_view code, std::string problem) { throw HeaderFault{code, std::move(problem), {}, false}; }
-  [[noreturn]] static void failAt(const std::string& tensor, std::string_view code, std::string problem) { throw HeaderFault{code, std::move(problem), tensor, true}; }
+  [[noreturn]] static void failAt(std::string_view tensor, std::string_view code, std::string problem) { throw HeaderFault{code, std::move(problem), std::string(tensor), true}; }
 
   void readMetadata() {
     if (hasMetadata_) fail("DUPLICATE_KEY", "the header has the key \"__metadata__\" twice");
     hasMetadata_ = true;
     if (scanner_.peek() != '{') fail("INVALID_METADATA", "expected \"__metadata__\" to be an object of strings");
     std::unordered_set<std::string> keys;
-    scanner_.object([&](std::string key) {
-      if (!keys.insert(key).second) fail("DUPLICATE_KEY", "\"__metadata__\" has a key twice");
+    std::string scratch;
+    scanner_.object([&](std::string_view key) {
+      if (!keys.emplace(key).second) fail("DUPLICATE_KEY", "\"__metadata__\" has a key twice");
       if (scanner_.peek() != '"') fail("INVALID_METADATA", "expected every metadata value to be a string");
-      std::string value = scanner_.string();
-      parsed_.metadata.emplace_back(std::move(key), std::move(value));
+      parsed_.metadata.emplace_back(key, scanner_.string(scratch));
     });
   }
 
-  void readTensor(std::string name) {
-    if (!names_.insert(name).second) failAt(name, "DUPLICATE_KEY", "the header names this tensor twice");
+  /** False when it is there already. The set holds views: of the header where it can, of a copy where escapes were resolved. */
+  bool takeName(std::string_view name) {
+    const bool inHeader = name.data() >= text_.data() && name.data() < text_.data() + text_.size();
+    return names_.insert(inHeader ? name : std::string_view(resolved_.emplace_back(name))).second;
+  }
+
+  void readTensor(std::string_view name) {
+    if (!takeName(name)) failAt(name, "DUPLICATE_KEY", "the header names this tensor twice");
     if (parsed_.tensors.size() >= maxTensors) fail("TOO_MANY_TENSORS", "more than " + std::to_string(maxTensors) + " tensors; no model file has as many");
     if (scanner_.peek() != '{') failAt(name, "TENSOR_INVALID_INFO", "expected an object with dtype, shape and data_offsets");
     std::optional<uint8_t> dtype;
     std::optional<Integers> shape, offsets;
-    scanner_.object([&](const std::string& field) {
+    scanner_.object([&](std::string_view field) {
       const bool again = (field == "dtype" && dtype) || (field == "shape" && shape) || (field == "data_offsets" && offsets);
-      if (again) failAt(name, "DUPLICATE_KEY", "the field \"" + field + "\" comes twice");
+      if (again) failAt(name, "DUPLICATE_KEY", "the field \"" + std::string(field) + "\" comes twice");
       if (field == "dtype") dtype = readDtype(name);
       else if (field == "shape") shape = readIntegers(name, field, maxRank);
       else if (field == "data_offsets") offsets = readIntegers(name, field, 2);
@@ -65,14 +74,15 @@ class HeaderParser {
     });
     if (!dtype || !shape || !offsets) failAt(name, "TENSOR_INVALID_INFO", "expected the fields dtype, shape and data_offsets");
     if (offsets->size() != 2) failAt(name, "TENSOR_INVALID_INFO", "expected two data_offsets");
-    TensorInfo info{std::move(name), *dtype, std::move(*shape), (*offsets)[0], (*offsets)[1]};
+    TensorInfo info{std::string(name), *dtype, std::move(*shape), (*offsets)[0], (*offsets)[1]};
     checkSize(info);
     parsed_.tensors.push_back(std::move(info));
   }
 
-  uint8_t readDtype(const std::string& name) {
+  uint8_t readDtype(std::string_view name) {
     if (scanner_.peek() != '"') failAt(name, "TENSOR_INVALID_INFO", "expected dtype to be a string");
-    const std::string text = scanner_.string();
+    std::string scratch;
+    const std::string_view text = scanner_.string(scratch);
     for (size_t i = 0; i < containerDtypes.size(); ++i) {
       if (containerDtypes[i].name == text) return static_cast<uint8_t>(i);
     }
@@ -81,15 +91,17 @@ class HeaderParser {
     failAt(name, "UNKNOWN_DTYPE", "the dtype is none of " + known);
   }
 
-  Integers readIntegers(const std::string& name, const std::string& field, size_t cap) {
-    if (scanner_.peek() != '[') failAt(name, "TENSOR_INVALID_INFO", "expected " + field + " to be an array of integers");
+  Integers readIntegers(std::string_view name, std::string_view view, size_t cap) {
+    const auto field = [view] { return std::string(view); };
+    if (scanner_.peek() != '[') failAt(name, "TENSOR_INVALID_INFO", "expected " + field() + " to be an array of integers");
     Integers values;
+    values.reserve(4);
     scanner_.array([&] {
-      if (values.size() >= cap) failAt(name, "TENSOR_INVALID_INFO", field + " has more than " + std::to_string(cap) + " numbers");
+      if (values.size() >= cap) failAt(name, "TENSOR_INVALID_INFO", field() + " has more than " + std::to_string(cap) + " numbers");
       const char next = scanner_.peek();
-      if (next < '0' || next > '9') failAt(name, "TENSOR_INVALID_INFO", "expected " + field + " to hold unsigned integers");
+      if (next < '0' || next > '9') failAt(name, "TENSOR_INVALID_INFO", "expected " + field() + " to hold unsigned integers");
       const std::optional<uint64_t> value = scanner_.unsignedInteger();
-      if (!value) failAt(name, "VALIDATION_OVERFLOW", "a number in " + field + " is above 2^53");
+      if (!value) failAt(name, "VALIDATION_OVERFLOW", "a number in " + field() + " is above 2^53");
       values.push_back(*value);
     });
     return values;
@@ -106,9 +118,12 @@ class HeaderParser {
     failAt(info.name, "TENSOR_INVALID_INFO", std::string(containerDtypes[info.dtype].name) + " [" + joined(info.shape) + "] needs " + std::to_string(bytes) + " bytes, data_offsets give " + std::to_string(info.end - info.begin));
   }
 
+  std::string_view text_;
   JsonScanner scanner_;
   ParsedHeader parsed_;
-  std::unordered_set<std::string> names_;
+  std::unordered_set<std::string_view> names_;
+  /** Stays where it is while it grows. */
+  std::deque<std::string> resolved_;
   bool hasMetadata_ = false;
 };
 

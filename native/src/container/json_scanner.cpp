@@ -49,19 +49,23 @@ void JsonScanner::end() {
   if (at_ != text_.size()) fail("text after the header object");
 }
 
-std::string JsonScanner::string() {
+std::string_view JsonScanner::string(std::string& scratch) {
   expect('"');
-  std::string out;
+  bool escaped = false;
   for (;;) {
     const size_t from = at_;
     while (at_ < text_.size() && text_[at_] != '"' && text_[at_] != '\\' && static_cast<unsigned char>(text_[at_]) >= 0x20) ++at_;
-    out.append(text_, from, at_ - from);
     if (at_ == text_.size()) fail("a string without its closing quote");
+    const std::string_view piece = text_.substr(from, at_ - from);
     const char stop = text_[at_];
     if (stop != '"' && stop != '\\') fail("a control character inside a string");
     ++at_;
-    if (stop == '"') return out;
-    escape(out);
+    if (stop == '"' && !escaped) return piece;
+    if (!escaped) scratch.clear();
+    escaped = true;
+    scratch += piece;
+    if (stop == '"') return scratch;
+    escape(scratch);
   }
 }
 
@@ -120,8 +124,12 @@ std::optional<uint64_t> JsonScanner::unsignedInteger() {
 void JsonScanner::skipValue(int depth) {
   if (depth >= maxDepth) fail("values nested too deep");
   switch (peek()) {
-    case '"': string(); return;
-    case '{': object([&](const std::string&) { skipValue(depth + 1); }); return;
+    case '"': {
+      std::string scratch;
+      string(scratch);
+      return;
+    }
+    case '{': object([&](std::string_view) { skipValue(depth + 1); }); return;
     case '[': array([&] { skipValue(depth + 1); }); return;
     default: literal();
   }

@@ -27,21 +27,23 @@ class JsonScanner {
   void expect(char wanted);
   bool accept(char wanted);
   void end();
-  std::string string();
+  /** A string's text: a view of the header itself, or of `scratch` when escapes had to be resolved. */
+  std::string_view string(std::string& scratch);
   /** A plain unsigned integer; nothing when it is above 2^53 - 1, which JavaScript cannot hold. */
   std::optional<uint64_t> unsignedInteger();
   /** Any value, checked and dropped: fields that the container does not define. */
   void skipValue(int depth = 0);
 
-  /** Calls `member(key)` after each `"key":`; it must take the value. Duplicate keys are the caller's to find. */
+  /** Calls `member(key)` after each `"key":`; it must take the value. The key lives until `member` returns. Duplicate keys are the caller's to find. */
   template <typename Member>
   void object(Member member) {
     expect('{');
     if (accept('}')) return;
+    std::string scratch;
     do {
-      std::string key = string();
+      const std::string_view key = string(scratch);
       expect(':');
-      member(std::move(key));
+      member(key);
     } while (accept(','));
     expect('}');
   }

@@ -7,7 +7,7 @@ export const floatDtypes = ["F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"] a
 export const containerDtypes = ["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"] as const satisfies readonly Dtype[];
 
 /** Raised together with src/bind/addon.cpp when the surface changes, so that a stale build is not called wrongly. */
-export const bindingVersion = 1;
+export const bindingVersion = 2;
 
 declare const cancelToken: unique symbol;
 export interface CancelToken {
@@ -15,9 +15,14 @@ export interface CancelToken {
 }
 
 export interface RawHeader {
-  readonly names: readonly string[];
+  /** All names in header order, one after the other. */
+  readonly names: string;
+  /** Where each name ends in `names`. */
+  readonly nameEnds: Uint32Array;
   /** Positions in containerDtypes. */
   readonly dtypes: Uint8Array;
+  /** Where each tensor's numbers start. */
+  readonly numberStarts: Uint32Array;
   /** begin, end, rank, then rank dimensions, of each tensor in turn. */
   readonly numbers: Float64Array;
   /** key, value, key, value, … */
@@ -37,6 +42,8 @@ export interface RawAddon {
   createCancel(): CancelToken;
   cancel(token: CancelToken): void;
   parseHeader(header: Uint8Array, dataBytes: number): Promise<RawHeader | RawFault>;
+  /** On the calling thread. */
+  parseHeaderSync(header: Uint8Array, dataBytes: number): RawHeader | RawFault;
   /** Resolves to false when cancelled. */
   mergeLowRank(
     base: Uint8Array, baseDtype: number, baseScale: number, out: Uint8Array, outDtype: number, rows: number, cols: number,
@@ -47,7 +54,7 @@ export interface RawAddon {
   firstNonFinite(source: Uint8Array, dtype: number, count: number): Promise<number>;
 }
 
-const functions = ["createCancel", "cancel", "parseHeader", "mergeLowRank", "matmul", "convert", "firstNonFinite"] as const;
+const functions = ["createCancel", "cancel", "parseHeader", "parseHeaderSync", "mergeLowRank", "matmul", "convert", "firstNonFinite"] as const;
 
 /** The only way from an unknown module to a RawAddon. Throws when it is another build than these sources. */
 export function checkAddon(module: unknown): RawAddon {

@@ -1,16 +1,22 @@
-import type { SafetensorsErrorCode, TensorEntry } from "../api.ts";
+import type { SafetensorsErrorCode } from "../api.ts";
 import { SafetensorsError } from "../errors.ts";
 import type { ParsedHeader } from "../fallback/parse-header.ts";
-import type { HeaderParser } from "../file/read-header.ts";
-import { containerDtypes, type RawAddon, type RawFault, type RawHeader } from "./binding.ts";
+import type { HeaderParser, SyncHeaderParser } from "../file/read-header.ts";
+import type { RawAddon, RawFault, RawHeader } from "./binding.ts";
+import { TensorTable } from "./tensor-table.ts";
 
 /** The C++ header check (src/container/header.cpp): same rules and codes as fallback/parse-header.ts. */
 export function addonHeaderParser(addon: RawAddon): HeaderParser {
-  return async (header, dataBytes, file) => {
-    const parsed = await addon.parseHeader(header, dataBytes);
-    if ("code" in parsed) throw toError(parsed, file);
-    return toHeader(parsed);
-  };
+  return async (header, dataBytes, file) => checked(await addon.parseHeader(header, dataBytes), file);
+}
+
+export function addonSyncHeaderParser(addon: RawAddon): SyncHeaderParser {
+  return (header, dataBytes, file) => checked(addon.parseHeaderSync(header, dataBytes), file);
+}
+
+function checked(parsed: RawHeader | RawFault, file: string): ParsedHeader {
+  if ("code" in parsed) throw toError(parsed, file);
+  return toHeader(parsed);
 }
 
 function toError(fault: RawFault, file: string): SafetensorsError {
@@ -19,18 +25,8 @@ function toError(fault: RawFault, file: string): SafetensorsError {
 }
 
 function toHeader(raw: RawHeader): ParsedHeader {
-  const entries = new Map<string, TensorEntry>();
-  let at = 0;
-  const next = (): number => raw.numbers[at++] ?? 0;
-  for (const [index, name] of raw.names.entries()) {
-    const begin = next();
-    const end = next();
-    const shape = new Array<number>(next());
-    for (let i = 0; i < shape.length; i++) shape[i] = next();
-    entries.set(name, { name, dtype: containerDtypes[raw.dtypes[index] ?? 0] ?? "U8", shape, begin, end });
-  }
   // No prototype, so a key such as `__proto__` is a key.
   const metadata = Object.create(null) as Record<string, string>;
   for (let i = 0; i + 1 < raw.metadata.length; i += 2) metadata[raw.metadata[i] ?? ""] = raw.metadata[i + 1] ?? "";
-  return { entries, metadata };
+  return { entries: new TensorTable(raw), metadata };
 }

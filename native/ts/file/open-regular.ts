@@ -6,7 +6,7 @@ import type { FileStamp } from "../api.ts";
 import { SafetensorsError } from "../errors.ts";
 
 // Absent on Windows, which has no path that blocks an open for reading.
-const nonBlocking = constants.O_NONBLOCK ?? 0;
+export const nonBlocking = constants.O_NONBLOCK ?? 0;
 
 /**
  * Opens a regular file for reading; links are followed. A fifo or device is refused by `stat` before the open, and by `fstat` after it when it was
@@ -40,6 +40,6 @@ export function unreadable(file: string, cause: unknown): never {
   throw new SafetensorsError("UNREADABLE", file, `could not be read (${code}); check that it exists and that its permissions allow reading`, { cause });
 }
 
-function notRegular(file: string): never {
+export function notRegular(file: string): never {
   throw new SafetensorsError("NOT_A_REGULAR_FILE", file, "expected a regular file, found a folder, pipe, socket or device");
 }

@@ -11,9 +11,10 @@ import { readFully } from "./read-fully.ts";
 
 /** The native or the TypeScript header check; see `parseHeader`. */
 export type HeaderParser = (header: Uint8Array, dataBytes: number, file: string) => ParsedHeader | Promise<ParsedHeader>;
+export type SyncHeaderParser = (header: Uint8Array, dataBytes: number, file: string) => ParsedHeader;
 
 /** One read gets the length and, for most adapters, the whole header. */
-const firstReadBytes = 64 * 1024;
+export const firstReadBytes = 64 * 1024;
 
 /** Opens a file and checks its header; the caller owns the handle, which is closed here on any failure. */
 export async function openWithHeader(path: string, parse: HeaderParser): Promise<{ handle: FileHandle; header: Header }> {
@@ -50,7 +51,7 @@ async function readHeaderFrom(handle: FileHandle, stamp: FileStamp, file: string
 }
 
 /** The u64 length N, read as BigInt because a double cannot hold it: N <= 100,000,000 and 8 + N <= file. */
-function checkLength(start: Uint8Array, fileBytes: number, file: string): number {
+export function checkLength(start: Uint8Array, fileBytes: number, file: string): number {
   if (start.byteLength < 8) throw new SafetensorsError("HEADER_TOO_SMALL", file, `expected at least 8 bytes, the file has ${fileBytes}; it is empty or still being written`);
   const length = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true);
   if (length > BigInt(maxHeaderBytes)) throw new SafetensorsError("HEADER_TOO_LARGE", file, `the header length ${length} is above the container's cap of ${maxHeaderBytes}; this is not a safetensors file`);

@@ -1,0 +1,70 @@
+import type { TensorEntry } from "../api.ts";
+import { containerDtypes, type RawHeader } from "./binding.ts";
+
+/**
+ * The tensors of a header as the addon gives them, seen as a map in header order. Entries are made when they are asked for: whoever reads 2,000 files to
+ * list them looks at a few entries of each. A name taken from here shares memory with all names of its header; copy it to keep it for long.
+ */
+export class TensorTable implements ReadonlyMap<string, TensorEntry> {
+  readonly #raw: RawHeader;
+  /** Position by name; made for the first look-up. */
+  #positions: Map<string, number> | null = null;
+  constructor(raw: RawHeader) {
+    this.#raw = raw;
+  }
+
+  get size(): number {
+    return this.#raw.dtypes.length;
+  }
+
+  #name(position: number): string {
+    return this.#raw.names.slice(position === 0 ? 0 : this.#raw.nameEnds[position - 1], this.#raw.nameEnds[position]);
+  }
+
+  #entry(name: string, position: number): TensorEntry {
+    const { numbers, numberStarts, dtypes } = this.#raw;
+    const start = numberStarts[position] ?? 0;
+    const shape = Array.from(numbers.subarray(start + 3, start + 3 + (numbers[start + 2] ?? 0)));
+    return { name, dtype: containerDtypes[dtypes[position] ?? 0] ?? "U8", shape, begin: numbers[start] ?? 0, end: numbers[start + 1] ?? 0 };
+  }
+
+  #position(name: string): number | undefined {
+    if (this.#positions === null) {
+      this.#positions = new Map();
+      for (let position = 0; position < this.size; position++) this.#positions.set(this.#name(position), position);
+    }
+    return this.#positions.get(name);
+  }
+
+  get(name: string): TensorEntry | undefined {
+    const position = this.#position(name);
+    return position === undefined ? undefined : this.#entry(name, position);
+  }
+
+  has(name: string): boolean {
+    return this.#position(name) !== undefined;
+  }
+
+  *keys(): Generator<string, undefined, unknown> {
+    for (let position = 0; position < this.size; position++) yield this.#name(position);
+  }
+
+  *values(): Generator<TensorEntry, undefined, unknown> {
+    for (let position = 0; position < this.size; position++) yield this.#entry(this.#name(position), position);
+  }
+
+  *entries(): Generator<[string, TensorEntry], undefined, unknown> {
+    for (let position = 0; position < this.size; position++) {
+      const name = this.#name(position);
+      yield [name, this.#entry(name, position)];
+    }
+  }
+
+  [Symbol.iterator](): Generator<[string, TensorEntry], undefined, unknown> {
+    return this.entries();
+  }
+
+  forEach(visit: (entry: TensorEntry, name: string, table: ReadonlyMap<string, TensorEntry>) => void): void {
+    for (const [name, entry] of this) visit(entry, name, this);
+  }
+}
