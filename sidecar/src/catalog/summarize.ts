@@ -69,14 +69,40 @@ function adapterKinds(tensors: Tensors): { readonly kinds: readonly string[]; re
   return { kinds: [...kinds].sort(), keys };
 }
 
-function shapesOf(tensors: Tensors): Parameters {
-  const shapes = new Map<string, readonly number[]>();
-  for (const [key, tensor] of tensors) shapes.set(key, tensor.shape);
-  return shapes;
+/** The tensors' shapes, made when asked for: a detector looks at many names and few shapes. */
+class ShapeView implements Parameters {
+  readonly #tensors: Tensors;
+  constructor(tensors: Tensors) {
+    this.#tensors = tensors;
+  }
+  get size(): number {
+    return this.#tensors.size;
+  }
+  get(name: string): readonly number[] | undefined {
+    return this.#tensors.get(name)?.shape;
+  }
+  has(name: string): boolean {
+    return this.#tensors.has(name);
+  }
+  keys(): MapIterator<string> {
+    return this.#tensors.keys();
+  }
+  *values(): Generator<readonly number[], undefined, unknown> {
+    for (const { shape } of this.#tensors.values()) yield shape;
+  }
+  *entries(): Generator<[string, readonly number[]], undefined, unknown> {
+    for (const [name, { shape }] of this.#tensors) yield [name, shape];
+  }
+  [Symbol.iterator](): Generator<[string, readonly number[]], undefined, unknown> {
+    return this.entries();
+  }
+  forEach(visit: (shape: readonly number[], name: string, view: Parameters) => void): void {
+    for (const [name, shape] of this) visit(shape, name, this);
+  }
 }
 
 function summarizeAdapter(tensors: Tensors, metadata: Readonly<Record<string, string>>, kinds: readonly string[]): AdapterSummary {
-  const detected = detectAdapterFamily(shapesOf(tensors), metadata);
+  const detected = detectAdapterFamily(new ShapeView(tensors), metadata);
   const problem: Problem | null = detected.unsupported === null ? null : { code: "CATALOG_UNSUPPORTED_MODEL", message: `expected an adapter for a model that an engine here can run; this one is for ${detected.unsupported}` };
   return { kind: "adapter", family: detected.family, kinds, tensors: tensors.size, evidence: detected.evidence, problem };
 }
@@ -91,7 +117,7 @@ function countDtypes(tensors: Tensors, keys: Iterable<string>): Record<string, n
 }
 
 function summarizeCheckpoint(tensors: Tensors): CheckpointSummary {
-  const names = canonicalNames(shapesOf(tensors));
+  const names = canonicalNames(new ShapeView(tensors));
   const parameters = new Map<string, readonly number[]>();
   const keys: string[] = [];
   for (const [name, parameter] of names.parameters) {
