@@ -28,7 +28,7 @@ void convertF64(const std::byte* source, FloatDtype to, std::byte* target, size_
       std::memcpy(&value, source + (done + i) * 8, 8);
       value *= scale;
       if (to == FloatDtype::F64) {
-        if (std::isnan(value)) value = std::numeric_limits<double>::quiet_NaN();
+        if (std::isnan(value)) value = std::bit_cast<double>(canonicalNan64);
         std::memcpy(target + (done + i) * 8, &value, 8);
       }
       line[i] = to == FloatDtype::F32 ? static_cast<float>(value) : roundToOdd(value);

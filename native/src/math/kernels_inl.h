@@ -135,7 +135,8 @@ void encodeF64(const float* source, void* target, size_t count) {
   auto* out = static_cast<unsigned char*>(target);
   for (size_t i = 0; i < count; ++i) {
     const double value = static_cast<double>(source[i]);
-    std::memcpy(out + 8 * i, &value, 8);
+    const uint64_t bits = value != value ? canonicalNan64 : std::bit_cast<uint64_t>(value);
+    std::memcpy(out + 8 * i, &bits, 8);
   }
 }
 

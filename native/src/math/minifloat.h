@@ -24,6 +24,7 @@ constexpr Minifloat e4m3Format = {3, 7, 7, 0x7e, 0x7e, 0, 0x7f};      // float8_
 constexpr Minifloat e5m2Format = {2, 15, 7, 0x7b, 0x7b, 0x7c, 0x7e};  // saturates to 57344
 
 constexpr uint32_t canonicalNan = 0x7fc00000;
+[[maybe_unused]] constexpr uint64_t canonicalNan64 = 0x7ff8000000000000;
 
 /** Exact: f32 holds every value of these formats. */
 template <Minifloat format>

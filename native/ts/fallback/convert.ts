@@ -2,6 +2,7 @@ import type { FloatDtype } from "../api.ts";
 import { decodeTable, e4m3, e5m2, encodeBf16, encodeBits, f16, roundToOddBits, type Minifloat } from "./minifloat.ts";
 
 const canonicalNan = 0x7fc00000;
+const canonicalNan64 = 0x7ff8000000000000n;
 const tables = { F16: decodeTable(f16), F8_E4M3: decodeTable(e4m3), F8_E5M2: decodeTable(e5m2) };
 
 /** Elements [start, start + count) of `source` as f32 into `out`. F64 is rounded to nearest; the others are exact. */
@@ -35,7 +36,10 @@ function decodeByTable(codes: Uint8Array | Uint16Array, table: Float32Array, out
 export function encodeFrom(values: Float32Array | Float64Array, target: Uint8Array, to: FloatDtype, start: number): void {
   const count = values.length;
   if (to === "F64") {
-    writeBack(target, start * 8, Float64Array.from(values));
+    const out = Float64Array.from(values);
+    const bits = new BigUint64Array(out.buffer);
+    for (let i = 0; i < count; i++) if (Number.isNaN(out[i])) bits[i] = canonicalNan64;
+    writeBack(target, start * 8, out);
     return;
   }
   if (to === "F32") {
