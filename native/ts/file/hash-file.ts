@@ -37,6 +37,7 @@ export async function hashFile(path: string, signal?: AbortSignal): Promise<stri
 }
 
 async function hashInThread(path: string, signal: AbortSignal | undefined): Promise<string> {
+  signal?.throwIfAborted(); // it may have been aborted while the file was opened
   const worker = new Worker(workerUrl, { workerData: { path } });
   let onAbort: (() => void) | undefined;
   try {

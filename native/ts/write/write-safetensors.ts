@@ -73,14 +73,14 @@ function layOut(tensors: readonly TensorSource[], metadata: Readonly<Record<stri
 
 async function writeTensor(handle: FileHandle, tensor: TensorSource, position: number, bytes: number, file: string): Promise<void> {
   const data = typeof tensor.data === "function" ? await tensor.data() : tensor.data;
+  const misfit = (): SafetensorsError => new SafetensorsError("TENSOR_INVALID_INFO", file, `its shape and dtype need ${bytes} bytes, its data has another length`, { tensor: tensor.name });
   let written = 0;
   for await (const chunk of data instanceof Uint8Array ? [data] : data) {
-    if (written + chunk.byteLength > bytes) break;
+    if (written + chunk.byteLength > bytes) throw misfit();
     await writeAll(handle, chunk, position + written);
     written += chunk.byteLength;
-    if (written === bytes && data instanceof Uint8Array) return;
   }
-  if (written !== bytes) throw new SafetensorsError("TENSOR_INVALID_INFO", file, `its shape and dtype need ${bytes} bytes, its data has another length`, { tensor: tensor.name });
+  if (written !== bytes) throw misfit();
 }
 
 /** libuv passes a write's length on as 32 bits. */
