@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { errorTable, failure, notification, parseRpc, ProtocolError, request, success, type JsonObject } from "../../protocol/src/index.ts";
+import { errorTable, failure, notification, parseJsonObject, parseRpc, ProtocolError, request, success, type JsonObject } from "../../protocol/src/index.ts";
 
 describe("parseRpc", () => {
   it("reads back what the builders make", () => {
@@ -31,7 +31,19 @@ describe("parseRpc", () => {
     ["an error without a code", { jsonrpc: "2.0", id: 1, error: { message: "x" } }],
     ["an error that is text", { jsonrpc: "2.0", id: 1, error: "x" }],
   ])("refuses %s", (_name, message) => {
-    expect(() => parseRpc(message)).toThrow(ProtocolError);
+    expect(() => parseRpc(message)).toThrow(expect.objectContaining({ name: ProtocolError.name, code: "RPC_INVALID" }));
+  });
+});
+
+describe("parseJsonObject", () => {
+  it.each(["", "{", "[]", "null", "7", '"text"', "[".repeat(100_000)])("refuses %.20s", (text) => {
+    expect(() => parseJsonObject(text)).toThrow(expect.objectContaining({ code: "WIRE_JSON_INVALID" }));
+  });
+
+  it("keeps a __proto__ in the text a plain key", () => {
+    const value = parseJsonObject('{"__proto__":{"polluted":true}}');
+    expect(Object.keys(value)).toEqual(["__proto__"]);
+    expect("polluted" in {}).toBe(false);
   });
 });
 

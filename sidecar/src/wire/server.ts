@@ -137,7 +137,8 @@ export async function startWire({ backend, options, dataDir, version, log, metri
     access, refused, connected,
     mayConnect: () => (closing ? "WIRE_SHUTTING_DOWN" : sessions.size >= reloadable.maxClients ? "WIRE_CLIENTS_FULL" : null),
   });
-  const server: Server = tls === null ? createServer(pages) : createTlsServer({ ...tls, minVersion: "TLSv1.2" }, pages);
+  const checks = { connectionsCheckingInterval: times.httpHeadMs / 2 };
+  const server: Server = tls === null ? createServer(checks, pages) : createTlsServer({ ...tls, ...checks, minVersion: "TLSv1.2" }, pages);
   server.headersTimeout = times.httpHeadMs;
   server.requestTimeout = times.httpRequestMs;
   server.maxHeadersCount = 64;

@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { TensorDescriptor } from "../../../protocol/src/index.ts";
 import { makeFolder, removeStale, segmentPlace, segmentProof } from "../../../sidecar/src/wire/segments/index.ts";
+import { createSegment } from "../../../sidecar/src/wire/segments/segment-file.ts";
 import { bearer, connect, latent, startFake, temporaryFolder, wanted, type Client, type Running } from "./support.ts";
 
 interface Offered {
@@ -128,6 +129,29 @@ describe("segments of a session", () => {
     const plain = await startFake();
     const reader = await connect(plain, bearer(plain.discovery.read_token), [], null);
     expect((await reader.call("hello", hello)).result["segments"]).toBeNull();
+  });
+});
+
+describe("createSegment", () => {
+  it("reports a file that cannot be read or written any more", async () => {
+    const segment = await createSegment(temporaryFolder(), 4096);
+    await segment.write(new Uint8Array(64).fill(1), 4096);
+    const back = new Uint8Array(64);
+    await segment.read(back, 4096);
+    expect(back[0]).toBe(1);
+    await segment.remove();
+    await expect(segment.read(back, 0)).rejects.toMatchObject({ code: "WIRE_SEGMENT_FAILED" });
+    await expect(segment.write(back, 0)).rejects.toMatchObject({ code: "WIRE_SEGMENT_FAILED" });
+  });
+
+  it("copies tensors larger than what it copies at once on the event loop", async () => {
+    const segment = await createSegment(temporaryFolder(), 8 * MiB);
+    const data = new Uint8Array(3 * MiB).map((_, index) => index % 253);
+    await segment.write(data, 64);
+    const back = new Uint8Array(3 * MiB);
+    await segment.read(back, 64);
+    expect(Buffer.compare(back, data)).toBe(0);
+    await segment.remove();
   });
 });
 

@@ -2,6 +2,10 @@ import { describe, expect, it } from "vitest";
 import { createCalls } from "../../../sidecar/src/wire/session/calls.ts";
 import { createConditioningStore } from "../../../sidecar/src/wire/session/conditioning.ts";
 import { createOutbox, type OutSocket } from "../../../sidecar/src/wire/session/outbox.ts";
+import { createMetrics, createLog } from "../../../sidecar/src/telemetry/index.ts";
+import { wireMetrics } from "../../../sidecar/src/wire/metrics.ts";
+import type { SessionState } from "../../../sidecar/src/wire/session/method-table.ts";
+import { createSession } from "../../../sidecar/src/wire/session/session.ts";
 import { latent } from "./support.ts";
 
 const event = { atMs: 1, at: "now", event: { type: "live.deleted", id: "a", message: "" } } as const;
@@ -121,5 +125,22 @@ describe("createConditioningStore", () => {
     expect(shelf.drop("a", ["k1", "unknown"])).toBe(10);
     shelf.dropSession("a");
     expect(shelf.bytes()).toBe(0);
+  });
+});
+
+describe("createSession", () => {
+  it("takes no more calls while the sidecar ends", async () => {
+    const { socket, sent } = fakeSocket();
+    const state: SessionState = {
+      id: "s1", role: "control", greeted: () => true, attach: () => undefined, end: async () => undefined,
+      contextOf: () => expect.unreachable(), readSegment: () => expect.unreachable(),
+    };
+    const bound = { role: "read", tensors: "none", check: () => expect.unreachable() } as const;
+    const session = createSession(state, { ping: bound }, {
+      socket: { ...socket, pause: () => undefined, resume: () => undefined, drop: () => expect.unreachable() },
+      log: createLog("error", () => undefined), metrics: wireMetrics(createMetrics()), closing: () => true,
+    });
+    await session.receive(new TextEncoder().encode('{"jsonrpc":"2.0","id":1,"method":"ping"}'), false);
+    expect(JSON.parse(sent[0]!)).toMatchObject({ id: 1, error: { data: { code: "WIRE_SHUTTING_DOWN", fault: "sidecar" } } });
   });
 });
