@@ -47,45 +47,34 @@ UNETS = {
     "vega": ("sdxl", {**CUT, "transformer_layers_per_block": [1, 1, 2], "reverse_transformer_layers_per_block": [[2, 2, 2], [1, 1, 1], 1]}),
     "koala-1b": ("sdxl", {**SDXL, "layers_per_block": 1, "transformer_layers_per_block": [1, 2, 6]}),
 }
+convert_flux = diffusers_code.convert_flux_transformer_checkpoint_to_diffusers
+convert_sd3 = diffusers_code.convert_sd3_transformer_checkpoint_to_diffusers
+convert_wan = diffusers_code.convert_wan_transformer_to_diffusers
+SD35 = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "qk_norm": "rms_norm"}
 TRANSFORMERS = {
-    "flux-dev": ("flux", FluxTransformer2DModel, {"num_layers": 3, "num_single_layers": 4, "guidance_embeds": True}, diffusers_code.convert_flux_transformer_checkpoint_to_diffusers),
-    "flux-schnell": ("flux", FluxTransformer2DModel, {"num_layers": 2, "num_single_layers": 12}, diffusers_code.convert_flux_transformer_checkpoint_to_diffusers),
+    "flux-dev": ("flux", FluxTransformer2DModel, {"num_layers": 3, "num_single_layers": 4, "guidance_embeds": True}, convert_flux),
+    "flux-schnell": ("flux", FluxTransformer2DModel, {"num_layers": 2, "num_single_layers": 12}, convert_flux),
     "flux-fill": (
         "flux",
         FluxTransformer2DModel,
         {"num_layers": 2, "num_single_layers": 2, "in_channels": 384, "out_channels": 64, "guidance_embeds": True},
-        diffusers_code.convert_flux_transformer_checkpoint_to_diffusers,
+        convert_flux,
     ),
-    "sd3-medium": (
-        "sd3",
-        SD3Transformer2DModel,
-        {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 192},
-        diffusers_code.convert_sd3_transformer_checkpoint_to_diffusers,
-    ),
-    "sd35-medium": (
-        "sd3",
-        SD3Transformer2DModel,
-        {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 384, "dual_attention_layers": tuple(range(13)), "qk_norm": "rms_norm"},
-        diffusers_code.convert_sd3_transformer_checkpoint_to_diffusers,
-    ),
-    "sd35-large": (
-        "sd3",
-        SD3Transformer2DModel,
-        {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "pos_embed_max_size": 192, "qk_norm": "rms_norm"},
-        diffusers_code.convert_sd3_transformer_checkpoint_to_diffusers,
-    ),
-    "wan-t2v": ("wan", WanTransformer3DModel, {"num_layers": 11, "num_attention_heads": 12}, diffusers_code.convert_wan_transformer_to_diffusers),
+    "sd3-medium": ("sd3", SD3Transformer2DModel, {**SD35, "pos_embed_max_size": 192, "qk_norm": None}, convert_sd3),
+    "sd35-medium": ("sd3", SD3Transformer2DModel, {**SD35, "pos_embed_max_size": 384, "dual_attention_layers": tuple(range(13))}, convert_sd3),
+    "sd35-large": ("sd3", SD3Transformer2DModel, {**SD35, "num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432}, convert_sd3),
+    "wan-t2v": ("wan", WanTransformer3DModel, {"num_layers": 11, "num_attention_heads": 12}, convert_wan),
     "wan-i2v": (
         "wan",
         WanTransformer3DModel,
         {"num_layers": 2, "num_attention_heads": 40, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120},
-        diffusers_code.convert_wan_transformer_to_diffusers,
+        convert_wan,
     ),
     "wan22-5b": (
         "wan",
         WanTransformer3DModel,
         {"num_layers": 2, "num_attention_heads": 24, "in_channels": 48, "out_channels": 48, "ffn_dim": 14336},
-        diffusers_code.convert_wan_transformer_to_diffusers,
+        convert_wan,
     ),
 }
 

@@ -12,9 +12,8 @@ from lycoris.modules.ia3 import IA3Module
 from lycoris.modules.locon import LoConModule
 from lycoris.modules.loha import LohaModule
 from lycoris.modules.lokr import LokrModule
-from safetensors.torch import load_file, save_file
-
 from oracle_node import merge
+from safetensors.torch import load_file, save_file
 
 LINEAR = "input_blocks.1.1.transformer_blocks.0.attn1.to_q"
 CONV = "input_blocks.1.0.in_layers.2"
@@ -31,9 +30,8 @@ def loha(name, layer, rng):
 
 
 def lokr(name, layer, rng):
-    return LokrModule(
-        name, layer, lora_dim=rng.choice([1, 2, 3, 10000]), alpha=rng.choice([1, 4]), use_tucker=rng.random() < 0.5, decompose_both=rng.random() < 0.5, factor=rng.choice([-1, 2, 4])
-    )
+    shape = {"use_tucker": rng.random() < 0.5, "decompose_both": rng.random() < 0.5, "factor": rng.choice([-1, 2, 4])}
+    return LokrModule(name, layer, lora_dim=rng.choice([1, 2, 3, 10000]), alpha=rng.choice([1, 4]), **shape)
 
 
 def glora(name, layer, rng):

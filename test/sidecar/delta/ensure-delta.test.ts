@@ -158,7 +158,7 @@ describe("TensorRT-Redux files", () => {
     const [file, own] = [await native.openTensorFile(basePath), await native.openTensorFile(request.adapter.path)];
     const pristine = floats(await file.read(`model.diffusion_model.${parameter}`));
     const modified = floats(await own.read(`unet.${parameter}`));
-    expect([...floats((await delta.factor("f0")).data)]).toEqual([...modified.map((value, index) => Math.fround(value - pristine[index]!))]);
+    expect([...floats((await delta.factor("f000000")).data)]).toEqual([...modified.map((value, index) => Math.fround(value - pristine[index]!))]);
     await Promise.all([delta.close(), file.close(), own.close()]);
   });
 

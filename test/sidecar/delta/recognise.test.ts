@@ -53,6 +53,14 @@ describe("recogniseAdapter", () => {
     expect(recognise("sd15", sd15, { ...one, [`${stem}.lora_A.other.weight`]: [4, 16] }, "extended").terms).toEqual([]);
   });
 
+  test("two keys that mean one tensor: the later counts, the other is named", () => {
+    const stem = "unet.down_blocks.0.attentions.0.proj_in";
+    const keys = { [`${stem}.lora_A.weight`]: [4, 16], [`${stem}.lora_A.one.weight`]: [2, 16], [`${stem}.lora_B.weight`]: [16, 2] };
+    const { terms, report } = recognise("sd15", sd15, keys, "extended");
+    expect(terms).toHaveLength(1);
+    expect(reasonOf(report.failed, `${stem}.lora_A.weight`)).toContain("same tensor");
+  });
+
   test("PEFT's alpha comes from metadata in extended mode only", () => {
     const stem = "unet.down_blocks.0.attentions.0.proj_in";
     const keys = { [`${stem}.lora_A.weight`]: [4, 16], [`${stem}.lora_B.weight`]: [16, 4] };
@@ -148,6 +156,6 @@ describe("malformed modules are named, and the rest is merged", () => {
     const strict = recognise("sd15", sd15, keys);
     expect(strict.terms[0]).not.toHaveProperty("rescale");
     expect(reasonOf(strict.report.failed, `${toQ}.rescale`)).toContain("does not apply");
-    expect(recognise("sd15", sd15, keys, "extended").terms).toMatchObject([{ rescale: "f1", strengthOnce: true }]);
+    expect(recognise("sd15", sd15, keys, "extended").terms).toMatchObject([{ rescale: "f000001", strengthOnce: true }]);
   });
 });

@@ -1,5 +1,6 @@
 // Small tensors read as numbers: alpha, reshape_weight, on_input.
 
+import pLimit from "p-limit";
 import type { Kernels, TensorEntry, TensorFile } from "@refit-sidecar/native";
 import { numberSuffixes } from "../../terms/index.ts";
 import type { AdapterTensor, AdapterTensors } from "../recognise/tensors.ts";
@@ -7,15 +8,19 @@ import type { AdapterTensor, AdapterTensors } from "../recognise/tensors.ts";
 /** More values than any of these tensors can have; a bigger one is malformed and stays unread. */
 const mostValues = 8;
 
+/** A thousand reads of four bytes: the wait is for the thread pool, not for the disk. */
+const smallReads = 16;
+
 /** Every tensor of the file for the recogniser, with the values of the small ones. */
 export async function readAdapterTensors(file: TensorFile, kernels: Kernels): Promise<AdapterTensors> {
-  const tensors = new Map<string, AdapterTensor>();
-  for (const [key, entry] of file.header.entries) {
-    const { dtype, shape } = entry;
-    const small = numberSuffixes.some((suffix) => key.endsWith(suffix));
-    tensors.set(key, { key, dtype, shape, ...(small ? { numbers: await readNumbers(file, entry, kernels) } : {}) });
-  }
-  return tensors;
+  const entries = [...file.header.entries.values()];
+  const small = entries.filter(({ name }) => numberSuffixes.some((suffix) => name.endsWith(suffix)));
+  const limit = pLimit(smallReads);
+  const numbers = new Map(await Promise.all(small.map((entry) => limit(async () => [entry.name, await readNumbers(file, entry, kernels)] as const))));
+  return new Map(entries.map(({ name, dtype, shape }): [string, AdapterTensor] => {
+    const values = numbers.get(name);
+    return [name, { key: name, dtype, shape, ...(values ? { numbers: values } : {}) }];
+  }));
 }
 
 async function readNumbers(file: TensorFile, entry: TensorEntry, kernels: Kernels): Promise<readonly number[]> {

@@ -7,6 +7,7 @@ import { dtypeBytes, isFloatDtype } from "@refit-sidecar/native";
 import type { CheckpointSource } from "../../catalog/types.ts";
 import { Failure } from "../../failure/index.ts";
 import { deltaFormatVersion, type DeltaHeader, type Parameters, type Term } from "../../terms/index.ts";
+import { factorName } from "../recognise/read-module.ts";
 import type { DeltaRequest } from "../types.ts";
 import { sourcesOf, totalBytes, type FactorSource } from "./factor-source.ts";
 import type { PackedAdapter } from "./pack-adapter.ts";
@@ -42,7 +43,7 @@ export async function packRedux(file: TensorFile, request: Omit<DeltaRequest, "f
       failed.push({ key, reason: problem ?? "no parameter" });
       continue;
     }
-    const name = `f${factors.length}`;
+    const name = factorName(factors.length);
     terms.push({ kind: "dense", value: name, target: { parameter }, sourceKeys: [key] });
     factors.push({ name, dtype: "F32", shape: entry.shape, key, bytes: () => difference(file, key, baseFiles, parameter, kernels) });
     used.push(key);

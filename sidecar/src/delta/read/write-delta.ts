@@ -1,8 +1,9 @@
 // A delta file is written in one pass: factors stream through, their checksums follow as the last tensor.
 
-import { writeSafetensors, type Kernels } from "@refit-sidecar/native";
+import { dtypeBytes, writeSafetensors, type Kernels } from "@refit-sidecar/native";
 import { checksSize, checksTensorName, deltaMetadataKey, encodeChecks, encodeDeltaHeader, factorCrc, type DeltaHeader, type FactorCheck } from "../../terms/index.ts";
 import type { FactorSource } from "./factor-source.ts";
+import { ReadAhead } from "./read-ahead.ts";
 
 export interface WrittenDelta {
   readonly fileBytes: number;
@@ -13,22 +14,28 @@ export interface WrittenDelta {
 /** Temp file, fsync, rename: a reader sees a whole delta or none. `extra` metadata stands beside the header (exports). */
 export async function writeDelta(path: string, header: DeltaHeader, factors: readonly FactorSource[], kernels: Kernels, options: { readonly extra?: Readonly<Record<string, string>>; readonly signal?: AbortSignal } = {}): Promise<WrittenDelta> {
   const checks = new Map<string, FactorCheck>();
-  const nonFinite: string[] = [];
   const metadata = { ...options.extra, ...encodeDeltaHeader(header) };
-  const tensors = factors.map(({ name, dtype, shape, key, bytes }) => ({
+  // The writer's order: widest elements first, then by name.
+  const inOrder = [...factors].sort((a, b) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype] || (a.name < b.name ? -1 : 1));
+  const ahead = new ReadAhead(inOrder.map(({ dtype, shape, bytes }) => {
+    const count = shape.reduce((product, dim) => product * dim, 1);
+    const load = async (): Promise<{ data: Uint8Array; finite: boolean }> => {
+      const data = await bytes();
+      return { data, finite: (await kernels.firstNonFinite(data, dtype, count)) < 0 };
+    };
+    return { size: count * dtypeBytes[dtype], load };
+  }));
+  const tensors = inOrder.map(({ name, dtype, shape }, index) => ({
     name,
     dtype,
     shape,
     data: async (): Promise<Uint8Array> => {
-      const data = await bytes();
-      const count = shape.reduce((product, dim) => product * dim, 1);
-      const finite = (await kernels.firstNonFinite(data, dtype, count)) < 0;
-      if (!finite) nonFinite.push(key);
+      const { data, finite } = await ahead.take(index);
       checks.set(name, { crc: factorCrc(data), finite });
       return data;
     },
   }));
   const table = { name: checksTensorName, dtype: "U8" as const, shape: [checksSize(factors.length)], data: () => encodeChecks(checks, metadata[deltaMetadataKey] ?? "") };
   const { sizeBytes } = await writeSafetensors(path, [...tensors, table], metadata, options.signal ? { signal: options.signal } : {});
-  return { fileBytes: sizeBytes, nonFinite };
+  return { fileBytes: sizeBytes, nonFinite: inOrder.filter(({ name }) => checks.get(name)?.finite === false).map(({ key }) => key) };
 }

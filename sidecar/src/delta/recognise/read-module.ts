@@ -10,6 +10,9 @@ export interface PendingFactor {
   readonly shape: Shape;
 }
 
+/** Of one length, so that the order of names is the order in the adapter's key map. */
+export const factorName = (index: number): FactorName => `f${String(index).padStart(6, "0")}`;
+
 /** Gives factors their names in the delta file. The same tensor in the same shape is one factor. */
 export class FactorTable {
   readonly factors = new Map<FactorName, PendingFactor>();
@@ -19,7 +22,7 @@ export class FactorTable {
     const identity = `${tensor.key ?? ""}\n${shape.join()}`;
     const known = this.#names.get(identity);
     if (known !== undefined) return known;
-    const name = `f${this.factors.size}`;
+    const name = factorName(this.factors.size);
     this.#names.set(identity, name);
     this.factors.set(name, { tensor, shape });
     return name;

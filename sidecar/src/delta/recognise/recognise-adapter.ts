@@ -35,10 +35,11 @@ interface Claim {
 /** Never throws on what a file says: every fault is an entry of the report. */
 export function recogniseAdapter(request: RecogniseRequest): RecognisedAdapter {
   const { family, parameters, mode } = request;
-  const named = renameKeys(request.tensors, mode);
+  const { tensors: named, displaced } = renameKeys(request.tensors, mode);
   const map = keyMap(family, parameters, mode);
   const modules = indexModules(named);
   const ledger = new KeyLedger();
+  ledger.fail(displaced, "another key of the file means the same tensor");
   const factors = new FactorTable();
   const claims = new Map<string, Claim>();
   const scales = metadataScales(request.metadata);
@@ -145,7 +146,7 @@ function explain(request: RecogniseRequest, named: AdapterTensors, map: ReturnTy
     mode: request.mode,
     map,
     extendedMap: () => (extendedMap ??= keyMap(request.family, request.parameters, "extended")),
-    extendedName: (key: string) => (extendedNames ??= namesByKey(renameKeys(request.tensors, "extended"))).get(key) ?? key,
+    extendedName: (key: string) => (extendedNames ??= namesByKey(renameKeys(request.tensors, "extended").tensors)).get(key) ?? key,
   };
   for (const [name, { key }] of named) {
     if (key !== null && !ledger.consumed(key)) ledger.ignore(key, explainIgnored(key, name, context));

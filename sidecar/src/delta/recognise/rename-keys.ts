@@ -4,25 +4,43 @@
 import type { MergeMode } from "../../terms/index.ts";
 import type { AdapterTensor, AdapterTensors } from "./tensors.ts";
 
-export function renameKeys(tensors: AdapterTensors, mode: MergeMode): AdapterTensors {
+export interface RenamedKeys {
+  readonly tensors: AdapterTensors;
+  /** Keys whose new name a later key took: the later one counts, as in the dictionary that ComfyUI makes. */
+  readonly displaced: readonly string[];
+}
+
+export function renameKeys(tensors: AdapterTensors, mode: MergeMode): RenamedKeys {
   if (tensors.has("img_in.lora_A.weight") && tensors.has("single_blocks.0.norm.key_norm.scale")) return bflControl(tensors);
   if (tensors.has("lora_unet__blocks_0_cross_attn_k.lora_down.weight")) return renamed(tensors, (key) => key.replace(/^lora_unet__/, "lora_unet_"));
   const fullXlabs = tensors.has("single_blocks.37.processor.qkv_lora.up.weight") && tensors.has("double_blocks.18.processor.qkv_lora2.up.weight");
   if (fullXlabs) return renamed(tensors, xlabs);
-  return mode === "extended" ? extended(tensors) : tensors;
+  return mode === "extended" ? extended(tensors) : { tensors, displaced: [] };
 }
 
-function renamed(tensors: AdapterTensors, rename: (key: string) => string): Map<string, AdapterTensor> {
-  return new Map([...tensors].map(([name, tensor]) => [rename(name), tensor]));
+function renamed(tensors: AdapterTensors, rename: (key: string) => string): { tensors: Map<string, AdapterTensor>; displaced: string[] } {
+  const map = new Map<string, AdapterTensor>();
+  const displaced: string[] = [];
+  for (const [key, tensor] of tensors) {
+    const name = rename(key);
+    const earlier = map.get(name)?.key;
+    if (earlier !== undefined && earlier !== null) displaced.push(earlier);
+    map.set(name, tensor);
+  }
+  return { tensors: map, displaced };
 }
+
+const imageInputShape = "diffusion_model.img_in.reshape_weight";
 
 /** Control adapters of Flux: norms are replaced, biases added, and the input projection grows to the control channels. */
-function bflControl(tensors: AdapterTensors): AdapterTensors {
-  const map = renamed(tensors, (key) => `diffusion_model.${key.replaceAll(".lora_B.bias", ".diff_b").replaceAll("_norm.scale", "_norm.scale.set_weight")}`);
+function bflControl(tensors: AdapterTensors): RenamedKeys {
+  const { tensors: map, displaced } = renamed(tensors, (key) => `diffusion_model.${key.replaceAll(".lora_B.bias", ".diff_b").replaceAll("_norm.scale", "_norm.scale.set_weight")}`);
   const rows = tensors.get("img_in.lora_B.weight")?.shape[0];
   const columns = tensors.get("img_in.lora_A.weight")?.shape[1];
-  if (rows !== undefined && columns !== undefined) map.set("diffusion_model.img_in.reshape_weight", { key: null, dtype: "I64", shape: [2], numbers: [rows, columns] });
-  return map;
+  if (rows === undefined || columns === undefined) return { tensors: map, displaced };
+  const own = map.get(imageInputShape)?.key ?? null;
+  map.set(imageInputShape, { key: null, dtype: "I64", shape: [2], numbers: [rows, columns] });
+  return { tensors: map, displaced: own === null ? displaced : [...displaced, own] };
 }
 
 const xlabsParts: readonly (readonly [string, string])[] = [
@@ -42,11 +60,11 @@ const xlabs = (key: string): string => `diffusion_model.${xlabsParts.reduce((nam
 /** Raw PEFT state dicts carry the adapter's name: `….lora_A.<name>.weight`, `….lora_magnitude_vector.<name>`. */
 const peftAdapterName = /\.(lora_A|lora_B|lora_magnitude_vector|hada_w\d_[ab]|hada_t\d|lokr_w\d(?:_[ab])?|lokr_t2)\.([^.]+?)(\.weight)?$/;
 
-function extended(tensors: AdapterTensors): AdapterTensors {
+function extended(tensors: AdapterTensors): RenamedKeys {
   const names = [...tensors.keys()];
   if (names.some((name) => /\.processor\.(qkv|proj)_lora[12]?\./.test(name))) return renamed(tensors, (key) => (/\.processor\.(qkv|proj)_lora/.test(key) ? xlabs(key) : key));
   if (names.some((name) => name.startsWith("lora_unet__"))) return renamed(tensors, (key) => key.replace(/^lora_unet__/, "lora_unet_"));
   const adapters = new Set(names.map((name) => peftAdapterName.exec(name)?.[2]).filter((name) => name !== undefined && name !== "weight"));
-  if (adapters.size > 1) return tensors;
+  if (adapters.size > 1) return { tensors, displaced: [] };
   return renamed(tensors, (key) => key.replace(peftAdapterName, (_match, part: string, _name: string, weight: string | undefined) => (part === "lora_A" || part === "lora_B" ? `.${part}${weight ?? ""}` : `.${part}`)));
 }

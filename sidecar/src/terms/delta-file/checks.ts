@@ -4,7 +4,7 @@ import { crc32 } from "node:zlib";
 import type { FactorName } from "../types.ts";
 import { damaged } from "./delta-header.ts";
 
-/** Sorts behind every factor name (`f0`, `f1`, …) among one-byte tensors, so it is written last. */
+/** Sorts behind every factor name (`f000000`, …) among one-byte tensors, so it is written last. */
 export const checksTensorName = "~checks";
 
 /** Per factor in code-unit order of names: CRC-32 of its bytes (u32 LE), then 1 if it holds a NaN or Inf. At the end the CRC-32 of metadata and records. */

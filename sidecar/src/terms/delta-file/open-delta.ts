@@ -58,7 +58,12 @@ export async function readDelta(file: TensorFile): Promise<Delta> {
     factor,
     shapeOf: (name) => (name === checksTensorName ? undefined : entries.get(name)?.shape),
     verify: async () => {
-      for (const name of names) await factor(name);
+      const waiting = names.values();
+      const checkAll = async (): Promise<void> => {
+        for (const name of waiting) await factor(name);
+      };
+      // A few at a time, so that reading and summing overlap; memory stays at a few factors.
+      await Promise.all(Array.from({ length: 4 }, checkAll));
     },
   };
 }
