@@ -3,13 +3,13 @@
 import { LRUCache } from "lru-cache";
 import { Failure } from "../failure/index.ts";
 import type { ArrivalEvent, Place } from "../arrivals/types.ts";
-import { isHeaderOf, readContent } from "./content.ts";
 import { createFileTable } from "./files.ts";
 import { createHasher } from "./identity.ts";
 import type { HashedFile } from "./identity.ts";
 import { createKeeper } from "./keeper.ts";
 import { entryId, sameName } from "./names.ts";
 import { createPublisher } from "./publish.ts";
+import { isHeaderOf } from "./read/content.ts";
 import { createReader } from "./read/index.ts";
 import type { Reader } from "./reader.ts";
 import { createRefresher } from "./refresh.ts";
@@ -255,7 +255,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
       if (known !== undefined) return known.entry;
       const stamp = await reader.stamp(file.path);
       if (stamp === null) throw new Failure("CATALOG_FILE_CHANGED", "expected the pushed adapter's file; it is not there any more. Push it again.", {});
-      const reading = await readContent([{ path: file.path, stamp }], "adapter", reader);
+      const reading = await reader.content([{ path: file.path, stamp }], "adapter");
       const problem = "problem" in reading ? reading.problem : reading.summary.problem;
       if (problem !== null || !("summary" in reading) || reading.summary.kind !== "adapter") {
         throw new Failure("CATALOG_ENTRY_UNUSABLE", `the pushed tensors cannot be used: ${problem?.message ?? "they are a checkpoint, not an adapter"}`, {});
@@ -274,6 +274,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
       await refresher.idle();
       publisher.close();
       await keeper.close();
+      await reader.close();
     },
   };
 }

@@ -1,11 +1,23 @@
 // What the catalog reads from disk, as a port: read/ has the real one, tests have others.
 
 import type { Header } from "@refit-sidecar/native";
-import type { Stamp } from "../arrivals/types.ts";
+import type { FileKind, Stamp } from "../arrivals/types.ts";
+import type { Summary } from "./summarize.ts";
+import type { Problem } from "./types.ts";
+
+export interface ContentFile {
+  readonly path: string;
+  readonly stamp: Stamp;
+}
+
+/** `lasting`: a property of the content, worth remembering; otherwise of the moment. */
+export type Reading = { readonly summary: Summary } | { readonly problem: Problem; readonly lasting: boolean };
 
 export interface Reader {
   /** Throws SafetensorsError. */
   readonly header: (path: string) => Promise<Header>;
+  /** What the headers of a unit's files say. Never rejects: a bad file is a problem. */
+  readonly content: (files: readonly ContentFile[], placed: FileKind) => Promise<Reading>;
   /** File names in a sharded checkpoint's table (`weight_map`). Throws Failure CATALOG_INDEX_INVALID or CATALOG_SHARD_NAME_REFUSED. */
   readonly shardTable: (path: string) => Promise<readonly string[]>;
   /** null when there is no regular file. */
@@ -17,4 +29,5 @@ export interface Reader {
   readonly load: () => Promise<{ readonly text: string | null; readonly reason: string | null }>;
   /** Atomic: the old text or the new one survives a power cut. Throws what the disk says. */
   readonly save: (text: string) => Promise<void>;
+  readonly close: () => Promise<void>;
 }

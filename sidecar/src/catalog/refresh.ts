@@ -2,7 +2,7 @@
 // Out: the same units with content or hindrance, handed to `show`. A unit is read by one task at a time, and read again if an event came meanwhile.
 
 import pLimit from "p-limit";
-import { fileChanging, problemOf, problemSummary, readContent } from "./content.ts";
+import { fileChanging, problemOf, problemSummary } from "./read/content.ts";
 import type { FileTable } from "./files.ts";
 import type { Reader } from "./reader.ts";
 import type { Problem } from "./types.ts";
@@ -25,8 +25,8 @@ export interface Refresher {
   readonly idle: () => Promise<void>;
 }
 
-/** Headers in flight: enough to overlap disk and parsing, few enough that a burst of large headers stays in memory. */
-const headersAtOneTime = 4;
+/** Headers in flight: enough to keep every reading thread busy, few enough that a burst of large headers stays in memory. */
+const headersAtOneTime = 12;
 
 const folderLost: Problem = { code: "CATALOG_FOLDER_LOST", message: "expected the folder of this file to be there; it cannot be read (unmounted, moved, no permission). Bring it back: the file is then taken up again." };
 
@@ -104,12 +104,12 @@ export function createRefresher(ports: RefresherPorts): Refresher {
     if ("hindrance" in need) return finish(unit, null, need.hindrance);
     if ("refused" in need) {
       const { problem, stamp, look } = need.refused;
-      const precise = look && stamp !== null ? await limit(() => readContent([{ path: need.path, stamp }], unit.folder.kind, reader)) : null;
+      const precise = look && stamp !== null ? await limit(() => reader.content([{ path: need.path, stamp }], unit.folder.kind)) : null;
       if (unit.version !== version) return;
       return finish(unit, null, precise !== null && "problem" in precise && precise.lasting ? precise.problem : problem);
     }
     if (reuse(unit, need.files, undefined)) return;
-    const reading = await limit(() => readContent(need.files, unit.folder.kind, reader));
+    const reading = await limit(() => reader.content(need.files, unit.folder.kind));
     if (unit.version !== version) return;
     const signature = signatureOf(need.files);
     if ("summary" in reading) finish(unit, { signature, summary: reading.summary, identity: null }, null);

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../../../sidecar/src/failure/index.ts";
+import { readContent } from "../../../sidecar/src/catalog/read/content.ts";
 import { lora, safetensors, startWorld, tinyUnet } from "./world.ts";
 import type { World, WorldOptions } from "./world.ts";
 
@@ -108,7 +109,7 @@ describe("problems, never crashes", () => {
 
   it("unreadable by the reader's word: CATALOG_UNREADABLE is not remembered", async () => {
     let broken = true;
-    const first = await world({ wrap: (reader) => ({ ...reader, header: async (path) => (broken ? Promise.reject(Object.assign(new Error("no"), { code: "EIO" })) : reader.header(path)) }) });
+    const first = await world({ wrap: (reader) => ({ ...reader, content: (files, placed) => (broken ? readContent(files, placed, () => Promise.reject(Object.assign(new Error("no"), { code: "EIO" }))) : reader.content(files, placed)) }) });
     expect((await first.put("x.safetensors", lora())).problem?.code).toBe("CATALOG_UNREADABLE");
     broken = false;
     const second = await first.restart();

@@ -1,17 +1,34 @@
 // The catalog's hands: the only place of this stage that reads and writes files. In: paths of settled files. Out: headers, hashes, the saved catalog.
 // Checks whatever it reads; never reads tensor data but for hashing, never keeps a file open.
 
+import { availableParallelism } from "node:os";
 import { native } from "@refit-sidecar/native";
 import type { Reader } from "../reader.ts";
+import { readContent } from "./content.ts";
+import { createHeaderService } from "./header-service.ts";
 import { sampledHash } from "./sampled-hash.ts";
 import { readShardTable } from "./shard-table.ts";
 import { readStamp } from "./stamp.ts";
 import { loadText, saveText } from "./store.ts";
 
+/** More threads would wait for the disk. */
+const maxThreads = 2;
+
+/** The compiled worker beside this file; there is none when the sources run as they are. */
+function workerEntry(): URL | null {
+  return import.meta.url.endsWith(".js") ? new URL("./header-worker.js", import.meta.url) : null;
+}
+
 /** `storePath`: where the catalog is kept between runs; null keeps nothing. */
 export function createReader(storePath: string | null): Reader {
+  const headers = createHeaderService({
+    readHere: (files, placed) => readContent(files, placed, native.readHeader),
+    entry: workerEntry(),
+    threads: Math.min(maxThreads, availableParallelism()),
+  });
   return {
     header: (path) => native.readHeader(path),
+    content: headers.read,
     shardTable: readShardTable,
     stamp: readStamp,
     fullHash: (path, signal) => native.hashFile(path, signal),
@@ -20,5 +37,6 @@ export function createReader(storePath: string | null): Reader {
     save: async (text) => {
       if (storePath !== null) await saveText(storePath, text);
     },
+    close: headers.close,
   };
 }

@@ -2,12 +2,12 @@
 
 import { SafetensorsError } from "@refit-sidecar/native";
 import type { Header, TensorEntry } from "@refit-sidecar/native";
-import { Failure } from "../failure/index.ts";
-import type { Reader } from "./reader.ts";
-import { summarize } from "./summarize.ts";
-import type { Summary } from "./summarize.ts";
-import type { FileKind, Stamp } from "../arrivals/types.ts";
-import type { Problem } from "./types.ts";
+import type { FileKind, Stamp } from "../../arrivals/types.ts";
+import { Failure } from "../../failure/index.ts";
+import type { ContentFile, Reading } from "../reader.ts";
+import { summarize } from "../summarize.ts";
+import type { Summary } from "../summarize.ts";
+import type { Problem } from "../types.ts";
 
 /** A header that was read from the very file that arrivals reported. */
 export function isHeaderOf(header: Header, stamp: Stamp): boolean {
@@ -19,8 +19,6 @@ export const fileChanging: Problem = { code: "CATALOG_FILE_CHANGING", message: "
 
 /** Passing: says nothing lasting about the content, so it is not remembered. */
 const passingCodes = new Set(["UNREADABLE", "FILE_CHANGED", "NOT_A_REGULAR_FILE"]);
-
-export type Reading = { readonly summary: Summary } | { readonly problem: Problem; readonly lasting: boolean };
 
 export function problemOf(error: unknown): { readonly problem: Problem; readonly lasting: boolean } {
   if (error instanceof SafetensorsError) {
@@ -47,12 +45,13 @@ function detached(summary: Summary): Summary {
   return JSON.parse(JSON.stringify(summary)) as Summary;
 }
 
-export async function readContent(files: readonly { readonly path: string; readonly stamp: Stamp }[], placed: FileKind, reader: Reader): Promise<Reading> {
+/** `readHeader` throws SafetensorsError. It may answer at once (in a worker thread) or later. */
+export async function readContent(files: readonly ContentFile[], placed: FileKind, readHeader: (path: string) => Header | Promise<Header>): Promise<Reading> {
   try {
     const tensors = new Map<string, TensorEntry>();
     let metadata: Readonly<Record<string, string>> = {};
     for (const { path, stamp } of files) {
-      const header = await reader.header(path);
+      const header = await readHeader(path);
       if (!isHeaderOf(header, stamp)) return { problem: fileChanging, lasting: false };
       if (files.length === 1) return { summary: detached(summarize(header.entries, header.metadata, placed)) };
       for (const [key, entry] of header.entries) {
