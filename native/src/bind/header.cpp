@@ -27,34 +27,27 @@ uint32_t utf16Length(std::string_view text) {
  * tensor's name ends and its numbers start; `numbers` holds begin, end, rank and the dimensions; all are below 2^53.
  */
 Napi::Value toJs(Napi::Env env, const ParsedHeader& parsed) {
-  size_t numberCount = 0;
-  size_t nameBytes = 0;
-  for (const TensorInfo& tensor : parsed.tensors) {
-    numberCount += 3 + tensor.shape.size();
-    nameBytes += tensor.name.size();
-  }
-  std::string names;
-  names.reserve(nameBytes);
-  auto nameEnds = Napi::Uint32Array::New(env, parsed.tensors.size());
-  auto numberStarts = Napi::Uint32Array::New(env, parsed.tensors.size());
-  auto dtypes = Napi::Uint8Array::New(env, parsed.tensors.size());
-  auto numbers = Napi::Float64Array::New(env, numberCount);
-  uint32_t* ends = nameEnds.Data();
-  uint32_t* starts = numberStarts.Data();
-  uint8_t* types = dtypes.Data();
+  const size_t count = parsed.tensors.size();
+  auto nameEnds = Napi::Uint32Array::New(env, count);
+  auto numberStarts = Napi::Uint32Array::New(env, count);
+  auto dtypes = Napi::Uint8Array::New(env, count);
+  auto numbers = Napi::Float64Array::New(env, count * 3 + parsed.dims.size());
+  uint32_t* const ends = nameEnds.Data();
+  uint32_t* const starts = numberStarts.Data();
+  uint8_t* const types = dtypes.Data();
   double* const firstNumber = numbers.Data();
   double* next = firstNumber;
   uint32_t units = 0;
-  for (const TensorInfo& tensor : parsed.tensors) {
-    names += tensor.name;
-    units += utf16Length(tensor.name);
-    *ends++ = units;
-    *starts++ = static_cast<uint32_t>(next - firstNumber);
-    *types++ = tensor.dtype;
+  for (size_t i = 0; i < count; ++i) {
+    const TensorInfo& tensor = parsed.tensors[i];
+    units += utf16Length(parsed.name(i));
+    ends[i] = units;
+    starts[i] = static_cast<uint32_t>(next - firstNumber);
+    types[i] = tensor.dtype;
     *next++ = static_cast<double>(tensor.begin);
     *next++ = static_cast<double>(tensor.end);
-    *next++ = static_cast<double>(tensor.shape.size());
-    for (const uint64_t dim : tensor.shape) *next++ = static_cast<double>(dim);
+    *next++ = static_cast<double>(tensor.rank);
+    for (const uint64_t dim : parsed.shape(i)) *next++ = static_cast<double>(dim);
   }
   uint32_t index = 0;
   auto metadata = Napi::Array::New(env, parsed.metadata.size() * 2);
@@ -63,7 +56,7 @@ Napi::Value toJs(Napi::Env env, const ParsedHeader& parsed) {
     metadata.Set(index++, Napi::String::New(env, value));
   }
   auto out = Napi::Object::New(env);
-  out.Set("names", names);
+  out.Set("names", parsed.names);
   out.Set("nameEnds", nameEnds);
   out.Set("numberStarts", numberStarts);
   out.Set("dtypes", dtypes);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <deque>
+#include <memory_resource>
+#include <numeric>
 #include <optional>
 #include <string_view>
 #include <unordered_set>
@@ -13,9 +15,7 @@
 namespace refit {
 namespace {
 
-using Integers = std::vector<uint64_t>;
-
-std::string joined(const Integers& values) {
+std::string joined(std::span<const uint64_t> values) {
   std::string out;
   for (const uint64_t value : values) out += (out.empty() ? "" : ", ") + std::to_string(value);
   return out;
@@ -26,7 +26,6 @@ class HeaderParser {
   explicit HeaderParser(std::string_view text) : text_(text), scanner_(text) {}
 
   ParsedHeader parse() {
-    names_.reserve(4096);
     scanner_.object([this](std::string_view name) {
       if (name == "__metadata__") readMetadata();
       else readTensor(name);
@@ -63,20 +62,32 @@ class HeaderParser {
     if (parsed_.tensors.size() >= maxTensors) fail("TOO_MANY_TENSORS", "more than " + std::to_string(maxTensors) + " tensors; no model file has as many");
     if (scanner_.peek() != '{') failAt(name, "TENSOR_INVALID_INFO", "expected an object with dtype, shape and data_offsets");
     std::optional<uint8_t> dtype;
-    std::optional<Integers> shape, offsets;
+    bool hasShape = false;
+    const size_t dimsBegin = parsed_.dims.size();
+    std::vector<uint64_t>& offsets = offsets_;
+    offsets.clear();
+    bool hasOffsets = false;
     scanner_.object([&](std::string_view field) {
-      const bool again = (field == "dtype" && dtype) || (field == "shape" && shape) || (field == "data_offsets" && offsets);
+      const bool again = (field == "dtype" && dtype) || (field == "shape" && hasShape) || (field == "data_offsets" && hasOffsets);
       if (again) failAt(name, "DUPLICATE_KEY", "the field \"" + std::string(field) + "\" comes twice");
-      if (field == "dtype") dtype = readDtype(name);
-      else if (field == "shape") shape = readIntegers(name, field, maxRank);
-      else if (field == "data_offsets") offsets = readIntegers(name, field, 2);
-      else scanner_.skipValue();
+      if (field == "dtype") {
+        dtype = readDtype(name);
+      } else if (field == "shape") {
+        hasShape = true;
+        readIntegers(name, field, maxRank, parsed_.dims);
+      } else if (field == "data_offsets") {
+        hasOffsets = true;
+        readIntegers(name, field, 2, offsets);
+      } else {
+        scanner_.skipValue();
+      }
     });
-    if (!dtype || !shape || !offsets) failAt(name, "TENSOR_INVALID_INFO", "expected the fields dtype, shape and data_offsets");
-    if (offsets->size() != 2) failAt(name, "TENSOR_INVALID_INFO", "expected two data_offsets");
-    TensorInfo info{std::string(name), *dtype, std::move(*shape), (*offsets)[0], (*offsets)[1]};
-    checkSize(info);
-    parsed_.tensors.push_back(std::move(info));
+    if (!dtype || !hasShape || !hasOffsets) failAt(name, "TENSOR_INVALID_INFO", "expected the fields dtype, shape and data_offsets");
+    if (offsets.size() != 2) failAt(name, "TENSOR_INVALID_INFO", "expected two data_offsets");
+    parsed_.names += name;
+    const auto rank = static_cast<uint8_t>(parsed_.dims.size() - dimsBegin);
+    parsed_.tensors.push_back({offsets[0], offsets[1], parsed_.names.size(), dimsBegin, rank, *dtype});
+    checkSize(name, parsed_.tensors.back());
   }
 
   uint8_t readDtype(std::string_view name) {
@@ -91,54 +102,60 @@ class HeaderParser {
     failAt(name, "UNKNOWN_DTYPE", "the dtype is none of " + known);
   }
 
-  Integers readIntegers(std::string_view name, std::string_view view, size_t cap) {
+  /** Appends to `values`; a tensor that fails takes the whole header with it, so nothing is taken back. */
+  void readIntegers(std::string_view name, std::string_view view, size_t cap, std::vector<uint64_t>& values) {
     const auto field = [view] { return std::string(view); };
     if (scanner_.peek() != '[') failAt(name, "TENSOR_INVALID_INFO", "expected " + field() + " to be an array of integers");
-    Integers values;
-    values.reserve(4);
+    const size_t begin = values.size();
     scanner_.array([&] {
-      if (values.size() >= cap) failAt(name, "TENSOR_INVALID_INFO", field() + " has more than " + std::to_string(cap) + " numbers");
+      if (values.size() - begin >= cap) failAt(name, "TENSOR_INVALID_INFO", field() + " has more than " + std::to_string(cap) + " numbers");
       const char next = scanner_.peek();
       if (next < '0' || next > '9') failAt(name, "TENSOR_INVALID_INFO", "expected " + field() + " to hold unsigned integers");
       const std::optional<uint64_t> value = scanner_.unsignedInteger();
       if (!value) failAt(name, "VALIDATION_OVERFLOW", "a number in " + field() + " is above 2^53");
       values.push_back(*value);
     });
-    return values;
   }
 
-  static void checkSize(const TensorInfo& info) {
-    if (info.begin > info.end) failAt(info.name, "INVALID_OFFSET", "data_offsets [" + std::to_string(info.begin) + ", " + std::to_string(info.end) + "] run backwards");
+  void checkSize(std::string_view name, const TensorInfo& info) const {
+    if (info.begin > info.end) failAt(name, "INVALID_OFFSET", "data_offsets [" + std::to_string(info.begin) + ", " + std::to_string(info.end) + "] run backwards");
+    const std::span<const uint64_t> shape = parsed_.shape(parsed_.tensors.size() - 1);
     uint64_t bytes = containerDtypes[info.dtype].bytes;
-    for (const uint64_t dim : info.shape) {
-      if (dim != 0 && bytes > maxSafeInteger / dim) failAt(info.name, "VALIDATION_OVERFLOW", "the shape [" + joined(info.shape) + "] overflows");
+    for (const uint64_t dim : shape) {
+      if (dim != 0 && bytes > maxSafeInteger / dim) failAt(name, "VALIDATION_OVERFLOW", "the shape [" + joined(shape) + "] overflows");
       bytes *= dim;
     }
     if (bytes == info.end - info.begin) return;
-    failAt(info.name, "TENSOR_INVALID_INFO", std::string(containerDtypes[info.dtype].name) + " [" + joined(info.shape) + "] needs " + std::to_string(bytes) + " bytes, data_offsets give " + std::to_string(info.end - info.begin));
+    failAt(name, "TENSOR_INVALID_INFO", std::string(containerDtypes[info.dtype].name) + " [" + joined(shape) + "] needs " + std::to_string(bytes) + " bytes, data_offsets give " + std::to_string(info.end - info.begin));
   }
 
   std::string_view text_;
   JsonScanner scanner_;
   ParsedHeader parsed_;
-  std::unordered_set<std::string_view> names_;
+  /** The set's nodes come from one growing block and go with it. */
+  std::pmr::monotonic_buffer_resource memory_{size_t{1} << 16};
+  std::pmr::unordered_set<std::string_view> names_{4096, &memory_};
   /** Stays where it is while it grows. */
   std::deque<std::string> resolved_;
+  std::vector<uint64_t> offsets_;
   bool hasMetadata_ = false;
 };
 
 /** Sorted by offset the tensors must tile the data section: no hole, no overlap, nothing after the last. */
-void checkTiling(const std::vector<TensorInfo>& tensors, uint64_t dataBytes) {
-  std::vector<const TensorInfo*> sorted;
-  sorted.reserve(tensors.size());
-  for (const TensorInfo& tensor : tensors) sorted.push_back(&tensor);
-  std::ranges::stable_sort(sorted, {}, [](const TensorInfo* tensor) { return std::pair(tensor->begin, tensor->end); });
+void checkTiling(const ParsedHeader& parsed, uint64_t dataBytes) {
+  const std::vector<TensorInfo>& tensors = parsed.tensors;
+  std::vector<uint32_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), 0u);
+  const auto place = [&](uint32_t tensor) { return std::pair(tensors[tensor].begin, tensors[tensor].end); };
+  // Writers put tensors in order, as a rule.
+  if (!std::ranges::is_sorted(order, {}, place)) std::ranges::stable_sort(order, {}, place);
   uint64_t expected = 0;
-  for (const TensorInfo* tensor : sorted) {
-    if (tensor->begin != expected) {
-      throw HeaderFault{"INVALID_OFFSET", "expected its data to begin at " + std::to_string(expected) + ", where the one before ends; it begins at " + std::to_string(tensor->begin), tensor->name, true};
+  for (const uint32_t tensor : order) {
+    const auto [begin, end] = place(tensor);
+    if (begin != expected) {
+      throw HeaderFault{"INVALID_OFFSET", "expected its data to begin at " + std::to_string(expected) + ", where the one before ends; it begins at " + std::to_string(begin), std::string(parsed.name(tensor)), true};
     }
-    expected = tensor->end;
+    expected = end;
   }
   if (expected == dataBytes) return;
   const std::string held = ", the file holds " + std::to_string(dataBytes);
@@ -157,7 +174,7 @@ std::variant<ParsedHeader, HeaderFault> parseHeader(std::span<const unsigned cha
   if (!isUtf8(header)) return HeaderFault{"INVALID_HEADER_UTF8", "expected a header in UTF-8, found other bytes; download the file again", {}, false};
   try {
     ParsedHeader parsed = HeaderParser({reinterpret_cast<const char*>(header.data()), header.size()}).parse();
-    checkTiling(parsed.tensors, dataBytes);
+    checkTiling(parsed, dataBytes);
     return parsed;
   } catch (HeaderFault& fault) {
     return std::move(fault);

@@ -21,16 +21,26 @@ inline constexpr std::array<ContainerDtype, 15> containerDtypes = {{{"BOOL", 1},
 static_assert(containerDtypes.size() == 15 && !containerDtypes.back().name.empty(), "a dtype was added: extend binding.ts and native/ts/dtypes.ts");
 
 struct TensorInfo {
-  std::string name;
-  uint8_t dtype;  // position in containerDtypes
-  std::vector<uint64_t> shape;
   uint64_t begin;
   uint64_t end;
+  size_t nameEnd;    // in ParsedHeader::names; the name begins where the one before ends
+  size_t dimsBegin;  // in ParsedHeader::dims
+  uint8_t rank;      // at most maxRank
+  uint8_t dtype;     // position in containerDtypes
 };
 
+/** Names and dimensions lie in one array each: a header has thousands of tensors, and an allocation a name costs more than reading it. */
 struct ParsedHeader {
   std::vector<TensorInfo> tensors;  // in the order of the header
+  std::string names;
+  std::vector<uint64_t> dims;
   std::vector<std::pair<std::string, std::string>> metadata;
+
+  std::string_view name(size_t tensor) const {
+    const size_t begin = tensor == 0 ? 0 : tensors[tensor - 1].nameEnd;
+    return std::string_view(names).substr(begin, tensors[tensor].nameEnd - begin);
+  }
+  std::span<const uint64_t> shape(size_t tensor) const { return {dims.data() + tensors[tensor].dimsBegin, tensors[tensor].rank}; }
 };
 
 /** `code` is one of SafetensorsErrorCode; `tensor` is empty unless `namesTensor`. */

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <cstring>
 #include <span>
 
 namespace refit {
@@ -11,6 +13,11 @@ inline bool isUtf8(std::span<const unsigned char> text) {
     const unsigned char lead = text[i];
     if (lead < 0x80) {
       ++i;
+      // Headers are plain ASCII but for a name here and there: eight bytes at a time.
+      for (uint64_t eight; size - i >= sizeof eight; i += sizeof eight) {
+        std::memcpy(&eight, text.data() + i, sizeof eight);
+        if ((eight & 0x8080808080808080u) != 0) break;
+      }
       continue;
     }
     size_t length = 0;

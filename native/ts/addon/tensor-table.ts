@@ -1,13 +1,17 @@
 import type { TensorEntry } from "../api.ts";
 import { containerDtypes, type RawHeader } from "./binding.ts";
 
+/** Going through the lengths of 2,000 names takes microseconds; hashing all of them takes as long as this many times that. */
+const lookUpsByScan = 64;
+
 /**
  * The tensors of a header as the addon gives them, seen as a map in header order. Entries are made when they are asked for: whoever reads 2,000 files to
  * list them looks at a few entries of each. A name taken from here shares memory with all names of its header; copy it to keep it for long.
  */
 export class TensorTable implements ReadonlyMap<string, TensorEntry> {
   readonly #raw: RawHeader;
-  /** Position by name; made for the first look-up. */
+  #lookUps = 0;
+  /** Position by name; made when there are many look-ups. */
   #positions: Map<string, number> | null = null;
   constructor(raw: RawHeader) {
     this.#raw = raw;
@@ -29,11 +33,22 @@ export class TensorTable implements ReadonlyMap<string, TensorEntry> {
   }
 
   #position(name: string): number | undefined {
+    if (this.#positions === null && this.#lookUps++ < lookUpsByScan) return this.#scanFor(name);
     if (this.#positions === null) {
       this.#positions = new Map();
       for (let position = 0; position < this.size; position++) this.#positions.set(this.#name(position), position);
     }
     return this.#positions.get(name);
+  }
+
+  #scanFor(name: string): number | undefined {
+    const { names, nameEnds } = this.#raw;
+    for (let position = 0, start = 0; position < nameEnds.length; position++) {
+      const end = nameEnds[position] ?? 0;
+      if (end - start === name.length && names.startsWith(name, start)) return position;
+      start = end;
+    }
+    return undefined;
   }
 
   get(name: string): TensorEntry | undefined {
