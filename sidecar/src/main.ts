@@ -4,7 +4,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { exitCode } from "./cli/exit.ts";
+import { addDelta } from "./cli/delta.ts";
 import { addDemo } from "./cli/demo.ts";
+import { addDoctor } from "./cli/doctor.ts";
+import { addGraph } from "./cli/graph.ts";
+import { addInspect } from "./cli/inspect.ts";
 import { addMerge } from "./cli/merge.ts";
 import { addServe } from "./cli/serve.ts";
 import { packageRoot } from "./package-root.ts";
@@ -18,7 +22,11 @@ export async function main(args: readonly string[]): Promise<number> {
   const program = new Command("refit-sidecar").description("LoRAs and checkpoints on compiled engines, without rebuilds").version(version).exitOverride().showHelpAfterError("(run with --help for the options)");
   addDemo(program, done);
   addServe(program, version, done);
+  addInspect(program, done);
   addMerge(program, done);
+  addDelta(program, done);
+  addGraph(program, done);
+  addDoctor(program, done);
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {

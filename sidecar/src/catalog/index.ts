@@ -11,6 +11,6 @@ export { entryId } from "./names.ts";
 export { buildCheckpointSource } from "./source.ts";
 export { structureOf } from "./structure.ts";
 export { summarize } from "./summarize.ts";
-export type { Summary, Tensors } from "./summarize.ts";
+export type { AdapterSummary, CheckpointSummary, Summary, Tensors } from "./summarize.ts";
 export { sameContent } from "./types.ts";
 export type { AdapterEntry, CatalogChange, CatalogEntry, CatalogSnapshot, CheckpointEntry, CheckpointSource, Family, Identity, ModelConfig, ParameterPiece, ParameterSource, Problem } from "./types.ts";
