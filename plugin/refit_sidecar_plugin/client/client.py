@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import queue
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .discovery import Address, read_discovery
 from .errors import SidecarError, SidecarInterrupted, SidecarUnavailable
 from .frames import TensorLike
 from .pending import Notified, Pending, Reply
-from .session import Session
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .session import Session
 
 #: The UI has control again within 100 ms of an interrupt.
 CHECK_EVERY_S = 0.03
@@ -59,10 +62,10 @@ class SidecarClient:
             if self._session is not None and self._session.alive:
                 return self._session
             if self._failure is not None and time.monotonic() - self._failed_at < _RETRY_S:
-                raise self._failure
+                raise self._failure.again()
             try:
                 address = self._address or read_discovery(self._data_dir)
-                self._session = Session(address, self._name, self._version, self._notified, ssl_context=self._ssl_context)
+                self._session = _session_class()(address, self._name, self._version, self._notified, ssl_context=self._ssl_context)
                 if self._topics:
                     self._session.start("events.subscribe", {"topics": self._topics})
             except SidecarUnavailable as error:
@@ -159,3 +162,12 @@ class SidecarClient:
             except Exception:
                 # A listener's mistake must not end the events of the others' lifetime; it is the listener's to report.
                 continue
+
+
+def _session_class() -> type[Session]:
+    """Imported at the first connection: a UI that starts should not wait for a WebSocket library that it may never use."""
+    try:
+        from .session import Session
+    except ImportError as error:
+        raise SidecarUnavailable("CLIENT_LIBRARY_MISSING") from error
+    return Session

@@ -41,7 +41,9 @@ def read_discovery(data_dir: Path | None = None) -> Address:
     """Raises CLIENT_NOT_RUNNING when there is no usable file, CLIENT_DISCOVERY_UNSAFE when others could have written or read it."""
     path = (data_dir or default_data_dir()) / "sidecar.json"
     try:
-        with open(path, "rb") as file:
+        # Not blocking: whatever lies there may be a pipe that nobody writes to.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):
                 raise SidecarUnavailable("CLIENT_NOT_RUNNING")

@@ -22,6 +22,7 @@ CLIENT_ERRORS: dict[str, _Own] = {
     "CLIENT_TIMEOUT": _Own("The sidecar did not answer in time.", "See the sidecar's log; it may be busy building an engine."),
     "CLIENT_INTERRUPTED": _Own("The call was interrupted here.", "None."),
     "CLIENT_PROTOCOL": _Own("The sidecar sent something that is not the protocol.", "Update plugin and sidecar to the same version."),
+    "CLIENT_LIBRARY_MISSING": _Own("The Python package websockets (11 or newer) is missing.", "Install the plugin's requirements.txt into the UI's Python."),
     "CLIENT_CLOSED": _Own("The client was closed.", "Make a new one."),
 }
 
@@ -42,6 +43,10 @@ class SidecarError(Exception):
         self.remedy = remedy or (own.remedy if own else entry.remedy if entry else "")
         self.reason = reason
         super().__init__(f"{self.message} {self.remedy} [{code}]".replace("  ", " "))
+
+    def again(self) -> SidecarError:
+        """An equal exception to raise: one that is raised over and over collects tracebacks."""
+        return type(self)(self.code, self.message, self.remedy, self.reason)
 
 
 class SidecarUnavailable(SidecarError):

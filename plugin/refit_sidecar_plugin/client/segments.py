@@ -6,7 +6,7 @@ A range is free again only when its call is answered, cancelled or not: until th
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import os
 import threading
@@ -21,41 +21,57 @@ _NONCE_BYTES = 32
 
 
 class _File:
-    """Positioned reads and writes of one file; on Windows, which has none, a lock around seek."""
+    """Positioned reads and writes of one file. The lock keeps ``close`` out of a copy: a number that the system gave to another file meanwhile
+    would be written into. Callers of one session take turns anyway, on the socket."""
 
     def __init__(self, path: str, size: int) -> None:
         self.size = size
         self._fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0))
         self._lock = threading.Lock()
+        self._open = True
 
     def read_into(self, target: memoryview, offset: int) -> None:
-        done = 0
-        while done < target.nbytes:
-            if hasattr(os, "preadv"):
-                got = os.preadv(self._fd, [target[done:]], offset + done)
-            else:
-                with self._lock:
-                    os.lseek(self._fd, offset + done, os.SEEK_SET)
-                    chunk = os.read(self._fd, target.nbytes - done)
-                    target[done : done + len(chunk)] = chunk
-                    got = len(chunk)
-            if got == 0:
-                raise SidecarError("CLIENT_PROTOCOL", "The reply segment is shorter than the tensor in it.")
-            done += got
+        with self._lock:
+            self._check()
+            done = 0
+            while done < target.nbytes:
+                got = self._read_some(target[done:], offset + done)
+                if got == 0:
+                    raise SidecarError("CLIENT_PROTOCOL", "The reply segment is shorter than the tensor in it.")
+                done += got
 
     def write(self, data: memoryview, offset: int) -> None:
-        done = 0
-        while done < data.nbytes:
-            if hasattr(os, "pwrite"):
-                done += os.pwrite(self._fd, data[done:], offset + done)
-            else:
-                with self._lock:
-                    os.lseek(self._fd, offset + done, os.SEEK_SET)
-                    done += os.write(self._fd, data[done:])
+        with self._lock:
+            self._check()
+            done = 0
+            while done < data.nbytes:
+                done += self._write_some(data[done:], offset + done)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
+        with self._lock:
+            if self._open:
+                self._open = False
+                os.close(self._fd)
+
+    def _check(self) -> None:
+        if not self._open:
+            raise OSError(errno.EBADF, "the session has ended")
+
+    # Windows has no positioned calls; the lock makes seek and copy one step there.
+
+    def _read_some(self, target: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._fd, [target], offset)
+        os.lseek(self._fd, offset, os.SEEK_SET)
+        chunk = os.read(self._fd, target.nbytes)
+        target[: len(chunk)] = chunk
+        return len(chunk)
+
+    def _write_some(self, data: memoryview, offset: int) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self._fd, data, offset)
+        os.lseek(self._fd, offset, os.SEEK_SET)
+        return os.write(self._fd, data)
 
 
 class _Ranges:

@@ -64,7 +64,7 @@ class Session:
         """Sends a call. ``notified`` hears of its progress while somebody waits. Raises CLIENT_CONNECTION_LOST."""
         with self._lock:
             if self._lost is not None:
-                raise self._lost
+                raise self._lost.again()
             self._last_id += 1
             request = self._last_id
         pending = Pending(request, notified, self._cancel)
@@ -191,7 +191,7 @@ class Session:
             waiting = list(self._waiting.values())
             self._waiting.clear()
         for pending, _ in waiting:
-            pending.settle(error)
+            pending.settle(error.again())
         # Nobody else holds the files: calls that were about to write into them fail with the connection.
         segments, self._segments = self._segments, None
         if segments is not None:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidHandshake, WebSocketException
 from websockets.frames import Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
@@ -55,7 +55,7 @@ class Transport:
         try:
             uri = parse_uri(ws_url)
             self._socket = _open_socket(uri.host, uri.port, ssl_context or ssl.create_default_context() if uri.secure else None)
-        except (OSError, ValueError, ssl.SSLError) as error:
+        except (OSError, ValueError, WebSocketException) as error:
             raise SidecarUnavailable("CLIENT_CONNECT_FAILED") from _without_address(error)
         try:
             self._protocol = ClientProtocol(uri, max_size=_MAX_MESSAGE_BYTES, logger=_SILENT)
@@ -127,9 +127,10 @@ class Transport:
     def _read(self) -> None:
         lost = SidecarUnavailable("CLIENT_CONNECTION_LOST")
         try:
-            while True:
-                for message in self._events():
-                    self._on_message(message)
+            # The handshake may have brought the first messages along.
+            self._tell()
+            ended = False
+            while not ended:
                 data = self._socket.recv(_READ_BYTES)
                 with self._protocol_lock:
                     if data:
@@ -137,9 +138,9 @@ class Transport:
                     else:
                         self._protocol.receive_eof()
                     ended = not data or self._protocol.close_expected()
+                # Before anything else: an answer may have come in one piece with the goodbye.
+                self._tell()
                 self._flush()
-                if ended:
-                    break
         except SidecarError as error:
             lost = error if isinstance(error, SidecarUnavailable) else SidecarUnavailable(error.code, error.message, error.remedy)
         except Exception:
@@ -149,11 +150,10 @@ class Transport:
             self._drop()
             self._on_lost(lost)
 
-    def _events(self) -> list[bytes | str]:
-        """Whole messages that have arrived."""
+    def _tell(self) -> None:
+        """Hands on whole messages that have arrived."""
         with self._protocol_lock:
             events = self._protocol.events_received()
-        messages: list[bytes | str] = []
         for event in events:
             if isinstance(event, Response) or event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 continue
@@ -167,8 +167,7 @@ class Transport:
                     continue
                 whole = b"".join(self._parts)
                 self._parts.clear()
-            messages.append(bytes(whole).decode() if self._text else whole)
-        return messages
+            self._on_message(bytes(whole).decode() if self._text else whole)
 
     def _flush(self) -> None:
         """Sends what the protocol itself has to say (pongs, the close frame)."""
