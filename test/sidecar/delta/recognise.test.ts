@@ -102,6 +102,11 @@ describe("recogniseAdapter", () => {
     expect(report.ignored.map(({ reason }) => reason.split(":")[0])).toEqual(keys.map(() => "not for the engine"));
   });
 
+  test("tensors of kinds that are not supported are named", () => {
+    const { report } = recognise("sd15", sd15, { [`${toQ}.oft_R.weight`]: [4, 6], [`${toQ}.bm.weight`]: [2, 2, 3, 3], [`${toQ}.ia3_l`]: [16, 1] });
+    expect(report.ignored.map(({ reason }) => reason)).toEqual(["oft_R.weight", "bm.weight", "ia3_l"].map((rest) => `a tensor ${rest} of a known module: this kind is not supported`));
+  });
+
   test("every key of a file ends in exactly one list", () => {
     const keys = { ...lora(toQ), ...lora(nativeQ), [`${toQ}.scalar`]: [], random: [3], "lora_unet_nothing.lora_up.weight": [2, 2], [`${toQ}.dora_scale`]: [7, 7] };
     const { report } = recognise("sd15", sd15, keys);
@@ -133,6 +138,8 @@ describe("malformed modules are named, and the rest is merged", () => {
     ["a value of another shape", { [`${toQ}.set_weight`]: [8, 8] }, `${toQ}.set_weight`, "shape [8, 8]"],
     ["a DoRA magnitude of another shape", { ...lora(toQ), [`${toQ}.dora_scale`]: [5, 1] }, `${toQ}.lora_up.weight`, "dora_scale [5, 1]"],
     ["a pad smaller than the parameter", { ...lora(toQ), [`${toQ}.reshape_weight`]: { shape: [2], dtype: "I64", numbers: [8, 8] } }, `${toQ}.lora_up.weight`, "smaller"],
+    ["a pad that would not fit memory", { ...lora(toQ, 1 << 20, 1 << 20, 1), [`${toQ}.reshape_weight`]: { shape: [2], dtype: "I64", numbers: [1 << 20, 1 << 20] } }, `${toQ}.lora_up.weight`, "values in between"],
+    ["a core that would not fit memory", { [`${toQ}.hada_t1`]: [1 << 26, 1, 1, 1], [`${toQ}.hada_w1_a`]: [1 << 26, 16], [`${toQ}.hada_w1_b`]: [1, 16], [`${toQ}.hada_t2`]: [1, 1, 1, 1], [`${toQ}.hada_w2_a`]: [1, 16], [`${toQ}.hada_w2_b`]: [1, 16] }, `${toQ}.hada_t1`, "values in between"],
     ["a scale of nothing", { [`${toQ}.alpha`]: alpha(1) }, `${toQ}.alpha`, "without factors"],
     ["a name that the structure lacks", lora("lora_unet_down_blocks_0_resnets_0_conv_shortcut"), "lora_unet_down_blocks_0_resnets_0_conv_shortcut.lora_up.weight", "has no parameter input_blocks.1.0.skip_connection.weight"],
   ];

@@ -118,6 +118,23 @@ describe("mergeParameter", () => {
   });
 });
 
+describe("orthogonal terms", () => {
+  test("rotations of any block size keep lengths, and strength 0 keeps the values", async () => {
+    for (const size of [1, 2, 95, 96, 97, 200, 311]) {
+      const tensors = { blocks: random([1, size, size], size) };
+      const view = random([size, 3], 99);
+      const term: Term = { ...at(), kind: "orthogonal", variant: "oft", blocks: "blocks", constraint: null };
+      const merge = (strength: number): Promise<Float32Array> => mergeParameter({ base: { data: bytes(view.values), dtype: "F32", shape: view.shape }, addends: [addend(term, strength, tensors)], out: { dtype: "F32" }, kernels: native }).then(({ data }) => floats(data));
+      const turned = await merge(1);
+      for (let col = 0; col < 3; col += 1) {
+        const norm = (values: Float32Array): number => Math.hypot(...Array.from({ length: size }, (_, row) => values[row * 3 + col]!));
+        expect(Math.abs(norm(turned) - norm(view.values)) / norm(view.values), `size ${size}`).toBeLessThan(2e-5);
+      }
+      expect(await merge(0)).toEqual(view.values);
+    }
+  });
+});
+
 describe("f32Factors", () => {
   test("reads each factor once, and again after a failure", async () => {
     let reads = 0;

@@ -35,5 +35,13 @@ function explainName(key: string, name: string, context: IgnoredContext): string
     const candidates = [name, context.extendedName(key)];
     if (candidates.some((candidate) => splitKey(candidate).some(({ stem }) => extended.has(stem)))) return "ComfyUI does not know this spelling; extended mode reads it";
   }
+  const rest = tensorOfModule(name, context.map);
+  if (rest !== null) return `a tensor ${rest} of a known module: this kind is not supported`;
   return moduleName(name) === null ? "not an adapter tensor" : "the checkpoint has no module of this name";
+}
+
+/** What follows a module's name when no known suffix does (`oft_R.weight`, `bm.weight`, `ia3_l`). */
+function tensorOfModule(name: string, map: KeyMap): string | null {
+  for (let dot = name.lastIndexOf("."); dot > 0; dot = name.lastIndexOf(".", dot - 1)) if (map.has(name.slice(0, dot))) return name.slice(dot + 1);
+  return null;
 }

@@ -1,7 +1,7 @@
 // GLoRA: a low-rank change plus a low-rank product with the weight as patched so far. Two layouts exist in the wild.
 
 import type { Term } from "../types.ts";
-import { checkCount, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape, type View } from "./kind.ts";
+import { checkCount, checkWorkingSize, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape, type View } from "./kind.ts";
 import { product } from "./tensor-math.ts";
 import { kindSuffixes } from "../names/suffixes.ts";
 import { reading, scaleFor, type Recogniser } from "./recognise.ts";
@@ -29,6 +29,8 @@ export const glora: Kind<GloraTerm> = {
     const { a1, a2, b1, b2 } = shapes;
     if ([a1, a2, b1, b2, view].some((shape) => shape.length < 2)) return "GLoRA needs factors and a parameter of at least 2 dimensions";
     const found = gloraLayout(shapes, view);
+    const working = checkWorkingSize((found?.rank ?? 0) * elements(view.slice(2)) * (view[0] ?? 0));
+    if (working !== null) return working;
     const text = `a1 ${shown(a1)}, a2 ${shown(a2)}, b1 ${shown(b1)}, b2 ${shown(b2)}`;
     if (!found) return `${text} fit neither GLoRA layout`;
     if (found.layout === "old") {

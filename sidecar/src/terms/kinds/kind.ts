@@ -47,6 +47,17 @@ export const elements = (shape: Shape): number => shape.reduce((product, dim) =>
 /** Product of all dimensions but the first: columns of `flat(X)`. */
 export const columns = (shape: Shape): number => elements(shape.slice(1));
 
+/**
+ * Most values that an evaluation may hold beside the parameter (1 GiB of f32). Shapes in a header cost nothing, so a hostile file of a few MB could
+ * ask for terabytes in between; real adapters stay far below.
+ */
+const mostWorkingValues = 2 ** 28;
+
+/** Null when `count` intermediate values may be allocated. */
+export function checkWorkingSize(count: number): string | null {
+  return count <= mostWorkingValues ? null : `the shapes ask for ${count} values in between, more than the ${mostWorkingValues} allowed`;
+}
+
 export const shown = (shape: Shape): string => `[${shape.join(", ")}]`;
 
 /** A product of rows x columns that must fill a view by element count, as torch's reshape asks. */

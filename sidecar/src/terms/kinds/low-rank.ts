@@ -2,7 +2,7 @@
 
 import type { Kernels } from "@refit-sidecar/native";
 import type { Term } from "../types.ts";
-import { checkCount, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape, type View } from "./kind.ts";
+import { checkCount, checkWorkingSize, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape, type View } from "./kind.ts";
 import { product, transposed } from "./tensor-math.ts";
 import { loraSpellings } from "../names/suffixes.ts";
 import { reading, scaleFor, type Recogniser } from "./recognise.ts";
@@ -28,7 +28,8 @@ export const lowRank: Kind<LowRankTerm> = {
     const mid = shapeOf(term.mid);
     if (mid.length !== 4 || mid[0] !== down[0] || mid[1] !== down[0]) return `mid ${shown(mid)} does not fit down ${shown(down)}: expected [r, r, kh, kw]`;
     if (columns(up) !== mid[0] || elements(down.slice(2)) !== 1) return `up ${shown(up)} and down ${shown(down)} do not fit mid ${shown(mid)}`;
-    return checkCount(up[0] ?? 0, (down[1] ?? 0) * elements(mid.slice(2)), target);
+    const working = checkWorkingSize((mid[0] ?? 0) * (down[1] ?? 0) * elements(mid.slice(2)));
+    return working ?? checkCount(up[0] ?? 0, (down[1] ?? 0) * elements(mid.slice(2)), target);
   },
 
   async change(term, _view, context) {
@@ -41,7 +42,7 @@ function checkPad(term: LowRankTerm, view: Shape): string | null {
   const shape = term.padTo ?? [];
   if (term.target.slice !== undefined || term.target.swapHalves === true) return "a part of a parameter cannot be padded";
   if (shape.length !== view.length || shape.some((dim, index) => dim < (view[index] ?? 0))) return `reshape_weight ${shown(shape)} is smaller than the parameter's shape ${shown(view)}`;
-  return null;
+  return checkWorkingSize(elements(shape));
 }
 
 /** Factors in matrix form: up [o, r], down [r, rest]. A convolution core is folded into down. */

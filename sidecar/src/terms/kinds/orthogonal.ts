@@ -29,7 +29,7 @@ export const orthogonal: Kind<OrthogonalTerm> = {
 
   async change(term, view, context) {
     const blocks = await context.factors(term.blocks);
-    const rotations = cayleyRotations(blocks, term.constraint);
+    const rotations = await cayleyRotations(blocks, term.constraint, context.kernels);
     // With DoRA the constraint stands in for the scale (0 when absent): ComfyUI hands its alpha to the common tail.
     const scale = term.doraScale === undefined ? 1 : (term.constraint ?? 0);
     if (term.variant === "oft") return { values: await oftChange(term, view, rotations, blocks, context), scale };

@@ -1,7 +1,7 @@
 // Small pieces of tensor arithmetic that several kinds share. f32, row-major; products go through the kernels.
 
 import type { Kernels } from "@refit-sidecar/native";
-import { columns, elements, type F32Tensor, type Shape } from "./kind.ts";
+import { checkWorkingSize, columns, elements, type F32Tensor, type Shape } from "./kind.ts";
 
 /** a[m,k] * b[k,n] with everything behind dimension 0 flattened. */
 export async function product(kernels: Kernels, a: F32Tensor, b: F32Tensor): Promise<Float32Array> {
@@ -44,7 +44,7 @@ export function checkTucker(t: Shape, a: Shape, b: Shape): string | null {
   if (t.length !== 4) return `the core has ${t.length} dimensions, expected 4 (a 2-D convolution)`;
   if (a.length !== 2 || b.length !== 2) return "the outer factors of a tucker form must have 2 dimensions";
   if (t[0] !== a[0] || t[1] !== b[0]) return `the core [${t.join(", ")}] does not fit the factors [${a.join(", ")}] and [${b.join(", ")}]`;
-  return null;
+  return checkWorkingSize(Math.max((t[0] ?? 0) * (b[1] ?? 0), (a[1] ?? 0) * (b[1] ?? 0)) * elements(t.slice(2)));
 }
 
 /** Reads a broadcast operand: index in `small` of every element of `full`, right-aligned as in NumPy. Null when it does not broadcast. */
