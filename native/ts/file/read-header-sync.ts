@@ -7,6 +7,17 @@ import { identifyOther } from "./identify.ts";
 import { nonBlocking, notRegular, sameStamp, toStamp, unreadable } from "./open-regular.ts";
 import { checkLength, firstReadBytes, type SyncHeaderParser } from "./read-header.ts";
 
+/** Buffers that stay with the thread, so that a scan does not leave one a file to the garbage collector. What a parser keeps of a header is its own copy. */
+const startBuffer = Buffer.allocUnsafeSlow(firstReadBytes);
+const keptBytes = 4 * 1024 * 1024;
+let kept = Buffer.alloc(0);
+
+function room(bytes: number): Buffer {
+  if (bytes > keptBytes) return Buffer.allocUnsafeSlow(bytes);
+  if (kept.byteLength < bytes) kept = Buffer.allocUnsafeSlow(Math.min(keptBytes, bytes * 2));
+  return kept.subarray(0, bytes);
+}
+
 /**
  * As `readHeader`, without giving up the thread: a worker that reads thousands of headers spends more on promises than on reading. Same checks, same codes.
  */
@@ -33,13 +44,13 @@ export function readHeaderSync(path: string, parse: SyncHeaderParser): Header {
         done += bytesRead;
       }
     };
-    const start = Buffer.allocUnsafe(Math.min(firstReadBytes, stamp.sizeBytes));
+    const start = startBuffer.subarray(0, Math.min(firstReadBytes, stamp.sizeBytes));
     fill(start, 0);
     try {
       const headerBytes = checkLength(start, stamp.sizeBytes, file);
       let header: Uint8Array = start.subarray(8, 8 + headerBytes);
       if (header.byteLength < headerBytes) {
-        const whole = Buffer.allocUnsafe(headerBytes);
+        const whole = room(headerBytes);
         whole.set(header);
         fill(whole.subarray(header.byteLength), start.byteLength);
         header = whole;

@@ -32,6 +32,17 @@ export interface FolderWatch {
 /** After a hint about a whole folder, others usually follow (a folder of models is being copied). */
 const scanDelayMs = 50;
 
+/** Disk calls of one scan in flight. */
+const looksAtOneTime = 32;
+
+async function eachOf<T>(items: readonly T[], width: number, task: (item: T) => Promise<void>): Promise<void> {
+  let next = 0;
+  const run = async () => {
+    for (let item = items[next++]; item !== undefined; item = items[next++]) await task(item);
+  };
+  await Promise.all(Array.from({ length: width }, run));
+}
+
 export function watchFolder(ports: FolderPorts): FolderWatch {
   const { folder, options, files, clock } = ports;
   let watch: Watch | null = null;
@@ -39,6 +50,7 @@ export function watchFolder(ports: FolderPorts): FolderWatch {
   let folders: ReadonlySet<string> = new Set();
   let root: { readonly device: bigint; readonly inode: bigint } | null = null;
   let lost = false;
+  let rewatchDue = false;
   let closed = false;
   let scanning: Promise<void> | null = null;
   let scanAgain = false;
@@ -88,7 +100,8 @@ export function watchFolder(ports: FolderPorts): FolderWatch {
     if (found.is !== "folder") return;
     const moved = root === null || root.device !== found.device || root.inode !== found.inode;
     root = { device: found.device, inode: found.inode };
-    if (lost || moved) await rewatch();
+    if (moved) rewatchDue = true;
+    rewatchDue ||= lost;
     lost = false;
     const scan = await scanFolder(folder.path, files);
     if (closed) return;
@@ -98,8 +111,14 @@ export function watchFolder(ports: FolderPorts): FolderWatch {
     const hidden = scan.unreadable.map((entry) => entry.path + sep);
     const unseen = tracker.paths().filter((path) => !seen.has(path) && !hidden.some((prefix) => path.startsWith(prefix)));
     await Promise.all(unseen.map((path) => tracker.look(path)));
-    await Promise.all(scan.found.map((path) => tracker.look(path, true)));
+    await eachOf(scan.found, looksAtOneTime, (path) => tracker.look(path, true));
     if (closed || lost) return;
+    // Only now, because the watcher lists the folder too and would slow the scan that someone waits for; it asks for another when it watches.
+    if (rewatchDue) {
+      rewatchDue = false;
+      await rewatch();
+    }
+    if (closed) return;
     ports.emit([{ type: "scanned", folder, unreadable: scan.unreadable.map((entry) => entry.path), atMs: clock.nowMs() }]);
   };
 

@@ -163,7 +163,8 @@ export function createTracker(ports: TrackerPorts): Tracker {
 
   const lookOnce = async (path: string, scanned: boolean, due: boolean): Promise<void> => {
     if (!isDecodable(path)) return refuse(path, null, "ARRIVALS_NAME_NOT_UTF8", "expected a file name in UTF-8; this one cannot be opened by name. Rename it.", false);
-    const found = await lane(() => files.look(path, scanned));
+    // A scan keeps its own number of looks in flight.
+    const found = await (scanned ? files.look(path, true) : lane(() => files.look(path)));
     if (closed) return;
     switch (found.is) {
       case "file":

@@ -35,8 +35,25 @@ export function detectAdapterFamily(shapes: Parameters, metadata: Readonly<Recor
   const keys = [...shapes.keys()];
   const model = keys.filter((key) => foreignKey(key) === null);
   const first = (pattern: RegExp): string | undefined => model.find((key) => pattern.test(key));
-  const other = otherModels.find(({ pattern }) => model.some((key) => pattern.test(key)));
+  // Thousands of files are looked at in a row: a test that all their keys fail should be one test, and names that settle the matter come first.
+  const other = first(anyOtherModel) === undefined ? undefined : otherModels.find(({ pattern }) => first(pattern) !== undefined);
   if (other) return rejected(other.name, `key ${first(other.pattern) ?? ""}`);
+  const transformerOnly = first(/joint_blocks|single_(transformer_)?blocks|double_blocks|add_[qkv]_proj/) === undefined ? null : ofTransformer(shapes, first);
+  if (transformerOnly !== null) return transformerOnly;
+  const unetBlock = first(/(down|up|input|output)_blocks/);
+  if (unetBlock === undefined) {
+    const wan = first(/(^|\.|^lora_transformer_|(?<!transformer)_)blocks[._]\d+[._]((self|cross)_attn|ffn[._](0|2|net)|attn[12][._])/);
+    if (wan !== undefined) return found("wan", `key ${wan}`, ...widthText(shapes, wan), ...(first(/k_img|add_k_proj/) === undefined ? [] : ["image cross-attention (2.1 i2v)"]));
+    const transformer = first(/(?<!single_)transformer_blocks[._]\d+[._](attn|ff|norm1)[._]/);
+    if (transformer !== undefined && first(/mid_block|middle_block/) === undefined) return transformerByWidth(shapes, transformer);
+  }
+  const unet = unetBlock ?? first(/mid_block|middle_block|time_embed|conv_(in|out)|proj_(in|out)/);
+  if (unet !== undefined) return unetFamily(shapes, model, keys, metadata);
+  return { family: null, candidates: metadataFamilies(metadata), evidence: [`no known block name among ${keys.length} keys`], unsupported: null };
+}
+
+/** SD3 and Flux by the blocks that only they have; null when a name only looked like theirs. */
+function ofTransformer(shapes: Parameters, first: (pattern: RegExp) => string | undefined): AdapterFamily | null {
   const joint = first(/joint_blocks[._]\d/);
   const single = first(/single_(transformer_)?blocks[._]\d/);
   const addQ = first(/(?<!single_)transformer_blocks[._]\d+[._]attn[._]add_[qkv]_proj/);
@@ -46,13 +63,7 @@ export function detectAdapterFamily(shapes: Parameters, metadata: Readonly<Recor
     const image = first(/img_mod|txt_mod[._]1/);
     return image === undefined ? transformerByWidth(shapes, addQ) : rejected("Qwen-Image", `key ${image}`);
   }
-  const wan = first(/(^|\.|^lora_transformer_|(?<!transformer)_)blocks[._]\d+[._]((self|cross)_attn|ffn[._](0|2|net)|attn[12][._])/);
-  if (wan !== undefined && first(/(down|up|input|output)_blocks/) === undefined) return found("wan", `key ${wan}`, ...widthText(shapes, wan), ...(first(/k_img|add_k_proj/) === undefined ? [] : ["image cross-attention (2.1 i2v)"]));
-  const transformer = first(/(?<!single_)transformer_blocks[._]\d+[._](attn|ff|norm1)[._]/);
-  if (transformer !== undefined && first(/(down|up)_blocks|mid_block|(input|output)_blocks|middle_block/) === undefined) return transformerByWidth(shapes, transformer);
-  const unet = first(/(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block|time_embed|conv_(in|out)|proj_(in|out))/);
-  if (unet !== undefined) return unetFamily(shapes, model, keys, metadata);
-  return { family: null, candidates: metadataFamilies(metadata), evidence: [`no known block name among ${keys.length} keys`], unsupported: null };
+  return null;
 }
 
 const otherModels: readonly { readonly name: string; readonly pattern: RegExp }[] = [
@@ -62,6 +73,8 @@ const otherModels: readonly { readonly name: string; readonly pattern: RegExp }[
   { name: "PixArt", pattern: /(^|[._])t_block[._]1|adaln_single/ },
   { name: "AuraFlow", pattern: /double_layers[._]\d+[._]attn[._]w1q/ },
 ];
+
+const anyOtherModel = new RegExp(otherModels.map(({ pattern }) => pattern.source).join("|"));
 
 function widthText(shapes: Parameters, key: string): string[] {
   const width = inputWidth(shapes, moduleName(key) ?? "");
