@@ -2,7 +2,8 @@
 
 import type { Dtype } from "@refit-sidecar/native";
 import type { Family } from "../catalog/types.ts";
-import { detectAdapterFamily, foreignKey, isDeltaFile, kindSuffixes, metadataHints, moduleElements, moduleName, moduleRank, splitKey, touchedParameters, type AdapterFamily, type KeyReport, type Parameters } from "../terms/index.ts";
+import { decodeDeltaHeader, detectAdapterFamily, foreignKey, isDeltaFile, kindSuffixes, metadataHints, moduleElements, moduleName, moduleRank, splitKey, touchedParameters, type AdapterFamily, type DeltaHeader, type KeyReport, type Parameters } from "../terms/index.ts";
+import { isRedux } from "./redux-metadata.ts";
 import { recogniseAdapter } from "./recognise/recognise-adapter.ts";
 
 export interface AdapterHeader {
@@ -11,7 +12,7 @@ export interface AdapterHeader {
 }
 
 export interface AdapterInspection {
-  readonly kind: "adapter" | "exported delta";
+  readonly kind: "adapter" | "exported delta" | "TensorRT-Redux weights";
   readonly family: AdapterFamily;
   /** Kinds by number of modules, most frequent first. */
   readonly kinds: Readonly<Record<string, number>>;
@@ -21,7 +22,7 @@ export interface AdapterInspection {
   readonly hints: Readonly<Record<string, string>>;
   /** Modules for the denoiser, as the file names them. */
   readonly modules: readonly string[];
-  /** Values that a refit would write, and their bytes at f16; from module shapes, a fused parameter's parts counted singly. */
+  /** Values that a refit would write, and their bytes at f16; from module shapes, a fused parameter's parts counted singly. 0 for an exported delta. */
   readonly refit: { readonly values: number; readonly bytesF16: number };
   readonly foreign: Readonly<Record<string, number>>;
   /** Only with a checkpoint: parameters that would be written, and the fate of each key. */
@@ -31,9 +32,10 @@ export interface AdapterInspection {
 const increment = (counts: Map<string, number>, name: string): void => void counts.set(name, (counts.get(name) ?? 0) + 1);
 const byCount = (counts: ReadonlyMap<string, number>): Record<string, number> => Object.fromEntries([...counts].sort((a, b) => b[1] - a[1]));
 
-/** Reads no tensor data. Alpha values are unknown here, so `against` tells names and shapes apart, not scales. */
+/** Reads no tensor data. Throws Failure DELTA_DAMAGED or DELTA_VERSION for an exported delta that is not whole. Alpha values are unknown here, so `against` tells names and shapes apart, not scales. */
 export function inspectAdapter(header: AdapterHeader, checkpoint?: { readonly family: Family; readonly parameters: Parameters }): AdapterInspection {
   const { tensors, metadata } = header;
+  if (isDeltaFile(metadata)) return inspectDelta(decodeDeltaHeader(metadata));
   const shapes = new Map([...tensors].map(([key, { shape }]) => [key, shape]));
   const foreign = new Map<string, number>();
   const modules = new Set<string>();
@@ -55,7 +57,7 @@ export function inspectAdapter(header: AdapterHeader, checkpoint?: { readonly fa
     values += moduleElements(shapes, module) ?? 0;
   }
   return {
-    kind: isDeltaFile(metadata) ? "exported delta" : "adapter",
+    kind: isRedux(metadata) ? "TensorRT-Redux weights" : "adapter",
     family: detectAdapterFamily(shapes, metadata),
     kinds: byCount(kinds),
     dora,
@@ -65,6 +67,26 @@ export function inspectAdapter(header: AdapterHeader, checkpoint?: { readonly fa
     refit: { values, bytesF16: values * 2 },
     foreign: byCount(foreign),
     against: checkpoint ? against(header, checkpoint) : null,
+  };
+}
+
+/** An exported delta says itself what it is for; its factors carry no names. */
+function inspectDelta({ family, structure, terms, report, bytes }: DeltaHeader): AdapterInspection {
+  const kinds = new Map<string, number>();
+  for (const { kind } of terms) increment(kinds, kind);
+  const parameters = [...touchedParameters(terms)];
+  const evidence = [`exported for the structure ${structure.slice(0, 16)}, ${bytes} bytes of factors`];
+  return {
+    kind: "exported delta",
+    family: { family, candidates: [family], evidence, unsupported: null },
+    kinds: byCount(kinds),
+    dora: terms.filter(({ doraScale }) => doraScale !== undefined).length,
+    ranks: {},
+    hints: {},
+    modules: parameters,
+    refit: { values: 0, bytesF16: 0 },
+    foreign: {},
+    against: { parameters, report },
   };
 }
 

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync,
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { native } from "@refit-sidecar/native";
+import { native, writeSafetensors } from "@refit-sidecar/native";
 import { ensureDelta, exportDelta, type DeltaRequest } from "../../../sidecar/src/delta/index.ts";
 import { openDelta } from "../../../sidecar/src/terms/index.ts";
 import { loraQ, target, toQ, writeAdapter } from "./files.ts";
@@ -46,6 +46,17 @@ describe("ensureDelta", () => {
     }
   });
 
+  test("reads a delta whole once per process, and again when the file has changed", async () => {
+    const verified = new Map<string, string>();
+    const { path } = await ensureDelta(request, native);
+    await ensureDelta(request, native, undefined, verified);
+    expect([...verified.keys()]).toEqual([path]);
+    const bytes = readFileSync(path);
+    bytes[bytes.length - 200] = (bytes[bytes.length - 200] ?? 0) ^ 1;
+    writeFileSync(path, bytes);
+    expect((await ensureDelta(request, native, undefined, verified)).cached).toBe(false);
+  });
+
   test("a delta of another structure, mode or adapter under the same name is not served", async () => {
     const { path } = await ensureDelta(request, native);
     const other = { ...request, target: { ...target, structure: `${target.structure.slice(0, 16)}${"0".repeat(48)}` } };
@@ -65,6 +76,13 @@ describe("ensureDelta", () => {
     const path = join(root, "pickle.safetensors");
     writeFileSync(path, Buffer.concat([Buffer.from("PK\x03\x04"), Buffer.alloc(100)]));
     await expect(ensureDelta({ ...request, adapter: { path, sha256: "f".repeat(64) } }, native)).rejects.toMatchObject({ code: "DELTA_ADAPTER_UNREADABLE", evidence: { reason: "PICKLE_REFUSED" } });
+  });
+
+  test("an f64 value beyond f32 counts as Inf", async () => {
+    const data = new Float64Array(64).fill(1e300);
+    const path = join(root, "huge.safetensors");
+    await writeSafetensors(path, [{ name: `${toQ}.lora_up.weight`, dtype: "F64", shape: [16, 4], data: new Uint8Array(data.buffer) }, { name: `${toQ}.lora_down.weight`, dtype: "F32", shape: [4, 16], data: new Uint8Array(256) }]);
+    expect((await ensureDelta({ ...request, adapter: { path, sha256: "9".repeat(64) } }, native)).nonFinite).toEqual([`${toQ}.lora_up.weight`]);
   });
 
   test("lists the keys of tensors with NaN or Inf, now and from the cache", async () => {

@@ -122,6 +122,8 @@ describe("malformed modules are named, and the rest is merged", () => {
     ["a product of another size", lora(toQ, 8, 8), `${toQ}.lora_up.weight`, "8 x 8"],
     ["an alpha of several values", { ...lora(toQ), [`${toQ}.alpha`]: { shape: [2], numbers: [1, 2] } }, `${toQ}.alpha`, "2 values"],
     ["an alpha that is no number", { ...lora(toQ), [`${toQ}.alpha`]: { shape: [], numbers: [NaN] } }, `${toQ}.alpha`, "finite"],
+    ["an alpha beyond f32", { ...lora(toQ), [`${toQ}.alpha`]: alpha(1e300) }, `${toQ}.alpha`, "finite"],
+    ["a DoRA magnitude that is one number", { ...lora(toQ), [`${toQ}.dora_scale`]: [] }, `${toQ}.lora_up.weight`, "single number"],
     ["integer factors", { [`${toQ}.lora_up.weight`]: { shape: [16, 4], dtype: "I32" }, [`${toQ}.lora_down.weight`]: [4, 16] }, `${toQ}.lora_up.weight`, "floating-point"],
     ["rank 0", lora(toQ, 16, 16, 0), `${toQ}.lora_up.weight`, "rank is 0"],
     ["scalars for matrices", { [`${toQ}.lora_up.weight`]: [], [`${toQ}.lora_down.weight`]: [] }, `${toQ}.lora_up.weight`, "rank is 0"],

@@ -17,10 +17,11 @@ export function deltaFileName({ adapter, target, mode }: Pick<DeltaRequest, "ada
 /**
  * Throws Failure DELTA_ADAPTER_CHANGED (the file is no longer the one that was hashed), DELTA_ADAPTER_UNREADABLE, DELTA_REDUX_NEEDS_BASE,
  * DELTA_OTHER_STRUCTURE, DELTA_DAMAGED (an exported delta), and what writing throws. A damaged delta of an earlier run is made anew.
+ * `verified` holds the stamps of deltas that this process has read whole, by path: one that has not changed since is not read again.
  */
-export async function ensureDelta(request: DeltaRequest, native: Native, signal?: AbortSignal): Promise<ReadyDelta> {
+export async function ensureDelta(request: DeltaRequest, native: Native, signal?: AbortSignal, verified: Map<string, string> = new Map()): Promise<ReadyDelta> {
   const path = join(request.folder, deltaFileName(request));
-  const cached = await cachedDelta(path, request, native);
+  const cached = await cachedDelta(path, request, native, verified);
   if (cached) return cached;
   try {
     return await makeDelta(path, request, native, signal);
@@ -31,7 +32,7 @@ export async function ensureDelta(request: DeltaRequest, native: Native, signal?
 }
 
 /** Null when there is none that holds. */
-async function cachedDelta(path: string, request: DeltaRequest, native: Native): Promise<ReadyDelta | null> {
+async function cachedDelta(path: string, request: DeltaRequest, native: Native, verified: Map<string, string>): Promise<ReadyDelta | null> {
   let file: TensorFile;
   try {
     file = await native.openTensorFile(path);
@@ -44,7 +45,9 @@ async function cachedDelta(path: string, request: DeltaRequest, native: Native):
     try {
       const { header } = delta;
       if (header.adapter !== request.adapter.sha256 || header.structure !== request.target.structure || header.mode !== request.mode) return null;
-      await delta.verify();
+      const stamp = Object.values(file.header.stamp).join();
+      if (verified.get(path) !== stamp) await delta.verify();
+      verified.set(path, stamp);
       const nonFinite = delta.nonFinite.map((name) => header.sources[name] ?? name);
       return { path, sha256: request.adapter.sha256, header, nonFinite, fileBytes: file.header.stamp.sizeBytes, cached: true };
     } finally {

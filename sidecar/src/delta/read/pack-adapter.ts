@@ -3,12 +3,13 @@
 import type { Kernels, TensorFile } from "@refit-sidecar/native";
 import { deltaFormatVersion, isDeltaFile, type DeltaHeader } from "../../terms/index.ts";
 import { familyWarnings, noWeightChanges } from "../no-changes.ts";
+import { isRedux } from "../redux-metadata.ts";
 import { recogniseAdapter } from "../recognise/recognise-adapter.ts";
 import type { DeltaRequest } from "../types.ts";
 import { copiedFactor, sourcesOf, totalBytes, type FactorSource } from "./factor-source.ts";
 import { importDelta } from "./import-delta.ts";
 import { readAdapterTensors } from "./numbers.ts";
-import { isRedux, packRedux, type OpenFile } from "./redux.ts";
+import { packRedux, type OpenFile } from "./redux.ts";
 
 export interface PackedAdapter {
   readonly header: DeltaHeader;
@@ -20,7 +21,7 @@ export interface PackedAdapter {
 /** Throws Failure DELTA_REDUX_NEEDS_BASE, DELTA_OTHER_STRUCTURE, DELTA_DAMAGED; faults of single keys are in the report. */
 export async function packAdapter(file: TensorFile, request: Omit<DeltaRequest, "folder">, kernels: Kernels, openFile: OpenFile): Promise<PackedAdapter> {
   if (isDeltaFile(file.header.metadata)) return importDelta(file, request);
-  if (isRedux(file.header)) return packRedux(file, request, kernels, openFile);
+  if (isRedux(file.header.metadata)) return packRedux(file, request, kernels, openFile);
   const { family, structure, parameters } = request.target;
   const tensors = await readAdapterTensors(file, kernels);
   const { metadata } = file.header;

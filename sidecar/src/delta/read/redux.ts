@@ -2,7 +2,7 @@
 // With their base they become W' - W; without it nothing can be said of them.
 // Format read from the public source of sloptimize/TensorRT-Redux (`lib/lora_utils.py`, `nodes/export_lora.py`).
 
-import type { FloatDtype, Header, Kernels, TensorFile } from "@refit-sidecar/native";
+import type { FloatDtype, Kernels, TensorFile } from "@refit-sidecar/native";
 import { dtypeBytes, isFloatDtype } from "@refit-sidecar/native";
 import type { CheckpointSource } from "../../catalog/types.ts";
 import { Failure } from "../../failure/index.ts";
@@ -13,12 +13,6 @@ import { sourcesOf, totalBytes, type FactorSource } from "./factor-source.ts";
 import type { PackedAdapter } from "./pack-adapter.ts";
 
 export type OpenFile = (path: string) => Promise<TensorFile>;
-
-/** The four fields that its exporter writes. */
-export function isRedux(header: Header): boolean {
-  const { metadata } = header;
-  return ["base_engine", "lora_file", "lora_strength", "num_deltas"].every((field) => metadata[field] !== undefined);
-}
 
 export async function packRedux(file: TensorFile, request: Omit<DeltaRequest, "folder">, kernels: Kernels, openFile: OpenFile): Promise<PackedAdapter> {
   const { adapter, target, mode, base } = request;

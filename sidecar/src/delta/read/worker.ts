@@ -5,13 +5,14 @@ import { native } from "@refit-sidecar/native";
 import { ensureDelta } from "./ensure-delta.ts";
 import { encodeFailure, type FromWorker, type ToWorker } from "./worker-messages.ts";
 
+const verified = new Map<string, string>();
 const running = new Map<number, AbortController>();
 
 async function make({ id, request }: Extract<ToWorker, { type: "make" }>): Promise<FromWorker> {
   const controller = new AbortController();
   running.set(id, controller);
   try {
-    return { id, ready: await ensureDelta(request, native, controller.signal) };
+    return { id, ready: await ensureDelta(request, native, controller.signal, verified) };
   } catch (error) {
     return encodeFailure(id, error);
   } finally {

@@ -1,6 +1,6 @@
 // A delta file is written in one pass: factors stream through, their checksums follow as the last tensor.
 
-import { dtypeBytes, writeSafetensors, type Kernels } from "@refit-sidecar/native";
+import { dtypeBytes, writeSafetensors, type FloatDtype, type Kernels } from "@refit-sidecar/native";
 import { checksSize, checksTensorName, deltaMetadataKey, encodeChecks, encodeDeltaHeader, factorCrc, type DeltaHeader, type FactorCheck } from "../../terms/index.ts";
 import type { FactorSource } from "./factor-source.ts";
 import { ReadAhead } from "./read-ahead.ts";
@@ -21,7 +21,7 @@ export async function writeDelta(path: string, header: DeltaHeader, factors: rea
     const count = shape.reduce((product, dim) => product * dim, 1);
     const load = async (): Promise<{ data: Uint8Array; finite: boolean }> => {
       const data = await bytes();
-      return { data, finite: (await kernels.firstNonFinite(data, dtype, count)) < 0 };
+      return { data, finite: await isFinite(data, dtype, count, kernels) };
     };
     return { size: count * dtypeBytes[dtype], load };
   }));
@@ -38,4 +38,12 @@ export async function writeDelta(path: string, header: DeltaHeader, factors: rea
   const table = { name: checksTensorName, dtype: "U8" as const, shape: [checksSize(factors.length)], data: () => encodeChecks(checks, metadata[deltaMetadataKey] ?? "") };
   const { sizeBytes } = await writeSafetensors(path, [...tensors, table], metadata, options.signal ? { signal: options.signal } : {});
   return { fileBytes: sizeBytes, nonFinite: inOrder.filter(({ name }) => checks.get(name)?.finite === false).map(({ key }) => key) };
+}
+
+/** Finite as the evaluator will see it: an f64 value may be too large for f32. */
+async function isFinite(data: Uint8Array, dtype: FloatDtype, count: number, kernels: Kernels): Promise<boolean> {
+  if (dtype !== "F64") return (await kernels.firstNonFinite(data, dtype, count)) < 0;
+  const narrow = new Uint8Array(count * dtypeBytes.F32);
+  await kernels.convert(data, "F64", narrow, "F32", count);
+  return (await kernels.firstNonFinite(narrow, "F32", count)) < 0;
 }

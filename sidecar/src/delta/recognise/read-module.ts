@@ -49,7 +49,8 @@ export interface ModuleContext {
 export function readModule(tensors: ReadonlyMap<string, AdapterTensor>, factors: FactorTable, context: ModuleContext): ModuleReadings {
   const shared = [".alpha", ".dora_scale"].filter((suffix) => tensors.has(suffix));
   const alpha = tensors.get(".alpha")?.numbers;
-  if (alpha !== undefined && (alpha.length !== 1 || !Number.isFinite(alpha[0]))) {
+  // Beyond f32 the scale would turn every value into Inf or NaN.
+  if (alpha !== undefined && (alpha.length !== 1 || !Number.isFinite(Math.fround(alpha[0] ?? 0)))) {
     const problem = alpha.length === 1 ? "alpha is not a finite number" : `alpha has ${alpha.length} values, expected 1`;
     return { readings: [], shared, dora: null, problem };
   }
