@@ -66,3 +66,8 @@ test("fp8 helper tensors are no parameters", () => {
   expect([...names.parameters.keys()].filter((name) => fp8Helper(name) !== null)).toEqual([]);
   expect(names.parameters.get("double_blocks.0.img_attn.qkv.weight")?.scaleKey).toBe("double_blocks.0.img_attn.qkv.scale_weight");
 });
+
+test("the comparison notices a base that nothing was merged into", () => {
+  const unnoticed = goldenCases().filter((golden) => golden.changed.length > 0 && mismatches(golden, loadTensors(goldenPath(golden.base))).length === 0);
+  expect(unnoticed.map(({ name }) => name)).toEqual([]);
+});
