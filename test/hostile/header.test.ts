@@ -28,10 +28,15 @@ describe.each(implementations)("readHeader (%s) on hostile files", (_name, nativ
     expect(error.message).not.toContain(folder);
     expect(error.message.length).toBeLessThan(600);
     await expect(native.openTensorFile(await written(file.bytes))).rejects.toMatchObject({ code: file.code });
+    const path = await written(file.bytes);
+    expect(() => native.readHeaderSync(path)).toThrow(expect.objectContaining({ code: file.code, tensor: error.tensor }));
   });
 
   test.each(legalOddities().map((file) => [file.name, file] as const))("is not put off by %s", async (_label, file) => {
-    await native.readHeader(await written(file.bytes));
+    const path = await written(file.bytes);
+    const header = await native.readHeader(path);
+    expect([...native.readHeaderSync(path).entries]).toEqual([...header.entries]);
+    for (const [name, entry] of header.entries) expect(header.entries.get(name)).toEqual(entry);
   });
 
   test("a name of a megabyte does not make a message of a megabyte", async () => {
