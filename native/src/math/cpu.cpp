@@ -3,8 +3,12 @@
 
 #include "kernel_set.h"
 
-#if defined(_MSC_VER) && defined(_M_X64)
+#if defined(REFIT_X64)
+#if defined(_MSC_VER)
 #include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
 #endif
 
 namespace refit {
@@ -33,8 +37,14 @@ bool osSaves(unsigned long long mask) { return cpuBit(1, 2, 27) && (_xgetbv(0) &
 bool hasAvx2() { return osSaves(0x6) && cpuBit(1, 2, 12) && cpuBit(1, 2, 29) && cpuBit(7, 1, 5); }
 bool hasAvx512() { return osSaves(0xe6) && hasAvx2() && cpuBit(7, 1, 16) && cpuBit(7, 1, 17) && cpuBit(7, 1, 30) && cpuBit(7, 1, 31); }
 #elif defined(REFIT_X64)
+/** clang's builtin does not know f16c. */
+bool hasF16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
 // These builtins also ask the operating system whether it saves the wide registers.
-bool hasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+bool hasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && hasF16c(); }
 bool hasAvx512() {
   return hasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }

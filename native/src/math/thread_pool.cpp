@@ -74,9 +74,15 @@ class Pool {
       std::shared_ptr<Job> job;
       {
         std::unique_lock lock(mutex_);
-        const auto open = [this] { return std::find_if(jobs_.begin(), jobs_.end(), [](const auto& each) { return !each->exhausted(); }); };
-        wake_.wait(lock, [&] { return open() != jobs_.end(); });
-        job = *open();
+        // The job is taken where it is found: its last index may go to another thread at any moment, so a second look could find none.
+        wake_.wait(lock, [&] {
+          for (const auto& each : jobs_) {
+            if (each->exhausted()) continue;
+            job = each;
+            return true;
+          }
+          return false;
+        });
       }
       job->run();
     }
