@@ -1,5 +1,7 @@
 """Nodes for the plugin's tests on a real ComfyUI: conditioning without a text encoder, latents written to a file, patches that an engine cannot do."""
 
+import uuid
+
 import torch
 
 
@@ -47,6 +49,22 @@ class TestAttentionPatch:
     def patch(self, model, scale):
         clone = model.clone()
         clone.set_model_attn1_output_patch(lambda out, options: out * scale)
+        return (clone,)
+
+
+class TestDropPatches:
+    """Keeps every n-th patched layer, as block-weight loaders do: what is left is no whole file."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "drop", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "keep_every": ("INT", {"default": 2})}}
+
+    def drop(self, model, keep_every):
+        clone = model.clone()
+        clone.patches = {key: value for index, (key, value) in enumerate(sorted(clone.patches.items())) if index % keep_every == 0}
+        clone.patches_uuid = uuid.uuid4()
         return (clone,)
 
 
@@ -106,9 +124,4 @@ class ConstantControl:
         return {"input": [], "middle": [residual(9, *small)], "output": [residual(1, h, w), residual(2, h, w), residual(3, *small), residual(4, *small)]}
 
 
-NODE_CLASS_MAPPINGS = {
-    "TestConditioning": TestConditioning,
-    "TestSaveLatent": TestSaveLatent,
-    "TestAttentionPatch": TestAttentionPatch,
-    "TestControl": TestControl,
-}
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in (TestConditioning, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl)}

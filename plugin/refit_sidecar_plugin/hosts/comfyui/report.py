@@ -22,9 +22,8 @@ def served(source: Source, report: RunReport) -> None:
 
 
 def stayed_local(source: Source, error: Exception) -> None:
-    code = error.code if isinstance(error, SidecarError) else "NOT_SERVED"
     plugin().facts.ran(LastRun("local", source.name, str(error)))
-    log.warning("Refit: %s runs in ComfyUI itself, not on an engine: %s [%s]", source.name, error, code)
+    log.warning("Refit: %s runs in ComfyUI itself, not on an engine: %s", source.name, error)
 
 
 def status_text() -> str:
