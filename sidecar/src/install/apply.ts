@@ -1,0 +1,63 @@
+import { spawn } from "node:child_process";
+import { cp, mkdir, rename, rm, symlink, unlink, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { Failure } from "../failure/index.ts";
+import type { InstallAction, InstallPlan } from "./types.ts";
+
+/** Bytecode and links of a checkout do not travel. */
+const leftOut = new Set(["__pycache__", ".pytest_cache", "node_modules"]);
+
+/** Copies beside the place first, so that a copy cut short is never taken for a plugin: folders that start with a dot are not loaded by any UI. */
+async function copyWhole(from: string, to: string): Promise<void> {
+  const partial = join(dirname(to), `.${basename(to)}.partial`);
+  await rm(partial, { recursive: true, force: true });
+  await cp(from, partial, { recursive: true, filter: (path) => !leftOut.has(basename(path)) });
+  await rename(partial, to);
+}
+
+function run(command: readonly string[]): Promise<void> {
+  const [program, ...args] = command;
+  if (program === undefined) throw new TypeError("an action to run needs a command");
+  return new Promise((done, failed) => {
+    // stdout stays free for the command line's own result.
+    const child = spawn(program, args, { stdio: ["ignore", 2, 2] });
+    child.once("error", (cause) => failed(new Failure("INSTALL_COMMAND_FAILED", `expected ${basename(program)} to run; it could not be started. Run it by hand: ${command.join(" ")}`, {}, { cause })));
+    child.once("exit", (code) => (code === 0 ? done() : failed(new Failure("INSTALL_COMMAND_FAILED", `expected ${basename(program)} to succeed; it ended with ${code ?? "a signal"}. Run it by hand: ${command.join(" ")}`, { code }))));
+  });
+}
+
+async function doAction(action: InstallAction): Promise<void> {
+  switch (action.kind) {
+    case "link":
+      await mkdir(dirname(action.at), { recursive: true });
+      // Only a junction needs no special right on Windows; elsewhere the kind is ignored.
+      return symlink(action.to, action.at, "junction");
+    case "copy":
+      await mkdir(dirname(action.to), { recursive: true });
+      return copyWhole(action.from, action.to);
+    case "write":
+      return writeFile(action.path, action.text);
+    case "unlink":
+      return unlink(action.path);
+    case "remove":
+      return rm(action.path, { recursive: true });
+    case "run":
+      return run(action.command);
+    default:
+      action satisfies never;
+  }
+}
+
+/** Does a plan's actions in order. Throws Failure INSTALL_DISK_REFUSED or INSTALL_COMMAND_FAILED; earlier actions stay done. */
+export async function applyPlan(plan: InstallPlan, told: (action: InstallAction) => void = () => undefined): Promise<void> {
+  for (const action of plan.actions) {
+    told(action);
+    try {
+      await doAction(action);
+    } catch (cause) {
+      if (cause instanceof Failure) throw cause;
+      const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown";
+      throw new Failure("INSTALL_DISK_REFUSED", `expected to ${action.kind} in the UI's plugins folder; the system answered ${code}. Close the UI, see to the folder's permissions, and run the command again.`, { kind: action.kind, code }, { cause });
+    }
+  }
+}

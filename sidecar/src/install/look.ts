@@ -1,0 +1,62 @@
+import { existsSync, lstatSync, readFileSync, readlinkSync } from "node:fs";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import { pluginFolderName } from "./plan.ts";
+import type { Interface, Place, Sight } from "./types.ts";
+
+/** The line by which a plugin folder is known to be ours. */
+const ourName = /^name = "refit-sidecar"$/m;
+/** Far above the plugin's own pyproject.toml. */
+const maxMetadataBytes = 64 * 1024;
+
+const has = (folder: string, ...names: readonly string[]) => names.every((name) => existsSync(join(folder, name)));
+
+function interfaceAt(folder: string): Interface | null {
+  if (has(folder, "main.py", "comfy", "custom_nodes")) return "comfyui";
+  if (!has(folder, "launch.py", "modules", "extensions")) return null;
+  if (has(folder, "ldm_patched")) return "reforge";
+  return has(folder, "backend", "modules_forge") ? "forge" : "a1111";
+}
+
+/** A portable download holds the UI in a folder of its own, with its Python beside it. */
+function findUi(given: string): string {
+  for (const inner of ["ComfyUI", "webui"]) if (interfaceAt(given) === null && interfaceAt(join(given, inner)) !== null) return join(given, inner);
+  return given;
+}
+
+function isOurs(folder: string): boolean {
+  try {
+    const path = join(folder, "pyproject.toml");
+    return lstatSync(path).size <= maxMetadataBytes && ourName.test(readFileSync(path, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+function placeAt(path: string): Place {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return { kind: "nothing" };
+  if (found.isSymbolicLink()) {
+    const target = readlinkSync(path);
+    const to = isAbsolute(target) ? target : resolve(dirname(path), target);
+    // A link whose target was moved away can only have been ours: it carries our name.
+    return { kind: "link", to, ours: !existsSync(to) || isOurs(to) };
+  }
+  return found.isDirectory() ? { kind: "folder", ours: isOurs(path) } : { kind: "file" };
+}
+
+function pythonOf(uiFolder: string): string | null {
+  const candidates = [
+    ["..", "python_embeded", "python.exe"],
+    ["..", "system", "python", "python.exe"],
+    ...["venv", ".venv"].flatMap((venv) => [[venv, "Scripts", "python.exe"], [venv, "bin", "python"]]),
+  ];
+  return candidates.map((parts) => join(uiFolder, ...parts)).find((path) => existsSync(path)) ?? null;
+}
+
+/** Reads what a plan needs to know of a UI's folder. */
+export function look(given: string): Sight {
+  const uiFolder = findUi(resolve(given));
+  const ui = interfaceAt(uiFolder);
+  const pluginsFolder = join(uiFolder, ui === null || ui === "comfyui" ? "custom_nodes" : "extensions");
+  return { ui, uiFolder, pluginsFolder, place: placeAt(join(pluginsFolder, pluginFolderName)), python: pythonOf(uiFolder) };
+}

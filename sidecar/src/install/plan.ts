@@ -1,0 +1,72 @@
+import { join } from "node:path";
+import { Failure } from "../failure/index.ts";
+import type { InstallAction, InstallPlan, Interface, Sight } from "./types.ts";
+
+/** Name of the plugin's folder in every UI; ComfyUI shows it, and its web pages are served under it. */
+export const pluginFolderName = "refit-sidecar";
+
+/** Read by the plugin's launcher when it was copied away from the sidecar. */
+const entryNote = "sidecar-entry.txt";
+
+const titles: Readonly<Record<Interface, string>> = { comfyui: "ComfyUI", a1111: "the A1111 web UI", forge: "Forge", reforge: "reForge" };
+
+export interface InstallWish {
+  readonly plugin: string;
+  /** `bin/refit-sidecar.mjs` of this sidecar. */
+  readonly entry: string;
+  /** A link follows updates of this sidecar; a copy survives its removal, and works across drives and in containers. */
+  readonly mode: "link" | "copy";
+  /** false: the user installs the Python packages; the plan says how. */
+  readonly packages: boolean;
+}
+
+function known(sight: Sight): Interface {
+  if (sight.ui !== null) return sight.ui;
+  throw new Failure(
+    "INSTALL_UI_UNKNOWN",
+    "expected the folder of ComfyUI (main.py, comfy/, custom_nodes/) or of A1111, Forge or reForge (launch.py, modules/, extensions/); found neither. Give the folder that holds these files.",
+    {},
+  );
+}
+
+/** Removes what is ours; refuses to touch anything else. */
+function clear(sight: Sight): readonly InstallAction[] {
+  const path = join(sight.pluginsFolder, pluginFolderName);
+  switch (sight.place.kind) {
+    case "nothing":
+      return [];
+    case "link":
+      if (sight.place.ours) return [{ kind: "unlink", path }];
+      break;
+    case "folder":
+      if (sight.place.ours) return [{ kind: "remove", path }];
+      break;
+    case "file":
+      break;
+    default:
+      return sight.place satisfies never;
+  }
+  throw new Failure("INSTALL_PLACE_TAKEN", `expected nothing, or an earlier installation of this plugin, at ${pluginFolderName} in the plugins folder; found something else. Move it away and run the command again.`, { kind: sight.place.kind });
+}
+
+/** Throws Failure INSTALL_UI_UNKNOWN or INSTALL_PLACE_TAKEN. */
+export function planInstall(sight: Sight, wish: InstallWish): InstallPlan {
+  const ui = known(sight);
+  const place = join(sight.pluginsFolder, pluginFolderName);
+  const actions: InstallAction[] = [...clear(sight)];
+  if (wish.mode === "link") actions.push({ kind: "link", at: place, to: wish.plugin });
+  else actions.push({ kind: "copy", from: wish.plugin, to: place }, { kind: "write", path: join(place, entryNote), text: `${wish.entry}\n` });
+  const requirements = join(wish.mode === "link" ? wish.plugin : place, "requirements.txt");
+  const notes: string[] = [];
+  if (sight.python !== null && wish.packages) actions.push({ kind: "run", command: [sight.python, "-m", "pip", "install", "-r", requirements] });
+  else notes.push(`Install the plugin's Python packages with the Python that runs ${titles[ui]}: ${sight.python ?? "python"} -m pip install -r "${requirements}"`);
+  notes.push(ui === "comfyui" ? "Restart ComfyUI and press R in its page; the nodes are under Refit." : `Restart ${titles[ui]}; look for the Refit accordion under the prompt.`);
+  return { ui, actions, notes };
+}
+
+/** Throws Failure INSTALL_UI_UNKNOWN, INSTALL_PLACE_TAKEN, or INSTALL_NOT_THERE when there is nothing to remove. */
+export function planUninstall(sight: Sight): InstallPlan {
+  const ui = known(sight);
+  if (sight.place.kind === "nothing") throw new Failure("INSTALL_NOT_THERE", `expected the plugin in ${titles[ui]}; found none. Nothing was changed.`, { ui });
+  return { ui, actions: clear(sight), notes: [`Restart ${titles[ui]}. Deltas, graphs and engines stay in the sidecar's data folder; remove that folder to free the space.`] };
+}
