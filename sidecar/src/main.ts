@@ -9,6 +9,7 @@ import { addDemo } from "./cli/demo.ts";
 import { addDoctor } from "./cli/doctor.ts";
 import { addGraph } from "./cli/graph.ts";
 import { addInspect } from "./cli/inspect.ts";
+import { addInstall } from "./cli/install.ts";
 import { addMerge } from "./cli/merge.ts";
 import { addServe } from "./cli/serve.ts";
 import { packageRoot } from "./package-root.ts";
@@ -27,6 +28,7 @@ export async function main(args: readonly string[]): Promise<number> {
   addDelta(program, done);
   addGraph(program, done);
   addDoctor(program, done);
+  addInstall(program, done);
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
