@@ -12,7 +12,8 @@ const refusedFormats = /\.(ckpt|pt|pt2|pth|pkl|pickle|gguf)$/i;
 
 export function classifyName(baseName: string): NameClass {
   if (baseName.startsWith(".")) return "ignored";
-  if (/\.(safetensors|sft)$/i.test(baseName)) return "tensors";
+  // `.trt_lora`: exported deltas, safetensors inside.
+  if (/\.(safetensors|sft|trt_lora)$/i.test(baseName)) return "tensors";
   if (/\.safetensors\.index\.json$/i.test(baseName)) return "index";
   if (refusedFormats.test(baseName)) return "refused";
   return "ignored";

@@ -1,7 +1,8 @@
 // From a file's header to what the catalog keeps of it. Pure; the header itself is let go, because 2,000 of them would fill the memory.
 
 import type { TensorEntry } from "@refit-sidecar/native";
-import { canonicalNames, detectAdapterFamily, kindSuffixes } from "../terms/index.ts";
+import { Failure } from "../failure/index.ts";
+import { canonicalNames, decodeDeltaHeader, detectAdapterFamily, isDeltaFile, isReduxFile, kindSuffixes } from "../terms/index.ts";
 import type { Parameters } from "../terms/index.ts";
 import { detectModel } from "./detect/index.ts";
 import { structureOf } from "./structure.ts";
@@ -107,6 +108,19 @@ function summarizeAdapter(tensors: Tensors, metadata: Readonly<Record<string, st
   return { kind: "adapter", family: detected.family, kinds, tensors: tensors.size, evidence: detected.evidence, problem };
 }
 
+/** Adapters that are already packed: an exported delta names its family; a TensorRT-Redux file holds whole weights under a model's own names. */
+function summarizePacked(tensors: Tensors, metadata: Readonly<Record<string, string>>): AdapterSummary | null {
+  const common = { kind: "adapter" as const, tensors: tensors.size, problem: null };
+  if (isReduxFile(metadata)) return { ...common, family: null, kinds: ["redux"], evidence: ["metadata of TensorRT-Redux"] };
+  if (!isDeltaFile(metadata)) return null;
+  try {
+    const { family, terms } = decodeDeltaHeader(metadata);
+    return { ...common, family, kinds: [...new Set(terms.map((term) => term.kind))].sort(), evidence: ["metadata of an exported delta"] };
+  } catch (error) {
+    return { ...common, family: null, kinds: [], evidence: [], problem: { code: error instanceof Failure ? error.code : "DELTA_DAMAGED", message: error instanceof Error ? error.message : String(error) } };
+  }
+}
+
 function countDtypes(tensors: Tensors, keys: Iterable<string>): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const key of keys) {
@@ -148,6 +162,8 @@ function summarizeCheckpoint(tensors: Tensors): CheckpointSummary {
 
 /** `placed` is what the folder holds; the header decides, and only a header that tells nothing is taken for what its folder says. */
 export function summarize(tensors: Tensors, metadata: Readonly<Record<string, string>>, placed: "adapter" | "checkpoint"): Summary {
+  const packed = summarizePacked(tensors, metadata);
+  if (packed !== null) return packed;
   const { kinds, keys } = adapterKinds(tensors);
   // A few odd names in a checkpoint do not make it an adapter, nor the other way round.
   if (keys * 4 >= tensors.size && keys > 0) return summarizeAdapter(tensors, metadata, kinds);

@@ -7,7 +7,7 @@ export { canonicalNames, type CanonicalNames, type CanonicalParameter, type Para
 export { checkpointPrefix, fp8Helper, type Fp8Helper } from "./checkpoint-prefix.ts";
 export { foreignKey } from "./foreign-keys.ts";
 export { diffusersStems, keyMap, type KeyMap } from "./key-map.ts";
-export { metadataFamilies, metadataHints } from "./metadata-hints.ts";
+export { isReduxFile, metadataFamilies, metadataHints } from "./metadata-hints.ts";
 export { moduleElements, moduleRank } from "./module-shape.ts";
 export type { Parameters } from "./parameters.ts";
 export type { StemPair } from "./stem.ts";
