@@ -2,6 +2,7 @@ import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Failure } from "../../sidecar/src/failure/index.ts";
 import { goldenPath } from "../golden/cases.ts";
 import { demoCheckpoint, demoLora, idOf, liveStack, output, startBench, statusOf, step, until } from "./harness.ts";
 import type { Bench } from "./harness.ts";
@@ -16,8 +17,12 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-/** The output on what the live folder stands for right now. */
-async function liveOutput(): Promise<Buffer> {
+/** The output on what the live folder stands for right now. Asked again while files are being replaced under it. */
+function liveOutput(): Promise<Buffer> {
+  return until("an output of the live stack", () => tryLiveOutput().catch((error: unknown) => (error instanceof Failure && error.code.startsWith("CATALOG_") ? null : Promise.reject(error as Error))));
+}
+
+async function tryLiveOutput(): Promise<Buffer> {
   const { live } = await statusOf(bench);
   return output(bench, checkpoint, live!.weights!.stack.map(({ sha256, strength }) => ({ adapter: sha256, strength })));
 }

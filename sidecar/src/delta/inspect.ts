@@ -2,8 +2,7 @@
 
 import type { Dtype } from "@refit-sidecar/native";
 import type { Family } from "../catalog/types.ts";
-import { decodeDeltaHeader, detectAdapterFamily, foreignKey, isDeltaFile, kindSuffixes, metadataHints, moduleElements, moduleName, moduleRank, splitKey, touchedParameters, type AdapterFamily, type DeltaHeader, type KeyReport, type Parameters } from "../terms/index.ts";
-import { isRedux } from "./redux-metadata.ts";
+import { decodeDeltaHeader, detectAdapterFamily, foreignKey, isDeltaFile, isReduxFile, kindSuffixes, metadataHints, moduleElements, moduleName, moduleRank, splitKey, touchedParameters, type AdapterFamily, type DeltaHeader, type KeyReport, type Parameters } from "../terms/index.ts";
 import { recogniseAdapter } from "./recognise/recognise-adapter.ts";
 
 export interface AdapterHeader {
@@ -57,7 +56,7 @@ export function inspectAdapter(header: AdapterHeader, checkpoint?: { readonly fa
     values += moduleElements(shapes, module) ?? 0;
   }
   return {
-    kind: isRedux(metadata) ? "TensorRT-Redux weights" : "adapter",
+    kind: isReduxFile(metadata) ? "TensorRT-Redux weights" : "adapter",
     family: detectAdapterFamily(shapes, metadata),
     kinds: byCount(kinds),
     dora,

@@ -154,11 +154,16 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
     release,
     async follow(changed, failed) {
       for (const entry of [...held.values()]) {
+        // The live folder follows by itself.
+        if (entry.keep) continue;
         const { request, resolved } = entry.current;
         const concerned = changed.has(resolved.checkpoint.entry.id) || resolved.wanted.adapters.some((adapter, index) => changed.has(adapter.id) && request.stack[index]?.adapter === adapter.id);
         if (!concerned) continue;
         const before = entry.current;
         try {
+          // An entry also changes when its hash becomes known: the same content needs nothing.
+          const now = await ports.resolve(request);
+          if (stateKey(now.wanted.desired) === stateKey(resolved.wanted.desired)) continue;
           const opened = await openWanted(request);
           if (held.get(before.lease) !== entry) opened.run.close();
           else {

@@ -3,7 +3,6 @@
 import type { Kernels, TensorFile } from "@refit-sidecar/native";
 import { deltaFormatVersion, isDeltaFile, isReduxFile, type DeltaHeader } from "../../terms/index.ts";
 import { familyWarnings, noWeightChanges } from "../no-changes.ts";
-import { isRedux } from "../redux-metadata.ts";
 import { recogniseAdapter } from "../recognise/recognise-adapter.ts";
 import type { DeltaRequest } from "../types.ts";
 import { copiedFactor, sourcesOf, totalBytes, type FactorSource } from "./factor-source.ts";
@@ -21,11 +20,7 @@ export interface PackedAdapter {
 /** Throws Failure DELTA_REDUX_NEEDS_BASE, DELTA_OTHER_STRUCTURE, DELTA_DAMAGED; faults of single keys are in the report. */
 export async function packAdapter(file: TensorFile, request: Omit<DeltaRequest, "folder">, kernels: Kernels, openFile: OpenFile): Promise<PackedAdapter> {
   if (isDeltaFile(file.header.metadata)) return importDelta(file, request);
-<<<<<<< HEAD
-  if (isRedux(file.header.metadata)) return packRedux(file, request, kernels, openFile);
-=======
   if (isReduxFile(file.header.metadata)) return packRedux(file, request, kernels, openFile);
->>>>>>> c36f19a (catalog: exported deltas and TensorRT-Redux files are adapters)
   const { family, structure, parameters } = request.target;
   const tensors = await readAdapterTensors(file, kernels);
   const { metadata } = file.header;

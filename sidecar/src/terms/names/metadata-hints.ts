@@ -53,7 +53,7 @@ export function metadataHints(metadata: Readonly<Record<string, string>>): Recor
   return hints;
 }
 
-/** A `.trt_lora` of TensorRT-Redux, by the four fields that its exporter writes: whole modified weights, not an adapter's factors. */
+/** A `.trt_lora` of TensorRT-Redux, by the four fields that its exporter writes (public source of sloptimize/TensorRT-Redux, `nodes/export_lora.py`): whole modified weights, not an adapter's factors. */
 export function isReduxFile(metadata: Readonly<Record<string, string>>): boolean {
   return ["base_engine", "lora_file", "lora_strength", "num_deltas"].every((field) => metadata[field] !== undefined);
 }
