@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from graph_runs import diffusers, exported, relative, session, step
-from graph_structures import shipped, shipped_shapes, tiny
+from graph_structures import ROOT, shipped, shipped_shapes, tiny
 from refit_graphs.bundle import export_bundle
 from refit_graphs.errors import UnsupportedStructure
 from refit_graphs.families import plan
@@ -86,6 +87,14 @@ def test_relatives_are_derived_from_their_header_and_compute_the_same(relative_n
         run = session(tmp_path / "bundle" / table["variants"]["residuals-fp32" if residuals else "fp32"])
         feed = step(table, 2, 12, 9, 77)
         assert relative(exported(run, model, feed, residuals), diffusers(model, feed, residuals)) < 1e-4
+
+
+def test_the_shipped_demo_bundle_is_what_the_exporter_makes(tmp_path):
+    """Guards against an exporter that changed without `tools/graphs/standard.py`; the other bundles come from the same code."""
+    table = export_bundle(shipped_shapes("demo"), "demo", tmp_path / "demo", lambda text: None)
+    assert table == shipped("demo")
+    for file in table["variants"].values():
+        assert onnx.load(tmp_path / "demo" / file).graph == onnx.load(ROOT / "sidecar/graphs/demo" / file).graph, file
 
 
 def test_a_checkpoint_header_is_reduced_to_the_diffusion_model():

@@ -72,7 +72,7 @@ def exportable(shapes: Shapes) -> Exportable:
         inputs=(*inputs, DataInput("guidance", ("batch",), float_type=False)) if config["guidance_embeds"] else inputs,
         residuals=(),
         output=DataInput("out_sample", ("batch", config["out_channels"] // PATCH**2, "height", "width")),
-        trace_sizes={"batch": 2, "height": 6, "width": 10, "tokens": 7},
+        trace_sizes={"batch": 2, "height": 4, "width": 6, "tokens": 5},
         run=_run,
         refit_map=refit_map,
         precisions=("fp32", "fp16", "bf16"),

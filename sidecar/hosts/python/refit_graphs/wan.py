@@ -74,7 +74,7 @@ def exportable(shapes: Shapes) -> Exportable:
         inputs=(*inputs, image) if config["image_dim"] else inputs,
         residuals=(),
         output=DataInput("out_sample", ("batch", config["out_channels"], "frames", "height", "width")),
-        trace_sizes={"batch": 2, "frames": 3, "height": 6, "width": 10, "tokens": 7, "image_tokens": 5},
+        trace_sizes={"batch": 2, "frames": 2, "height": 4, "width": 6, "tokens": 5, "image_tokens": 7},
         run=_run,
         refit_map=refit_map,
         precisions=("fp32", "fp16", "bf16"),

@@ -5,12 +5,13 @@ The trace runs in f64: f64 then marks every tensor of the variant's float type, 
 (timestep embeddings) stays f32 with explicit casts around it. `variant` turns one trace into the f32 and the f16 graph.
 
 The parameters are handed to the traced call as arguments, so no exporter pass can merge, fold or transpose them: equal values,
-biases and shared tensors keep one input each. They are broadcast from one zero, so an SDXL costs kilobytes here, not 10 GB.
+biases and shared tensors keep one input each. They share one buffer of zeros, so an SDXL costs no 10 GB here.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,9 +41,10 @@ class DataInput:
         return {"name": self.name, "dtype": "float" if self.float_type else "f32", "shape": list(self.axes)}
 
 
-def placeholder(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of any shape that occupies one element."""
-    return torch.zeros((), dtype=dtype).expand(tuple(shape))
+def _zeros(shapes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Contiguous zeros of every shape in one shared buffer, the size of the largest. Fresh zeros are pages that the system has not yet given."""
+    buffer = torch.zeros(max(math.prod(shape) for shape in shapes), dtype=FLOAT_TYPE)
+    return [buffer[: math.prod(shape)].view(tuple(shape)) for shape in shapes]
 
 
 class _Call(nn.Module):
@@ -107,10 +109,8 @@ def trace(
     if missing := state.keys() - names.keys():
         raise ValueError(f"expected a canonical name for every parameter, none for {sorted(missing)[:3]}")
     order = sorted(state, key=lambda name: names[name])
-    data = [
-        placeholder([axis if isinstance(axis, int) else sizes[axis] for axis in item.axes], FLOAT_TYPE if item.float_type else torch.float32) for item in inputs
-    ]
-    weights = [placeholder(state[name].shape, FLOAT_TYPE) for name in order]
+    data = [torch.zeros([sizes.get(axis, axis) for axis in item.axes], dtype=FLOAT_TYPE if item.float_type else torch.float32) for item in inputs]
+    weights = _zeros([state[name].shape for name in order])
     dynamic = {item.name: {i: axis for i, axis in enumerate(item.axes) if isinstance(axis, str)} for item in [*inputs, output]}
     buffer = io.BytesIO()
     with torch.no_grad(), _plain_functions(), warnings.catch_warnings():
