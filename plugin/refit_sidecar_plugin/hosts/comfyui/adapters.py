@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 
 from ...files import Stamp, stamp
 from ...stack import ContentItem, content_tensors
-from .checkpoint import detect
 from .keys import key_map
 from .patches import file_patches
 from .source import Source
 from .tensors import Digests, from_bytes, torch_dtype
+from .weightless import weightless_model
 
 # Loaded adapter files by path. ComfyUI's LoraLoader keeps one per node for ever; this notices a rewritten file.
 _loaded: dict[str, tuple[Stamp, dict[str, torch.Tensor]]] = {}
@@ -49,8 +49,8 @@ def apply_lora(model: Any, clip: Any, name: str, model_strength: float, clip_str
 
 def export_lora(source: Source, name: str, strength: float, new_name: str) -> tuple[str, str]:
     """Returns the new file's name in the lists and a report. Parts that take the strength linearly carry it; other kinds are refused."""
-    detected = detect(source.path)
-    patches = file_patches(lora_path(name), key_map(detected.model), detected.parameters, Digests())
+    model = weightless_model(source).model
+    patches = file_patches(lora_path(name), key_map(model), model.diffusion_model.meta_parameters, Digests())
     if not patches:
         raise ValueError(f"{name} has no layer that {source.name} has: it was made for another model family. Choose a LoRA for this checkpoint.")
     tensors: dict[str, torch.Tensor] = {}
