@@ -18,7 +18,6 @@ export function createLog(level: LogLevel, write: (line: string) => void, now: (
   let current = level;
   const at = (lineLevel: LogLevel) => (text: string) => {
     if (order[lineLevel] > order[current]) return;
-    // eslint-disable-next-line no-control-regex
     const safe = text.replace(/[\u0000-\u001f\u007f]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
     write(`${now().toISOString()} ${lineLevel.padEnd(5)} ${safe}\n`);
   };
