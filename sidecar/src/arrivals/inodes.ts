@@ -1,6 +1,6 @@
 // Which inode was last seen under which name, so that a rename is known for what it is: the same file, still whole, under another name.
 
-import { sameContentStamp } from "./types.ts";
+import { sameFile } from "./types.ts";
 import type { Place, Stamp } from "./types.ts";
 
 /** Names that are not model files (`x.safetensors.part`) are remembered only for a while; enough for many downloads at once. */
@@ -40,9 +40,9 @@ export function createInodes(): Inodes {
       // File systems without inode numbers report 0 for all.
       if (stamp.inode === 0n) return null;
       const known = settled.get(key(stamp));
-      if (known !== undefined && known.place.path !== path && sameContentStamp(known.stamp, stamp)) return { place: known.place };
+      if (known !== undefined && known.place.path !== path && sameFile(known.stamp, stamp)) return { place: known.place };
       const passed = passing.get(key(stamp));
-      return passed !== undefined && passed.path !== path && sameContentStamp(passed.stamp, stamp) ? { place: null } : null;
+      return passed !== undefined && passed.path !== path && sameFile(passed.stamp, stamp) ? { place: null } : null;
     },
   };
 }

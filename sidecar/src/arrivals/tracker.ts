@@ -15,7 +15,7 @@ import type { ArrivalEvent, ArrivalListener, Place, RefusalCode, Stamp, WatchedF
 type Track =
   | Settling
   | { readonly phase: "settled"; readonly stamp: Stamp }
-  /** `retry`: may be readable or whole at the next scan without any change that a stamp would show. */
+  /** `retry`: could not be opened, which may end without any change that a stamp would show. */
   | { readonly phase: "refused"; readonly stamp: Stamp | null; readonly retry: boolean };
 
 export interface TrackerPorts {
@@ -109,7 +109,7 @@ export function createTracker(ports: TrackerPorts): Tracker {
     const nowMs = clock.nowMs();
     const { track, verdict } = judge(before, mark, nowMs, limits);
     if (verdict.do === "settle") return settle(path, track.stamp, track.arrivedAtMs, null);
-    if (verdict.do === "refuse") return refuse(path, track.stamp, verdict.code, verdict.message, mark.state !== "foreign");
+    if (verdict.do === "refuse") return refuse(path, track.stamp, verdict.code, verdict.message, mark.state === "unreadable");
     tracks.set(path, track);
     later(path, Math.max(0, verdict.untilMs - nowMs));
     if (wasSettled) emit([{ ...placeOf(path), type: "changed", atMs: nowMs }]);
@@ -121,6 +121,7 @@ export function createTracker(ports: TrackerPorts): Tracker {
     const nowMs = clock.nowMs();
     if (known !== undefined && known.phase !== "settling" && known.stamp !== null && sameStamp(known.stamp, stamp)) {
       if (!(known.phase === "refused" && known.retry && scanned)) return;
+      if ((await lane(() => files.mark(path))).state === "unreadable" || tracks.get(path) !== known) return;
     }
     if (classifyName(basename(path)) === "refused") {
       if (known?.phase === "refused") return;

@@ -18,6 +18,8 @@ export interface Stamp {
   readonly ctimeNs: bigint;
   readonly inode: bigint;
   readonly device: bigint;
+  /** When the inode was taken for this file: tells a renamed file from a new one that got the inode of a deleted one. 0 where the file system does not say. */
+  readonly bornNs: bigint;
 }
 
 /** A file by its place. `name` is relative to the folder with `/` separators, spelled as the folder lists it (not normalised). */
@@ -55,6 +57,11 @@ export type ArrivalListener = (batch: readonly ArrivalEvent[]) => void;
 
 export function sameStamp(a: Stamp, b: Stamp): boolean {
   return sameContentStamp(a, b) && a.ctimeNs === b.ctimeNs;
+}
+
+/** One file under two names: a rename or a link lies between, but no write that left a trace. Never by inode alone, because inodes are used again. */
+export function sameFile(a: Stamp, b: Stamp): boolean {
+  return a.bornNs !== 0n && a.bornNs === b.bornNs && sameContentStamp(a, b);
 }
 
 /** Equal but for the change time: a rename, a link or an attribute change lies between, or a program that put the modification time back. */

@@ -3,7 +3,7 @@
 // chokidar is asked to watch folders, not files: one system watch a folder instead of one a file keeps 10,000 files within the limits of inotify.
 // The names of changed files come with the folder watch's `raw` event. Only links are watched one by one, because what they point to lies elsewhere.
 
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { watch } from "chokidar";
 import { errorCode } from "./error-code.ts";
 import type { StartWatch } from "./ports.ts";
@@ -56,8 +56,10 @@ export const startChokidar: StartWatch = (root, hints) => {
   watcher.on("raw", (_event, name, details) => {
     const watched = typeof details === "object" && details !== null && "watchedPath" in details ? String(details.watchedPath) : null;
     if (watched === null) return;
-    if (typeof name !== "string" || name === "" || links.has(watched)) touched(watched);
-    else touched(join(watched, name));
+    const named = typeof name === "string" && name !== "" && !links.has(watched);
+    if (named) touched(join(watched, name));
+    // A folder that is itself moved or deleted is told under its own name.
+    if (!named || name === basename(watched)) touched(watched);
   });
   watcher.on("all", (event, path) => {
     if (event === "addDir") doubtful(path);

@@ -3,69 +3,22 @@
 import { LRUCache } from "lru-cache";
 import { Failure } from "../failure/index.ts";
 import type { ArrivalEvent, Place } from "../arrivals/types.ts";
+import type { Catalog, CatalogOptions } from "./door.ts";
 import { createFileTable } from "./files.ts";
 import { createHasher } from "./identity.ts";
 import type { HashedFile } from "./identity.ts";
 import { createKeeper } from "./keeper.ts";
-import { entryId, sameName } from "./names.ts";
+import { sameName } from "./names.ts";
 import { createPublisher } from "./publish.ts";
+import { adapterFile, createPushed } from "./pushed.ts";
 import { isHeaderOf } from "./read/content.ts";
 import { createReader } from "./read/index.ts";
 import type { Reader } from "./reader.ts";
 import { createRefresher } from "./refresh.ts";
 import { buildCheckpointSource } from "./source.ts";
-import type { AdapterEntry, CatalogChange, CatalogEntry, CatalogSnapshot, CheckpointSource, Identity } from "./types.ts";
+import type { CatalogEntry, CheckpointSource, Identity } from "./types.ts";
 import { entryOf, signatureOf } from "./unit.ts";
 import type { Content, Unit } from "./unit.ts";
-
-export interface CatalogOptions {
-  /** File that the catalog is kept in between runs; null keeps nothing. */
-  readonly storePath: string | null;
-  /** Told once each time the saved catalog could not be read or written; the catalog goes on without it. */
-  readonly onStoreTrouble?: (text: string) => void;
-  readonly reader?: Reader;
-  readonly nowMs?: () => number;
-}
-
-/** A file that an entry stands for, with what it must still be when it is opened. */
-export interface AdapterFile {
-  readonly path: string;
-  readonly sizeBytes: number;
-  readonly mtimeNs: string;
-  readonly inode: string;
-}
-
-/** An adapter that a client pushed; it lies in the data folder under its own hash. */
-export interface PushedFile {
-  readonly path: string;
-  readonly sha256: string;
-  readonly name: string;
-}
-
-export interface Catalog {
-  /** Reads the saved catalog. Before `accept`. */
-  readonly open: () => Promise<void>;
-  readonly accept: (batch: readonly ArrivalEvent[]) => void;
-  readonly snapshot: () => CatalogSnapshot;
-  /** Returns the function that ends the subscription. */
-  readonly onChange: (listener: (change: CatalogChange) => void) => () => void;
-  /** Resolves when everything accepted so far has been read and published. */
-  readonly idle: () => Promise<void>;
-  /** Throws Failure CATALOG_ENTRY_UNKNOWN. */
-  readonly entry: (id: string) => CatalogEntry;
-  /** By id, or by name when only one entry of the kind has it. Throws Failure CATALOG_ENTRY_UNKNOWN or CATALOG_NAME_AMBIGUOUS. */
-  readonly find: (kind: CatalogEntry["kind"], idOrName: string) => CatalogEntry;
-  /** Adapters: the full hash, awaited. Checkpoints: the sampled hash, with the full one following in the background, or awaited with `proof`.
-   *  Throws Failure CATALOG_ENTRY_UNKNOWN, CATALOG_ENTRY_UNUSABLE, CATALOG_FILE_CHANGED; SafetensorsError when the disk fails. */
-  readonly identity: (id: string, proof?: "full") => Promise<Identity>;
-  readonly adapterFile: (id: string) => AdapterFile;
-  /** Reads the headers again. Throws Failure CATALOG_ENTRY_UNKNOWN, CATALOG_ENTRY_UNUSABLE, CATALOG_FILE_CHANGED, CATALOG_MIXED_PIECES. */
-  readonly checkpointSource: (id: string) => Promise<CheckpointSource>;
-  readonly adopt: (file: PushedFile) => Promise<AdapterEntry>;
-  readonly forget: (id: string) => void;
-  /** Ends background work and saves. */
-  readonly close: () => Promise<void>;
-}
 
 /** A source has one object per parameter (2,000 for SDXL, half a megabyte); a host asks for the same one again at every refit. */
 const keptSources = 4;
@@ -78,7 +31,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
   const publisher = createPublisher(nowMs);
   const lost = new Set<string>();
   const shown = new Map<string, Unit>();
-  const pushed = new Map<string, { readonly entry: AdapterEntry; readonly file: AdapterFile }>();
+  const pushed = createPushed(reader);
   const hashing = new Map<string, Promise<Identity>>();
   const sources = new LRUCache<string, CheckpointSource>({ max: keptSources });
   const closing = new AbortController();
@@ -242,32 +195,20 @@ export function createCatalog(options: CatalogOptions): Catalog {
     identity,
     adapterFile(id) {
       usable(id, "adapter");
-      const own = pushed.get(id);
-      if (own !== undefined) return own.file;
+      const own = pushed.file(id);
+      if (own !== null) return own;
       const [part] = atRest(id).parts;
       if (part === undefined) throw new TypeError(`an adapter without a file: ${id}`);
-      return { path: part.path, sizeBytes: part.stamp.sizeBytes, mtimeNs: String(part.stamp.mtimeNs), inode: String(part.stamp.inode) };
+      return adapterFile(part.path, part.stamp);
     },
     checkpointSource,
     async adopt(file) {
-      const id = entryId("adapter", null, file.sha256);
-      const known = pushed.get(id);
-      if (known !== undefined) return known.entry;
-      const stamp = await reader.stamp(file.path);
-      if (stamp === null) throw new Failure("CATALOG_FILE_CHANGED", "expected the pushed adapter's file; it is not there any more. Push it again.", {});
-      const reading = await reader.content([{ path: file.path, stamp }], "adapter");
-      const problem = "problem" in reading ? reading.problem : reading.summary.problem;
-      if (problem !== null || !("summary" in reading) || reading.summary.kind !== "adapter") {
-        throw new Failure("CATALOG_ENTRY_UNUSABLE", `the pushed tensors cannot be used: ${problem?.message ?? "they are a checkpoint, not an adapter"}`, {});
-      }
-      const { kind, family, kinds, tensors, evidence } = reading.summary;
-      const adopted: AdapterEntry = { kind, id, folder: null, name: file.name, path: file.path, sizeBytes: stamp.sizeBytes, identity: { sha256: file.sha256, proof: "full" }, family, kinds, tensors, evidence, problem: null };
-      pushed.set(id, { entry: adopted, file: { path: file.path, sizeBytes: stamp.sizeBytes, mtimeNs: String(stamp.mtimeNs), inode: String(stamp.inode) } });
+      const adopted = await pushed.adopt(file);
       publisher.put(adopted);
       return adopted;
     },
     forget(id) {
-      if (pushed.delete(id)) publisher.remove(id);
+      if (pushed.forget(id)) publisher.remove(id);
     },
     async close() {
       closing.abort(new Failure("CATALOG_CLOSING", "the sidecar is ending", {}));

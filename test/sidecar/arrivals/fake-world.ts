@@ -125,7 +125,7 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
       const before = nodes.get(path);
       if (before === undefined) inode += 1n;
       const at = nowNs();
-      nodes.set(path, { body, stamp: { sizeBytes, mtimeNs: at - BigInt(mtimeAgoMs) * 1_000_000n, ctimeNs: at, inode: before?.stamp.inode ?? inode, device } });
+      nodes.set(path, { body, stamp: { sizeBytes, mtimeNs: at - BigInt(mtimeAgoMs) * 1_000_000n, ctimeNs: at, inode: before?.stamp.inode ?? inode, device, bornNs: before?.stamp.bornNs ?? at } });
       touch(path);
     },
     rename(from, to) {

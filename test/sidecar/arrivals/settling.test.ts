@@ -174,6 +174,19 @@ describe("after it has settled", () => {
     expect(heard()).toEqual(["settled a.safetensors", "gone a.safetensors", "settled A.safetensors from a.safetensors"]);
   });
 
+  it("a new file that was given the inode of a deleted one is not taken for it, even with equal size and modification time", async () => {
+    const { clock, disk, heard } = await world();
+    disk.write(file, 1000, whole(), 5);
+    await clock.advance(500);
+    const old = await disk.look(file);
+    disk.write(`${root}/b.safetensors`, 1000, whole("b"));
+    disk.remove(file);
+    const fresh = await disk.look(`${root}/b.safetensors`);
+    if (old.is === "file" && fresh.is === "file") Object.assign(fresh.stamp, { ...old.stamp, bornNs: old.stamp.bornNs + 1n });
+    await clock.advance(1000);
+    expect(heard()).toEqual(["settled a.safetensors", "settled b.safetensors", "gone a.safetensors"]);
+  });
+
   it("a hard link settles at once and the old name stays", async () => {
     const { clock, disk, heard } = await world();
     disk.write(file, 1000, whole(), 5);

@@ -101,7 +101,7 @@ async function startIn(root: string, options: WorldOptions): Promise<World> {
   const placeOf = (name: string, place: WatchedFolder) => ({ folder: place, name, path: pathOf(name, place) });
   const stampAt = (path: string) => {
     const found = statSync(path, { bigint: true });
-    return { sizeBytes: Number(found.size), mtimeNs: found.mtimeNs, ctimeNs: found.ctimeNs, inode: found.ino, device: found.dev };
+    return { sizeBytes: Number(found.size), mtimeNs: found.mtimeNs, ctimeNs: found.ctimeNs, inode: found.ino, device: found.dev, bornNs: found.birthtimeNs };
   };
   const world: World = {
     root, folder, other, catalog, changes, troubles,
