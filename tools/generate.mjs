@@ -1,10 +1,12 @@
 #!/usr/bin/env node
-// Writes every generated file from the protocol's zod schemas (needs the build). `--check` writes nothing and fails when one on disk differs.
+// Writes every generated file from the protocol's zod schemas and the option table (needs the build). `--check` writes nothing and fails when one on disk differs.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as protocol from "../protocol/dist/index.js";
+import { optionTable } from "../sidecar/dist/src/options/index.js";
 import { asyncapi } from "./generate/asyncapi.mjs";
+import { configurationPage } from "./generate/configuration.mjs";
 import { protocolPage } from "./generate/page.mjs";
 import { pythonMessages } from "./generate/python.mjs";
 import { collectSchemas, schemaFile } from "./generate/schemas.mjs";
@@ -16,6 +18,7 @@ const files = {
   "protocol/generated/schema.json": schemaFile(protocol, schemas),
   "protocol/generated/asyncapi.yaml": asyncapi(protocol, schemas),
   "plugin/refit_sidecar_plugin/messages.py": pythonMessages(protocol, schemas),
+  "docs/configuration.md": configurationPage(optionTable),
   [page]: protocolPage(protocol, readFileSync(join(root, page), "utf8")),
 };
 

@@ -664,7 +664,16 @@ class StatusResultHost(TypedDict):
     kind: str
     available: bool
     device: str | None
+    pid: int | None
+    restarts: int
     problem: Problem | None
+
+
+class StatusResultTotals(TypedDict):
+    engineBuilds: int
+    sessionLoads: int
+    refits: int
+    steps: int
 
 
 class StatusResultLive(TypedDict):
@@ -692,6 +701,7 @@ class StatusResult(TypedDict):
     watch: StatusResultWatch
     catalog: StatusResultCatalog
     hosts: list[StatusResultHost]
+    totals: StatusResultTotals
     engines: list[EngineInfo]
     live: StatusResultLive | None
     jobs: StatusResultJobs
