@@ -94,6 +94,8 @@ def run(context: Context, options: dict) -> Iterator[dict]:
                 one, _, five = _stacks(context)
                 yield from _tune(context, engine, one)
                 yield from _tune(context, engine, five)
+                # Tuning writes past the engine's books; without this "back to base" would be compared with its leavings.
+                engine.weights.live.copy_(engine.weights.base.device_arena)
             yield _first_use(context, engine)
             yield from _measure(context, engine, place, engine.weights.merge_name)
             del engine
