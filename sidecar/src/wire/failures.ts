@@ -13,6 +13,7 @@ export interface WireFailure {
 /** Codes of other stages that say something more exact to a client than their stage alone. */
 const exactCodes: ReadonlyMap<string, ErrorCode> = new Map([
   ["CATALOG_CLOSING", "WIRE_SHUTTING_DOWN"],
+  ["CATALOG_FOLDER", "CATALOG_FOLDER_REFUSED"],
   ["DELTA_CANCELLED", "WIRE_CANCELLED"],
   ["DELTA_OTHER_STRUCTURE", "PLAN_STACK_REFUSED"],
   ["HOST_CANCELLED", "WIRE_CANCELLED"],
@@ -66,6 +67,14 @@ export function withoutPaths(text: string): string {
       return `${line.slice(0, start.index + (/^[\s"'`([{=:,<>]/.test(start[0]) ? 1 : 0))}…/${line.slice(end + 1)}`;
     })
     .join("\n");
+}
+
+/** Fields that hold running text of other stages, wherever they are in a result or an event. */
+const textFields: ReadonlySet<string> = new Set(["message", "reason", "text", "title"]);
+
+/** JSON of a message to a client: no text in it holds a path, whatever a stage wrote. (The paths in a hello reply are fields of their own.) */
+export function wireJson(message: unknown): string {
+  return JSON.stringify(message, (key, value: unknown) => (typeof value === "string" && textFields.has(key) ? withoutPaths(value) : value));
 }
 
 function shown(code: ErrorCode, message: string): string {

@@ -102,6 +102,15 @@ describe("a session", () => {
     expect(running.logLines.join("")).toContain("unexpected: …/x.safetensors");
   });
 
+  it("takes paths out of what other stages tell in events, history and lists", async () => {
+    const { running, client } = await greeted();
+    await client.call("events.subscribe", { topics: ["arrival"] });
+    running.backend.emit({ type: "arrival.refused", id: "a9", code: "READ_FAILED", message: "cannot read /home/somebody/my loras/x.safetensors: EACCES" });
+    const heard = await client.heard((message) => message["method"] === "event");
+    expect(heard["params"]).toMatchObject({ event: { message: "cannot read …/x.safetensors: EACCES" } });
+    expect(JSON.stringify((await client.call("events.history", { topics: ["arrival"] })).result)).not.toContain("somebody");
+  });
+
   it("reports progress of a call, thinned out but always with its end", async () => {
     const { client } = await greeted();
     await client.call("engine.prepare", wanted);

@@ -3,7 +3,7 @@
 import express, { type Express, type NextFunction, type Request, type Response } from "express";
 import type { ErrorCode, Role } from "@refit-sidecar/protocol";
 import { admitRequest, checkPlace, cookieName, readCookie, roleOfToken, type Access, type Admission } from "../access/index.ts";
-import { logText } from "../failures.ts";
+import { logText, wireJson } from "../failures.ts";
 import { limits, times } from "../limits.ts";
 import type { Log } from "../../telemetry/index.ts";
 import { errorBody, httpStatus } from "../upgrade.ts";
@@ -95,7 +95,7 @@ export function createPages(ports: PagePorts): Express {
     await serve(request, response, admission);
   };
 
-  app.get("/status", admitted(async (_request, response) => void response.json(await ports.status())));
+  app.get("/status", admitted(async (_request, response) => void response.type("application/json").send(wireJson(await ports.status()))));
   app.get("/metrics", admitted((_request, response) => void response.type("text/plain; version=0.0.4; charset=utf-8").send(ports.metricsText())));
   app.post("/ticket", admitted((request, response, { role }) => {
     const body: unknown = request.body;

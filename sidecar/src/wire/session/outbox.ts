@@ -1,6 +1,7 @@
 // What waits to be sent to one client, bounded. Replies always go out; events are left out when the client lags; a client that does not read is dropped.
 
 import { notification, type WireNotification, type WireNotificationParams } from "@refit-sidecar/protocol";
+import { wireJson } from "../failures.ts";
 
 /** The part of a WebSocket that the outbox needs. */
 export interface OutSocket {
@@ -45,7 +46,7 @@ export function createOutbox(socket: OutSocket, limits: OutboxLimits, dropSlowRe
   }
 
   function notify<N extends WireNotification>(method: N, params: WireNotificationParams<N>): void {
-    send(JSON.stringify(notification(method, params)));
+    send(wireJson(notification(method, params)));
   }
 
   return {

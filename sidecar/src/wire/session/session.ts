@@ -6,7 +6,7 @@ import {
   type FrameTensor, type JsonObject, type RpcRequest, type TensorDescriptor,
 } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
-import { failureReply, logText, toWireFailure } from "../failures.ts";
+import { failureReply, logText, toWireFailure, wireJson } from "../failures.ts";
 import { closeCodes, limits } from "../limits.ts";
 import { createCalls, type OpenCall } from "./calls.ts";
 import type { Bound, Reply, SessionState } from "./method-table.ts";
@@ -54,7 +54,7 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
 
   function refuse(error: unknown): void {
     metrics.refused.add();
-    outbox.send(JSON.stringify(failureReply(null, toWireFailure(error))));
+    outbox.send(wireJson(failureReply(null, toWireFailure(error))));
     badMessages += 1;
     if (badMessages > limits.badMessages) socket.drop(closeCodes.badMessages, "too many malformed messages");
   }
@@ -64,13 +64,13 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
     if (!call.claimAnswer()) return;
     const { result, tensors = [], descriptors = [] } = reply;
     if (tensors.length > 0) outbox.send(encodeFrame(success(call.id, result), tensors, descriptors));
-    else outbox.send(JSON.stringify(descriptors.length > 0 ? withDescriptors(success(call.id, result), descriptors) : success(call.id, result)));
+    else outbox.send(wireJson(descriptors.length > 0 ? withDescriptors(success(call.id, result), descriptors) : success(call.id, result)));
   }
 
   function answerFailure(call: OpenCall, error: unknown): void {
     const failure = toWireFailure(error);
     if (failure.code === "WIRE_INTERNAL") log.error(`${state.id}: a call failed: ${logText(error)}`);
-    if (call.claimAnswer()) outbox.send(JSON.stringify(failureReply(call.id, failure)));
+    if (call.claimAnswer()) outbox.send(wireJson(failureReply(call.id, failure)));
   }
 
   /** Tensors of a call, those in the segment copied out; all of them must be where the method takes them. */
@@ -101,7 +101,7 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
     try {
       call = calls.begin(request.id, bytes, answeredAtOnce.has(request.method));
     } catch (error) {
-      outbox.send(JSON.stringify(failureReply(request.id, toWireFailure(error))));
+      outbox.send(wireJson(failureReply(request.id, toWireFailure(error))));
       return;
     }
     // The answer to a cancelled call does not wait for its work; the work itself hears of it through the signal.
