@@ -44,7 +44,7 @@ function judge(wasAccepted: boolean): void {
   expect(wasAccepted).toBe(false);
 }
 
-type HttpAttack = readonly [name: string, lines: (target: Target) => readonly string[], body?: (target: Target) => string];
+type HttpAttack = [name: string, lines: (target: Target) => readonly string[], body?: (target: Target) => string];
 const get = (path: string, target: Target, more: readonly string[] = []): readonly string[] => [`GET ${path} HTTP/1.1`, `Host: ${target.host}`, ...more];
 const post = (path: string, target: Target, type: string, body: string, more: readonly string[] = []): readonly string[] => [`POST ${path} HTTP/1.1`, `Host: ${target.host}`, `Content-Type: ${type}`, `Content-Length: ${Buffer.byteLength(body)}`, ...more];
 const token = (target: Target): string => `Authorization: Bearer ${target.discovery.token}`;
@@ -89,7 +89,7 @@ const httpAttacks: readonly HttpAttack[] = [
 ];
 
 describe("HTTP attacks", () => {
-  it.each(httpAttacks)("%s is refused", async (_name, lines, body) => {
+  it.each(httpAttacks.map(([name, lines, body]) => ({ name, lines, body })))("$name is refused", async ({ lines, body }) => {
     const target = await start();
     const reply = await raw(target.port, lines(target), body?.(target) ?? "");
     judge(reply.status >= 200 && reply.status < 400);

@@ -20,7 +20,7 @@ function inlinePolicy(html: string): string {
     const content = new RegExp(`<${tag}>([\\s\\S]*?)</${tag}>`).exec(html)?.[1] ?? "";
     return `'sha256-${createHash("sha256").update(content).digest("base64")}'`;
   };
-  return `${closed}; script-src ${hash("script")}; style-src ${hash("style")}; connect-src 'self'`;
+  return `${closed}; script-src ${hash("script")}; style-src ${hash("style")}; connect-src 'self'; img-src data:`;
 }
 
 const files = {
@@ -45,7 +45,7 @@ export function createAssets(folder: string = join(packageRoot, "dashboard")): A
     return known;
   };
   return {
-    get: (path) => load(files[path].name, files[path].type, () => `${closed}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:`),
+    get: (path) => load(files[path].name, files[path].type, () => `${closed}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:`),
     login: () => load("login.html", "text/html; charset=utf-8", (body) => inlinePolicy(body.toString("utf8"))),
   };
 }
