@@ -66,6 +66,5 @@ export const closeCodes = {
   helloTimeout: 4001,
   badMessages: 4002,
   slowReader: 4003,
-  noPong: 4004,
   goingAway: 1001,
 } as const;
