@@ -9,10 +9,15 @@ import { failures } from "./conformance/failures.ts";
 import { golden } from "./conformance/golden.ts";
 import { lifetime } from "./conformance/lifetime.ts";
 import { refits } from "./conformance/refits.ts";
+import { steps } from "./conformance/steps.ts";
 
 export interface ConformanceOptions {
   /** Relative tolerance of merged f32 values against a double-precision merge. */
   readonly mergeTolerance?: number;
+  /** Relative tolerance of a step's output against diffusers and peft. */
+  readonly stepTolerance?: number;
+  /** How often the stack changes, and over how many steps, in the test that looks for mixed weights. */
+  readonly churn?: { readonly steps: number; readonly changes: number };
   /** Dtypes that the host can hold without a graph. */
   readonly precisions?: readonly WeightDtype[];
 }
@@ -23,6 +28,7 @@ export function hostConformance(name: string, command: HostCommand, options: Con
     refits(command, options.mergeTolerance ?? 1e-6);
     failures(command);
     golden(command, options.precisions ?? ["f32", "f16", "bf16"]);
+    steps(command, options.stepTolerance ?? 1e-3, options.churn ?? { steps: 500, changes: 200 });
     lifetime(command);
   });
 }

@@ -4,7 +4,8 @@ import { Failure } from "../../src/failure/index.ts";
 import { checkPlan } from "./check-plan.ts";
 import { asHostFailure, hostFailure } from "./host-failure.ts";
 import { withSources } from "./sources.ts";
-import type { WeightStore } from "./weight-store.ts";
+import type { NamedBuffer } from "./runner/messages.ts";
+import type { WeightTable } from "./weight-table.ts";
 import { writeWeights } from "./write-weights.ts";
 
 type PrepareCall = Omit<HostParams<"prepare">, "engine" | "verify">;
@@ -13,7 +14,15 @@ interface Prepared {
   readonly call: PrepareCall;
   readonly writes: readonly string[];
   /** Finished values by parameter; null when the plan is committed in place. */
-  staged: Map<string, Uint8Array> | null;
+  staged: NamedBuffer[] | null;
+}
+
+/** The live weights, which belong to the step thread. */
+export interface LiveWeights {
+  /** Puts finished buffers in place; answers the ones that they replace. */
+  readonly swap: (buffers: readonly NamedBuffer[]) => Promise<readonly NamedBuffer[]>;
+  /** Takes live buffers out, to be written in place and swapped back. */
+  readonly take: (parameters: readonly string[]) => Promise<readonly NamedBuffer[]>;
 }
 
 /** Prepared refits that wait for their commit, per engine; more than one exists only while runs with different stacks alternate. */
@@ -24,7 +33,8 @@ const maxPrepared = 8;
  * `commit` and steps one at a time.
  */
 export class Engine {
-  readonly store: WeightStore;
+  readonly table: WeightTable;
+  readonly #live: LiveWeights;
   readonly #pool: BufferPool;
   readonly #stagingBytes: number;
   readonly #prepared = new Map<string, Prepared>();
@@ -33,8 +43,9 @@ export class Engine {
   #tokens = 0;
 
   /** A plan that writes more than `stagingBytes` is committed in place. */
-  constructor(store: WeightStore, pool: BufferPool, stagingBytes: number) {
-    this.store = store;
+  constructor(table: WeightTable, live: LiveWeights, pool: BufferPool, stagingBytes: number) {
+    this.table = table;
+    this.#live = live;
     this.#pool = pool;
     this.#stagingBytes = stagingBytes;
   }
@@ -51,21 +62,23 @@ export class Engine {
 
   /** First weights. On failure the engine is thrown away by its owner. */
   async fill(call: Pick<HostParams<"load">, "checkpoint" | "stack" | "verify">, signal: AbortSignal, progress: (done: number, total: number) => void) {
-    const parameters = [...this.store.layouts.keys()];
+    const parameters = [...this.table.layouts.keys()];
+    const filled: NamedBuffer[] = [];
     const result = await withSources(call.checkpoint, call.stack, async (sources) => {
-      checkPlan({ from: null, to: { checkpoint: "", stack: call.stack }, full: true, writes: parameters.map((parameter) => ({ parameter, reason: "base" })) }, sources.deltas, this.store);
+      checkPlan({ from: null, to: { checkpoint: "", stack: call.stack }, full: true, writes: parameters.map((parameter) => ({ parameter, reason: "base" })) }, sources.deltas, this.table);
       return writeWeights({
-        store: this.store,
+        table: this.table,
         sources,
         parameters,
         pool: this.#pool,
         signal,
         target: (_, bytes) => new Uint8Array(new ArrayBuffer(bytes)),
-        finished: (parameter, values) => void this.store.swap(parameter, values),
+        finished: (parameter, values) => void filled.push([parameter, values]),
         verify: call.verify === true,
         progress,
       });
     });
+    await this.#live.swap(filled);
     this.#generation = 1;
     return result;
   }
@@ -74,19 +87,18 @@ export class Engine {
     for (const [token, old] of this.#prepared) if (old.call.generation !== this.#generation) this.#prepared.delete(token);
     this.#checkStart(call);
     const writes = call.plan.writes.map((write) => write.parameter);
-    const bytes = writes.reduce((sum, parameter) => sum + this.store.sizeOf(this.store.layout(parameter)), 0);
-    const staged = bytes <= this.#stagingBytes ? new Map<string, Uint8Array>() : null;
+    const staged: NamedBuffer[] | null = this.table.sizeOfAll(writes) <= this.#stagingBytes ? [] : null;
     try {
       const result = await withSources(call.checkpoint, call.stack, async (sources) => {
-        checkPlan(call.plan, sources.deltas, this.store);
+        checkPlan(call.plan, sources.deltas, this.table);
         return writeWeights({
-          store: this.store,
+          table: this.table,
           sources,
           parameters: writes,
           pool: this.#pool,
           signal,
           target: (_, size) => this.#pool.take(size),
-          finished: (parameter, values) => (staged === null ? this.#pool.give(values) : void staged.set(parameter, values)),
+          finished: (parameter, values) => (staged === null ? this.#pool.give(values) : void staged.push([parameter, values])),
           verify: call.verify === true,
         });
       });
@@ -98,7 +110,7 @@ export class Engine {
       const { bytesRead, bytesWritten, report } = result;
       return { token, writes: writes.length, bytesRead, bytesWritten, mode: staged === null ? "inPlace" : "staged", report, ...(call.verify === true ? { sha256: result.sha256 } : {}) };
     } catch (error) {
-      for (const values of staged?.values() ?? []) this.#pool.give(values);
+      this.#recycle(staged ?? []);
       throw error;
     }
   }
@@ -123,7 +135,7 @@ export class Engine {
       throw this.#stale(prepared.call.generation);
     }
     if (prepared.staged !== null) {
-      for (const [parameter, values] of prepared.staged) this.#recycle(this.store.swap(parameter, values));
+      this.#recycle(await this.#live.swap(prepared.staged));
     } else {
       await this.#commitInPlace(prepared);
     }
@@ -136,15 +148,16 @@ export class Engine {
 
   async #commitInPlace(prepared: Prepared): Promise<void> {
     this.#dirty = true;
+    const live = new Map(await this.#live.take(prepared.writes));
     try {
       await withSources(prepared.call.checkpoint, prepared.call.stack, (sources) =>
         writeWeights({
-          store: this.store,
+          table: this.table,
           sources,
           parameters: prepared.writes,
           pool: this.#pool,
           signal: new AbortController().signal,
-          target: (parameter) => this.store.buffer(parameter),
+          target: (parameter, bytes) => live.get(parameter) ?? this.#pool.take(bytes),
           finished: () => undefined,
           verify: false,
         }),
@@ -154,6 +167,8 @@ export class Engine {
       this.#generation += 1;
       const { code, message, evidence } = asHostFailure(error);
       throw new Failure(code, message, { ...evidence, dirty: true, generation: this.#generation }, { cause: error });
+    } finally {
+      await this.#live.swap([...live]);
     }
     this.#dirty = false;
   }
@@ -170,11 +185,11 @@ export class Engine {
   }
 
   #release(prepared: Prepared): void {
-    for (const values of prepared.staged?.values() ?? []) this.#recycle(values);
+    this.#recycle(prepared.staged ?? []);
     prepared.staged = null;
   }
 
-  #recycle(values: Uint8Array | undefined): void {
-    if (values !== undefined) this.#pool.give(values);
+  #recycle(buffers: readonly NamedBuffer[]): void {
+    for (const [, buffer] of buffers) this.#pool.give(buffer);
   }
 }

@@ -3,8 +3,9 @@ import { native } from "@refit-sidecar/native";
 import { hostProtocolVersion, type FrameTensor, type HostMethod, type HostNotification, type HostNotificationParams, type HostParams, type HostResult } from "@refit-sidecar/protocol";
 import { env } from "onnxruntime-node";
 import { hostFailure } from "./host-failure.ts";
-import { LoadedEngine } from "./loaded-engine.ts";
+import { LoadedEngine, type EngineContext } from "./loaded-engine.ts";
 import type { HostOptions } from "./options.ts";
+import type { Runner } from "./runner/runner.ts";
 import { Serial } from "./serial.ts";
 
 /** What a method may use besides its params. */
@@ -26,11 +27,12 @@ export type HostMethods = { readonly [M in Exclude<HostMethod, "cancel">]: (para
 const elapsed = (since: number): number => performance.now() - since;
 
 /** The engines of this process and the methods on them. Steps, commits and unloads run one at a time; load and prepare run between them. */
-export function createHost(options: HostOptions): HostMethods {
+export function createHost(options: HostOptions, runner: Runner): HostMethods {
   const engines = new Map<string, LoadedEngine>();
   const loading = new Set<string>();
   const live = new Serial();
   let sessionLoads = 0;
+  const context: EngineContext = { options, runner, countSession: () => void (sessionLoads += 1) };
 
   const find = (name: string): LoadedEngine => {
     const engine = engines.get(name);
@@ -64,10 +66,10 @@ export function createHost(options: HostOptions): HostMethods {
       };
       loading.add(params.engine);
       try {
-        const { engine, result } = await LoadedEngine.load(params, options, signal, () => void (sessionLoads += 1), progress);
+        const { engine, result } = await LoadedEngine.load(params, context, signal, progress);
         engines.set(params.engine, engine);
-        const { store, generation } = engine.weights;
-        return { result: { ms: elapsed(started), parameters: store.layouts.size, bytes: store.bytes, sessionLoads, generation, report: result.report, ...(params.verify === true ? { sha256: result.sha256 } : {}) } };
+        const { table, generation } = engine.weights;
+        return { result: { ms: elapsed(started), parameters: table.layouts.size, bytes: table.bytes, sessionLoads, generation, report: result.report, ...(params.verify === true ? { sha256: result.sha256 } : {}) } };
       } finally {
         loading.delete(params.engine);
       }
@@ -101,18 +103,12 @@ export function createHost(options: HostOptions): HostMethods {
         return { result: { ms: elapsed(started) }, tensors: outputs };
       }),
 
-    readBack: ({ engine, parameters }) =>
-      live.run(async () => {
-        const { store } = find(engine).weights;
-        const tensors = parameters.map((name): FrameTensor => ({ name, dtype: store.dtype, shape: store.layout(name).shape, data: store.canonical(name) }));
-        return { result: {}, tensors };
-      }),
+    readBack: ({ engine, parameters }) => live.run(async () => ({ result: {}, tensors: await find(engine).readBack(parameters) })),
 
     checksums: ({ engine, parameters }) =>
       live.run(async () => {
-        const { store } = find(engine).weights;
-        const names = parameters ?? [...store.layouts.keys()];
-        return { result: { sha256: Object.fromEntries(names.map((name) => [name, store.checksum(name)])) } };
+        const found = find(engine);
+        return { result: { sha256: await found.checksums(parameters ?? [...found.weights.table.layouts.keys()]) } };
       }),
 
     unload: ({ engine: name }) =>
@@ -120,13 +116,13 @@ export function createHost(options: HostOptions): HostMethods {
         const engine = find(name);
         engines.delete(name);
         await engine.release();
-        return { result: { bytes: engine.weights.store.bytes } };
+        return { result: { bytes: engine.weights.table.bytes } };
       }),
 
     async status() {
       return {
         result: {
-          engines: [...engines].map(([engine, { weights }]) => ({ engine, generation: weights.generation, dirty: weights.dirty, bytes: weights.store.bytes, parameters: weights.store.layouts.size, prepared: [...weights.tokens] })),
+          engines: [...engines].map(([engine, { weights }]) => ({ engine, generation: weights.generation, dirty: weights.dirty, bytes: weights.table.bytes, parameters: weights.table.layouts.size, prepared: [...weights.tokens] })),
           sessionLoads,
           memory: { totalBytes: totalmem(), freeBytes: freemem(), processBytes: process.memoryUsage.rss() },
         },

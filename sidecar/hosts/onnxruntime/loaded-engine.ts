@@ -1,53 +1,61 @@
 import { freemem } from "node:os";
 import type { FrameTensor, HostParams } from "@refit-sidecar/protocol";
 import { BufferPool } from "./buffer-pool.ts";
-import { Engine } from "./engine.ts";
+import { Engine, type LiveWeights } from "./engine.ts";
 import { readGraphBundle, variantPath, type GraphBundle } from "./graph.ts";
 import { hostFailure } from "./host-failure.ts";
 import type { HostOptions } from "./options.ts";
 import { mappedLayouts, plainLayouts } from "./refit-map.ts";
-import { Session } from "./session.ts";
-import { WeightStore } from "./weight-store.ts";
+import type { GraphInput, SessionName } from "./runner/messages.ts";
+import type { Runner } from "./runner/runner.ts";
+import { callInputs, readyInputs } from "./step-inputs.ts";
+import { WeightTable } from "./weight-table.ts";
 
 type LoadCall = HostParams<"load">;
+
+/** What all engines of a host share. */
+export interface EngineContext {
+  readonly options: HostOptions;
+  readonly runner: Runner;
+  readonly countSession: () => void;
+}
 
 interface LoadedGraph {
   readonly bundle: GraphBundle;
   readonly variant: string;
-  readonly main: Session;
-  /** The variant with ControlNet residual inputs, loaded when a step first brings one. Both read the same weights. */
-  residuals: Session | null;
+  /** What a call brings, by session. The variant with ControlNet residual inputs is loaded when a step first brings one; both read the same weights. */
+  readonly calls: Map<SessionName, ReadonlyMap<string, GraphInput>>;
 }
 
-/** An engine with what it needs to step: sessions over one weight store. */
+/** An engine with what it needs to step: sessions in the step thread over one set of weights. */
 export class LoadedEngine {
   readonly weights: Engine;
+  readonly #name: string;
   readonly #graph: LoadedGraph | null;
-  readonly #options: HostOptions;
-  readonly #countSession: () => void;
+  readonly #context: EngineContext;
 
-  private constructor(weights: Engine, graph: LoadedGraph | null, options: HostOptions, countSession: () => void) {
+  private constructor(name: string, weights: Engine, graph: LoadedGraph | null, context: EngineContext) {
+    this.#name = name;
     this.weights = weights;
     this.#graph = graph;
-    this.#options = options;
-    this.#countSession = countSession;
+    this.#context = context;
   }
 
   /** Session first (it fails fast), then the weights. */
-  static async load(call: LoadCall, options: HostOptions, signal: AbortSignal, countSession: () => void, progress: (done: number, total: number) => void) {
+  static async load(call: LoadCall, context: EngineContext, signal: AbortSignal, progress: (done: number, total: number) => void) {
+    const { runner, options } = context;
+    const name = call.engine;
     const bundle = call.graph === null ? null : await readGraphBundle(call.graph.folder);
-    const store = makeStore(call, bundle);
-    if (store.bytes > freemem() + options.spareBytes) {
-      throw hostFailure("HOST_OUT_OF_MEMORY", `expected ${store.bytes} bytes of memory for the engine's weights, ${freemem()} are free; unload another engine or choose a smaller precision`, { bytes: store.bytes });
+    const table = makeTable(call, bundle);
+    if (table.bytes > freemem() + options.spareBytes) {
+      throw hostFailure("HOST_OUT_OF_MEMORY", `expected ${table.bytes} bytes of memory for the engine's weights, ${freemem()} are free; unload another engine or choose a smaller precision`, { bytes: table.bytes });
     }
-    let graph: LoadedGraph | null = null;
-    if (bundle !== null && call.graph !== null) {
-      const main = await Session.load(variantPath(bundle, call.graph.variant), store, options);
-      countSession();
-      graph = { bundle, variant: call.graph.variant, main, residuals: null };
-    }
-    const engine = new LoadedEngine(new Engine(store, new BufferPool(options.stagingBytes), options.stagingBytes), graph, options, countSession);
+    await runner.call(name, "open", { dtype: table.dtype, layouts: [...table.layouts.values()] });
+    const live: LiveWeights = { swap: (buffers) => runner.call(name, "swap", { buffers }), take: (parameters) => runner.call(name, "take", { parameters }) };
+    const graph: LoadedGraph | null = bundle === null || call.graph === null ? null : { bundle, variant: call.graph.variant, calls: new Map() };
+    const engine = new LoadedEngine(name, new Engine(table, live, new BufferPool(options.stagingBytes), options.stagingBytes), graph, context);
     try {
+      if (graph !== null) await engine.#open(graph, "main", graph.variant);
       signal.throwIfAborted();
       return { engine, result: await engine.weights.fill(call, signal, progress) };
     } catch (error) {
@@ -56,40 +64,55 @@ export class LoadedEngine {
     }
   }
 
-  async step(tensors: readonly FrameTensor[], generation: number): Promise<FrameTensor[]> {
+  async #open(graph: LoadedGraph, session: SessionName, variant: string): Promise<ReadonlyMap<string, GraphInput>> {
+    const { runner, options, countSession } = this.#context;
+    const { provider, threads } = options;
+    const inputs = await runner.call(this.#name, "session", { name: session, path: variantPath(graph.bundle, variant), options: { provider, threads } });
+    countSession();
+    const expected = callInputs(inputs, this.weights.table);
+    graph.calls.set(session, expected);
+    return expected;
+  }
+
+  async step(tensors: readonly FrameTensor[], generation: number): Promise<readonly FrameTensor[]> {
     const { weights } = this;
-    if (this.#graph === null) throw hostFailure("HOST_NO_GRAPH", "expected an engine with a graph; this one was loaded from parameters alone");
+    const graph = this.#graph;
+    if (graph === null) throw hostFailure("HOST_NO_GRAPH", "expected an engine with a graph; this one was loaded from parameters alone");
     if (weights.dirty) throw hostFailure("HOST_ENGINE_DIRTY", "an earlier commit was cut short, so the weights belong to no stack; prepare and commit a full plan", { generation: weights.generation });
     if (generation !== weights.generation) {
       throw hostFailure("HOST_GENERATION_STALE", `expected a step on generation ${weights.generation}, got one for ${generation}; the weights were refitted since`, { expected: weights.generation, got: generation });
     }
-    const session = await this.#session(this.#graph, tensors);
-    return session.run(tensors, weights.store, weights.generation);
+    const residuals = new Set(graph.bundle.residuals.map((residual) => residual.name));
+    const session: SessionName = tensors.some((tensor) => residuals.has(tensor.name)) ? "residuals" : "main";
+    const expected = graph.calls.get(session) ?? (await this.#open(graph, session, `residuals-${graph.variant}`));
+    return this.#context.runner.call(this.#name, "run", { session, inputs: await readyInputs(tensors, expected) });
   }
 
-  async #session(graph: LoadedGraph, tensors: readonly FrameTensor[]): Promise<Session> {
-    const residuals = new Set(graph.bundle.residuals.map((residual) => residual.name));
-    if (!tensors.some((tensor) => residuals.has(tensor.name))) return graph.main;
-    if (graph.residuals === null) {
-      graph.residuals = await Session.load(variantPath(graph.bundle, `residuals-${graph.variant}`), this.weights.store, this.#options);
-      this.#countSession();
-    }
-    return graph.residuals;
+  /** Weights in canonical layout. */
+  async readBack(parameters: readonly string[]): Promise<FrameTensor[]> {
+    const { table } = this.weights;
+    const shapes = parameters.map((parameter) => table.layout(parameter).shape);
+    const buffers = await this.#context.runner.call(this.#name, "read", { parameters });
+    return buffers.map(([name, data], index) => ({ name, dtype: table.dtype, shape: shapes[index] ?? [], data }));
+  }
+
+  async checksums(parameters: readonly string[]): Promise<Readonly<Record<string, string>>> {
+    for (const parameter of parameters) this.weights.table.layout(parameter);
+    return this.#context.runner.call(this.#name, "checksums", { parameters });
   }
 
   async release(): Promise<void> {
-    await this.#graph?.main.release();
-    await this.#graph?.residuals?.release();
+    await this.#context.runner.call(this.#name, "close", {});
   }
 }
 
-function makeStore(call: LoadCall, bundle: GraphBundle | null): WeightStore {
+function makeTable(call: LoadCall, bundle: GraphBundle | null): WeightTable {
   if (bundle === null) {
     if (call.parameters === undefined) throw hostFailure("HOST_INVALID_PARAMS", "expected either a graph or a table of parameters, got neither");
-    return new WeightStore(call.weightDtype, plainLayouts(call.parameters));
+    return new WeightTable(call.weightDtype, plainLayouts(call.parameters));
   }
   if (call.parameters !== undefined) throw hostFailure("HOST_INVALID_PARAMS", "expected either a graph or a table of parameters, got both");
   if (call.weightDtype === "bf16") throw hostFailure("HOST_PRECISION_UNSUPPORTED", "this host runs graphs with f32 or f16 weights, not bf16", { weightDtype: call.weightDtype });
   const shapes = Object.fromEntries(Object.entries(call.checkpoint.parameters).map(([name, source]) => [name, source.shape]));
-  return new WeightStore(call.weightDtype, mappedLayouts(bundle.refitMap, shapes));
+  return new WeightTable(call.weightDtype, mappedLayouts(bundle.refitMap, shapes));
 }

@@ -5,6 +5,7 @@ import { FrameError, FrameReader } from "@refit-sidecar/protocol";
 import { hostFailure } from "./host-failure.ts";
 import { createHost } from "./host.ts";
 import { parseOptions } from "./options.ts";
+import { Runner } from "./runner/runner.ts";
 import { HostServer } from "./server.ts";
 
 // stdout carries frames only: whatever a library prints must not end up between them.
@@ -12,18 +13,26 @@ console.log = console.info = console.debug = console.error;
 
 const options = parseOptions(process.argv.slice(2));
 const reader = new FrameReader();
-const server = new HostServer(createHost(options), {
+const runner = new Runner();
+
+/** Node waits for its threads when it exits, and a thread inside a long step cannot be interrupted: then the process ends itself the hard way. */
+function leave(code: number): void {
+  if (runner.pending > 0) process.kill(process.pid, "SIGKILL");
+  process.exit(code);
+}
+
+const server = new HostServer(createHost(options, runner), {
   write(parts) {
     process.stdout.cork();
     for (const part of parts) process.stdout.write(part);
     process.stdout.uncork();
   },
   // An empty write is called back after everything before it has left the process.
-  end: () => process.stdout.write("", () => process.exit(0)),
+  end: () => process.stdout.write("", () => leave(0)),
 });
 
-// The sidecar is gone when stdout breaks; stdin ends at the same moment and decides.
-process.stdout.on("error", () => process.exit(0));
+// The sidecar is gone when stdout breaks; stdin ends at the same moment.
+process.stdout.on("error", () => leave(0));
 process.stdin.on("data", (chunk: Uint8Array) => {
   try {
     for (const frame of reader.push(chunk)) void server.receive(frame);
@@ -32,12 +41,12 @@ process.stdin.on("data", (chunk: Uint8Array) => {
     // After bad bytes nobody knows where the next frame starts.
     process.stdin.destroy();
     server.fail(null, hostFailure("HOST_MALFORMED_FRAME", `${error.message}; this host ends now`, { frame: error.code }));
-    process.stdout.write("", () => process.exit(1));
+    process.stdout.write("", () => leave(1));
   }
 });
 process.stdin.on("end", () => {
   server.abandon();
-  process.exit(0);
+  leave(0);
 });
 // Ctrl-C in a terminal reaches the whole group; the sidecar decides when its hosts end.
 process.on("SIGINT", () => undefined);

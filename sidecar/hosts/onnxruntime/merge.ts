@@ -6,7 +6,7 @@ import type { BaseTensor } from "./checkpoint-file.ts";
 import type { DeltaFile } from "./delta-file.ts";
 import { hostFailure } from "./host-failure.ts";
 import { exchangeHalves, type ParameterLayout } from "./refit-map.ts";
-import { elementBytes } from "./weight-store.ts";
+import { elementBytes } from "./weight-table.ts";
 
 const containerDtype: Readonly<Record<WeightDtype, FloatDtype>> = { f32: "F32", f16: "F16", bf16: "BF16" };
 
