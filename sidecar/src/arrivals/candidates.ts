@@ -29,7 +29,14 @@ export function isDecodable(name: string): boolean {
   return !name.includes("\ufffd");
 }
 
+const controlSuffix = ".aria2";
+
 /** aria2 preallocates under the final name and keeps this file beside it until the download is done. */
 export function controlFileOf(path: string): string {
-  return `${path}.aria2`;
+  return `${path}${controlSuffix}`;
+}
+
+/** The file that a control file belongs to; null for any other name. */
+export function controlledFile(path: string): string | null {
+  return path.endsWith(controlSuffix) ? path.slice(0, -controlSuffix.length) : null;
 }

@@ -2,7 +2,7 @@
 
 import { basename, sep } from "node:path";
 import type { LimitFunction } from "p-limit";
-import { classifyName } from "./candidates.ts";
+import { classifyName, controlledFile } from "./candidates.ts";
 import type { Inodes } from "./inodes.ts";
 import type { ArrivalsOptions } from "./options.ts";
 import type { Clock, Files, Look, StartWatch, Watch } from "./ports.ts";
@@ -31,6 +31,8 @@ export interface FolderWatch {
 
 /** After a hint about a whole folder, others usually follow (a folder of models is being copied). */
 const scanDelayMs = 50;
+/** Long enough for a watch to be set up on a busy disk. */
+const watchUpMs = 400;
 
 /** Disk calls of one scan in flight. */
 const looksAtOneTime = 32;
@@ -55,7 +57,7 @@ export function watchFolder(ports: FolderPorts): FolderWatch {
   let scanning: Promise<void> | null = null;
   let scanAgain = false;
   let cancelNextScan = () => {};
-  let cancelSoon: (() => void) | null = null;
+  let soon: { readonly atMs: number; readonly cancel: () => void } | null = null;
 
   const lose = (code: string) => {
     if (!lost && !closed) ports.emit([{ type: "lost", folder, code, atMs: clock.nowMs() }]);
@@ -84,12 +86,14 @@ export function watchFolder(ports: FolderPorts): FolderWatch {
     watch = null;
     await before?.close();
     if (closed || blind) return;
-    watch = ports.startWatch(folder.path, {
+    watch = ports.startWatch({
       touched: (path) => void touched(path),
-      doubtful: () => scanSoon(),
+      doubtful: () => scanSoon(scanDelayMs),
       blind: () => {
         blind = true;
-        scanSoon();
+        void watch?.close();
+        watch = null;
+        scanSoon(scanDelayMs);
       },
     });
   };
@@ -113,12 +117,13 @@ export function watchFolder(ports: FolderPorts): FolderWatch {
     await Promise.all(unseen.map((path) => tracker.look(path)));
     await eachOf(scan.found, looksAtOneTime, (path) => tracker.look(path, true));
     if (closed || lost) return;
-    // Only now, because the watcher lists the folder too and would slow the scan that someone waits for; it asks for another when it watches.
     if (rewatchDue) {
       rewatchDue = false;
       await rewatch();
     }
     if (closed) return;
+    // What happened in a folder before it was watched is found by another scan, when the watch is surely up.
+    if (watch?.cover(scan.folders, scan.links) === true) scanSoon(watchUpMs);
     ports.emit([{ type: "scanned", folder, unreadable: scan.unreadable.map((entry) => entry.path), atMs: clock.nowMs() }]);
   };
 
@@ -140,24 +145,29 @@ export function watchFolder(ports: FolderPorts): FolderWatch {
     return scanning;
   };
 
-  const scanSoon = () => {
+  const scanSoon = (delayMs: number) => {
     if (closed) return;
-    cancelSoon ??= clock.after(scanDelayMs, () => {
-      cancelSoon = null;
+    const atMs = clock.nowMs() + delayMs;
+    if (soon !== null && soon.atMs <= atMs) return;
+    soon?.cancel();
+    const cancel = clock.after(delayMs, () => {
+      soon = null;
       void scan();
     });
+    soon = { atMs, cancel };
   };
 
   const touched = async (path: string): Promise<void> => {
     if (closed) return;
     const name = basename(path);
     if (classifyName(name) !== "ignored") return tracker.look(path);
-    if (path === folder.path) return scanSoon();
+    const controlled = controlledFile(path);
+    if (controlled !== null) return tracker.inspect(controlled);
+    if (path === folder.path) return scanSoon(scanDelayMs);
     const found = await files.look(path);
     if (closed) return;
     if (found.is === "file") ports.inodes.pass(path, found.stamp);
-    else if (found.is === "folder") scanSoon();
-    else if (folders.has(path)) scanSoon();
+    else if (found.is === "folder" || folders.has(path)) scanSoon(scanDelayMs);
   };
 
   return {
@@ -167,7 +177,7 @@ export function watchFolder(ports: FolderPorts): FolderWatch {
     async close() {
       closed = true;
       cancelNextScan();
-      cancelSoon?.();
+      soon?.cancel();
       tracker.close();
       await watch?.close();
       await scanning;

@@ -44,17 +44,20 @@ export interface Files {
 export interface WatchHints {
   /** Something happened at this path. */
   readonly touched: (path: string) => void;
-  /** Events may have been missed in this folder. */
-  readonly doubtful: (folder: string) => void;
+  /** Events may have been missed. */
+  readonly doubtful: () => void;
   /** No events can be had for this root; poll it. `code` is the system's. */
   readonly blind: (code: string) => void;
 }
 
 export interface Watch {
+  /** Watches exactly these: folders (for what happens in them, not below) and links to files (for what happens to their targets). True when any is new:
+   *  what happened in it up to now has not been seen. */
+  readonly cover: (folders: readonly string[], links: readonly string[]) => boolean;
   readonly close: () => Promise<void>;
 }
 
-export type StartWatch = (root: string, hints: WatchHints) => Watch;
+export type StartWatch = (hints: WatchHints) => Watch;
 
 export const systemClock: Clock = {
   nowMs: () => performance.now(),

@@ -13,6 +13,8 @@ export interface Scan {
   readonly found: readonly string[];
   /** Every folder that was listed, the root included. */
   readonly folders: readonly string[];
+  /** Links among `found`. */
+  readonly links: readonly string[];
   /** Folders that could not be listed; what was known below them stays known. */
   readonly unreadable: readonly { readonly path: string; readonly code: string }[];
 }
@@ -20,6 +22,7 @@ export interface Scan {
 export async function scanFolder(root: string, files: Files): Promise<Scan> {
   const found: string[] = [];
   const folders: string[] = [];
+  const links: string[] = [];
   const unreadable: { path: string; code: string }[] = [];
   const walk = async (folder: string, above: readonly string[]): Promise<void> => {
     const listing = await files.list(folder);
@@ -36,6 +39,7 @@ export async function scanFolder(root: string, files: Files): Promise<Scan> {
       }
       if (classifyName(entry.name) !== "ignored" && entry.kind !== "folder") {
         found.push(path);
+        if (entry.kind === "link") links.push(path);
         continue;
       }
       if (entry.kind !== "folder" && entry.kind !== "link") continue;
@@ -49,7 +53,7 @@ export async function scanFolder(root: string, files: Files): Promise<Scan> {
     }
   };
   const top = await files.look(root, true);
-  if (top.is !== "folder") return { found, folders, unreadable: [{ path: root, code: top.is === "unreadable" ? top.code : "ENOENT" }] };
+  if (top.is !== "folder") return { found, folders, links, unreadable: [{ path: root, code: top.is === "unreadable" ? top.code : "ENOENT" }] };
   await walk(root, [`${top.device}:${top.inode}`]);
-  return { found, folders, unreadable };
+  return { found, folders, links, unreadable };
 }

@@ -79,7 +79,10 @@ export function judge(before: Settling, mark: Mark, nowMs: number, limits: Limit
   const track = advanced(before, mark, nowMs);
   const quietMs = nowMs - track.changedAtMs;
   const waitUntil = (untilMs: number): Verdict => ({ do: "wait", untilMs: Math.min(untilMs, nowMs + limits.pulseMs) });
-  const refuseAfter = (ms: number, code: RefusalCode, message: string): Verdict => (quietMs >= ms ? { do: "refuse", code, message } : waitUntil(track.changedAtMs + ms));
+  // Looked at less and less often: it is waited for because it may go on, and a change would be told.
+  const lookAgainMs = Math.max(limits.pulseMs, quietMs);
+  const refuseAfter = (ms: number, code: RefusalCode, message: string): Verdict =>
+    quietMs >= ms ? { do: "refuse", code, message } : { do: "wait", untilMs: Math.min(track.changedAtMs + ms, nowMs + lookAgainMs) };
   const verdict = ((): Verdict => {
     switch (mark.state) {
       case "whole": {

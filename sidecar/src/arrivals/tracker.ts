@@ -35,6 +35,8 @@ export interface TrackerPorts {
 export interface Tracker {
   /** Resolves when the path has been looked at (not when it has settled). `scanned`: found by a scan, so an old file is taken as whole. */
   readonly look: (path: string, scanned?: boolean) => Promise<void>;
+  /** As `look`, and takes a look inside even if its stamp has not moved, should it still be settling. */
+  readonly inspect: (path: string) => Promise<void>;
   readonly paths: () => readonly string[];
   /** Forgets a path without a word. */
   readonly release: (path: string) => void;
@@ -209,6 +211,7 @@ export function createTracker(ports: TrackerPorts): Tracker {
 
   return {
     look: (path, scanned = false) => look(path, scanned),
+    inspect: (path) => look(path, false, true),
     paths: () => [...tracks.keys()],
     release: (path) => void forget(path),
     close() {

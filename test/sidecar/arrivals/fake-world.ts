@@ -79,7 +79,7 @@ export const partial = (expectedBytes: number | null = null): Node["body"] => ({
 export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false): FakeDisk {
   const nodes = new Map<string, Node>();
   const specials = new Map<string, string>();
-  const watchers = new Map<string, WatchHints>();
+  const watchers = new Map<string, Set<WatchHints>>();
   let deaf = false;
   let inode = 100n;
   let mounted = true;
@@ -90,7 +90,7 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
   const touch = (path: string) => {
     folderCache = null;
     if (deaf) return;
-    for (const [watched, hints] of watchers) if (path.startsWith(watched)) hints.touched(path);
+    for (const hints of watchers.get(dirname(path)) ?? []) hints.touched(path);
   };
   const folders = () => (folderCache ??= new Set([root, ...[...nodes.keys(), ...specials.keys()].map((path) => dirname(path))]));
   return {
@@ -169,12 +169,23 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
       for (const [path, node] of nodes) nodes.set(path, { ...node, stamp: { ...node.stamp, device } });
     },
     marks: () => marks,
-    startWatch: (watched, hints) => {
-      watchers.set(watched, hints);
-      return { close: async () => void watchers.delete(watched) };
+    startWatch: (hints) => {
+      let covered: readonly string[] = [];
+      return {
+        cover(folders) {
+          const isNew = folders.some((path) => !covered.includes(path));
+          for (const path of covered) watchers.get(path)?.delete(hints);
+          for (const path of folders) watchers.set(path, (watchers.get(path) ?? new Set()).add(hints));
+          covered = folders;
+          return isNew;
+        },
+        close: async () => {
+          for (const path of covered) watchers.get(path)?.delete(hints);
+        },
+      };
     },
     hints(watched = root) {
-      const hints = watchers.get(watched);
+      const [hints] = watchers.get(watched) ?? [];
       if (hints === undefined) throw new Error(`${watched} is not watched`);
       return hints;
     },

@@ -121,6 +121,7 @@ describe("a folder", () => {
 
   it("finds by rescan what no event told", async () => {
     const { clock, disk, heard } = await world();
+    await clock.advance(1000);
     disk.deafen();
     disk.write(file, 1000, whole());
     await clock.advance(30_000);
