@@ -42,8 +42,9 @@ def plan_unet(shapes: Shapes) -> UnetPlan:
     context = _context_width(shapes)
     linear = any(name.endswith(".proj_in.weight") and len(shape) == 2 for name, shape in shapes.items())
     y_width = shapes["label_emb.0.0.weight"][1] if "label_emb.0.0.weight" in shapes else None
-    # SD2's attention scores overflow f16 (published configurations ask for f32 there); it is the only family with 1024-wide text.
-    upcast = context == 1024
+    family = _family(context, y_width, linear, len(levels))
+    # SD2's attention scores overflow f16; its published configurations ask for f32 there.
+    upcast = family == "sd2"
     config: dict[str, Any] = {
         "sample_size": 64,
         "in_channels": shapes["input_blocks.0.0.weight"][1],
@@ -65,7 +66,7 @@ def plan_unet(shapes: Shapes) -> UnetPlan:
         config |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": y_width}
     _check_levels(depths, "input")
     _check_levels(up_depths, "output")
-    return UnetPlan(_family(shapes, context, y_width), config, layers, "add_embedding", y_width, context, upcast)
+    return UnetPlan(family, config, layers, "add_embedding", y_width, context, upcast)
 
 
 def _levels(shapes: Shapes) -> list[list[str]]:
@@ -135,15 +136,10 @@ def _tidy(level: list[int]) -> int | list[int]:
     return max(1, level[0]) if len(set(level)) == 1 else level
 
 
-def _family(shapes: Shapes, context: int, y_width: int | None) -> str:
-    if context == 768 and y_width is None:
-        return "sd15"
+def _family(context: int, y_width: int | None, linear: bool, levels: int) -> str:
+    """The families' layouts; widths are not asked for, so small and re-trained relatives keep their family (the catalog's rule)."""
+    if y_width is None:
+        return "sd2" if linear else "sd15"
     if context == 1024:
         return "sd2"
-    if context == 2048 and y_width is not None:
-        return "sdxl"
-    if context == 1280 and y_width is not None:
-        return "sdxl-refiner"
-    raise UnsupportedStructure(
-        f"expected a text width of 768, 1024, 1280 or 2048, found {context} (size embedding: {y_width}): this structure is not supported"
-    )
+    return "sdxl-refiner" if levels == 4 else "sdxl"
