@@ -92,7 +92,8 @@ class Session:
         self._transport.close()
 
     def _room_for_reply(self, method: str, tensors: Sequence[TensorLike], wanted: int | None) -> int:
-        if METHODS[method].tensors not in ("out", "both"):
+        known = METHODS.get(method)
+        if known is None or known.tensors not in ("out", "both"):
             return 0
         if wanted is not None:
             return wanted

@@ -22,14 +22,14 @@ from stub_sidecar import StubSidecar  # noqa: E402
 class RealSidecar:
     """The built TypeScript server as a process. ``emit`` makes its backend tell an event."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
+    def __init__(self, data_dir: Path, options: dict | None = None) -> None:
+        self.data_dir, self.options = data_dir, options or {}
         self.start()
 
     def start(self) -> None:
         node = shutil.which("node") or "node"
         script = ROOT / "test/sidecar/wire/serve-fake.mjs"
-        self.process = subprocess.Popen([node, str(script), str(self.data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([node, str(script), str(self.data_dir), json.dumps(self.options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the wire server did not start")
@@ -51,12 +51,23 @@ class RealSidecar:
 
 
 @pytest.fixture
-def real(tmp_path):
+def start_real(tmp_path):
     if not (ROOT / "sidecar/dist/src/wire/index.js").exists():
         pytest.skip("the sidecar is not built (npm run build)")
-    sidecar = RealSidecar(tmp_path / "data")
-    yield sidecar
-    sidecar.stop()
+    started = []
+
+    def start(**options):
+        started.append(RealSidecar(tmp_path / "data", options))
+        return started[-1]
+
+    yield start
+    for sidecar in started:
+        sidecar.stop()
+
+
+@pytest.fixture
+def real(start_real):
+    return start_real()
 
 
 @pytest.fixture

@@ -47,6 +47,27 @@ def test_without_segments_everything_travels_in_frames(client, wanted):
         assert step(client, lease, data) == data
 
 
+def test_systems_without_positioned_calls_copy_the_same(client, wanted, monkeypatch):
+    monkeypatch.delattr(os, "pwrite")
+    monkeypatch.delattr(os, "preadv")
+    lease = prepare(client, wanted)
+    for size in (1, 64, 70_000, 3 << 20):
+        data = os.urandom(size)
+        assert step(client, lease, data) == data
+    assert client.session().uses_segments
+
+
+def test_a_full_memory_file_system_leaves_the_frame(client, wanted, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    lease = prepare(client, wanted)
+    monkeypatch.setattr(os, "pwrite", full)
+    data = os.urandom(70_000)
+    assert step(client, lease, data) == data
+    assert client.session()._segments.request_ranges._taken == []
+
+
 def test_a_tensor_larger_than_the_segment_takes_the_frame(client, wanted):
     lease = prepare(client, wanted)
     client.session()._segments.request_ranges._size = 4096
@@ -222,6 +243,28 @@ def test_a_session_leaves_no_file_behind(real, wanted):
         while os.path.exists(path):
             other.call("ping")
     other.close()
+
+
+def test_a_sidecar_with_tls_is_reached_with_its_certificate_only(start_real, tmp_path, wanted):
+    import shutil
+    import ssl
+    import subprocess
+
+    from refit_sidecar_plugin.client import read_discovery
+
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the test's certificate, is not installed")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(["openssl", *make.split(), "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    sidecar = start_real(tlsCert=str(cert), tlsKey=str(key))
+    address = read_discovery(sidecar.data_dir)
+    assert address.ws_url.startswith("wss://")
+    with SidecarClient("test", "1", address=address, ssl_context=ssl.create_default_context(cafile=str(cert))) as client:
+        assert step(client, prepare(client, wanted), b"abc") == b"abc"
+    with SidecarClient("test", "1", address=address) as stranger, pytest.raises(SidecarUnavailable) as caught:
+        stranger.call("ping")
+    assert caught.value.code == "CLIENT_CONNECT_FAILED"
 
 
 def test_a_wrong_token_is_refused(real):

@@ -1,9 +1,10 @@
 // The attack list. Every line is tried against the real server; none may be accepted, and an honest client must be served after each.
 import { once } from "node:events";
 import { connect as connectTcp, type Socket } from "node:net";
+import fc from "fast-check";
 import { WebSocket } from "ws";
 import { afterAll, describe, expect, it } from "vitest";
-import { encodeFrame } from "../../../protocol/src/index.ts";
+import { encodeFrame, wireMethods } from "../../../protocol/src/index.ts";
 import { limits } from "../../../sidecar/src/wire/limits.ts";
 import { raw, upgradeLines } from "./raw-http.ts";
 import { bearer, cleanUp, connect, latent, startFake, wanted, type Running } from "./support.ts";
@@ -263,6 +264,24 @@ describe("message attacks", () => {
     const { code } = await client.call(method, params);
     judge(code === null);
     expect(["WIRE_PARAMS_INVALID", "WIRE_ROLE"]).toContain(code);
+  });
+
+  it("hundreds of random messages get an answer or a close, and nothing else happens", async () => {
+    const target = await start();
+    const method = fc.constantFrom(...Object.keys(wireMethods), "", "toString");
+    const envelope = fc.record({ jsonrpc: fc.constantFrom("2.0", "1.0", 2), id: fc.oneof(fc.integer(), fc.string(), fc.constant(null), fc.object()), method: fc.oneof(method, fc.anything()), params: fc.oneof(fc.object(), fc.jsonValue()) }, { requiredKeys: [] });
+    const text = fc.oneof(envelope.map((value) => JSON.stringify(value) ?? ""), fc.string(), fc.json());
+    const framed = fc.tuple(fc.jsonValue(), fc.uint8Array({ maxLength: 300 })).map(([header, noise]) => Buffer.concat([encodeFrame({ jsonrpc: "2.0", id: 1, method: "engine.step", params: { header } }, [latent(8, 1)]), noise]));
+    const messages = fc.sample(fc.oneof(text, framed, fc.uint8Array({ maxLength: 300 })), { numRuns: 600, seed: 7 });
+    let client = await connect(target);
+    for (const message of messages) {
+      if (client.socket.readyState !== WebSocket.OPEN) client = await connect(target);
+      client.socket.send(message);
+      if (message.length % 10 === 0) await Promise.race([client.call("ping"), client.closed]);
+    }
+    judge(target.backend.seen["prepare"]!.length > 0 || target.backend.seen["folders"]!.length > 0);
+    expect(target.logLines.filter((line) => line.includes(" error "))).toEqual([]);
+    await servesHonestClients(target);
   });
 
   it("a slow reader is dropped, and memory with it, while others are served", async () => {

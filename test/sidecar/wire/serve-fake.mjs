@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // The real wire server (from the build) on the fake backend, as a process: for the Python client's tests and the wire's benchmark.
-// usage: serve-fake.mjs DATA_DIR   Prints one line of JSON when it listens; ends when its stdin ends.
+// usage: serve-fake.mjs DATA_DIR [OPTIONS as JSON]   Prints one line of JSON when it listens; ends when its stdin ends.
 import { Failure } from "../../../sidecar/dist/src/failure/index.js";
 import { createLog, createMetrics } from "../../../sidecar/dist/src/telemetry/index.js";
 import { startWire } from "../../../sidecar/dist/src/wire/index.js";
@@ -11,7 +11,7 @@ if (!dataDir) throw new Error("usage: serve-fake.mjs DATA_DIR");
 const backend = createFakeBackend(Failure);
 const server = await startWire({
   backend, dataDir, version: "9.9.9", metrics: createMetrics(), log: createLog("warn", (line) => process.stderr.write(line)),
-  options: { bind: "127.0.0.1", port: 0, tlsCert: null, tlsKey: null, behindProxy: false, allowHosts: [], allowOrigins: [], maxClients: 512 },
+  options: { bind: "127.0.0.1", port: 0, tlsCert: null, tlsKey: null, behindProxy: false, allowHosts: [], allowOrigins: [], maxClients: 512, ...JSON.parse(process.argv[3] ?? "{}") },
 });
 process.stdout.write(`${JSON.stringify({ url: server.url, pid: process.pid })}\n`);
 process.stdin.setEncoding("utf8");

@@ -119,7 +119,7 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
       const given = await Promise.allSettled([
         shared.pushes.dropSession(id),
         segments?.remove(),
-        ...[...leases].map((lease) => shared.backend["engine.release"]({ lease }, context)),
+        ...[...leases].map(async (lease) => shared.backend["engine.release"]({ lease }, context)),
       ]);
       leases.clear();
       for (const outcome of given) if (outcome.status === "rejected") shared.log.warn(`${id}: could not give everything back: ${logText(outcome.reason)}`);
