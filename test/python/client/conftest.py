@@ -29,7 +29,8 @@ class RealSidecar:
     def start(self) -> None:
         node = shutil.which("node") or "node"
         script = ROOT / "test/sidecar/wire/serve-fake.mjs"
-        self.process = subprocess.Popen([node, str(script), str(self.data_dir), json.dumps(self.options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [node, str(script), str(self.data_dir), json.dumps(self.options)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the wire server did not start")
