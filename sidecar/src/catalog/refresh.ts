@@ -83,9 +83,11 @@ export function createRefresher(ports: RefresherPorts): Refresher {
   const readTable = async (unit: Unit): Promise<Problem | null> => {
     const table = files.tableOf(unit);
     if (table === null) return null;
-    if (table.state.is === "refused") return table.state.problem;
-    if (table.state.is === "changing") return fileChanging;
-    const readAs = signatureOf([{ name: table.name, stamp: table.state.stamp }]);
+    const { state } = table;
+    if (state.is === "changing") return fileChanging;
+    // The table's own reader says better than arrivals what is wrong with a table.
+    if (state.stamp === null || (state.is === "refused" && !state.look)) return state.is === "refused" ? state.problem : fileChanging;
+    const readAs = signatureOf([{ name: table.name, stamp: state.stamp }]);
     if (unit.table?.readAs === readAs) return null;
     try {
       const listed = await limit(() => reader.shardTable(table.path));

@@ -70,6 +70,8 @@ export interface FakeDisk extends Files {
   readonly hints: (root?: string) => WatchHints;
   /** Events get lost from now on. */
   readonly deafen: () => void;
+  /** Listing this folder fails from now on. */
+  readonly unlistable: (folder: string) => void;
 }
 
 export const whole = (digest = "a", filled = true): Node["body"] => ({ state: "whole", digest, filled });
@@ -81,6 +83,7 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
   const specials = new Map<string, string>();
   const watchers = new Map<string, Set<WatchHints>>();
   let deaf = false;
+  const closedFolders = new Set<string>();
   let inode = 100n;
   let mounted = true;
   let device = 7n;
@@ -104,6 +107,7 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
     },
     async list(folder): Promise<Listing> {
       if (!mounted) return { entries: [] };
+      if (closedFolders.has(folder)) return { error: "EACCES" };
       const inside = [...nodes.keys()].filter((path) => dirname(path) === folder);
       const odd = [...specials.keys()].filter((path) => dirname(path) === folder);
       const below = [...folders()].filter((path) => path !== folder && dirname(path) === folder);
@@ -190,6 +194,7 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
       return hints;
     },
     deafen: () => void (deaf = true),
+    unlistable: (folder) => void closedFolders.add(folder),
   };
 }
 

@@ -133,6 +133,27 @@ describe("a folder", () => {
     expect(heard().slice(1)).toEqual(["gone a.safetensors"]);
   });
 
+  it("below it that cannot be listed keeps its files, and is named", async () => {
+    const { clock, disk, arrivals, batches, heard } = await world((before) => before.write(`${root}/sub/x.safetensors`, 1000, whole(), 60_000));
+    disk.unlistable(`${root}/sub`);
+    const rescan = arrivals.rescan();
+    await clock.advance(1000);
+    await rescan;
+    expect(heard()).toEqual(["settled sub/x.safetensors"]);
+    expect(batches.flat().findLast((event) => event.type === "scanned")).toMatchObject({ unreadable: [`${root}/sub`] });
+  });
+
+  it("gives a file to another by rename in one batch", async () => {
+    const { clock, disk, arrivals, batches } = await world((before) => before.write("/models/other/y.safetensors", 1000, whole(), 60_000));
+    disk.write(file, 1000, whole(), 60_000);
+    await arrivals.setFolders([{ path: root, kind: "adapter" }, { path: "/models/other", kind: "adapter" }]);
+    await clock.advance(1000);
+    const from = batches.length;
+    disk.rename(file, "/models/other/a.safetensors");
+    await clock.advance(1000);
+    expect(batches.slice(from).map((batch) => told([batch])).filter((texts) => texts.length > 0)).toEqual([["gone a.safetensors", "settled a.safetensors from a.safetensors"]]);
+  });
+
   it("can be added and dropped while others go on", async () => {
     const { clock, disk, arrivals, batches } = await world((before) => before.write(`${root}/live/x.safetensors`, 1000, whole(), 60_000));
     const from = batches.length;

@@ -99,6 +99,24 @@ describe("a sharded checkpoint", () => {
     expect(byName(whole)?.problem?.code).toBe("CATALOG_INDEX_INVALID");
   });
 
+  it("that turns out to be an adapter: CATALOG_ADAPTER_SHARDED", async () => {
+    const { write, settled, catalog, byName } = await world();
+    const stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k";
+    write(first, safetensors({ [`${stem}.lora_down.weight`]: [2, 768] }));
+    write(second, safetensors({ [`${stem}.lora_up.weight`]: [4, 2] }));
+    catalog.accept([settled(first), settled(second)]);
+    await catalog.idle();
+    expect(byName(whole)?.problem?.code).toBe("CATALOG_ADAPTER_SHARDED");
+  });
+
+  it("whose table arrivals call incomplete gets the table reader's own code", async () => {
+    const { write, refused, catalog, byName } = await world();
+    write(index, "{");
+    catalog.accept([refused(index, "ARRIVALS_INCOMPLETE")]);
+    await catalog.idle();
+    expect(byName(whole)?.problem?.code).toBe("CATALOG_INDEX_INVALID");
+  });
+
   it("is remembered over a restart without reading a header", async () => {
     const before = await world();
     before.write(first, part(0, 4));

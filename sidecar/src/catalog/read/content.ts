@@ -60,7 +60,9 @@ export async function readContent(files: readonly ContentFile[], placed: FileKin
       }
       metadata = header.metadata;
     }
-    return { summary: detached(summarize(tensors, metadata, placed)) };
+    const summary = detached(summarize(tensors, metadata, placed));
+    if (summary.kind === "checkpoint") return { summary };
+    return { problem: { code: "CATALOG_ADAPTER_SHARDED", message: `expected an adapter in one file; this one is in ${files.length}. Save it as one safetensors file.` }, lasting: true };
   } catch (error) {
     return problemOf(error);
   }
