@@ -3,7 +3,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
+import { addEngine } from "./cli/engine.ts";
 import { exitCode } from "./cli/exit.ts";
+import { addCache } from "./cli/cache.ts";
 import { addDelta } from "./cli/delta.ts";
 import { addDemo } from "./cli/demo.ts";
 import { addDoctor } from "./cli/doctor.ts";
@@ -27,6 +29,8 @@ export async function main(args: readonly string[]): Promise<number> {
   addMerge(program, done);
   addDelta(program, done);
   addGraph(program, done);
+  addCache(program, done);
+  addEngine(program, done);
   addDoctor(program, done);
   addInstall(program, done);
   try {

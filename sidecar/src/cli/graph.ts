@@ -1,15 +1,15 @@
-import { join } from "node:path";
 import type { Command } from "commander";
 import { openBase } from "../bake/index.ts";
 import { Failure } from "../failure/index.ts";
-import { runExport } from "../pipeline/index.ts";
+import { exportGraph, runExport } from "../pipeline/index.ts";
+import { ownStore } from "./cache.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
-import { defaultDataDir } from "./serve.ts";
 
 interface GraphFlags {
   readonly json?: boolean;
   readonly python?: string;
   readonly dataDir?: string;
+  readonly engineStore?: string;
   readonly out?: string;
 }
 
@@ -20,18 +20,21 @@ export function addGraph(program: Command, done: (code: number) => void): void {
     .description("export the graph of a checkpoint's structure (header only, no network) with a Python that has torch, diffusers and onnx")
     .option("--python <file>", "Python to use (default: REFIT_PYTHON, then python3)")
     .option("--data-dir <dir>", "data folder of the sidecar that will use it")
-    .option("--out <dir>", "write the bundle here instead of the data folder")
+    .option("--engine-store <dir>", "engine store to keep it in (default: engines in the data folder)")
+    .option("--out <dir>", "write the bundle here instead of the store")
     .option("--json", "print one JSON object")
     .action(async (checkpoint: string, flags: GraphFlags) => {
       try {
         const base = await openBase(checkpoint, null);
         await base.close();
         const python = flags.python ?? process.env["REFIT_PYTHON"] ?? (process.platform === "win32" ? "python" : "python3");
-        const folder = flags.out ?? join(flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir(), "graphs", base.structure.slice(0, 16));
         const interrupted = new AbortController();
         process.once("SIGINT", () => interrupted.abort(new Failure("CLI_INTERRUPTED", "interrupted; nothing was kept", {})));
-        const result = await runExport(python, checkpoint, folder, (line) => void process.stderr.write(`${line}\n`), interrupted.signal);
-        if (flags.json === true) console.log(JSON.stringify(result));
+        const onLine = (line: string) => void process.stderr.write(`${line}\n`);
+        let folder = flags.out;
+        if (folder === undefined) ({ folder } = await exportGraph(await ownStore(flags), python, checkpoint, base.structure, onLine, interrupted.signal));
+        else await runExport(python, checkpoint, folder, onLine, interrupted.signal);
+        if (flags.json === true) console.log(JSON.stringify({ ok: true, family: base.family, structure: base.structure, folder }));
         else console.log(`graph of ${base.family}, structure ${base.structure.slice(0, 16)}: ${folder}`);
         done(exitCode.ok);
       } catch (error) {

@@ -6,6 +6,7 @@ import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { Failure } from "../failure/index.ts";
 import { packageRoot } from "../package-root.ts";
+import type { EngineFinger, EngineKey, Store } from "../store/index.ts";
 
 export interface Port {
   readonly name: string;
@@ -65,23 +66,37 @@ export interface Graphs {
 }
 
 export interface GraphsOptions {
-  /** Where exported bundles are kept. */
-  readonly folder: string;
+  /** Own store first (exports go there), then one that is only read. Entries are checked before they are believed. */
+  readonly stores: readonly [Store, ...Store[]];
   readonly python: string | null;
   readonly onBadBundle: (name: string, error: unknown) => void;
 }
 
+/** Under which an exported graph is kept: it fits every host, precision, profile and device. */
+export function graphKey(structure: string): EngineKey {
+  return { structure, precision: "any", profile: "any", host: "graph", library: "graph 1", capability: "any", driverBranch: "" };
+}
+
+const graphFinger: EngineFinger = { libraryVersion: "1", driver: "", device: "" };
+
 export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
   const bundles = new Map<string, GraphBundle>();
-  for (const parent of [join(packageRoot, "graphs"), options.folder]) {
-    for (const entry of await readdir(parent, { withFileTypes: true }).catch(() => [])) {
-      if (!entry.isDirectory() || entry.name.startsWith(".")) continue;
-      try {
-        const bundle = await readBundle(join(parent, entry.name));
-        bundles.set(bundle.structure, bundle);
-      } catch (error) {
-        options.onBadBundle(entry.name, error);
-      }
+  const take = async (folder: string, name: string) => {
+    try {
+      const bundle = await readBundle(folder);
+      bundles.set(bundle.structure, bundle);
+    } catch (error) {
+      options.onBadBundle(name, error);
+    }
+  };
+  const shipped = join(packageRoot, "graphs");
+  for (const entry of await readdir(shipped, { withFileTypes: true })) if (entry.isDirectory()) await take(join(shipped, entry.name), entry.name);
+  for (const store of options.stores) {
+    for (const { manifest } of await store.list()) {
+      if (manifest?.key.host !== "graph" || bundles.has(manifest.key.structure)) continue;
+      const found = await store.find(manifest.key, graphFinger);
+      if (found.found === "hit") await take(found.folder, manifest.key.structure.slice(0, 16));
+      else if (found.found === "damaged") options.onBadBundle(manifest.key.structure.slice(0, 16), found.problem);
     }
   }
   return {
@@ -90,14 +105,26 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
       if (options.python === null) {
         throw new Failure("ENGINE_GRAPH_MISSING", "no graph of this checkpoint's structure is shipped, and no Python with diffusers is configured to make one; pass --python, or run \"refit-sidecar graph export\" with one", { structure });
       }
-      const folder = join(options.folder, structure.slice(0, 16));
-      await runExport(options.python, checkpointPath, folder, onLine, signal);
+      const { folder } = await exportGraph(options.stores[0], options.python, checkpointPath, structure, onLine, signal);
       const bundle = await readBundle(folder);
-      if (bundle.structure !== structure) throw new Failure("ENGINE_GRAPH_EXPORT_FAILED", "the exported graph belongs to another structure than the checkpoint; was the file replaced meanwhile? Try again", { expected: structure, got: bundle.structure });
       bundles.set(structure, bundle);
       return bundle;
     },
   };
+}
+
+/** Exports into the store: staged, checked to be of that structure, published whole or not at all. Throws ENGINE_GRAPH_EXPORT_FAILED and what the store throws. */
+export async function exportGraph(store: Store, python: string, checkpointPath: string, structure: string, onLine: (line: string) => void, signal: AbortSignal): Promise<{ readonly entry: string; readonly folder: string }> {
+  const staging = await store.stage();
+  try {
+    await runExport(python, checkpointPath, staging.folder, onLine, signal);
+    const made = await readBundle(staging.folder);
+    if (made.structure !== structure) throw new Failure("ENGINE_GRAPH_EXPORT_FAILED", "the exported graph belongs to another structure than the checkpoint; was the file replaced meanwhile? Try again", { expected: structure, got: made.structure });
+    return await staging.publish(graphKey(structure), graphFinger);
+  } catch (error) {
+    await staging.discard();
+    throw error;
+  }
 }
 
 /** `python -m refit_graphs`; progress lines come on stderr, the verdict as the last line of stdout. */

@@ -1,7 +1,7 @@
 // The pipeline: stages composed into a running sidecar. In: resolved options. Out: a listening wire, and a clean end.
 // Holds no arithmetic and no file formats of its own; what it decides is who is called when.
 
-export { runExport } from "./graphs.ts";
+export { exportGraph, runExport } from "./graphs.ts";
 export { hostCommand } from "./hosts.ts";
 export { foldersOf, startSidecar } from "./sidecar.ts";
 export type { Sidecar, SidecarSetup } from "./sidecar.ts";

@@ -12,6 +12,7 @@ import { createScheduler } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import { nextState, planRefit } from "../plan/index.ts";
 import { Engines } from "../refit/index.ts";
+import { openStore } from "../store/index.ts";
 import { createEvents, createMetrics } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import { startWire } from "../wire/index.ts";
@@ -70,8 +71,11 @@ export async function startSidecar({ options: given, dataDir, version, log }: Si
   const arrivals = createArrivals({ folders: foldersOf(options), quietMs: options["quiet-window"], poll: options.poll });
   const catalog = createCatalog({ storePath: join(dataDir, "catalog.json"), onStoreTrouble: (text) => log.warn(text) });
   const deltas = new DeltaService();
+  deltas.start();
   const resolver = createResolver({ catalog, deltas, deltaFolder: join(dataDir, "deltas"), events });
-  const graphs = await openGraphs({ folder: join(dataDir, "graphs"), python: options.python, onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`) });
+  const store = await openStore({ folder: options["engine-store"] ?? join(dataDir, "engines"), writable: true, maxBytes: options["engine-store-size"] * mebibyte });
+  const shared = options["shared-store"] === null ? [] : [await openStore({ folder: options["shared-store"], writable: false, maxBytes: 0 })];
+  const graphs = await openGraphs({ stores: [store, ...shared], python: options.python, onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`) });
   const jobs = createScheduler({
     concurrency: backgroundJobs,
     stepsActive: () => runs.activeWithin(stepPauseMs),

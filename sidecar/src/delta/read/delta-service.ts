@@ -38,6 +38,11 @@ export class DeltaService {
     return made;
   }
 
+  /** Starts the thread ahead of its first work: loading its code takes longer than packing a LoRA. */
+  start(): void {
+    this.#started();
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     await this.#worker?.terminate();

@@ -1,0 +1,115 @@
+import { join } from "node:path";
+import type { Command } from "commander";
+import { Failure } from "../failure/index.ts";
+import { openStore } from "../store/index.ts";
+import type { EntryInfo, Store } from "../store/index.ts";
+import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { defaultDataDir } from "./serve.ts";
+
+export interface StoreFlags {
+  readonly dataDir?: string;
+  readonly engineStore?: string;
+}
+
+const mebibyte = 1024 * 1024;
+
+/** The engine store that `serve` with the same folders uses. */
+export function ownStore(flags: StoreFlags, writable = true): Promise<Store> {
+  const folder = flags.engineStore ?? process.env["REFIT_ENGINE_STORE"] ?? join(flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir(), "engines");
+  return openStore({ folder, writable, maxBytes: Number.MAX_SAFE_INTEGER });
+}
+
+/** The one entry whose name starts with `prefix`. Throws CLI_STORE_ENTRY when there is none or more than one. */
+export async function entryBy(store: Store, prefix: string): Promise<EntryInfo> {
+  const found = (await store.list()).filter((info) => info.entry.startsWith(prefix));
+  const [only] = found;
+  if (only && found.length === 1) return only;
+  throw new Failure("CLI_STORE_ENTRY", `expected the start of one engine's name, ${found.length === 0 ? "none" : "several"} start with ${JSON.stringify(prefix)}; "refit-sidecar cache ls" lists them`, {});
+}
+
+const shown = ({ entry, manifest, sizeBytes, usedAt, pinned, problem }: EntryInfo) => ({
+  entry,
+  structure: manifest?.key.structure ?? null,
+  host: manifest?.key.host ?? null,
+  precision: manifest?.key.precision ?? null,
+  library: manifest?.key.library ?? null,
+  capability: manifest?.key.capability ?? null,
+  origin: manifest?.origin ?? null,
+  size_bytes: sizeBytes,
+  used_at: usedAt,
+  pinned,
+  problem,
+});
+
+function line(info: EntryInfo): string {
+  const row = shown(info);
+  return `${row.entry.slice(0, 12)}  ${(row.size_bytes / 1e6).toFixed(1).padStart(9)} MB  ${row.used_at.slice(0, 16).replace("T", " ")}  ${row.pinned ? "pinned " : ""}${row.host ?? "?"} ${row.precision ?? "?"} ${row.structure?.slice(0, 16) ?? ""}${row.problem === null ? "" : `  ${row.problem}`}`;
+}
+
+interface CacheFlags extends StoreFlags {
+  readonly json?: boolean;
+  readonly maxMib?: string;
+}
+
+export function addCache(program: Command, done: (code: number) => void): void {
+  const cache = program.command("cache").description("the engine store: engines and graphs made on this computer");
+  const sub = (words: string, description: string) =>
+    cache.command(words).description(description).option("--data-dir <dir>", "data folder of the sidecar").option("--engine-store <dir>", "the store's own folder").option("--json", "print one JSON object");
+  const run = async (flags: CacheFlags, work: () => Promise<{ readonly json: Record<string, unknown>; readonly lines: readonly string[]; readonly ok?: boolean }>) => {
+    try {
+      const { json, lines, ok = true } = await work();
+      if (flags.json === true) console.log(JSON.stringify({ ok, ...json }));
+      else for (const text of lines) console.log(text);
+      done(ok ? exitCode.ok : exitCode.failed);
+    } catch (error) {
+      if (flags.json === true) console.log(failureText(error, true));
+      else console.error(failureText(error, false));
+      done(exitCodeOf(error));
+    }
+  };
+  sub("ls", "list engines, least recently used first").action((flags: CacheFlags) =>
+    run(flags, async () => {
+      const entries = (await (await ownStore(flags, false)).list()).toSorted((a, b) => (a.usedAt < b.usedAt ? -1 : 1));
+      return { json: { entries: entries.map(shown) }, lines: entries.length === 0 ? ["the store is empty"] : entries.map(line) };
+    }),
+  );
+  sub("verify", "check every file of every engine against its checksum").action((flags: CacheFlags) =>
+    run(flags, async () => {
+      const store = await ownStore(flags, false);
+      const bad: { entry: string; message: string }[] = [];
+      const entries = await store.list();
+      for (const { entry } of entries) {
+        const problem = await store.verify(entry);
+        if (problem !== null) bad.push({ entry, message: problem.message });
+      }
+      return { ok: bad.length === 0, json: { checked: entries.length, damaged: bad }, lines: [`${entries.length} engines checked, ${bad.length} damaged`, ...bad.map(({ message }) => `  ${message}`)] };
+    }),
+  );
+  sub("prune", "remove the least recently used engines until the rest fits; pinned ones stay")
+    .requiredOption("--max-mib <number>", "space that may stay in use")
+    .action((flags: CacheFlags) =>
+      run(flags, async () => {
+        const limit = Number(flags.maxMib);
+        if (!Number.isFinite(limit) || limit < 0) throw new Failure("CLI_ARGUMENTS", `--max-mib expects a number of MiB, got ${JSON.stringify(flags.maxMib)}`, {});
+        const gone = await (await ownStore(flags)).prune(limit * mebibyte);
+        return { json: { removed: gone.map(shown) }, lines: [`${gone.length} engines removed`] };
+      }),
+    );
+  sub("rm <entry>", "remove one engine, by the start of its name").action((entry: string, flags: CacheFlags) =>
+    run(flags, async () => {
+      const store = await ownStore(flags);
+      const info = await entryBy(store, entry);
+      return { ok: await store.remove(info.entry), json: { removed: shown(info) }, lines: [`removed ${info.entry.slice(0, 12)}`] };
+    }),
+  );
+  for (const pinned of [true, false]) {
+    sub(`${pinned ? "pin" : "unpin"} <entry>`, pinned ? "keep an engine whatever the space" : "let an engine go when space is needed").action((entry: string, flags: CacheFlags) =>
+      run(flags, async () => {
+        const store = await ownStore(flags);
+        const info = await entryBy(store, entry);
+        await store.pin(info.entry, pinned);
+        return { json: { entry: info.entry, pinned }, lines: [`${pinned ? "pinned" : "unpinned"} ${info.entry.slice(0, 12)}`] };
+      }),
+    );
+  }
+}

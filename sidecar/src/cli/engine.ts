@@ -1,0 +1,70 @@
+import { generateKeyPairSync } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Command } from "commander";
+import { Failure } from "../failure/index.ts";
+import { exportBundle, importBundle, readKey } from "../store/index.ts";
+import type { Manifest } from "../store/index.ts";
+import { entryBy, ownStore } from "./cache.ts";
+import type { StoreFlags } from "./cache.ts";
+import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+
+interface EngineFlags extends StoreFlags {
+  readonly json?: boolean;
+  readonly out?: string;
+  readonly signKey?: string;
+  readonly trust?: readonly string[];
+}
+
+async function keygen(name: string): Promise<Record<string, unknown>> {
+  const { privateKey, publicKey } = generateKeyPairSync("ed25519");
+  await writeFile(`${name}.key.pem`, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600, flag: "wx" });
+  await writeFile(`${name}.pub.pem`, publicKey.export({ type: "spki", format: "pem" }), { flag: "wx" });
+  return { private_key: `${name}.key.pem`, public_key: `${name}.pub.pem` };
+}
+
+async function exportOne(entry: string, flags: EngineFlags): Promise<Record<string, unknown>> {
+  if (flags.out === undefined || flags.signKey === undefined) throw new Failure("CLI_ARGUMENTS", "engine export expects --out FILE and --sign-key FILE", {});
+  const store = await ownStore(flags, false);
+  const info = await entryBy(store, entry);
+  const found = info.manifest === null ? null : await store.find(info.manifest.key, info.manifest.finger);
+  if (found?.found !== "hit") throw new Failure("STORE_DAMAGED", "the engine's files are damaged; it is not exported", { entry: info.entry });
+  const { sizeBytes, signer } = await exportBundle(found.folder, found.manifest, readKey(await readFile(flags.signKey, "utf8"), "private"), flags.out);
+  return { entry: info.entry, out: flags.out, size_bytes: sizeBytes, signer };
+}
+
+/** A graph fits every computer; a compiled engine only the kind of device it was made on, which no host here can check before it loads it. */
+function unfit({ key }: Manifest): string | null {
+  return key.host === "graph" ? null : `expected a graph; this bundle is an engine compiled for ${key.capability} by ${key.library}, and those are built on the computer that uses them`;
+}
+
+async function importOne(file: string, flags: EngineFlags): Promise<Record<string, unknown>> {
+  const trusted = await Promise.all((flags.trust ?? []).map(async (path) => readKey(await readFile(path, "utf8"), "public")));
+  const { entry, manifest } = await importBundle(await ownStore(flags), file, trusted, unfit);
+  return { entry, host: manifest.key.host, structure: manifest.key.structure };
+}
+
+export function addEngine(program: Command, done: (code: number) => void): void {
+  const engine = program.command("engine").description("move weightless engines between computers, signed");
+  const finish = async (flags: EngineFlags, work: Promise<Record<string, unknown>>) => {
+    try {
+      const result = await work;
+      console.log(flags.json === true ? JSON.stringify({ ok: true, ...result }) : Object.entries(result).map(([name, value]) => `${name}: ${String(value)}`).join("\n"));
+      done(exitCode.ok);
+    } catch (error) {
+      if (flags.json === true) console.log(failureText(error, true));
+      else console.error(failureText(error, false));
+      done(exitCodeOf(error));
+    }
+  };
+  const sub = (words: string, description: string) => engine.command(words).description(description).option("--json", "print one JSON object");
+  const stored = (words: string, description: string) => sub(words, description).option("--data-dir <dir>", "data folder of the sidecar").option("--engine-store <dir>", "the store's own folder");
+  sub("keygen <name>", "make an Ed25519 key pair for signing bundles").action((name: string, flags: EngineFlags) => finish(flags, keygen(join(name))));
+  stored("export <entry>", "write an engine of the store as a signed bundle")
+    .option("--out <file>", "bundle to write")
+    .option("--sign-key <file>", "private key (PEM)")
+    .action((entry: string, flags: EngineFlags) => finish(flags, exportOne(entry, flags)));
+  stored("import <file>", "take a bundle into the store; refused unless a trusted key signed it")
+    .option("--trust <file>", "public key (PEM) of a maker you trust; repeatable", (value: string, list: string[]) => [...list, value], [] as string[])
+    .action((file: string, flags: EngineFlags) => finish(flags, importOne(file, flags)));
+}
