@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `npm run test:leak`: the C++ libraries under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, the fuzz targets, and a memory check of the
 // built addon. `--seconds N` sets the time of each fuzz target (10 by default). Ends with "N passed, N failed, N skipped".
+// `--fuzz TARGET` runs that target alone and prints its result as one JSON line (for the long run, native/fuzz/run.mjs).
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +11,8 @@ import { seedFiles } from "../native/fuzz/seeds.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const scratch = mkdtempSync(join(tmpdir(), "refit-leak-"));
-const seconds = Number(process.argv[process.argv.indexOf("--seconds") + 1]) || 10;
+const option = (name) => (process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : undefined);
+const seconds = Number(option("--seconds")) || 10;
 const totals = { passed: 0, failed: 0, skipped: 0 };
 
 const wide = { x64: ["avx2", "avx512"], arm64: ["neon"] }[process.arch] ?? [];
@@ -75,11 +77,10 @@ function fuzz(target, clang) {
   return { target, engine: clang ? "libFuzzer" : "own driver", seconds, runs, findings: ok ? 0 : 1 };
 }
 
-/** A target that must stay reachable from the long run (native/fuzz/run.mjs). */
-function fuzzAll() {
-  const clang = works("clang++") && compileProbe("clang++", "fuzzer");
-  if (!clang) console.log("note: no clang++ with libFuzzer here; the targets run under g++'s sanitizers with our own mutations, which coverage does not steer");
-  return ["parse_header", "kernels"].map((target) => fuzz(target, clang));
+function hasLibFuzzer() {
+  if (works("clang++") && compileProbe("clang++", "fuzzer")) return true;
+  console.log("note: no clang++ with libFuzzer here; the targets run under g++'s sanitizers with our own mutations, which coverage does not steer");
+  return false;
 }
 
 function compileProbe(compiler, sanitizer) {
@@ -96,21 +97,30 @@ function memoryOfAddon() {
   report(result.status === 0 ? "passed" : "failed", "memory of the addon", `${result.stdout}${result.stderr}`.trim());
 }
 
-const compiler = ["g++", "clang++"].find((each) => works(each) && compileProbe(each, "address"));
-if (process.platform === "win32" || compiler === undefined) {
-  report("skipped", "sanitizers", process.platform === "win32" ? "run on Linux or macOS; MSVC has no UBSan or TSan" : "no C++ compiler with sanitizers; install g++ or clang");
-} else {
-  for (const [name, sanitizers] of [["address and undefined", "address,undefined"], ["thread", "thread"]]) {
-    if (!compileProbe(compiler, sanitizers.split(",")[0])) {
+/** Compiled tests under each sanitizer, then a short run of every fuzz target. */
+function sanitizers(compiler) {
+  for (const [name, flags] of [["address and undefined", "address,undefined"], ["thread", "thread"]]) {
+    if (!compileProbe(compiler, flags.split(",")[0])) {
       report("skipped", `sanitizer ${name}`, `${compiler} lacks it`);
       continue;
     }
-    const program = compile(compiler, sanitizers.split(",")[0], sanitizers, ["test/native/cpp/math_test.cpp"]);
+    const program = compile(compiler, flags.split(",")[0], flags, ["test/native/cpp/math_test.cpp"]);
     if (program !== null) exercise(`C++ tests, sanitizer ${name}`, program, [], (result) => result.stdout.trim().replaceAll("\n", ", "));
   }
-  const results = fuzzAll();
-  if (process.env.REFIT_FUZZ_RESULT) writeFileSync(process.env.REFIT_FUZZ_RESULT, JSON.stringify(results));
+  const clang = hasLibFuzzer();
+  for (const target of ["parse_header", "kernels"]) fuzz(target, clang);
 }
+
+const compiler = ["g++", "clang++"].find((each) => works(each) && compileProbe(each, "address"));
+if (option("--fuzz")) {
+  const result = fuzz(option("--fuzz"), hasLibFuzzer());
+  rmSync(scratch, { recursive: true, force: true });
+  console.log(JSON.stringify(result));
+  process.exit(result.findings === 0 ? 0 : 1);
+}
+if (process.platform === "win32" || compiler === undefined) {
+  report("skipped", "sanitizers", process.platform === "win32" ? "run on Linux or macOS; MSVC has no UBSan or TSan" : "no C++ compiler with sanitizers; install g++ or clang");
+} else sanitizers(compiler);
 memoryOfAddon();
 rmSync(scratch, { recursive: true, force: true });
 console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);

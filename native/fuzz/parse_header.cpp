@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "../src/container/header.h"
@@ -17,10 +18,11 @@ void demand(bool holds) {
 void checkPromises(const refit::ParsedHeader& parsed, uint64_t dataBytes) {
   std::set<std::string> names;
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
-  for (const refit::TensorInfo& tensor : parsed.tensors) {
-    demand(names.insert(tensor.name).second && tensor.name != "__metadata__");
+  for (size_t i = 0; i < parsed.tensors.size(); ++i) {
+    const refit::TensorInfo& tensor = parsed.tensors[i];
+    demand(names.emplace(parsed.name(i)).second && parsed.name(i) != "__metadata__");
     unsigned __int128 bytes = refit::containerDtypes.at(tensor.dtype).bytes;
-    for (const uint64_t dim : tensor.shape) bytes *= dim;
+    for (const uint64_t dim : parsed.shape(i)) bytes *= dim;
     demand(tensor.begin <= tensor.end && tensor.end <= dataBytes && bytes == tensor.end - tensor.begin);
     ranges.emplace_back(tensor.begin, tensor.end);
   }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <deque>
-#include <memory_resource>
 #include <numeric>
 #include <optional>
 #include <string_view>
@@ -132,9 +131,8 @@ class HeaderParser {
   std::string_view text_;
   JsonScanner scanner_;
   ParsedHeader parsed_;
-  /** The set's nodes come from one growing block and go with it. */
-  std::pmr::monotonic_buffer_resource memory_{size_t{1} << 16};
-  std::pmr::unordered_set<std::string_view> names_{4096, &memory_};
+  /** Not std::pmr, which needs macOS 14. */
+  std::unordered_set<std::string_view> names_{4096};
   /** Stays where it is while it grows. */
   std::deque<std::string> resolved_;
   std::vector<uint64_t> offsets_;
