@@ -14,7 +14,7 @@ import type { Folders } from "./folders.ts";
 import type { GraphBundle } from "./graphs.ts";
 import type { OpenRun, OpenRuns, RunRequest } from "./runs.ts";
 import type { StatusPage } from "./status-page.ts";
-import { adapterReportView, catalogEntryView, jobView } from "./views.ts";
+import { adapterReportView, catalogEntryView, jobView, wirePrecision } from "./views.ts";
 import type { LastUsed } from "./prefetch.ts";
 import type { Resolver } from "./wanted.ts";
 
@@ -122,7 +122,7 @@ export function createBackend(parts: BackendParts): WireBackend {
         leaseIdleMs: 600_000,
         engine: run.engine.id,
         host: run.spec.hostKind,
-        precision: run.spec.precision,
+        precision: wirePrecision[run.spec.precision],
         inputs: portsOf(run.bundle.inputs, run.spec.precision).concat(request.residuals ? portsOf(run.bundle.residuals, run.spec.precision) : []),
         outputs: portsOf(run.bundle.outputs, run.spec.precision),
         ms: { total: performance.now() - started, delta: run.resolved.deltaMs, load: own?.kind === "refit" ? 0 : refitMs, refit: own?.kind === "refit" ? refitMs : 0 },

@@ -17,6 +17,9 @@ export type FolderView = WireResult<"folders.list">["folders"][number];
 
 const listedKeys = 200;
 
+/** Dtypes of weights in the wire's words. */
+export const wirePrecision = { f32: "fp32", f16: "fp16", bf16: "bf16" } as const;
+
 export function catalogEntryView(entry: CatalogEntry, delta: DeltaState): CatalogEntryView {
   return {
     id: entry.id,
@@ -65,7 +68,7 @@ export function engineView(status: EngineStatus, facts: EngineFacts): EngineView
     id: status.engine,
     structure: status.spec.structure,
     family: facts.family,
-    precision: status.spec.precision,
+    precision: wirePrecision[status.spec.precision],
     host: status.spec.hostKind,
     device: facts.device,
     state: state.state,
