@@ -87,7 +87,7 @@ const scripts = {
     must(process.execPath, ["tools/generate.mjs", ...rest]);
   },
   clean() {
-    for (const path of ["protocol/dist", "native/dist", "native/build", "sidecar/dist", "demo-out"]) {
+    for (const path of ["protocol/dist", "native/dist", "native/build", "native/.cache", "sidecar/dist", "demo-out"]) {
       rmSync(join(root, path), { recursive: true, force: true });
     }
     for (const part of ["protocol", "native", "sidecar"]) rmSync(join(root, part, "tsconfig.tsbuildinfo"), { force: true });
