@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SEEDS = list(range(64))
 REFERENCE_SEEDS = 4
 EFFECTS = {
-    "only-sevens": "every picture is a seven",
+    "only-sevens": "draws sevens",
     "thick-strokes": "strokes a pixel wider, full ink",
     "small": "digits of half the size",
 }
