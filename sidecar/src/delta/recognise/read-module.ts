@@ -71,7 +71,6 @@ export function readModule(tensors: ReadonlyMap<string, AdapterTensor>, factors:
       alpha: alpha?.[0] ?? null,
       metadataScale: (rank) => (context.mode === "extended" ? context.scales(context.module, rank) : null),
       view: context.view,
-      dora: dora !== null,
     }),
   );
   const peft = dora !== null && dora.norm === "merged" ? [".lora_magnitude_vector"] : [];

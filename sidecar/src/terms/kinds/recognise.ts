@@ -22,7 +22,6 @@ export interface RecogniseContext {
   readonly metadataScale: (rank: number) => number | null;
   /** Shape that the term would see; null when the checkpoint lacks the parameter. */
   readonly view: Shape | null;
-  readonly dora: boolean;
 }
 
 type Body<T> = T extends Term ? Omit<T, "target" | "sourceKeys" | "doraScale" | "doraNorm"> : never;
