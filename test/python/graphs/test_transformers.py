@@ -93,7 +93,11 @@ def diffusers(model, state: dict[str, torch.Tensor], feed: dict[str, np.ndarray]
         return FluxPipeline._unpack_latents(out, height * 8, width * 8, 8).numpy()
 
 
-@pytest.fixture(scope="module", params=CASES)
+# One of each family, the one with most parts; the others run with the long tests.
+QUICK = ("sd35-medium", "flux-dev", "wan21-i2v")
+
+
+@pytest.fixture(scope="module", params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.e2e) for name in CASES])
 def bundle(request, tmp_path_factory):
     shapes: Shapes = CASES[request.param]()
     out = tmp_path_factory.mktemp("graphs") / request.param

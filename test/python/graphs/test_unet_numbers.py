@@ -20,7 +20,8 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(scope="module", params=LAYOUTS)
+# sd2 and the refiner share their rules with these two and run with the long tests.
+@pytest.fixture(scope="module", params=["sd15", "sdxl", pytest.param("sd2", marks=pytest.mark.e2e), pytest.param("sdxl-refiner", marks=pytest.mark.e2e)])
 def bundle(request, tmp_path_factory):
     model = tiny(request.param, **LAYOUTS[request.param])
     out = tmp_path_factory.mktemp("graphs") / request.param
