@@ -1,0 +1,28 @@
+#!/usr/bin/env node
+// What another LoRA in the stack adds to the next prompt on a real ComfyUI (CPU, tiny checkpoint): prompts that change the LoRA against prompts that change only the seed,
+// on an engine and, in turns of the same run, on ComfyUI's own path. One step each, so that little else is in the time.
+//   COMFYUI_DIR=... COMFYUI_PYTHON=... node bench/plugin-swap.mjs [--rounds 12]
+// The numbers lie when other processes use the cores: see `load` in the result.
+import { spawnSync } from "node:child_process";
+import { cpus, loadavg } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { testPython } from "../tools/python-env.mjs";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const { values } = parseArgs({ options: { rounds: { type: "string", default: "12" } } });
+if (!process.env.COMFYUI_DIR) {
+  console.error("refit-sidecar: this benchmark needs COMFYUI_DIR (a ComfyUI checkout) and COMFYUI_PYTHON (a Python with its requirements)");
+  process.exit(2);
+}
+const run = spawnSync(testPython(dirname(here)), [join(here, "plugin-swap.py"), values.rounds], { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+if (run.status !== 0) {
+  console.error("refit-sidecar: the benchmark failed");
+  process.exit(1);
+}
+const { ways, python, torch } = JSON.parse(run.stdout.trim().split("\n").at(-1));
+for (const [way, { same, changed }] of Object.entries(ways)) console.log(`${way.padEnd(10)} same stack ${same.toFixed(1)} ms, another LoRA ${changed.toFixed(1)} ms, added ${(changed - same).toFixed(1)} ms (medians)`);
+const added = (way) => Number((ways[way].changed - ways[way].same).toFixed(1));
+const machine = `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}, Node ${process.versions.node}, Python ${python}, torch ${torch}, load ${loadavg()[0].toFixed(1)}`;
+console.log(JSON.stringify({ bench: "plugin-swap", machine, results: [{ name: "another LoRA in the stack, added to the next prompt, median", value: added("engine"), unit: "ms", peer: { name: "ComfyUI's own path", value: added("ComfyUI") } }] }));
