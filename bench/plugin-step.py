@@ -19,8 +19,8 @@ comfy_fakes.install()
 
 from refit_sidecar_plugin.client import SidecarClient  # noqa: E402
 from refit_sidecar_plugin.engine import EngineRun, Wanted  # noqa: E402
+from refit_sidecar_plugin.hosts.comfyui.answer import Answerer  # noqa: E402
 from refit_sidecar_plugin.hosts.comfyui.calls import UNET, read_call  # noqa: E402
-from refit_sidecar_plugin.hosts.comfyui.sampling import answer  # noqa: E402
 
 # SDXL at 1024 squared, conditional and unconditional part in one batch.
 SAMPLE, CONTEXT, POOLED = (2, 4, 128, 128), (2, 77, 2048), (2, 2816)
@@ -30,6 +30,7 @@ def main(data_dir: str, echo_url: str, rounds: int, batch: int) -> None:
     client = SidecarClient("plugin-step", "1", Path(data_dir))
     run = EngineRun(client, Wanted("c1", ()), check=lambda: None)
     run.prepare()
+    answer = Answerer(run)
     x, context, y = (torch.randn(shape).half() for shape in (SAMPLE, CONTEXT, POOLED))
     data = x.numpy().tobytes()
     times: dict[str, list[float]] = {"plugin step": [], "raw echo": []}
@@ -40,11 +41,11 @@ def main(data_dir: str, echo_url: str, rounds: int, batch: int) -> None:
     def step() -> None:
         contexts.reverse()
         ys.reverse()
-        answer(run, read_call(UNET, (x, timestep, contexts[0], ys[0], None, {}), {}))
+        answer(read_call(UNET, (x, timestep, contexts[0], ys[0], None, {}), {}))
 
     with connect(echo_url, compression=None, max_size=None) as raw:
 
-        if not torch.equal(answer(run, read_call(UNET, (x, timestep, context, y, None, {}), {})), x):
+        if not torch.equal(answer(read_call(UNET, (x, timestep, context, y, None, {}), {})), x):
             raise SystemExit("a step changed the sample")
 
         def echo() -> None:

@@ -40,7 +40,7 @@ def main(rounds: int) -> None:
 def measure(server: ComfyServer, out: Path, rounds: int) -> dict:
     times = {way: {"same": [], "changed": []} for way in LOADERS}
     seed = 0
-    for way, loader in LOADERS.items():
+    for loader in LOADERS.values():
         for stack in STACKS:
             prompt_ms(server, out, Choices(loader=loader, adapters=stack, steps=1, seed=1000))
     for turn in range(rounds):

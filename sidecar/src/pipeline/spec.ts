@@ -47,9 +47,11 @@ export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoin
   const wanted: Precision = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : hostKind === "onnxruntime" ? "fp32" : "fp16";
   const bundle = await graphOf(parts, checkpoint, "user");
   // A graph has one float type; bf16 engines of the torch host run the fp16 graph's structure with bf16 weights.
-  const variant = `${request.residuals ? "residuals-" : ""}${hostKind === "onnxruntime" || wanted === "fp32" ? wanted : "fp16"}`;
-  if (bundle.variants[variant] === undefined) {
-    throw new Failure("ENGINE_PRECISION", `the graph of this structure has no variant ${variant}; expected one of ${Object.keys(bundle.variants).join(", ")}`, { variant });
+  const variant = hostKind === "onnxruntime" || wanted === "fp32" ? wanted : "fp16";
+  // Residual inputs are no other engine: a host opens that variant on the same weights with the first step that brings them.
+  for (const needed of request.residuals ? [variant, `residuals-${variant}`] : [variant]) {
+    if (bundle.variants[needed] !== undefined) continue;
+    throw new Failure("ENGINE_PRECISION", `the graph of this structure has no variant ${needed}; expected one of ${Object.keys(bundle.variants).join(", ")}`, { variant: needed });
   }
   for (const [name, shape] of checkpoint.target.parameters) {
     const expected = bundle.parameters[name];

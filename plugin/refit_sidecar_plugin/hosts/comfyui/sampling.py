@@ -13,13 +13,12 @@ import comfy.patcher_extension
 import torch
 
 from ...client import SidecarError
-from ...engine import EngineRun
-from .calls import Call, CallShape, NotServed, read_call, refuse_patches
+from .answer import Answerer
+from .calls import CallShape, NotServed, read_call, refuse_patches
 from .fallback import sampling_locally
 from .negotiation import open_run, read_stack
 from .report import served, stayed_local
 from .source import ATTACHMENT, Source
-from .tensors import from_bytes, from_wire, to_wire
 
 Wrappers = comfy.patcher_extension.WrappersMP
 
@@ -50,7 +49,7 @@ def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs:
         patches = reading.patches
         _refuse_run(guider)
         run = open_run(source, reading, noise, guider.conds)
-        outer, denoiser.answer = denoiser.answer, lambda call: answer(run, call)
+        outer, denoiser.answer = denoiser.answer, Answerer(run)
         try:
             result = executor(noise, *args, **kwargs)
         finally:
@@ -72,7 +71,7 @@ class _Beside:
 
     def __init__(self, source: Source, shape: CallShape) -> None:
         self._source, self._shape = source, shape
-        self._run: EngineRun | None = None
+        self._answer: Answerer | None = None
 
     def sample(self, executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         guider = executor.class_obj
@@ -82,25 +81,25 @@ class _Beside:
             run = open_run(self._source, read_stack(guider.model_patcher), noise, guider.conds)
         except (NotServed, SidecarError) as error:
             stayed_local(self._source, error)
-        outer, self._run = self._run, run
+        outer, self._answer = self._answer, Answerer(run) if run is not None else None
         try:
             result = executor(noise, *args, **kwargs)
-            if self._run is not None:
-                served(self._source, self._run.report)
+            if self._answer is not None and run is not None:
+                served(self._source, run.report)
             return result
         finally:
-            self._run = outer
+            self._answer = outer
             if run is not None:
                 run.close()
 
     def call(self, executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self._run is None:
+        if self._answer is None:
             return executor(*args, **kwargs)
         try:
-            return answer(self._run, read_call(self._shape, args, kwargs))
+            return self._answer(read_call(self._shape, args, kwargs))
         except (NotServed, SidecarError) as error:
             stayed_local(self._source, error)
-            self._run = None
+            self._answer = None
             return executor(*args, **kwargs)
 
 
@@ -112,18 +111,3 @@ def _refuse_run(guider: Any) -> None:
         raise NotServed("a LoRA or model hook that changes weights during the run")
     if any("gligen" in cond for entries in guider.conds.values() for cond in entries):
         raise NotServed("GLIGEN conditioning")
-
-
-def answer(run: EngineRun, call: Call) -> torch.Tensor:
-    """One call on the engine; the result has the device of its input. Raises NotServed or SidecarError."""
-    dtype = call.x.dtype
-    tensors = dict(call.tensors)
-    names = [name for name in run.inputs if "residual" in name]
-    if call.residuals and len(call.residuals) != len(names):
-        raise NotServed(f"a ControlNet with {len(call.residuals)} residuals where this engine takes {len(names)}")
-    tensors.update((name, value.to(dtype)) for name, value in zip(names, call.residuals, strict=False))
-    missing = run.inputs.keys() - tensors.keys()
-    if missing:
-        raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give")
-    out = run.step({name: to_wire(name, value) for name, value in tensors.items()}, call.once)
-    return from_bytes(out.data, from_wire(out.dtype), out.shape).to(device=call.x.device, dtype=dtype)

@@ -5,7 +5,9 @@ import time
 
 import pytest
 import torch
+from comfy_server import ComfyServer
 from graphs import Choices, graph, node
+from harness import Run, server_environment
 
 STYLE = [("style.safetensors", 0.8)]
 
@@ -17,7 +19,8 @@ def attention_patch(nodes, link):
 
 def hook_lora(nodes, link):
     nodes["hook"] = node("CreateHookLoraModelOnly", lora_name="kron.safetensors", strength_model=0.7)
-    nodes["hooked"] = node("PairConditioningSetProperties", positive_NEW=link, negative_NEW=["neg", 0], strength=1.0, set_cond_area="default", hooks=["hook", 0])
+    pair = {"positive_NEW": link, "negative_NEW": ["neg", 0]}
+    nodes["hooked"] = node("PairConditioningSetProperties", **pair, strength=1.0, set_cond_area="default", hooks=["hook", 0])
     return ["hooked", 0]
 
 
@@ -95,14 +98,11 @@ def test_accelerate_model_serves_a_loaded_model_and_falls_back(run, relative):
 
 def test_an_interrupt_gives_the_ui_back_at_once_and_the_next_run_is_right(run, relative, comfy):
     expected = run(Choices())
-    slow = Choices(size=1024, steps=3)
-    prompt = comfy.queue(graph(run.out, slow))
-    deadline = time.monotonic() + 120
-    while run_steps(comfy) == 0 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    prompt = comfy.queue(graph(run.next_file(), Choices(size=512, steps=20)))
+    wait_for_lease(comfy)
     pressed = time.monotonic()
     comfy.call("/interrupt", {})
-    entry = comfy.wait(prompt, 30)
+    entry = comfy.wait(prompt, 60)
     took = time.monotonic() - pressed
     names = [name for name, _ in entry["status"]["messages"]]
     assert "execution_interrupted" in names, entry["status"]
@@ -113,25 +113,27 @@ def test_an_interrupt_gives_the_ui_back_at_once_and_the_next_run_is_right(run, r
     run.assert_served()
 
 
-def run_steps(comfy) -> int:
-    """Leases in use tell that a run is on the engine."""
-    return sum(engine["leases"] for engine in comfy.call("/refit/read/engine.list")["engines"])
+def wait_for_lease(comfy) -> None:
+    """A lease in use tells that a run is on the engine."""
+    deadline = time.monotonic() + 120
+    while not any(engine["leases"] for engine in comfy.call("/refit/read/engine.list")["engines"]):
+        assert time.monotonic() < deadline, "no run came to the engine"
+        time.sleep(0.02)
 
 
 def test_a_sidecar_that_dies_during_a_run_ends_in_comfyuis_own_result(run, relative, comfy, sidecar):
-    own = run(Choices(loader="CheckpointLoaderSimple", adapters=STYLE, size=256, steps=6))
+    long = {"adapters": STYLE, "size": 192, "steps": 8}
+    own = run(Choices(loader="CheckpointLoaderSimple", **long))
     run(Choices(adapters=STYLE))
 
     def kill_when_running():
-        deadline = time.monotonic() + 60
-        while run_steps(comfy) == 0 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for_lease(comfy)
         sidecar.kill()
 
     killer = threading.Thread(target=kill_when_running)
     killer.start()
     try:
-        local = run(Choices(adapters=STYLE, size=256, steps=6))
+        local = run(Choices(**long))
         killer.join()
         assert torch.equal(own, local)
         assert run.last_run["served_by"] == "local" and "connection" in run.last_run["reason"]
@@ -159,21 +161,20 @@ def test_unload_models_frees_the_engines(run, comfy):
 
 
 def test_two_servers_with_different_stacks_share_one_sidecar(run, base, sidecar, tmp_path_factory):
-    from comfy_server import ComfyServer
-    from conftest import Run, server_environment
-
     other_base = tmp_path_factory.mktemp("second")
     (other_base / "models").symlink_to(base / "models")
     second = ComfyServer(other_base, environment=server_environment(sidecar)).ready()
     try:
         stacks = [STYLE, [("kron.safetensors", -0.3)]]
         runs = [run, Run(second, tmp_path_factory.mktemp("out"))]
-        expected = [run(Choices(adapters=stack)) for stack in stacks]
+        seeds = (21, 22, 23)
+        expected = [[run(Choices(adapters=stack, seed=seed)) for seed in seeds] for stack in stacks]
         got: list[list[torch.Tensor]] = [[], []]
+        run(Choices(seed=20))
 
         def work(index):
-            for seed in (5, 5, 5):
-                got[index].append(runs[index](Choices(adapters=stacks[index], seed=seed, extra={"again": node("TestConditioning", seed=len(got[index]), tokens=8, width=768, pooled=0)})))
+            for seed in seeds:
+                got[index].append(runs[index](Choices(adapters=stacks[index], seed=seed)))
 
         threads = [threading.Thread(target=work, args=(index,)) for index in (0, 1)]
         for thread in threads:
@@ -181,7 +182,7 @@ def test_two_servers_with_different_stacks_share_one_sidecar(run, base, sidecar,
         for thread in threads:
             thread.join()
         for index in (0, 1):
-            assert len(got[index]) == 3 and all(torch.equal(latent, expected[index]) for latent in got[index])
+            assert len(got[index]) == 3 and all(torch.equal(latent, right) for latent, right in zip(got[index], expected[index], strict=True))
         assert len(run.server.call("/refit/read/engine.list")["engines"]) == 1
     finally:
         second.stop()

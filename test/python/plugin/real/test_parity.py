@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from graphs import Choices, node
+from harness import Run
 
 STACKS = {
     "one": [("style.safetensors", 0.8)],
@@ -19,8 +20,6 @@ STACKS = {
 
 @pytest.fixture(scope="module")
 def plain(comfy, tmp_path_factory):
-    from conftest import Run
-
     return Run(comfy, tmp_path_factory.mktemp("plain"))(Choices(loader="CheckpointLoaderSimple"))
 
 
@@ -107,7 +106,7 @@ def test_an_exported_lora_acts_like_the_original_at_its_strength(run, relative):
     expected = run(Choices(adapters=[("style.safetensors", 0.5)]))
     export = node("RefitExportLora", ckpt_name="sd15_tiny.safetensors", lora_name="style.safetensors", strength=0.5, name="half style")
     outputs = run.server.prompt({"export": export})["outputs"]
-    assert outputs["export"]["text"] == ["Saved half style.safetensors: 55 layers of sd15_tiny.safetensors, strength 0.5 built in."]
+    assert outputs["export"]["text"] == ["Saved half style.safetensors: 56 layers of sd15_tiny.safetensors, strength 0.5 built in."]
     exported = run(Choices(adapters=[("half style.safetensors", 1.0)]))
     # The exported factors are rounded to the file's 16 bits once more.
     assert relative(expected, exported) < 1e-3

@@ -1,0 +1,65 @@
+"""One denoiser call on the engine, split into smaller batches where the engine takes no larger ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ...client import SidecarError
+from ...engine import EngineRun
+from .calls import Call, NotServed
+from .tensors import from_bytes, from_wire, to_wire
+
+# The sidecar's word for tensors beyond the engine's profile.
+BEYOND_PROFILE = "STEP_INPUT_INVALID"
+
+
+class Answerer:
+    """Answers the calls of one run. Remembers the largest batch that the engine takes."""
+
+    def __init__(self, run: EngineRun) -> None:
+        self._run = run
+        profile = run.wanted.profile
+        self._largest = profile["batch"].max if profile else None
+
+    def __call__(self, call: Call) -> torch.Tensor:
+        """The result has device and dtype of the call's sample. Raises NotServed or SidecarError."""
+        batch = call.x.shape[0]
+        if self._largest is None or batch <= self._largest:
+            try:
+                return self._whole(call)
+            except SidecarError as error:
+                if error.code != BEYOND_PROFILE or batch == 1:
+                    raise
+                # A profile chosen by the sidecar shows its limit only here; half as many always fits sooner or later, or one says what is wrong.
+                self._largest = batch // 2
+        # A name of its own: a part that is refused as well makes `_largest` smaller while the parts are being cut.
+        count = self._largest
+        return torch.cat([self(_part(call, start, count)) for start in range(0, batch, count)])
+
+    def _whole(self, call: Call) -> torch.Tensor:
+        tensors = call.tensors | self._residuals(call)
+        missing = {name for name in self._run.inputs if "residual" not in name} - tensors.keys()
+        if missing:
+            raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give")
+        out = self._run.step({name: to_wire(name, value) for name, value in tensors.items()}, call.once)
+        return from_bytes(out.data, from_wire(out.dtype), out.shape).to(device=call.x.device, dtype=call.x.dtype)
+
+    def _residuals(self, call: Call) -> dict[str, torch.Tensor]:
+        if not call.residuals:
+            # Also for a conditioning without the run's ControlNet, or steps outside of its range: residual inputs may be left out, all together.
+            return {}
+        names = [name for name in self._run.inputs if "residual" in name]
+        if len(call.residuals) != len(names):
+            raise NotServed(f"a ControlNet with {len(call.residuals)} residuals where this engine takes {len(names)}")
+        return {name: value.to(call.x.dtype) for name, value in zip(names, call.residuals, strict=True)}
+
+
+def _part(call: Call, start: int, count: int) -> Call:
+    """Rows of every tensor; one of a single row belongs to all."""
+
+    def rows(value: torch.Tensor) -> torch.Tensor:
+        return value if value.shape[0] == 1 else value[start : start + count]
+
+    return replace(call, tensors={name: rows(value) for name, value in call.tensors.items()}, residuals=tuple(map(rows, call.residuals)), x=rows(call.x))

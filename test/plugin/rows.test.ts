@@ -1,0 +1,47 @@
+import { describe, expect, test } from "vitest";
+import { adapterRows, engineRows, historyRows, jobRows, runLine } from "../../plugin/web/refit/rows.mjs";
+
+const engine = { id: "e1", family: "sd15", precision: "fp16", host: "torch", device: "cuda:0", state: "LIVE", reason: null, memoryBytes: 3 * 2 ** 20, leases: 0, lastRefit: { ms: 12.34 } };
+const adapter = { id: "a", kind: "adapter", folder: "f", name: "sub/Ink.safetensors", family: "sdxl", kinds: ["lora", "dora"], sizeBytes: 2 ** 20, delta: "ready", problem: null };
+const job = { title: "warm", state: "running", stage: "build", done: 1, total: 4, remainingMs: 2500, problem: null };
+
+describe("rows of the panel", () => {
+  test("an engine tells state, memory and its last refit", () => {
+    expect(engineRows([engine])).toEqual([{ name: "sd15 fp16 · torch", state: "LIVE", detail: "3 MiB · idle · refit 12 ms", tone: "ok", title: "e1 on cuda:0" }]);
+    expect(engineRows([{ ...engine, state: "UNKNOWN", reason: "the host was restarted", leases: 1, lastRefit: null }])[0]).toMatchObject({ tone: "warn", detail: "3 MiB · in use · the host was restarted" });
+  });
+
+  test("an adapter tells what it is and whether it is ready", () => {
+    expect(adapterRows([adapter])[0]).toEqual({ name: "sub/Ink.safetensors", state: "ready", detail: "sdxl · lora, dora · 1 MiB", tone: "ok" });
+    expect(adapterRows([{ ...adapter, delta: "pending" }])[0]).toMatchObject({ state: "being prepared", tone: "busy" });
+    expect(adapterRows([{ ...adapter, problem: { code: "X", message: "the file is cut short" } }])[0]).toMatchObject({ state: "cannot be used", detail: "the file is cut short", tone: "bad" });
+  });
+
+  test("checkpoints and adapters pushed by content are not in the list; the filter ignores case", () => {
+    const entries = [adapter, { ...adapter, kind: "checkpoint" }, { ...adapter, folder: null }];
+    expect(adapterRows(entries)).toHaveLength(1);
+    expect(adapterRows(entries, "INK")).toHaveLength(1);
+    expect(adapterRows(entries, "pen")).toHaveLength(0);
+  });
+
+  test("work shows progress, ended work is left out, a failure says why", () => {
+    expect(jobRows([job])[0]).toEqual({ name: "warm", state: "running", detail: "build · about 2.5 s left", tone: "busy", progress: 0.25 });
+    expect(jobRows([{ ...job, state: "done" }, { ...job, state: "cancelled" }])).toEqual([]);
+    expect(jobRows([{ ...job, state: "failed", problem: { code: "X", message: "no room" } }])[0]).toMatchObject({ tone: "bad", detail: "no room" });
+  });
+
+  test("refits come newest first, at most twenty", () => {
+    const refit = (ms: number) => ({ at: "2026-01-01T00:00:00Z", event: { type: "refit.committed", ms, writes: 5, stack: [{}] } });
+    const rows = historyRows([...Array.from({ length: 30 }, (_, index) => refit(index)), { at: "2026-01-01T00:00:00Z", event: { type: "refit.started" } }]);
+    expect(rows).toHaveLength(20);
+    expect(rows[0]).toMatchObject({ state: "29 ms", detail: "5 weights, 1 LoRA" });
+    expect(historyRows([{ at: "2026-01-01T00:00:00Z", event: { type: "refit.failed", message: "not finite" } }])[0]).toMatchObject({ state: "failed", tone: "bad", detail: "not finite" });
+  });
+
+  test("the last run tells where it was done and why", () => {
+    expect(runLine(null)).toEqual([]);
+    expect(runLine({ served_by: "local", checkpoint: "base", reason: "no sidecar" })).toEqual([{ name: "base", state: "in ComfyUI itself", detail: "no sidecar", tone: "warn" }]);
+    const report = { steps: 4, step_ms: 40, refit_ms: 3, queue_ms: 250 };
+    expect(runLine({ served_by: "engine", checkpoint: "base", report })[0]).toMatchObject({ state: "on an engine", detail: "4 steps of 10 ms · refit 3.0 ms · waited 250 ms" });
+  });
+});
