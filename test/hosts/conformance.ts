@@ -28,7 +28,7 @@ export function hostConformance(name: string, command: HostCommand, options: Con
     refits(command, options.mergeTolerance ?? 1e-6);
     failures(command);
     golden(command, options.precisions ?? ["f32", "f16", "bf16"]);
-    steps(command, options.stepTolerance ?? 1e-3, options.churn ?? { steps: 500, changes: 200 });
+    steps(command, options.stepTolerance ?? 1e-3, options.churn ?? { steps: 40, changes: 15 });
     lifetime(command);
   });
 }

@@ -15,7 +15,7 @@ export const demoGraph = at("graphs/demo");
 export const demoCheckpoint = at("demo/demo-unet.safetensors");
 export const demoStructure = "138af548d8862faf3fa8031d97215fc1de134dd12ca83a3704302a47703aa1eb";
 
-/** One denoiser call on the demo model: inputs, and diffusers + peft's outputs for `demoStacks`. Made by test/python/parity/reference.py; test/hosts/parity.test.ts makes it again. */
+/** One denoiser call on the demo model: inputs, and diffusers + peft's outputs for `demoStacks`. Made by test/python/parity/reference.py; test/hosts/parity.e2e.test.ts makes it again. */
 export const goldenSteps = fileURLToPath(new URL("./golden/demo-steps.safetensors", import.meta.url));
 
 export type NamedStack = readonly (readonly [name: "only-sevens" | "thick-strokes", strength: number])[];

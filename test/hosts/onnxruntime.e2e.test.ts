@@ -1,0 +1,5 @@
+import { onnxruntimeHost } from "./commands.ts";
+import { steps } from "./conformance/steps.ts";
+
+// What the project promises of the embedded host, in full: every output equals exactly one requested stack.
+steps(onnxruntimeHost(), 1e-3, { steps: 500, changes: 200 });
