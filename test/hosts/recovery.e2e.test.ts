@@ -1,0 +1,62 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import type { Failure } from "../../sidecar/src/failure/index.ts";
+import { startHost, type Host } from "../../sidecar/src/host/index.ts";
+import { nextState, planRefit, stateKey } from "../../sidecar/src/plan/index.ts";
+import { Engines } from "../../sidecar/src/refit/index.ts";
+import { Runs } from "../../sidecar/src/step/index.ts";
+import { onnxruntimeHost } from "./commands.ts";
+import { demoGraph, demoStacks, demoStates, demoStructure, goldenSteps, readSteps, specOf } from "./demo-model.ts";
+
+it("a host killed at any point of a refit or a step comes back, and every answer is the right one bit for bit", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "refit-recovery-"));
+  const states = await demoStates(folder);
+  const { inputs } = readSteps(goldenSteps);
+  let host: Host | null = null;
+  const engines = new Engines({
+    planning: { planRefit, nextState },
+    startHost: async () => (host = await startHost(onnxruntimeHost())),
+    budgetBytes: () => 2 ** 30,
+    emit: () => undefined,
+  });
+  const runs = new Runs({ stateKey, turnMs: () => 2000, graceMs: 20, maxWaiting: 64, nowMs: () => performance.now() });
+  try {
+    const answer = async (index: number): Promise<Buffer> => {
+      const wanted = states(demoStacks[index] ?? []);
+      const run = runs.open(await engines.acquire(specOf(wanted.checkpoint, demoGraph, demoStructure)), wanted);
+      try {
+        return Buffer.from((await run.step(inputs)).tensors[0]?.data ?? []);
+      } finally {
+        run.close();
+      }
+    };
+    const expected: Buffer[] = [];
+    for (const index of demoStacks.keys()) expected.push(await answer(index));
+    const recoveries: number[] = [];
+    for (const [kill, delayMs] of [0, 5, 20, 60].entries()) {
+      const index = kill % demoStacks.length;
+      // From the second death on the supervisor backs off and callers are told at once (HOST_START_FAILED), so that a plugin falls back: no answer, never a wrong one.
+      const pending = answer(index).catch((error: Failure) => error);
+      await new Promise<void>((resolve) => void setTimeout(resolve, delayMs));
+      const killed = performance.now();
+      // By pid, as the system would.
+      const victim = host as Host | null;
+      process.kill(victim?.pid ?? 0, "SIGKILL");
+      await victim?.ended;
+      const outcome = await pending;
+      if (!(outcome instanceof Error)) expect(Buffer.compare(outcome, expected[index] ?? Buffer.alloc(0)), `killed after ${delayMs} ms`).toBe(0);
+      else expect(outcome.code).toBe("HOST_START_FAILED");
+      await expect.poll(() => engines.status.hosts["onnxruntime"]?.state, { timeout: 60_000 }).toBe("up");
+      await expect.poll(() => engines.status.engines[0]?.state.state, { timeout: 60_000 }).toBe("LIVE");
+      recoveries.push(performance.now() - killed);
+      expect(Buffer.compare(await answer((index + 1) % demoStacks.length), expected[(index + 1) % demoStacks.length] ?? Buffer.alloc(0))).toBe(0);
+    }
+    console.log(`killed to LIVE: ${recoveries.map((ms) => `${Math.round(ms)} ms`).join(", ")}`);
+    expect(engines.status).toMatchObject({ engineBuilds: 1 });
+  } finally {
+    await engines.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}, 300_000);
