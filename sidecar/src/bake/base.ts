@@ -1,8 +1,7 @@
-import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { isFloatDtype, native } from "@refit-sidecar/native";
 import type { FloatDtype, TensorFile } from "@refit-sidecar/native";
-import { buildCheckpointSource, detectModel, structureOf } from "../catalog/index.ts";
+import { buildCheckpointSource, detectModel, readShardTable, structureOf } from "../catalog/index.ts";
 import type { CheckpointSource, Family, ParameterPiece, ParameterSource } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
 import type { Parameters } from "../terms/index.ts";
@@ -28,20 +27,10 @@ export interface StoredParameter {
 /** All files of a checkpoint: the file itself, or the shards that its `.index.json` lists. */
 async function filesOf(path: string): Promise<readonly string[]> {
   if (!path.endsWith(".index.json")) return [path];
-  let map: unknown;
-  try {
-    map = (JSON.parse(await readFile(path, "utf8")) as { weight_map?: unknown }).weight_map;
-  } catch (cause) {
-    throw new Failure("BAKE_INDEX", "expected an index.json with a weight_map, the file could not be read as one", {}, { cause });
-  }
-  const names = typeof map === "object" && map !== null ? [...new Set(Object.values(map))] : [];
-  if (names.length === 0 || !names.every((name): name is string => typeof name === "string" && !/[\\/]/.test(name))) {
-    throw new Failure("BAKE_INDEX", "expected a weight_map from tensor names to file names in the same folder", {});
-  }
-  return names.toSorted().map((name) => join(dirname(path), name));
+  return (await readShardTable(path)).map((name) => join(dirname(path), name));
 }
 
-/** Opens a base. `family` overrides detection (small test structures defeat it). Throws SafetensorsError, BAKE_INDEX, BAKE_FAMILY_UNKNOWN. */
+/** Opens a base. `family` overrides detection (small test structures defeat it). Throws SafetensorsError, CATALOG_INDEX_INVALID, BAKE_FAMILY_UNKNOWN. */
 export async function openBase(path: string, family: Family | null): Promise<BaseModel> {
   const files: TensorFile[] = [];
   const close = async () => {

@@ -8,6 +8,7 @@ export type { AdapterFile, Catalog, CatalogOptions, PushedFile } from "./door.ts
 export { detectModel } from "./detect/index.ts";
 export type { DetectedModel, UnsupportedModel } from "./detect/index.ts";
 export { entryId } from "./names.ts";
+export { readShardTable } from "./read/shard-table.ts";
 export { buildCheckpointSource } from "./source.ts";
 export { structureOf } from "./structure.ts";
 export { summarize } from "./summarize.ts";
