@@ -15,7 +15,7 @@ from refit_host.weights.table import build_table
 from ..context import Context, relative_error
 
 SHAPES = {"a.weight": (70, 96), "b.weight": (40, 3, 3, 3), "c.weight": (96, 40), "d.weight": (8, 130), "e.bias": (7,), "q.weight": (96, 64),
-          "f.weight": (640, 1280), "g.weight": (320, 320, 3, 3)}
+          "f.weight": (640, 1280), "h.weight": (640, 1280), "i.weight": (640, 1280), "g.weight": (320, 320, 3, 3)}
 FILE_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 WHOLE = {"q.weight": [(0, 32, 0), (32, 32, 0), (16, 40, 1)], "c.weight": [(0, 96, 1), (10, 20, 0)]}
 
@@ -34,7 +34,7 @@ def _stack(layout: Layout, codes: tuple[int, ...], make: torch.Generator) -> tup
                     padding = -raw.numel() % 128
                     parts += [raw, torch.zeros(padding, dtype=torch.uint8)]
                     position += raw.numel() + padding
-                rows.append((slot.index, start, length, swap, *places, rank, code, 0.3))
+                rows.append((slot.index, start, length, swap, *places, rank, code, 0.3, 1.0))
         buffers.append(torch.cat(parts))
         stack.append((np.array(rows, FAST), 0.5 + number))
     return stack, buffers

@@ -96,7 +96,11 @@ def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, 
         else:
             rows.append((slot, term, *fast))
     spans, position = {}, 0
-    for name, entry in file.entries.items():
+    rows.sort(key=lambda row: row[0].index)
+    # Factors of neighbouring matrices lie one behind the other, so that a run of equal shapes is one strided batch.
+    order = dict.fromkeys([*(row[1].factors["up"] for row in rows), *(row[1].factors["down"] for row in rows), *file.entries])
+    for name in order:
+        entry = file.entries[name]
         expect(entry.dtype in FLOAT_DTYPES, "HOST_DELTA_INVALID", f"{name}: {entry.dtype} is no factor dtype")
         spans[name] = (position, entry, None)
         position += (entry.end - entry.begin + ALIGN - 1) // ALIGN * ALIGN

@@ -1,7 +1,7 @@
 """Where every parameter lies in the arena: one block of device memory that holds all weights of an engine.
 
 One block makes restoring everything a single copy, and makes a slice of a fused parameter (Flux qkv) a view instead of a copy.
-Matrices come first, so that what adapters touch is one contiguous range.
+Matrices come first, so that what adapters touch is nearly contiguous; equal shapes lie together, so that they merge as one batch.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Layout:
         swapped: frozenset[str] = frozenset(),
     ) -> "Layout":  # fmt: skip
         """Places every parameter. `channels_last` applies to convolution kernels larger than one."""
-        names = sorted(shapes, key=lambda name: (len(shapes[name]) < 2, name))
+        names = sorted(shapes, key=lambda name: (len(shapes[name]) < 2, shapes[name], name))
         slots, offset = [], 0
         for index, name in enumerate(names):
             shape = shapes[name]

@@ -80,16 +80,17 @@ def build_table(layout: Layout, stack: Sequence[tuple[np.ndarray, float]], slots
     keep[[slot.index for slot in slots]] = True
     rows, image, strength = _merged_rows(stack, keep)
     products = _products(rows, image, strength)
-    all_rows = np.array([slot.rows for slot in layout.slots], np.int32)
-    partial = (rows["swap"] == 1) | (rows["start"] != 0) | (rows["length"] != all_rows[rows["slot"]])
+    heights = np.zeros(len(layout.slots), np.int32)
+    widths = np.zeros(len(layout.slots), np.int32)
+    for slot in slots:
+        heights[slot.index], widths[slot.index] = slot.rows, slot.cols
+    partial = (rows["swap"] == 1) | (rows["start"] != 0) | (rows["length"] != heights[rows["slot"]])
     odd = set(np.unique(rows["slot"][partial]).tolist()) | {s.index for s in slots if s.swap_halves}
     plain = np.array(sorted(s.index for s in slots if s.index not in odd), np.int32)
     is_odd = np.isin(rows["slot"], np.fromiter(odd, np.int32, len(odd)))
-    jobs = np.zeros(len(plain), JOB)
-    jobs["slot"], jobs["rows"] = plain, all_rows[plain] if len(plain) else 0
-    jobs["cols"] = [layout.slots[index].cols for index in plain]
     counts = np.bincount(rows["slot"][~is_odd], minlength=len(layout.slots))[plain] if len(plain) else plain
-    jobs["count"] = counts
+    jobs = np.zeros(len(plain), JOB)
+    jobs["slot"], jobs["rows"], jobs["cols"], jobs["count"] = plain, heights[plain], widths[plain], counts
     jobs["first"] = np.cumsum(counts) - counts
     parts, extra, at = [products[~is_odd]], [], int((~is_odd).sum())
     item = np.where(rows["code"] == 2, 4, 2)
