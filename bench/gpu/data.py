@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from refit_host.files import delta_checks
 from refit_host.files.checkpoint import CheckpointSource
 from refit_host.models.spec import Shapes
 
@@ -62,5 +64,8 @@ def adapter(folder: Path, shapes: Shapes, device: torch.device, seed: int, rank:
         terms.append({"kind": "lowRank", "target": {"parameter": name}, "scale": 0.5, "up": f"{name}.up", "down": f"{name}.down", "sourceKeys": []})
     record = {"formatVersion": 1, "adapter": f"{seed:064x}", "structure": "0" * 64, "family": "sdxl", "mode": "comfyui", "terms": terms,
               "report": {"used": [], "ignored": [], "failed": []}, "bytes": 0}
-    save_file(tensors, path, metadata={"refit_delta": json.dumps(record)})
+    text = json.dumps(record)
+    checks = {name: (zlib.crc32(value.numpy().tobytes()), True) for name, value in tensors.items()}
+    tensors[delta_checks.NAME] = torch.frombuffer(bytearray(delta_checks.encode_checks(checks, text)), dtype=torch.uint8)
+    save_file(tensors, path, metadata={"refit_delta": text})
     return path

@@ -16,12 +16,15 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from unittest import mock
 
-import onnx
 import torch
 from torch import nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSET = 18
 FLOAT_TYPE = torch.float64
@@ -127,4 +130,6 @@ def trace(
             do_constant_folding=False,
             dynamo=False,
         )
+    import onnx  # only the exporter needs it; the torch host imports this module for its tables
+
     return onnx.load_from_string(buffer.getvalue())

@@ -24,14 +24,46 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
-class ParameterSource:
-    """One canonical parameter as stored. `scale_key`: f32 scalar of scaled fp8; effective weight = stored * scale."""
+class Piece:
+    """A tensor of a file that holds rows [start, start + length) of a parameter; `swap_halves`: its own halves are exchanged."""
 
     file: int
     key: str
+    start: int
+    length: int
+    swap_halves: bool
+
+
+@dataclass(frozen=True)
+class ParameterSource:
+    """One canonical parameter as stored, in one piece or several. `scale_key`: f32 scalar of scaled fp8; effective weight = stored * scale."""
+
     dtype: str
     shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
     scale_key: str | None
+
+    def shape_of(self, piece: Piece) -> tuple[int, ...]:
+        return self.shape if len(self.pieces) == 1 else (piece.length, *self.shape[1:])
+
+    @staticmethod
+    def parse(row: dict[str, Any], name: str, files: int) -> "ParameterSource":
+        shape, dtype = check.shape(row.get("shape"), name), check.text(row, "dtype")
+        expect(dtype in FLOAT_DTYPES, "HOST_INVALID_PARAMS", f"{name}: {dtype} holds no weights")
+        if row.get("pieces") is None:
+            pieces = (Piece(check.whole(row, "file"), check.text(row, "key"), 0, shape[0] if shape else 1, False),)
+        else:
+            pieces = tuple(
+                Piece(check.whole(p, "file"), check.text(p, "key"), check.whole(p, "start"), check.whole(p, "length"), check.flag(p, "swapHalves"))
+                for p in (check.obj(item, name) for item in check.arr(row["pieces"], name))
+            )
+        at = 0
+        for piece in pieces:
+            expect(piece.file < files, "HOST_INVALID_PARAMS", f"{name}: no such file in the checkpoint source")
+            expect(piece.start == at, "HOST_INVALID_PARAMS", f"{name}: its pieces leave a gap or overlap")
+            at += piece.length
+        expect(at == (shape[0] if shape else 1), "HOST_INVALID_PARAMS", f"{name}: its pieces do not cover its rows")
+        return ParameterSource(dtype, shape, pieces, check.text_or_none(row, "scaleKey"))
 
 
 @dataclass(frozen=True)
@@ -46,16 +78,8 @@ class CheckpointSource:
             SourceFile(Path(check.text(f, "path")), check.whole(f, "sizeBytes"), check.text(f, "mtimeNs"), check.text(f, "inode"))
             for f in (check.obj(item, "checkpoint.files") for item in check.arr(body.get("files"), "checkpoint.files"))
         )
-        parameters = {}
-        for name, item in check.obj(body.get("parameters"), "checkpoint.parameters").items():
-            row = check.obj(item, name)
-            source = ParameterSource(
-                check.whole(row, "file"), check.text(row, "key"), check.text(row, "dtype"),
-                check.shape(row.get("shape"), name), check.text_or_none(row, "scaleKey"),
-            )  # fmt: skip
-            expect(source.file < len(files), "HOST_INVALID_PARAMS", f"{name}: no such file in the checkpoint source")
-            expect(source.dtype in FLOAT_DTYPES, "HOST_INVALID_PARAMS", f"{name}: {source.dtype} holds no weights")
-            parameters[name] = source
+        rows = check.obj(body.get("parameters"), "checkpoint.parameters").items()
+        parameters = {name: ParameterSource.parse(check.obj(item, name), name, len(files)) for name, item in rows}
         return CheckpointSource(files, parameters)
 
 
@@ -70,7 +94,8 @@ class CheckpointReader:
         self._lock = threading.Lock()
         self._headers = [self._checked_header(file) for file in source.files]
         for name, parameter in source.parameters.items():
-            self._entry_of(name, parameter.file, parameter.key, parameter.dtype, parameter.shape)
+            for piece in parameter.pieces:
+                self._entry_of(name, piece.file, piece.key, parameter.dtype, parameter.shape_of(piece))
 
     @staticmethod
     def _check_stamp(file: SourceFile) -> None:
@@ -93,21 +118,24 @@ class CheckpointReader:
             raise HostFailure("HOST_FILE_CHANGED", f"{name}: expected {dtype}{list(shape or ())}, the file holds {found}", {"parameter": name})
         return entry.begin, entry.end
 
-    def span(self, name: str) -> tuple[int, int, int]:
-        """(file, begin, end) of a parameter's stored bytes."""
-        parameter = self.source.parameters[name]
-        entry = self._headers[parameter.file].entries[parameter.key]
-        return parameter.file, entry.begin, entry.end
+    def spans(self, name: str) -> list[tuple[int, int, int, Piece]]:
+        """(file, begin, end, piece) of a parameter's stored bytes, in row order."""
+        out = []
+        for piece in self.source.parameters[name].pieces:
+            entry = self._headers[piece.file].entries[piece.key]
+            out.append((piece.file, entry.begin, entry.end, piece))
+        return out
 
     def scale(self, name: str) -> float | None:
         """Scalar of a scaled fp8 parameter, None for all others."""
         parameter = self.source.parameters[name]
         if parameter.scale_key is None:
             return None
-        begin, end = self._entry_of(name, parameter.file, parameter.scale_key, "F32", None)
+        file = parameter.pieces[0].file
+        begin, end = self._entry_of(name, file, parameter.scale_key, "F32", None)
         expect(end - begin == 4, "HOST_FILE_INVALID", f"{name}: expected one f32 scale", parameter=name)
         raw = bytearray(4)
-        self.read_into(parameter.file, begin, memoryview(raw))
+        self.read_into(file, begin, memoryview(raw))
         return struct.unpack("<f", raw)[0]
 
     def _descriptor(self, file: int) -> Any:

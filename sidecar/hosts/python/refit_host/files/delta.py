@@ -10,7 +10,8 @@ from typing import Any
 from ..failure import HostFailure
 from ..terms.term import Term, parse_term
 from ..wire import check
-from .safetensors_header import Entry, missing, read_header
+from . import delta_checks
+from .safetensors_header import Entry, Header, missing, read_header
 
 FORMAT_VERSION = 1
 KEY = "refit_delta"
@@ -32,12 +33,13 @@ class StackFile:
 
 @dataclass(frozen=True)
 class DeltaFile:
-    """A checked header. `entries`: factor tensors with absolute positions in the file."""
+    """A checked header. `entries`: factor tensors with absolute positions in the file; `checks`: CRC-32 and finiteness of each."""
 
     path: Path
     adapter: str
     terms: tuple[Term, ...]
     entries: dict[str, Entry]
+    checks: dict[str, tuple[int, bool]]
     size_bytes: int
     stamp: tuple[int, int, int]
 
@@ -75,8 +77,25 @@ def read_delta(path: Path, adapter: str | None = None) -> DeltaFile:
         raise error if error.code == "HOST_DELTA_INVALID" else _invalid(error.message, path) from error
     if adapter is not None and made_from != adapter:
         raise _invalid("expected the delta of the adapter that the stack names, got another adapter's", path)
+    checks = _checks(path, header)
+    entries = {name: entry for name, entry in header.entries.items() if name != delta_checks.NAME}
     for term in terms:
-        absent = [name for name in term.names if name not in header.entries]
+        absent = [name for name in term.names if name not in entries]
         if absent:
             raise _invalid(f"{term.parameter}: the delta file lacks a factor", path, missing=absent[:4])
-    return DeltaFile(path, made_from, terms, header.entries, header.size_bytes, stamp)
+    return DeltaFile(path, made_from, terms, entries, checks, header.size_bytes, stamp)
+
+
+def _checks(path: Path, header: Header) -> dict[str, tuple[int, bool]]:
+    table = header.entries.get(delta_checks.NAME)
+    if table is None:
+        raise _invalid("the checksum table is missing", path)
+    try:
+        with path.open("rb") as file:
+            file.seek(table.begin)
+            raw = file.read(table.end - table.begin)
+        return delta_checks.decode_checks(raw, [name for name in header.entries if name != delta_checks.NAME], header.metadata[KEY])
+    except OSError as error:
+        raise missing(path, error) from error
+    except ValueError as error:
+        raise _invalid(str(error), path) from error

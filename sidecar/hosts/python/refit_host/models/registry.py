@@ -1,19 +1,59 @@
-"""Which family builds a structure."""
+"""Which module serves a structure. Configurations, names and the refit map are the graph exporter's, so graph and module agree."""
 
 from __future__ import annotations
 
-from refit_graphs.unet_config import UnsupportedStructure, is_unet
+from typing import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from refit_graphs.errors import UnsupportedStructure
+from refit_graphs.exportable import Exportable
+from refit_graphs.families import plan
 
 from ..failure import HostFailure
-from . import unet
-from .spec import ModelSpec, Shapes
+from . import flux, unet, wan
+from .spec import ModelSpec, Shapes, Source
+
+Forward = Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
 
 
 def spec_of(shapes: Shapes) -> ModelSpec:
     """The model of canonical shapes. Raises HOST_GRAPH_INVALID when no family's rules fit."""
     try:
-        if is_unet(dict(shapes)):
-            return unet.spec(shapes)
+        found = plan(dict(shapes))
     except UnsupportedStructure as error:
         raise HostFailure("HOST_GRAPH_INVALID", str(error)) from error
-    raise HostFailure("HOST_GRAPH_INVALID", "this host knows no model for the structure of this checkpoint; the UI's own path serves it")
+    adapt: Callable[[torch.nn.Module], torch.nn.Module] = lambda module: module  # noqa: E731
+    run, also = _in_order(found), ()
+    if found.file_stem == "unet":
+        adapt, also = unet.adapt, unet.ALSO_REPEATED
+    elif found.family == "flux":
+        adapt, run = lambda module: flux.adapt(module, found.config), flux.forward  # noqa: E731
+    elif found.family == "wan":
+        adapt = lambda module: wan.adapt(module, found.config)  # noqa: E731
+    # Classes that the model repeats (diffusers lists none for SD3).
+    repeated = tuple(getattr(type(found.build()), "_repeated_blocks", None) or ("JointTransformerBlock",))
+    return ModelSpec(found.family, found.config, lambda: adapt(found.build()), _sources(found), (*repeated, *also), run)
+
+
+def _sources(found: Exportable) -> dict[str, Source]:
+    rows = {row["weight"]: row for row in found.refit_map}
+    out = {}
+    for name, weight in found.weights.items():
+        row = rows[weight]
+        part = row["slice"]
+        out[name] = Source(row["parameter"], None if part is None else (part["start"], part["length"]), row["swapHalves"])
+    return out
+
+
+def _in_order(found: Exportable) -> Forward:
+    """The exporter's own call: data tensors in the order of the graph's inputs."""
+    names = [item.name for item in found.inputs]
+    residuals = [item.name for item in found.residuals]
+
+    def forward(module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        given = [inputs[name] for name in names]
+        return found.run(module, *given, *([inputs[name] for name in residuals] if "mid_residual" in inputs else ()))
+
+    return forward

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
-Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -24,17 +23,15 @@ class Source:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """`build` makes the module on the meta device. `sources`: module parameter -> canonical. `repeated`: class names worth
-    compiling on their own, because the model repeats them. `call`: named inputs -> arguments of the module."""
+    """`build` makes the module on the meta device; nothing of it but parameters and mapped buffers stays there.
+
+    `sources`: module parameter -> canonical. `repeated`: classes worth compiling on their own, because the model repeats them.
+    `forward`: one denoiser call from the step's named inputs (graph.json lists them).
+    """
 
     family: str
     config: Mapping[str, Any]
     build: Callable[[], torch.nn.Module]
     sources: Mapping[str, Source]
     repeated: tuple[str, ...]
-    call: Callable[[Mapping[str, Tensor]], Call]
-
-    def forward(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        """One denoiser call: the first output."""
-        positional, named = self.call(inputs)
-        return module(*positional, **named)[0]
+    forward: Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]

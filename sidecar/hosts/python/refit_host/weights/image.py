@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +127,7 @@ def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
                 _fill(source, view[begin : begin + entry.end - entry.begin])
     except (OSError, EOFError) as error:
         raise HostFailure("HOST_DELTA_INVALID", "the delta file could not be read to its end", {"name": file.path.name}) from error
+    _verify(file, view, spans)
     for begin, entry, slot in spans.values():
         if slot is not None:
             _permute(factors[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype]), entry.shape[0], slot)
@@ -134,6 +137,21 @@ def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
           FAST_DTYPES[file.entries[term.factors["up"]].dtype], term.scale, rank * peaks[term.factors["up"]] * peaks[term.factors["down"]])
          for slot, term, start, length, rank in rows if slot.index not in slow], dtype=FAST)  # fmt: skip
     return DeltaImage(file, factors, fast, slow, every, spans)
+
+
+def _verify(file: DeltaFile, view: memoryview, spans: dict[str, tuple[int, Entry, Slot | None]]) -> None:
+    """Every factor against its checksum. Raises HOST_DELTA_INVALID, and HOST_NON_FINITE for a factor that the writer marked."""
+
+    def damaged(item: tuple[str, tuple[int, Entry, Slot | None]]) -> str | None:
+        name, (begin, entry, _) = item
+        return None if zlib.crc32(view[begin : begin + entry.end - entry.begin]) == file.checks[name][0] else name
+
+    with ThreadPoolExecutor(4, thread_name_prefix="refit-crc") as pool:
+        bad = next((name for name in pool.map(damaged, spans.items(), chunksize=64) if name is not None), None)
+    expect(bad is None, "HOST_DELTA_INVALID", "a factor's bytes have changed since they were written; the delta is rebuilt from the adapter", factor=bad)
+    sick = next((name for name in spans if not file.checks[name][1]), None)
+    expect(sick is None, "HOST_NON_FINITE", "a factor of the adapter holds NaN or infinity; a live engine refuses it. Remove the adapter.",
+           factor=sick, adapter=file.adapter)
 
 
 def _factor_peaks(file: DeltaFile, factors: Tensor, spans: dict[str, tuple[int, Entry, Slot | None]]) -> dict[str, float]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..failure import HostFailure
-from ..files.checkpoint import CheckpointReader
+from ..files.checkpoint import CheckpointReader, Piece
 from ..files.dtypes import TORCH_OF_FILE
 from .layout import Slot
 
@@ -27,24 +27,24 @@ GAP_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Chunk:
-    """A contiguous range of one file and the parameters inside it."""
+    """A contiguous range of one file and the parameters (or pieces of them) inside it, each at [begin, end) of the range."""
 
     file: int
     begin: int
     end: int
-    slots: tuple[tuple[Slot, int, int], ...]
+    members: tuple[tuple[Slot, Piece, int, int], ...]
 
 
 def chunks_of(reader: CheckpointReader, slots: Iterable[Slot]) -> list[Chunk]:
     """Parameters grouped into ranges of about CHUNK_BYTES, in file order. A larger parameter is a chunk of its own."""
-    spans = sorted(((*reader.span(slot.name), slot) for slot in slots), key=lambda span: span[:3])
+    spans = sorted(((*span, slot) for slot in slots for span in reader.spans(slot.name)), key=lambda span: span[:3])
     out: list[Chunk] = []
-    group: list[tuple[int, int, int, Slot]] = []
+    group: list[tuple[int, int, int, Piece, Slot]] = []
 
     def close() -> None:
         if group:
             begin = group[0][1]
-            members = tuple((slot, b - begin, e - begin) for _, b, e, slot in group)
+            members = tuple((slot, piece, b - begin, e - begin) for _, b, e, piece, slot in group)
             out.append(Chunk(group[0][0], begin, group[-1][2], members))
             group.clear()
 
@@ -88,6 +88,7 @@ def stream(
     """
     plan = chunks_of(reader, slots)
     total, done = sum(c.end - c.begin for c in plan), 0
+    whole = _Assembly(reader)
     with ThreadPoolExecutor(READERS, thread_name_prefix="refit-read") as pool:
         for chunk, buffer, pending in _ahead(pool, reader, plan, ring):
             if cancelled():
@@ -95,8 +96,10 @@ def stream(
             pending.result()
             size = chunk.end - chunk.begin
             on_device = buffer[:size].to(ring.device, non_blocking=True) if ring.device.type == "cuda" else buffer[:size]
-            for slot, begin, end in chunk.slots:
-                put(slot, _value(reader, slot, on_device[begin:end]))
+            for slot, piece, begin, end in chunk.members:
+                value = whole.add(slot, piece, on_device[begin:end])
+                if value is not None:
+                    put(slot, value)
             if ring.device.type == "cuda":
                 # The buffer may be refilled only after its copy has left.
                 event = torch.cuda.Event()
@@ -134,11 +137,31 @@ def _ahead(
             pending.cancel()
 
 
-def _value(reader: CheckpointReader, slot: Slot, raw: Tensor) -> Tensor:
-    parameter = reader.source.parameters[slot.name]
-    dtype = TORCH_OF_FILE[parameter.dtype]
-    if raw.storage_offset() % dtype.itemsize or raw.data_ptr() % dtype.itemsize:
-        raw = raw.clone()  # old files may hold unaligned data
-    value = raw.view(dtype).view(parameter.shape)
-    scale = reader.scale(slot.name)
-    return value if scale is None else value.float() * scale
+class _Assembly:
+    """Stored bytes to values: dtype, scale, and parameters that the file keeps in pieces."""
+
+    def __init__(self, reader: CheckpointReader) -> None:
+        self._reader = reader
+        self._waiting: dict[str, dict[int, Tensor]] = {}
+
+    def add(self, slot: Slot, piece: Piece, raw: Tensor) -> Tensor | None:
+        """The parameter's value once its last piece is here, canonical shape, file dtype (scaled fp8: f32)."""
+        parameter = self._reader.source.parameters[slot.name]
+        dtype = TORCH_OF_FILE[parameter.dtype]
+        if raw.storage_offset() % dtype.itemsize or raw.data_ptr() % dtype.itemsize:
+            raw = raw.clone()  # old files may hold unaligned data
+        # Bytes of one-byte floats are moved as bytes: torch has no cat for fp8.
+        value = raw.view(torch.uint8 if dtype.itemsize == 1 else dtype).view(parameter.shape_of(piece))
+        if piece.swap_halves:
+            half = value.shape[0] // 2
+            value = torch.cat([value[half:], value[:half]])
+        if len(parameter.pieces) > 1:
+            have = self._waiting.setdefault(slot.name, {})
+            # The buffer behind `raw` is filled again before the other pieces come.
+            have[piece.start] = value.clone()
+            if len(have) < len(parameter.pieces):
+                return None
+            value = torch.cat([part for _, part in sorted(self._waiting.pop(slot.name).items())])
+        value = value.view(dtype)
+        scale = self._reader.scale(slot.name)
+        return value if scale is None else value.float() * scale

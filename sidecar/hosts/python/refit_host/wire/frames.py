@@ -46,6 +46,7 @@ def encode_frame(message: Mapping[str, Any], slot: str | None, tensors: Iterable
     offset = 0
     descriptors: list[dict[str, Any]] = []
     payload: list[bytes | memoryview] = []
+    end = 0
     for tensor in tensors:
         size = tensor.data.nbytes
         if size != _byte_count(tensor.dtype, tensor.shape):
@@ -53,13 +54,14 @@ def encode_frame(message: Mapping[str, Any], slot: str | None, tensors: Iterable
         descriptors.append(
             {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "offset": offset, "bytes": size}
         )
-        payload += [tensor.data, bytes(_padded(size) - size)]
-        offset += _padded(size)
+        payload += [bytes(offset - end), tensor.data]
+        end = offset + size
+        offset = _padded(end)
     body = dict(message)
     if slot is not None:
         body[slot] = {**body.get(slot, {}), "tensors": descriptors}
     header = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    prefix = PREFIX.pack(MAGIC, 1, 0, len(descriptors), len(header), offset)
+    prefix = PREFIX.pack(MAGIC, 1, 0, len(descriptors), len(header), end)
     return [prefix, header, bytes(_padded(len(header)) - len(header)), *payload]
 
 
@@ -87,7 +89,8 @@ def _tensors(message: Mapping[str, Any], payload: memoryview, count: int) -> lis
     descriptors = body.get("tensors", []) if isinstance(body, dict) else []
     expect(isinstance(descriptors, list) and len(descriptors) == count, "HOST_MALFORMED_FRAME",
            "the frame's tensor count differs from its descriptors", expected=count)
-    out = []
+    out: list[WireTensor] = []
+    expected = 0
     for item in descriptors:
         if not isinstance(item, dict) or not isinstance(item.get("name"), str) or item.get("dtype") not in ITEM_BYTES:
             raise _bad("expected a tensor descriptor with a name and a known dtype", dtypes=sorted(ITEM_BYTES))
@@ -95,9 +98,12 @@ def _tensors(message: Mapping[str, Any], payload: memoryview, count: int) -> lis
         whole = isinstance(shape, list) and len(shape) <= MAX_DIMS
         if not whole or not all(type(v) is int and v >= 0 for v in [*shape, offset, size]):
             raise _bad(f"{item['name']}: shape, offset and bytes must be whole numbers, at most {MAX_DIMS} dimensions")
-        if size != _byte_count(item["dtype"], shape) or offset % ALIGN or offset + size > payload.nbytes:
-            raise _bad(f"{item['name']}: {size} bytes at {offset} do not fit its shape, the alignment or the payload")
+        if size != _byte_count(item["dtype"], shape) or offset != _padded(expected) or offset + size > payload.nbytes:
+            raise _bad(f"{item['name']}: {size} bytes at {offset} do not fit its shape, the tensors before it or the payload")
+        expected = offset + size
         out.append(WireTensor(item["name"], item["dtype"], tuple(shape), payload[offset : offset + size]))
+    expect(expected == payload.nbytes, "HOST_MALFORMED_FRAME", f"expected the payload to end after its last tensor at {expected} bytes, got {payload.nbytes}")
+    expect(len({tensor.name for tensor in out}) == len(out), "HOST_MALFORMED_FRAME", "expected every tensor name once")
     return out
 
 
