@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 import torch
 
 from refit_host.files.delta import read_delta
 from refit_host.models.bind import bind, layout_of
+from refit_host.torch_engine.graphs import GraphedStep
 from refit_host.weights.base import Place
 from refit_host.weights.image import DeltaImage, read_image
 from refit_host.weights.refit import Prepared, Weights
@@ -50,6 +51,11 @@ class Engine:
 
     def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         return self.spec.forward(self.module, inputs)
+
+    def graphed(self) -> Callable[[dict[str, torch.Tensor]], torch.Tensor]:
+        """The present module's steps as CUDA graphs."""
+        graphs, module = GraphedStep(self.spec.forward, self.context.device), self.module
+        return lambda inputs: graphs(module, inputs)
 
     def digest(self) -> int:
         """A sum over the bits of all live weights: equal before and after means bit-identical (with overwhelming likelihood)."""

@@ -7,7 +7,6 @@ from typing import Iterator
 import psutil
 import torch
 
-from refit_host.torch_engine.graphs import GraphedStep
 from refit_host.weights.memory import apply_cap, choose_place, device_budget
 
 from ..context import Context
@@ -23,7 +22,7 @@ def run(context: Context, options: dict) -> Iterator[dict]:
     place = choose_place(budget, weights, 0, live_is_allocated=False) if cuda else "pinned"
     engine = Engine(context, place)
     inputs = context.inputs(*size)
-    step = GraphedStep(engine.forward, context.device) if options.get("graphs") and cuda else engine.forward
+    step = engine.graphed() if options.get("graphs") and cuda else engine.forward
     yield {"what": "step", "cap_gb": cap / 1e9, "place": place, "size": list(size), **context.wall(lambda: step(inputs), warm=2)}
     turns = iter([[(context.adapter(0), 1.0)], [(context.adapter(1), 0.8)]] * 1000)
     yield {"what": "swap one adapter", "cap_gb": cap / 1e9, "place": place, **context.wall(lambda: engine.swap(next(turns)), warm=2)}

@@ -7,7 +7,6 @@ from typing import Iterator
 
 import torch
 
-from refit_host.torch_engine.graphs import GraphedStep
 
 from ..context import Context, relative_error
 from ..engine import Engine
@@ -48,7 +47,7 @@ def run(context: Context, options: dict) -> Iterator[dict]:
             yield {"what": "host eager", "size": list(size), **label, **figure, "error": relative_error(engine.forward(inputs[size]), reference[size])}
         for benchmark in (False, True) if cuda else ():
             torch.backends.cudnn.benchmark = benchmark
-            step = GraphedStep(engine.forward, context.device)
+            step = engine.graphed()
             for size in SIZES:
                 began = time.perf_counter()
                 output = step(inputs[size]).clone()
@@ -56,7 +55,6 @@ def run(context: Context, options: dict) -> Iterator[dict]:
                 first = time.perf_counter() - began
                 yield {"what": "CUDA graph", "size": list(size), **label, "cudnn_benchmark": benchmark, "first_use_s": round(first, 2),
                        **context.wall(lambda: step(inputs[size]), warm=3), "error": relative_error(output, reference[size])}
-            step.release()
         torch.backends.cudnn.benchmark = False
         del engine
         if cuda:

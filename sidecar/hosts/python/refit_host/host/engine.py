@@ -118,10 +118,10 @@ class Engine:
         return CheckpointReader(source)
 
     def _second_base_fits(self, cap_bytes: int | None) -> bool:
+        """Whether the new checkpoint may be read beside the old one. Only on the device: pinning more host memory takes longer than reading."""
         assert self.weights.base is not None
-        budget = device_budget(self.weights.device, cap_bytes)
-        need = self.weights.layout.nbytes
-        return {"resident": budget.device_free, "pinned": budget.host_free, "file": 0}[self.weights.base.place] > need * 1.1
+        free = device_budget(self.weights.device, cap_bytes).device_free
+        return self.weights.base.place == "resident" and free > self.weights.layout.nbytes * 1.1
 
     def _drop_stale(self) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""CUDA graphs of whole steps, one per input shape: the host's work per step becomes one launch. Needs no compiler.
+"""CUDA graphs of whole steps, one per module and input shape: the host's work per step becomes one launch. Needs no compiler.
 
 Weights are read through fixed addresses, so a refit in place is seen by the next replay.
 """
@@ -12,7 +12,8 @@ from typing import Callable, Mapping
 import torch
 from torch import Tensor
 
-Forward = Callable[[Mapping[str, Tensor]], Tensor]
+Inputs = Mapping[str, Tensor]
+Forward = Callable[[torch.nn.Module, Inputs], Tensor]
 # Each shape keeps its activations' memory; a user alternates between few sizes.
 MAX_SHAPES = 6
 WARM_UPS = 2
@@ -26,7 +27,7 @@ class Captured:
 
 
 class GraphedStep:
-    """Callable with the same inputs as `forward`. The output is overwritten by the next call with the same shapes."""
+    """Callable with a module and inputs, as `forward`. The output is overwritten by the next call with the same shapes."""
 
     def __init__(self, forward: Forward, device: torch.device) -> None:
         self._forward = forward
@@ -35,11 +36,19 @@ class GraphedStep:
         self._pool: tuple[int, int] | None = None
         self._stream = torch.cuda.Stream(device)
 
-    def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        key = tuple((name, tuple(value.shape), value.dtype) for name, value in sorted(inputs.items()))
+    @staticmethod
+    def _key(module: torch.nn.Module, inputs: Inputs) -> tuple:
+        return id(module), *((name, tuple(value.shape), value.dtype) for name, value in sorted(inputs.items()))
+
+    def has(self, module: torch.nn.Module, inputs: Inputs) -> bool:
+        """Whether the next call with these shapes is a mere replay."""
+        return self._key(module, inputs) in self._graphs
+
+    def __call__(self, module: torch.nn.Module, inputs: Inputs) -> Tensor:
+        key = self._key(module, inputs)
         captured = self._graphs.get(key)
         if captured is None:
-            captured = self._capture(inputs)
+            captured = self._capture(module, inputs)
             self._graphs[key] = captured
             while len(self._graphs) > MAX_SHAPES:
                 self._graphs.popitem(last=False)
@@ -49,20 +58,20 @@ class GraphedStep:
         captured.graph.replay()
         return captured.output
 
-    def _capture(self, inputs: Mapping[str, Tensor]) -> Captured:
+    def _capture(self, module: torch.nn.Module, inputs: Inputs) -> Captured:
         static = {name: value.to(self._device, copy=True) for name, value in inputs.items()}
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
             for _ in range(WARM_UPS):
-                self._forward(static)
+                self._forward(module, static)
         self._stream.synchronize()
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # thread_local: another thread may allocate for a refit that is being prepared meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            output = self._forward(static)
+            output = self._forward(module, static)
         current.wait_stream(self._stream)
         return Captured(graph, static, output)
 

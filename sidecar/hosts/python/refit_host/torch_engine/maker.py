@@ -12,6 +12,7 @@ from ..files.dtypes import TORCH_OF_WIRE
 from ..host.bundle import check_bundle, read_bundle
 from ..host.engine import Engine, check_shapes
 from ..weights.layout import Layout
+from ..weights.merge import triton_works
 from ..weights.memory import choose_place, device_budget
 from ..weights.refit import Weights
 from ..wire.messages import LoadParams
@@ -49,7 +50,9 @@ class TorchMaker:
         from .model import TorchModel
 
         spec = spec_of(wanted)
-        layout = layout_of(spec, wanted, dtype, channels_last=host.device.type == "cuda")
+        # Compiled blocks want channels last; CUDA graphs of uncompiled ones are 4 % faster without (H100, SDXL).
+        compiles = host.device.type == "cuda" and host.options.tier in ("auto", "compiled") and triton_works(host.device)
+        layout = layout_of(spec, wanted, dtype, channels_last=compiles)
         weights = Weights(layout, host.device, host.ring, merge=host.options.merge)
         fill(weights, params, reader, host, call)
         make = lambda: bind(spec.build(), spec, layout, weights.live)  # noqa: E731

@@ -1,8 +1,13 @@
-"""A module that steps on an engine's weights: inputs checked and moved, the fastest ready tier called, outputs handed back."""
+"""A module that steps on an engine's weights: inputs checked and moved, the fastest ready way taken, outputs handed back.
+
+Eager at once; a CUDA graph per size from the first use of that size; compiled blocks inside the graph when the background
+build is done. Every way reads the same arena, so changing between them between two steps changes no weight.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Callable
 
 import torch
 from torch import Tensor
@@ -10,33 +15,65 @@ from torch import Tensor
 from ..failure import HostFailure, expect
 from ..host.bundle import Bundle
 from ..models.spec import ModelSpec
+from ..weights.merge import triton_works
+from .artifacts import EngineKey
+from .builder import Builder
+from .compiled import steady
 from .graphs import GraphedStep
 
 if TYPE_CHECKING:
     from ..host.host import Host
 
+KINDS = {"f32": torch.float32, "i64": torch.int64}
+
 
 class TorchModel:
     def __init__(self, spec: ModelSpec, make: Callable[[], torch.nn.Module], bundle: Bundle, dtype: torch.dtype, host: "Host") -> None:
         """`make` gives another module over the same weights."""
-        self._spec = spec
-        self._bundle = bundle
-        self._dtype = dtype
-        self._device = host.device
+        self._spec, self._bundle, self._dtype, self._device = spec, bundle, dtype, host.device
         self._module = make()
-        self._run: Callable[[Mapping[str, Tensor]], Tensor] = lambda inputs: spec.forward(self._module, inputs)
-        self._graphs = GraphedStep(self._run, host.device) if host.device.type == "cuda" and host.options.tier != "eager" else None
+        tier = host.options.tier if host.device.type == "cuda" else "eager"
+        self._graphs = GraphedStep(spec.forward, host.device) if tier != "eager" else None
+        self._builder: Builder | None = None
+        if tier in ("auto", "compiled") and triton_works(host.device):
+            key = EngineKey.of(bundle.structure, dtype, host.device)
+            self._builder = Builder(spec, make, host.device, key, host.options.store)
+
+    @property
+    def tier(self) -> str:
+        """What serves now, in words."""
+        if self._builder is not None and self._builder.stage_of:
+            return "compiled blocks in CUDA graphs"
+        return "CUDA graphs" if self._graphs is not None else "eager"
 
     def step(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Raises HOST_INPUT_INVALID, HOST_STEP_FAILED, or lets an out-of-memory error through."""
         ready = self._checked(inputs)
         try:
-            output = (self._graphs or self._run)(ready)
+            output = self._run(ready)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             raise HostFailure("HOST_STEP_FAILED", f"the engine failed while it ran a step: {str(error).splitlines()[0]}. The weights are unchanged.") from error
         return {self._bundle.outputs[0]["name"]: output}
+
+    def _run(self, inputs: dict[str, Tensor]) -> Tensor:
+        compiled = None if self._builder is None else self._builder.module_for(inputs)
+        module = self._module if compiled is None else compiled
+        if self._graphs is None:
+            return self._spec.forward(module, inputs)
+        if self._graphs.has(module, inputs):
+            return self._graphs(module, inputs)
+        if self._builder is None:
+            return self._graphs(module, inputs)
+        # A compiler at work must not be disturbed by a capture, nor the capture by it: until it pauses, steps run as they can.
+        if not self._builder.quiet.acquire(blocking=False):
+            return self._graphs(self._module, inputs) if self._graphs.has(self._module, inputs) else self._spec.forward(self._module, inputs)
+        try:
+            with steady() if compiled is not None else nullcontext():
+                return self._graphs(module, inputs)
+        finally:
+            self._builder.quiet.release()
 
     def _checked(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Inputs by the graph's table, on the device, in its dtypes. One name stands for one size throughout a step."""
@@ -51,11 +88,12 @@ class TorchModel:
                 size > 0 and sizes.setdefault(axis, size) == size if isinstance(axis, str) else size == axis for axis, size in zip(axes, value.shape)
             )
             expect(fits, "HOST_INPUT_INVALID", f"{port['name']}: expected the shape {axes}, got {list(value.shape)}", sizes=sizes)
-            kind = {"float": self._dtype, "f32": torch.float32, "i64": torch.int64}.get(port["dtype"], torch.float32)
-            out[port["name"]] = value.to(self._device, kind)
+            out[port["name"]] = value.to(self._device, KINDS.get(port["dtype"], self._dtype))
         return out
 
     def release(self) -> None:
         """Gives back what graphs hold; the module goes with its owner."""
         if self._graphs is not None:
             self._graphs.release()
+        if self._builder is not None:
+            self._builder.close()

@@ -40,22 +40,25 @@ class Base:
         self._copies = torch.cuda.Stream(ring.device) if place == "pinned" and ring.device.type == "cuda" else None
 
     @staticmethod
-    def load(place: Place, layout: Layout, reader: CheckpointReader, ring: Ring, live: Tensor | None, **options) -> tuple["Base", int]:
+    def load(
+        place: Place, layout: Layout, reader: CheckpointReader, ring: Ring, live: Tensor | None, *, reuse: Tensor | None = None, **options
+    ) -> tuple["Base", int]:  # fmt: skip
         """Reads a checkpoint into a new base; returns it and the bytes read. `live`: becomes pristine too (required for file).
+        `reuse`: arena of a base that is given up (pinning host memory takes seconds, so it is kept).
 
         Raises HOST_NON_FINITE, HOST_FILE_*, HOST_OUT_OF_MEMORY, HOST_CANCELLED. Options: those of `stream`.
         """
         peaks = Peaks(layout)
         arena = None
         if place == "resident":
-            arena = torch.empty(layout.nbytes, dtype=torch.uint8, device=ring.device)
+            arena = torch.empty(layout.nbytes, dtype=torch.uint8, device=ring.device) if reuse is None else reuse
             count = stream(reader, layout.slots, ring, _into(arena, peaks), **options)
             if live is not None:
                 live.copy_(arena)
         elif live is not None:
             count = stream(reader, layout.slots, ring, _into(live, peaks), **options)
             if place == "pinned":
-                arena = host_arena(layout.nbytes, ring.device)
+                arena = host_arena(layout.nbytes, ring.device) if reuse is None else reuse
                 arena.copy_(live)
         else:
             arena = host_arena(layout.nbytes, ring.device)

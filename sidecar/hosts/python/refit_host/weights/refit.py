@@ -153,7 +153,8 @@ class Weights:
         if prepared.base is not None:
             self.base = prepared.base
         if prepared.reader is not None:
-            self.base, _ = Base.load(self.base.place, self.layout, prepared.reader, self.ring, self.live)
+            old, self.base.arena = self.base.arena, None
+            self.base, _ = Base.load(self.base.place, self.layout, prepared.reader, self.ring, self.live, reuse=old)
         source = self.base.device_arena
         if prepared.reader is not None:
             for step in prepared.steps:

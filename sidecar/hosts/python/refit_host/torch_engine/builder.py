@@ -1,0 +1,100 @@
+"""Compiles in the background while the engine serves uncompiled, stage by stage, and hands each finished stage over between steps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from ..models.spec import ModelSpec
+from . import artifacts
+from .compiled import compile_blocks, size_class
+
+log = logging.getLogger("refit_host")
+# Largest ||compiled - eager|| / ||eager|| that fp16 arithmetic in another order explains, with room.
+TOLERANCE = 0.02
+SizeClass = tuple[bool, bool]
+Inputs = Mapping[str, Tensor]
+
+
+class Builder:
+    """One background thread per engine. `quiet` is held while it compiles: nobody may capture a CUDA graph then."""
+
+    def __init__(self, spec: ModelSpec, make: Callable[[], torch.nn.Module], device: torch.device, key: artifacts.EngineKey, store: Path | None) -> None:
+        self.quiet = threading.Lock()
+        self._spec, self._make, self._device = spec, make, device
+        self._key, self._store = key, store
+        self._wanted: dict[SizeClass, dict[str, Tensor]] = {}
+        self._ready: dict[SizeClass, torch.nn.Module] = {}
+        self._refused: set[SizeClass] = set()
+        self._wake = threading.Condition()
+        self._ended = False
+        self._thread: threading.Thread | None = None
+        # Most of the time is in the transformer blocks and their compilation is short: they go first.
+        self.stages = [spec.repeated[:1], spec.repeated] if len(spec.repeated) > 1 else [spec.repeated]
+        self.stage_of: dict[SizeClass, int] = {}
+
+    def module_for(self, inputs: Inputs) -> torch.nn.Module | None:
+        """The fastest finished module for inputs of this kind; asks for one when there is none."""
+        kind = size_class(inputs)
+        if kind not in self._wanted and kind not in self._refused:
+            with self._wake:
+                self._wanted[kind] = {name: value.clone() for name, value in inputs.items()}
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._work, name="refit-compile", daemon=True)
+                    self._thread.start()
+                self._wake.notify()
+        return self._ready.get(kind)
+
+    def close(self) -> None:
+        with self._wake:
+            self._ended = True
+            self._wake.notify()
+
+    def _work(self) -> None:
+        torch.set_grad_enabled(False)
+        warm = self._store is not None and artifacts.load(self._store, self._key)
+        done: set[SizeClass] = set()
+        modules: list[torch.nn.Module] = []
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._ended or self._wanted.keys() - done)
+                if self._ended:
+                    return
+                kind = next(kind for kind in self._wanted if kind not in done)
+            done.add(kind)
+            try:
+                self._build(kind, modules, warm)
+            except Exception as error:  # a compiler may fail in any way; the uncompiled engine goes on serving
+                log.warning("compiling failed (%s: %s); steps stay uncompiled", type(error).__name__, str(error).splitlines()[0][:200] if str(error) else "")
+                self._refused.add(kind)
+                self._ready.pop(kind, None)
+
+    def _build(self, kind: SizeClass, modules: list[torch.nn.Module], warm: bool) -> None:
+        inputs = self._wanted[kind]
+        stream = torch.cuda.Stream(self._device)
+        with torch.cuda.stream(stream):
+            expected = self._spec.forward(self._make(), inputs)
+            for number, classes in enumerate(self.stages):
+                began = time.perf_counter()
+                if len(modules) <= number:
+                    modules.append(self._make())
+                    compile_blocks(modules[number], classes)
+                with self.quiet:
+                    output = self._spec.forward(modules[number], inputs)
+                    stream.synchronize()
+                error = float((output.double() - expected.double()).norm() / expected.double().norm())
+                if not error < TOLERANCE:
+                    raise ValueError(f"compiled output differs by {error:.3g}")
+                self._ready[kind] = modules[number]
+                self.stage_of[kind] = number
+                log.info("compiled %s in %.1f s%s", ", ".join(classes), time.perf_counter() - began, " from the engine store" if warm else "")
+        if self._store is not None:
+            artifacts.save(self._store, self._key, {"classes": list(self.stages[-1])})
+
+
