@@ -16,4 +16,5 @@ const torchHost = (...args: string[]): HostCommand => ({
 });
 
 hostConformance("torch", torchHost());
-hostConformance("torch, base read from the file", torchHost("--base", "file"));
+// The same again with the other home of the base: a long test.
+if (process.env["REFIT_E2E"] !== undefined) hostConformance("torch, base read from the file", torchHost("--base", "file"));

@@ -46,8 +46,7 @@ def engine_module(shapes, weights, *, channels_last: bool) -> tuple:
     return spec, layout, arena, bind(spec.build(), spec, layout, arena)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("case", "channels_last"), [*((case, False) for case in CASES), ("sdxl", True), ("wan21-t2v", True)])
 def test_a_bound_module_equals_the_exporters_module(case, channels_last):
     shapes = CASES[case]()
     model = plan(dict(shapes))
@@ -78,7 +77,7 @@ def test_controlnet_residuals_reach_the_module(case):
     assert torch.equal(spec.forward(module, zeros), plain)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["sdxl", "flux-dev"])
 def test_writing_the_arena_changes_the_next_output_and_writing_back_restores_it(case):
     shapes = CASES[case]()
     spec, layout, arena, module = engine_module(shapes, random_weights(shapes), channels_last=True)
