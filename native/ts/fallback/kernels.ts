@@ -76,7 +76,7 @@ async function convert(source: Uint8Array, from: FloatDtype, target: Uint8Array,
     if (source !== target) target.set(source.subarray(0, bytes));
     return;
   }
-  const values = from === "F64" ? new Float64Array(blockElements) : new Float32Array(blockElements);
+  const values = from === "F64" ? new Float64Array(Math.min(count, blockElements)) : new Float32Array(Math.min(count, blockElements));
   const factor = from === "F64" ? scale : Math.fround(scale);
   await inSlices(count, blockElements, undefined, (start, end) => {
     const block = values.subarray(0, end - start);
@@ -90,7 +90,7 @@ async function convert(source: Uint8Array, from: FloatDtype, target: Uint8Array,
 async function firstNonFinite(source: Uint8Array, dtype: FloatDtype, count: number): Promise<number> {
   checkCount("count", count);
   checkBytes("source", source, dtype, count);
-  const values = new Float32Array(dtype === "F64" ? 0 : blockElements);
+  const values = new Float32Array(dtype === "F64" ? 0 : Math.min(count, blockElements));
   let found = -1;
   await inSlices(count, blockElements, undefined, (start, end) => {
     if (found >= 0) return;
