@@ -1,4 +1,4 @@
-import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -111,6 +111,20 @@ describe("the live folder", () => {
     expect((await step(bench, lease)).equals(held)).toBe(true);
     await bench.client.call("engine.release", { lease });
   });
+});
+
+it("makes a delta again that was damaged on disk, and serves the same output", async () => {
+  bench.place("loras", "damaged.safetensors", demoLora("thick-strokes"));
+  const adapter = await idOf(bench, "adapter", "damaged.safetensors");
+  const first = await output(bench, checkpoint, [{ adapter, strength: 0.7 }]);
+  await output(bench, checkpoint, []);
+  const deltas = join(bench.dataDir, "deltas");
+  for (const name of readdirSync(deltas)) {
+    const bytes = readFileSync(join(deltas, name));
+    bytes[bytes.length - 5000]! ^= 0x55;
+    writeFileSync(join(deltas, name), bytes);
+  }
+  expect((await output(bench, checkpoint, [{ adapter, strength: 0.7 }])).equals(first)).toBe(true);
 });
 
 /** The first half-float of the data becomes infinity. */

@@ -47,6 +47,8 @@ export interface RunsPorts {
   readonly resolve: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
   readonly specOf: (resolved: ResolvedWanted, request: RunRequest, signal?: AbortSignal) => Promise<{ readonly spec: EngineSpec; readonly bundle: GraphBundle }>;
   readonly turnMs: () => number;
+  /** Weights could not be brought: told with what they were to be made from. */
+  readonly onFailed: (resolved: ResolvedWanted) => void;
   readonly onStep: (engine: string, reply: RunReply) => void;
 }
 
@@ -92,6 +94,16 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
   let lastStepAtMs = -Infinity;
 
   async function openWanted(request: RunRequest, signal?: AbortSignal): Promise<Opened> {
+    try {
+      return await openOnce(request, signal);
+    } catch (error) {
+      // The delta was damaged since it was verified; the second time it is verified anew, and made again.
+      if (error instanceof Failure && error.code === "HOST_DELTA_INVALID") return openOnce(request, signal);
+      throw error;
+    }
+  }
+
+  async function openOnce(request: RunRequest, signal?: AbortSignal): Promise<Opened> {
     const resolved = await ports.resolve(request, signal);
     const { spec, bundle } = await ports.specOf(resolved, request, signal);
     const engineLease = await ports.engines.acquire(spec);
@@ -100,6 +112,7 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
       await run.warm(signal);
     } catch (error) {
       run.close();
+      ports.onFailed(resolved);
       throw error;
     }
     return { resolved, spec, bundle, engine: engineLease.engine, run };

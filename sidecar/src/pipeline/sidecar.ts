@@ -97,6 +97,7 @@ export async function startSidecar({ options: given, dataDir, version, log }: Si
     resolve: resolver.wanted,
     specOf: (resolved, request) => engineSpec({ graphs, jobs, options: () => options }, resolved.checkpoint, request),
     turnMs: () => options.turn,
+    onFailed: resolver.distrust,
     onStep: (_engine, reply) => {
       stepTimes.observe(reply.ms);
       waitTimes.observe(reply.waitedMs);

@@ -1,6 +1,8 @@
 // From what a client names (a checkpoint, adapters, strengths) to a desired state with the files that make it.
 
 import { createHash } from "node:crypto";
+import { stat } from "node:fs/promises";
+import { LRUCache } from "lru-cache";
 import type { Catalog, CheckpointEntry, CheckpointSource } from "../catalog/index.ts";
 import type { DeltaService, DeltaTarget, ReadyDelta } from "../delta/index.ts";
 import { Failure } from "../failure/index.ts";
@@ -53,6 +55,8 @@ export interface Resolver {
   readonly checkpointId: (state: string) => string | null;
   /** Forgets what is known of an adapter's deltas: its file has changed. */
   readonly forget: (adapterId: string) => void;
+  /** A host refused one of these delta files: the next request has them verified, and made again where they are damaged. */
+  readonly distrust: (resolved: ResolvedWanted) => void;
 }
 
 export interface ResolverParts {
@@ -64,9 +68,23 @@ export interface ResolverParts {
 
 const sha256Pattern = /^[0-9a-f]{64}$/;
 
+/** Verified deltas by content, structure and mode: their headers (a few 100 KB each), so that the same stack again costs no worker round trip. */
+const keptDeltas = 64;
+
 export function createResolver({ catalog, deltas, deltaFolder, events }: ResolverParts): Resolver {
   const states = new Map<string, DeltaState>();
   const checkpointIds = new Map<string, string>();
+  const ready = new LRUCache<string, ReadyDelta>({ max: keptDeltas });
+
+  /** A kept delta whose file is still there. What is in the file is checked again by the host that reads it. */
+  async function kept(key: string): Promise<ReadyDelta | null> {
+    const found = ready.get(key);
+    if (found === undefined) return null;
+    const size = await stat(found.path).then((now) => now.size, () => -1);
+    if (size === found.fileBytes) return found;
+    ready.delete(key);
+    return null;
+  }
 
   async function checkpoint(idOrName: string): Promise<ResolvedCheckpoint> {
     const entry = catalog.find("checkpoint", idOrName);
@@ -98,12 +116,14 @@ export function createResolver({ catalog, deltas, deltaFolder, events }: Resolve
     try {
       const identity = await catalog.identity(id, "full");
       const { path, ...stamp } = catalog.adapterFile(id);
-      const ready = await deltas.ready({ adapter: { path, sha256: identity.sha256, stamp }, target: resolved.target, mode, folder: deltaFolder, base: resolved.source }, signal);
+      const key = `${identity.sha256} ${resolved.target.structure} ${mode}`;
+      const made = (await kept(key)) ?? (await deltas.ready({ adapter: { path, sha256: identity.sha256, stamp }, target: resolved.target, mode, folder: deltaFolder, base: resolved.source }, signal));
+      ready.set(key, made);
       if (known !== "ready") {
-        events.emit({ type: "delta.ready", id, ms: performance.now() - started, bytes: ready.fileBytes, terms: ready.header.terms.length, cached: ready.cached });
+        events.emit({ type: "delta.ready", id, ms: performance.now() - started, bytes: made.fileBytes, terms: made.header.terms.length, cached: made.cached });
       }
       states.set(id, "ready");
-      return ready;
+      return made;
     } catch (error) {
       if (signal?.aborted !== true) {
         states.set(id, "failed");
@@ -114,13 +134,13 @@ export function createResolver({ catalog, deltas, deltaFolder, events }: Resolve
     }
   }
 
-  function usable(ready: ReadyDelta, name: string): ReadyDelta {
-    const { problem, terms } = ready.header;
-    if (problem !== null && terms.length === 0) throw new Failure(problem.code, `${name}: ${problem.message}`, { adapter: ready.sha256 });
-    if (ready.nonFinite.length > 0) {
-      throw new Failure("DELTA_NON_FINITE", `${name} holds NaN or infinity in ${ready.nonFinite.length} tensors (first ${ready.nonFinite[0]}); a live engine refuses it. Get the file again, or remove it from the stack`, { adapter: ready.sha256 });
+  function usable(made: ReadyDelta, name: string): ReadyDelta {
+    const { problem, terms } = made.header;
+    if (problem !== null && terms.length === 0) throw new Failure(problem.code, `${name}: ${problem.message}`, { adapter: made.sha256 });
+    if (made.nonFinite.length > 0) {
+      throw new Failure("DELTA_NON_FINITE", `${name} holds NaN or infinity in ${made.nonFinite.length} tensors (first ${made.nonFinite[0]}); a live engine refuses it. Get the file again, or remove it from the stack`, { adapter: made.sha256 });
     }
-    return ready;
+    return made;
   }
 
   return {
@@ -136,10 +156,10 @@ export function createResolver({ catalog, deltas, deltaFolder, events }: Resolve
       const readies: ReadyDelta[] = [];
       for (const { adapter, strength } of request.stack) {
         const id = await adapterId(adapter);
-        const ready = usable(await delta(id, resolved, request.mode, signal), catalog.entry(id).name);
-        readies.push(ready);
-        const reshapes = new Set(ready.header.terms.filter(changesShape).map((term) => term.target.parameter));
-        adapters.push({ id, file: { delta: ready.path, sha256: ready.sha256, strength }, touches: { parameters: [...touchedParameters(ready.header.terms)], reshapes: [...reshapes] } });
+        const made = usable(await delta(id, resolved, request.mode, signal), catalog.entry(id).name);
+        readies.push(made);
+        const reshapes = new Set(made.header.terms.filter(changesShape).map((term) => term.target.parameter));
+        adapters.push({ id, file: { delta: made.path, sha256: made.sha256, strength }, touches: { parameters: [...touchedParameters(made.header.terms)], reshapes: [...reshapes] } });
       }
       const desired = { checkpoint: resolved.state, stack: adapters.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) };
       return { wanted: { desired, checkpoint: resolved.source, adapters }, checkpoint: resolved, deltas: readies, deltaMs: performance.now() - started };
@@ -147,5 +167,8 @@ export function createResolver({ catalog, deltas, deltaFolder, events }: Resolve
     deltaState: (id) => states.get(id) ?? "none",
     checkpointId: (state) => checkpointIds.get(state) ?? null,
     forget: (id) => void states.delete(id),
+    distrust: (resolved) => {
+      for (const [key, delta] of ready.entries()) if (resolved.deltas.includes(delta)) ready.delete(key);
+    },
   };
 }
