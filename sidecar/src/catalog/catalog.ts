@@ -46,6 +46,9 @@ export function createCatalog(options: CatalogOptions): Catalog {
     },
   });
 
+  // A snapshot is published after the change that caused it: without this its generation could miss a save that falls in between.
+  publisher.subscribe(() => keeper.touch());
+
   const show = (unit: Unit) => {
     const entry = files.units.get(unit.key) === unit ? entryOf(unit) : null;
     if (unit.shownAs !== null && unit.shownAs !== entry?.id) {
