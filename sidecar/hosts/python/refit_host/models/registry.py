@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Callable, Mapping
 
 import torch
-from torch import Tensor
-
 from refit_graphs.errors import UnsupportedStructure
 from refit_graphs.exportable import Exportable
 from refit_graphs.families import plan
+from torch import Tensor
 
 from ..failure import HostFailure
 from . import flux, unet, wan

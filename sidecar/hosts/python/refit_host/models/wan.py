@@ -6,9 +6,8 @@ from types import MethodType
 from typing import Any, Mapping
 
 import torch
-from torch import Tensor
-
 from refit_graphs.wan import THETA
+from torch import Tensor
 
 from .rotation import Frequencies, cos_sin
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-
 from ..failure import expect
 from ..files.checkpoint import CheckpointReader
 from ..files.dtypes import TORCH_OF_WIRE
 from ..host.bundle import check_bundle, read_bundle
 from ..host.engine import Engine, check_shapes
 from ..weights.layout import Layout
-from ..weights.merge import triton_works
 from ..weights.memory import choose_place, device_budget
+from ..weights.merge import triton_works
 from ..weights.refit import Weights
 from ..wire.messages import LoadParams
 from ..wire.server import Call

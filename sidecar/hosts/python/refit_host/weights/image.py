@@ -122,7 +122,7 @@ def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
     view = memoryview(factors.numpy())
     try:
         with file.path.open("rb", buffering=0) as source:
-            for begin, entry, slot in sorted(spans.values(), key=lambda span: span[1].begin):
+            for begin, entry, _slot in sorted(spans.values(), key=lambda span: span[1].begin):
                 source.seek(entry.begin)
                 _fill(source, view[begin : begin + entry.end - entry.begin])
     except (OSError, EOFError) as error:
