@@ -4,7 +4,7 @@
 //   npm run bench -- step-overhead [--graph sd15|demo|…] [--pairs 10] [--batch 2] [--size 32] [--tokens 77] [--threads 0]
 // Needs the tests' Python (onnx) to write the fixed graph. The figure lies when the machine swaps: sd15 needs 8 GB of free memory.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { cpus, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -39,16 +39,15 @@ try {
     const concrete = shape.map((dimension) => (typeof dimension === "string" ? sizes[dimension] : dimension));
     return [name, new Tensor("float32", random(concrete), concrete)];
   }));
-  const bytes = readFileSync(join(scratch, "weights.bin"));
+  const weightFile = openSync(join(scratch, "weights.bin"), "r");
   const weights = {};
-  let offset = 0;
   for (const { weight, shape } of table.refitMap) {
     // A buffer of its own per weight, as the host holds them.
     const data = new Float32Array(product(shape));
-    Buffer.from(data.buffer).set(bytes.subarray(offset, offset + data.byteLength));
+    if (readSync(weightFile, data) !== data.byteLength) throw new Error(`expected ${data.byteLength} bytes of ${weight}, the file ended`);
     weights[weight] = new Tensor("float32", data, shape);
-    offset += data.byteLength;
   }
+  closeSync(weightFile);
   const options = { logSeverityLevel: 3, ...(threads > 0 ? { intraOpNumThreads: threads } : {}) };
   const fixedLoad = await timed(() => InferenceSession.create(join(scratch, "fixed.onnx"), options));
   const refittableLoad = await timed(() => InferenceSession.create(join(folder, table.variants.fp32), options));
