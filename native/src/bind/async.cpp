@@ -1,5 +1,7 @@
 #include "async.h"
 
+#include <exception>
+
 namespace refit::bind {
 namespace {
 
@@ -30,6 +32,16 @@ Napi::Promise runAsync(Napi::Env env, AsyncJob job) {
   auto* worker = new PromiseWorker(env, std::move(job));  // deletes itself when done, as every AsyncWorker
   worker->Queue();
   return worker->promise();
+}
+
+Napi::Value runSmallOrAsync(Napi::Env env, bool small, AsyncJob job) {
+  if (!small) return runAsync(env, std::move(job));
+  try {
+    job.work();
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(env, error.what());
+  }
+  return job.answer(env);
 }
 
 }  // namespace refit::bind

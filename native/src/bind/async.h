@@ -19,4 +19,7 @@ struct AsyncJob {
 /** [main] Starts the job and returns its promise at once. */
 Napi::Promise runAsync(Napi::Env env, AsyncJob job);
 
+/** [main] As runAsync; a job that is done before a thread of the pool would have begun runs here and now, and its value is returned instead of a promise. */
+Napi::Value runSmallOrAsync(Napi::Env env, bool small, AsyncJob job);
+
 }  // namespace refit::bind

@@ -12,6 +12,11 @@ namespace {
 
 Napi::Value undefined(Napi::Env env) { return env.Undefined(); }
 
+/** Elements that a pass handles in about 10 us, less than waking a thread of the pool and coming back takes (50 to 100 us measured). */
+constexpr size_t smallElements = 32 * 1024;
+/** The same for the multiplications of a merge. */
+constexpr size_t smallProducts = 512 * 1024;
+
 /** Everything a merge needs after the call has returned; the memory behind the pointers is held by the job. */
 struct MergeState {
   MergeJob job;
@@ -22,7 +27,7 @@ struct MergeState {
 
 }  // namespace
 
-// (base, baseDtype, baseScale, out, outDtype, rows, cols, ups[], downs[], ranks[], scales[], token | null) -> Promise<finished>
+// (base, baseDtype, baseScale, out, outDtype, rows, cols, ups[], downs[], ranks[], scales[], token | null) -> finished, or a promise of it
 Napi::Value mergeLowRankCall(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto state = std::make_shared<MergeState>();
@@ -41,12 +46,15 @@ Napi::Value mergeLowRankCall(const Napi::CallbackInfo& info) {
   }
   state->token = cancelArgument(info[11]);
   state->job = {bytesArgument(info[0], baseDtype, elements), baseDtype, info[2].As<Napi::Number>().FloatValue(), bytesArgument(info[3], outDtype, elements), outDtype, rows, cols, state->factors, state->token.get()};
-  return runAsync(env, {.held = {info[0].As<Napi::Object>(), info[3].As<Napi::Object>(), ups, downs},
+  size_t depth = 0;
+  for (const LowRankFactor& factor : state->factors) depth += factor.rank;
+  const bool small = elements <= smallElements && elements * depth <= smallProducts;
+  return runSmallOrAsync(env, small, {.held = {info[0].As<Napi::Object>(), info[3].As<Napi::Object>(), ups, downs},
                         .work = [state] { state->finished = mergeLowRank(state->job); },
                         .answer = [state](Napi::Env end) -> Napi::Value { return Napi::Boolean::New(end, state->finished); }});
 }
 
-// (a, b, m, k, n, out, scale, accumulate) -> Promise<void>
+// (a, b, m, k, n, out, scale, accumulate) -> undefined, or a promise of it
 Napi::Value matmulCall(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const size_t m = countArgument(info[2]), k = countArgument(info[3]), n = countArgument(info[4]);
@@ -55,12 +63,12 @@ Napi::Value matmulCall(const Napi::CallbackInfo& info) {
   float* out = floatsArgument(info[5], product(env, m, n));
   const float scale = info[6].As<Napi::Number>().FloatValue();
   const bool accumulate = info[7].As<Napi::Boolean>().Value();
-  return runAsync(env, {.held = {info[0].As<Napi::Object>(), info[1].As<Napi::Object>(), info[5].As<Napi::Object>()},
+  return runSmallOrAsync(env, static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) <= smallProducts, {.held = {info[0].As<Napi::Object>(), info[1].As<Napi::Object>(), info[5].As<Napi::Object>()},
                         .work = [=] { matmul(a, b, m, k, n, out, scale, accumulate); },
                         .answer = undefined});
 }
 
-// (source, from, target, to, count, scale) -> Promise<void>
+// (source, from, target, to, count, scale) -> undefined, or a promise of it
 Napi::Value convertCall(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const FloatDtype from = dtypeArgument(info[1]), to = dtypeArgument(info[3]);
@@ -68,18 +76,18 @@ Napi::Value convertCall(const Napi::CallbackInfo& info) {
   const std::byte* source = bytesArgument(info[0], from, count);
   std::byte* target = bytesArgument(info[2], to, count);
   const double scale = info[5].As<Napi::Number>().DoubleValue();
-  return runAsync(env, {.held = {info[0].As<Napi::Object>(), info[2].As<Napi::Object>()},
+  return runSmallOrAsync(env, count <= smallElements, {.held = {info[0].As<Napi::Object>(), info[2].As<Napi::Object>()},
                         .work = [=] { convert(source, from, target, to, count, scale, nullptr); },
                         .answer = undefined});
 }
 
-// (source, dtype, count) -> Promise<index or -1>
+// (source, dtype, count) -> index or -1, or a promise of it
 Napi::Value firstNonFiniteCall(const Napi::CallbackInfo& info) {
   const FloatDtype dtype = dtypeArgument(info[1]);
   const size_t count = countArgument(info[2]);
   const std::byte* source = bytesArgument(info[0], dtype, count);
   const auto found = std::make_shared<int64_t>(-1);
-  return runAsync(info.Env(), {.held = {info[0].As<Napi::Object>()},
+  return runSmallOrAsync(info.Env(), count <= smallElements, {.held = {info[0].As<Napi::Object>()},
                                .work = [=] { *found = firstNonFinite(source, dtype, count); },
                                .answer = [found](Napi::Env end) -> Napi::Value { return Napi::Number::New(end, static_cast<double>(*found)); }});
 }

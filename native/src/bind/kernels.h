@@ -1,4 +1,4 @@
-// [main] Entry points of the kernels: arguments checked, work handed to the thread pool, a promise returned. Shapes as in ts/addon/binding.ts.
+// [main] Entry points of the kernels: arguments checked, work handed to the thread pool and a promise returned; small work is done at once and its value returned. Shapes as in ts/addon/binding.ts.
 #pragma once
 
 #include <napi.h>

@@ -7,7 +7,7 @@ export const floatDtypes = ["F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"] a
 export const containerDtypes = ["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"] as const satisfies readonly Dtype[];
 
 /** Raised together with src/bind/addon.cpp when the surface changes, so that a stale build is not called wrongly. */
-export const bindingVersion = 2;
+export const bindingVersion = 3;
 
 declare const cancelToken: unique symbol;
 export interface CancelToken {
@@ -44,14 +44,14 @@ export interface RawAddon {
   parseHeader(header: Uint8Array, dataBytes: number): Promise<RawHeader | RawFault>;
   /** On the calling thread. */
   parseHeaderSync(header: Uint8Array, dataBytes: number): RawHeader | RawFault;
-  /** Resolves to false when cancelled. */
+  /** The kernels do small work at once, on the calling thread, and answer its value; larger work goes to the thread pool and they answer a promise. False when cancelled. */
   mergeLowRank(
     base: Uint8Array, baseDtype: number, baseScale: number, out: Uint8Array, outDtype: number, rows: number, cols: number,
     ups: readonly Float32Array[], downs: readonly Float32Array[], ranks: readonly number[], scales: readonly number[], token: CancelToken | null,
-  ): Promise<boolean>;
-  matmul(a: Float32Array, b: Float32Array, m: number, k: number, n: number, out: Float32Array, scale: number, accumulate: boolean): Promise<void>;
-  convert(source: Uint8Array, from: number, target: Uint8Array, to: number, count: number, scale: number): Promise<void>;
-  firstNonFinite(source: Uint8Array, dtype: number, count: number): Promise<number>;
+  ): boolean | Promise<boolean>;
+  matmul(a: Float32Array, b: Float32Array, m: number, k: number, n: number, out: Float32Array, scale: number, accumulate: boolean): void | Promise<void>;
+  convert(source: Uint8Array, from: number, target: Uint8Array, to: number, count: number, scale: number): void | Promise<void>;
+  firstNonFinite(source: Uint8Array, dtype: number, count: number): number | Promise<number>;
 }
 
 const functions = ["createCancel", "cancel", "parseHeader", "parseHeaderSync", "mergeLowRank", "matmul", "convert", "firstNonFinite"] as const;

@@ -1,15 +1,10 @@
 import type { FloatDtype, Kernels, MergeLowRankJob } from "../api.ts";
 import { checkBytes, checkConvert, checkCount, checkMatmul, checkMergeJob } from "../check-job.ts";
-import { fallbackKernels } from "../fallback/kernels.ts";
 import { hashFile } from "../file/hash-file.ts";
 import { floatDtypeIndex, type RawAddon } from "./binding.ts";
 
-/** Below this many elements the TypeScript loops are done before a thread of the pool would have begun. Same bits: both are tested over every pattern. */
-const smallElements = 4096;
-
-/** Kernels backed by the addon: arguments checked here, work on libuv's thread pool and the addon's own threads. */
+/** Kernels backed by the addon: arguments checked here, small work done at once, larger on libuv's thread pool and the addon's own threads. */
 export function addonKernels(addon: RawAddon, detail: string): Kernels {
-  const inline = fallbackKernels(detail);
   return {
     kind: "native",
     detail,
@@ -19,12 +14,10 @@ export function addonKernels(addon: RawAddon, detail: string): Kernels {
       await addon.matmul(a, b, m, k, n, out, scale, accumulate);
     },
     async convert(source: Uint8Array, from: FloatDtype, target: Uint8Array, to: FloatDtype, count: number, scale = 1) {
-      if (count <= smallElements) return inline.convert(source, from, target, to, count, scale);
       checkConvert(source, from, target, to, count, scale);
       await addon.convert(source, floatDtypeIndex(from), target, floatDtypeIndex(to), count, scale);
     },
     async firstNonFinite(source, dtype, count) {
-      if (count <= smallElements) return inline.firstNonFinite(source, dtype, count);
       checkCount("count", count);
       checkBytes("source", source, dtype, count);
       return addon.firstNonFinite(source, floatDtypeIndex(dtype), count);

@@ -17,11 +17,11 @@ export async function openTensorFile(path: string, parse: HeaderParser): Promise
 const smallBytes = 256 * 1024;
 const windowBytes = 1024 * 1024;
 
-/** Bytes [begin, end) of the data section. */
+/** Bytes [begin, end) of the data section, read or being read: readers that come together share one read. */
 interface Window {
   readonly begin: number;
   readonly end: number;
-  readonly bytes: Uint8Array;
+  readonly bytes: Promise<Uint8Array>;
 }
 
 /**
@@ -33,7 +33,8 @@ class OpenTensorFile implements TensorFile {
   readonly header: Header;
   readonly #handle: FileHandle;
   readonly #file: string;
-  #window: Window = { begin: 0, end: 0, bytes: new Uint8Array() };
+  #window: Window = { begin: 0, end: 0, bytes: Promise.resolve(new Uint8Array()) };
+
   constructor(path: string, header: Header, handle: FileHandle) {
     this.path = path;
     this.header = header;
@@ -75,13 +76,26 @@ class OpenTensorFile implements TensorFile {
 
   /** Bytes from the entry's start on, at least the whole entry. */
   async #windowAround(entry: TensorEntry): Promise<Uint8Array> {
-    const held = this.#window;
-    if (entry.begin >= held.begin && entry.end <= held.end) return held.bytes.subarray(entry.begin - held.begin);
+    let window = this.#window;
+    if (entry.begin < window.begin || entry.end > window.end) {
+      window = this.#readWindow(entry);
+      this.#window = window;
+    }
+    return (await window.bytes).subarray(entry.begin - window.begin);
+  }
+
+  #readWindow({ begin, end, name }: TensorEntry): Window {
     const { dataOffset, stamp } = this.header;
-    const bytes = new Uint8Array(Math.max(entry.end - entry.begin, Math.min(windowBytes, stamp.sizeBytes - dataOffset - entry.begin)));
-    await readFully(this.#handle, bytes, dataOffset + entry.begin, this.#file, entry.name);
-    this.#window = { begin: entry.begin, end: entry.begin + bytes.byteLength, bytes };
-    return bytes;
+    const target = new Uint8Array(Math.max(end - begin, Math.min(windowBytes, stamp.sizeBytes - dataOffset - begin)));
+    const bytes = readFully(this.#handle, target, dataOffset + begin, this.#file, name).then(
+      () => target,
+      (error: unknown) => {
+        // A failed read serves nobody else.
+        if (this.#window.bytes === bytes) this.#window = { begin: 0, end: 0, bytes: Promise.resolve(new Uint8Array()) };
+        throw error;
+      },
+    );
+    return { begin, end: begin + target.byteLength, bytes };
   }
 
   async checkUnchanged(): Promise<void> {

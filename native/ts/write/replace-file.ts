@@ -5,16 +5,17 @@ import { setTimeout as delay } from "node:timers/promises";
 
 /**
  * Writes a file so that a reader sees the old one or the new one, whatever is killed when: temp file in the same folder, fsync, rename, fsync of the
- * folder. The temp name ends in `.tmp`, which no watcher of tensor files takes. On failure the temp file is removed.
+ * folder. `durable: false` leaves out both fsyncs: still whole after a kill, but a power cut may leave a file of the right name with wrong bytes, so it is
+ * for caches that are verified when read. The temp name ends in `.tmp`, which no watcher of tensor files takes. On failure the temp file is removed.
  */
-export async function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+export async function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>, { durable }: { readonly durable: boolean } = { durable: true }): Promise<void> {
   const folder = dirname(path);
   const temp = join(folder, `.${basename(path).slice(0, 100)}.${randomBytes(6).toString("hex")}.tmp`);
   const handle = await open(temp, "wx");
   try {
     try {
       await write(handle);
-      await handle.sync();
+      if (durable) await handle.sync();
     } finally {
       await handle.close();
     }
@@ -23,7 +24,7 @@ export async function replaceFile(path: string, write: (handle: FileHandle) => P
     await rm(temp, { force: true });
     throw error;
   }
-  await syncFolder(folder);
+  if (durable) await syncFolder(folder);
 }
 
 /** Windows refuses to rename over a file that someone has open; virus scanners hold new files for a moment. */

@@ -1,10 +1,10 @@
-import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
 
 import type { Dtype } from "../api.ts";
 import { dtypeBytes } from "../dtypes.ts";
 import { SafetensorsError } from "../errors.ts";
 import { maxHeaderBytes } from "../limits.ts";
+import { BufferedWriter } from "./buffered-writer.ts";
 import { replaceFile } from "./replace-file.ts";
 
 /** One tensor to write. `data` is asked for when its turn comes, so a file of many GB never sits in memory. */
@@ -17,6 +17,8 @@ export interface TensorSource {
 
 export interface WriteOptions {
   readonly signal?: AbortSignal;
+  /** False: no fsync, for caches whose readers verify them; a power cut may then leave a file that does not verify. Default true. */
+  readonly durable?: boolean;
   /** Called after each tensor with bytes written so far and in all. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -32,15 +34,17 @@ export async function writeSafetensors(path: string, tensors: readonly TensorSou
   const { header, sizes } = layOut(ordered, metadata, file);
   const totalBytes = sizes.reduce((sum, size) => sum + size, header.byteLength);
   await replaceFile(path, async (handle) => {
-    await writeAll(handle, header, 0);
+    const out = new BufferedWriter(handle);
+    await out.write(header);
     let position = header.byteLength;
     for (const [index, tensor] of ordered.entries()) {
       options.signal?.throwIfAborted();
-      await writeTensor(handle, tensor, position, sizes[index] ?? 0, file);
+      await writeTensor(out, tensor, sizes[index] ?? 0, file);
       position += sizes[index] ?? 0;
       options.onProgress?.(position, totalBytes);
     }
-  });
+    await out.flush();
+  }, { durable: options.durable ?? true });
   return { sizeBytes: totalBytes };
 }
 
@@ -71,25 +75,15 @@ function layOut(tensors: readonly TensorSource[], metadata: Readonly<Record<stri
   return { header, sizes };
 }
 
-async function writeTensor(handle: FileHandle, tensor: TensorSource, position: number, bytes: number, file: string): Promise<void> {
+async function writeTensor(out: BufferedWriter, tensor: TensorSource, bytes: number, file: string): Promise<void> {
   const data = typeof tensor.data === "function" ? await tensor.data() : tensor.data;
   const misfit = (): SafetensorsError => new SafetensorsError("TENSOR_INVALID_INFO", file, `its shape and dtype need ${bytes} bytes, its data has another length`, { tensor: tensor.name });
   let written = 0;
   for await (const chunk of data instanceof Uint8Array ? [data] : data) {
     if (written + chunk.byteLength > bytes) throw misfit();
-    await writeAll(handle, chunk, position + written);
+    await out.write(chunk);
     written += chunk.byteLength;
   }
   if (written !== bytes) throw misfit();
 }
 
-/** libuv passes a write's length on as 32 bits. */
-const maxWriteBytes = 1 << 30;
-
-async function writeAll(handle: FileHandle, data: Uint8Array, position: number): Promise<void> {
-  let done = 0;
-  while (done < data.byteLength) {
-    const { bytesWritten } = await handle.write(data, done, Math.min(maxWriteBytes, data.byteLength - done), position + done);
-    done += bytesWritten;
-  }
-}

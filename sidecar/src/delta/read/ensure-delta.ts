@@ -67,7 +67,7 @@ async function makeDelta(path: string, request: DeltaRequest, native: Native, si
     const packed = await packAdapter(file, request, native, (other) => native.openTensorFile(other));
     try {
       await mkdir(request.folder, { recursive: true, mode: 0o700 });
-      const { fileBytes, nonFinite } = await writeDelta(path, packed.header, packed.factors, native, signal ? { signal } : {});
+      const { fileBytes, nonFinite } = await writeDelta(path, packed.header, packed.factors, native, { durable: false, ...(signal ? { signal } : {}) });
       return { path, sha256: request.adapter.sha256, header: packed.header, nonFinite, fileBytes, cached: false };
     } finally {
       await packed.close();

@@ -11,8 +11,8 @@ export interface WrittenDelta {
   readonly nonFinite: readonly string[];
 }
 
-/** Temp file, fsync, rename: a reader sees a whole delta or none. `extra` metadata stands beside the header (exports). */
-export async function writeDelta(path: string, header: DeltaHeader, factors: readonly FactorSource[], kernels: Kernels, options: { readonly extra?: Readonly<Record<string, string>>; readonly signal?: AbortSignal } = {}): Promise<WrittenDelta> {
+/** Temp file, rename: a reader sees a whole delta or none. `extra` metadata stands beside the header (exports); `durable: false` for the cache, whose files are verified before use. */
+export async function writeDelta(path: string, header: DeltaHeader, factors: readonly FactorSource[], kernels: Kernels, options: { readonly extra?: Readonly<Record<string, string>>; readonly signal?: AbortSignal; readonly durable?: boolean } = {}): Promise<WrittenDelta> {
   const checks = new Map<string, FactorCheck>();
   const metadata = { ...options.extra, ...encodeDeltaHeader(header) };
   // The writer's order: widest elements first, then by name.
@@ -36,7 +36,7 @@ export async function writeDelta(path: string, header: DeltaHeader, factors: rea
     },
   }));
   const table = { name: checksTensorName, dtype: "U8" as const, shape: [checksSize(factors.length)], data: () => encodeChecks(checks, metadata[deltaMetadataKey] ?? "") };
-  const { sizeBytes } = await writeSafetensors(path, [...tensors, table], metadata, options.signal ? { signal: options.signal } : {});
+  const { sizeBytes } = await writeSafetensors(path, [...tensors, table], metadata, { durable: options.durable ?? true, ...(options.signal ? { signal: options.signal } : {}) });
   return { fileBytes: sizeBytes, nonFinite: inOrder.filter(({ name }) => checks.get(name)?.finite === false).map(({ key }) => key) };
 }
 
