@@ -2,7 +2,7 @@
 // Refitting every attention and feed-forward layer of SD1.5 (160 layers, f16 base to f32 weights) with one adapter, in GB/s of bytes read and written,
 // beside a plain memcpy that moves the same bytes in the same run; torch's addmm on the CPU as a second peer where REFIT_TEST_PYTHON is set.
 // Merge and memcpy alternate and medians are reported. When the number lies: on a machine with other work, and where the weights fit the last-level cache.
-// Options: --ranks 16,32 --runs N --threads N --simd avx512|avx2|scalar --fallback (also the TypeScript kernels, once).
+// Options: --ranks 8,16,32 --runs N --threads N --simd avx512|avx2|scalar --fallback (also the TypeScript kernels, once).
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
@@ -10,11 +10,12 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { gunzipSync } from "node:zlib";
 
-const { values } = parseArgs({ options: { ranks: { type: "string", default: "16,32" }, runs: { type: "string", default: "7" }, threads: { type: "string" }, simd: { type: "string" }, fallback: { type: "boolean", default: false } } });
+const { values } = parseArgs({ options: { ranks: { type: "string", default: "8,16,32" }, runs: { type: "string", default: "7" }, threads: { type: "string" }, simd: { type: "string" }, fallback: { type: "boolean", default: false } } });
 if (values.threads) process.env.REFIT_THREADS = values.threads;
 if (values.simd) process.env.REFIT_SIMD = values.simd;
 const { native } = await import("@refit-sidecar/native");
 const { loadNative } = await import("../native/dist/load.js");
+const { eachBounded } = await import("../sidecar/dist/hosts/onnxruntime/each-bounded.js");
 
 const header = JSON.parse(gunzipSync(readFileSync(new URL("../test/golden/headers/sd15.json.gz", import.meta.url))).toString("utf8"));
 const shapes = Object.entries(header)
@@ -56,9 +57,8 @@ function layersOf(rank) {
   });
 }
 
-async function mergeAll(kernels, layers) {
-  for (const layer of layers) await kernels.mergeLowRank(layer);
-}
+/** Three layers in work at a time, in the loop that the embedded engine refits with. */
+const mergeAll = (kernels, layers) => eachBounded(layers, 3, (layer) => kernels.mergeLowRank(layer));
 
 function torchSeconds(rank) {
   const python = process.env.REFIT_TEST_PYTHON;

@@ -186,6 +186,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
       publisher.flush();
     },
     entry,
+    present: (id) => publisher.get(id) ?? null,
     find(kind, idOrName) {
       const byId = publisher.get(idOrName);
       if (byId?.kind === kind) return byId;

@@ -39,6 +39,8 @@ export interface Catalog {
   readonly idle: () => Promise<void>;
   /** Throws Failure CATALOG_ENTRY_UNKNOWN. */
   readonly entry: (id: string) => CatalogEntry;
+  /** As `entry`, null when there is none: what is known now, which the snapshot may show some milliseconds later. */
+  readonly present: (id: string) => CatalogEntry | null;
   /** By id, or by name when only one entry of the kind has it. Throws Failure CATALOG_ENTRY_UNKNOWN or CATALOG_NAME_AMBIGUOUS. */
   readonly find: (kind: CatalogEntry["kind"], idOrName: string) => CatalogEntry;
   /** Adapters: the full hash, awaited. Checkpoints: the sampled hash, with the full one following in the background, or awaited with `proof`.

@@ -53,7 +53,8 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
     throw new Failure("LIVE_CHECKPOINT", usable.length === 0 ? "the live folder waits for a checkpoint; none is catalogued yet" : `expected one checkpoint for the live folder, there are ${usable.length}; say which with --live-checkpoint`, {});
   }
 
-  const adaptersHere = () => [...catalog.snapshot().entries.values()].filter((entry): entry is AdapterEntry => entry.kind === "adapter" && entry.folder === parts.folder);
+  /** As they are now: a snapshot may be some milliseconds behind, and a hash that has just been computed counts. */
+  const adaptersHere = () => [...catalog.snapshot().entries.keys()].flatMap((id) => catalog.present(id) ?? []).filter((entry): entry is AdapterEntry => entry.kind === "adapter" && entry.folder === parts.folder);
 
   /** The adapters that a live engine takes; each of the others is left out with its reason, and the rest still applies. */
   async function taken(ids: readonly string[], checkpoint: string, mode: RunRequest["mode"]): Promise<ReadonlySet<string>> {

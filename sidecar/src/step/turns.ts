@@ -6,7 +6,7 @@ export interface TurnOptions {
    * `keepFactor` (4) times what the refit took, so that sharing keeps four fifths of the throughput however slow a refit is.
    */
   readonly turnMs: () => number;
-  /** How long the engine is held for the next step of a run whose turn is not over: a sampler needs a moment between two steps. */
+  /** How long after a step the engine is held for the next one of a run whose turn is not over: a sampler needs a moment between two steps. */
   readonly graceMs: number;
   /** Steps that may wait for one engine; more is refused at once, so that a client falls back instead of hanging. */
   readonly maxWaiting: number;
@@ -37,6 +37,8 @@ export class Turns {
   /** Infinite until the weights of the present state are there. */
   #turnEnds = Infinity;
   #busy = false;
+  /** When the last work on the engine ended. */
+  #idleSince = -Infinity;
   #holding: NodeJS.Timeout | null = null;
 
   constructor(options: TurnOptions) {
@@ -74,6 +76,7 @@ export class Turns {
       // Work that failed before its weights were there has no turn to keep.
       if (this.#turnEnds === Infinity) this.#turnEnds = this.#options.nowMs();
       this.#busy = false;
+      this.#idleSince = this.#options.nowMs();
       this.#next();
     }
   }
@@ -113,11 +116,13 @@ export class Turns {
     if (first === undefined) return;
     const own = this.#waiting.find((waiter) => waiter.state === this.#current);
     const others = this.#waiting.some((waiter) => waiter.state !== this.#current);
-    const left = this.#turnEnds - this.#options.nowMs();
+    const now = this.#options.nowMs();
+    const left = this.#turnEnds - now;
+    const grace = this.#idleSince + this.#options.graceMs - now;
     if (own !== undefined && (!others || left > 0)) return this.#start(own);
-    if (own === undefined && left > 0 && this.#current !== null && this.#runs.has(this.#current)) {
+    if (own === undefined && left > 0 && grace > 0 && this.#current !== null && this.#runs.has(this.#current)) {
       // The sampler of the present state is between two steps; switching now would cost two refits per step.
-      this.#holding = setTimeout(() => this.#switch(), Math.min(left, this.#options.graceMs));
+      this.#holding = setTimeout(() => this.#switch(), Math.min(left, grace));
       return;
     }
     this.#switch();

@@ -110,6 +110,22 @@ describe("Turns", () => {
     expect(log).toEqual(["a", "b"]);
   });
 
+  it("counts the grace from the end of the last step: a state that came long after it does not wait", async () => {
+    const turns = make({ graceMs: 20 });
+    const log: string[] = [];
+    turns.open("a");
+    await turns.run("a", logged(log, "a"));
+    await vi.advanceTimersByTimeAsync(15);
+    const soon = turns.run("b", logged(log, "b"));
+    await vi.advanceTimersByTimeAsync(5);
+    await soon;
+    turns.open("b");
+    await turns.run("b", logged(log, "b"));
+    await vi.advanceTimersByTimeAsync(20);
+    await turns.run("c", logged(log, "c"));
+    expect(log).toEqual(["a", "b", "b", "c"]);
+  });
+
   it("does not hold the engine for a state that nobody has a run of", async () => {
     const turns = make();
     await turns.run("a", async () => undefined);
