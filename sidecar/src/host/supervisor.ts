@@ -17,11 +17,13 @@ export interface SupervisorStatus {
   readonly lastProblem: string | null;
 }
 
-/** The first restart is immediate, because a run is waiting; a host that keeps dying is tried ever more rarely. */
+/** The first restart is immediate, because a run is waiting; a host that keeps dying before it has loaded anything is tried ever more rarely. */
 const firstDelaysMs = [0, 250, 1_000, 4_000] as const;
 const maxDelayMs = 15_000;
 /** Up for this long, its earlier deaths are forgotten. */
 const healthyMs = 60_000;
+/** Deaths that still count once a host has loaded an engine: it can work, so whoever waits for it is not kept waiting longer than a quarter of a second. */
+const deathsOfWorking = 1;
 
 /** Keeps one host process alive: starts it on first use, restarts it with back-off when it dies, ends it on close. */
 export class HostSupervisor {
@@ -105,6 +107,11 @@ export class HostSupervisor {
     // Callers that come now wait for the immediate restart instead of failing.
     if (retryInMs === 0) queueMicrotask(again);
     else this.#timer = setTimeout(again, retryInMs);
+  }
+
+  /** The host has done what it is for (an engine was loaded): it does not belong to those that die before they are of use. */
+  worked(): void {
+    this.#deaths = Math.min(this.#deaths, deathsOfWorking);
   }
 
   /** Ends the host and stays down. */

@@ -119,6 +119,7 @@ export class Engines {
       },
       onStarted: ({ full, writes }) => emit({ type: "refit.started", engine: engine.id, full, writes }),
       onLoaded: (host, sessionLoads) => {
+        this.#supervisor(spec.hostKind).worked();
         this.#sessionLoadsTotal += sessionLoads - (this.#sessionLoads.get(host) ?? 0);
         this.#sessionLoads.set(host, sessionLoads);
       },

@@ -80,6 +80,18 @@ describe("HostSupervisor", () => {
     }
     expect(downs).toEqual([0, 250, 1000, 4000, 15000, 15000]);
   });
+  it("never keeps those waiting long who use a host that had worked", async () => {
+    const { supervisor, hosts, downs } = setup();
+    await supervisor.host();
+    for (let life = 0; life < 4; life += 1) {
+      supervisor.worked();
+      hosts.at(-1)?.die("SIGKILL");
+      await vi.advanceTimersByTimeAsync(250);
+    }
+    expect(downs).toEqual([0, 250, 250, 250]);
+    expect(supervisor.status).toMatchObject({ state: "up", restarts: 4 });
+  });
+
   it("forgets old deaths when a host stayed up", async () => {
     const { supervisor, hosts, downs } = setup();
     await supervisor.host();
