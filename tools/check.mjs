@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Types are checked by the build; here: lint, layer rules, the C++ layer grep, generated files fresh, Python lint when ruff is present.
+// Types of the sources are checked by the build; here: types of the tests, lint, layer rules, the C++ layer grep, generated files fresh, Python lint when ruff is present.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -18,6 +18,7 @@ function step(name, command, args) {
   }
 }
 
+step("types of the tests", process.execPath, ["node_modules/typescript/bin/tsc", "-p", "test"]);
 step("eslint", process.execPath, ["node_modules/eslint/bin/eslint.js", "--max-warnings", "0", "protocol", "native", "sidecar", "test", "tools", "bench"]);
 step("layer rules (dependency-cruiser)", process.execPath, ["node_modules/dependency-cruiser/bin/dependency-cruise.mjs", "--config", ".dependency-cruiser.cjs", "--output-type", "err-long", "protocol/src", "native/ts", "sidecar/src", "sidecar/hosts"]);
 if (existsSync(join(root, "tools/generate.mjs"))) step("generated files are fresh", process.execPath, ["tools/generate.mjs", "--check"]);

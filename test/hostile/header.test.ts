@@ -62,7 +62,7 @@ describe.each(implementations)("readHeader (%s) on hostile files", (_name, nativ
 
 test("every code of the container's own rules is provoked by the corpus", () => {
   // Codes of moving or unreadable files are provoked in test/native/tensor-file.test.ts.
-  const elsewhere = { TRUNCATED: true, FILE_CHANGED: true, UNREADABLE: true, NOT_A_REGULAR_FILE: true, TENSOR_NOT_FOUND: true };
+  const elsewhere = { TRUNCATED: true, FILE_CHANGED: true, UNREADABLE: true, NOT_A_REGULAR_FILE: true, TENSOR_NOT_FOUND: true } as const;
   const all: Record<SafetensorsErrorCode, true> = {
     ...elsewhere, HEADER_TOO_SMALL: true, HEADER_TOO_LARGE: true, INVALID_HEADER_LENGTH: true, INVALID_HEADER_UTF8: true, INVALID_HEADER_START: true, INVALID_HEADER_JSON: true, DUPLICATE_KEY: true,
     INVALID_METADATA: true, TENSOR_INVALID_INFO: true, UNKNOWN_DTYPE: true, INVALID_OFFSET: true, VALIDATION_OVERFLOW: true, METADATA_INCOMPLETE_BUFFER: true, TOO_MANY_TENSORS: true, NOT_SAFETENSORS: true, PICKLE_REFUSED: true,

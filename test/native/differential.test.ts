@@ -38,7 +38,7 @@ test("the reference Python package accepts and refuses the same files, save wher
   const verdicts = askPython(join(root, "native/fuzz/reference.py"), Buffer.concat(input)).toString().trim().split("\n");
   expect(verdicts).toHaveLength(files.length);
   const wrong = files.filter((file, index) => {
-    const accepts = !("code" in file) || file.python !== "rejects";
+    const accepts = !("python" in file) || file.python !== "rejects";
     return (verdicts[index] === "1") !== accepts;
   });
   expect(wrong.map((file) => file.name)).toEqual([]);
