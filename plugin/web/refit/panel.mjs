@@ -11,23 +11,23 @@ function element(tag, className, text) {
   return made;
 }
 
+function line(row) {
+  const out = element("div", `refit-row refit-${row.tone}`);
+  out.append(element("span", "refit-name", row.name), element("span", "refit-state", row.state));
+  if (row.detail) out.append(element("span", "refit-detail", row.detail));
+  if (row.progress !== undefined) {
+    const bar = element("progress", "refit-progress");
+    bar.max = 1;
+    bar.value = row.progress;
+    out.append(bar);
+  }
+  out.title = row.title ?? row.name;
+  return out;
+}
+
 function section(title, rows, empty) {
   const out = element("section", "refit-section");
-  out.append(element("h3", "", title));
-  if (rows.length === 0) out.append(element("p", "refit-empty", empty));
-  for (const row of rows) {
-    const line = element("div", `refit-row refit-${row.tone}`);
-    line.append(element("span", "refit-name", row.name), element("span", "refit-state", row.state));
-    if (row.detail) line.append(element("span", "refit-detail", row.detail));
-    if (row.progress !== undefined) {
-      const bar = element("progress", "refit-progress");
-      bar.max = 1;
-      bar.value = row.progress;
-      line.append(bar);
-    }
-    line.title = row.title ?? row.name;
-    out.append(line);
-  }
+  out.append(element("h3", "", title), ...(rows.length === 0 ? [element("p", "refit-empty", empty)] : rows.map(line)));
   return out;
 }
 
@@ -35,11 +35,14 @@ function section(title, rows, empty) {
 export function createPanel(host, { store, commands }) {
   const root = element("div", "refit-panel");
   const bar = element("div", "refit-buttons");
-  const body = element("div", "refit-body");
+  const facts = element("div", "refit-facts");
+  // The filter stays where it is while the rest is drawn anew: a field that leaves the page loses the cursor.
   const filter = element("input", "refit-filter");
   filter.placeholder = "Filter LoRAs";
   filter.type = "search";
-  root.append(bar, body);
+  const title = element("h3", "refit-title");
+  const adapters = element("div", "refit-adapters");
+  root.append(bar, facts, title, filter, adapters);
   host.replaceChildren(root);
 
   for (const id of buttons) {
@@ -59,21 +62,20 @@ export function createPanel(host, { store, commands }) {
 
   function draw(state) {
     const connection = state.facts.connection;
-    const head = element("p", `refit-connection refit-${connection.state}`, connection.text);
     const paused = state.status?.watch.paused === true;
     const pause = bar.querySelector('[data-command="Refit.PauseWatching"]');
     if (pause) pause.textContent = paused ? "Resume watching" : "Pause watching";
-    const lists = [
+    facts.replaceChildren(
+      element("p", `refit-connection refit-${connection.state}`, connection.text),
+      ...(state.error ? [element("p", "refit-error", state.error.message)] : []),
       section("Last run", runLine(state.facts.lastRun), "No run yet."),
       section("Engines", engineRows(state.engines), "No engine is loaded."),
       section("Work in the background", jobRows(state.jobs), "Nothing to do."),
       section("Refits", historyRows(state.history), "No refit yet."),
-    ];
-    const adapters = section(`LoRAs${paused ? " (watching is paused)" : ""}`, adapterRows(state.catalog, filter.value), "No LoRA in the watched folders.");
-    adapters.querySelector("h3").after(filter);
-    const focused = document.activeElement === filter;
-    body.replaceChildren(head, ...(state.error ? [element("p", "refit-error", state.error.message)] : []), ...lists, adapters);
-    if (focused) filter.focus();
+    );
+    title.textContent = `LoRAs${paused ? " (watching is paused)" : ""}`;
+    const rows = adapterRows(state.catalog, filter.value);
+    adapters.replaceChildren(...(rows.length > 0 ? rows.map(line) : [element("p", "refit-empty", filter.value ? "No LoRA of that name." : "No LoRA in the watched folders.")]));
   }
 
   filter.addEventListener("input", () => draw(store.state));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -37,7 +38,8 @@ class Browser:
             raise AssertionError("Chromium did not start")
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/json", timeout=10) as reply:
             target = next(entry for entry in json.loads(reply.read()) if entry["type"] == "page")
-        self._socket = connect(target["webSocketDebuggerUrl"], max_size=64 << 20)
+        self._open = contextlib.ExitStack()
+        self._socket = self._open.enter_context(connect(target["webSocketDebuggerUrl"], max_size=64 << 20))
         self._id = 0
         self.console: list[str] = []
         for domain in ("Page", "Runtime", "Log"):
@@ -85,7 +87,7 @@ class Browser:
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
 
     def close(self) -> None:
-        self._socket.close()
+        self._open.close()
         self._process.terminate()
         self._process.wait(10)
         shutil.rmtree(self._profile, ignore_errors=True)

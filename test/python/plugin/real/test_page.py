@@ -1,0 +1,238 @@
+"""The real page in a real browser: the tab, every button, commands, messages. Screenshots go to REFIT_SCREENSHOTS when it is set.
+
+Runs on the frontend that ComfyUI's requirements bring, and once more on the one in REFIT_FRONTEND (the `static` folder of a newer frontend package).
+"""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from browser import Browser, chromium
+from comfy_server import ComfyServer
+from graphs import Choices
+from harness import Run, server_environment
+from test_behaviour import attention_patch
+
+BUTTONS = ("Refit.Warm", "Refit.RefitNow", "Refit.PauseWatching", "Refit.FreeMemory", "Refit.Rebuild", "Refit.OpenDashboard")
+TAB = "refit-sidecar"
+ENGINE_LOADER = "window.app.graph._nodes.find((node) => node.comfyClass === 'RefitLoadEngine')"
+PANEL = "document.querySelector('.refit-panel')"
+
+if chromium() is None:
+    pytestmark = pytest.mark.skip(reason="no Chromium on PATH; set CHROMIUM to one")
+
+# Keeps what messages said and which pages would have been opened; both would be gone before a test could look.
+WATCH = """
+window.toasts = [];
+window.opened = [];
+window.open = (url) => { window.opened.push(String(url)); return null; };
+new MutationObserver(() => {
+  const messages = document.querySelectorAll(".p-toast-message, [role=status], .shadow-lg.rounded-lg.border");
+  for (const message of messages) window.toasts.push(message.textContent);
+}).observe(document.body, { childList: true, subtree: true });
+true
+"""
+
+FRONTENDS = {"of the requirements": None, "newest": os.environ.get("REFIT_FRONTEND")}
+
+
+@pytest.fixture(scope="module", params=FRONTENDS, ids=lambda name: name.replace(" ", "-"))
+def page(request, base, sidecar, tmp_path_factory):
+    """A server of its own on the same models: ComfyUI's frontend is chosen at its start."""
+    root = FRONTENDS[request.param]
+    if request.param == "newest" and not root:
+        pytest.skip("REFIT_FRONTEND is not set: point it at the static folder of a newer comfyui-frontend-package")
+    server = ComfyServer(base, environment=server_environment(sidecar), arguments=["--front-end-root", root] if root else []).ready()
+    browser = Browser()
+    try:
+        run = Run(server, tmp_path_factory.mktemp("out"))
+        run(Choices(adapters=[("style.safetensors", 0.8)]))
+        browser.open(f"http://127.0.0.1:{server.port}/")
+        browser.until("!!window.app?.extensionManager?.getSidebarTabs?.().some((tab) => tab.id === 'refit-sidecar')", 90)
+        browser.evaluate(WATCH)
+        open_tab(browser)
+        yield server, browser, run, request.param
+    finally:
+        browser.close()
+        server.stop()
+
+
+def open_tab(browser: Browser) -> None:
+    if not browser.evaluate(f"!!{PANEL}"):
+        execute(browser, f"Workspace.ToggleSidebarTab.{TAB}")
+    browser.until(f"!!{PANEL}")
+
+
+def shot(browser: Browser, name: str) -> None:
+    folder = os.environ.get("REFIT_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        browser.screenshot(Path(folder) / f"{name}.png")
+
+
+def press(browser: Browser, command: str) -> None:
+    browser.evaluate("window.toasts.length = 0; true")
+    browser.evaluate(f"document.querySelector('[data-command=\"{command}\"]').click(); true")
+
+
+def toast(browser: Browser, says: str) -> None:
+    browser.until(f"window.toasts.some((text) => text.includes({says!r}))", 60)
+
+
+def execute(browser: Browser, command: str) -> None:
+    browser.evaluate(f"window.app.extensionManager.command.execute('{command}').then?.(() => true) ?? true")
+
+
+def dismiss(browser: Browser) -> None:
+    """A first visit shows templates over everything, on some frontends after a while."""
+    for kind in ("keyDown", "keyUp"):
+        browser.send("Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27)
+    browser.until("document.querySelectorAll('[role=dialog]').length === 0")
+
+
+def adapters(browser: Browser) -> list[str]:
+    return browser.evaluate(f"[...{PANEL}.querySelectorAll('.refit-adapters .refit-name')].map((row) => row.textContent)")
+
+
+def filter_by(browser: Browser, text: str) -> None:
+    field = f"{PANEL}.querySelector('.refit-filter')"
+    browser.evaluate(f"{field}.focus(); {field}.value = '{text}'; {field}.dispatchEvent(new Event('input')); true")
+
+
+def test_the_tab_shows_engines_refits_loras_and_the_last_run(page):
+    _, browser, _, name = page
+    dismiss(browser)
+    text = browser.until(f"{PANEL}.textContent.includes('LIVE') && {PANEL}.textContent")
+    for expected in ("Connected to the sidecar", "sd15_tiny.safetensors", "on an engine", "onnxruntime", "MiB", "style.safetensors", "ünï style.safetensors"):
+        assert expected in text, expected
+    shot(browser, f"{name} panel")
+
+
+def test_the_filter_narrows_the_lora_list_and_keeps_the_focus(page):
+    _, browser, _, _ = page
+    filter_by(browser, "KRON")
+    assert adapters(browser) == ["kron.safetensors"] and browser.evaluate("document.activeElement.className") == "refit-filter"
+    filter_by(browser, "")
+    assert len(adapters(browser)) > 4
+
+
+def test_every_button_is_there_and_in_the_menu(page):
+    _, browser, _, _ = page
+    assert browser.evaluate(f"[...{PANEL}.querySelectorAll('button')].map((button) => button.dataset.command).join()") == ",".join(BUTTONS)
+    commands = browser.evaluate("window.app.extensionManager.command.commands.map((command) => command.id).filter((id) => id.startsWith('Refit.')).join()")
+    assert set(BUTTONS) <= set(commands.split(","))
+
+
+def refits(server) -> int:
+    return len(server.call("/refit/read/events.history?params=%7B%22topics%22%3A%5B%22refit%22%5D%7D")["events"])
+
+
+def test_refit_now_starts_a_refit_that_comes_up_in_the_history(page):
+    server, browser, _, name = page
+    before = refits(server)
+    press(browser, "Refit.RefitNow")
+    toast(browser, "Started for 1 engine")
+    deadline = time.monotonic() + 60
+    while refits(server) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    shot(browser, f"{name} refit now")
+
+
+def test_pause_and_resume_watching(page):
+    server, browser, _, name = page
+    press(browser, "Refit.PauseWatching")
+    toast(browser, "ignored until resumed")
+    browser.until(f"{PANEL}.textContent.includes('Resume watching')")
+    assert server.call("/refit/read/status")["watch"]["paused"] is True
+    shot(browser, f"{name} paused")
+    press(browser, "Refit.PauseWatching")
+    browser.until(f"{PANEL}.textContent.includes('Pause watching')")
+    assert server.call("/refit/read/status")["watch"]["paused"] is False
+
+
+def test_use_engines_replaces_the_loader_with_its_links_and_warm_finds_it(page):
+    _, browser, _, name = page
+    load = "{class_type: 'CheckpointLoaderSimple', inputs: {ckpt_name: 'sd15_tiny.safetensors'}}"
+    lora = "{class_type: 'LoraLoader', inputs: {model: ['1', 0], clip: ['1', 1], lora_name: 'style.safetensors', strength_model: 1, strength_clip: 1}}"
+    browser.evaluate(f"window.app.loadApiJson({{1: {load}, 2: {lora}}}, 'test'); true")
+    browser.until("window.app.graph._nodes.length === 2")
+    execute(browser, "Refit.UseEngines")
+    browser.until("window.app.graph._nodes.some((node) => node.comfyClass === 'RefitLoadEngine')")
+    linked = "(node.inputs ?? []).filter((input) => input.link != null).length"
+    nodes = browser.evaluate(f"window.app.graph._nodes.map((node) => [node.comfyClass, {linked}].join()).sort()")
+    assert nodes == ["LoraLoader,2", "RefitLoadEngine,0"]
+    assert browser.evaluate(f"{ENGINE_LOADER}.widgets.find((widget) => widget.name === 'ckpt_name').value") == "sd15_tiny.safetensors"
+    press(browser, "Refit.Warm")
+    toast(browser, "sd15_tiny.safetensors")
+    shot(browser, f"{name} use engines and warm")
+
+
+def test_open_dashboard_opens_a_page_of_comfyuis_own_server(page):
+    server, browser, _, name = page
+    press(browser, "Refit.OpenDashboard")
+    url = str(browser.until("window.opened[0]"))
+    assert url.startswith(f"http://127.0.0.1:{server.port}/extensions/") and url.endswith("/dashboard.html")
+    second = Browser(900, 900)
+    try:
+        second.open(url)
+        second.until("document.querySelector('.refit-panel')?.textContent.includes('LIVE')")
+        shot(second, f"{name} dashboard")
+    finally:
+        second.close()
+
+
+def test_a_new_lora_refreshes_the_lists_and_is_told(page, base):
+    _, browser, _, name = page
+    browser.evaluate("window.toasts.length = 0; true")
+    shutil.copy(base / "models/loras/hada.safetensors", base / "models/loras/dropped.tmp")
+    (base / "models/loras/dropped.tmp").rename(base / "models/loras" / f"dropped {name}.safetensors")
+    browser.until(f"{PANEL}.textContent.includes('dropped {name}.safetensors')", 60)
+    values = "window.app.graph._nodes.find((node) => node.comfyClass === 'LoraLoader').widgets.find((widget) => widget.name === 'lora_name').options.values"
+    browser.until(f"{values}.includes('dropped {name}.safetensors')", 60)
+    shot(browser, f"{name} new LoRA")
+
+
+def test_a_run_in_comfyui_itself_is_told_with_its_reason(page):
+    _, browser, run, name = page
+    browser.evaluate("window.toasts.length = 0; true")
+    run(Choices(seed=31, model=attention_patch))
+    toast(browser, "attn1_output_patch")
+    browser.until(f"{PANEL}.textContent.includes('in ComfyUI itself')")
+    shot(browser, f"{name} in ComfyUI itself")
+
+
+def test_rebuild_and_free_vram(page):
+    server, browser, run, name = page
+    run(Choices(seed=32))
+    press(browser, "Refit.Rebuild")
+    toast(browser, "Started for")
+    deadline = time.monotonic() + 120
+    while any(job["state"] in ("queued", "running") for job in server.call("/refit/read/jobs.list")["jobs"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    press(browser, "Refit.FreeMemory")
+    toast(browser, "freed")
+    browser.until(f"{PANEL}.textContent.includes('No engine is loaded')", 60)
+    shot(browser, f"{name} freed")
+
+
+def test_other_origins_forms_and_unknown_calls_are_refused(page):
+    server, _, _, _ = page
+    for headers, says in (({"Content-Type": "text/plain"}, "415"), ({"Origin": "http://evil.example"}, "403"), ({"Sec-Fetch-Site": "cross-site"}, "403")):
+        with pytest.raises(AssertionError, match=says):
+            server.call("/refit/change/engine.free", {"engine": None}, headers)
+    for path in ("/refit/change/folders.add", "/refit/change/engine.step"):
+        with pytest.raises(AssertionError, match="404"):
+            server.call(path, {})
+
+
+def test_nothing_that_the_page_gets_is_the_token(page, sidecar):
+    server, browser, _, _ = page
+    token = json.loads((sidecar.data / "sidecar.json").read_text())["token"]
+    for path in ("/refit/facts", "/refit/read/status", "/refit/read/engine.list", "/refit/read/folders.list", "/refit/read/catalog.list"):
+        assert token not in json.dumps(server.call(path))
+    assert not [line for line in browser.console if "refit" in line.lower()], browser.console
