@@ -16,9 +16,16 @@ document.head.append(style);
 
 const client = createClient((path, options) => api.fetchApi(path, options));
 const store = createStore(client);
-const toasts = createToasts(app);
+const toasts = createToasts(app, (id) => store.nameOf(id));
 const commands = createCommands({ app, client, store, toasts });
 const tabId = "refit-sidecar";
+
+/** Files often come in numbers; the lists of all nodes are asked for once. The quieter call, where there is one, shows no message of its own. */
+let listsTimer = null;
+function refreshLists() {
+  clearTimeout(listsTimer);
+  listsTimer = setTimeout(() => (app.reloadNodeDefs ?? app.refreshComboInNodes)?.call(app), 500);
+}
 
 function badgeText(state) {
   if (state.facts.connection.state !== "connected") return { label: "REFIT", text: "offline", variant: "warning" };
@@ -67,7 +74,7 @@ app.registerExtension({
     store.follow(api);
     store.onEvent((event) => toasts.tell(event));
     store.onEvent((event) => {
-      if (event.type === "catalog.changed") app.refreshComboInNodes?.();
+      if (event.type === "catalog.changed" && event.added.length + event.removed.length > 0) refreshLists();
     });
     await store.refresh();
   },

@@ -56,6 +56,12 @@ export function createStore(client) {
   return {
     state,
     refresh,
+    /** Name of a catalogue entry; its id when the catalogue does not have it. */
+    async nameOf(id) {
+      const find = () => state.catalog.find((entry) => entry.id === id)?.name;
+      if (find() === undefined) await load(["catalog"]);
+      return find() ?? id;
+    },
     subscribe(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);

@@ -2,7 +2,10 @@
 
 const severities = { success: "success", info: "info", warn: "warning", error: "error" };
 
-export function createToasts(app) {
+/** `nameOf(id)` resolves to a catalogue entry's name. */
+export function createToasts(app, nameOf) {
+  // Files that came while this page was open; an old file's delta is nobody's news.
+  const arrived = new Set();
   const wanted = (id) => app.extensionManager.setting?.get?.(id) ?? true;
 
   function show(severity, summary, detail, life = 6000) {
@@ -15,8 +18,9 @@ export function createToasts(app) {
   return {
     show,
     /** An event of the sidecar, or of this plugin (`run`). */
-    tell(event) {
-      if (event.type === "delta.ready" && !event.cached && wanted("Refit.Toasts.NewAdapters")) show("success", "New LoRA ready", `${event.name ?? event.id}: ready to use on an engine, no rebuild needed.`);
+    async tell(event) {
+      if (event.type === "arrival.settled" && event.kind === "adapter") arrived.add(event.id);
+      else if (event.type === "delta.ready" && arrived.delete(event.id) && wanted("Refit.Toasts.NewAdapters")) show("success", "New LoRA ready", `${await nameOf(event.id)} can be used on an engine; no rebuild needed.`);
       else if (event.type === "delta.failed") show("error", "LoRA cannot be used", event.message);
       else if (event.type === "arrival.refused") show("warn", "File cannot be used", event.message);
       else if (event.type === "refit.failed") show("error", "Refit failed", `${event.message} The old weights keep serving.`);

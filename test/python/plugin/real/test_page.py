@@ -191,6 +191,7 @@ def test_a_new_lora_refreshes_the_lists_and_is_told(page, base):
     shutil.copy(base / "models/loras/hada.safetensors", base / "models/loras/dropped.tmp")
     (base / "models/loras/dropped.tmp").rename(base / "models/loras" / f"dropped {name}.safetensors")
     browser.until(f"{PANEL}.textContent.includes('dropped {name}.safetensors')", 60)
+    toast(browser, f"dropped {name}.safetensors can be used on an engine")
     values = "window.app.graph._nodes.find((node) => node.comfyClass === 'LoraLoader').widgets.find((widget) => widget.name === 'lora_name').options.values"
     browser.until(f"{values}.includes('dropped {name}.safetensors')", 60)
     shot(browser, f"{name} new LoRA")
