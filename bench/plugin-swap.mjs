@@ -21,8 +21,15 @@ if (run.status !== 0) {
   console.error("refit-sidecar: the benchmark failed");
   process.exit(1);
 }
-const { ways, python, torch } = JSON.parse(run.stdout.trim().split("\n").at(-1));
-for (const [way, { same, changed }] of Object.entries(ways)) console.log(`${way.padEnd(10)} same stack ${same.toFixed(1)} ms, another LoRA ${changed.toFixed(1)} ms, added ${(changed - same).toFixed(1)} ms (medians)`);
-const added = (way) => Number((ways[way].changed - ways[way].same).toFixed(1));
+const { rows, python, torch } = JSON.parse(run.stdout.trim().split("\n").at(-1));
+const added = ({ changed, same }) => Number((changed - same).toFixed(1));
+for (const row of rows) {
+  const refit = row.refit === undefined ? "" : `, of which refit ${row.refit.toFixed(1)} ms`;
+  console.log(`${row.layers.padEnd(27)} ${row.way.padEnd(8)} same stack ${row.same.toFixed(1)} ms, another LoRA ${row.changed.toFixed(1)} ms, added ${added(row)} ms${refit} (medians)`);
+}
 const machine = `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}, Node ${process.versions.node}, Python ${python}, torch ${torch}, load ${loadavg()[0].toFixed(1)}`;
-console.log(JSON.stringify({ bench: "plugin-swap", machine, results: [{ name: "another LoRA in the stack, added to the next prompt, median", value: added("engine"), unit: "ms", peer: { name: "ComfyUI's own path", value: added("ComfyUI") } }] }));
+const results = rows.filter(({ way }) => way === "engine").map((row) => {
+  const own = rows.find(({ way, layers }) => way === "ComfyUI" && layers === row.layers);
+  return { name: `another LoRA (${row.layers}), added to the next prompt, median`, value: added(row), unit: "ms", peer: { name: "ComfyUI's own path", value: added(own) } };
+});
+console.log(JSON.stringify({ bench: "plugin-swap", machine, results }));

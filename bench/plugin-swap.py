@@ -1,6 +1,7 @@
 """The measuring half of bench/plugin-swap.mjs."""
 
 import json
+import os
 import platform
 import statistics
 import sys
@@ -17,7 +18,11 @@ from comfy_server import ComfyServer, make_models, skip_reason  # noqa: E402
 from graphs import Choices, graph  # noqa: E402
 from harness import Sidecar, server_environment  # noqa: E402
 
-STACKS = [[("style.safetensors", 0.8)], [("style-twin.safetensors", 0.8)]]
+# What LoRA trainers touch by default (attention), and convolutions as well: the second writes 15 times as many bytes.
+STACKS = {
+    "attention": [[("attention.safetensors", 0.8)], [(os.path.join("sub dir", "ünï style.safetensors"), 0.8)]],
+    "attention and convolutions": [[("style.safetensors", 0.8)], [("style-twin.safetensors", 0.8)]],
+}
 LOADERS = {"engine": "RefitLoadEngine", "ComfyUI": "CheckpointLoaderSimple"}
 
 
@@ -38,23 +43,29 @@ def main(rounds: int) -> None:
 
 
 def measure(server: ComfyServer, out: Path, rounds: int) -> dict:
-    times = {way: {"same": [], "changed": []} for way in LOADERS}
+    rows = []
     seed = 0
-    for loader in LOADERS.values():
-        for stack in STACKS:
-            prompt_ms(server, out, Choices(loader=loader, adapters=stack, steps=1, seed=1000))
-    for turn in range(rounds):
+    for name, stacks in STACKS.items():
         for way, loader in LOADERS.items():
-            choices = Choices(loader=loader, adapters=STACKS[turn % 2], steps=1)
-            for kind in ("changed", "same", "same"):
-                seed += 1
-                times[way][kind].append(prompt_ms(server, out, replace(choices, seed=seed)))
-            if way == "engine":
-                last = server.call("/refit/facts")["lastRun"]
-                if last["served_by"] != "engine":
-                    raise SystemExit(f"a run was not on the engine: {last['reason']}")
-    medians = {way: {kind: statistics.median(measured) for kind, measured in kinds.items()} for way, kinds in times.items()}
-    return {"ways": medians, "python": platform.python_version(), "torch": torch.__version__}
+            for stack in stacks:
+                prompt_ms(server, out, Choices(loader=loader, adapters=stack, steps=1, seed=1000))
+            times: dict[str, list[float]] = {"same": [], "changed": [], "refit": []}
+            for turn in range(rounds):
+                choices = Choices(loader=loader, adapters=stacks[turn % 2], steps=1)
+                for kind in ("changed", "same", "same"):
+                    seed += 1
+                    times[kind].append(prompt_ms(server, out, replace(choices, seed=seed)))
+                    if way == "engine" and kind == "changed":
+                        times["refit"].append(refit_ms(server))
+            rows.append({"layers": name, "way": way, **{kind: statistics.median(measured) for kind, measured in times.items() if measured}})
+    return {"rows": rows, "python": platform.python_version(), "torch": torch.__version__}
+
+
+def refit_ms(server: ComfyServer) -> float:
+    last = server.call("/refit/facts")["lastRun"]
+    if last["served_by"] != "engine":
+        raise SystemExit(f"a run was not on the engine: {last['reason']}")
+    return last["report"]["refit_ms"]
 
 
 def prompt_ms(server: ComfyServer, out: Path, choices: Choices) -> float:

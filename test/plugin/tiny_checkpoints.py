@@ -164,6 +164,7 @@ def write(out: Path, names: list[str]) -> None:
             linear = {key: value for key, value in targets.items() if value.ndim == 2}
             save(out / "loras" / "style.safetensors", adapter("lora", targets, 11))
             save(out / "loras" / "sub dir" / "ünï style.safetensors", adapter("lora", attention, 12, rank=8))
+            save(out / "loras" / "attention.safetensors", adapter("lora", attention, 16, rank=8))
             save(out / "loras" / "hada.safetensors", adapter("loha", linear, 13))
             save(out / "loras" / "kron.safetensors", adapter("lokr", targets, 14))
             save(out / "loras" / "full.safetensors", adapter("diff", attention, 15))
