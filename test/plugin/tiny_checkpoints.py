@@ -158,6 +158,9 @@ def write(out: Path, names: list[str]) -> None:
         settings, seed = UNETS[name]
         tensors = unet_tensors(settings, seed)
         save(out / "checkpoints" / f"{name}.safetensors", {**tensors, **vae})
+        if name == "vega_tiny":
+            linear = {key: value for key, value in layers(tensors).items() if value.ndim == 2}
+            save(out / "loras" / "vega.safetensors", adapter("lora", linear, 17))
         if name == "sd15_tiny":
             targets = layers(tensors)
             attention = {key: value for key, value in targets.items() if ".attn" in key}

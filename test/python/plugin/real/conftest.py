@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def base(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("comfyui")
-    make_models(folder / "models", "sd15_tiny", "sd15_other", "sd15_inpaint")
+    make_models(folder / "models", "sd15_tiny", "sd15_other", "sd15_inpaint", "vega_tiny")
     return folder
 
 

@@ -20,6 +20,9 @@ class Choices:
     cfg: float = 5.0
     seed: int = 5
     tokens: int = 77
+    # Width of the text context and, for SDXL's classes, of the pooled text.
+    context: int = 768
+    pooled: int = 0
     # Changes to the graph: (nodes, MODEL link) -> MODEL link, and the same for the positive conditioning and the latent.
     model: Callable[[dict, Link], Link] = lambda nodes, link: link
     positive: Callable[[dict, Link], Link] = lambda nodes, link: link
@@ -35,8 +38,8 @@ def graph(out: Path, choices: Choices) -> dict:
     """Four Euler steps (or `steps`) from random conditioning to a latent in `out`."""
     nodes = {
         "load": node(choices.loader, ckpt_name=choices.checkpoint),
-        "pos": node("TestConditioning", seed=1, tokens=choices.tokens, width=768, pooled=0),
-        "neg": node("TestConditioning", seed=2, tokens=choices.tokens, width=768, pooled=0),
+        "pos": node("TestConditioning", seed=1, tokens=choices.tokens, width=choices.context, pooled=choices.pooled),
+        "neg": node("TestConditioning", seed=2, tokens=choices.tokens, width=choices.context, pooled=choices.pooled),
         "empty": node("EmptyLatentImage", width=choices.size, height=choices.size, batch_size=choices.batch),
         **choices.extra,
     }
