@@ -209,6 +209,8 @@ export function createCatalog(options: CatalogOptions): Catalog {
     async adopt(file) {
       const adopted = await pushed.adopt(file);
       publisher.put(adopted);
+      // Whoever pushed it names it in the very next call, and that looks into the snapshot.
+      publisher.flush();
       return adopted;
     },
     forget(id) {

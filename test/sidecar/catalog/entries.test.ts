@@ -270,6 +270,16 @@ describe("pushed adapters", () => {
     expect(() => catalog.entry(entry.id)).toThrow(Failure);
   });
 
+  it("are in the snapshot as soon as they are adopted, in the middle of a burst too", async () => {
+    const { catalog, root } = await world();
+    for (const digit of ["2", "3"]) {
+      const path = join(root, `pushed-${digit}.safetensors`);
+      writeFileSync(path, lora());
+      const entry = await catalog.adopt({ path, sha256: digit.repeat(64), name: digit });
+      expect(catalog.snapshot().entries.get(entry.id)).toBe(entry);
+    }
+  });
+
   it("that are no adapter are refused: CATALOG_ENTRY_UNUSABLE; without a file: CATALOG_FILE_CHANGED", async () => {
     const { catalog, root } = await world();
     const path = join(root, "pushed.safetensors");

@@ -8,7 +8,7 @@ from typing import Any
 import comfy.model_management
 import torch
 
-from ...client import SidecarRefused
+from ...client import SidecarError, SidecarRefused
 from ...engine import EngineRun, Range, Wanted
 from ...service.catalog import pause
 from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef
@@ -34,6 +34,17 @@ def open_run(source: Source, reading: Reading, noise: torch.Tensor, conds: dict[
     plugin().ensure(check)
     for path, seen in reading.files.items():
         used(source.name, path, seen)
+    try:
+        return _prepared(source, reading, noise, conds)
+    except SidecarError as error:
+        if error.code != "CATALOG_ENTRY_UNKNOWN" or not reading.items:
+            raise
+        # What was pushed before made room for newer pushes, or a file went away between the question and the answer: send it again.
+        plugin().pusher.forget()
+        return _prepared(source, reading, noise, conds)
+
+
+def _prepared(source: Source, reading: Reading, noise: torch.Tensor, conds: dict[str, list[dict]]) -> EngineRun:
     try:
         stack = tuple((_reference(item), item.strength) for item in reading.items)
     except NotExpressible as error:

@@ -114,8 +114,10 @@ def test_the_tab_shows_engines_refits_loras_and_the_last_run(page):
 def test_the_filter_narrows_the_lora_list_and_keeps_the_focus(page):
     _, browser, _, _ = page
     filter_by(browser, "KRON")
-    assert adapters(browser) == ["kron.safetensors"] and browser.evaluate("document.activeElement.className") == "refit-filter"
+    # Another server's folders may show the same file a second time.
+    found, focused = set(adapters(browser)), browser.evaluate("document.activeElement.className")
     filter_by(browser, "")
+    assert found == {"kron.safetensors"} and focused == "refit-filter"
     assert len(adapters(browser)) > 4
 
 
