@@ -65,12 +65,15 @@ class OpenTensorFile implements TensorFile {
   }
 
   async #readEntry(entry: TensorEntry, target: Uint8Array): Promise<void> {
-    if (target.byteLength > smallBytes) await readFully(this.#handle, target, this.header.dataOffset + entry.begin, this.#file, entry.name);
-    else target.set((await this.#windowAround(entry)).subarray(0, target.byteLength));
-    // The stamp is compared after the bytes are in: a write that came before or during the copy has moved it. Synchronous, because asking an open
-    // descriptor takes a microsecond and waiting for a thread takes fifty.
+    if (target.byteLength <= smallBytes) return target.set((await this.#windowAround(entry)).subarray(0, target.byteLength));
+    await readFully(this.#handle, target, this.header.dataOffset + entry.begin, this.#file, entry.name);
+    this.#checkStamp(entry.name);
+  }
+
+  /** The stamp is compared after the bytes are in: a write that came before or during the copy has moved it. Synchronous, because asking an open descriptor takes some microseconds and waiting for a thread takes fifty. */
+  #checkStamp(tensor: string): void {
     const now = toStamp(fstatSync(this.#handle.fd, { bigint: true }));
-    if (now.sizeBytes < this.header.stamp.sizeBytes) throw new SafetensorsError("TRUNCATED", this.#file, "the file was cut short while being read", { tensor: entry.name });
+    if (now.sizeBytes < this.header.stamp.sizeBytes) throw new SafetensorsError("TRUNCATED", this.#file, "the file was cut short while being read", { tensor });
     if (!sameStamp(this.header.stamp, now)) this.#changed("the file was written to while being read");
   }
 
@@ -87,14 +90,17 @@ class OpenTensorFile implements TensorFile {
   #readWindow({ begin, end, name }: TensorEntry): Window {
     const { dataOffset, stamp } = this.header;
     const target = new Uint8Array(Math.max(end - begin, Math.min(windowBytes, stamp.sizeBytes - dataOffset - begin)));
-    const bytes = readFully(this.#handle, target, dataOffset + begin, this.#file, name).then(
-      () => target,
-      (error: unknown) => {
-        // A failed read serves nobody else.
-        if (this.#window.bytes === bytes) this.#window = { begin: 0, end: 0, bytes: Promise.resolve(new Uint8Array()) };
-        throw error;
-      },
-    );
+    const read = async (): Promise<Uint8Array> => {
+      await readFully(this.#handle, target, dataOffset + begin, this.#file, name);
+      // What is in the window was in the file when the stamp still held; later readers of the window need not ask again.
+      this.#checkStamp(name);
+      return target;
+    };
+    const bytes = read();
+    bytes.catch(() => {
+      // A failed read serves nobody else.
+      if (this.#window.bytes === bytes) this.#window = { begin: 0, end: 0, bytes: Promise.resolve(new Uint8Array()) };
+    });
     return { begin, end: begin + target.byteLength, bytes };
   }
 
