@@ -14,6 +14,7 @@ import { addInspect } from "./cli/inspect.ts";
 import { addInstall } from "./cli/install.ts";
 import { addMerge } from "./cli/merge.ts";
 import { addServe } from "./cli/serve.ts";
+import { addState } from "./cli/state.ts";
 import { packageRoot } from "./package-root.ts";
 
 export const version = (JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string }).version;
@@ -31,6 +32,7 @@ export async function main(args: readonly string[]): Promise<number> {
   addGraph(program, done);
   addCache(program, done);
   addEngine(program, done);
+  addState(program, version, done);
   addDoctor(program, done);
   addInstall(program, done);
   try {

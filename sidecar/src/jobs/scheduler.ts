@@ -9,6 +9,8 @@ export interface SchedulerOptions {
   /** Longest that a background job is held up by steps before it goes on anyway: work must end even under a queue of prompts. */
   readonly maxYieldMs: number;
   readonly onChange: (job: JobInfo) => void;
+  /** False while no background job may start (quiet hours); asked when a job comes or ends, and by `wake`. */
+  readonly mayStart?: () => boolean;
   readonly nowMs?: () => number;
   readonly wait?: (ms: number) => Promise<void>;
 }
@@ -22,6 +24,8 @@ export interface Scheduler {
   /** Background jobs that have not started wait until `resume`; what a user waits for goes on. */
   readonly pause: () => void;
   readonly resume: () => void;
+  /** Looks again at what may start: the answer of `mayStart` has changed. */
+  readonly wake: () => void;
   readonly paused: () => boolean;
   /** Cancels everything and resolves when nothing runs. */
   readonly close: () => Promise<void>;
@@ -111,7 +115,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const queued = [...open.values()].filter((entry) => entry.state === "queued").sort((a, b) => rank[a.urgency] - rank[b.urgency] || a.order - b.order);
     for (const entry of queued) {
       const background = [...open.values()].filter((other) => other.state === "running" && other.urgency !== "user").length;
-      if (entry.urgency !== "user" && (paused || background >= options.concurrency)) continue;
+      if (entry.urgency !== "user" && (paused || background >= options.concurrency || options.mayStart?.() === false)) continue;
       const work = execute(entry).finally(() => {
         running.delete(work);
         pump();
@@ -169,6 +173,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       paused = false;
       pump();
     },
+    wake: pump,
     paused: () => paused,
     async close() {
       closed = true;

@@ -41,6 +41,10 @@ export const optionTable = [
   { name: "quiet-window", type: "number", default: 100, min: 0, max: 60000, unit: "ms", reload: true, help: "A copied file counts as complete when nothing about it changed for this long" },
   { name: "poll", type: "flag", default: false, reload: false, help: "Watch by polling; for network drives that send no change events" },
   { name: "turn", type: "number", default: 2000, min: 50, max: 600000, unit: "ms", reload: true, help: "How long one run may keep an engine while another with different weights waits" },
+  { name: "warm", type: "choice", default: "on", choices: ["on", "off"], reload: true, help: "Work ahead of need: deltas of files that arrive, the stacks that were used last; off leaves everything to the first request" },
+  { name: "warm-stacks", type: "number", default: 2, min: 0, max: 8, unit: "", reload: true, help: "Last used stacks that are brought to an engine after a start, newest first" },
+  { name: "warm-folder", type: "list", default: [], paths: false, reload: true, help: "When the files of a folder are prepared, as DIR=now, DIR=idle (after everything else) or DIR=off; repeatable, the longest folder counts" },
+  { name: "quiet-hours", type: "text", default: null, reload: true, help: "Times of day without background work, as 22:00-07:30, several separated by commas; what a user waits for still runs" },
   { name: "python", type: "text", default: null, reload: false, help: "Python with diffusers, for graphs of structures that are not shipped and for the torch host" },
   { name: "log-level", type: "choice", default: "info", choices: ["error", "warn", "info", "debug"], reload: true, help: "How much is written to stderr" },
 ] as const satisfies readonly OptionSpec[];

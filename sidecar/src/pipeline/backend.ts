@@ -15,7 +15,7 @@ import type { GraphBundle } from "./graphs.ts";
 import type { OpenRun, OpenRuns, RunRequest } from "./runs.ts";
 import type { StatusPage } from "./status-page.ts";
 import { adapterReportView, catalogEntryView, jobView, wirePrecision } from "./views.ts";
-import type { LastUsed } from "./prefetch.ts";
+import type { LastUsed } from "./last-used.ts";
 import type { Resolver } from "./wanted.ts";
 
 export interface BackendParts {
@@ -170,7 +170,9 @@ export function createBackend(parts: BackendParts): WireBackend {
       return { paused: jobs.paused() };
     },
     step: async ({ lease, inputs }, { signal }) => {
+      const { structure } = runs.get(lease).spec;
       const reply = await runs.step(lease, inputs, signal);
+      parts.lastUsed.noteShapes(structure, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])));
       return { ms: { queue: reply.waitedMs, run: reply.ms }, outputs: reply.tensors };
     },
     adoptPushed: async (adapter) => ({ id: (await catalog.adopt(adapter)).id }),

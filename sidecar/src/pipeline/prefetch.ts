@@ -1,12 +1,10 @@
-// Work ahead of need: deltas of adapters that arrive, the stacks that were used last. Never in a user's way (jobs yield to steps).
+// Work ahead of need: deltas of adapters and graphs of checkpoints that arrive. Never in a user's way (jobs yield to steps), never against the policy.
 
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
 import type { Catalog, CatalogChange } from "../catalog/index.ts";
 import type { Scheduler, Urgency } from "../jobs/index.ts";
 import type { MergeMode } from "../terms/index.ts";
-import type { RunRequest } from "./runs.ts";
-import type { Resolver } from "./wanted.ts";
+import type { WarmPolicy } from "./warm-policy.ts";
+import type { ResolvedCheckpoint, Resolver } from "./wanted.ts";
 
 export interface PrefetchParts {
   readonly catalog: Catalog;
@@ -15,6 +13,10 @@ export interface PrefetchParts {
   readonly mode: () => MergeMode;
   /** Checkpoint ids whose engines are loaded, most wanted first. */
   readonly inUse: () => readonly string[];
+  /** Asked every time: configuration is reloaded. */
+  readonly policy: () => WarmPolicy;
+  /** Makes the graph of a checkpoint whose structure has none yet, where this computer can. */
+  readonly graph: (checkpoint: ResolvedCheckpoint, urgency: Urgency) => Promise<void>;
 }
 
 /** Without a loaded engine the newest checkpoints of a family stand for what will be wanted. */
@@ -27,7 +29,7 @@ export interface Prefetch {
   readonly all: () => void;
 }
 
-export function createPrefetch({ catalog, resolver, jobs, mode, inUse }: PrefetchParts): Prefetch {
+export function createPrefetch({ catalog, resolver, jobs, mode, inUse, policy, graph }: PrefetchParts): Prefetch {
   function checkpointsFor(family: string | null): readonly string[] {
     const usable = [...catalog.snapshot().entries.values()].filter((entry) => entry.kind === "checkpoint" && entry.problem === null && (family === null || entry.family === family));
     const ids = new Set(usable.map((entry) => entry.id));
@@ -38,9 +40,17 @@ export function createPrefetch({ catalog, resolver, jobs, mode, inUse }: Prefetc
     return [...byStructure.values()].slice(0, guessedCheckpoints);
   }
 
-  function pack(id: string, urgency: Urgency): void {
+  function pack(id: string, wish: Urgency): void {
     const entry = catalog.snapshot().entries.get(id);
-    if (entry?.kind !== "adapter" || entry.problem !== null) return;
+    if (entry === undefined || entry.problem !== null) return;
+    const rule = policy().ruleFor(entry.path);
+    if (rule === "off") return;
+    const urgency = rule === "idle" ? "idle" : wish;
+    if (entry.kind === "checkpoint") {
+      // A checkpoint that is no model of a known family has no graph; whoever asks for it is told why.
+      if (entry.structure !== null) resolver.checkpoint(id).then((resolved) => graph(resolved, urgency)).catch(() => undefined);
+      return;
+    }
     for (const checkpoint of checkpointsFor(entry.family)) {
       jobs
         .submit({
@@ -86,46 +96,5 @@ export function createPrefetch({ catalog, resolver, jobs, mode, inUse }: Prefetc
     all() {
       for (const id of catalog.snapshot().entries.keys()) pack(id, "idle");
     },
-  };
-}
-
-/** Requests that were prepared last, newest first; kept between runs so that a restart warms what is likely wanted. */
-export interface LastUsed {
-  readonly note: (request: RunRequest) => void;
-  readonly load: () => Promise<readonly RunRequest[]>;
-  readonly flush: () => Promise<void>;
-}
-
-const keptRequests = 8;
-
-export function createLastUsed(path: string): LastUsed {
-  let recent: RunRequest[] = [];
-  let writing: Promise<void> = Promise.resolve();
-  const key = (request: RunRequest) => JSON.stringify([request.checkpoint, request.stack, request.mode, request.precision, request.host, request.residuals]);
-
-  async function save(): Promise<void> {
-    const temp = `${path}.${process.pid}.tmp`;
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(temp, JSON.stringify({ version: 1, recent }), { mode: 0o600, flush: true });
-    await rename(temp, path);
-  }
-
-  return {
-    note(request) {
-      if (recent[0] !== undefined && key(recent[0]) === key(request)) return;
-      recent = [request, ...recent.filter((other) => key(other) !== key(request))].slice(0, keptRequests);
-      // A list that cannot be kept costs a warm start, nothing else.
-      writing = writing.then(save).catch(() => undefined);
-    },
-    async load() {
-      try {
-        const saved = JSON.parse(await readFile(path, "utf8")) as { version: number; recent: RunRequest[] };
-        if (saved.version === 1 && Array.isArray(saved.recent)) recent = saved.recent.slice(0, keptRequests);
-      } catch {
-        // None yet, or damaged: it is written anew with the next run.
-      }
-      return recent;
-    },
-    flush: () => writing,
   };
 }

@@ -23,12 +23,16 @@ import { createFolders } from "./folders.ts";
 import { openGraphs } from "./graphs.ts";
 import { autoHost, createHostStarter } from "./hosts.ts";
 import { createLiveFolder } from "./live.ts";
-import { createLastUsed, createPrefetch } from "./prefetch.ts";
+import { createLastUsed } from "./last-used.ts";
+import { createPrefetch } from "./prefetch.ts";
+import { probeInputs } from "./probe.ts";
 import { createOpenRuns } from "./runs.ts";
 import type { RunRequest } from "./runs.ts";
-import { engineSpec } from "./spec.ts";
+import { engineSpec, graphOf } from "./spec.ts";
 import { createStatusPage } from "./status-page.ts";
+import { createDeltaTrimmer } from "./trim-deltas.ts";
 import { jobView } from "./views.ts";
+import { warmPolicy } from "./warm-policy.ts";
 import { createResolver } from "./wanted.ts";
 
 export interface SidecarSetup {
@@ -51,6 +55,7 @@ const stepPauseMs = 250;
 /** Background work goes on after this long even under a queue of prompts. */
 const maxYieldMs = 10_000;
 const backgroundJobs = 1;
+const quietCheckMs = 20_000;
 const mebibyte = 1024 * 1024;
 
 /** Folders as arrivals wants them; the live folder is one of adapters. */
@@ -72,7 +77,11 @@ export async function startSidecar({ options: given, dataDir, version, log }: Si
   const catalog = createCatalog({ storePath: join(dataDir, "catalog.json"), onStoreTrouble: (text) => log.warn(text) });
   const deltas = new DeltaService();
   deltas.start();
-  const resolver = createResolver({ catalog, deltas, deltaFolder: join(dataDir, "deltas"), events });
+  const deltaFolder = join(dataDir, "deltas");
+  const deltasInUse = () => new Set(runs.list().flatMap((run) => run.resolved.deltas.map(({ path }) => path)));
+  const trimmer = createDeltaTrimmer(deltaFolder, () => options["delta-cache"] * mebibyte, deltasInUse);
+  const resolver = createResolver({ catalog, deltas, deltaFolder, events, onUsed: trimmer.used });
+  let policy = warmPolicy(options);
   const store = await openStore({ folder: options["engine-store"] ?? join(dataDir, "engines"), writable: true, maxBytes: options["engine-store-size"] * mebibyte });
   const shared = options["shared-store"] === null ? [] : [await openStore({ folder: options["shared-store"], writable: false, maxBytes: 0 })];
   const graphs = await openGraphs({ stores: [store, ...shared], python: options.python, onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`) });
@@ -81,6 +90,7 @@ export async function startSidecar({ options: given, dataDir, version, log }: Si
     stepsActive: () => runs.activeWithin(stepPauseMs),
     maxYieldMs,
     onChange: (job) => page.noteJob(jobView(job)),
+    mayStart: () => !policy.isQuiet(new Date()),
   });
   const engines = new Engines({
     planning: { planRefit, nextState },
@@ -109,12 +119,27 @@ export async function startSidecar({ options: given, dataDir, version, log }: Si
   const live = liveFolder === null ? null : createLiveFolder({ catalog, runs, resolver, log, folder: folderKey(liveFolder), checkpoint: () => options["live-checkpoint"], request: runDefaults });
   const lastUsed = createLastUsed(join(dataDir, "last-used.json"));
   const inUse = () => runs.list().map((run) => run.resolved.checkpoint.entry.id);
-  const prefetch = createPrefetch({ catalog, resolver, jobs, mode: () => options.mode, inUse });
+  const prefetch = createPrefetch({
+    catalog, resolver, jobs, inUse,
+    mode: () => options.mode,
+    policy: () => policy,
+    graph: async (checkpoint, urgency) => {
+      if (options.python !== null) await graphOf({ graphs, jobs }, checkpoint, urgency);
+    },
+  });
 
+  /** Delta, graph, engine, weights, and one step: what comes after it pays for nothing but itself. */
   async function warm(request: RunRequest, signal: AbortSignal): Promise<void> {
-    const run = await runs.open(request, { signal });
-    runs.release(run.lease);
+    const { lease, bundle, spec } = await runs.open(request, { signal });
+    try {
+      await runs.step(lease, probeInputs(bundle.inputs, spec.precision, lastUsed.shapes(spec.structure)), signal);
+    } finally {
+      runs.release(lease);
+    }
   }
+  // Quiet hours end without anything else happening.
+  const clock = setInterval(jobs.wake, quietCheckMs);
+  clock.unref();
 
   const held: ArrivalEvent[] = [];
   let paused = false;
@@ -188,9 +213,11 @@ export async function startSidecar({ options: given, dataDir, version, log }: Si
   const scanned = arrivals.start().then(async () => {
     await catalog.idle();
     await live?.update();
-    for (const request of await lastUsed.load()) {
-      jobs.submit({ key: `warm ${JSON.stringify(request)}`, kind: "warm", title: "Warm the last used stack", urgency: "lastUsed", run: ({ signal }) => warm(request, signal) }).result.catch((error: unknown) => log.debug(`the last used stack could not be warmed: ${String(error)}`));
-      break;
+    // Newest last: it is what the engine then holds.
+    const last = (await lastUsed.load()).slice(0, policy.stacks).toReversed();
+    for (const [index, request] of last.entries()) {
+      const title = index === last.length - 1 ? "Warm the last used stack" : "Warm a stack used before";
+      jobs.submit({ key: `warm ${JSON.stringify(request)}`, kind: "warm", title, urgency: "lastUsed", run: ({ signal }) => warm(request, signal) }).result.catch((error: unknown) => log.debug(`a stack could not be warmed: ${String(error)}`));
     }
     prefetch.all();
   });
@@ -199,13 +226,17 @@ export async function startSidecar({ options: given, dataDir, version, log }: Si
   return {
     wire,
     async reload(next) {
+      // A wrong value changes nothing.
+      policy = warmPolicy(next);
       options = next;
+      jobs.wake();
       log.setLevel(next["log-level"]);
       wire.reload({ allowHosts: next["allow-host"], allowOrigins: next["allow-origin"], maxClients: next["max-clients"] });
       await folders.configure(foldersOf(next));
       await live?.update();
     },
     async close() {
+      clearInterval(clock);
       await wire.close();
       await arrivals.close();
       await jobs.close();
@@ -213,6 +244,7 @@ export async function startSidecar({ options: given, dataDir, version, log }: Si
       await engines.close();
       await deltas.close();
       await lastUsed.flush();
+      await trimmer.idle();
       await catalog.close();
     },
   };

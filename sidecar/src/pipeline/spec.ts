@@ -2,7 +2,7 @@
 
 import type { WireParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
-import type { Scheduler } from "../jobs/index.ts";
+import type { Scheduler, Urgency } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import type { EngineSpec } from "../refit/index.ts";
 import { autoHost } from "./hosts.ts";
@@ -26,7 +26,7 @@ export interface SpecParts {
 }
 
 /** The graph of a structure: here already, or exported now, once for everybody who waits for it. */
-export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs">, checkpoint: ResolvedCheckpoint, urgency: "user" | "idle"): Promise<GraphBundle> {
+export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs">, checkpoint: ResolvedCheckpoint, urgency: Urgency): Promise<GraphBundle> {
   const { structure } = checkpoint.target;
   const known = graphs.find(structure);
   if (known) return known;

@@ -64,17 +64,20 @@ export interface ResolverParts {
   readonly deltas: DeltaService;
   readonly deltaFolder: string;
   readonly events: Events;
+  /** Told of every delta that is handed out. */
+  readonly onUsed: (path: string) => void;
 }
 
 const sha256Pattern = /^[0-9a-f]{64}$/;
 
-/** Verified deltas by content, structure and mode: their headers (a few 100 KB each), so that the same stack again costs no worker round trip. */
-const keptDeltas = 64;
+/** Verified deltas by content, structure and mode: their headers, so that the same stack again costs no worker round trip. A term is about 400 bytes in memory, a named key 200. */
+const keptHeaderBytes = 64 * 1024 * 1024;
+const headerBytes = ({ header }: ReadyDelta): number => 1024 + header.terms.length * 400 + Object.keys(header.sources).length * 200 + (header.report.used.length + header.report.ignored.length + header.report.failed.length) * 200;
 
-export function createResolver({ catalog, deltas, deltaFolder, events }: ResolverParts): Resolver {
+export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }: ResolverParts): Resolver {
   const states = new Map<string, DeltaState>();
   const checkpointIds = new Map<string, string>();
-  const ready = new LRUCache<string, ReadyDelta>({ max: keptDeltas });
+  const ready = new LRUCache<string, ReadyDelta>({ maxSize: keptHeaderBytes, sizeCalculation: headerBytes });
 
   /** A kept delta whose file is still there. What is in the file is checked again by the host that reads it. */
   async function kept(key: string): Promise<ReadyDelta | null> {
@@ -119,6 +122,7 @@ export function createResolver({ catalog, deltas, deltaFolder, events }: Resolve
       const key = `${identity.sha256} ${resolved.target.structure} ${mode}`;
       const made = (await kept(key)) ?? (await deltas.ready({ adapter: { path, sha256: identity.sha256, stamp }, target: resolved.target, mode, folder: deltaFolder, base: resolved.source }, signal));
       ready.set(key, made);
+      onUsed(made.path);
       if (known !== "ready") {
         events.emit({ type: "delta.ready", id, ms: performance.now() - started, bytes: made.fileBytes, terms: made.header.terms.length, cached: made.cached });
       }

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { createScheduler } from "../../../sidecar/src/jobs/index.ts";
 import type { JobContext, JobInfo, Urgency } from "../../../sidecar/src/jobs/index.ts";
 
-function bench(overrides: { concurrency?: number; stepsActive?: () => boolean; maxYieldMs?: number } = {}) {
+function bench(overrides: { concurrency?: number; stepsActive?: () => boolean; maxYieldMs?: number; mayStart?: () => boolean } = {}) {
   const changes: JobInfo[] = [];
   let clock = 0;
   const scheduler = createScheduler({
@@ -10,6 +10,7 @@ function bench(overrides: { concurrency?: number; stepsActive?: () => boolean; m
     stepsActive: overrides.stepsActive ?? (() => false),
     maxYieldMs: overrides.maxYieldMs ?? 1000,
     onChange: (job) => void changes.push(job),
+    ...(overrides.mayStart ? { mayStart: overrides.mayStart } : {}),
     nowMs: () => clock,
     wait: async (ms) => {
       clock += ms;
@@ -53,6 +54,19 @@ describe("createScheduler", () => {
     await first.result;
     await settled();
     expect(started).toEqual(["idle 1", "last used"]);
+  });
+
+  it("starts nothing in the background in quiet hours but what a user waits for, and goes on when it is woken after them", async () => {
+    let quiet = true;
+    const { scheduler, submit, started } = bench({ mayStart: () => !quiet });
+    submit("background", "lastUsed");
+    submit("user", "user");
+    await settled();
+    expect(started).toEqual(["user"]);
+    quiet = false;
+    scheduler.wake();
+    await settled();
+    expect(started).toEqual(["user", "background"]);
   });
 
   it("starts what a user waits for at once, beyond the concurrency and while paused", async () => {

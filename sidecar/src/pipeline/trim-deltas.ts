@@ -1,0 +1,56 @@
+// Keeps the folder of cached deltas within its budget: the least recently used go first.
+
+import { readdir, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+
+export interface DeltaTrimmer {
+  /** This delta was just used or made. */
+  readonly used: (path: string) => void;
+  /** Resolves when nothing is being removed. */
+  readonly idle: () => Promise<void>;
+}
+
+/** Its time of modification is a delta's time of use; a minute is fine enough and spares the disk. */
+const stampEveryMs = 60_000;
+
+/**
+ * `inUse` are paths that must stay. A removed delta is made again when it is wanted: the folder is a cache. Failures to stamp or to remove are no
+ * concern of a run; the next trim tries again.
+ */
+export function createDeltaTrimmer(folder: string, maxBytes: () => number, inUse: () => ReadonlySet<string>): DeltaTrimmer {
+  const stamped = new Map<string, number>();
+  let trimming: Promise<void> | null = null;
+
+  async function trim(): Promise<void> {
+    const names = await readdir(folder).catch((): string[] => []);
+    const files = await Promise.all(names.filter((name) => name.endsWith(".delta")).map(async (name) => {
+      const path = join(folder, name);
+      const found = await stat(path).catch(() => null);
+      return found === null ? null : { path, bytes: found.size, usedAtMs: found.mtimeMs };
+    }));
+    const known = files.filter((file) => file !== null).toSorted((a, b) => a.usedAtMs - b.usedAtMs);
+    let total = known.reduce((sum, { bytes }) => sum + bytes, 0);
+    for (const { path, bytes } of known) {
+      if (total <= maxBytes()) return;
+      if (inUse().has(path)) continue;
+      await rm(path, { force: true }).catch(() => undefined);
+      stamped.delete(path);
+      total -= bytes;
+    }
+  }
+
+  return {
+    used(path) {
+      const nowMs = performance.now();
+      const before = stamped.get(path);
+      if (before !== undefined && nowMs - before < stampEveryMs) return;
+      stamped.set(path, nowMs);
+      const now = new Date();
+      const stamping = utimes(path, now, now).catch(() => undefined);
+      trimming ??= stamping.then(trim).finally(() => void (trimming = null));
+    },
+    idle: async () => {
+      while (trimming !== null) await trimming;
+    },
+  };
+}
