@@ -1,6 +1,5 @@
 // The one place where values of stages meet: arrivals → catalog → delta → plan → refit → step → wire, and the ends of all of them.
 
-import { mkdir } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { join } from "node:path";
 import { createArrivals, folderKey } from "../arrivals/index.ts";
@@ -15,7 +14,7 @@ import { Engines } from "../refit/index.ts";
 import { openStore } from "../store/index.ts";
 import { createEvents, createMetrics } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
-import { startWire } from "../wire/index.ts";
+import { lockDataDir, startWire } from "../wire/index.ts";
 import type { WireServer } from "../wire/index.ts";
 import { createBackend } from "./backend.ts";
 import { createAdapterFinder } from "./find-adapter.ts";
@@ -67,10 +66,20 @@ export function foldersOf(options: Options): FolderSpec[] {
   ];
 }
 
-/** Starts everything and resolves when the wire listens; folders are scanned and engines warmed behind it. Throws Failure with the stage's code. */
-export async function startSidecar({ options: given, dataDir, version, log }: SidecarSetup): Promise<Sidecar> {
+/** Starts everything and resolves when the wire listens; folders are scanned and engines warmed behind it. Throws Failure with the stage's code, WIRE_ALREADY_RUNNING before anything is touched. */
+export async function startSidecar(setup: SidecarSetup): Promise<Sidecar> {
+  const unlock = await lockDataDir(setup.dataDir);
+  try {
+    const sidecar = await startParts(setup);
+    return { ...sidecar, close: () => sidecar.close().finally(unlock) };
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+async function startParts({ options: given, dataDir, version, log }: SidecarSetup): Promise<Sidecar> {
   let options = given;
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const metrics = createMetrics();
   const events = createEvents((error) => log.warn(`a listener of events failed: ${String(error)}`));
   const arrivals = createArrivals({ folders: foldersOf(options), quietMs: options["quiet-window"], poll: options.poll });
