@@ -38,9 +38,12 @@ export interface BenchOptions {
   readonly folder?: string;
   /** Fills the folders before the sidecar starts. */
   readonly fill?: (place: Bench["place"]) => void;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Told of the process before it listens: a test may kill it there. */
+  readonly onSpawn?: (child: ChildProcess) => void;
 }
 
-export async function startBench({ flags = [], folder = mkdtempSync(join(tmpdir(), "refit-bench-")), fill = () => undefined }: BenchOptions = {}): Promise<Bench> {
+export async function startBench({ flags = [], folder = mkdtempSync(join(tmpdir(), "refit-bench-")), fill = () => undefined, env = {}, onSpawn = () => undefined }: BenchOptions = {}): Promise<Bench> {
   const dataDir = join(folder, "data");
   for (const name of ["loras", "checkpoints", "live", "data"]) mkdirSync(join(folder, name), { recursive: true });
   chmodSync(dataDir, 0o700);
@@ -51,7 +54,8 @@ export async function startBench({ flags = [], folder = mkdtempSync(join(tmpdir(
   };
   fill(place);
   const args = ["serve", "--json", "--stop-with-stdin", "--log-level", "debug", "--data-dir", dataDir, "--loras", join(folder, "loras"), "--checkpoints", join(folder, "checkpoints"), "--live-folder", join(folder, "live"), ...flags];
-  const child = spawn(process.execPath, [cli, ...args], { stdio: ["pipe", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [cli, ...args], { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } });
+  onSpawn(child);
   const logged: string[] = [];
   createInterface({ input: child.stderr }).on("line", (line) => void logged.push(line));
   const line = await new Promise<string>((resolve, reject) => {

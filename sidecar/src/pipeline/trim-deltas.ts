@@ -10,6 +10,9 @@ export interface DeltaTrimmer {
   readonly idle: () => Promise<void>;
 }
 
+/** What a killed writer left behind; nobody writes one file for so long. */
+const abandonedMs = 3_600_000;
+
 /** Its time of modification is a delta's time of use; a minute is fine enough and spares the disk. */
 const stampEveryMs = 60_000;
 
@@ -28,6 +31,11 @@ export function createDeltaTrimmer(folder: string, maxBytes: () => number, inUse
       const found = await stat(path).catch(() => null);
       return found === null ? null : { path, bytes: found.size, usedAtMs: found.mtimeMs };
     }));
+    for (const name of names) {
+      if (!name.endsWith(".tmp")) continue;
+      const found = await stat(join(folder, name)).catch(() => null);
+      if (found !== null && Date.now() - found.mtimeMs > abandonedMs) await rm(join(folder, name), { force: true }).catch(() => undefined);
+    }
     const known = files.filter((file) => file !== null).toSorted((a, b) => a.usedAtMs - b.usedAtMs);
     let total = known.reduce((sum, { bytes }) => sum + bytes, 0);
     for (const { path, bytes } of known) {

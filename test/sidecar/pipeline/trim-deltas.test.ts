@@ -32,3 +32,14 @@ it("touches nothing within the budget, and nothing that is no delta", async () =
   expect(left()).toEqual([0, 1, 2]);
   expect(existsSync(join(folder, "notes.txt"))).toBe(true);
 });
+
+it("removes what a killed writer left behind, but not what is being written", async () => {
+  const { folder, paths } = folderOf(1);
+  writeFileSync(join(folder, ".a.tmp"), "");
+  utimesSync(join(folder, ".a.tmp"), 1000, 1000);
+  writeFileSync(join(folder, ".b.tmp"), "");
+  const trimmer = createDeltaTrimmer(folder, () => 350, () => new Set());
+  trimmer.used(paths[0]!);
+  await trimmer.idle();
+  expect([existsSync(join(folder, ".a.tmp")), existsSync(join(folder, ".b.tmp"))]).toEqual([false, true]);
+});

@@ -1,0 +1,56 @@
+// What the fault tests share: reference outputs of a fresh engine, and results that docs/reliability.md is generated from.
+
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { fileURLToPath } from "node:url";
+import { demoCheckpoint, demoLora, idOf, output, startBench, type Bench, type Stack } from "../pipeline/harness.ts";
+
+export const loraNames = ["only-sevens", "small", "thick-strokes"] as const;
+export const fill = (place: Bench["place"]): void => {
+  place("checkpoints", "demo.safetensors", demoCheckpoint);
+  for (const name of loraNames) place("loras", `${name}.safetensors`, demoLora(name));
+};
+
+/** Stacks by file name, so that they mean the same on every bench. */
+export const stacks: readonly (readonly (readonly [name: string, strength: number])[])[] = [[], [["only-sevens", 0.8]], [["thick-strokes", 1], ["small", -0.5]], [["small", 0.7], ["only-sevens", 0.3], ["thick-strokes", 0.2]]];
+
+export interface World {
+  readonly checkpoint: string;
+  readonly stacks: readonly (readonly Stack[])[];
+}
+
+/** Ids on this bench. */
+export async function worldOf(bench: Bench): Promise<World> {
+  const ids = new Map<string, string>();
+  for (const name of loraNames) ids.set(name, await idOf(bench, "adapter", `${name}.safetensors`));
+  return { checkpoint: await idOf(bench, "checkpoint", "demo.safetensors"), stacks: stacks.map((stack) => stack.map(([name, strength]) => ({ adapter: ids.get(name) ?? "", strength }))) };
+}
+
+/** What each stack computes on an engine that nothing ever happened to. */
+export async function freshOutputs(): Promise<readonly Buffer[]> {
+  const bench = await startBench({ fill });
+  try {
+    const world = await worldOf(bench);
+    const outputs: Buffer[] = [];
+    for (const stack of world.stacks) outputs.push(await output(bench, world.checkpoint, stack));
+    return outputs;
+  } finally {
+    await bench.close();
+  }
+}
+
+export const sorted = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b);
+export const median = (values: readonly number[]): number => sorted(values)[values.length >> 1] ?? Number.NaN;
+export const spread = (values: readonly number[]): string => `median ${Math.round(median(values))} ms, largest ${Math.round(sorted(values).at(-1) ?? Number.NaN)} ms`;
+
+const resultsPath = fileURLToPath(new URL("results/", import.meta.url));
+
+/** Keeps the last result of a promise. One file each: tests run side by side. */
+export function record(id: string, row: { readonly promise: string; readonly figure: string; readonly test: string }): void {
+  mkdirSync(resultsPath, { recursive: true });
+  const machine = `${cpus().length} x ${cpus()[0]?.model.trim() ?? "unknown"}, ${process.platform}, Node ${process.versions.node}`;
+  const path = `${resultsPath}${id}.json`;
+  writeFileSync(`${path}.tmp`, `${JSON.stringify({ ...row, date: new Date().toISOString().slice(0, 10), machine }, null, 2)}\n`);
+  renameSync(`${path}.tmp`, path);
+  console.log(`${id}: ${JSON.parse(readFileSync(path, "utf8")).figure}`);
+}
