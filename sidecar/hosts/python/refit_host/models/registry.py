@@ -11,7 +11,7 @@ from refit_graphs.families import plan
 from torch import Tensor
 
 from ..failure import HostFailure
-from . import flux, unet, wan
+from . import flux, flux_fused, unet, wan
 from .spec import ModelSpec, Shapes, Source
 
 Forward = Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
@@ -24,19 +24,20 @@ def spec_of(shapes: Shapes) -> ModelSpec:
     except UnsupportedStructure as error:
         raise HostFailure("HOST_GRAPH_INVALID", str(error)) from error
     adapt: Callable[[torch.nn.Module], torch.nn.Module] = lambda module: module  # noqa: E731
-    run, also = _in_order(found), ()
+    run, also, sources = _in_order(found), (), sources_of(found)
     if found.file_stem == "unet":
         adapt, also = unet.adapt, unet.ALSO_REPEATED
     elif found.family == "flux":
-        adapt, run = lambda module: flux.adapt(module, found.config), flux.forward  # noqa: E731
+        sources = flux_fused.fused_sources(sources)
+        adapt, run = lambda module: flux_fused.fuse(flux.adapt(module, found.config)), flux.forward  # noqa: E731
     elif found.family == "wan":
         adapt = lambda module: wan.adapt(module, found.config)  # noqa: E731
     # Classes that the model repeats (diffusers lists none for SD3).
     repeated = tuple(getattr(type(found.build()), "_repeated_blocks", None) or ("JointTransformerBlock",))
-    return ModelSpec(found.family, found.config, lambda: adapt(found.build()), _sources(found), (*repeated, *also), run)
+    return ModelSpec(found.family, found.config, lambda: adapt(found.build()), sources, (*repeated, *also), run)
 
 
-def _sources(found: Exportable) -> dict[str, Source]:
+def sources_of(found: Exportable) -> dict[str, Source]:
     rows = {row["weight"]: row for row in found.refit_map}
     out = {}
     for name, weight in found.weights.items():
