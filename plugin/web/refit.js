@@ -4,6 +4,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { createClient } from "./refit/client.mjs";
+import { comfyuiMessages } from "./refit/comfyui-messages.mjs";
 import { createCommands } from "./refit/commands.mjs";
 import { createPanel } from "./refit/panel.mjs";
 import { createStore } from "./refit/store.mjs";
@@ -14,9 +15,9 @@ style.rel = "stylesheet";
 style.href = new URL("./refit/refit.css", import.meta.url).href;
 document.head.append(style);
 
-const client = createClient((path, options) => api.fetchApi(path, options));
+const client = createClient((path, options) => api.fetchApi(`/refit${path}`, options), "ComfyUI");
 const store = createStore(client);
-const toasts = createToasts(app, (id) => store.nameOf(id));
+const toasts = createToasts(comfyuiMessages(app), (id) => store.nameOf(id));
 const commands = createCommands({ app, client, store, toasts });
 const tabId = "refit-sidecar";
 
@@ -64,7 +65,7 @@ app.registerExtension({
       type: "custom",
       iconBadge: () => (store.state.facts.connection.state === "connected" ? null : "!"),
       render(element) {
-        panel = createPanel(element, { client, store, commands });
+        panel = createPanel(element, { store, commands, ui: "ComfyUI" });
       },
       destroy() {
         panel?.destroy();

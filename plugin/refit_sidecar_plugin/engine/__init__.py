@@ -3,8 +3,9 @@
 The desired state travels with every run; nothing is assumed about what an engine holds. It never waits beyond the caller's `check`.
 """
 
+from .choices import HOSTS, PRECISIONS, PROFILES
 from .link import Link
 from .run import EngineRun, RunReport
 from .wanted import Range, Wanted
 
-__all__ = ["EngineRun", "Link", "Range", "RunReport", "Wanted"]
+__all__ = ["HOSTS", "PRECISIONS", "PROFILES", "EngineRun", "Link", "Range", "RunReport", "Wanted"]

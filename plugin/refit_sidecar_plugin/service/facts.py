@@ -35,6 +35,7 @@ class Facts:
         self._connection: dict[str, Any] = {"state": "starting", "text": "The sidecar is starting."}
         self._last_run: LastRun | None = None
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
+        self._told = 0
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
@@ -57,11 +58,15 @@ class Facts:
         """An event of the sidecar, as it came."""
         with self._lock:
             self._events.append(event)
+            self._told += 1
         self.tell("event", event)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, after: int = 0) -> dict[str, Any]:
+        """`events`: the kept ones that came after the first `after`; `told` is what a page gives as `after` the next time."""
         with self._lock:
-            return {"connection": dict(self._connection), "lastRun": asdict(self._last_run) if self._last_run else None, "events": list(self._events)}
+            old = max(0, after - (self._told - len(self._events)))
+            last_run = asdict(self._last_run) if self._last_run else None
+            return {"connection": dict(self._connection), "lastRun": last_run, "events": list(self._events)[old:], "told": self._told}
 
     @property
     def state(self) -> str:

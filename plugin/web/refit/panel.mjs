@@ -1,4 +1,4 @@
-// The sidebar tab, and the page of its own (dashboard.html): the same element, drawn from the store's state. Text only, never HTML from data.
+// The sidebar tab of ComfyUI, the tab of A1111 and Forge, and the page of its own (dashboard.html): the same element, drawn from the store's state. Text only, never HTML from data.
 
 import { engineRows, historyRows, jobRows, adapterRows, runLine } from "./rows.mjs";
 
@@ -31,8 +31,8 @@ function section(title, rows, empty) {
   return out;
 }
 
-/** Draws into `host` until destroyed. `commands.list` gives the buttons; a page without a workflow leaves out what needs one. */
-export function createPanel(host, { store, commands }) {
+/** Draws into `host` until destroyed. `commands.list` gives the buttons; a page without a workflow leaves out what needs one. `ui`: the UI's name. */
+export function createPanel(host, { store, commands, ui }) {
   const root = element("div", "refit-panel");
   const bar = element("div", "refit-buttons");
   const facts = element("div", "refit-facts");
@@ -48,7 +48,7 @@ export function createPanel(host, { store, commands }) {
   for (const id of buttons) {
     const command = commands.list.find((one) => one.id === id);
     if (!command) continue;
-    const button = element("button", "refit-button", command.label.replace(" of this workflow", "").replace(" of engines", ""));
+    const button = element("button", "refit-button", command.label.replace(/ of (this workflow|this checkpoint|engines)$/, ""));
     button.type = "button";
     button.dataset.command = id;
     button.title = command.tooltip;
@@ -68,7 +68,7 @@ export function createPanel(host, { store, commands }) {
     facts.replaceChildren(
       element("p", `refit-connection refit-${connection.state}`, connection.text),
       ...(state.error ? [element("p", "refit-error", state.error.message)] : []),
-      section("Last run", runLine(state.facts.lastRun), "No run yet."),
+      section("Last run", runLine(state.facts.lastRun, ui), "No run yet."),
       section("Engines", engineRows(state.engines), "No engine is loaded."),
       section("Work in the background", jobRows(state.jobs), "Nothing to do."),
       section("Refits", historyRows(state.history), "No refit yet."),

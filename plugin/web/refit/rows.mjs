@@ -52,12 +52,20 @@ export function adapterRows(catalog, filter = "") {
     });
 }
 
-/** The last run as zero or one row. */
-export function runLine(run) {
+/** The last run as zero or one row; `ui` is the UI's name. */
+export function runLine(run, ui) {
   if (run === null) return [];
-  if (run.served_by === "local") return [{ name: run.checkpoint, state: "in ComfyUI itself", detail: run.reason, tone: "warn" }];
+  if (run.served_by === "local") return [{ name: run.checkpoint, state: `in ${ui} itself`, detail: run.reason, tone: "warn" }];
   const { report } = run;
   const steps = Math.max(report.steps, 1);
   const detail = [`${report.steps} steps of ${ms(report.step_ms / steps)}`, `refit ${ms(report.refit_ms)}`, report.queue_ms > 100 ? `waited ${ms(report.queue_ms)}` : null].filter(Boolean).join(" · ");
   return [{ name: run.checkpoint, state: "on an engine", detail, tone: "ok" }];
+}
+
+/** The accordion's line: what is under way or was last, and how long the last refit took. Trouble with the sidecar comes before an old run. */
+export function stateLine({ connection, view }) {
+  const resting = view.state === "idle" || view.state === "serving";
+  if (connection.state !== "connected" && resting) return { state: connection.state, text: connection.text };
+  const refit = view.last_refit_ms === null ? "" : ` Last refit: ${ms(view.last_refit_ms)}.`;
+  return { state: view.state, text: `${view.line}${refit}` };
 }

@@ -69,7 +69,7 @@ export function createStore(client) {
     onEvent(listener) {
       eventListeners.add(listener);
     },
-    /** Listens to what the plugin pushes through ComfyUI's WebSocket. */
+    /** Listens to what the plugin pushes through ComfyUI's WebSocket, or what createPoll asks for where there is none. */
     follow(api) {
       api.addEventListener("refit.connection", ({ detail }) => {
         state.facts.connection = detail;

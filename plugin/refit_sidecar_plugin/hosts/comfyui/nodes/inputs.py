@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import folder_paths
 
+from ....engine import HOSTS, PRECISIONS, PROFILES
 from ....files import stamp
 from ..source import FOLDERS, Settings, Source
 
-HOSTS = ["auto", "onnxruntime", "torch", "tensorrt"]
-PRECISIONS = ["auto", "fp16", "bf16", "fp32"]
-PROFILES = ["auto", "exact size"]
 # The sidecar reads safetensors only: a pickle can run code.
 EXTENSIONS = (".safetensors", ".sft")
 
@@ -41,13 +39,13 @@ def lora_input() -> tuple:
 
 def settings_inputs() -> dict[str, tuple]:
     return {
-        "host": (HOSTS, {"default": "auto", "advanced": True, "tooltip": "What runs the engine. auto: the best that this computer has."}),
+        "host": (list(HOSTS), {"default": "auto", "advanced": True, "tooltip": "What runs the engine. auto: the best that this computer has."}),
         "precision": (
-            PRECISIONS,
+            list(PRECISIONS),
             {"default": "auto", "advanced": True, "tooltip": "Number format of the engine's weights. auto: fp16 on a GPU, fp32 on a CPU."},
         ),
         "profile": (
-            PROFILES,
+            list(PROFILES),
             {
                 "default": "auto",
                 "advanced": True,

@@ -48,7 +48,7 @@ class RefitWarmEngine:
 
     @classmethod
     def INPUT_TYPES(cls):
-        precision = (PRECISIONS, {"default": "auto", "tooltip": "Number format of the engine's weights. auto: fp16 on a GPU, fp32 on a CPU."})
+        precision = (list(PRECISIONS), {"default": "auto", "tooltip": "Number format of the engine's weights. auto: fp16 on a GPU, fp32 on a CPU."})
         return {"required": {"ckpt_name": checkpoint_input(), **_size_inputs(), "precision": precision}}
 
     def warm(self, ckpt_name, precision, **sizes):

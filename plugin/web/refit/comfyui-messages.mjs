@@ -1,0 +1,18 @@
+// ComfyUI's own messages and settings. Uses the newer toast calls where the frontend has them.
+
+const severities = { success: "success", info: "info", warn: "warning", error: "error" };
+const settings = { newAdapters: "Refit.Toasts.NewAdapters", fallback: "Refit.Toasts.Fallback" };
+
+/** What createToasts needs of ComfyUI. */
+export function comfyuiMessages(app) {
+  return {
+    ui: "ComfyUI",
+    wanted: (name) => app.extensionManager.setting?.get?.(settings[name]) ?? true,
+    show(severity, summary, detail, life = 6000) {
+      const toast = app.extensionManager.toast;
+      const newer = toast[severities[severity]];
+      if (typeof newer === "function") newer.call(toast, summary, { description: detail, detail, duration: life });
+      else toast.add({ severity, summary, detail, life });
+    },
+  };
+}
