@@ -39,9 +39,9 @@ function tellLines({ state, text }) {
 /** A link to where the browser asks for the name and password, and comes back from. */
 function offerSignIn() {
   const place = root().querySelector(".refit-tab");
-  if (!place || place.querySelector(".refit-sign-in")) return;
+  if (!place || place.querySelector(".refit-sign-in-link")) return;
   const link = document.createElement("a");
-  link.className = "refit-sign-in";
+  link.className = "refit-sign-in-link";
   link.href = new URL("./sign-in", calls).href;
   link.textContent = "Sign in to see engines and LoRAs";
   place.prepend(link);
@@ -57,7 +57,7 @@ poll.addEventListener("refit.facts", ({ detail }) => {
 poll.addEventListener("refit.connection", ({ detail }) => {
   fillTab();
   if (detail.state === "sign-in") offerSignIn();
-  else root().querySelector(".refit-sign-in")?.remove();
+  else root().querySelector(".refit-sign-in-link")?.remove();
   if (detail.state !== "connected") tellLines({ state: detail.state, text: detail.text });
 });
 poll.start();

@@ -70,7 +70,8 @@ class WebUi:
             time.sleep(0.1)
 
     def connected(self) -> WebUi:
-        self.until(lambda: self.get("/refit-sidecar/facts")[1]["connection"]["state"] == "connected")
+        """Waits for the fake sidecar, where the routes are open to this caller."""
+        self.until(lambda: (answer := self.get("/refit-sidecar/facts"))[0] == 401 or answer[1]["connection"]["state"] == "connected")
         return self
 
     def stop(self) -> None:
