@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { adapterRows, engineRows, historyRows, jobRows, runLine } from "../../plugin/web/refit/rows.mjs";
+import { adapterRows, engineRows, historyRows, jobRows, runLine, stateLine } from "../../plugin/web/refit/rows.mjs";
 
 const engine = { id: "e1", family: "sd15", precision: "fp16", host: "torch", device: "cuda:0", state: "LIVE", reason: null, memoryBytes: 3 * 2 ** 20, leases: 0, lastRefit: { ms: 12.34 } };
 const adapter = { id: "a", kind: "adapter", folder: "f", name: "sub/Ink.safetensors", family: "sdxl", kinds: ["lora", "dora"], sizeBytes: 2 ** 20, delta: "ready", problem: null };
@@ -39,9 +39,19 @@ describe("rows of the panel", () => {
   });
 
   test("the last run tells where it was done and why", () => {
-    expect(runLine(null)).toEqual([]);
-    expect(runLine({ served_by: "local", checkpoint: "base", reason: "no sidecar" })).toEqual([{ name: "base", state: "in ComfyUI itself", detail: "no sidecar", tone: "warn" }]);
+    expect(runLine(null, "ComfyUI")).toEqual([]);
+    expect(runLine({ served_by: "local", checkpoint: "base", reason: "no sidecar" }, "ComfyUI")).toEqual([{ name: "base", state: "in ComfyUI itself", detail: "no sidecar", tone: "warn" }]);
     const report = { steps: 4, step_ms: 40, refit_ms: 3, queue_ms: 250 };
-    expect(runLine({ served_by: "engine", checkpoint: "base", report })[0]).toMatchObject({ state: "on an engine", detail: "4 steps of 10 ms · refit 3.0 ms · waited 250 ms" });
+    expect(runLine({ served_by: "engine", checkpoint: "base", report }, "ComfyUI")[0]).toMatchObject({ state: "on an engine", detail: "4 steps of 10 ms · refit 3.0 ms · waited 250 ms" });
+  });
+
+  test("the accordion's line tells the run, and trouble with the sidecar when nothing is under way", () => {
+    const connected = { state: "connected", text: "Connected." };
+    const lost = { state: "lost", text: "Trying again." };
+    const view = { state: "serving", line: "On an engine.", last_refit_ms: 41.7 };
+    expect(stateLine({ connection: connected, view })).toEqual({ state: "serving", text: "On an engine. Last refit: 42 ms." });
+    expect(stateLine({ connection: connected, view: { ...view, last_refit_ms: null } }).text).toBe("On an engine.");
+    expect(stateLine({ connection: lost, view })).toEqual(lost);
+    expect(stateLine({ connection: lost, view: { ...view, state: "fallback", line: "Made in the UI." } })).toMatchObject({ state: "fallback", text: "Made in the UI. Last refit: 42 ms." });
   });
 });

@@ -9,6 +9,7 @@ from refit_sidecar_plugin.engine import RunReport
 from refit_sidecar_plugin.launcher import CannotStart
 from refit_sidecar_plugin.service import Catalog, Facts, Folder, LastRun, Pusher, Relay, RelayRefused, Service
 from refit_sidecar_plugin.service import catalog as catalog_module
+from refit_sidecar_plugin.service.facts import KEPT_EVENTS
 from refit_sidecar_plugin.stack import ContentItem, Patch, Target, TensorRef
 
 
@@ -115,6 +116,18 @@ def catalog(world):
     service = Service(client, nothing, lambda: folders(world))
     service.push_folders()
     return service.catalog, client
+
+
+def test_facts_give_the_events_after_those_that_a_page_knows():
+    facts = Facts()
+    for number in range(KEPT_EVENTS + 50):
+        facts.happened({"number": number})
+    numbers = [event["number"] for event in facts.snapshot()["events"]]
+    assert numbers == list(range(50, KEPT_EVENTS + 50))
+    assert [event["number"] for event in facts.snapshot(KEPT_EVENTS + 48)["events"]] == [KEPT_EVENTS + 48, KEPT_EVENTS + 49]
+    assert facts.snapshot(KEPT_EVENTS + 50)["events"] == facts.snapshot(10**9)["events"] == []
+    assert len(facts.snapshot(20)["events"]) == KEPT_EVENTS
+    assert facts.snapshot()["told"] == KEPT_EVENTS + 50
 
 
 def test_catalog_finds_files_by_path_in_subfolders(catalog, world):
