@@ -19,8 +19,8 @@ function world(answers: readonly (object | Error)[], hidden = () => false) {
       return answer;
     },
   };
-  const poll = createPoll(client, { hidden, later: (work: () => void, ms: number) => waiting.push({ work, ms }) });
-  for (const name of ["refit.connection", "refit.run", "refit.event"]) poll.addEventListener(name, (told: CustomEvent) => heard.push([name, told.detail]));
+  const poll = createPoll(client, { hidden, later: ((work: () => void, ms: number) => waiting.push({ work, ms })) as unknown as typeof setTimeout });
+  for (const name of ["refit.connection", "refit.run", "refit.event"]) poll.addEventListener(name, (told: Event) => heard.push([name, (told as CustomEvent).detail]));
   let started = false;
   return {
     asked,
