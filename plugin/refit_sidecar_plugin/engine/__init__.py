@@ -6,6 +6,6 @@ The desired state travels with every run; nothing is assumed about what an engin
 from .choices import HOSTS, PRECISIONS, PROFILES
 from .link import Link
 from .run import EngineRun, RunReport
-from .wanted import Range, Wanted
+from .wanted import Range, Wanted, exact_profile
 
-__all__ = ["HOSTS", "PRECISIONS", "PROFILES", "EngineRun", "Link", "Range", "RunReport", "Wanted"]
+__all__ = ["HOSTS", "PRECISIONS", "PROFILES", "EngineRun", "Link", "Range", "RunReport", "Wanted", "exact_profile"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +14,17 @@ class Range(NamedTuple):
 
     def as_params(self) -> dict[str, int]:
         return self._asdict()
+
+
+def exact_profile(batch: int, parts: int, height: int, width: int, tokens: Iterable[int]) -> dict[str, Range]:
+    """One size in latent cells, for one up to `parts` conditionings of `batch` images in a call, with these numbers of prompt tokens."""
+    counts = list(tokens) or [77]
+    return {
+        "batch": Range(1, batch * max(1, parts), batch * max(1, parts)),
+        "height": Range(height, height, height),
+        "width": Range(width, width, width),
+        "tokens": Range(min(counts), max(counts), max(counts)),
+    }
 
 
 @dataclass(frozen=True)

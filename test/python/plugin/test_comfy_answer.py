@@ -9,8 +9,8 @@ comfy_fakes.install()
 from fake_sidecar import FakeClient, FakeSidecar  # noqa: E402
 from refit_sidecar_plugin.client import SidecarRefused, Tensor  # noqa: E402
 from refit_sidecar_plugin.engine import EngineRun, Range, Wanted  # noqa: E402
-from refit_sidecar_plugin.hosts.comfyui.answer import Answerer  # noqa: E402
-from refit_sidecar_plugin.hosts.comfyui.calls import UNET, NotServed, read_call  # noqa: E402
+from refit_sidecar_plugin.hosts.denoising import UNET, NotServed, read_call  # noqa: E402
+from refit_sidecar_plugin.hosts.denoising.answer import Answerer  # noqa: E402
 
 
 class Engine:

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 
 from ...files import Stamp, stamp
 from ...stack import ContentItem, content_tensors
+from ..denoising.tensors import Digests, from_bytes, torch_dtype
 from .keys import key_map
 from .patches import file_patches
 from .source import Source
-from .tensors import Digests, from_bytes, torch_dtype
 from .weightless import weightless_model
 
 # Loaded adapter files by path. ComfyUI's LoraLoader keeps one per node for ever; this notices a rewritten file.

@@ -10,11 +10,11 @@ import folder_paths
 import torch
 
 from ...files import Entry, HeaderError, read_header
-from .calls import call_shape
+from ..denoising.tensors import from_bytes, torch_dtype
+from .classes import call_shape
 from .report import log
 from .sampling import install_beside
 from .source import ATTACHMENT, FOLDERS, Source
-from .tensors import from_bytes, torch_dtype
 
 # Elements compared at the start and in the middle of every parameter: a fine-tune or a merge of any layer shows.
 COMPARED_ELEMENTS = 64

@@ -11,7 +11,7 @@ import comfy.utils
 import torch
 
 from ...files import Entry, Header, read_header, read_tensor
-from .tensors import from_bytes, torch_dtype
+from ..denoising.tensors import from_bytes, torch_dtype
 
 # ComfyUI's detection looks into a few small tensors (v-prediction marks, EDM settings, one norm bias); those are read for real.
 READ_FOR_REAL_BYTES = 64 * 1024

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import comfy.patcher_extension
 import torch
 
-from .calls import Call, CallShape, NotServed, read_call
+from ..denoising import Call, CallShape, NotServed, read_call
 
 Answer = Callable[[Call], torch.Tensor]
 

@@ -9,10 +9,10 @@ import comfy.model_management
 import torch
 
 from ...client import SidecarError, SidecarRefused
-from ...engine import EngineRun, Range, Wanted
+from ...engine import EngineRun, Range, Wanted, exact_profile
 from ...service.catalog import pause
 from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef
-from .calls import NotServed
+from ..denoising import NotServed
 from .freshness import used
 from .hints import adapter_names
 from .memory import make_room
@@ -102,14 +102,5 @@ def _reference(item: StackItem) -> str:
 
 
 def _exact(noise: torch.Tensor, conds: dict[str, list[dict]]) -> dict[str, Range]:
-    """One size, with one up to all conditionings in a batch."""
-    parts = max(1, sum(len(entries) for entries in conds.values()))
-    batch, (height, width) = noise.shape[0], noise.shape[-2:]
     tokens = [cond["cross_attn"].shape[1] for entries in conds.values() for cond in entries if cond.get("cross_attn") is not None]
-    low, high = min(tokens, default=77), max(tokens, default=77)
-    return {
-        "batch": Range(1, batch * parts, batch * parts),
-        "height": Range(height, height, height),
-        "width": Range(width, width, width),
-        "tokens": Range(low, high, high),
-    }
+    return exact_profile(noise.shape[0], sum(len(entries) for entries in conds.values()), *noise.shape[-2:], tokens)

@@ -11,8 +11,8 @@ import comfy.weight_adapter
 import torch
 
 from ...stack import Part, Patch, Target, TensorRef
-from .calls import NotServed
-from .tensors import Digests, file_dtype, raw_bytes
+from ..denoising import NotServed
+from ..denoising.tensors import Digests, file_dtype, raw_bytes
 
 MODEL_PREFIX = "diffusion_model."
 

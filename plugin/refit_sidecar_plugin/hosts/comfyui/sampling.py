@@ -13,8 +13,7 @@ import comfy.patcher_extension
 import torch
 
 from ...client import SidecarError
-from .answer import Answerer
-from .calls import CallShape, NotServed, read_call, refuse_patches
+from ..denoising import Answerer, CallShape, NotServed, read_call, refuse_patches
 from .fallback import sampling_locally
 from .negotiation import open_run, read_stack
 from .report import served, stayed_local

@@ -14,9 +14,9 @@ import folder_paths
 
 from ...files import Identities, Stamp, stamp
 from ...stack import Candidate, ContentItem, FileItem, Patch, StackItem, identify
+from ..denoising.tensors import Digests
 from .keys import key_map
 from .patches import MODEL_PREFIX, ComfyPatches, file_patches, read_patches
-from .tensors import Digests
 
 # Finds an adapter by its tensors: answers with a name of the loras folders, or None.
 FindName = Callable[[Patch], str | None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import comfy.model_management
 import comfy.model_patcher
 
-from .calls import call_shape
 from .checkpoint import NotACheckpoint, detect
+from .classes import call_shape
 from .denoiser import RemoteDenoiser
 from .sampling import install
 from .source import ATTACHMENT, Source

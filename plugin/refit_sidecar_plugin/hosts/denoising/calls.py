@@ -1,17 +1,17 @@
-"""One denoiser call, from ComfyUI's arguments to the engine's inputs, per model class. What an engine cannot do is named, never dropped."""
+"""One denoiser call, from a UI's arguments to the engine's inputs, per model class. What an engine cannot do is named, never dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import comfy.model_base
 import torch
 
-# Keys of transformer_options that describe the call and change nothing in the model.
+# Keys of transformer_options that describe the call and change nothing in the model: ComfyUI's, then those that only Forge has.
 DESCRIPTIVE = frozenset({
     "sigmas", "sample_sigmas", "cond_or_uncond", "uuids", "wrappers", "callbacks", "original_shape", "transformer_index", "block",
     "prefetch_dynamic_vbars",
+    "cond_mark", "cond_indices", "uncond_indices",
 })  # fmt: skip
 
 
@@ -40,17 +40,6 @@ FLUX = CallShape(
     ("x", "timestep", "context", "y", "guidance", "ref_latents", "control", "transformer_options"),
     {"x": "hidden_states", "timestep": "timestep", "context": "encoder_hidden_states", "y": "pooled_projections", "guidance": "guidance"},
 )
-
-
-def call_shape(model: object) -> CallShape | None:
-    """None: no engine speaks this model class."""
-    if type(model) in (comfy.model_base.BaseModel, comfy.model_base.SDXL, comfy.model_base.SDXLRefiner, comfy.model_base.SD21UNCLIP):
-        return UNET
-    if type(model) is comfy.model_base.SD3:
-        return SD3
-    if type(model) is comfy.model_base.Flux:
-        return FLUX
-    return None
 
 
 @dataclass
@@ -91,7 +80,7 @@ def refuse_patches(transformer_options: Mapping[str, object]) -> None:
 def residuals(control: Mapping[str, list]) -> tuple[torch.Tensor, ...]:
     """ControlNet residuals: one per skip connection, first block first, then the middle block's. Empty without a ControlNet.
 
-    ComfyUI takes its lists from the end while it walks the skip connections backwards, so an entry's index is its skip connection's.
+    The UIs take these lists from the end while they walk the skip connections backwards, so an entry's index is its skip connection's.
     """
     if any(value is not None for value in control.get("input", ())):
         raise NotServed("a T2I adapter or another control of the input blocks")

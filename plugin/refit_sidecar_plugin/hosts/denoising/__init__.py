@@ -1,0 +1,9 @@
+"""A denoiser call between a UI's torch model and an engine. In: the arguments that a UI gives its model. Out: the engine's prediction.
+
+Shared by every UI whose models are torch modules; knows no UI and imports none.
+"""
+
+from .answer import Answerer
+from .calls import FLUX, SD3, UNET, Call, CallShape, NotServed, read_call, refuse_patches
+
+__all__ = ["FLUX", "SD3", "UNET", "Answerer", "Call", "CallShape", "NotServed", "read_call", "refuse_patches"]
