@@ -2,6 +2,7 @@
 
 import gradio as gr
 from modules import scripts
+from refit_sidecar_plugin.hosts.webui.hooks import Hooks
 from refit_sidecar_plugin.hosts.webui.plugin import plugin
 
 try:
@@ -10,6 +11,10 @@ except ModuleNotFoundError:
 
     def build_panel(is_img2img: bool) -> list[gr.components.Component]:
         return []
+
+
+hooks = Hooks()
+plugin().connect()
 
 
 class RefitSidecarScript(scripts.Script):
@@ -22,5 +27,14 @@ class RefitSidecarScript(scripts.Script):
     def ui(self, is_img2img: bool) -> list[gr.components.Component]:
         return build_panel(is_img2img)
 
+    def before_process(self, p, *values) -> None:
+        hooks.before_process(values)
 
-plugin().connect()
+    def after_extra_networks_activate(self, p, *values, **kwargs) -> None:
+        hooks.networks_active(p, values, kwargs["extra_network_data"])
+
+    def process_before_every_sampling(self, p, *values, **kwargs) -> None:
+        hooks.before_sampling(p, values, kwargs)
+
+    def post_sample(self, p, ps, *values) -> None:
+        hooks.sampled()

@@ -20,6 +20,8 @@ class Plugin(Service):
     def __init__(self) -> None:
         super().__init__(SidecarClient(ui_name(), __version__), lambda: start_sidecar(default_data_dir()), lambda: list(folders()))
         self.status = Status()
+        # Checkpoint ids that an engine served in this process.
+        self.served: set[str] = set()
         self._connecting = False
 
     def connect(self) -> None:
@@ -35,7 +37,7 @@ def plugin() -> Plugin:
 
 
 def ui_name() -> str:
-    """"A1111", or "Forge" for Forge and its forks."""
+    """A1111, or Forge for Forge and its forks."""
     return "Forge" if importlib.util.find_spec("modules_forge") else "A1111"
 
 

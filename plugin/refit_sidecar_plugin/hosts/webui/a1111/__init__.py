@@ -1,0 +1,1 @@
+"""A1111: an engine as the UI's own exchangeable UNet (`SdUnet`)."""

@@ -1,0 +1,1 @@
+"""Forge and its forks: an engine behind the UNet's function wrapper."""

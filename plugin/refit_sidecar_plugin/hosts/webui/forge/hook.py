@@ -1,0 +1,117 @@
+"""Forge's `process_before_every_sampling`: puts an engine behind the UNet of this one sampling run, or leaves everything as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ....client import SidecarError
+from ....engine import Range, exact_profile
+from ...denoising import NotServed, refuse_patches
+from ..desired import Desired
+from ..interrupt import Stopped, check_preparing
+from ..prompt_networks import refuse_foreign
+from ..report import stayed_local
+from ..session import Session
+from ..wish import EXACT, Wish
+from . import memory
+from .patcher import shape_of, stack_of, with_adapters_of, without_adapters
+from .wrapper import EngineWrapper
+
+WRAPPER = "model_function_wrapper"
+
+
+class ForgeHook:
+    """One per UI process, used by the sampling thread only. At most one wrapper is in use."""
+
+    def __init__(self) -> None:
+        self._wrapper: EngineWrapper | None = None
+        self._processing: Any = None
+
+    def before_sampling(self, processing: Any, wish: Wish, x: torch.Tensor, conditionings: tuple[Any, Any]) -> None:
+        """Forge resets the patcher before each run, and in the hires pass calls twice; the last call decides."""
+        objects = processing.sd_model.forge_objects
+        if isinstance(objects.unet.model_options.get(WRAPPER), EngineWrapper):
+            # The first of the hires pass's two calls, on the patcher of the first pass.
+            return
+        self.end()
+        if not wish.enabled:
+            return
+        name = os.path.basename(processing.sd_model.sd_checkpoint_info.filename)
+        try:
+            wrapper = _opened(processing, objects.unet, wish, x, conditionings)
+        except (NotServed, SidecarError) as error:
+            stayed_local(processing, name, error)
+        except Stopped:
+            # The sampler starts, sees the button itself and ends the picture.
+            return
+        else:
+            objects.unet = without_adapters(wrapper.own)
+            memory.keep_off_device(objects.unet)
+            objects.unet.set_model_unet_function_wrapper(wrapper)
+            self._wrapper, self._processing = wrapper, processing
+
+    def before_step(self, x: torch.Tensor) -> None:
+        """An extension whose hook ran after ours may have put a wrapper in our wrapper's place: then its patcher gets the LoRAs and the device back."""
+        wrapper = self._wrapper
+        if wrapper is None:
+            return
+        unet = self._processing.sd_model.forge_objects.unet
+        if unet.model is wrapper.own.model and unet.model_options.get(WRAPPER) is not wrapper:
+            self._wrapper = None
+            wrapper.give_up(NotServed("another extension wraps the model"))
+            memory.bring_back(with_adapters_of(unet, wrapper.own), x.shape)
+
+    def end(self) -> None:
+        """The sampling run is over. Idempotent."""
+        wrapper, self._wrapper, self._processing = self._wrapper, None, None
+        if wrapper is not None:
+            wrapper.session.close()
+
+
+def _opened(processing: Any, unet: Any, wish: Wish, x: torch.Tensor, conditionings: tuple[Any, Any]) -> EngineWrapper:
+    """Raises NotServed, SidecarError or Stopped; then nothing was changed."""
+    shape = shape_of(unet)
+    _refuse(processing, unet)
+    desired = Desired(processing.sd_model.sd_checkpoint_info.filename, stack_of(unet, processing.sd_model))
+    session = Session(desired, wish, _exact(x, conditionings) if wish.profile == EXACT else None, memory.make_room)
+    try:
+        session.open(check_preparing, residuals=getattr(unet, "controlnet_linked_list", None) is not None)
+    except BaseException:
+        session.close()
+        raise
+    return EngineWrapper(session, shape, unet, lambda error: stayed_local(processing, desired.name, error))
+
+
+def _refuse(processing: Any, unet: Any) -> None:
+    """Raises NotServed for what is known to be beyond an engine before the first step."""
+    tags = "hr_extra_network_data" if getattr(processing, "is_hr_pass", False) else "extra_network_data"
+    refuse_foreign(getattr(processing, tags, None) or {})
+    if WRAPPER in unet.model_options:
+        raise NotServed("another extension wraps the model")
+    if unet.object_patches:
+        raise NotServed(f"another extension replaced parts of the model ({', '.join(sorted(unet.object_patches))})")
+    refuse_patches(unet.model_options.get("transformer_options", {}))
+
+
+def _exact(x: torch.Tensor, conditionings: tuple[Any, Any]) -> dict[str, Range]:
+    return exact_profile(x.shape[0], 2, *x.shape[-2:], (tensor.shape[0] for conditioning in conditionings for tensor in _tensors(conditioning)))
+
+
+def _tensors(conditioning: Any) -> Iterator[torch.Tensor]:
+    """The text tensors (tokens, width) in a UI's nested prompt schedules."""
+    if isinstance(conditioning, torch.Tensor):
+        if conditioning.ndim == 2:
+            yield conditioning
+    elif isinstance(conditioning, dict):
+        yield from _tensors(conditioning.get("crossattn"))
+    elif isinstance(conditioning, (list, tuple)):
+        # ScheduledPromptConditioning is a tuple of a step and a conditioning.
+        for item in conditioning:
+            yield from _tensors(item)
+    else:
+        for name in ("batch", "schedules"):
+            yield from _tensors(getattr(conditioning, name, None) or ())

@@ -1,0 +1,137 @@
+"""Forge's UNet patcher in the plugin's own words. Forge keeps LoRAs by file (`lora_patches`), older forks only by parameter (`patches`)."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ...denoising import FLUX, SD3, UNET, CallShape, NotServed
+from ..desired import Applied
+
+# Class of the diffusion model, in Forge or of the model around it in its forks.
+SHAPES = {
+    "IntegratedUNet2DConditionModel": UNET,
+    "IntegratedFluxTransformer2DModel": FLUX,
+    "MMDiTX": SD3,
+    "BaseModel": UNET,
+    "SDXL": UNET,
+    "SDXLRefiner": UNET,
+    "SD3": SD3,
+    "Flux": FLUX,
+}
+# Weights in other types are approximations that an engine would not repeat.
+WHOLE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+Entries = Mapping[str, Iterable[tuple]]
+
+
+def shape_of(unet: Any) -> CallShape:
+    """Raises NotServed for a model class that no engine speaks."""
+    model = unet.model
+    for name in (type(model).__name__, type(model.diffusion_model).__name__):
+        if name in SHAPES:
+            return SHAPES[name]
+    raise NotServed(f"models of class {type(model.diffusion_model).__name__}")
+
+
+def stack_of(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
+    """The LoRA files on this patcher, in order of application. Raises NotServed when they do not explain it exactly."""
+    if getattr(unet.model, "storage_dtype", torch.float32) not in WHOLE_DTYPES:
+        raise NotServed(f"the checkpoint's weights are stored as {unet.model.storage_dtype}")
+    applied = _by_file(unet) if hasattr(unet, "lora_patches") else _by_hash(unet, sd_model)
+    live = _live_entries(unet)
+    expected: dict[str, list[tuple]] = {}
+    for one in applied:
+        for parameter, entry in _file_entries(unet, one):
+            expected.setdefault(parameter, []).append(entry)
+    if live.keys() != expected.keys() or not all(_same(live[parameter], expected[parameter]) for parameter in live):
+        raise NotServed("something changed the LoRA patches after they were loaded (block weights, or patches of another extension)")
+    return applied
+
+
+def without_adapters(unet: Any) -> Any:
+    """A clone whose weights need no merging. What `unet` holds stays as it is."""
+    clone = unet.clone()
+    setattr(clone, "lora_patches" if hasattr(clone, "lora_patches") else "patches", {})
+    return clone
+
+
+def with_adapters_of(unet: Any, own: Any) -> Any:
+    """`unet`, a later clone of `without_adapters(own)`, with what `own` loads and where it loads it."""
+    name = "lora_patches" if hasattr(own, "lora_patches") else "patches"
+    setattr(unet, name, getattr(own, name))
+    unet.load_device = own.load_device
+    unet.model_options.pop("memory_peak_estimation_modifier", None)
+    return unet
+
+
+def _by_file(unet: Any) -> tuple[Applied, ...]:
+    out = []
+    for filename, strength, strength_model, online in unet.lora_patches:
+        if online:
+            raise NotServed("LoRAs in online mode")
+        if strength_model != 1.0:
+            raise NotServed("a patch that scales the model's own weights")
+        out.append(Applied(filename, float(strength)))
+    return tuple(out)
+
+
+def _by_hash(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
+    """Forks note what they loaded as text: a list of [file, UNet strength, text encoder strength]."""
+    try:
+        targets = ast.literal_eval(getattr(sd_model, "current_lora_hash", "[]") or "[]")
+        return tuple(Applied(str(target[0]), float(target[1])) for target in targets) if unet.patches else ()
+    except (ValueError, SyntaxError, TypeError, IndexError) as error:
+        raise NotServed("this UI does not tell which LoRA files it loaded") from error
+
+
+def _live_entries(unet: Any) -> dict[str, list[tuple]]:
+    """Parameter to (strength, adapter, model strength, offset, function), in order of application."""
+    out: dict[str, list[tuple]] = {}
+    for patches in unet.lora_patches.values() if hasattr(unet, "lora_patches") else (unet.patches,):
+        for parameter, entries in patches.items():
+            out.setdefault(parameter, []).extend(tuple(entry) for entry in entries)
+    return out
+
+
+def _file_entries(unet: Any, applied: Applied) -> Iterable[tuple[str, tuple]]:
+    """What the UI's own loader makes of the file on this model, from the tensors that it keeps in memory."""
+    networks = importlib.import_module("networks")
+    loader = _loader()
+    loaded = loader.load_lora(networks.load_lora_state_dict(applied.path), loader.model_lora_keys_unet(unet.model, {}))
+    parameters = {name for name, _ in unet.model.named_parameters()}
+    for key, adapter in (loaded[0] if isinstance(loaded, tuple) else loaded).items():
+        parameter, offset, function = (key, None, None) if isinstance(key, str) else (*key, None)[:3]
+        if parameter in parameters:
+            yield parameter, (applied.strength, adapter, 1.0, offset, function)
+
+
+def _loader() -> Any:
+    for name in ("backend.patcher.lora", "ldm_patched.modules.lora"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise NotServed("this UI has no LoRA loader that is known")
+
+
+def _same(live: list[tuple], expected: list[tuple]) -> bool:
+    return len(live) == len(expected) and all(
+        one[0] == other[0] and one[2] == other[2] and one[3] == other[3] and _same_values(one[1], other[1]) for one, other in zip(live, expected, strict=True)
+    )
+
+
+def _same_values(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.shape == other.shape and one.data_ptr() == other.data_ptr() or torch.equal(one.to(other), other)
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(one) == len(other) and all(_same_values(a, b) for a, b in zip(one, other, strict=True))
+    if hasattr(one, "weights") and type(one) is type(other):
+        return _same_values(one.weights, other.weights)
+    return bool(one == other)
