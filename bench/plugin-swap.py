@@ -16,7 +16,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "real")]
 
 from comfy_server import ComfyServer, make_models, skip_reason  # noqa: E402
 from graphs import Choices, graph  # noqa: E402
-from harness import Sidecar, server_environment  # noqa: E402
+from sidecar_process import Sidecar, server_environment  # noqa: E402
 
 # What LoRA trainers touch by default (attention), and convolutions as well: the second writes 15 times as many bytes.
 STACKS = {

@@ -7,7 +7,8 @@ import pytest
 import torch
 from comfy_server import ComfyServer
 from graphs import Choices, graph, node
-from harness import Run, server_environment
+from harness import Run
+from sidecar_process import server_environment
 
 STYLE = [("style.safetensors", 0.8)]
 

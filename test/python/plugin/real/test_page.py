@@ -13,7 +13,8 @@ import pytest
 from browser import Browser, chromium
 from comfy_server import ComfyServer
 from graphs import Choices
-from harness import Run, server_environment
+from harness import Run
+from sidecar_process import server_environment
 from test_behaviour import attention_patch
 
 BUTTONS = ("Refit.Warm", "Refit.RefitNow", "Refit.PauseWatching", "Refit.FreeMemory", "Refit.Rebuild", "Refit.OpenDashboard")

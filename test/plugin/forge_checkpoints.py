@@ -1,0 +1,71 @@
+"""Writes tiny random SD 1.5 checkpoints and adapters for the tests on a real Forge; run with Forge's Python.
+
+    FORGE_DIR=... python test/plugin/forge_checkpoints.py OUT_DIR
+
+Only the UNet is tiny: Forge takes text encoder and VAE in their full sizes only. Writes `Stable-diffusion/*.safetensors` and `Lora/*.safetensors`
+under OUT_DIR, every file through a temporary name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+FORGE = Path(os.environ["FORGE_DIR"])
+sys.argv, OUT = [sys.argv[0], "--always-cpu"], Path(sys.argv[1])
+sys.path[1:1] = [str(FORGE), str(FORGE / "repositories" / "huggingface_guess"), str(FORGE / "packages_3rdparty")]
+
+import torch  # noqa: E402
+from backend.nn.unet import IntegratedUNet2DConditionModel  # noqa: E402
+from backend.nn.vae import IntegratedAutoencoderKL  # noqa: E402
+from tiny_parts import PREFIX, SD15, adapter, fill, layers, save  # noqa: E402
+from transformers import CLIPTextConfig, CLIPTextModel  # noqa: E402
+
+CONFIGS = FORGE / "backend" / "huggingface" / "runwayml" / "stable-diffusion-v1-5"
+# Forge's UNet class has these settings built in.
+FIXED = ("image_size", "legacy")
+
+
+def unet(seed: int, **changes: int) -> dict[str, torch.Tensor]:
+    settings = {key: value for key, value in SD15.items() if key not in FIXED}
+    return _halved(PREFIX, fill(IntegratedUNet2DConditionModel(**{**settings, **changes}), seed))
+
+
+def around() -> dict[str, torch.Tensor]:
+    """What the checkpoints share."""
+    vae = IntegratedAutoencoderKL.from_config(IntegratedAutoencoderKL.load_config(str(CONFIGS / "vae")))
+    clip = CLIPTextModel(CLIPTextConfig.from_pretrained(str(CONFIGS / "text_encoder")))
+    return {**_halved("first_stage_model.", fill(vae, 9)), **_halved("cond_stage_model.transformer.", fill(clip, 10))}
+
+
+def _halved(prefix: str, module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {prefix + key: value.half().contiguous() for key, value in module.state_dict().items() if value.is_floating_point()}
+
+
+def text_adapter(seed: int) -> dict[str, torch.Tensor]:
+    """A LoRA on the text encoder's first feed-forward layers."""
+    generator = torch.Generator().manual_seed(seed)
+    out: dict[str, torch.Tensor] = {}
+    for layer in range(2):
+        stem = f"lora_te_text_model_encoder_layers_{layer}_mlp_fc1"
+        out[f"{stem}.lora_up.weight"] = (torch.randn(3072, 4, generator=generator) * 0.05).half()
+        out[f"{stem}.lora_down.weight"] = (torch.randn(4, 768, generator=generator) * 0.05).half()
+        out[f"{stem}.alpha"] = torch.tensor(2.0)
+    return out
+
+
+def main() -> None:
+    shared = around()
+    tensors = unet(1)
+    save(OUT / "Stable-diffusion" / "tiny.safetensors", {**tensors, **shared})
+    save(OUT / "Stable-diffusion" / "other.safetensors", {**unet(2), **shared})
+    targets = layers(tensors)
+    attention = {key: value for key, value in targets.items() if ".attn" in key}
+    save(OUT / "Lora" / "style.safetensors", adapter("lora", targets, 11))
+    save(OUT / "Lora" / "kron.safetensors", adapter("lokr", targets, 14))
+    save(OUT / "Lora" / "both.safetensors", {**adapter("lora", attention, 16, rank=8), **text_adapter(17)})
+
+
+if __name__ == "__main__":
+    main()
