@@ -1,1 +1,1 @@
-"""One folder per user interface. Only here may a UI's own modules be imported; a host never imports another."""
+"""One folder per user interface, where alone its own modules may be imported; `denoising` is what they share. A host never imports another."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-HOSTS = ("auto", "onnxruntime", "torch", "tensorrt")
-EXACT = "exact size"
+from ...engine import HOSTS, PROFILES
+
+EXACT = PROFILES[1]
 
 
 @dataclass(frozen=True)
@@ -21,4 +22,4 @@ class Wish:
     def of(cls, values: Sequence[object]) -> Wish:
         """From the panel's components, in their order. An API call may send fewer, or anything; what makes no sense is "auto"."""
         enabled, host, profile = [*values, None, None, None][:3]
-        return cls(bool(enabled), host if host in HOSTS else "auto", EXACT if profile == EXACT else "auto")
+        return cls(bool(enabled), host if host in HOSTS else "auto", profile if profile in PROFILES else "auto")

@@ -13,8 +13,8 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from comfy_run import Run, rms  # noqa: E402
 from comfy_server import ComfyServer, make_models, skip_reason  # noqa: E402
-from harness import Run, rms  # noqa: E402
 from sidecar_process import Sidecar, server_environment  # noqa: E402
 
 REASON = skip_reason() or (None if shutil.which("node") else "no node on PATH")

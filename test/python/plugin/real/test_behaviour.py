@@ -5,9 +5,9 @@ import time
 
 import pytest
 import torch
+from comfy_run import Run
 from comfy_server import ComfyServer
 from graphs import Choices, graph, node
-from harness import Run
 from sidecar_process import server_environment
 
 STYLE = [("style.safetensors", 0.8)]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, chromium
+from comfy_run import Run
 from comfy_server import ComfyServer
 from graphs import Choices
-from harness import Run
 from sidecar_process import server_environment
 from test_behaviour import attention_patch
 

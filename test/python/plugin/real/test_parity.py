@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 import torch
+from comfy_run import Run
 from graphs import Choices, node
-from harness import Run
 
 STACKS = {
     "one": [("style.safetensors", 0.8)],
