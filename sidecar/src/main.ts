@@ -10,6 +10,7 @@ import { addDelta } from "./cli/delta.ts";
 import { addDemo } from "./cli/demo.ts";
 import { addDoctor } from "./cli/doctor.ts";
 import { addGraph } from "./cli/graph.ts";
+import { addHost } from "./cli/host.ts";
 import { addInspect } from "./cli/inspect.ts";
 import { addInstall } from "./cli/install.ts";
 import { addMerge } from "./cli/merge.ts";
@@ -34,6 +35,7 @@ export async function main(args: readonly string[]): Promise<number> {
   addEngine(program, done);
   addState(program, version, done);
   addDoctor(program, done);
+  addHost(program, done);
   addInstall(program, done);
   try {
     await program.parseAsync([...args], { from: "user" });

@@ -81,6 +81,8 @@ export const hostMethods = {
           bytes,
           parameters: count,
           prepared: z.array(token),
+          /** How its steps run now, in words. */
+          tier: z.string().max(200).exactOptional(),
         }),
       ),
       sessionLoads: count,

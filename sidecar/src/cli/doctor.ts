@@ -33,7 +33,7 @@ function nativeFinding(): Finding {
 
 async function embeddedHost(): Promise<Finding> {
   try {
-    const host = await startHost(hostCommand("onnxruntime", null));
+    const host = await startHost(hostCommand("onnxruntime", () => null));
     const { device, versions } = host.about;
     await host.close();
     return { name: "embedded engine (onnxruntime)", ok: true, found: `${device.name}, ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ")}`, remedy: null, optional: false };

@@ -1,9 +1,10 @@
 import type { Command } from "commander";
 import { openBase } from "../bake/index.ts";
 import { Failure } from "../failure/index.ts";
-import { exportGraph, runExport } from "../pipeline/index.ts";
+import { exportGraph, hostPythons, runExport } from "../pipeline/index.ts";
 import { ownStore } from "./cache.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { defaultDataDir } from "./serve.ts";
 
 interface GraphFlags {
   readonly json?: boolean;
@@ -18,7 +19,7 @@ export function addGraph(program: Command, done: (code: number) => void): void {
   graph
     .command("export <checkpoint>")
     .description("export the graph of a checkpoint's structure (header only, no network) with a Python that has torch, diffusers and onnx")
-    .option("--python <file>", "Python to use (default: REFIT_PYTHON, then python3)")
+    .option("--python <file>", "Python to use (default: REFIT_PYTHON, then the installed torch host, then python3)")
     .option("--data-dir <dir>", "data folder of the sidecar that will use it")
     .option("--engine-store <dir>", "engine store to keep it in (default: engines in the data folder)")
     .option("--out <dir>", "write the bundle here instead of the store")
@@ -27,7 +28,8 @@ export function addGraph(program: Command, done: (code: number) => void): void {
       try {
         const base = await openBase(checkpoint, null);
         await base.close();
-        const python = flags.python ?? process.env["REFIT_PYTHON"] ?? (process.platform === "win32" ? "python" : "python3");
+        const pythons = hostPythons(flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir(), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
+        const python = pythons("torch") ?? { python: process.platform === "win32" ? "python" : "python3", paths: [] };
         const interrupted = new AbortController();
         process.once("SIGINT", () => interrupted.abort(new Failure("CLI_INTERRUPTED", "interrupted; nothing was kept", {})));
         const onLine = (line: string) => void process.stderr.write(`${line}\n`);

@@ -3,6 +3,8 @@
 
 export { HostConnection } from "./connection.ts";
 export type { ConnectionEdges } from "./connection.ts";
+export { pythonRun } from "./python.ts";
+export type { HostPython, PythonRun } from "./python.ts";
 export { startHost } from "./start-host.ts";
 export type { StartOptions } from "./start-host.ts";
 export { HostSupervisor } from "./supervisor.ts";

@@ -45,6 +45,6 @@ export const optionTable = [
   { name: "warm-stacks", type: "number", default: 2, min: 0, max: 8, unit: "", reload: true, help: "Last used stacks that are brought to an engine after a start, newest first" },
   { name: "warm-folder", type: "list", default: [], paths: false, reload: true, help: "When the files of a folder are prepared, as DIR=now, DIR=idle (after everything else) or DIR=off; repeatable, the longest folder counts" },
   { name: "quiet-hours", type: "text", default: null, reload: true, help: "Times of day without background work, as 22:00-07:30, several separated by commas; what a user waits for still runs" },
-  { name: "python", type: "text", default: null, reload: false, help: "Python with diffusers, for graphs of structures that are not shipped and for the torch host" },
+  { name: "python", type: "text", default: null, reload: false, help: "Python with the packages of the GPU hosts, used for them and for graphs of structures that are not shipped (default: what \"refit-sidecar host install\" installed)" },
   { name: "log-level", type: "choice", default: "info", choices: ["error", "warn", "info", "debug"], reload: true, help: "How much is written to stderr" },
 ] as const satisfies readonly OptionSpec[];

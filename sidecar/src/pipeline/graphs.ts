@@ -2,9 +2,11 @@
 
 import { spawn } from "node:child_process";
 import { readFile, readdir } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Failure } from "../failure/index.ts";
+import { pythonRun } from "../host/index.ts";
+import type { HostPython } from "../host/index.ts";
 import { packageRoot } from "../package-root.ts";
 import type { EngineFinger, EngineKey, Store } from "../store/index.ts";
 
@@ -68,7 +70,8 @@ export interface Graphs {
 export interface GraphsOptions {
   /** Own store first (exports go there), then one that is only read. Entries are checked before they are believed. */
   readonly stores: readonly [Store, ...Store[]];
-  readonly python: string | null;
+  /** Python with torch, diffusers and onnx; null: there is none. */
+  readonly python: () => HostPython | null;
   readonly onBadBundle: (name: string, error: unknown) => void;
 }
 
@@ -102,10 +105,11 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
   return {
     find: (structure) => bundles.get(structure) ?? null,
     async exportFor(structure, checkpointPath, onLine, signal) {
-      if (options.python === null) {
-        throw new Failure("ENGINE_GRAPH_MISSING", "no graph of this checkpoint's structure is shipped, and no Python with diffusers is configured to make one; pass --python, or run \"refit-sidecar graph export\" with one", { structure });
+      const python = options.python();
+      if (python === null) {
+        throw new Failure("ENGINE_GRAPH_MISSING", "no graph of this checkpoint's structure is shipped, and no Python with diffusers is there to make one; run \"refit-sidecar host install torch\", or pass --python", { structure });
       }
-      const { folder } = await exportGraph(options.stores[0], options.python, checkpointPath, structure, onLine, signal);
+      const { folder } = await exportGraph(options.stores[0], python, checkpointPath, structure, onLine, signal);
       const bundle = await readBundle(folder);
       bundles.set(structure, bundle);
       return bundle;
@@ -114,7 +118,7 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
 }
 
 /** Exports into the store: staged, checked to be of that structure, published whole or not at all. Throws ENGINE_GRAPH_EXPORT_FAILED and what the store throws. */
-export async function exportGraph(store: Store, python: string, checkpointPath: string, structure: string, onLine: (line: string) => void, signal: AbortSignal): Promise<{ readonly entry: string; readonly folder: string }> {
+export async function exportGraph(store: Store, python: HostPython, checkpointPath: string, structure: string, onLine: (line: string) => void, signal: AbortSignal): Promise<{ readonly entry: string; readonly folder: string }> {
   const staging = await store.stage();
   try {
     await runExport(python, checkpointPath, staging.folder, onLine, signal);
@@ -128,13 +132,9 @@ export async function exportGraph(store: Store, python: string, checkpointPath: 
 }
 
 /** `python -m refit_graphs`; progress lines come on stderr, the verdict as the last line of stdout. */
-export async function runExport(python: string, checkpointPath: string, out: string, onLine: (line: string) => void, signal: AbortSignal): Promise<Record<string, unknown>> {
-  const hosts = join(packageRoot, "hosts", "python");
-  const child = spawn(python, ["-m", "refit_graphs", "--header", checkpointPath, "--out", out], {
-    stdio: ["ignore", "pipe", "pipe"],
-    signal,
-    env: { ...process.env, PYTHONPATH: [hosts, process.env["PYTHONPATH"]].filter(Boolean).join(delimiter) },
-  });
+export async function runExport(python: HostPython, checkpointPath: string, out: string, onLine: (line: string) => void, signal: AbortSignal): Promise<Record<string, unknown>> {
+  const { command, args, env } = pythonRun(python, "refit_graphs", ["--header", checkpointPath, "--out", out]);
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], signal, env: { ...process.env, ...env } });
   let verdict = "";
   createInterface({ input: child.stdout }).on("line", (line) => void (verdict = line));
   createInterface({ input: child.stderr }).on("line", onLine);

@@ -20,7 +20,7 @@ import { createBackend } from "./backend.ts";
 import { createAdapterFinder } from "./find-adapter.ts";
 import { createFolders } from "./folders.ts";
 import { openGraphs } from "./graphs.ts";
-import { autoHost, createHostStarter } from "./hosts.ts";
+import { autoHost, createHostStarter, hostPythons } from "./hosts.ts";
 import { createLiveFolder } from "./live.ts";
 import { createLastUsed } from "./last-used.ts";
 import { createPrefetch } from "./prefetch.ts";
@@ -93,7 +93,8 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   let policy = warmPolicy(options);
   const store = await openStore({ folder: options["engine-store"] ?? join(dataDir, "engines"), writable: true, maxBytes: options["engine-store-size"] * mebibyte });
   const shared = options["shared-store"] === null ? [] : [await openStore({ folder: options["shared-store"], writable: false, maxBytes: 0 })];
-  const graphs = await openGraphs({ stores: [store, ...shared], python: options.python, onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`) });
+  const pythons = hostPythons(dataDir, () => options.python);
+  const graphs = await openGraphs({ stores: [store, ...shared], python: () => pythons("torch"), onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`) });
   const jobs = createScheduler({
     concurrency: backgroundJobs,
     stepsActive: () => runs.activeWithin(stepPauseMs),
@@ -103,7 +104,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   });
   const engines = new Engines({
     planning: { planRefit, nextState },
-    startHost: createHostStarter({ python: options.python, onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
+    startHost: createHostStarter({ pythons, onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
     budgetBytes: () => (options["engine-memory"] === 0 ? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
     emit: events.emit,
   });
@@ -114,7 +115,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   const runs = createOpenRuns({
     engines,
     resolve: resolver.wanted,
-    specOf: (resolved, request) => engineSpec({ graphs, jobs, options: () => options }, resolved.checkpoint, request),
+    specOf: (resolved, request) => engineSpec({ graphs, jobs, pythons, options: () => options }, resolved.checkpoint, request),
     turnMs: () => options.turn,
     onFailed: resolver.distrust,
     onStep: (_engine, reply) => {
@@ -133,7 +134,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     mode: () => options.mode,
     policy: () => policy,
     graph: async (checkpoint, urgency) => {
-      if (options.python !== null) await graphOf({ graphs, jobs }, checkpoint, urgency);
+      if (pythons("torch") !== null) await graphOf({ graphs, jobs }, checkpoint, urgency);
     },
   });
 
@@ -176,7 +177,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     paused: () => paused,
     hostKinds: () => [
       { kind: "onnxruntime", problem: null },
-      { kind: "torch", problem: options.python === null ? { code: "HOST_NOT_CONFIGURED", message: "no Python is configured; run \"refit-sidecar host install torch\" or pass --python" } : null },
+      { kind: "torch", problem: pythons("torch") === null ? { code: "HOST_NOT_CONFIGURED", message: "it is not installed; run \"refit-sidecar host install torch\" or pass --python" } : null },
     ],
   });
   const backend = createBackend({
@@ -217,7 +218,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     await catalog.close();
     throw error;
   });
-  log.info(`listening on ${wire.url}, engines on ${autoHost(options.host, options.python)}`);
+  log.info(`listening on ${wire.url}, engines on ${autoHost(options.host, pythons)}`);
 
   const scanned = arrivals.start().then(async () => {
     await catalog.idle();

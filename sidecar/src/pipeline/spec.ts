@@ -6,6 +6,7 @@ import type { Scheduler, Urgency } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import type { EngineSpec } from "../refit/index.ts";
 import { autoHost } from "./hosts.ts";
+import type { HostPythons } from "./hosts.ts";
 import type { GraphBundle, Graphs } from "./graphs.ts";
 import type { ResolvedCheckpoint } from "./wanted.ts";
 
@@ -22,7 +23,8 @@ export interface SpecRequest {
 export interface SpecParts {
   readonly graphs: Graphs;
   readonly jobs: Scheduler;
-  readonly options: () => Pick<Options, "host" | "precision" | "python">;
+  readonly options: () => Pick<Options, "host" | "precision">;
+  readonly pythons: HostPythons;
 }
 
 /** The graph of a structure: here already, or exported now, once for everybody who waits for it. */
@@ -42,8 +44,8 @@ export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs
 
 /** Throws what graphOf throws, ENGINE_PRECISION for what the graph lacks, ENGINE_SHAPES when graph and checkpoint disagree. */
 export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoint, request: SpecRequest): Promise<{ readonly spec: EngineSpec; readonly bundle: GraphBundle }> {
-  const { host, precision, python } = parts.options();
-  const hostKind = request.host === "auto" ? autoHost(host, python) : request.host;
+  const { host, precision } = parts.options();
+  const hostKind = request.host === "auto" ? autoHost(host, parts.pythons) : request.host;
   const wanted: Precision = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : hostKind === "onnxruntime" ? "fp32" : "fp16";
   const bundle = await graphOf(parts, checkpoint, "user");
   // A graph has one float type; bf16 engines of the torch host run the fp16 graph's structure with bf16 weights.

@@ -1,0 +1,23 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { packageRoot } from "../package-root.ts";
+
+/** A line of `hardware.json`: what has run on which hardware. README, docs/gpu.md, doctor and self-tests show the same table. */
+export interface HardwareRow {
+  readonly host: string;
+  /** all: the host process as users run it. parts: its parts one by one. */
+  readonly part: "all" | "parts";
+  readonly what: string;
+  readonly hardware: string;
+  readonly software: string;
+  /** Compute capability, for NVIDIA cards. */
+  readonly capability: string | null;
+  readonly ran: boolean;
+}
+
+export const readHardware = async (): Promise<readonly HardwareRow[]> => JSON.parse(await readFile(join(packageRoot, "hardware.json"), "utf8")) as readonly HardwareRow[];
+
+/** Whether the whole host has run on a device of that kind before, by the shipped table. */
+export async function hasRun(host: string, device: { readonly type: string; readonly capability?: string | undefined }): Promise<boolean> {
+  return (await readHardware()).some((row) => row.host === host && row.ran && row.part === "all" && (device.type === "cpu" ? row.capability === null : row.capability !== null && row.capability === device.capability));
+}

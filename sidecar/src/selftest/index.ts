@@ -1,0 +1,10 @@
+// selftest: what a host does on this computer, as rows that pass, fail or say why they could not run. In: how to start a host. Out: rows and figures without a path or a name of the user's.
+// A place where stages meet (like pipeline.ts): it runs the refit stage as a sidecar does. It touches no file of the user's, and leaves nothing behind.
+
+export { checkHost } from "./check-host.ts";
+export type { CheckOptions } from "./check-host.ts";
+export { readHardware } from "./hardware.ts";
+export type { HardwareRow } from "./hardware.ts";
+export { tryHost } from "./try-host.ts";
+export { withoutPaths } from "./rows.ts";
+export type { HostReport, Row } from "./types.ts";
