@@ -65,7 +65,7 @@ export async function installHost(wish: HostWish, { told, signal, probe, now = (
   try {
     const ground = await groundOf(wish, signal);
     const { folder, resumed } = await openPartial(dataDir, kind, { mode: wish.place.mode, python: ground.facts.executable, version: ground.facts.version, paths: ground.paths, requirements });
-    if (resumed) told("going on with an installation that was cut short");
+    if (resumed) told("going on with an installation that did not end");
     else await checkSpace(hostsFolder(dataDir), wish.needBytes);
     const options = { sources, told, signal };
     let python: HostPython;
