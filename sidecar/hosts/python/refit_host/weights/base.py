@@ -61,7 +61,7 @@ class Base:
                 arena = host_arena(layout.nbytes, ring.device) if reuse is None else reuse
                 arena.copy_(live)
         else:
-            arena = host_arena(layout.nbytes, ring.device)
+            arena = host_arena(layout.nbytes, ring.device) if reuse is None else reuse
             count = stream(reader, layout.slots, ring, _through_device(arena, ring.device, peaks), **options)
         return Base(place, layout, reader, ring, arena, peaks.finish()), count
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Mapping
 
 import torch
@@ -86,10 +87,11 @@ class Layout:
     @staticmethod
     def build(
         shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, *, channels_last: bool = False,
-        swapped: frozenset[str] = frozenset(),
+        swapped: frozenset[str] = frozenset(), part: Mapping[str, int] = MappingProxyType({}),
     ) -> "Layout":  # fmt: skip
-        """Places every parameter. `channels_last` applies to convolution kernels larger than one."""
-        names = sorted(shapes, key=lambda name: (len(shapes[name]) < 2, shapes[name], name))
+        """Places every parameter. `channels_last` applies to convolution kernels larger than one. `part`: number per parameter (0
+        when absent); those of one number lie together, in the order of numbers."""
+        names = sorted(shapes, key=lambda name: (part.get(name, 0), len(shapes[name]) < 2, shapes[name], name))
         slots, offset = [], 0
         for index, name in enumerate(names):
             shape = shapes[name]

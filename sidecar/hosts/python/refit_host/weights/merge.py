@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,18 +15,24 @@ from .table import MergeTable
 
 # live, base -> enqueued merge. Made while preparing, called while committing.
 Enqueue = Callable[[Tensor, Tensor], None]
-Prepare = Callable[[Layout, MergeTable, Sequence[Tensor], torch.device], Enqueue]
+# Last argument: the group of each job. One merge per group that has jobs, all of them planned and uploaded together.
+Prepare = Callable[[Layout, MergeTable, Sequence[Tensor], torch.device, np.ndarray], dict[int, Enqueue]]
 
 
-def _with_torch(layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device) -> Enqueue:
-    return lambda live, base: merge_torch.merge(layout, live, base, table, factors)
+def _with_torch(layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device, group: np.ndarray) -> dict[int, Enqueue]:
+    parts = {number: MergeTable(table.jobs[group == number], table.products) for number in np.unique(group).tolist()}
+    return {number: partial(_run_torch, layout, part, factors) for number, part in parts.items()}
 
 
-def _with_triton(layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device) -> Enqueue:
+def _run_torch(layout: Layout, table: MergeTable, factors: Sequence[Tensor], live: Tensor, base: Tensor) -> None:
+    merge_torch.merge(layout, live, base, table, factors)
+
+
+def _with_triton(layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device, group: np.ndarray) -> dict[int, Enqueue]:
     from . import merge_triton
 
-    launch = merge_triton.prepare(layout, table, factors, device)
-    return lambda live, base: merge_triton.run(launch, layout, live, base)
+    launch = merge_triton.prepare(layout, table, factors, device, group)
+    return {number: partial(merge_triton.run, launch, layout, group=number) for number in launch.groups}
 
 
 def triton_works(device: torch.device) -> bool:

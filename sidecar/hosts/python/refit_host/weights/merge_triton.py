@@ -82,11 +82,12 @@ def _merge(
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch, its tables already on the device. Nothing in it can fail for want of memory."""
+    """One table on the device for all groups of a refit. `groups`: tile ranges (begin, end, aligned) of each. Nothing in it can
+    fail for want of memory."""
 
     tables: Tensor
     views: dict[str, Tensor]
-    groups: tuple[tuple[int, int, bool], ...]
+    groups: dict[int, list[tuple[int, int, bool]]]
     code: int
     blocks: tuple[int, int, int]
 
@@ -96,11 +97,11 @@ def _tiles(rows: np.ndarray, cols: np.ndarray, blocks: tuple[int, int, int]) -> 
 
 
 def prepare(
-    layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device,
+    layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device, group: np.ndarray | None = None,
     blocks: tuple[int, int, int] = BLOCKS,
 ) -> Launch:  # fmt: skip
-    """Tables of one launch, copied to the device in one piece. `factors`: the images' buffers on the device. `blocks`: tile rows,
-    tile columns, warps."""
+    """Tables of a refit, copied to the device in one piece. `factors`: the images' buffers on the device. `group`: a number per
+    job, jobs of one number are launched together (None: all are 0). `blocks`: tile rows, tile columns, warps."""
     item = layout.slots[0].dtype.itemsize
     jobs, products = table.jobs, table.products
     offset = np.array([layout.slots[index].offset // item for index in jobs["slot"].tolist()], np.int64)
@@ -109,12 +110,12 @@ def prepare(
     odd_product = (products["up"] % 16 != 0) | (products["down"] % 16 != 0)
     has_odd = np.add.reduceat(np.append(odd_product, False), jobs["first"]) * (jobs["count"] > 0) if len(jobs) else np.zeros(0, int)
     aligned = (jobs["cols"] % 8 == 0) & (offset % 8 == 0) & (has_odd == 0)
-    order = np.argsort(~aligned, kind="stable")
-    jobs, offset = jobs[order], offset[order]
+    # Two launches a group: aligned jobs, then the others.
+    part = 2 * (np.zeros(len(jobs), np.int64) if group is None else group.astype(np.int64)) + ~aligned
+    order = np.argsort(part, kind="stable")
+    jobs, offset, part = jobs[order], offset[order], part[order]
     tiles = _tiles(jobs["rows"], jobs["cols"], blocks)
     ends = np.cumsum(tiles)
-    split = int(tiles[: int(aligned.sum())].sum())
-    total = int(ends[-1]) if len(ends) else 0
     shape = np.stack([jobs["rows"], jobs["cols"], jobs["first"], jobs["count"], ends - tiles], axis=1).astype(np.int32)
     pieces = {
         "job_offset": offset,
@@ -125,7 +126,10 @@ def prepare(
         "product_alpha": products["alpha"],
     }
     tables, views = _upload(pieces, device)
-    groups = tuple((begin, end, wide) for begin, end, wide in ((0, split, True), (split, total, False)) if end > begin)
+    groups: dict[int, list[tuple[int, int, bool]]] = {}
+    for number in np.unique(part).tolist():
+        first, last = np.searchsorted(part, [number, number + 1]).tolist()
+        groups.setdefault(number // 2, []).append((int(ends[first] - tiles[first]), int(ends[last - 1]), number % 2 == 0))
     return Launch(tables, views, groups, table.code if len(products) else 0, blocks)
 
 
@@ -146,11 +150,11 @@ def _upload(pieces: dict[str, np.ndarray], device: torch.device) -> tuple[Tensor
     return tables, views
 
 
-def run(launch: Launch, layout: Layout, live: Tensor, base: Tensor) -> None:
-    """Enqueues the merge on the current stream: live = round(base + products). `base` may be `live`."""
+def run(launch: Launch, layout: Layout, live: Tensor, base: Tensor, group: int = 0) -> None:
+    """Enqueues the merge of a group on the current stream: live = round(base + products). `base` may be `live`."""
     dtype = layout.slots[0].dtype
     v = launch.views
-    for begin, end, aligned in launch.groups:
+    for begin, end, aligned in launch.groups.get(group, ()):
         _merge[(end - begin,)](
             live.view(dtype), base.view(dtype), v["tile_job"], v["job_offset"], v["job_shape"], v["product_address"],
             v["product_number"], v["product_alpha"], begin,

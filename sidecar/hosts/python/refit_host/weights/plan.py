@@ -66,18 +66,26 @@ def _shapes(term: Term, image: DeltaImage) -> dict[str, Tensor]:
     return {role: torch.empty(image.file.entries[name].shape, device="meta") for role, name in names.items()}
 
 
-def group_step(
-    layout: Layout, group: Sequence[Slot], stack: Stack, buffers: Sequence[Tensor], slow: frozenset[int], touched: frozenset[int],
+def plan_steps(
+    layout: Layout, groups: Sequence[Sequence[Slot]], stack: Stack, buffers: Sequence[Tensor], slow: frozenset[int], touched: frozenset[int],
     prepare: Prepare, device: torch.device,
-) -> Step:  # fmt: skip
-    """The step that merges a group of slots. `buffers`: factors of the stack's images on the device."""
-    fast = [slot for slot in group if slot.index in touched and slot.index not in slow]
-    merge = None
+) -> list[Step]:  # fmt: skip
+    """One step per group of slots; the merges of all groups are planned and uploaded at once. `buffers`: factors of the stack's
+    images on the device."""
+    group_of = np.full(len(layout.slots), -1, np.int64)
+    fast = []
+    for number, group in enumerate(groups):
+        mine = [slot for slot in group if slot.index in touched and slot.index not in slow]
+        group_of[[slot.index for slot in mine]] = number
+        fast += mine
+    merges: dict[int, Enqueue] = {}
     if fast:
         table = build_table(layout, [(image.fast, strength) for image, strength in stack], fast)
-        merge = prepare(layout, table, buffers, device)
-    evaluated = tuple((slot, _evaluated(slot, stack, buffers)) for slot in group if slot.index in slow)
-    return Step(merge, evaluated)
+        merges = prepare(layout, table, buffers, device, group_of[table.jobs["slot"]])
+    return [
+        Step(merges.get(number), tuple((slot, _evaluated(slot, stack, buffers)) for slot in group if slot.index in slow))
+        for number, group in enumerate(groups)
+    ]
 
 
 def _evaluated(slot: Slot, stack: Stack, buffers: Sequence[Tensor]) -> Evaluated:
@@ -86,10 +94,9 @@ def _evaluated(slot: Slot, stack: Stack, buffers: Sequence[Tensor]) -> Evaluated
     ))
 
 
-def run_step(step: Step, target: Tensor, source: Tensor, shift: Layout | None = None) -> None:
-    """Enqueues the writes of a step. `source`: arena with pristine values (may be `target`). `shift`: slots of a scratch buffer."""
+def run_step(step: Step, target: Tensor, source: Tensor) -> None:
+    """Enqueues the writes of a step. `source`: pristine values (may be `target`)."""
     if step.merge is not None:
         step.merge(target, source)
     for slot, terms in step.evaluated:
-        here = slot if shift is None else shift.slots[slot.index]
-        here.put(target, terms.value(here.get(source)))
+        slot.put(target, terms.value(slot.get(source)))

@@ -20,7 +20,7 @@ from .base import STEP_BYTES, Base, Place
 from .layout import Layout, Slot
 from .merge import merger
 from .peaks import finite_limit, peak
-from .plan import Stack, Step, check_terms, group_step, run_step, signature
+from .plan import Stack, Step, check_terms, plan_steps, run_step, signature
 from .stream import Ring
 
 # f32 working copies that the term evaluator may hold at once, in units of the largest matrix it touches.
@@ -51,12 +51,15 @@ class Weights:
         self.layout = layout
         self.device = device
         self.ring = ring
-        self.live = torch.empty(layout.nbytes, dtype=torch.uint8, device=device)
+        self.live = torch.empty(self._live_bytes(), dtype=torch.uint8, device=device)
         self.base: Base | None = None
         # False from the first write of a commit to its last: weights of no stack.
         self.known = False
         self._signature = np.zeros(len(layout.slots), np.uint64)
         self.merge_name, self._prepare_merge = merger(device, merge)
+
+    def _live_bytes(self) -> int:
+        return self.layout.nbytes
 
     def load(self, place: Place, reader: CheckpointReader, **options) -> int:
         """First values: base and live become the checkpoint's. Returns bytes read."""
@@ -88,14 +91,25 @@ class Weights:
         parts = (stack, buffers, slow, touched, self._prepare_merge, self.device)
         doubtful = self._doubtful(slots, stack, peaks, touched, slow)
         sha256 = self._dry_run(slots if verify else doubtful, base, later, parts, verify, cancelled)
-        if base.device_arena is not None and later is None:
-            restore = [slot for slot in slots if slot.index not in touched]
-            groups: list[list[Slot]] = [[slot for slot in slots if slot.index in touched]]
-        else:
-            # No kernel can read the base: every slot is made pristine in place first, group by group.
-            restore, groups = slots, [slots] if later is not None else base.steps(slots)
-        steps = [group_step(self.layout, group, *parts) for group in groups]
+        restore, groups = self._groups(slots, touched, base, later)
+        steps = plan_steps(self._merged_layout, groups, *parts)
         return Prepared(None if base is self.base else base, later, restore, steps, target, len(slots), count, sum(s.nbytes for s in slots), sha256)
+
+    @property
+    def _merged_layout(self) -> Layout:
+        """Where a step's merges find the slots."""
+        return self.layout
+
+    def _groups(
+        self, slots: list[Slot], touched: frozenset[int], base: Base, later: CheckpointReader | None
+    ) -> tuple[list[Slot], list[list[Slot]]]:
+        """Slots to make pristine in place, and the groups in which slots are merged."""
+        if later is not None:
+            return slots, [slots]
+        if base.device_arena is not None:
+            return [slot for slot in slots if slot.index not in touched], [[slot for slot in slots if slot.index in touched]]
+        # No kernel can read the base: every slot is made pristine in place first, group by group.
+        return slots, base.steps(slots)
 
     def _next_base(self, reader: CheckpointReader | None, stage: bool, cancelled: Cancelled) -> tuple[Base, CheckpointReader | None, np.ndarray, int]:
         assert self.base is not None
@@ -129,7 +143,8 @@ class Weights:
         source = base if later is None else Base("file", self.layout, later, self.ring, None, base.peaks)
         for scratch, inside, shifted in self._scratch(slots, source):
             expect(not cancelled(), "HOST_CANCELLED", "the refit was cancelled while it was prepared; nothing live was changed")
-            run_step(group_step(shifted, [shifted.slots[slot.index] for slot in inside], *parts), scratch, scratch, shifted)
+            (step,) = plan_steps(shifted, [[shifted.slots[slot.index] for slot in inside]], *parts)
+            run_step(step, scratch, scratch)
             for slot in inside:
                 here = shifted.slots[slot.index]
                 if not torch.isfinite(peak(here.physical(scratch))):
@@ -152,14 +167,21 @@ class Weights:
         self.known = False
         if prepared.base is not None:
             self.base = prepared.base
+        self._write(prepared)
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+        self._signature, self.known = prepared.signature, True
+        return (time.perf_counter() - began) * 1000
+
+    def _write(self, prepared: Prepared) -> None:
+        """Enqueues every write of a commit."""
         if prepared.reader is not None:
-            old, self.base.arena = self.base.arena, None
-            self.base, _ = Base.load(self.base.place, self.layout, prepared.reader, self.ring, self.live, reuse=old)
-        source = self.base.device_arena
-        if prepared.reader is not None:
+            self._read_again(prepared.reader, self.live)
             for step in prepared.steps:
                 run_step(step, self.live, self.live)
-        elif source is not None:
+            return
+        source = self.base.device_arena
+        if source is not None:
             for _ in self.base.restore(self.live, prepared.restore):
                 pass
             for step in prepared.steps:
@@ -167,10 +189,11 @@ class Weights:
         else:
             for step, _ in zip(prepared.steps, self.base.restore(self.live, prepared.restore)):
                 run_step(step, self.live, self.live)
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
-        self._signature, self.known = prepared.signature, True
-        return (time.perf_counter() - began) * 1000
+
+    def _read_again(self, reader: CheckpointReader, live: Tensor | None) -> None:
+        """The base becomes another checkpoint's, in the memory of the one before."""
+        old, self.base.arena = self.base.arena, None
+        self.base, _ = Base.load(self.base.place, self.layout, reader, self.ring, live, reuse=old)
 
     def slot(self, name: str) -> Slot:
         """Raises HOST_PARAMETER_UNKNOWN."""
@@ -180,12 +203,16 @@ class Weights:
                               {"parameter": name})  # fmt: skip
         return slot
 
+    def value(self, slot: Slot) -> Tensor:
+        """A live weight in canonical layout, where it lies (a view where possible)."""
+        return slot.get(self.live)
+
     def read_back(self, name: str) -> Tensor:
         """A live weight in canonical layout, contiguous, on the host."""
-        return self.slot(name).get(self.live).contiguous().cpu()
+        return self.value(self.slot(name)).contiguous().cpu()
 
     def checksum(self, name: str) -> str:
-        return digest(self.slot(name).get(self.live))
+        return digest(self.value(self.slot(name)))
 
 
 def digest(value: Tensor) -> str:
