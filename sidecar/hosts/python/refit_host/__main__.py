@@ -27,13 +27,13 @@ def main() -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
 
-    from .host.host import Host, translate
+    from .host.host import Host, device_of, translate
 
     torch.set_grad_enabled(False)
     if options.kind == "torch":
         from .torch_engine.maker import TorchMaker
 
-        maker = TorchMaker()
+        maker = TorchMaker(device_of(options.device))
     else:
         from .tensorrt_engine.maker import TensorRTMaker
 

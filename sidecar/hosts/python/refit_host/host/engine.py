@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Iterator, Protocol
 
 from torch import Tensor
 
@@ -24,7 +26,15 @@ MAX_PREPARED = 8
 class Model(Protocol):
     """What steps on the weights of an engine."""
 
+    @property
+    def busy(self) -> bool: ...
+
+    @property
+    def tier(self) -> str: ...
+
     def step(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]: ...
+
+    def offload(self) -> None: ...
 
     def release(self) -> None: ...
 
@@ -49,7 +59,9 @@ def check_shapes(source: CheckpointSource, weights: Weights) -> None:
 class Engine:
     """`generation` grows with every commit. `prepare` runs in the work lane; all else in the live lane."""
 
-    def __init__(self, weights: Weights, model: Model | None, fixed: frozenset[str], images: ImageCache) -> None:
+    def __init__(
+        self, weights: Weights, model: Model | None, fixed: frozenset[str], images: ImageCache, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.weights = weights
         self.model = model
         self.generation = 1
@@ -58,6 +70,36 @@ class Engine:
         self._waiting: dict[str, Waiting] = {}
         self._tokens = 0
         self._lock = threading.Lock()
+        self._now = now
+        self._presence = threading.Lock()
+        self._users = 0
+        self._last_used = now()
+
+    @contextmanager
+    def present(self) -> Iterator["Engine"]:
+        """The weights are on the device, and stay there, while this is held. Raises an out-of-memory error when they cannot come back."""
+        with self._presence:
+            if self.weights.away:
+                self.weights.come_back()
+            self._users += 1
+        try:
+            yield self
+        finally:
+            with self._presence:
+                self._users -= 1
+                self._last_used = self._now()
+
+    def offload(self, idle_seconds: float = 0) -> int:
+        """Weights and graphs leave the device unless something uses them, a refit waits for its commit, or they were used within
+        `idle_seconds`; returns bytes given back. Raises HOST_OUT_OF_MEMORY when the host has no room for them."""
+        self._drop_stale()
+        with self._presence:
+            busy = self._users or self.tokens or (self.model is not None and self.model.busy)
+            if busy or self.weights.away or self._now() - self._last_used < idle_seconds:
+                return 0
+            if self.model is not None:
+                self.model.offload()
+            return self.weights.offload()
 
     @property
     def dirty(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import platform
+import re
 import threading
 import time
 from typing import Any, Callable, Protocol
@@ -24,6 +26,9 @@ from .options import Options
 from .tensors import from_wire, to_wire
 
 
+log = logging.getLogger("refit_host")
+
+
 class Maker(Protocol):
     """What a kind of host does differently: how an engine is built, and what it says about itself."""
 
@@ -37,22 +42,28 @@ class Maker(Protocol):
 class Host:
     def __init__(self, options: Options, maker: Maker) -> None:
         self.options = options
-        self.device = _device(options.device)
+        self.device = device_of(options.device)
         self.ring = Ring(self.device)
         self.images = ImageCache(options.delta_cache_bytes)
         self.session_loads = 0
+        # Engines whose want of room was reported once; the next load of each takes what there is.
+        self.asked_for_room: set[str] = set()
         self._maker = maker
         self._engines: dict[str, Engine] = {}
         self._loading: set[str] = set()
         self._lock = threading.Lock()
         self._sources = Sources()
+        self._ended = threading.Event()
         apply_cap(self.device, options.vram_cap_bytes)
+        if options.idle_seconds > 0:
+            threading.Thread(target=self._watch_idle, name="refit-idle", daemon=True).start()
 
     def methods(self) -> dict[str, Method]:
         lanes: dict[str, tuple[str, Callable[[dict[str, Any], Call], Answer]]] = {
             "hello": ("now", self._hello), "load": ("work", self._load), "prepare": ("work", self._prepare), "commit": ("live", self._commit),
             "discard": ("now", self._discard), "step": ("live", self._step), "readBack": ("live", self._read_back),
-            "checksums": ("live", self._checksums), "unload": ("live", self._unload), "status": ("now", self._status),
+            "checksums": ("live", self._checksums), "unload": ("live", self._unload), "offload": ("live", self._offload),
+            "status": ("now", self._status),
             "shutdown": ("live", lambda params, call: ({}, [])),
         }  # fmt: skip
         return {name: Method(run, lane) for name, (lane, run) in lanes.items()}
@@ -116,12 +127,14 @@ class Host:
         engine = self._find(params)
         given = PrepareParams.parse(params, self._sources)
         began = time.perf_counter()
-        result = engine.prepare(given, self.options.vram_cap_bytes, call.cancelled)
+        with engine.present():
+            result = engine.prepare(given, self.options.vram_cap_bytes, call.cancelled)
         return {**result, "ms": (time.perf_counter() - began) * 1000}, []
 
     def _commit(self, params: dict[str, Any], call: Call) -> Answer:
         engine = self._find(params)
-        ms, writes = engine.commit(check.text(params, "token"))
+        with engine.present():
+            ms, writes = engine.commit(check.text(params, "token"))
         return {"ms": ms, "writes": writes, "generation": engine.generation}, []
 
     def _discard(self, params: dict[str, Any], call: Call) -> Answer:
@@ -133,23 +146,45 @@ class Host:
         engine = self._find(params)
         began = time.perf_counter()
         inputs = {tensor.name: from_wire(tensor) for tensor in call.tensors}
-        outputs = [to_wire(name, value) for name, value in engine.step(inputs, generation).items()]
+        with engine.present():
+            outputs = [to_wire(name, value) for name, value in engine.step(inputs, generation).items()]
         return {"ms": (time.perf_counter() - began) * 1000}, outputs
 
     def _read_back(self, params: dict[str, Any], call: Call) -> Answer:
-        weights = self._find(params).weights
         names = [item for item in check.arr(params.get("parameters"), "parameters") if isinstance(item, str)]
-        return {}, [to_wire(name, weights.read_back(name)) for name in names]
+        with self._find(params).present() as engine:
+            return {}, [to_wire(name, engine.weights.read_back(name)) for name in names]
 
     def _checksums(self, params: dict[str, Any], call: Call) -> Answer:
-        weights = self._find(params).weights
         names = params.get("parameters")
-        chosen = [slot.name for slot in weights.layout.slots] if names is None else check.arr(names, "parameters")
         out = {}
-        for name in chosen:
-            call.check()
-            out[str(name)] = weights.checksum(str(name))
+        with self._find(params).present() as engine:
+            weights = engine.weights
+            for name in [slot.name for slot in weights.layout.slots] if names is None else check.arr(names, "parameters"):
+                call.check()
+                out[str(name)] = weights.checksum(str(name))
         return {"sha256": out}, []
+
+    def _offload(self, params: dict[str, Any], call: Call) -> Answer:
+        freed = self._find(params).offload()
+        self._give_back()
+        return {"bytes": freed}, []
+
+    def _give_back(self) -> None:
+        """Freed memory leaves PyTorch's own cache for other programs."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _watch_idle(self) -> None:
+        seconds = self.options.idle_seconds
+        while not self._ended.wait(min(5.0, seconds / 4)):
+            for name, engine in list(self._engines.items()):
+                try:
+                    if engine.offload(seconds):
+                        log.info("weights of %s left the device after %.0f s without use", name, seconds)
+                        self._give_back()
+                except HostFailure as failure:
+                    log.warning("idle weights of %s stay on the device: %s", name, failure.message)
 
     def _unload(self, params: dict[str, Any], call: Call) -> Answer:
         engine = self._find(params)
@@ -158,30 +193,50 @@ class Host:
         if engine.model is not None:
             engine.model.release()
         del engine
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._give_back()
         return {"bytes": held}, []
 
     def _status(self, params: dict[str, Any], call: Call) -> Answer:
         engines = [
             {"engine": name, "generation": engine.generation, "dirty": engine.dirty, "bytes": sum(s.nbytes for s in engine.weights.layout.slots),
-             "parameters": len(engine.weights.layout.slots), "prepared": engine.tokens}
+             "parameters": len(engine.weights.layout.slots), "prepared": engine.tokens, "away": engine.weights.away, "placement": _placement(engine)}
             for name, engine in list(self._engines.items())
         ]  # fmt: skip
         memory = {**self._memory(), "processBytes": psutil.Process().memory_info().rss}
         return {"engines": engines, "sessionLoads": self.session_loads, "memory": memory}, []
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     return torch.device(chosen)
+
+
+def _placement(engine: Engine) -> dict[str, Any]:
+    """Where the engine's weights are and how it steps, as `status` reports it."""
+    weights = engine.weights
+    assert weights.base is not None
+    return {"base": weights.base.place, "deviceBytes": weights.device_bytes, "streamedBytes": weights.layout.nbytes - weights.live.numel(),
+            "tier": "none" if engine.model is None else engine.model.tier}  # fmt: skip
+
+
+# PyTorch says in words how much it lacked.
+_TRIED = re.compile(r"[Tt]ried to allocate ([\d.]+) (B|KiB|MiB|GiB)")
+_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+# Asked for when an allocation's size is unknown.
+_SOME_ROOM = 1 << 30
+
+
+def _lacking(error: BaseException) -> int:
+    found = _TRIED.search(str(error))
+    return int(float(found[1]) * _UNITS[found[2]]) if found else _SOME_ROOM
 
 
 def translate(error: BaseException) -> HostFailure:
     """Any exception as a failure. Want of memory says what to reduce; the rest is ours."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
-        return HostFailure("HOST_OUT_OF_MEMORY", "not enough device memory: let the UI unload its models, or use a smaller picture, batch or precision", {"freeBytes": free})
+        return HostFailure("HOST_OUT_OF_MEMORY", "not enough device memory: let the UI unload its models, or use a smaller picture, batch or precision",
+                           {"bytes": _lacking(error), "freeBytes": free})  # fmt: skip
     return HostFailure("HOST_INTERNAL", f"the host failed in a way that it did not expect ({type(error).__name__}); see its log", {})
 
 

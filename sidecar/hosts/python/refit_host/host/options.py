@@ -14,6 +14,7 @@ class Options:
     kind: str
     device: str
     vram_cap_bytes: int | None
+    weights_bytes: int | None
     base: str
     tier: str
     merge: str
@@ -27,6 +28,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--kind", choices=("torch", "tensorrt"), default="torch")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--vram-mib", type=int, default=0, help="most device memory this process may take; 0: no cap")
+    parser.add_argument("--weights-mib", type=int, default=0, help="device memory for weights; more are streamed from host memory; 0: what is free")
     parser.add_argument("--base", choices=("auto", "resident", "pinned", "file"), default="auto", help="where pristine weights stay")
     parser.add_argument("--tier", choices=("auto", "eager", "graphs", "compiled"), default="auto", help="fastest way to run steps that is tried")
     parser.add_argument("--merge", choices=("auto", "triton", "torch"), default="auto")
@@ -35,6 +37,6 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--delta-cache-mib", type=int, default=1024, help="host memory for adapters that were used lately")
     given = parser.parse_args(arguments)
     return Options(
-        given.kind, given.device, given.vram_mib * MIB or None, given.base, given.tier, given.merge, given.store, given.idle_seconds,
+        given.kind, given.device, given.vram_mib * MIB or None, given.weights_mib * MIB or None, given.base, given.tier, given.merge, given.store, given.idle_seconds,
         given.delta_cache_mib * MIB,
     )  # fmt: skip

@@ -32,6 +32,8 @@ class Builder:
         self._wanted: dict[SizeClass, dict[str, Tensor]] = {}
         self._ready: dict[SizeClass, torch.nn.Module] = {}
         self._refused: set[SizeClass] = set()
+        self._done: set[SizeClass] = set()
+        self._working = False
         self._wake = threading.Condition()
         self._ended = False
         self._thread: threading.Thread | None = None
@@ -51,6 +53,12 @@ class Builder:
                 self._wake.notify()
         return self._ready.get(kind)
 
+    @property
+    def busy(self) -> bool:
+        """It compiles, or is about to."""
+        with self._wake:
+            return not self._ended and (self._working or bool(self._wanted.keys() - self._done))
+
     def close(self) -> None:
         with self._wake:
             self._ended = True
@@ -59,7 +67,7 @@ class Builder:
     def _work(self) -> None:
         torch.set_grad_enabled(False)
         warm = self._store is not None and artifacts.load(self._store, self._key)
-        done: set[SizeClass] = set()
+        done = self._done
         modules: list[torch.nn.Module] = []
         while True:
             with self._wake:
@@ -67,13 +75,17 @@ class Builder:
                 if self._ended:
                     return
                 kind = next(kind for kind in self._wanted if kind not in done)
-            done.add(kind)
+                self._working = True
+                done.add(kind)
             try:
                 self._build(kind, modules, warm)
             except Exception as error:  # a compiler may fail in any way; the uncompiled engine goes on serving
                 log.warning("compiling failed (%s: %s); steps stay uncompiled", type(error).__name__, str(error).splitlines()[0][:200] if str(error) else "")
                 self._refused.add(kind)
                 self._ready.pop(kind, None)
+            finally:
+                with self._wake:
+                    self._working = False
 
     def _build(self, kind: SizeClass, modules: list[torch.nn.Module], warm: bool) -> None:
         inputs = self._wanted[kind]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..failure import expect
 from ..files.checkpoint import CheckpointReader
 from ..files.dtypes import TORCH_OF_WIRE
@@ -12,10 +14,11 @@ from ..host.bundle import check_bundle, read_bundle
 from ..host.engine import Engine, check_shapes
 from ..weights.layout import Layout
 from ..weights.memory import choose_place, device_budget
-from ..weights.merge import triton_works
 from ..weights.refit import Weights
+from ..weights.streamed import StreamedWeights
 from ..wire.messages import LoadParams
 from ..wire.server import Call
+from .warm import WarmStart
 
 if TYPE_CHECKING:
     from ..host.host import Host
@@ -26,6 +29,9 @@ ACTIVATION_BYTES = 3 << 30
 
 class TorchMaker:
     kind = "torch"
+
+    def __init__(self, device: torch.device) -> None:
+        self._warm = WarmStart(device)
 
     def versions(self) -> dict[str, str]:
         return {name: metadata.version(name) for name in ("diffusers", "triton") if _installed(name)}
@@ -44,25 +50,24 @@ class TorchMaker:
         check_bundle(bundle, shapes)
         wanted = {row.parameter: shapes[row.parameter] for row in bundle.rows}
 
-        from ..models.bind import bind, layout_of
         from ..models.registry import spec_of
         from .model import TorchModel
+        from .placing import place_weights
 
         spec = spec_of(wanted)
-        # Compiled blocks want channels last; CUDA graphs of uncompiled ones are 4 % faster without (H100, SDXL).
-        compiles = host.device.type == "cuda" and host.options.tier in ("auto", "compiled") and triton_works(host.device)
-        layout = layout_of(spec, wanted, dtype, channels_last=compiles)
-        weights = Weights(layout, host.device, host.ring, merge=host.options.merge)
-        fill(weights, params, reader, host, call)
-        make = lambda: bind(spec.build(), spec, layout, weights.live)  # noqa: E731
+        placed = place_weights(spec, wanted, dtype, host, params.engine)
+        fill(placed.weights, params, reader, host, call)
+        self._warm.ready()
         host.session_loads += 1
-        return Engine(weights, TorchModel(spec, make, bundle, dtype, host), frozenset(), host.images)
+        return Engine(placed.weights, TorchModel(spec, placed.make, bundle, dtype, host, compiles=placed.compiles), frozenset(), host.images)
 
 
 def fill(weights: Weights, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> None:
     """First values of an engine, with the base where the budget allows it."""
     check_shapes(params.checkpoint, weights)
     place = host.options.base
+    if isinstance(weights, StreamedWeights):
+        place = "pinned"
     if place == "auto":
         budget = device_budget(host.device, host.options.vram_cap_bytes)
         activations = ACTIVATION_BYTES if host.device.type == "cuda" else 0

@@ -6,6 +6,7 @@ build is done. Every way reads the same arena, so changing between them between 
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Callable
 
@@ -15,7 +16,6 @@ from torch import Tensor
 from ..failure import HostFailure, expect
 from ..host.bundle import Bundle
 from ..models.spec import ModelSpec
-from ..weights.merge import triton_works
 from .artifacts import EngineKey
 from .builder import Builder
 from .compiled import steady
@@ -24,18 +24,22 @@ from .graphs import GraphedStep
 if TYPE_CHECKING:
     from ..host.host import Host
 
+log = logging.getLogger("refit_host")
 KINDS = {"f32": torch.float32, "i64": torch.int64}
 
 
 class TorchModel:
-    def __init__(self, spec: ModelSpec, make: Callable[[], torch.nn.Module], bundle: Bundle, dtype: torch.dtype, host: "Host") -> None:
-        """`make` gives another module over the same weights."""
+    def __init__(
+        self, spec: ModelSpec, make: Callable[[], torch.nn.Module], bundle: Bundle, dtype: torch.dtype, host: "Host", *, compiles: bool
+    ) -> None:
+        """`make` gives another module over the same weights; `compiles`: compiled code may run on them."""
         self._spec, self._bundle, self._dtype, self._device = spec, bundle, dtype, host.device
         self._module = make()
         tier = host.options.tier if host.device.type == "cuda" else "eager"
         self._graphs = GraphedStep(spec.forward, host.device) if tier != "eager" else None
         self._builder: Builder | None = None
-        if tier in ("auto", "compiled") and triton_works(host.device):
+        self._without_graph = False
+        if compiles:
             key = EngineKey.of(bundle.structure, dtype, host.device)
             self._builder = Builder(spec, make, host.device, key, host.options.store)
 
@@ -65,15 +69,28 @@ class TorchModel:
         if self._graphs.has(module, inputs):
             return self._graphs(module, inputs)
         if self._builder is None:
-            return self._graphs(module, inputs)
+            return self._captured(module, inputs)
         # A compiler at work must not be disturbed by a capture, nor the capture by it: until it pauses, steps run as they can.
         if not self._builder.quiet.acquire(blocking=False):
             return self._graphs(self._module, inputs) if self._graphs.has(self._module, inputs) else self._spec.forward(self._module, inputs)
         try:
             with steady() if compiled is not None else nullcontext():
-                return self._graphs(module, inputs)
+                return self._captured(module, inputs)
         finally:
             self._builder.quiet.release()
+
+    def _captured(self, module: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The first step of a size as a CUDA graph; without one where its memory does not fit beside everything else."""
+        if self._without_graph:
+            return self._spec.forward(module, inputs)
+        try:
+            return self._graphs(module, inputs)
+        except torch.OutOfMemoryError:
+            log.info("no memory for another CUDA graph; steps of new sizes run without")
+            self._graphs.release()
+            self._without_graph = True
+            torch.cuda.empty_cache()
+        return self._spec.forward(module, inputs)
 
     def _checked(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Inputs by the graph's table, on the device, in its dtypes. One name stands for one size throughout a step."""
@@ -90,6 +107,17 @@ class TorchModel:
             expect(fits, "HOST_INPUT_INVALID", f"{port['name']}: expected the shape {axes}, got {list(value.shape)}", sizes=sizes)
             out[port["name"]] = value.to(self._device, KINDS.get(port["dtype"], self._dtype))
         return out
+
+    @property
+    def busy(self) -> bool:
+        """Something other than a step uses the weights: a compilation in the background."""
+        return self._builder is not None and self._builder.busy
+
+    def offload(self) -> None:
+        """Gives back what graphs hold; their next use captures them again. Compiled code stays."""
+        if self._graphs is not None:
+            self._graphs.release()
+        self._without_graph = False
 
     def release(self) -> None:
         """Gives back what graphs hold; the module goes with its owner."""

@@ -29,6 +29,14 @@ def device_budget(device: torch.device, cap_bytes: int | None) -> Budget:
     return Budget(max(0, free), host_free_bytes())
 
 
+def most_bytes(device: torch.device, cap_bytes: int | None) -> int:
+    """What this process could take if no other held anything."""
+    if device.type != "cuda":
+        return host_free_bytes()
+    total = torch.cuda.get_device_properties(device).total_memory
+    return total if cap_bytes is None else min(total, cap_bytes)
+
+
 def apply_cap(device: torch.device, cap_bytes: int | None) -> None:
     """Makes PyTorch refuse to grow past the cap, so that the UI's share of the card stays the UI's."""
     if device.type == "cuda" and cap_bytes is not None:

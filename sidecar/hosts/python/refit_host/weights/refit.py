@@ -19,6 +19,7 @@ from ..files.checkpoint import CheckpointReader
 from .base import STEP_BYTES, Base, Place
 from .layout import Layout, Slot
 from .merge import merger
+from .offload import Away, bring_back, send_away
 from .peaks import finite_limit, peak
 from .plan import Stack, Step, check_terms, plan_steps, run_step, signature
 from .stream import Ring
@@ -56,6 +57,7 @@ class Weights:
         # False from the first write of a commit to its last: weights of no stack.
         self.known = False
         self._signature = np.zeros(len(layout.slots), np.uint64)
+        self._away: list[Away] = []
         self.merge_name, self._prepare_merge = merger(device, merge)
 
     def _live_bytes(self) -> int:
@@ -194,6 +196,42 @@ class Weights:
         """The base becomes another checkpoint's, in the memory of the one before."""
         old, self.base.arena = self.base.arena, None
         self.base, _ = Base.load(self.base.place, self.layout, reader, self.ring, live, reuse=old)
+
+    @property
+    def device_bytes(self) -> int:
+        """Device memory that weights and base hold now."""
+        assert self.base is not None
+        base = [self.base.arena] if self.base.place == "resident" else []
+        return sum(tensor.untyped_storage().nbytes() for tensor in (self.live, *(tensor for tensor, _ in self._more_device_memory()), *base))
+
+    @property
+    def away(self) -> bool:
+        """Off the device: `come_back` before anything else is done with them."""
+        return bool(self._away)
+
+    def offload(self) -> int:
+        """Gives the device's memory back; returns bytes. Between steps, with no refit prepared. Raises HOST_OUT_OF_MEMORY when the
+        host has no room."""
+        assert self.base is not None
+        if self._away:
+            return 0
+        pristine = self.known and not self._signature.any() and self.base.arena is not None
+        tensors = [(self.live, not pristine), *self._more_device_memory()]
+        if self.base.place == "resident":
+            tensors.append((self.base.arena, True))
+        self._away = send_away(tensors)
+        return sum(item.nbytes for item in self._away)
+
+    def _more_device_memory(self) -> list[tuple[Tensor, bool]]:
+        """Further device memory, and whether its values matter."""
+        return []
+
+    def come_back(self) -> None:
+        """Onto the device again. Raises an out-of-memory error; nothing has changed then."""
+        bring_back(self._away)
+        if any(item.tensor is self.live and item.kept is None for item in self._away):
+            self.live.copy_(self.base.arena[: self.live.numel()])
+        self._away = []
 
     def slot(self, name: str) -> Slot:
         """Raises HOST_PARAMETER_UNKNOWN."""

@@ -115,6 +115,9 @@ class StreamedWeights(Weights):
         for begin, end in spans:
             home[begin:end].copy_(buffer[begin:end], non_blocking=True)
 
+    def _more_device_memory(self) -> list[tuple[Tensor, bool]]:
+        return [(buffer, False) for buffer in self.buffers]
+
     def value(self, slot: Slot) -> Tensor:
         number = self._block_of[slot.index]
         if number < 0:
