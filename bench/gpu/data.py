@@ -28,6 +28,11 @@ def _values(name: str, shape: tuple[int, ...], device: torch.device, make: torch
 
 def checkpoint(folder: Path, shapes: Shapes, device: torch.device, seed: int) -> CheckpointSource:
     """fp16 file with canonical names; written once."""
+    return CheckpointSource.parse(checkpoint_record(folder, shapes, device, seed))
+
+
+def checkpoint_record(folder: Path, shapes: Shapes, device: torch.device, seed: int) -> dict:
+    """The same as it travels to a host."""
     path = folder / f"checkpoint-{seed}.safetensors"
     if not path.exists():
         make = torch.Generator(device).manual_seed(1000 + seed)
@@ -36,10 +41,10 @@ def checkpoint(folder: Path, shapes: Shapes, device: torch.device, seed: int) ->
         save_file(tensors, partial)
         os.replace(partial, path)
     stat = path.stat()
-    return CheckpointSource.parse({
+    return {
         "files": [{"path": str(path), "sizeBytes": stat.st_size, "mtimeNs": str(stat.st_mtime_ns), "inode": str(stat.st_ino)}],
         "parameters": {name: {"file": 0, "key": name, "dtype": "F16", "shape": list(shape)} for name, shape in shapes.items()},
-    })
+    }
 
 
 def linear_layers(shapes: Shapes) -> list[str]:

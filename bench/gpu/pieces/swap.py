@@ -30,7 +30,7 @@ def _tune(context: Context, engine: Engine, stack: list) -> Iterator[dict]:
     slots = [slot for slot in engine.layout.slots if any(slot.index in image.every for image, _ in images)]
     table = build_table(engine.layout, [(image.fast, strength) for image, strength in images], slots)
     for blocks in BLOCKS:
-        launch = merge_triton.prepare(engine.layout, table, buffers, context.device, blocks)
+        launch = merge_triton.prepare(engine.layout, table, buffers, context.device, blocks=blocks)
         figure = context.wall(lambda: merge_triton.run(launch, engine.layout, engine.weights.live, engine.weights.base.device_arena))
         yield {"what": "merge kernel", "adapters": len(stack), "blocks": list(blocks), **figure}
 

@@ -216,7 +216,7 @@ def _placement(engine: Engine) -> dict[str, Any]:
     weights = engine.weights
     assert weights.base is not None
     return {"base": weights.base.place, "deviceBytes": weights.device_bytes, "streamedBytes": weights.layout.nbytes - weights.live.numel(),
-            "tier": "none" if engine.model is None else engine.model.tier}  # fmt: skip
+            "tier": "none" if engine.model is None else engine.model.tier, "compiling": engine.model is not None and engine.model.busy}  # fmt: skip
 
 
 # PyTorch says in words how much it lacked.

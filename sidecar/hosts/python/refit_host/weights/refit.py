@@ -247,12 +247,17 @@ class Weights:
 
     def read_back(self, name: str) -> Tensor:
         """A live weight in canonical layout, contiguous, on the host."""
-        return self.value(self.slot(name)).contiguous().cpu()
+        return on_host(self.value(self.slot(name)))
 
     def checksum(self, name: str) -> str:
         return digest(self.value(self.slot(name)))
 
 
+def on_host(value: Tensor) -> Tensor:
+    """A contiguous copy. Never the value's own memory: what numpy has seen can no longer be given back (`offload`)."""
+    return value.to("cpu", copy=True).contiguous()
+
+
 def digest(value: Tensor) -> str:
     """SHA-256 of a value's bytes in canonical layout."""
-    return hashlib.sha256(value.contiguous().cpu().reshape(-1).view(torch.uint8).numpy()).hexdigest()
+    return hashlib.sha256(on_host(value).reshape(-1).view(torch.uint8).numpy()).hexdigest()

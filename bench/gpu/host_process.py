@@ -1,0 +1,116 @@
+"""The real engine host as a child process, spoken to as the sidecar does. One call at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import torch
+
+from refit_host import PROTOCOL_VERSION
+from refit_host.host.tensors import from_wire, to_wire
+from refit_host.wire.frames import encode_frame, read_frame
+
+
+class HostProcess:
+    """`log`: lines that the host wrote so far."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        began = time.perf_counter()
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "refit_host", "--kind", "torch", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        self._id = 0
+        self.hello = self.call("hello", {"protocolVersion": PROTOCOL_VERSION})[0]
+        self.hello_s = time.perf_counter() - began
+
+    def _read_log(self) -> None:
+        assert self._child.stderr is not None
+        for line in self._child.stderr:
+            self.log.append(line.decode(errors="replace").rstrip())
+
+    def call(self, method: str, params: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None = None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Result and tensors. Raises RuntimeError with the host's own code and text, or its last log lines when it died."""
+        self._id += 1
+        message = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": dict(params)}
+        sent = [to_wire(name, value) for name, value in (tensors or {}).items()]
+        assert self._child.stdin is not None and self._child.stdout is not None
+        try:
+            for part in encode_frame(message, "params" if sent else None, sent):
+                self._child.stdin.write(part)
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            raise self._died(method) from None
+        while (frame := read_frame(self._child.stdout)) is not None:
+            reply, received = frame
+            if reply.get("id") != self._id:
+                continue
+            if "error" in reply:
+                raise RuntimeError(f"{method}: {reply['error']['data']['code']}: {reply['error']['message']} | {' | '.join(self.log[-6:])}")
+            return reply["result"], {tensor.name: from_wire(tensor).clone() for tensor in received}
+        raise self._died(method)
+
+    def _died(self, method: str) -> RuntimeError:
+        return RuntimeError(f"{method}: the host ended with {self._child.wait(10)}: {' | '.join(self.log[-8:])}")
+
+    def close(self) -> None:
+        """Ends the host; a host that does not end by itself is stopped."""
+        if self._child.poll() is None:
+            try:
+                self.call("shutdown", {})
+            except RuntimeError:
+                pass
+        try:
+            self._child.wait(20)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+
+
+class HostEngine:
+    """One engine of a host: its generation and the refits on it."""
+
+    def __init__(self, host: HostProcess, graph: Path, checkpoint: dict, dtype: str, names: Sequence[str]) -> None:
+        self.host, self.names = host, list(names)
+        self.checkpoint = checkpoint
+        given = {"engine": "bench", "graph": {"folder": str(graph), "variant": "fp32" if dtype == "f32" else "fp16"}, "weightDtype": dtype,
+                 "checkpoint": checkpoint, "stack": []}  # fmt: skip
+        self.loaded = host.call("load", given)[0]
+        self.generation = self.loaded["generation"]
+
+    def swap(self, stack: Sequence[tuple[Path, str, float]], touched: Sequence[str], checkpoint: dict | None = None) -> dict[str, float]:
+        """To a stack of (delta file, adapter, strength) and, with `checkpoint`, to that one. Milliseconds of both phases as the caller sees them."""
+        full = checkpoint is not None
+        self.checkpoint = checkpoint or self.checkpoint
+        weights = {"checkpoint": "bench", "stack": [{"sha256": sha, "strength": strength} for _, sha, strength in stack]}
+        plan = {"from": None if full else weights, "to": weights, "full": full, "writes": [{"parameter": name} for name in (self.names if full else touched)]}
+        began = time.perf_counter()
+        prepared = self.host.call("prepare", {
+            "engine": "bench", "generation": self.generation, "plan": plan, "checkpoint": self.checkpoint,
+            "stack": [{"delta": str(path), "sha256": sha, "strength": strength} for path, sha, strength in stack],
+        })[0]  # fmt: skip
+        middle = time.perf_counter()
+        self.generation = self.host.call("commit", {"engine": "bench", "token": prepared["token"]})[0]["generation"]
+        end = time.perf_counter()
+        return {"ms": round((end - began) * 1000, 2), "prepare_ms": round((middle - began) * 1000, 2), "commit_ms": round((end - middle) * 1000, 2)}
+
+    def step(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, float, float]:
+        """(output, ms as the caller sees it, ms in the host)."""
+        began = time.perf_counter()
+        result, outputs = self.host.call("step", {"engine": "bench", "generation": self.generation}, inputs)
+        return next(iter(outputs.values())), (time.perf_counter() - began) * 1000, result["ms"]
+
+    def status(self) -> dict[str, Any]:
+        status = self.host.call("status", {})[0]
+        return {**status["engines"][0], "memory": status["memory"]}
+
+    def checksums(self) -> dict[str, str]:
+        return self.host.call("checksums", {"engine": "bench"})[0]["sha256"]

@@ -1,0 +1,189 @@
+"""The whole host process: started, loaded, stepped while it compiles, refitted, changed to another checkpoint, sent away, restarted.
+
+Options: `args` (more arguments of the host), `size` [batch, height, width], `wait_s` (longest wait for compiled code), `restart` (false: no second start).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Iterator
+
+import torch
+
+from .. import data
+from ..context import ROOT, Context, relative_error
+from ..host_process import HostEngine, HostProcess
+
+
+class Setting:
+    """What the host is given: SDXL of real size, or the demo model with --tiny."""
+
+    def __init__(self, context: Context, options: dict) -> None:
+        self.graph = ROOT / "sidecar" / "graphs" / ("demo" if context.tiny else "sdxl")
+        table = json.loads((self.graph / "graph.json").read_text())
+        shapes = {row["parameter"]: tuple(row["shape"]) for row in table["refitMap"]}
+        folder = context.folder / "demo" if context.tiny else context.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.names, self.shapes = list(shapes), shapes
+        self.touched = data.linear_layers(shapes)
+        self.checkpoints = [data.checkpoint_record(folder, shapes, context.device, seed) for seed in (0, 1)]
+        self.adapters = [(data.adapter(folder, shapes, context.device, seed, 16), f"{seed:064x}") for seed in range(6)]
+        self.dtype = "f16" if context.device.type == "cuda" else "f32"
+        batch, height, width = options.get("size", (2, 1024, 1024))
+        sizes = {"batch": batch, "tokens": 77} | ({"height": 16, "width": 16} if context.tiny else {"height": height // 8, "width": width // 8})
+        make = torch.Generator().manual_seed(0)
+        real = torch.float16 if self.dtype == "f16" else torch.float32
+        self.inputs = {}
+        for port in table["inputs"]:
+            value = torch.randn([sizes.get(axis, axis) for axis in port["shape"]], generator=make)
+            self.inputs[port["name"]] = torch.full(value.shape, 501.0) if port["name"] == "timestep" else value.to(real)
+        self.store = context.folder / "host-store"
+        device = context.device.type
+        self.arguments = ["--device", device, "--store", str(self.store), *options.get("args", [])]
+
+    def page_cache(self) -> None:
+        """Files lie in memory, as after their arrival."""
+        for record in self.checkpoints:
+            with Path(record["files"][0]["path"]).open("rb", buffering=0) as file:
+                while file.read(1 << 24):
+                    pass
+
+    def load(self, host: HostProcess) -> HostEngine:
+        return HostEngine(host, self.graph, self.checkpoints[0], self.dtype, self.names)
+
+    def stack(self, *items: tuple[int, float]) -> list[tuple[Path, str, float]]:
+        return [(*self.adapters[index], strength) for index, strength in items]
+
+
+def _start(setting: Setting, label: str) -> tuple[HostProcess, HostEngine, list[dict]]:
+    began = time.perf_counter()
+    host = HostProcess(setting.arguments)
+    loading = time.perf_counter()
+    engine = setting.load(host)
+    loaded = time.perf_counter()
+    output, ms, _ = engine.step(setting.inputs)
+    end = time.perf_counter()
+    row = {"what": "process start to first output", "start": label, "seconds": round(end - began, 2), "hello_s": round(host.hello_s, 2), "load_s": round(loaded - loading, 2),
+           "first_step_ms": round(ms, 1), "load_to_output_s": round(end - loading, 2), "finite": bool(torch.isfinite(output).all()), **engine.status()["placement"]}
+    return host, engine, [row, {"what": "host", "start": label, "device": host.hello["device"], "versions": host.hello["versions"]}]
+
+
+def _settle(setting: Setting, engine: HostEngine, wait_s: float, label: str) -> Iterator[dict]:
+    """Steps until the last tier serves; one row per tier."""
+    began = time.perf_counter()
+    tier, times, first = None, [], None
+    while True:
+        _, ms, inside = engine.step(setting.inputs)
+        status = engine.status()
+        placement = status["placement"]
+        if placement["tier"] != tier or time.perf_counter() - began > wait_s:
+            if times:
+                yield {"what": "steps of a tier", "start": label, "tier": tier, "since_s": round(first - began, 2), "median_ms": round(statistics.median(times), 2),
+                       "min_ms": round(min(times), 2), "n": len(times)}
+            if time.perf_counter() - began > wait_s:
+                yield {"what": "stopped waiting for compiled code", "start": label, "seconds": wait_s, "compiling": placement["compiling"]}
+                return
+            tier, times, first = placement["tier"], [], time.perf_counter()
+        else:
+            times.append(inside)
+        if not placement["compiling"] and len(times) >= 12:
+            # The graph of the last module is captured by now.
+            yield {"what": "steps of a tier", "start": label, "tier": tier, "since_s": round(first - began, 2), "median_ms": round(statistics.median(times), 2),
+                   "min_ms": round(min(times), 2), "n": len(times), "caller_ms": round(ms, 2), "serves_for_good_after_s": round(time.perf_counter() - began, 2),
+                   "log": [line for line in engine.host.log if "compil" in line][-4:]}
+            return
+        if len(times) >= 12:
+            time.sleep(0.05)
+
+
+def _refits(setting: Setting, engine: HostEngine, turns: int) -> Iterator[dict]:
+    base, _, _ = engine.step(setting.inputs)
+    clean = engine.checksums()
+    one, two = setting.stack((0, 1.0)), setting.stack((1, 0.8))
+    five = setting.stack(*((index, 0.3 + 0.1 * index) for index in range(1, 6)))
+    first = engine.swap(one, setting.touched)
+    yield {"what": "first swap, delta file read", **first}
+    with_one, _, _ = engine.step(setting.inputs)
+    for name, stacks in (("swap one adapter", [two, one]), ("change of strength", [setting.stack((0, 0.4)), one]), ("stack of five", [five, five[::-1]])):
+        for stack in stacks:
+            engine.swap(stack, setting.touched)
+        rows = [engine.swap(stacks[turn % 2], setting.touched) for turn in range(turns)]
+        yield {"what": name, "caller": True, **{key: round(statistics.median(row[key] for row in rows), 2) for key in rows[0]}, "min_ms": min(row["ms"] for row in rows), "n": turns}
+    back = []
+    for _ in range(max(2, turns // 2)):
+        engine.swap(one, setting.touched)
+        back.append(engine.swap([], setting.touched))
+    again, _, _ = engine.step(setting.inputs)
+    yield {"what": "back to base", "caller": True, **{key: round(statistics.median(row[key] for row in back), 2) for key in back[0]}, "n": len(back),
+           "weights_bit_identical": engine.checksums() == clean, "output_bit_identical": bool(torch.equal(again, base))}
+    engine.swap(five, setting.touched)
+    engine.swap(one, setting.touched)
+    output, _, _ = engine.step(setting.inputs)
+    yield {"what": "A to stack to A", "output_bit_identical": bool(torch.equal(output, with_one)), "adapter_changes_output_by": relative_error(with_one, base)}
+    engine.swap([], setting.touched)
+    times = [engine.step(setting.inputs)[2] for _ in range(turns)]
+    yield {"what": "step after all swaps", "median_ms": round(statistics.median(times), 2), "min_ms": round(min(times), 2), "n": turns}
+
+
+def _checkpoints(setting: Setting, engine: HostEngine) -> Iterator[dict]:
+    clean, (base, _, _) = engine.checksums(), engine.step(setting.inputs)
+    for turn in range(2):
+        for index in (1, 0):
+            began = time.perf_counter()
+            row = engine.swap([], setting.names, setting.checkpoints[index])
+            output, _, _ = engine.step(setting.inputs)
+            yield {"what": "checkpoint change and first output", "to": index, "turn": turn, **row, "with_output_s": round(time.perf_counter() - began, 3)}
+    yield {"what": "checkpoint change and back", "weights_bit_identical": engine.checksums() == clean, "output_bit_identical": bool(torch.equal(output, base))}
+
+
+def _away(setting: Setting, engine: HostEngine) -> Iterator[dict]:
+    engine.swap(setting.stack((2, 0.7)), setting.touched)
+    before, _, _ = engine.step(setting.inputs)
+    for name, prepare in (("with an adapter", lambda: None), ("base", lambda: engine.swap([], setting.touched))):
+        prepare()
+        expected, _, _ = engine.step(setting.inputs)
+        free = engine.status()["memory"]["freeBytes"]
+        began = time.perf_counter()
+        freed = engine.host.call("offload", {"engine": "bench"})[0]["bytes"]
+        sent = time.perf_counter()
+        memory = engine.status()["memory"]
+        output, ms, _ = engine.step(setting.inputs)
+        yield {"what": "weights leave the device and come back", "weights": name, "bytes": freed, "offload_ms": round((sent - began) * 1000, 1),
+               "device_freed_bytes": memory["freeBytes"] - free, "process_bytes": memory["processBytes"], "first_step_back_ms": round(ms, 1),
+               "second_step_ms": round(engine.step(setting.inputs)[1], 1), "output_bit_identical": bool(torch.equal(output, expected))}
+
+
+def run(context: Context, options: dict) -> Iterator[dict]:
+    setting = Setting(context, options)
+    setting.page_cache()
+    shutil.rmtree(setting.store, ignore_errors=True)
+    turns, wait = (context.repeats, options.get("wait_s", 150)) if context.device.type == "cuda" else (2, 60)
+    host, engine, rows = _start(setting, "first, empty store")
+    try:
+        yield from rows
+        yield from _settle(setting, engine, wait, "first, empty store")
+        yield from _refits(setting, engine, turns)
+        yield from _checkpoints(setting, engine)
+        yield from _away(setting, engine)
+        before = engine.status()["memory"]["freeBytes"]
+        freed = host.call("unload", {"engine": "bench"})[0]["bytes"]
+        memory = host.call("status", {})[0]["memory"]
+        yield {"what": "unload", "bytes": freed, "device_freed_bytes": memory["freeBytes"] - before, "process_bytes": memory["processBytes"]}
+        began = time.perf_counter()
+        engine = setting.load(host)
+        engine.step(setting.inputs)
+        yield {"what": "load again in the same process to first output", "seconds": round(time.perf_counter() - began, 2)}
+    finally:
+        host.close()
+    if not options.get("restart", True):
+        return
+    host, engine, rows = _start(setting, "second, engine in store")
+    try:
+        yield from rows
+        yield from _settle(setting, engine, wait, "second, engine in store")
+    finally:
+        host.close()
