@@ -6,6 +6,7 @@ import json
 import os
 import zlib
 from pathlib import Path
+from typing import Sequence
 
 import torch
 from safetensors.torch import save_file
@@ -15,10 +16,10 @@ from refit_host.files.checkpoint import CheckpointSource
 from refit_host.models.spec import Shapes
 
 
-def _values(name: str, shape: tuple[int, ...], device: torch.device, make: torch.Generator) -> torch.Tensor:
+def random_value(name: str, shape: tuple[int, ...], device: torch.device, make: torch.Generator) -> torch.Tensor:
     """Scaled so that activations stay finite through the whole network, as trained weights do."""
     if len(shape) < 2:
-        centre = 1.0 if name.endswith("weight") else 0.0
+        centre = 1.0 if name.endswith(("weight", "scale")) else 0.0
         return centre + 0.02 * torch.randn(shape, device=device, generator=make)
     fan_in = 1
     for dim in shape[1:]:
@@ -36,7 +37,7 @@ def checkpoint_record(folder: Path, shapes: Shapes, device: torch.device, seed: 
     path = folder / f"checkpoint-{seed}.safetensors"
     if not path.exists():
         make = torch.Generator(device).manual_seed(1000 + seed)
-        tensors = {name: _values(name, shape, device, make).half().cpu() for name, shape in shapes.items()}
+        tensors = {name: random_value(name, shape, device, make).half().cpu() for name, shape in shapes.items()}
         partial = path.with_suffix(".part")
         save_file(tensors, partial)
         os.replace(partial, path)
@@ -53,14 +54,16 @@ def linear_layers(shapes: Shapes) -> list[str]:
     return [name for name, shape in shapes.items() if len(shape) >= 2 and any(part in name for part in inside)]
 
 
-def adapter(folder: Path, shapes: Shapes, device: torch.device, seed: int, rank: int) -> Path:
-    """A delta file; written once. Its effect on a weight is a few per cent of the weight, as in trained adapters."""
-    path = folder / f"adapter-{seed}-r{rank}.delta"
+def adapter(
+    folder: Path, shapes: Shapes, device: torch.device, seed: int, rank: int, *, layers: Sequence[str] | None = None, stem: str = "adapter"
+) -> Path:
+    """A delta file on `layers` (None: `linear_layers`); written once. Its effect on a weight is a few per cent of the weight, as in trained adapters."""
+    path = folder / f"{stem}-{seed}-r{rank}.delta"
     if path.exists():
         return path
     make = torch.Generator(device).manual_seed(2000 + seed)
     tensors, terms = {}, []
-    for name in linear_layers(shapes):
+    for name in linear_layers(shapes) if layers is None else layers:
         rows, cols = shapes[name][0], 1
         for dim in shapes[name][1:]:
             cols *= dim

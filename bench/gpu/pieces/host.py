@@ -129,6 +129,11 @@ def _refits(setting: Setting, engine: HostEngine, turns: int) -> Iterator[dict]:
     yield {"what": "step after all swaps", "median_ms": round(statistics.median(times), 2), "min_ms": round(min(times), 2), "n": turns}
 
 
+def _memory(engine: HostEngine, when: str) -> dict:
+    status = engine.status()
+    return {"what": "memory", "when": when, **status["placement"], "process_bytes": status["memory"]["processBytes"], "device_free_bytes": status["memory"]["freeBytes"]}
+
+
 def _checkpoints(setting: Setting, engine: HostEngine) -> Iterator[dict]:
     clean, (base, _, _) = engine.checksums(), engine.step(setting.inputs)
     for turn in range(2):
@@ -167,7 +172,9 @@ def run(context: Context, options: dict) -> Iterator[dict]:
         yield from rows
         yield from _settle(setting, engine, wait, "first, empty store")
         yield from _refits(setting, engine, turns)
+        yield _memory(engine, "after steps and swaps")
         yield from _checkpoints(setting, engine)
+        yield _memory(engine, "after changes of checkpoint")
         yield from _away(setting, engine)
         before = engine.status()["memory"]["freeBytes"]
         freed = host.call("unload", {"engine": "bench"})[0]["bytes"]

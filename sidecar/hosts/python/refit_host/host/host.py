@@ -215,8 +215,11 @@ def _placement(engine: Engine) -> dict[str, Any]:
     """Where the engine's weights are and how it steps, as `status` reports it."""
     weights = engine.weights
     assert weights.base is not None
+    device = weights.device
+    # PyTorch's memory at its highest, without what the driver takes for the process itself.
+    peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
     return {"base": weights.base.place, "deviceBytes": weights.device_bytes, "streamedBytes": weights.layout.nbytes - weights.live.numel(),
-            "tier": "none" if engine.model is None else engine.model.tier, "compiling": engine.model is not None and engine.model.busy}  # fmt: skip
+            "tier": "none" if engine.model is None else engine.model.tier, "compiling": engine.model is not None and engine.model.busy, "peakBytes": peak}  # fmt: skip
 
 
 # PyTorch says in words how much it lacked.

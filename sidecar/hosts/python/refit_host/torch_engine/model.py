@@ -47,7 +47,7 @@ class TorchModel:
     def tier(self) -> str:
         """What serves now, in words."""
         if self._builder is not None and self._builder.stage_of:
-            return "compiled blocks in CUDA graphs"
+            return f"compiled blocks in CUDA graphs, stage {1 + max(self._builder.stage_of.values())} of {len(self._builder.stages)}"
         return "CUDA graphs" if self._graphs is not None else "eager"
 
     def step(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

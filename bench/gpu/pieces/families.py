@@ -1,0 +1,119 @@
+"""Every family at real size with random weights made on the device: a step, a step as a CUDA graph, one swap and the way back.
+
+Options: `names` (some of them). With --tiny only the narrowest, to try the piece itself.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Iterator
+
+import numpy as np
+import torch
+from refit_graphs.families import plan
+
+from refit_host.files.delta import read_delta
+from refit_host.models.bind import bind, layout_of
+from refit_host.models.registry import spec_of
+from refit_host.torch_engine.graphs import GraphedStep
+from refit_host.weights.base import Base
+from refit_host.weights.image import read_image
+from refit_host.weights.layout import Layout
+from refit_host.weights.peaks import peak
+from refit_host.weights.refit import Weights
+from refit_host.weights.stream import Ring
+
+from .. import data
+from ..context import Context, relative_error
+from ..structures import FAMILIES, PAIRS
+
+RANK = 8
+
+
+def random_base(layout: Layout, ring: Ring, seed: int) -> Base:
+    """A resident base of random values. It has no file behind it."""
+    arena = torch.zeros(layout.nbytes, dtype=torch.uint8, device=ring.device)
+    make = torch.Generator(ring.device).manual_seed(seed)
+    peaks = []
+    for slot in layout.slots:
+        slot.put(arena, data.random_value(slot.name, slot.shape, ring.device, make))
+        peaks.append(peak(slot.physical(arena)))
+    return Base("resident", layout, None, ring, arena, torch.stack(peaks).cpu().numpy().astype(np.float32))
+
+
+def step_inputs(found, sizes: dict[str, int], device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    make = torch.Generator().manual_seed(1)
+    values = {}
+    for port in found.inputs:
+        value = torch.randn([sizes.get(axis, axis) for axis in port.axes], generator=make)
+        values[port.name] = value.to(device, torch.float32 if not port.float_type else dtype)
+    values["timestep"] = torch.full_like(values["timestep"], 0.5 if found.family == "flux" else 501.0)
+    if "guidance" in values:
+        values["guidance"] = torch.full_like(values["guidance"], 4.0)
+    return values
+
+
+def _one(context: Context, name: str) -> Iterator[dict]:
+    began = time.perf_counter()
+    make_shapes, sizes = FAMILIES[name]
+    shapes, device = make_shapes(), context.device
+    found, spec, ring = plan(dict(shapes)), spec_of(shapes), Ring(context.device)
+    dtype = torch.float32 if device.type != "cuda" else torch.float16 if spec.family.startswith("sd") and found.file_stem == "unet" else torch.bfloat16
+    layout = layout_of(spec, shapes, dtype, channels_last=False)
+    weights = Weights(layout, device, ring)
+    weights.base = random_base(layout, ring, 1)
+    weights.live.copy_(weights.base.arena)
+    weights.known = True
+    module = bind(spec.build(), spec, layout, weights.live)
+    built = time.perf_counter()
+    inputs = step_inputs(found, sizes, device, dtype)
+    output = spec.forward(module, inputs).clone()
+    context.sync()
+    label = {"name": name, "family": spec.family, "dtype": str(dtype).removeprefix("torch."), "parameters": sum(slot.count for slot in layout.slots)}
+    row = {"what": "family", **label, "weights_gb": round(layout.nbytes / 1e9, 2), "build_s": round(built - began, 2),
+           "first_step_s": round(time.perf_counter() - built, 2), "step": context.wall(lambda: spec.forward(module, inputs), repeats=5),
+           "finite": bool(torch.isfinite(output).all())}  # fmt: skip
+    layers = [layer for layer, shape in shapes.items() if len(shape) == 2 and "blocks." in layer and layer.endswith("weight")]
+    folder = context.folder / "families"
+    folder.mkdir(exist_ok=True)
+    path = data.adapter(folder, shapes, device, 50, RANK, layers=layers, stem=name)
+    image = read_image(read_delta(path), layout, pinned=device.type == "cuda")
+    swap = context.wall(lambda: weights.commit(weights.prepare([(image, 1.0)], full=True)), repeats=3)
+    changed = spec.forward(module, inputs)
+    weights.commit(weights.prepare([]))
+    again = spec.forward(module, inputs)
+    row |= {"adapter_layers": len(layers), "adapter_mb": round(image.nbytes / 1e6), "swap_all_layers": swap, "adapter_changes_output_by": relative_error(changed, output),
+            "back_to_base_weights_bit_identical": bool(torch.equal(weights.live, weights.base.arena)),
+            "back_to_base_output_bit_identical": bool(torch.equal(again, output))}  # fmt: skip
+    if device.type == "cuda":
+        graphs = GraphedStep(spec.forward, device)
+        captured = graphs(module, inputs).clone()
+        row |= {"graph_step": context.wall(lambda: graphs(module, inputs), repeats=5), "graph_error": relative_error(captured, output),
+                "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2)}  # fmt: skip
+    yield {**row, "seconds": round(time.perf_counter() - began, 1)}
+    if name in PAIRS:
+        yield {"what": "two checkpoints on one structure", **label, **_pair(context, weights, ring)}
+
+
+def _pair(context: Context, weights: Weights, ring: Ring) -> dict:
+    """High and low noise: the whole checkpoint changes between two steps, and comes back."""
+    bases = [weights.base, random_base(weights.layout, ring, 2)]
+
+    def to(index: int) -> None:
+        weights.base = bases[index]
+        weights.commit(weights.prepare([], full=True))
+
+    turns = iter([1, 0] * 100)
+    figure = context.wall(lambda: to(next(turns)), repeats=6, warm=2)
+    return {**figure, "bit_identical": all((to(index), torch.equal(weights.live, bases[index].arena))[1] for index in (1, 0))}
+
+
+def run(context: Context, options: dict) -> Iterator[dict]:
+    for name in options.get("names", ["sd15"] if context.tiny else list(FAMILIES)):
+        try:
+            yield from _one(context, name)
+        except Exception as error:  # one structure's failure must not hide the others
+            yield {"what": "family", "name": name, "failed": f"{type(error).__name__}: {error}"[:600]}
+        if context.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
