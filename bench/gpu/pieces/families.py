@@ -11,7 +11,6 @@ from typing import Iterator
 import numpy as np
 import torch
 from refit_graphs.families import plan
-
 from refit_host.files.delta import read_delta
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of

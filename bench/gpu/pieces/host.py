@@ -112,7 +112,8 @@ def _refits(setting: Setting, engine: HostEngine, turns: int) -> Iterator[dict]:
         for stack in stacks:
             engine.swap(stack, setting.touched)
         rows = [engine.swap(stacks[turn % 2], setting.touched) for turn in range(turns)]
-        yield {"what": name, "caller": True, **{key: round(statistics.median(row[key] for row in rows), 2) for key in rows[0]}, "min_ms": min(row["ms"] for row in rows), "n": turns}
+        figures = {key: round(statistics.median(row[key] for row in rows), 2) for key in rows[0]}
+        yield {"what": name, "caller": True, **figures, "min_ms": min(row["ms"] for row in rows), "n": turns}
     back = []
     for _ in range(max(2, turns // 2)):
         engine.swap(one, setting.touched)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from bench.gpu import data
 from graph_structures import tiny
 from refit_host.files.checkpoint import CheckpointReader
 from refit_host.files.delta import read_delta
@@ -14,6 +13,8 @@ from refit_host.models.registry import spec_of
 from refit_host.weights.image import read_image
 from refit_host.weights.refit import Weights
 from refit_host.weights.stream import Ring
+
+from bench.gpu import data
 
 CPU = torch.device("cpu")
 

@@ -25,7 +25,6 @@ from .engine import Engine
 from .options import Options
 from .tensors import from_wire, to_wire
 
-
 log = logging.getLogger("refit_host")
 
 
