@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -75,5 +75,18 @@ describe("refit-sidecar", () => {
     const { status, last } = run("doctor", "--json");
     expect(status).toBe(0);
     expect(last["findings"]).toEqual(expect.arrayContaining([expect.objectContaining({ name: "embedded engine (onnxruntime)", ok: true })]));
+  });
+
+  it("install puts the plugin into a web UI and says which; uninstall takes it out; a wrong folder is refused", () => {
+    const ui = join(folder, "forge");
+    for (const name of ["extensions", "modules", "modules_forge"]) mkdirSync(join(ui, name), { recursive: true });
+    for (const name of ["launch.py", join("modules", "launch_utils.py")]) writeFileSync(join(ui, name), "");
+    for (let round = 0; round < 2; round += 1) expect(run("install", "--webui", ui, "--json")).toMatchObject({ status: 0, last: { ok: true, ui: "forge" } });
+    for (const name of ["install.py", "preload.py", "metadata.ini", "style.css", join("javascript", "refit-sidecar.mjs"), join("scripts", "refit_sidecar.py")]) expect(existsSync(join(ui, "extensions", "refit-sidecar", name))).toBe(true);
+    expect(run("install", "--comfyui", ui)).toMatchObject({ status: 1, stderr: expect.stringContaining("Give --webui for this folder.") as string });
+    expect(run("uninstall", "--webui", ui)).toMatchObject({ status: 0, stdout: expect.stringContaining("Restart Forge.") as string });
+    expect(existsSync(join(ui, "extensions", "refit-sidecar"))).toBe(false);
+    expect(run("install", "--webui", folder, "--json")).toMatchObject({ status: 1, last: { ok: false, error: { code: "INSTALL_UI_UNKNOWN" } } });
+    expect(run("install")).toMatchObject({ status: 2 });
   });
 });

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import type { Command } from "commander";
 import { Failure } from "../failure/index.ts";
 import { applyPlan, look, planInstall, planUninstall } from "../install/index.ts";
-import type { InstallPlan } from "../install/index.ts";
+import type { InstallPlan, Named } from "../install/index.ts";
 import { packageRoot } from "../package-root.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 
@@ -22,10 +22,15 @@ function pluginFolder(): string {
   return found;
 }
 
-function uiFolder(given: Given): string {
-  const folders = [given.comfyui, given.webui].filter((folder) => folder !== undefined);
-  if (folders.length === 1 && folders[0] !== undefined) return folders[0];
-  throw new Failure("CLI_INSTALL_TARGET", "expected one of --comfyui DIR and --webui DIR; got " + (folders.length === 0 ? "neither" : "both"), {});
+interface Target {
+  readonly named: Named;
+  readonly folder: string;
+}
+
+function targetOf(given: Given): Target {
+  if (given.comfyui !== undefined && given.webui === undefined) return { named: "comfyui", folder: given.comfyui };
+  if (given.webui !== undefined && given.comfyui === undefined) return { named: "webui", folder: given.webui };
+  throw new Failure("CLI_INSTALL_TARGET", `expected one of --comfyui DIR and --webui DIR; got ${given.comfyui === undefined ? "neither" : "both"}`, {});
 }
 
 function addTargets(command: Command): Command {
@@ -35,15 +40,16 @@ function addTargets(command: Command): Command {
     .option("--json", "print one JSON line with what was done");
 }
 
-async function carryOut(given: Given, done: (code: number) => void, plan: () => InstallPlan): Promise<void> {
+async function carryOut(given: Given, done: (code: number) => void, plan: (target: Target) => InstallPlan): Promise<void> {
   try {
-    const made = plan();
+    const made = plan(targetOf(given));
     await applyPlan(made, (action) => console.error(`refit-sidecar: ${action.kind} ${"command" in action ? action.command.join(" ") : "path" in action ? action.path : "at" in action ? action.at : action.to}`));
     if (given.json === true) console.log(JSON.stringify({ ok: true, ...made }));
     else for (const note of made.notes) console.log(note);
     done(exitCode.ok);
   } catch (error) {
-    console.error(failureText(error, given.json === true));
+    if (given.json === true) console.log(failureText(error, true));
+    else console.error(failureText(error, false));
     done(exitCodeOf(error));
   }
 }
@@ -54,9 +60,9 @@ export function addInstall(program: Command, done: (code: number) => void): void
     .option("--copy", "copy the plugin instead of linking it (for containers and other drives)")
     .option("--no-packages", "do not install the plugin's Python packages into the UI's Python; say how instead")
     .action(async (given: Given) =>
-      carryOut(given, done, () =>
-        planInstall(look(uiFolder(given)), { plugin: pluginFolder(), entry: join(packageRoot, "bin", "refit-sidecar.mjs"), mode: given.copy === true ? "copy" : "link", packages: given.packages }),
+      carryOut(given, done, ({ named, folder }) =>
+        planInstall(look(folder), named, { plugin: pluginFolder(), entry: join(packageRoot, "bin", "refit-sidecar.mjs"), mode: given.copy === true ? "copy" : "link", packages: given.packages }),
       ),
     );
-  addTargets(program.command("uninstall").description("take the plugin out of a UI again")).action(async (given: Given) => carryOut(given, done, () => planUninstall(look(uiFolder(given)))));
+  addTargets(program.command("uninstall").description("take the plugin out of a UI again")).action(async (given: Given) => carryOut(given, done, ({ named, folder }) => planUninstall(look(folder), named)));
 }

@@ -4,4 +4,4 @@
 export { applyPlan } from "./apply.ts";
 export { look } from "./look.ts";
 export { planInstall, planUninstall, pluginFolderName } from "./plan.ts";
-export type { InstallAction, InstallPlan, Interface, Sight } from "./types.ts";
+export type { InstallAction, InstallPlan, Interface, Named, Sight } from "./types.ts";

@@ -12,9 +12,9 @@ const has = (folder: string, ...names: readonly string[]) => names.every((name) 
 
 function interfaceAt(folder: string): Interface | null {
   if (has(folder, "main.py", "comfy", "custom_nodes")) return "comfyui";
-  if (!has(folder, "launch.py", "modules", "extensions")) return null;
-  if (has(folder, "ldm_patched")) return "reforge";
-  return has(folder, "backend", "modules_forge") ? "forge" : "a1111";
+  if (!has(folder, "launch.py", join("modules", "launch_utils.py"), "extensions")) return null;
+  if (!has(folder, "modules_forge")) return "a1111";
+  return has(folder, "ldm_patched") ? "reforge" : "forge";
 }
 
 /** A portable download holds the UI in a folder of its own, with its Python beside it. */

@@ -3,6 +3,9 @@
 /** A user interface that the plugin has a host for. reForge keeps Forge's older patcher; both are entered through `extensions/`. */
 export type Interface = "comfyui" | "a1111" | "forge" | "reforge";
 
+/** What the user says the folder is: A1111, Forge and reForge are told apart by what is in it. */
+export type Named = "comfyui" | "webui";
+
 /** What lies at the plugin's place in the UI. `ours`: a link to a plugin of ours, or a folder that carries our name. */
 export type Place = { readonly kind: "nothing" } | { readonly kind: "link"; readonly to: string; readonly ours: boolean } | { readonly kind: "folder"; readonly ours: boolean } | { readonly kind: "file" };
 

@@ -19,8 +19,13 @@ function make(folder: string, ...files: readonly string[]): string {
   return folder;
 }
 
+const webui = {
+  a1111: ["launch.py", "modules/launch_utils.py", "extensions/"],
+  forge: ["launch.py", "modules/launch_utils.py", "extensions/", "backend/", "modules_forge/"],
+  reforge: ["launch.py", "modules/launch_utils.py", "extensions/", "modules_forge/", "ldm_patched/"],
+};
 const comfyui = (name = "ComfyUI") => make(join(root, name), "main.py", "comfy/", "custom_nodes/");
-const wish = (over: Partial<Parameters<typeof planInstall>[1]> = {}) => ({ plugin, entry, mode: "link" as const, packages: false, ...over });
+const wish = (over: Partial<Parameters<typeof planInstall>[2]> = {}) => ({ plugin, entry, mode: "link" as const, packages: false, ...over });
 const place = (ui: string) => join(ui, "custom_nodes", "refit-sidecar");
 
 function codeOf(work: () => unknown): string {
@@ -43,9 +48,9 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 describe("look tells the interfaces apart", () => {
   test.each([
     ["comfyui", ["main.py", "comfy/", "custom_nodes/"], "custom_nodes"],
-    ["a1111", ["launch.py", "modules/", "extensions/"], "extensions"],
-    ["forge", ["launch.py", "modules/", "extensions/", "backend/", "modules_forge/"], "extensions"],
-    ["reforge", ["launch.py", "modules/", "extensions/", "modules_forge/", "ldm_patched/"], "extensions"],
+    ["a1111", webui.a1111, "extensions"],
+    ["forge", webui.forge, "extensions"],
+    ["reforge", webui.reforge, "extensions"],
   ])("%s", (ui, files, plugins) => {
     const folder = make(join(root, "ui"), ...files);
     expect(look(folder)).toEqual({ ui, uiFolder: folder, pluginsFolder: join(folder, plugins), place: { kind: "nothing" }, python: null });
@@ -63,38 +68,70 @@ describe("look tells the interfaces apart", () => {
     expect(look(ui).python).toBe(join(ui, "venv", "bin", "python"));
   });
 
+  test("the Forge download: the UI in a folder of its own, its Python beside it", () => {
+    const download = make(join(root, "webui_forge"), ...webui.forge.map((file) => `webui/${file}`), "system/python/python.exe");
+    expect(look(download)).toMatchObject({ ui: "forge", uiFolder: join(download, "webui"), python: join(download, "system", "python", "python.exe") });
+  });
+
+  test("a folder that is another UI than named is refused, with the option to use", () => {
+    const forge = look(make(join(root, "forge"), ...webui.forge));
+    for (const plan of [() => planInstall(forge, "comfyui", wish()), () => planUninstall(forge, "comfyui")]) expect(plan).toThrow(expect.objectContaining({ code: "INSTALL_UI_OTHER", message: expect.stringMatching(/found Forge.*--webui/) }));
+    expect(() => planInstall(look(comfyui()), "webui", wish())).toThrow(expect.objectContaining({ code: "INSTALL_UI_OTHER", message: expect.stringMatching(/found ComfyUI.*--comfyui/) }));
+  });
+
   test("another folder is no UI", () => {
     const sight = look(make(join(root, "other"), "main.py"));
     expect(sight.ui).toBeNull();
-    expect(codeOf(() => planInstall(sight, wish()))).toBe("INSTALL_UI_UNKNOWN");
-    expect(codeOf(() => planUninstall(sight))).toBe("INSTALL_UI_UNKNOWN");
+    expect(codeOf(() => planInstall(sight, "comfyui", wish()))).toBe("INSTALL_UI_UNKNOWN");
+    expect(codeOf(() => planUninstall(sight, "comfyui"))).toBe("INSTALL_UI_UNKNOWN");
   });
 });
 
 describe("install and uninstall", () => {
   test("a link is made, renewed and removed; the plugin itself stays", async () => {
     const ui = comfyui();
-    for (let round = 0; round < 2; round += 1) await applyPlan(planInstall(look(ui), wish()));
+    for (let round = 0; round < 2; round += 1) await applyPlan(planInstall(look(ui), "comfyui", wish()));
     expect(readlinkSync(place(ui))).toBe(plugin);
-    await applyPlan(planUninstall(look(ui)));
+    await applyPlan(planUninstall(look(ui), "comfyui"));
     expect(existsSync(place(ui))).toBe(false);
     expect(existsSync(join(plugin, "__init__.py"))).toBe(true);
   });
 
   test("a copy carries the note of the sidecar's entry and no bytecode, and is removed whole", async () => {
     const ui = comfyui();
-    for (let round = 0; round < 2; round += 1) await applyPlan(planInstall(look(ui), wish({ mode: "copy" })));
+    for (let round = 0; round < 2; round += 1) await applyPlan(planInstall(look(ui), "comfyui", wish({ mode: "copy" })));
     expect(lstatSync(place(ui)).isDirectory()).toBe(true);
     expect(readFileSync(join(place(ui), "sidecar-entry.txt"), "utf8")).toBe(`${entry}\n`);
     expect(existsSync(join(place(ui), "__pycache__"))).toBe(false);
-    await applyPlan(planUninstall(look(ui)));
+    await applyPlan(planUninstall(look(ui), "comfyui"));
     expect(existsSync(place(ui))).toBe(false);
+  });
+
+  test.each(["a1111", "forge", "reforge"] as const)("%s: put into extensions, said by name, put there again, taken out", async (ui) => {
+    const folder = make(join(root, ui), ...webui[ui], "extensions/other/precious.txt");
+    const at = join(folder, "extensions", "refit-sidecar");
+    for (let round = 0; round < 2; round += 1) {
+      const plan = planInstall(look(folder), "webui", wish());
+      expect(plan.notes.at(-1)).toContain({ a1111: "This is the A1111 web UI.", forge: "This is Forge.", reforge: "This is reForge." }[ui]);
+      await applyPlan(plan);
+      expect(readlinkSync(at)).toBe(plugin);
+    }
+    await applyPlan(planUninstall(look(folder), "webui"));
+    expect(existsSync(at)).toBe(false);
+    expect(existsSync(join(folder, "extensions", "other", "precious.txt"))).toBe(true);
+    expect(existsSync(join(plugin, "__init__.py"))).toBe(true);
+    expect(codeOf(() => planUninstall(look(folder), "webui"))).toBe("INSTALL_NOT_THERE");
+  });
+
+  test("a web UI installs the packages itself, and the note says when it does not", () => {
+    const folder = make(join(root, "forge"), ...webui.forge);
+    expect(planInstall(look(folder), "webui", wish()).notes[0]).toMatch(/Forge installs .* at its next start.*--skip-prepare-environment/);
   });
 
   test("a link whose target was moved away is renewed", async () => {
     const ui = comfyui();
     symlinkSync(join(root, "gone"), place(ui), "junction");
-    await applyPlan(planInstall(look(ui), wish()));
+    await applyPlan(planInstall(look(ui), "comfyui", wish()));
     expect(readlinkSync(place(ui))).toBe(plugin);
   });
 
@@ -103,20 +140,20 @@ describe("install and uninstall", () => {
     if (kind === "file") writeFileSync(place(ui), "");
     else if (kind === "folder") make(place(ui), "precious.txt");
     else symlinkSync(make(join(root, "theirs"), "precious.txt"), place(ui), "junction");
-    expect(codeOf(() => planInstall(look(ui), wish()))).toBe("INSTALL_PLACE_TAKEN");
-    expect(codeOf(() => planUninstall(look(ui)))).toBe("INSTALL_PLACE_TAKEN");
+    expect(codeOf(() => planInstall(look(ui), "comfyui", wish()))).toBe("INSTALL_PLACE_TAKEN");
+    expect(codeOf(() => planUninstall(look(ui), "comfyui"))).toBe("INSTALL_PLACE_TAKEN");
   });
 
   test("nothing to uninstall is said", () => {
-    expect(codeOf(() => planUninstall(look(comfyui())))).toBe("INSTALL_NOT_THERE");
+    expect(codeOf(() => planUninstall(look(comfyui()), "comfyui"))).toBe("INSTALL_NOT_THERE");
   });
 
   test("packages go into the UI's own Python where it is known, else the plan says how", () => {
     const sight: Sight = { ui: "comfyui", uiFolder: root, pluginsFolder: join(root, "custom_nodes"), place: { kind: "nothing" }, python: "/ui/python" };
     const requirements = join(plugin, "requirements.txt");
-    expect(planInstall(sight, wish({ packages: true })).actions.at(-1)).toEqual({ kind: "run", command: ["/ui/python", "-m", "pip", "install", "-r", requirements] });
-    expect(planInstall(sight, wish()).notes[0]).toContain(`/ui/python -m pip install -r "${requirements}"`);
-    expect(planInstall({ ...sight, python: null }, wish({ packages: true })).notes[0]).toContain(`python -m pip install -r "${requirements}"`);
+    expect(planInstall(sight, "comfyui", wish({ packages: true })).actions.at(-1)).toEqual({ kind: "run", command: ["/ui/python", "-m", "pip", "install", "-r", requirements] });
+    expect(planInstall(sight, "comfyui", wish()).notes[0]).toContain(`/ui/python -m pip install -r "${requirements}"`);
+    expect(planInstall({ ...sight, python: null }, "comfyui", wish({ packages: true })).notes[0]).toContain(`python -m pip install -r "${requirements}"`);
   });
 
   test("a command that fails, or is not there, names itself", async () => {
