@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { adapterRows, engineRows, historyRows, jobRows, runLine, stateLine } from "../../plugin/web/refit/rows.mjs";
+import { adapterRows, engineRows, historyRows, jobRows, runLine, stateBrief, stateLine } from "../../plugin/web/refit/rows.mjs";
 
 const engine = { id: "e1", family: "sd15", precision: "fp16", host: "torch", device: "cuda:0", state: "LIVE", reason: null, memoryBytes: 3 * 2 ** 20, leases: 0, lastRefit: { ms: 12.34 } };
 const adapter = { id: "a", kind: "adapter", folder: "f", name: "sub/Ink.safetensors", family: "sdxl", kinds: ["lora", "dora"], sizeBytes: 2 ** 20, delta: "ready", problem: null };
@@ -51,7 +51,9 @@ describe("rows of the panel", () => {
     const view = { state: "serving", line: "On an engine.", last_refit_ms: 41.7 };
     expect(stateLine({ connection: connected, view })).toEqual({ state: "serving", text: "On an engine. Last refit: 42 ms." });
     expect(stateLine({ connection: connected, view: { ...view, last_refit_ms: null } }).text).toBe("On an engine.");
+    expect(stateLine({ connection: connected, view: { ...view, line: "On an engine; refit 42 ms." } }).text).toBe("On an engine; refit 42 ms.");
     expect(stateLine({ connection: lost, view })).toEqual(lost);
     expect(stateLine({ connection: lost, view: { ...view, state: "fallback", line: "Made in the UI." } })).toMatchObject({ state: "fallback", text: "Made in the UI. Last refit: 42 ms." });
+    expect(["serving", "lost", "idle", "anything"].map(stateBrief)).toEqual(["on an engine", "no sidecar", "", ""]);
   });
 });

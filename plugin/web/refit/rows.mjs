@@ -66,6 +66,11 @@ export function runLine(run, ui) {
 export function stateLine({ connection, view }) {
   const resting = view.state === "idle" || view.state === "serving";
   if (connection.state !== "connected" && resting) return { state: connection.state, text: connection.text };
-  const refit = view.last_refit_ms === null ? "" : ` Last refit: ${ms(view.last_refit_ms)}.`;
+  const refit = view.last_refit_ms === null || /refit \d/.test(view.line) ? "" : ` Last refit: ${ms(view.last_refit_ms)}.`;
   return { state: view.state, text: `${view.line}${refit}` };
 }
+
+const briefs = { warming: "getting ready", refitting: "refitting", serving: "on an engine", fallback: "not on an engine", starting: "starting", lost: "no sidecar", missing: "no sidecar", "sign-in": "sign in" };
+
+/** A word for beside the closed accordion's name; none while there is nothing to tell. */
+export const stateBrief = (state) => briefs[state] ?? "";

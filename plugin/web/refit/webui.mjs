@@ -4,7 +4,7 @@ import { createClient } from "./client.mjs";
 import { commandList, engineCommands } from "./engine-commands.mjs";
 import { createPanel } from "./panel.mjs";
 import { createPoll } from "./poll.mjs";
-import { stateLine } from "./rows.mjs";
+import { stateBrief, stateLine } from "./rows.mjs";
 import { createStore } from "./store.mjs";
 import { createToasts } from "./toasts.mjs";
 import { webuiMessages } from "./webui-messages.mjs";
@@ -29,11 +29,16 @@ function fillTab() {
   if (place && !place.querySelector(".refit-panel")) createPanel(place, { store, commands, ui });
 }
 
-function tellLines({ state, text }) {
-  for (const line of root().querySelectorAll(".refit-line")) {
-    if (line.dataset.state !== state) line.dataset.state = state;
-    if (line.textContent !== text) line.textContent = text;
+function tell(selector, state, text) {
+  for (const place of root().querySelectorAll(selector)) {
+    if (place.dataset.state !== state) place.dataset.state = state;
+    if (place.textContent !== text) place.textContent = text;
   }
+}
+
+function tellLines({ state, text }) {
+  tell(".refit-line", state, text);
+  tell(".refit-brief", state, stateBrief(state));
 }
 
 /** A link to where the browser asks for the name and password, and comes back from. */

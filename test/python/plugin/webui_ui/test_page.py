@@ -13,6 +13,7 @@ if chromium() is None:
 
 BUTTONS = ["Warm engine", "Refit now", "Pause watching", "Free VRAM", "Rebuild engines", "Open dashboard"]
 TOASTS = "[...document.querySelectorAll('.refit-toast')].map((toast) => toast.textContent)"
+BRIEFS = {"warming": "getting ready", "refitting": "refitting", "serving": "on an engine", "fallback": "not on an engine"}
 LINES = "[...document.querySelectorAll('.refit-line')].map((line) => [line.dataset.state, line.textContent])"
 
 
@@ -91,6 +92,7 @@ def test_the_accordion_gives_enabled_host_and_profile_to_the_script(page, tab):
 def test_both_lines_follow_the_state_by_themselves(ui, page, view, shown):
     ui.tell(view=view)
     page.until(f"JSON.stringify({LINES}) === {json.dumps(json.dumps([shown, shown], separators=(',', ':')))}")
+    assert page.evaluate("[...document.querySelectorAll('.refit-brief')].map((word) => word.textContent)") == [BRIEFS[shown[0]]] * 2
 
 
 def test_the_tab_shows_what_the_sidebar_shows(page):

@@ -75,6 +75,7 @@ def _input_accordion(value: bool, label: str, elem_id: str) -> Iterator[Any]:
 
     box = gr.Checkbox(value, label=label, elem_id=f"{elem_id}-checkbox")
     with gr.Accordion(label=label, elem_id=elem_id, open=True):
+        box.extra = gr.Column
         yield box
 
 

@@ -15,9 +15,13 @@ from .settings import start_host, start_profile, starts_enabled
 
 
 def build_panel(is_img2img: bool) -> list[Any]:
-    """Components in the order of the script's arguments: enabled (bool), host, profile. The state line updates itself in the page (web/refit/webui.mjs)."""
+    """Components in the order of the script's arguments: enabled (bool), host, profile. The state line, and a word of it beside
+    the closed accordion's name, update themselves in the page (web/refit/webui.mjs).
+    """
     name = "refit_img2img" if is_img2img else "refit_txt2img"
     with InputAccordion(starts_enabled(), label="Refit Sidecar", elem_id=name) as enabled:
+        with enabled.extra():
+            gr.HTML('<span class="refit-brief"></span>', elem_id=f"{name}_brief")
         gr.HTML(state_line(plugin().status.view), elem_id=f"{name}_state")
         with gr.Row():
             host = gr.Dropdown(list(HOSTS), value=start_host(), label="Engine host", elem_id=f"{name}_host")
