@@ -31,6 +31,7 @@ import { engineSpec, graphOf } from "./spec.ts";
 import { createStatusPage } from "./status-page.ts";
 import { createDeltaTrimmer } from "./trim-deltas.ts";
 import { jobView } from "./views.ts";
+import { createWarmLast } from "./warm-last.ts";
 import { warmPolicy } from "./warm-policy.ts";
 import { createResolver } from "./wanted.ts";
 
@@ -138,15 +139,16 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     },
   });
 
-  /** Delta, graph, engine, weights, and one step: what comes after it pays for nothing but itself. */
+  /** Delta, graph, engine, weights, and two steps (ONNX Runtime plans its memory with the first and uses the plan from the third on): what comes after pays for nothing but itself. */
   async function warm(request: RunRequest, signal: AbortSignal): Promise<void> {
     const { lease, bundle, spec } = await runs.open(request, { signal });
     try {
-      await runs.step(lease, probeInputs(bundle.inputs, spec.precision, lastUsed.shapes(spec.structure)), signal);
+      for (let count = 0; count < 2; count += 1) await runs.step(lease, probeInputs(bundle.inputs, spec.precision, lastUsed.shapes(spec.structure)), signal);
     } finally {
       runs.release(lease);
     }
   }
+  const warmLast = createWarmLast({ known: resolver.known, jobs, log, warm, inUse: () => runs.list().length > 0 || runs.totalSteps() > 0 });
   // Quiet hours end without anything else happening.
   const clock = setInterval(jobs.wake, quietCheckMs);
   clock.unref();
@@ -198,6 +200,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   catalog.onChange((change) => {
     events.emit({ type: "catalog.changed", generation: change.snapshot.generation, added: change.added, changed: change.changed, removed: change.removed });
     prefetch.onChange(change);
+    warmLast.onChange();
     follow(change).catch((error: unknown) => log.error(`following a change of the catalog failed: ${String(error)}`));
   });
   events.subscribe(({ event }) => {
@@ -223,12 +226,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   const scanned = arrivals.start().then(async () => {
     await catalog.idle();
     await live?.update();
-    // Newest last: it is what the engine then holds.
-    const last = (await lastUsed.load()).slice(0, policy.stacks).toReversed();
-    for (const [index, request] of last.entries()) {
-      const title = index === last.length - 1 ? "Warm the last used stack" : "Warm a stack used before";
-      jobs.submit({ key: `warm ${JSON.stringify(request)}`, kind: "warm", title, urgency: "lastUsed", run: ({ signal }) => warm(request, signal) }).result.catch((error: unknown) => log.debug(`a stack could not be warmed: ${String(error)}`));
-    }
+    warmLast.start((await lastUsed.load()).slice(0, policy.stacks).toReversed());
     prefetch.all();
   });
   scanned.catch((error: unknown) => log.error(`the folders could not be scanned: ${String(error)}`));

@@ -51,6 +51,8 @@ export interface Resolver {
   /** Throws as `wanted` would for a stack with this adapter; the delta is ready afterwards. */
   readonly checkAdapter: (adapterId: string, checkpoint: ResolvedCheckpoint, mode: MergeMode) => Promise<void>;
   readonly deltaState: (adapterId: string) => DeltaState;
+  /** Every file of the request is in the catalog and can be used. */
+  readonly known: (request: WantedRequest) => boolean;
   /** Catalog id of the checkpoint that a state names, while it is known. */
   readonly checkpointId: (state: string) => string | null;
   /** Forgets what is known of an adapter's deltas: its file has changed. */
@@ -105,7 +107,7 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
   }
 
   /** An adapter by id, or by content: any entry with that full hash will do, since their content is the same. */
-  async function adapterId(reference: string): Promise<string> {
+  function adapterId(reference: string): string {
     const entries = catalog.snapshot().entries;
     if (entries.has(reference) || !sha256Pattern.test(reference)) return reference;
     for (const entry of entries.values()) if (entry.kind === "adapter" && entry.identity?.sha256 === reference) return entry.id;
@@ -147,7 +149,17 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
     return made;
   }
 
+  function known(request: WantedRequest): boolean {
+    try {
+      const ids = [catalog.find("checkpoint", request.checkpoint).id, ...request.stack.map(({ adapter }) => adapterId(adapter))];
+      return ids.every((id) => catalog.snapshot().entries.get(id)?.problem === null);
+    } catch {
+      return false;
+    }
+  }
+
   return {
+    known,
     checkpoint,
     delta,
     async checkAdapter(id, resolved, mode) {
@@ -159,7 +171,7 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
       const adapters: WantedAdapter[] = [];
       const readies: ReadyDelta[] = [];
       for (const { adapter, strength } of request.stack) {
-        const id = await adapterId(adapter);
+        const id = adapterId(adapter);
         const made = usable(await delta(id, resolved, request.mode, signal), catalog.entry(id).name);
         readies.push(made);
         const reshapes = new Set(made.header.terms.filter(changesShape).map((term) => term.target.parameter));

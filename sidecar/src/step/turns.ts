@@ -3,7 +3,7 @@ import { Failure } from "../failure/index.ts";
 export interface TurnOptions {
   /**
    * How long runs of one state may keep the engine while runs of another wait, counted from the moment when its weights are there. Never less than
-   * `keepFactor` (4) times what the refit took, so that sharing keeps four fifths of the throughput however slow a refit is.
+   * `keepFactor` (6) times what the refit took, so that sharing keeps six sevenths of the throughput however slow a refit is.
    */
   readonly turnMs: () => number;
   /** How long after a step the engine is held for the next one of a run whose turn is not over: a sampler needs a moment between two steps. */
@@ -13,7 +13,7 @@ export interface TurnOptions {
   readonly nowMs: () => number;
 }
 
-const keepFactor = 4;
+const keepFactor = 6;
 
 interface Waiter {
   readonly state: string;
