@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Writes every generated file from the protocol's zod schemas and the option table (needs the build). `--check` writes nothing and fails when one on disk differs.
+// Writes every generated file from the protocol's zod schemas, the option table and the table of hardware (needs the build). `--check` writes nothing and fails when one on disk differs.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,6 +7,7 @@ import * as protocol from "../protocol/dist/index.js";
 import { optionTable } from "../sidecar/dist/src/options/index.js";
 import { asyncapi } from "./generate/asyncapi.mjs";
 import { configurationPage } from "./generate/configuration.mjs";
+import { hardwarePage } from "./generate/hardware.mjs";
 import { protocolPage } from "./generate/page.mjs";
 import { pythonMessages } from "./generate/python.mjs";
 import { collectSchemas, schemaFile } from "./generate/schemas.mjs";
@@ -14,11 +15,15 @@ import { collectSchemas, schemaFile } from "./generate/schemas.mjs";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const schemas = collectSchemas(protocol);
 const page = "docs/protocol.md";
+const hardware = JSON.parse(readFileSync(join(root, "sidecar/hardware.json"), "utf8"));
+const withHardware = (file) => hardwarePage(hardware, readFileSync(join(root, file), "utf8"), file);
 const files = {
   "protocol/generated/schema.json": schemaFile(protocol, schemas),
   "protocol/generated/asyncapi.yaml": asyncapi(protocol, schemas),
   "plugin/refit_sidecar_plugin/messages.py": pythonMessages(protocol, schemas),
   "docs/configuration.md": configurationPage(optionTable),
+  "README.md": withHardware("README.md"),
+  "docs/gpu.md": withHardware("docs/gpu.md"),
   [page]: protocolPage(protocol, readFileSync(join(root, page), "utf8")),
 };
 

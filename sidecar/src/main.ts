@@ -14,6 +14,7 @@ import { addHost } from "./cli/host.ts";
 import { addInspect } from "./cli/inspect.ts";
 import { addInstall } from "./cli/install.ts";
 import { addMerge } from "./cli/merge.ts";
+import { addSelftest } from "./cli/selftest.ts";
 import { addServe } from "./cli/serve.ts";
 import { addState } from "./cli/state.ts";
 import { packageRoot } from "./package-root.ts";
@@ -36,6 +37,7 @@ export async function main(args: readonly string[]): Promise<number> {
   addState(program, version, done);
   addDoctor(program, done);
   addHost(program, done);
+  addSelftest(program, version, done);
   addInstall(program, done);
   try {
     await program.parseAsync([...args], { from: "user" });

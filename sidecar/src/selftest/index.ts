@@ -6,5 +6,6 @@ export type { CheckOptions } from "./check-host.ts";
 export { readHardware } from "./hardware.ts";
 export type { HardwareRow } from "./hardware.ts";
 export { tryHost } from "./try-host.ts";
-export { withoutPaths } from "./rows.ts";
-export type { HostReport, Row } from "./types.ts";
+export { reportMarkdown } from "./report.ts";
+export { systemFacts } from "./system.ts";
+export type { HostReport, Row, SelftestReport } from "./types.ts";

@@ -1,5 +1,7 @@
 // What a self-test finds, row by row.
 
+import type { Gpu } from "../install/host/index.ts";
+
 export type RowStatus = "pass" | "fail" | "skip";
 
 export interface Row {
@@ -22,5 +24,24 @@ export interface HostReport {
   /** How steps run now, by the host's own word. */
   readonly tier: string | null;
   readonly rows: readonly Row[];
+  readonly ok: boolean;
+}
+
+export interface SystemFacts {
+  readonly platform: string;
+  readonly release: string;
+  readonly node: string;
+  readonly processor: string;
+  readonly processors: number;
+  readonly memoryBytes: number;
+  readonly gpus: readonly Gpu[];
+}
+
+export interface SelftestReport {
+  readonly formatVersion: 1;
+  readonly version: string;
+  readonly madeAt: string;
+  readonly system: SystemFacts;
+  readonly hosts: readonly HostReport[];
   readonly ok: boolean;
 }

@@ -19,7 +19,7 @@ export interface WheelChoice {
 }
 
 const gib = 2 ** 30;
-/** Measured on Linux: a CPU environment is 1.3 GB; CUDA builds bring 3 to 5 GB of NVIDIA's libraries, downloaded and unpacked. */
+/** Measured on Linux: a CPU environment is 1.1 GB. CUDA builds bring several GB of NVIDIA's libraries, downloaded and unpacked. */
 const needs = { cpu: 3 * gib, cuda: 14 * gib, rocm: 20 * gib } as const;
 
 const startLocally = "pytorch.org, \"Start locally\", shows its address";

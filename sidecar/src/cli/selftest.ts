@@ -1,0 +1,87 @@
+import { writeFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { Failure } from "../failure/index.ts";
+import { findGpus } from "../install/host/index.ts";
+import { hostCommand, hostPythons } from "../pipeline/index.ts";
+import type { HostPythons } from "../pipeline/index.ts";
+import { checkHost, reportMarkdown, systemFacts } from "../selftest/index.ts";
+import type { HostReport, Row, SelftestReport } from "../selftest/index.ts";
+import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { dataDirOf } from "./host.ts";
+
+interface SelftestFlags {
+  readonly json?: boolean;
+  readonly dataDir?: string;
+  readonly python?: string;
+  readonly host: string;
+  readonly precision: string;
+  readonly out?: string;
+  readonly repeats: string;
+}
+
+const kinds = ["onnxruntime", "torch", "tensorrt"] as const;
+const marks = { pass: "pass", fail: "FAIL", skip: "skip" } as const;
+const precisions = { auto: null, fp32: "f32", fp16: "f16", bf16: "bf16" } as const;
+
+/** Why a host is left out; null when it is there. */
+function absent(kind: (typeof kinds)[number], pythons: HostPythons): string | null {
+  if (kind === "onnxruntime") return null;
+  try {
+    return pythons(kind) === null ? `it is not installed; "refit-sidecar host install ${kind}" installs it` : null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+const leftOut = (host: string, why: string): HostReport => ({
+  host, about: null, precision: "", tier: null, ok: true,
+  rows: [{ id: "installed", title: "the host is installed", status: "skip", detail: why, figures: {}, firstOnHardware: false }],
+});
+
+async function run(version: string, flags: SelftestFlags, say: (line: string) => void): Promise<SelftestReport> {
+  if (flags.host !== "auto" && !kinds.some((kind) => kind === flags.host)) throw new Failure("CLI_ARGUMENTS", `--host expects auto, ${kinds.join(", ")}, got ${JSON.stringify(flags.host)}`, {});
+  const precision = precisions[flags.precision as keyof typeof precisions];
+  if (precision === undefined) throw new Failure("CLI_ARGUMENTS", `--precision expects ${Object.keys(precisions).join(", ")}, got ${JSON.stringify(flags.precision)}`, {});
+  const repeats = Number(flags.repeats);
+  if (!Number.isInteger(repeats) || repeats < 1 || repeats > 1000) throw new Failure("CLI_ARGUMENTS", `--repeats expects a whole number from 1 to 1000, got ${JSON.stringify(flags.repeats)}`, {});
+  const pythons = hostPythons(dataDirOf(flags), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
+  const hosts: HostReport[] = [];
+  for (const kind of kinds) {
+    if (flags.host !== "auto" && flags.host !== kind) continue;
+    const why = absent(kind, pythons);
+    if (why !== null && flags.host === kind) throw new Failure("HOST_NOT_CONFIGURED", `the ${kind} host cannot be tested: ${why}`, { kind });
+    say(`${kind}${why === null ? "" : `: left out, ${why}`}`);
+    const onRow = (row: Row) => say(`  ${marks[row.status]}  ${row.title}: ${row.detail}`);
+    hosts.push(why === null ? await checkHost({ command: hostCommand(kind, pythons), precision, onRow, repeats }) : leftOut(kind, why));
+  }
+  return { formatVersion: 1, version, madeAt: new Date().toISOString(), system: systemFacts(await findGpus()), hosts, ok: hosts.every(({ ok }) => ok) };
+}
+
+/** `selftest`: what the hosts do on this computer, as one file that can be sent. */
+export function addSelftest(program: Command, version: string, done: (code: number) => void): void {
+  program
+    .command("selftest")
+    .description("check the engine hosts on this computer with a small model and write a one-file report")
+    .option("--host <auto|onnxruntime|torch|tensorrt>", "host to check; auto checks every one that is installed", "auto")
+    .option("--precision <auto|fp32|fp16|bf16>", "weight dtype (auto: fp32 on a CPU, fp16 on a GPU)", "auto")
+    .option("--repeats <number>", "repetitions behind a time", "20")
+    .option("--out <file>", "where the report is written (default: refit-selftest.md in the current folder)")
+    .option("--python <file>", "Python with the hosts' packages (default: REFIT_PYTHON, then the installed hosts)")
+    .option("--data-dir <dir>", "data folder of the sidecar")
+    .option("--json", "print the report as one JSON object too")
+    .action(async (flags: SelftestFlags) => {
+      try {
+        const report = await run(version, flags, (line) => void process.stderr.write(`${line}\n`));
+        const out = resolve(flags.out ?? "refit-selftest.md");
+        await writeFile(out, reportMarkdown(report));
+        if (flags.json === true) console.log(JSON.stringify({ ...report, out }));
+        else console.log(`${report.ok ? "passed" : "FAILED"}: ${out}\nThe file holds no paths, file names or tokens of yours; read it, then send it.`);
+        done(report.ok ? exitCode.ok : exitCode.failed);
+      } catch (error) {
+        if (flags.json === true) console.log(failureText(error, true));
+        else console.error(failureText(error, false));
+        done(exitCodeOf(error));
+      }
+    });
+}
