@@ -13,6 +13,7 @@ describe("rows of the panel", () => {
 
   test("an adapter tells what it is and whether it is ready", () => {
     expect(adapterRows([adapter])[0]).toEqual({ name: "sub/Ink.safetensors", state: "ready", detail: "sdxl · lora, dora · 1 MiB", tone: "ok" });
+    expect(adapterRows([{ ...adapter, sizeBytes: 1500 }])[0]).toMatchObject({ detail: "sdxl · lora, dora · 2 KiB" });
     expect(adapterRows([{ ...adapter, delta: "pending" }])[0]).toMatchObject({ state: "being prepared", tone: "busy" });
     expect(adapterRows([{ ...adapter, problem: { code: "X", message: "the file is cut short" } }])[0]).toMatchObject({ state: "cannot be used", detail: "the file is cut short", tone: "bad" });
   });
@@ -43,6 +44,7 @@ describe("rows of the panel", () => {
     expect(runLine({ served_by: "local", checkpoint: "base", reason: "no sidecar" }, "ComfyUI")).toEqual([{ name: "base", state: "in ComfyUI itself", detail: "no sidecar", tone: "warn" }]);
     const report = { steps: 4, step_ms: 40, refit_ms: 3, queue_ms: 250 };
     expect(runLine({ served_by: "engine", checkpoint: "base", report }, "ComfyUI")[0]).toMatchObject({ state: "on an engine", detail: "4 steps of 10 ms · refit 3.0 ms · waited 250 ms" });
+    expect(runLine({ served_by: "engine", checkpoint: "base", report: { ...report, refit_ms: 0, queue_ms: 0 } }, "ComfyUI")[0]).toMatchObject({ detail: "4 steps of 10 ms · no refit was needed" });
   });
 
   test("the accordion's line tells the run, and trouble with the sidecar when nothing is under way", () => {
@@ -51,6 +53,7 @@ describe("rows of the panel", () => {
     const view = { state: "serving", line: "On an engine.", last_refit_ms: 41.7 };
     expect(stateLine({ connection: connected, view })).toEqual({ state: "serving", text: "On an engine. Last refit: 42 ms." });
     expect(stateLine({ connection: connected, view: { ...view, last_refit_ms: null } }).text).toBe("On an engine.");
+    expect(stateLine({ connection: connected, view: { ...view, last_refit_ms: 0 } }).text).toBe("On an engine.");
     expect(stateLine({ connection: connected, view: { ...view, line: "On an engine; refit 42 ms." } }).text).toBe("On an engine; refit 42 ms.");
     expect(stateLine({ connection: lost, view })).toEqual(lost);
     expect(stateLine({ connection: lost, view: { ...view, state: "fallback", line: "Made in the UI." } })).toMatchObject({ state: "fallback", text: "Made in the UI. Last refit: 42 ms." });

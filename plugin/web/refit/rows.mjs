@@ -1,6 +1,6 @@
 // State to rows of text: pure, so that it can be tested without a browser. A row: name, state, detail, tone (ok, busy, warn, bad), progress 0..1.
 
-const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+const size = (bytes) => (bytes > 0 && bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / 2 ** 20).toFixed(0)} MiB`);
 const ms = (value) => (value >= 1000 ? `${(value / 1000).toFixed(1)} s` : `${value.toFixed(value < 10 ? 1 : 0)} ms`);
 const time = (at) => new Date(at).toLocaleTimeString();
 
@@ -10,7 +10,7 @@ export function engineRows(engines) {
   return engines.map((engine) => ({
     name: `${engine.family ?? "unknown"} ${engine.precision} · ${engine.host}`,
     state: engine.state,
-    detail: [mebibytes(engine.memoryBytes), engine.leases > 0 ? "in use" : "idle", engine.lastRefit ? `refit ${ms(engine.lastRefit.ms)}` : null, engine.reason].filter(Boolean).join(" · "),
+    detail: [size(engine.memoryBytes), engine.leases > 0 ? "in use" : "idle", engine.lastRefit ? `refit ${ms(engine.lastRefit.ms)}` : null, engine.reason].filter(Boolean).join(" · "),
     tone: engineTones[engine.state] ?? "warn",
     title: `${engine.id} on ${engine.device}`,
   }));
@@ -48,7 +48,7 @@ export function adapterRows(catalog, filter = "") {
     .filter((entry) => entry.kind === "adapter" && entry.folder !== null && entry.name.toLowerCase().includes(wanted))
     .map((entry) => {
       const [state, tone] = entry.problem ? ["cannot be used", "bad"] : deltaStates[entry.delta];
-      return { name: entry.name, state, detail: entry.problem ? entry.problem.message : [entry.family ?? "unknown family", entry.kinds.join(", "), mebibytes(entry.sizeBytes)].filter(Boolean).join(" · "), tone };
+      return { name: entry.name, state, detail: entry.problem ? entry.problem.message : [entry.family ?? "unknown family", entry.kinds.join(", "), size(entry.sizeBytes)].filter(Boolean).join(" · "), tone };
     });
 }
 
@@ -58,7 +58,7 @@ export function runLine(run, ui) {
   if (run.served_by === "local") return [{ name: run.checkpoint, state: `in ${ui} itself`, detail: run.reason, tone: "warn" }];
   const { report } = run;
   const steps = Math.max(report.steps, 1);
-  const detail = [`${report.steps} steps of ${ms(report.step_ms / steps)}`, `refit ${ms(report.refit_ms)}`, report.queue_ms > 100 ? `waited ${ms(report.queue_ms)}` : null].filter(Boolean).join(" · ");
+  const detail = [`${report.steps} steps of ${ms(report.step_ms / steps)}`, report.refit_ms > 0 ? `refit ${ms(report.refit_ms)}` : "no refit was needed", report.queue_ms > 100 ? `waited ${ms(report.queue_ms)}` : null].filter(Boolean).join(" · ");
   return [{ name: run.checkpoint, state: "on an engine", detail, tone: "ok" }];
 }
 
@@ -66,7 +66,7 @@ export function runLine(run, ui) {
 export function stateLine({ connection, view }) {
   const resting = view.state === "idle" || view.state === "serving";
   if (connection.state !== "connected" && resting) return { state: connection.state, text: connection.text };
-  const refit = view.last_refit_ms === null || /refit \d/.test(view.line) ? "" : ` Last refit: ${ms(view.last_refit_ms)}.`;
+  const refit = !view.last_refit_ms || /refit \d/.test(view.line) ? "" : ` Last refit: ${ms(view.last_refit_ms)}.`;
   return { state: view.state, text: `${view.line}${refit}` };
 }
 
