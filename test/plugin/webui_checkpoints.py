@@ -1,13 +1,14 @@
-"""Writes tiny random SD 1.5 checkpoints and adapters for the tests on a real Forge; run with Forge's Python.
+"""Writes tiny random SD 1.5 checkpoints and adapters for the tests on a real Forge or A1111; run with Forge's Python.
 
-    FORGE_DIR=... python test/plugin/forge_checkpoints.py OUT_DIR
+    FORGE_DIR=... python test/plugin/webui_checkpoints.py OUT_DIR
 
-Only the UNet is tiny: Forge takes text encoder and VAE in their full sizes only. Writes `Stable-diffusion/*.safetensors` and `Lora/*.safetensors`
-under OUT_DIR, every file through a temporary name.
+Only the UNet is tiny: the UIs take text encoder and VAE in their full sizes only. Writes `Stable-diffusion/*.safetensors`, beside each the
+configuration that A1111 needs for a UNet of another size, and `Lora/*.safetensors` under OUT_DIR, every file through a temporary name.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -55,11 +56,32 @@ def text_adapter(seed: int) -> dict[str, torch.Tensor]:
     return out
 
 
+def configuration() -> str:
+    """For A1111: `ldm` classes by name. JSON is YAML."""
+    sizes = {key: value for key, value in SD15.items() if not key.startswith("transformer_depth")}
+    sizes |= {"attention_resolutions": [1], "transformer_depth": 1, "num_res_blocks": 1, "use_checkpoint": False}
+    coder = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4]}
+    coder |= {"num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
+    parts = {
+        "unet_config": {"target": "ldm.modules.diffusionmodules.openaimodel.UNetModel", "params": sizes},
+        "first_stage_config": {
+            "target": "ldm.models.autoencoder.AutoencoderKL",
+            "params": {"embed_dim": 4, "ddconfig": coder, "lossconfig": {"target": "torch.nn.Identity"}},
+        },
+        "cond_stage_config": {"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"},
+    }
+    schedule = {"linear_start": 0.00085, "linear_end": 0.012, "num_timesteps_cond": 1, "timesteps": 1000}
+    keys = {"first_stage_key": "jpg", "cond_stage_key": "txt", "image_size": 64, "channels": 4, "cond_stage_trainable": False}
+    keys |= {"conditioning_key": "crossattn", "scale_factor": 0.18215, "use_ema": False}
+    return json.dumps({"model": {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": {**schedule, **keys, **parts}}}, indent=1)
+
+
 def main() -> None:
     shared = around()
     tensors = unet(1)
-    save(OUT / "Stable-diffusion" / "tiny.safetensors", {**tensors, **shared})
-    save(OUT / "Stable-diffusion" / "other.safetensors", {**unet(2), **shared})
+    for name, own in {"tiny": tensors, "other": unet(2)}.items():
+        save(OUT / "Stable-diffusion" / f"{name}.safetensors", {**own, **shared})
+        (OUT / "Stable-diffusion" / f"{name}.yaml").write_text(configuration())
     targets = layers(tensors)
     attention = {key: value for key, value in targets.items() if ".attn" in key}
     save(OUT / "Lora" / "style.safetensors", adapter("lora", targets, 11))

@@ -1,0 +1,214 @@
+"""Pictures of a real UI: its own path against the engine's, same seed, four Euler steps on CPU in fp32."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from pictures import noise_png, payload, rms  # noqa: E402
+
+pytestmark = pytest.mark.e2e
+
+PROMPTS = {
+    "one": "a cat <lora:style:0.8>",
+    "one, negative": "a cat <lora:style:-0.6>",
+    "two": "a cat <lora:style:0.8> <lora:kron:-0.3>",
+    "text encoder and UNet apart": "a cat <lora:both:0.9:0.4>",
+    "named strengths": "a cat <lora:both:te=0.2:unet=1.1>",
+}
+STYLE = PROMPTS["one"]
+
+
+def agrees(own, served, plain) -> bool:
+    """The error is small beside what the adapters change."""
+    change = rms(own - plain)
+    print(f"change {change:.3g}, error {rms(own - served):.3g}")
+    return change > 0 and rms(own - served) <= 0.02 * change
+
+
+def test_without_adapters_the_latents_agree(pictures):
+    own, served = pictures.both("a cat")
+    assert rms(own - served) <= 1e-3 * rms(own)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS.keys())
+def test_with_adapters_the_error_is_small_beside_what_they_change(pictures, prompt):
+    plain = pictures("a cat", on=False)
+    own, served = pictures.both(prompt)
+    assert agrees(own, served, plain)
+
+
+def test_only_the_unet_strength_goes_to_the_engine(pictures):
+    pictures("a cat <lora:both:0.9:0.4> <lora:style:0.25>")
+    assert pictures.view["stack"] == [["both", 0.4], ["style", 0.25]]
+
+
+def test_back_to_no_adapter_is_bit_identical(pictures):
+    first = pictures("a cat")
+    pictures(PROMPTS["two"])
+    assert torch.equal(pictures("a cat"), first)
+
+
+def test_img2img_is_served(pictures):
+    image = {"init_images": [noise_png(64)], "denoising_strength": 0.6}
+    plain = pictures("a cat", on=False, **image)
+    own, served = pictures.both(STYLE, **image)
+    assert agrees(own, served, plain)
+
+
+def test_the_hires_pass_is_served_too(pictures):
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7, "hr_second_pass_steps": 3, **pictures.server.ui.hires}
+    plain = pictures("a cat", on=False, **hires)
+    own, served = pictures.both(STYLE, **hires)
+    assert agrees(own, served, plain)
+    assert pictures.last_run["report"]["steps"] >= 3 and pictures.view["state"] != "fallback"
+
+
+def test_batches_and_sizes_of_many_kinds_are_served(pictures):
+    for changes in ({"batch_size": 3}, {"n_iter": 2}, {"cfg_scale": 1.0}, {"width": 128, "height": 72}, {"prompt": "word " * 90 + STYLE}):
+        own, served = pictures.both(**{"prompt": STYLE, **changes})
+        assert rms(own - served) <= 1e-3 * rms(own), changes
+
+
+def test_another_checkpoint_of_the_structure_uses_the_same_engine(pictures):
+    pictures("a cat")
+    before = [engine["id"] for engine in pictures.engines()]
+    pictures.server.call("/sdapi/v1/options", {"sd_model_checkpoint": "other"})
+    try:
+        own, served = pictures.both(STYLE)
+    finally:
+        pictures.server.call("/sdapi/v1/options", {"sd_model_checkpoint": "tiny"})
+    assert rms(own - served) <= 1e-3 * rms(own)
+    assert [engine["id"] for engine in pictures.engines()] == before
+
+
+def test_an_xyz_plot_over_strengths_refits_per_cell_and_loads_nothing_again(pictures):
+    pictures(STYLE)
+    engines, refits = [engine["id"] for engine in pictures.engines()], pictures.refits()
+    axes = [pictures.server.ui.prompt_sr, "0.8,0.3,-0.5", [], 0, "", [], 0, "", []]
+    plot = {"script_name": "x/y/z plot", "script_args": [*axes, False, False, False, True, False, False, False, 0, False]}
+    pictures("a cat <lora:style:0.8>", **plot)
+    cells = pictures.latents()
+    assert len(cells) == 3
+    assert [engine["id"] for engine in pictures.engines()] == engines and pictures.refits() - refits == 2
+    for strength, cell in zip(("0.8", "0.3", "-0.5"), cells, strict=True):
+        own = pictures(f"a cat <lora:style:{strength}>", on=False)
+        assert rms(own - cell) <= 1e-3 * rms(own), strength
+
+
+def wait_for_lease(pictures) -> None:
+    deadline = time.monotonic() + 120
+    while not any(engine["leases"] for engine in pictures.engines()):
+        assert time.monotonic() < deadline, "no picture came to the engine"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("button", ["interrupt", "skip"])
+def test_a_pressed_button_gives_the_ui_back_at_once_and_the_next_picture_is_right(pictures, button):
+    expected = pictures("a cat")
+    pictures.order()
+    long = threading.Thread(target=pictures.server.call, args=("/sdapi/v1/txt2img", payload("a cat", width=384, height=384, steps=40)))
+    long.start()
+    wait_for_lease(pictures)
+    time.sleep(1.0)
+    pressed = time.time()
+    pictures.server.call(f"/sdapi/v1/{button}", {})
+    long.join()
+    took = pictures.seen["sampled_at"] - pressed
+    print(f"{button}: sampling ended after {took * 1000:.0f} ms")
+    # 100 ms for the plugin; the rest is a busy test machine. Forty steps would take a minute.
+    assert 0 <= took < 2.0
+    assert pictures.last_run["report"]["steps"] < 40
+    assert torch.equal(pictures("a cat"), expected) and pictures.last_run["served_by"] == "engine"
+
+
+def test_without_a_sidecar_the_picture_is_exactly_the_uis_own(pictures, sidecar):
+    own = pictures(STYLE, on=False)
+    sidecar.kill()
+    try:
+        local = pictures(STYLE)
+        assert torch.equal(own, local)
+        assert pictures.view["state"] == "fallback" and pictures.view["line"] in "".join(pictures.reply["info"])
+    finally:
+        sidecar.start()
+    served_again(pictures)
+
+
+def test_a_sidecar_that_dies_during_a_picture_ends_in_the_uis_own_path(pictures, sidecar):
+    size = {"width": 192, "height": 192, "steps": 12}
+    own = pictures(STYLE, on=False, **size)
+    plain = pictures("a cat", on=False, **size)
+    pictures(STYLE)
+
+    def kill_when_running():
+        wait_for_lease(pictures)
+        sidecar.kill()
+
+    killer = threading.Thread(target=kill_when_running)
+    killer.start()
+    try:
+        mixed = pictures(STYLE, **size)
+        assert agrees(own, mixed, plain)
+        assert pictures.last_run["served_by"] == "local" and pictures.view["state"] == "fallback"
+    finally:
+        killer.join()
+        sidecar.start()
+    served_again(pictures)
+
+
+def served_again(pictures) -> None:
+    """Without a restart of the UI."""
+    deadline = time.monotonic() + 60
+    while pictures.facts["connection"]["state"] != "connected":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    own, served = pictures.both(STYLE)
+    assert rms(own - served) <= 1e-3 * rms(own)
+
+
+def test_block_weights_of_another_extension_stay_in_the_ui(pictures):
+    tagged = "a cat <lora:style:0.8:lbw=IN02>"
+    own, local = pictures(tagged, on=False), pictures(tagged)
+    assert torch.equal(own, local)
+    assert "lbw=" in pictures.view["line"] and pictures.view["state"] == "fallback"
+
+
+def forge_only(pictures) -> None:
+    if pictures.server.ui.name != "Forge":
+        pytest.skip("A1111 has no patchers that another extension could change")
+
+
+@pytest.mark.parametrize(
+    "obstacle", [{"before": "half the patches"}, {"before": "wrapper"}, {"after": "wrapper"}, {"before": "attention patch"}, {"after": "attention patch"}], ids=str
+)
+def test_what_another_extension_does_to_the_model_is_exactly_forges_own_result(pictures, obstacle):
+    forge_only(pictures)
+    own = pictures(STYLE, on=False, orders=obstacle)
+    local = pictures(STYLE, orders=obstacle)
+    assert torch.equal(own, local)
+    assert pictures.view["state"] == "fallback", pictures.view
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_controlnet_residuals_are_served(pictures, place):
+    forge_only(pictures)
+    plain = pictures(STYLE, on=False)
+    own, served = pictures.both(STYLE, orders={place: "control"})
+    assert agrees(own, served, plain)
+
+
+def test_the_uis_own_model_gets_no_adapters_while_an_engine_serves(pictures):
+    """On a GPU its weights would also rest in main memory; where they are loaded is decided by the same patcher."""
+    pictures(STYLE)
+    if pictures.server.ui.name == "Forge":
+        assert pictures.seen["wrapped"] and pictures.seen["merged"] == "[]"
+        pictures(STYLE, on=False)
+        assert not pictures.seen["wrapped"] and "style.safetensors" in pictures.seen["merged"]
+    else:
+        assert pictures.seen["unet"] == "EngineUnet"
+        pictures(STYLE, on=False)
+        assert pictures.seen["unet"] == "NoneType"
