@@ -22,10 +22,11 @@ class Catalog:
         self.folders: dict[str, str] = {}
 
     def entry(self, path: str, check: Callable[[], None]) -> dict[str, Any]:
-        """The entry of a file. Waits a little for one that is not listed yet. Raises SidecarError, or what `check` raises."""
-        deadline = time.monotonic() + PATIENCE_S
+        """The entry of a file. Waits a little for one in the UI's folders that is not listed yet. Raises SidecarError, or what `check` raises."""
+        places = self._places(path)
+        deadline = time.monotonic() + (PATIENCE_S if places else 0.0)
         while True:
-            for folder, name in self._places(path):
+            for folder, name in places:
                 entry = self._get({"folder": folder, "name": name}, check)
                 if entry is not None:
                     return self._usable(entry)

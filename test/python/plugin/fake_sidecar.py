@@ -139,7 +139,7 @@ class FakeSidecar:
             names += [f"down_residual_{index}" for index in range(4)] + ["mid_residual"]
         return {
             "lease": lease, "leaseIdleMs": 30_000, "engine": "engine-1", "host": "fake", "precision": "fp32",
-            "inputs": [{"name": name, "dtype": "f32", "shape": ["batch"]} for name in names],
+            "inputs": [{"name": name, "dtype": "f32", "shape": ["batch", 4, "height", "width"] if name == "sample" else ["batch"]} for name in names],
             "outputs": [{"name": "out_sample", "dtype": "f32", "shape": ["batch"]}],
             "ms": {"total": 1.0, "delta": 0.0, "load": 0.0, "refit": 0.5}, "refit": {"writes": len(stack), "bytes": 0, "full": False}, "adapters": [],
         }  # fmt: skip

@@ -55,9 +55,9 @@ class Session:
         if self._run is None or (call.residuals and not self._run.wanted.residuals):
             self.open(check, residuals=bool(call.residuals))
         assert self._run is not None and self._answer is not None
-        channels = self._run.inputs.get("sample", [None, None])[1]
-        if isinstance(channels, int) and call.x.shape[1] != channels:
-            raise NotServed(f"the model is called with {call.x.shape[1]} channels where its checkpoint has {channels}")
+        shape = self._run.inputs.get("sample", [])
+        if len(shape) == call.x.ndim and isinstance(shape[1], int) and call.x.shape[1] != shape[1]:
+            raise NotServed(f"the model is called with {call.x.shape[1]} channels where its checkpoint has {shape[1]}")
         return self._answer(call)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import torch
-from fastapi import Body, FastAPI
+from fastapi import FastAPI
 from modules import script_callbacks, scripts, shared
 
 BEFORE = Path(scripts.basedir()).name.startswith("0")
@@ -94,7 +94,7 @@ class Probe(scripts.Script):
 
 def routes(_, app: FastAPI):
     @app.post("/refit-test/orders")
-    def orders(body: dict = Body(...)):
+    def orders(body: dict):
         ORDERS.clear()
         ORDERS.update(body)
         SEEN.clear()

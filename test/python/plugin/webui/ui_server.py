@@ -42,7 +42,7 @@ class Ui:
                 return f"{variable} is not set: point it at {what} of {self.name} to run against the real {self.name}"
         if not (Path(os.environ[self.folder]) / self.mark).is_file():
             return f"{self.folder} is no checkout of {self.name} that can start: {self.mark} is missing"
-        if forge().skip_reason() is not None and self.folder != "FORGE_DIR":
+        if self.folder != "FORGE_DIR" and forge().skip_reason() is not None:
             return f"the tiny checkpoints are made of Forge's classes, and {forge().skip_reason()}"
         return None
 
