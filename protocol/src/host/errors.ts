@@ -36,6 +36,10 @@ export const hostErrors = {
   HOST_FILE_INVALID: { number: -32032, meaning: "A file breaks a rule of its format.", remedy: "Download or export it again." },
   HOST_DELTA_INVALID: { number: -32033, meaning: "A delta file's metadata or terms are damaged, or belong to another adapter.", remedy: "It is rebuilt from the adapter." },
   HOST_OUT_OF_MEMORY: { number: -32040, meaning: "The engine does not fit into memory.", remedy: "Unload another engine, or choose a smaller precision." },
+  HOST_LIBRARY_MISSING: { number: -32041, meaning: "The Python of the tensorrt host has no TensorRT that can be used.", remedy: "Run `refit-sidecar host install tensorrt`; the torch host serves without it." },
+  HOST_DEVICE_UNSUPPORTED: { number: -32042, meaning: "The library builds or loads no engine for this device.", remedy: "Use the torch host." },
+  HOST_BUILD_FAILED: { number: -32043, meaning: "The library refused to build the engine.", remedy: "See the host's log; the torch host serves." },
+  HOST_ENGINE_REFUSED: { number: -32044, meaning: "A new engine's output differs from PyTorch's; it is not used.", remedy: "Update the library; the torch host serves." },
   HOST_INPUT_INVALID: { number: -32050, meaning: "A step's tensors do not fit the graph's inputs.", remedy: "Send the inputs that graph.json lists." },
   HOST_STEP_FAILED: { number: -32051, meaning: "The engine failed while it ran a step.", remedy: "See the host's log; the weights are unchanged." },
 } as const satisfies Record<string, HostErrorRow>;

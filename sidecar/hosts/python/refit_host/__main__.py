@@ -35,7 +35,7 @@ def main() -> int:
 
         maker = TorchMaker(device_of(options.device))
     else:
-        from .tensorrt_engine.maker import TensorRTMaker
+        from refit_tensorrt.maker import TensorRTMaker
 
         maker = TensorRTMaker(options)
     server = Server(Host(options, maker).methods(), output, translate)

@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-
 from refit_host.failure import HostFailure
 
 log = logging.getLogger("refit_host")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Mapping, Sequence
 
 import torch
-
 from refit_host.failure import HostFailure, expect
 from refit_host.host.bundle import Bundle
 
@@ -65,7 +64,7 @@ def _config(binding: Binding, builder: Any, mode: WeightsMode, capability: Capab
 
 
 def _network(binding: Binding, builder: Any) -> Any:
-    flags = getattr(binding.trt, "NetworkDefinitionCreationFlag")
+    flags = binding.trt.NetworkDefinitionCreationFlag
     # Later releases are always strongly typed and keep the flag for old callers.
     return builder.create_network(1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0)
 

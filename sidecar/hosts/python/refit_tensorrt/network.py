@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 import torch
-
 from refit_host.failure import HostFailure, expect
 from refit_host.host.bundle import Row
 

@@ -192,7 +192,10 @@ class IExecutionContext:
             if not device.is_device(self._addresses[name], math.prod(shape) * dtype.itemsize):
                 return self._no(f"{name}: an illegal memory access was encountered")
             feeds[name] = read(self._addresses[name], dtype, shape)
-        output = engine.run(feeds)
+        try:
+            output = engine.run(feeds)
+        except Exception as error:  # ONNX Runtime's own classes
+            return self._no(str(error).splitlines()[0])
         name = next(iter(ports - inputs))
         if not device.is_device(self._addresses[name], output.nbytes):
             return self._no(f"{name}: an illegal memory access was encountered")

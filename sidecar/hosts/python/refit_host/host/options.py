@@ -21,6 +21,7 @@ class Options:
     store: Path | None
     idle_seconds: float
     delta_cache_bytes: int
+    weights: str
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -35,8 +36,10 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--store", type=Path, help="folder for compiled code; none: nothing is kept")
     parser.add_argument("--idle-seconds", type=float, default=0, help="idle weights leave the device after this time; 0: never")
     parser.add_argument("--delta-cache-mib", type=int, default=1024, help="host memory for adapters that were used lately")
+    parser.add_argument("--weights", choices=("stripped", "embedded", "fixed"), default="stripped",
+                        help="tensorrt: weights outside the engine file, inside and refittable, or inside for good")  # fmt: skip
     given = parser.parse_args(arguments)
     return Options(
         given.kind, given.device, given.vram_mib * MIB or None, given.weights_mib * MIB or None, given.base, given.tier, given.merge, given.store, given.idle_seconds,
-        given.delta_cache_mib * MIB,
+        given.delta_cache_mib * MIB, given.weights,
     )  # fmt: skip

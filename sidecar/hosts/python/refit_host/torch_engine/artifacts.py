@@ -80,13 +80,14 @@ def save(folder: Path, key: EngineKey, facts: dict[str, Any]) -> int:
     if found is None:
         return 0
     raw, _ = found
-    _write(folder / f"{key.stem}.bin", raw)
+    write_durably(folder / f"{key.stem}.bin", raw)
     record = {"formatVersion": FORMAT_VERSION, "key": vars(key), "sha256": hashlib.sha256(raw).hexdigest(), **facts}
-    _write(folder / f"{key.stem}.json", json.dumps(record, indent=1).encode())
+    write_durably(folder / f"{key.stem}.json", json.dumps(record, indent=1).encode())
     return len(raw)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes) -> None:
+    """Temporary file, fsync, rename; readable by this user alone."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(data)
