@@ -7,8 +7,8 @@ memory is); any other address is the host's. So a host pointer passed as a devic
 from __future__ import annotations
 
 import math
-import mmap
 import os
+import weakref
 from typing import Any
 
 import torch
@@ -18,20 +18,20 @@ VERSION = os.environ.get("SIM_VERSION", "1.7.1.116")
 TOTAL_BYTES = int(os.environ.get("SIM_VRAM_MIB", "16384")) << 20
 FAULTS = frozenset(filter(None, os.environ.get("SIM_FAULTS", "").split(",")))
 
-_blocks: dict[int, tuple[int, int]] = {}
+_storages: list[weakref.ref[torch.UntypedStorage]] = []
 _reserved = 0
 _plain_empty = torch.empty
 
 
-class _Block(mmap.mmap):
-    """One allocation: alive as long as a tensor looks at it."""
-
-    def __del__(self) -> None:
-        _blocks.pop(id(self), None)
+def _alive() -> list[torch.UntypedStorage]:
+    """Blocks of the device. A storage's Python object lives as long as any tensor on it."""
+    found = [storage for storage in (ref() for ref in _storages) if storage is not None]
+    _storages[:] = [weakref.ref(storage) for storage in found]
+    return found
 
 
 def used_bytes() -> int:
-    return _reserved + sum(size for _, size in _blocks.values())
+    return _reserved + sum(storage.nbytes() for storage in _alive())
 
 
 def free_bytes() -> int:
@@ -48,29 +48,30 @@ def reserve(nbytes: int) -> bool:
 
 
 def is_device(address: int, nbytes: int) -> bool:
-    return any(begin <= address and address + nbytes <= begin + size for begin, size in list(_blocks.values()))
+    return any(storage.data_ptr() <= address and address + nbytes <= storage.data_ptr() + storage.nbytes() for storage in _alive())
 
 
 def _empty(*size: Any, **options: Any) -> torch.Tensor:
     device = options.get("device")
-    shape = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
-    if device is None or torch.device(device).type != "cpu" or math.prod(shape) == 0:
+    if device is None or torch.device(device).type != "cpu":
         return _plain_empty(*size, **options)
-    dtype = options.get("dtype") or torch.get_default_dtype()
-    nbytes = math.prod(shape) * dtype.itemsize
+    shape = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+    nbytes = math.prod(shape) * (options.get("dtype") or torch.get_default_dtype()).itemsize
     if nbytes > free_bytes():
         raise torch.OutOfMemoryError(f"the simulated device has {free_bytes()} of {nbytes} bytes")
-    block = _Block(-1, nbytes)
-    tensor = torch.frombuffer(block, dtype=dtype).view(shape)
-    _blocks[id(block)] = (tensor.data_ptr(), nbytes)
+    tensor = _plain_empty(*size, **options)
+    _storages.append(weakref.ref(tensor.untyped_storage()))
     return tensor
 
 
 def install() -> None:
     """Makes torch's allocations visible here, and gives the host the simulated device's facts."""
     torch.empty = _empty
-    from refit_tensorrt import device
+    from refit_tensorrt import device, profiles
 
     device.capability = lambda _: CAPABILITY
     device.name = lambda _: "simulated GPU"
     device.total_bytes = lambda _: TOTAL_BYTES
+    # Engines are checked at the family's usual size; this device is a CPU.
+    profiles.USUAL_SIDE = dict.fromkeys(profiles.USUAL_SIDE, 16)
+    profiles.OTHER_SIDE = 16

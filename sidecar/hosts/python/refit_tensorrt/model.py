@@ -20,18 +20,24 @@ OpenWithResiduals = Callable[[], LoadedEngine]
 class TensorRTModel:
     def __init__(self, bundle: Bundle, weights: EngineWeights, loaded: LoadedEngine, open_with_residuals: OpenWithResiduals, reopen: Callable[[], LoadedEngine]) -> None:
         """`reopen`: the plain engine again, should the other one fail."""
-        self._bundle, self._weights, self._loaded = bundle, weights, loaded
+        self._bundle, self._weights = bundle, weights
+        self._loaded: LoadedEngine | None = loaded
         self._open_with_residuals, self._reopen = open_with_residuals, reopen
+        self._library = f"{loaded.binding.name} {loaded.binding.version}"
         self._residuals = False
+        weights.reopen = self._come_back
 
     @property
     def loaded(self) -> LoadedEngine:
+        """Raises HOST_STEP_FAILED when the engine was lost: neither it nor the one that should replace it could be loaded."""
+        if self._loaded is None:
+            raise HostFailure("HOST_STEP_FAILED", "the engine could not be loaded again; unload it and load it anew")
         return self._loaded
 
     @property
     def tier(self) -> str:
         """What serves now, in words."""
-        return f"{self._loaded.binding.name} {self._loaded.binding.version}"
+        return self._library
 
     def step(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Raises HOST_INPUT_INVALID, HOST_STEP_FAILED, or lets an out-of-memory error through."""
@@ -40,11 +46,10 @@ class TensorRTModel:
             self._switch()
         elif self._residuals and not has_residuals(inputs):
             inputs = {**inputs, **self._zeros(inputs["sample"])}
-        return {self._bundle.outputs[0]["name"]: self._loaded.step(inputs)}
+        return {self._bundle.outputs[0]["name"]: self.loaded.step(inputs)}
 
     def _switch(self) -> None:
-        self._weights.attach(None)
-        self._loaded.release()
+        self._drop()
         try:
             self._loaded = self._open_with_residuals()
             self._residuals = True
@@ -64,6 +69,23 @@ class TensorRTModel:
 
         return {port["name"]: torch.zeros([size(axis) for axis in port["shape"]], dtype=sample.dtype) for port in self._bundle.residuals}
 
+    def _come_back(self) -> None:
+        self._loaded = self._open_with_residuals() if self._residuals else self._reopen()
+
+    @property
+    def busy(self) -> bool:
+        return False
+
+    def offload(self) -> None:
+        """Lets the engine go; the weights bring it back (`EngineWeights.come_back`), from its file and the base."""
+        self._drop()
+
     def release(self) -> None:
+        self._drop()
+        self._weights.reopen = None
+
+    def _drop(self) -> None:
         self._weights.attach(None)
-        self._loaded.release()
+        if self._loaded is not None:
+            self._loaded.release()
+        self._loaded = None

@@ -66,7 +66,7 @@ def timed(step: Any, sample: Mapping[str, Tensor]) -> float:
 
 def torch_reference(params: LoadParams, reader: CheckpointReader, bundle: Bundle, samples: Sequence[dict[str, Tensor]], host: "Host", call: Call) -> Reference:
     """Runs the torch host's own engine on the checkpoint without adapters. Raises what it raises."""
-    engine = TorchMaker().make(replace(params, stack=()), reader, host, call)
+    engine = TorchMaker(host.device).make(replace(params, stack=()), reader, host, call)
     model = engine.model
     assert model is not None
     output = bundle.outputs[0]["name"]

@@ -21,7 +21,11 @@ Further = Callable[[Sequence[str]], tuple[Sequence[Slot], Tensor]]
 
 
 class Sink(Protocol):
+    """`fixed`: parameters that never change. `device_bytes`: what the live values take. `memory`: where they lie, unless a library holds them."""
+
     fixed: frozenset[str]
+    device_bytes: int
+    memory: Tensor | None
 
     def write(self, slots: Sequence[Slot], memory: Tensor, further: Further, *, on_device: bool = True) -> None:
         """Takes the values of `slots`, which lie at their offsets in `memory`. All of them or a failure."""
@@ -39,22 +43,26 @@ class MemorySink:
 
     def __init__(self, layout: Layout, device: torch.device) -> None:
         self._layout = layout
-        self._live = torch.empty(layout.nbytes, dtype=torch.uint8, device=device)
+        self.memory = torch.empty(layout.nbytes, dtype=torch.uint8, device=device)
+        self.device_bytes = 0  # counted with `memory`
 
     def write(self, slots: Sequence[Slot], memory: Tensor, further: Further, *, on_device: bool = True) -> None:
         for slot in slots:
-            self._layout.slots[slot.index].physical(self._live).copy_(slot.physical(memory))
+            self._layout.slots[slot.index].physical(self.memory).copy_(slot.physical(memory))
 
     def read(self, slot: Slot) -> Tensor | None:
-        return slot.get(self._live)
+        return slot.get(self.memory)
 
 
 class EngineSink:
     """Named weights of a loaded engine by address. `rows`: the refit map."""
 
+    memory = None
+
     def __init__(self, loaded: LoadedEngine, rows: Iterable[Row], layout: Layout) -> None:
         """Raises HOST_NOT_REFITTABLE when the engine takes no refits, EngineUnloadable when its weights are not the refit map's."""
         self._loaded, self._binding = loaded, loaded.binding
+        self.device_bytes = sum(slot.nbytes for slot in layout.slots)
         self._rows: dict[str, list[Row]] = {}
         for row in rows:
             expect(not row.swap_halves or row.rows is None or row.rows == (0, layout.by_name[row.parameter].rows), "HOST_GRAPH_INVALID",
@@ -122,8 +130,11 @@ class EngineSink:
 class FixedSink:
     """An engine that was built for one checkpoint and takes no refits."""
 
+    memory = None
+
     def __init__(self, layout: Layout) -> None:
         self.fixed = frozenset(layout.by_name)
+        self.device_bytes = sum(slot.nbytes for slot in layout.slots)
 
     def write(self, slots: Sequence[Slot], memory: Tensor, further: Further, *, on_device: bool = True) -> None:
         if slots:

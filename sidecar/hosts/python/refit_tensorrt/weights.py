@@ -4,7 +4,7 @@ device from the base and hands each to the sink, so that the device holds one co
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import torch
 from refit_host.failure import expect
@@ -41,6 +41,8 @@ class EngineWeights(Weights):
         self.placed = Layout(tuple(slots), {slot.name: slot for slot in slots}, layout.nbytes)
         self._sink: Sink | None = None
         self._stack: Stack = ()
+        # Loads the engine again and attaches it, after its memory was given back.
+        self.reopen: Callable[[], None] | None = None
 
     def _live_bytes(self) -> int:
         return 0
@@ -54,9 +56,34 @@ class EngineWeights(Weights):
         assert self._sink is not None
         return self._sink
 
+    @property
+    def device_bytes(self) -> int:
+        return super().device_bytes + (0 if self._sink is None else self._sink.device_bytes)
+
+    @property
+    def streamed_bytes(self) -> int:
+        return 0
+
+    def _more_device_memory(self) -> list[tuple[Tensor, bool]]:
+        return [] if self._sink is None or self._sink.memory is None else [(self._sink.memory, True)]
+
+    def come_back(self) -> None:
+        """As `Weights.come_back`, and the engine with them."""
+        super().come_back()
+        if self._sink is not None:
+            return
+        assert self.reopen is not None
+        try:
+            self.reopen()
+        except BaseException:
+            self.attach(None)
+            super().offload()
+            raise
+
     def load(self, place: Place, reader: CheckpointReader, **options: Any) -> int:
         """Reads the base. The engine gets its values with `attach`."""
         self.base, count = self._read_base(place, reader, None, **options)
+        self.known = True
         return count
 
     def _read_base(self, place: Place, reader: CheckpointReader, reuse: Tensor | None, **options: Any) -> tuple[Base, int]:
@@ -66,8 +93,8 @@ class EngineWeights(Weights):
         return Base("file", self.layout, reader, self.ring, None, peaks), count
 
     def attach(self, sink: Sink | None) -> None:
-        """Gives every value of the present stack to a new engine; until that is done, the weights belong to no stack. None: lets the engine go."""
-        self._sink, self.known = sink, False
+        """Gives every value of the present stack to a new engine. None: lets the engine go. A failure leaves no engine attached."""
+        self._sink = None
         if sink is None:
             return
         base = self.base
@@ -82,15 +109,13 @@ class EngineWeights(Weights):
             if touched:
                 slots, values = self._evaluate([self.layout.slots[index] for index in touched])
                 sink.write(slots, values, self._further)
-        self.known = True
+        self._sink = sink
 
     def rewrite(self) -> None:
         """Writes every value again, batch by batch, as a refit does."""
-        self.known = False
         for group in self._by_batch(self.layout.slots):
             slots, values = self._evaluate([slot for slot in group if slot.name not in self.sink.fixed])
             self.sink.write(slots, values, self._further)
-        self.known = True
 
     def prepare(self, stack: Stack, **options: Any) -> EnginePrepared:
         """As `Weights.prepare`. Raises HOST_NOT_REFITTABLE naming a parameter that this engine cannot change."""
@@ -164,9 +189,9 @@ class EngineWeights(Weights):
 
     def value(self, slot: Slot) -> Tensor:
         """A live value: read from the sink, or where TensorRT gives nothing back, computed again from the base and the present stack."""
-        expect(self.known, "HOST_ENGINE_DIRTY", "a commit was cut short; prepare and commit a full plan before reading weights")
         found = self.sink.read(slot)
         if found is not None:
             return found
+        expect(self.known, "HOST_ENGINE_DIRTY", "a commit was cut short, so what the engine holds is not known; prepare and commit a full plan")
         (here,), memory = self._evaluate([slot])
         return here.get(memory)

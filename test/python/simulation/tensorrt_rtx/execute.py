@@ -184,8 +184,8 @@ class IExecutionContext:
             return self._no("a shape or an address is not set")
         if self._strategy == ExecutionContextAllocationStrategy.USER_MANAGED:
             address, size = self._memory
-            if size < self.update_device_memory_size_for_shapes() or address % 256 or not device.is_device(address, size):
-                return self._no("device memory is missing, too small, misaligned or not the device's")
+            if size < self.update_device_memory_size_for_shapes() or not device.is_device(address, size):
+                return self._no("device memory is missing, too small or not the device's")
         feeds = {}
         for name in inputs:
             dtype, shape = engine.get_tensor_dtype(name), self._shapes[name]

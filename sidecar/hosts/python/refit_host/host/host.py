@@ -217,7 +217,7 @@ def _placement(engine: Engine) -> dict[str, Any]:
     device = weights.device
     # PyTorch's memory at its highest, without what the driver takes for the process itself.
     peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
-    return {"base": weights.base.place, "deviceBytes": weights.device_bytes, "streamedBytes": weights.layout.nbytes - weights.live.numel(),
+    return {"base": weights.base.place, "deviceBytes": weights.device_bytes, "streamedBytes": weights.streamed_bytes,
             "tier": "none" if engine.model is None else engine.model.tier, "compiling": engine.model is not None and engine.model.busy, "peakBytes": peak}  # fmt: skip
 
 

@@ -205,6 +205,11 @@ class Weights:
         return sum(tensor.untyped_storage().nbytes() for tensor in (self.live, *(tensor for tensor, _ in self._more_device_memory()), *base))
 
     @property
+    def streamed_bytes(self) -> int:
+        """Live weights that are copied to the device for every step."""
+        return self.layout.nbytes - self.live.numel()
+
+    @property
     def away(self) -> bool:
         """Off the device: `come_back` before anything else is done with them."""
         return bool(self._away)
