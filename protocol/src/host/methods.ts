@@ -69,6 +69,8 @@ export const hostMethods = {
   readBack: { params: z.object({ engine, parameters: z.array(z.string()) }), result: empty },
   checksums: { params: z.object({ engine, parameters: z.array(z.string()).exactOptional() }), result: z.object({ sha256: checksums }) },
   unload: { params: z.object({ engine }), result: z.object({ bytes }) },
+  /** The engine's weights leave the device; whatever needs them next brings them back as they were. 0 bytes while it is in use, or where the host has no device memory to give. */
+  offload: { params: z.object({ engine }), result: z.object({ bytes }) },
   status: {
     params: empty,
     result: z.object({
@@ -81,6 +83,10 @@ export const hostMethods = {
           bytes,
           parameters: count,
           prepared: z.array(token),
+          /** The weights are off the device. */
+          away: z.boolean().exactOptional(),
+          /** GPU hosts: where the weights lie and how steps run, in the host's words. */
+          placement: z.looseObject({ base: z.string(), tier: z.string(), deviceBytes: bytes, streamedBytes: bytes }).exactOptional(),
           /** How its steps run now, in words. */
           tier: z.string().max(200).exactOptional(),
         }),

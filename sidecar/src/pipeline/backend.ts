@@ -8,11 +8,12 @@ import { Failure } from "../failure/index.ts";
 import type { Scheduler } from "../jobs/index.ts";
 import type { Engines } from "../refit/index.ts";
 import type { Events, StampedEvent } from "../telemetry/index.ts";
-import type { CallContext, WireBackend } from "../wire/index.ts";
+import type { WireBackend } from "../wire/index.ts";
 import type { AdapterFinder } from "./find-adapter.ts";
 import type { Folders } from "./folders.ts";
 import type { GraphBundle } from "./graphs.ts";
-import type { OpenRun, OpenRuns, RunRequest } from "./runs.ts";
+import type { OpenRuns, RunRequest } from "./runs.ts";
+import { withRoom } from "./room.ts";
 import type { StatusPage } from "./status-page.ts";
 import { adapterReportView, catalogEntryView, jobView, wirePrecision } from "./views.ts";
 import type { LastUsed } from "./last-used.ts";
@@ -37,9 +38,6 @@ export interface BackendParts {
 
 const pageLength = 200;
 
-/** Memory pressure that the UI can relieve by unloading its own models. */
-const roomCodes: ReadonlySet<string> = new Set(["REFIT_NO_ROOM", "HOST_OUT_OF_MEMORY"]);
-
 export function createBackend(parts: BackendParts): WireBackend {
   const { catalog, engines, runs, jobs, resolver, folders, events, watch } = parts;
   const view = (entry: CatalogEntry) => catalogEntryView(entry, resolver.deltaState(entry.id));
@@ -49,18 +47,6 @@ export function createBackend(parts: BackendParts): WireBackend {
     const fits = (entry: CatalogEntry) => ("sha256" in key ? entry.identity?.sha256 === key.sha256 : entry.folder === key.folder && entry.name.normalize("NFC") === key.name.normalize("NFC"));
     for (const entry of catalog.snapshot().entries.values()) if (fits(entry)) return entry;
     throw new Failure("CATALOG_ENTRY_UNKNOWN", "no catalogued file is the one named; it may not be hashed yet, or lie in no watched folder", { ...key });
-  }
-
-  /** Once more after the UI has made room, when room was what lacked. */
-  async function openWithRoom(request: RunRequest, context: CallContext): Promise<OpenRun> {
-    try {
-      return await runs.open(request, { signal: context.signal });
-    } catch (error) {
-      if (!(error instanceof Failure) || !roomCodes.has(error.code)) throw error;
-      const bytes = Number(error.evidence["bytes"] ?? 0);
-      if ((await context.makeRoom(bytes)) <= 0) throw error;
-      return runs.open(request, { signal: context.signal });
-    }
   }
 
   function engineOf(id: string) {
@@ -112,7 +98,7 @@ export function createBackend(parts: BackendParts): WireBackend {
       const request: RunRequest = { checkpoint: params.checkpoint, stack: params.stack, mode: params.mode, precision: params.precision, host: params.host, residuals: params.residuals };
       context.progress({ stage: "preparing", done: 0, total: 0, remainingMs: null, text: "Preparing the engine" });
       const before = engines.status.history.at(-1);
-      const run = await openWithRoom(request, context);
+      const run = await withRoom(() => runs.open(request, { signal: context.signal }), context.makeRoom);
       parts.lastUsed.note(request);
       const record = engines.status.history.findLast((entry) => entry.engine === run.engine.id && entry.failure === null);
       const own = record !== undefined && record !== before && record.atMs >= started ? record : null;
@@ -169,9 +155,9 @@ export function createBackend(parts: BackendParts): WireBackend {
       jobs.resume();
       return { paused: jobs.paused() };
     },
-    step: async ({ lease, inputs }, { signal }) => {
+    step: async ({ lease, inputs }, { signal, makeRoom }) => {
       const { structure } = runs.get(lease).spec;
-      const reply = await runs.step(lease, inputs, signal);
+      const reply = await withRoom(() => runs.step(lease, inputs, signal), makeRoom);
       parts.lastUsed.noteShapes(structure, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])));
       return { ms: { queue: reply.waitedMs, run: reply.ms }, outputs: reply.tensors };
     },

@@ -5,12 +5,15 @@ import { Failure } from "../failure/index.ts";
 import { pythonRun, startHost } from "../host/index.ts";
 import type { Host, HostCommand, HostPython } from "../host/index.ts";
 import { installedHost, pythonOf } from "../install/host/index.ts";
+import type { Options } from "../options/index.ts";
 import { packageRoot } from "../package-root.ts";
 
 export type HostKind = "onnxruntime" | "torch" | "tensorrt";
 
 export interface HostsOptions {
   readonly pythons: HostPythons;
+  /** Flags of a GPU host, from the sidecar's own options. */
+  readonly flags: (kind: "torch" | "tensorrt") => readonly string[];
   readonly onLog: (kind: string, line: string) => void;
 }
 
@@ -27,19 +30,25 @@ export function hostPythons(dataDir: string, named: () => string | null): HostPy
   };
 }
 
+/** How GPU hosts use the device. `compiled`: folder for code that is compiled on this computer. */
+export function hostFlags(kind: "torch" | "tensorrt", options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier">, compiled: string): readonly string[] {
+  const flags = ["--vram-mib", String(options["vram-cap"]), "--weights-mib", String(options["vram-weights"]), "--idle-seconds", String(options["idle-offload"]), "--base", options.base];
+  return kind === "torch" ? [...flags, "--tier", options.tier, "--store", compiled] : flags;
+}
+
 /** Throws HOST_NOT_CONFIGURED. */
-export function hostCommand(kind: string, pythons: HostPythons): HostCommand {
+export function hostCommand(kind: string, pythons: HostPythons, flags: HostsOptions["flags"] = () => []): HostCommand {
   if (kind === "onnxruntime") return { kind, command: process.execPath, args: [join(packageRoot, "dist", "hosts", "onnxruntime", "main.js")] };
   if (kind !== "torch" && kind !== "tensorrt") throw new Failure("HOST_NOT_CONFIGURED", `expected the host onnxruntime, torch or tensorrt, got ${JSON.stringify(kind)}`, { kind });
   const python = pythons(kind);
   if (python === null) {
     throw new Failure("HOST_NOT_CONFIGURED", `the ${kind} host needs a Python with its packages; run "refit-sidecar host install ${kind}", or pass --python`, { kind });
   }
-  return { kind, ...pythonRun(python, "refit_host", ["--kind", kind]) };
+  return { kind, ...pythonRun(python, "refit_host", ["--kind", kind, ...flags(kind)]) };
 }
 
-export function createHostStarter({ pythons, onLog }: HostsOptions): (kind: string) => Promise<Host> {
-  return (kind) => startHost(hostCommand(kind, pythons), { onLog: (line) => onLog(kind, line) });
+export function createHostStarter({ pythons, flags, onLog }: HostsOptions): (kind: string) => Promise<Host> {
+  return (kind) => startHost(hostCommand(kind, pythons, flags), { onLog: (line) => onLog(kind, line) });
 }
 
 /** The host that "auto" means: the embedded one, unless there is a Python for a GPU host. */

@@ -4,6 +4,7 @@ import type { AdapterEntry, Catalog } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
 import { liveFolderStack } from "../plan/index.ts";
 import type { Log } from "../telemetry/index.ts";
+import { nobodyToAsk, withRoom } from "./room.ts";
 import type { OpenRun, OpenRuns, RunRequest } from "./runs.ts";
 import type { Resolver } from "./wanted.ts";
 
@@ -91,7 +92,7 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
     for (const { id, reason } of refused) note(new Failure("LIVE_REFUSED", reason), `${catalog.entry(id).name} is left out`);
     const good = await taken(ids, checkpoint, parts.request().mode);
     const items = ids.flatMap((adapter, index) => (good.has(adapter) ? [{ adapter, strength: stack[index]?.strength ?? 1 }] : []));
-    const opened = await runs.open({ ...parts.request(), checkpoint, stack: items }, { keep: true });
+    const opened = await withRoom(() => runs.open({ ...parts.request(), checkpoint, stack: items }, { keep: true }), nobodyToAsk);
     if (run !== null) runs.release(run.lease);
     run = opened;
     present = key;

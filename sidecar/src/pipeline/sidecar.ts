@@ -20,10 +20,11 @@ import { createBackend } from "./backend.ts";
 import { createAdapterFinder } from "./find-adapter.ts";
 import { createFolders } from "./folders.ts";
 import { openGraphs } from "./graphs.ts";
-import { autoHost, createHostStarter, hostPythons } from "./hosts.ts";
+import { autoHost, createHostStarter, hostFlags, hostPythons } from "./hosts.ts";
 import { createLiveFolder } from "./live.ts";
 import { createLastUsed } from "./last-used.ts";
 import { createPrefetch } from "./prefetch.ts";
+import { nobodyToAsk, withRoom } from "./room.ts";
 import { probeInputs } from "./probe.ts";
 import { createOpenRuns } from "./runs.ts";
 import type { RunRequest } from "./runs.ts";
@@ -105,7 +106,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   });
   const engines = new Engines({
     planning: { planRefit, nextState },
-    startHost: createHostStarter({ pythons, onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
+    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, join(dataDir, "compiled")), onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
     budgetBytes: () => (options["engine-memory"] === 0 ? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
     emit: events.emit,
   });
@@ -141,7 +142,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
 
   /** Delta, graph, engine, weights, and two steps (ONNX Runtime plans its memory with the first and uses the plan from the third on): what comes after pays for nothing but itself. */
   async function warm(request: RunRequest, signal: AbortSignal): Promise<void> {
-    const { lease, bundle, spec } = await runs.open(request, { signal });
+    const { lease, bundle, spec } = await withRoom(() => runs.open(request, { signal }), nobodyToAsk);
     try {
       for (let count = 0; count < 2; count += 1) await runs.step(lease, probeInputs(bundle.inputs, spec.precision, lastUsed.shapes(spec.structure)), signal);
     } finally {

@@ -60,7 +60,7 @@ export function conversation(command: HostCommand): void {
     ])("refuses a message with %s as HOST_INVALID_REQUEST", async (_, message) => {
       expect(errorOf(await ask(message))).toBe("HOST_INVALID_REQUEST");
     });
-    it.each(["prepare", "commit", "discard", "step", "readBack", "checksums", "unload"] as const)("%s of an engine that is not loaded is HOST_ENGINE_UNKNOWN", async (method) => {
+    it.each(["prepare", "commit", "discard", "step", "readBack", "checksums", "unload", "offload"] as const)("%s of an engine that is not loaded is HOST_ENGINE_UNKNOWN", async (method) => {
       const params = {
         engine: "nobody", generation: 1, token: "t", parameters: [], checkpoint: { files: [], parameters: {} }, stack: [],
         plan: { from: null, to: { checkpoint: "x", stack: [] }, full: true, writes: [] },

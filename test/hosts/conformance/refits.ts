@@ -204,6 +204,26 @@ export function refits(command: HostCommand, tolerance: number): void {
       expect((await bench.load("name")).generation).toBe(1);
     });
 
+    it("weights that left the device come back as they were, and refits go on from there", async () => {
+      await bench.load("away", [{ adapter: bench.a, strength: 0.5 }]);
+      const before = await bench.checksums("away");
+      const { bytes } = await bench.host.call("offload", { engine: "away" });
+      expect((await bench.host.call("status", {})).engines.find(({ engine }) => engine === "away")?.away ?? false).toBe(bytes > 0);
+      expect(await bench.checksums("away")).toEqual(before);
+      await bench.host.call("offload", { engine: "away" });
+      expect(await bench.refit("away", [{ adapter: bench.a, strength: 0.5 }], [], 1)).toBe(2);
+      await bench.host.call("offload", { engine: "away" });
+      await bench.load("home");
+      expect(await bench.checksums("away")).toEqual(await bench.checksums("home"));
+    });
+
+    it("weights stay on the device while a refit waits for its commit", async () => {
+      await bench.load("waiting");
+      const { token } = await bench.prepare("waiting", [], [{ adapter: bench.a, strength: 1 }], 1);
+      expect((await bench.host.call("offload", { engine: "waiting" })).bytes).toBe(0);
+      await bench.host.call("commit", { engine: "waiting", token });
+    });
+
     it("status lists engines with generation, bytes and prepared refits", async () => {
       await bench.load("listed");
       const { token } = await bench.prepare("listed", [], [{ adapter: bench.a, strength: 1 }], 1);

@@ -54,7 +54,7 @@ class Host:
         self._sources = Sources()
         self._ended = threading.Event()
         apply_cap(self.device, options.vram_cap_bytes)
-        if options.idle_seconds > 0:
+        if options.idle_seconds > 0 and self.device.type == "cuda":
             threading.Thread(target=self._watch_idle, name="refit-idle", daemon=True).start()
 
     def methods(self) -> dict[str, Method]:
@@ -237,8 +237,11 @@ def translate(error: BaseException) -> HostFailure:
     """Any exception as a failure. Want of memory says what to reduce; the rest is ours."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
-        return HostFailure("HOST_OUT_OF_MEMORY", "not enough device memory: let the UI unload its models, or use a smaller picture, batch or precision",
-                           {"bytes": _lacking(error), "freeBytes": free})  # fmt: skip
+        wanted = _lacking(error)
+        return HostFailure(
+            "HOST_OUT_OF_MEMORY", f"not enough device memory ({wanted / 2**30:.1f} GiB more wanted, {free / 2**30:.1f} GiB free): let the UI unload its models, or "
+            "use a smaller picture, batch or precision", {"bytes": wanted, "freeBytes": free},
+        )  # fmt: skip
     return HostFailure("HOST_INTERNAL", f"the host failed in a way that it did not expect ({type(error).__name__}); see its log", {})
 
 
