@@ -18,3 +18,5 @@ const torchHost = (...args: string[]): HostCommand => ({
 hostConformance("torch", torchHost());
 // The same again with the other home of the base: a long test.
 if (process.env["REFIT_E2E"] !== undefined) hostConformance("torch, base read from the file", torchHost("--base", "file"));
+// And with most weights streamed from host memory during each step.
+if (process.env["REFIT_E2E"] !== undefined) hostConformance("torch, weights streamed", torchHost("--weights-mib", "8"));

@@ -19,8 +19,11 @@ from bench.gpu import data
 CPU = torch.device("cpu")
 
 
-def sdxl_shapes() -> dict[str, tuple[int, ...]]:
-    return tiny("sdxl", [64, 64, 128]).shapes
+def _unet() -> dict[str, tuple[int, ...]]:
+    return tiny("sd15", [32, 64, 64, 64]).shapes
+
+
+UNET = _unet()
 
 
 def reader(folder: Path, shapes, seed: int = 0) -> CheckpointReader:

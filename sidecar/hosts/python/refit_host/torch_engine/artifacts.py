@@ -19,6 +19,8 @@ import torch
 
 log = logging.getLogger("refit_host")
 FORMAT_VERSION = 1
+# One per structure, dtype and version of the libraries, about 80 MB each; the ones not used for longest go first.
+MAX_FILES = 8
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def load(folder: Path, key: EngineKey) -> bool:
         log.warning("the engine file for this structure is damaged; it is compiled again")
         manifest.unlink(missing_ok=True)
         return False
+    os.utime(data)
     return torch.compiler.load_cache_artifacts(raw) is not None
 
 
@@ -83,7 +86,15 @@ def save(folder: Path, key: EngineKey, facts: dict[str, Any]) -> int:
     write_durably(folder / f"{key.stem}.bin", raw)
     record = {"formatVersion": FORMAT_VERSION, "key": vars(key), "sha256": hashlib.sha256(raw).hexdigest(), **facts}
     write_durably(folder / f"{key.stem}.json", json.dumps(record, indent=1).encode())
+    _prune(folder)
     return len(raw)
+
+
+def _prune(folder: Path) -> None:
+    files = sorted(folder.glob("torch-*.bin"), key=lambda path: path.stat().st_mtime)
+    for path in files[:-MAX_FILES]:
+        path.with_suffix(".json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, data: bytes) -> None:

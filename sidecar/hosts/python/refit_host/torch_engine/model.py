@@ -54,7 +54,9 @@ class TorchModel:
         """Raises HOST_INPUT_INVALID, HOST_STEP_FAILED, or lets an out-of-memory error through."""
         ready = self._checked(inputs)
         try:
-            output = self._run(ready)
+            # Gradient mode belongs to a thread, and compiled code made without gradients is refused where they are on.
+            with torch.no_grad():
+                output = self._run(ready)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

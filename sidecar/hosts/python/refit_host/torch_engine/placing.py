@@ -48,8 +48,11 @@ def place_weights(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], dtype:
     limit = host.options.weights_bytes
     if limit is None and layout.nbytes + STEP_BYTES <= most_bytes(host.device, host.options.vram_cap_bytes) and engine not in host.asked_for_room:
         host.asked_for_room.add(engine)
-        raise HostFailure("HOST_OUT_OF_MEMORY", f"{(layout.nbytes + STEP_BYTES) / 2**30:.1f} GiB do not fit beside what other programs hold on the device, {(room + STEP_BYTES) / 2**30:.1f} GiB are free: let the UI unload its models, or load again "
-                          "to stream weights from host memory", {"bytes": layout.nbytes + STEP_BYTES, "freeBytes": room + STEP_BYTES, "streams": True})  # fmt: skip
+        wanted, free = layout.nbytes + STEP_BYTES, room + STEP_BYTES
+        raise HostFailure(
+            "HOST_OUT_OF_MEMORY", f"{wanted / 2**30:.1f} GiB do not fit beside what other programs hold on the device, {free / 2**30:.1f} GiB are free: let the UI "
+            "unload its models, or load again to stream weights from host memory", {"bytes": wanted, "freeBytes": free, "streams": True},
+        )  # fmt: skip
     return _streamed(spec, shapes, dtype, host, room)
 
 
