@@ -58,7 +58,7 @@ describe("withRoom", () => {
 });
 
 describe("hostFlags", () => {
-  const options = { "vram-cap": 7000, "vram-weights": 0, "idle-offload": 600, base: "auto", tier: "graphs" };
+  const options = { "vram-cap": 7000, "vram-weights": 0, "idle-offload": 600, base: "auto", tier: "graphs" } as const;
   it("hands the sidecar's options to a GPU host, compiled code to torch alone", () => {
     expect(hostFlags("torch", options, "/data/compiled").join(" ")).toBe("--vram-mib 7000 --weights-mib 0 --idle-seconds 600 --base auto --tier graphs --store /data/compiled");
     expect(hostFlags("tensorrt", options, "/data/compiled")).not.toContain("--store");
