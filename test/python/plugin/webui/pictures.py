@@ -66,7 +66,9 @@ class Pictures:
         return self.server.call("/refit-sidecar/read/engine.list")["engines"]
 
     def refits(self) -> int:
-        return len(self.server.call("/refit-sidecar/read/events.history?params=%7B%22topics%22%3A%5B%22refit%22%5D%7D")["events"])
+        """Refits that were committed so far."""
+        history = self.server.call("/refit-sidecar/read/events.history?params=%7B%22topics%22%3A%5B%22refit%22%5D%7D")["events"]
+        return sum(entry["event"]["type"] == "refit.committed" for entry in history)
 
 
 def payload(prompt: str, on: bool = True, **changes: object) -> dict:

@@ -271,8 +271,9 @@ def test_a_later_wrapper_of_another_extension_gets_the_adapters_and_the_device_b
     a_wrapper(SimpleNamespace(own=later))
     forge.unet = later
     forge.hook.before_step(X)
-    assert later.lora_patches == forge.own.lora_patches and later.load_device == torch.device("cuda")
-    assert "memory_peak_estimation_modifier" not in later.model_options and forge.memory.loaded == [(later, 4000)]
+    assert forge.unet is not later, "Forge loads nothing twice into one patcher"
+    assert forge.unet.lora_patches == forge.own.lora_patches and forge.unet.load_device == torch.device("cuda")
+    assert "memory_peak_estimation_modifier" not in forge.unet.model_options and forge.memory.loaded == [(forge.unet, 4000)]
     assert torch.equal(forge.step(), IN_THE_UI) and "another extension wraps the model" in forge.view.line
     forge.hook.before_step(X)
     assert len(forge.processing.comments) == 1

@@ -59,11 +59,13 @@ class ForgeHook:
         wrapper = self._wrapper
         if wrapper is None:
             return
-        unet = self._processing.sd_model.forge_objects.unet
+        objects = self._processing.sd_model.forge_objects
+        unet = objects.unet
         if unet.model is wrapper.own.model and unet.model_options.get(WRAPPER) is not wrapper:
             self._wrapper = None
             wrapper.give_up(NotServed("another extension wraps the model"))
-            memory.bring_back(with_adapters_of(unet, wrapper.own), x.shape)
+            objects.unet = with_adapters_of(unet, wrapper.own)
+            memory.bring_back(objects.unet, x.shape)
 
     def end(self) -> None:
         """The sampling run is over. Idempotent."""

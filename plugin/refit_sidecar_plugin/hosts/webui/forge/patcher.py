@@ -61,12 +61,13 @@ def without_adapters(unet: Any) -> Any:
 
 
 def with_adapters_of(unet: Any, own: Any) -> Any:
-    """`unet`, a later clone of `without_adapters(own)`, with what `own` loads and where it loads it."""
+    """A clone of `unet`, itself a later clone of `without_adapters(own)`, that loads what `own` loads, and where. Forge loads nothing twice into one patcher."""
+    clone = unet.clone()
     name = "lora_patches" if hasattr(own, "lora_patches") else "patches"
-    setattr(unet, name, getattr(own, name))
-    unet.load_device = own.load_device
-    unet.model_options.pop("memory_peak_estimation_modifier", None)
-    return unet
+    setattr(clone, name, getattr(own, name))
+    clone.load_device = own.load_device
+    clone.model_options.pop("memory_peak_estimation_modifier", None)
+    return clone
 
 
 def _by_file(unet: Any) -> tuple[Applied, ...]:
