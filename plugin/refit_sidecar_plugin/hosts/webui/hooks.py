@@ -22,6 +22,7 @@ class Hooks:
 
             self._a1111 = A1111Hook()
             script_callbacks.on_list_unets(list_options)
+            script_callbacks.on_cfg_denoiser(lambda step: self._a1111.before_step())
         else:
             from .forge.hook import ForgeHook
 
@@ -31,7 +32,10 @@ class Hooks:
     def before_process(self, values: Sequence[object]) -> None:
         """A new picture, or a series of them."""
         wish = Wish.of(values)
-        plugin().status.update(enabled=wish.enabled, host=wish.host, profile=wish.profile)
+        status = plugin().status
+        status.update(enabled=wish.enabled, host=wish.host, profile=wish.profile)
+        if not wish.enabled:
+            status.update(state="idle", line=f"Switched off: pictures are made in {ui_name()} itself.", stack=())
         if self._a1111 is not None:
             self._a1111.before_picture(wish)
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 torch = pytest.importorskip("torch")
+save_file = pytest.importorskip("safetensors.torch").save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import webui_fakes  # noqa: E402
@@ -24,6 +25,7 @@ class UNetModel(torch.nn.Module):
     def __init__(self, sd_unet) -> None:
         super().__init__()
         self.__dict__["sd_unet"], self.devices = sd_unet, ["gpu"]
+        self.block = torch.nn.Identity()
 
     def to(self, device):
         self.devices.append(device)
@@ -51,6 +53,7 @@ class A1111(Ui):
         self.modules.devices.torch_gc = lambda: None
         self.sd_unet.list_unets, self.sd_unet.apply_unet = self.list_unets, self.apply_unet
         self.networks = sys.modules["networks"].loaded_networks
+        monkeypatch.setitem(sys.modules, "network", SimpleNamespace(NetworkModule=type("NetworkModule", (), {})))
         self.processing = webui_fakes.Processing(self.modules.shared.sd_model)
         self.chosen, self.listed = "Automatic", 0
         self.list_unets()
@@ -188,7 +191,33 @@ def weights_as_a_list(a1111):
     a1111.networks[0].unet_multiplier = [0.5, 1.0]
 
 
-OBSTACLES = {hooked: "ControlNet", old_method: "old method", another_rank: "at another rank", weights_as_a_list: "block weights"}
+def token_merging(a1111):
+    a1111.modules.shared.sd_model.applied_token_merged_ratio = 0.5
+
+
+def watched_results(a1111):
+    a1111.model.block.register_forward_hook(lambda *_: None)
+
+
+def hypertile(a1111):
+    a1111.model.block.__dict__["forward"] = lambda x: x
+    setattr(a1111.model.block, "__webui_hypertile_params", SimpleNamespace(enabled=True))
+
+
+def dora_in_an_old_version(a1111):
+    save_file({"lora_unet_x.dora_scale": torch.ones(1)}, a1111.file("Lora/ink.safetensors"))
+
+
+OBSTACLES = {
+    token_merging: "token merging",
+    watched_results: "module block",
+    hypertile: "module block",
+    dora_in_an_old_version: "ink is a DoRA",
+    hooked: "ControlNet",
+    old_method: "old method",
+    another_rank: "at another rank",
+    weights_as_a_list: "block weights",
+}
 
 
 @pytest.mark.parametrize(("obstruct", "says"), OBSTACLES.items(), ids=[name.__name__ for name in OBSTACLES])
@@ -201,6 +230,18 @@ def test_what_an_engine_cannot_do_goes_to_the_original_unet_before_the_first_cal
     assert a1111.view.state == "fallback" and says in a1111.view.line and len(a1111.processing.comments) == 1
 
 
+def test_what_leaves_the_results_alone_is_served(a1111):
+    """Hypertile that was switched off again, the hooks of --medvram, DoRA in a version that knows it."""
+    a1111.model.block.__dict__["forward"] = lambda x: x
+    setattr(a1111.model.block, "__webui_hypertile_params", SimpleNamespace(enabled=False))
+    a1111.model.block.register_forward_pre_hook(lambda *_: None)
+    dora_in_an_old_version(a1111)
+    sys.modules["network"].NetworkModule.apply_weight_decompose = None
+    a1111.lora("ink.safetensors", 0.5)
+    a1111.picture()
+    assert torch.equal(a1111.step(), X + 0.5)
+
+
 @pytest.mark.parametrize("items", [("ink", "0.5", "lbw=NONE"), ("ink", "0.5", "0.5", "8"), ("ink", "0@0,1@1")], ids=str)
 def test_arguments_of_other_extensions_are_refused(a1111, items):
     a1111.lora("ink.safetensors", 0.5)
@@ -208,12 +249,21 @@ def test_arguments_of_other_extensions_are_refused(a1111, items):
     assert torch.equal(a1111.step(), IN_THE_UI) and a1111.view.state == "fallback" and "ink" in a1111.view.line
 
 
-def test_an_extension_that_hooks_the_forward_during_the_picture_is_noticed(a1111):
+def test_an_extension_that_hooks_the_forward_after_us_gets_the_unet_on_its_device(a1111):
     a1111.picture()
+    a1111.hook.before_step()
     assert torch.equal(a1111.step(), X)
-    unet = a1111.sd_unet.current_unet
     hooked(a1111)
-    assert torch.equal(unet.forward(X, TIMESTEPS, CONTEXT), IN_THE_UI) and a1111.sd_unet.current_unet is None
+    a1111.hook.before_step()
+    assert a1111.sd_unet.current_unet is None and a1111.model.devices[-1] == "gpu" and "ControlNet" in a1111.view.line
+    a1111.hook.before_step()
+    assert len(a1111.processing.comments) == 1
+
+
+def test_an_extension_that_patches_modules_before_the_first_call_is_noticed(a1111):
+    a1111.picture()
+    a1111.model.block.__dict__["forward"] = lambda x: x
+    assert torch.equal(a1111.step(), IN_THE_UI) and "module block" in a1111.view.line and a1111.stacks == []
 
 
 @pytest.mark.parametrize("button", ["interrupted", "skipped"])

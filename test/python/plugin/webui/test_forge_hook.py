@@ -163,6 +163,14 @@ def replaced_parts(forge):
     forge.own.object_patches["diffusion_model.layer"] = torch.nn.Identity()
 
 
+def patched_module(forge):
+    forge.own.model.diffusion_model.layer.__dict__["forward"] = lambda x: x
+
+
+def a_kind_that_forge_half_knows(forge):
+    sys.modules["backend.patcher.lora"].load_lora = lambda path, keys: ({PARAMETER: forge.loader.adapter(path)}, {"lora_unet_x.oft_blocks": 1})
+
+
 def unknown_model(forge):
     forge.own.model.diffusion_model = torch.nn.Identity()
 
@@ -203,6 +211,8 @@ OBSTACLES = {
     a_wrapper: "another extension wraps the model",
     token_merging: "inside the model",
     replaced_parts: "replaced parts of the model",
+    patched_module: "changes the UNet's module layer",
+    a_kind_that_forge_half_knows: "leaves out in part",
     unknown_model: "models of class Identity",
     tagged("ink", "0.8", "lbw=OUTALL"): "lbw=",
     tagged("ink", "0@0,1@0.5"): "schedule",

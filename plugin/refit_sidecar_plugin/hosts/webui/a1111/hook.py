@@ -7,12 +7,12 @@ from typing import Any
 from modules import shared
 
 from ...denoising import NotServed
+from ..patched import refuse_own_forward
 from ..plugin import plugin
-from ..prompt_networks import refuse_foreign
 from ..wish import Wish
-from .networks import stack
+from .networks import refuse_unknown_kinds, stack
 from .options import ensure_listed
-from .unet import current, refuse_hooked, release
+from .unet import current, refuse_changed, release
 
 
 class A1111Hook:
@@ -32,13 +32,22 @@ class A1111Hook:
         try:
             if not wish.enabled:
                 raise NotServed("it is switched off in the panel")
-            refuse_hooked()
-            refuse_foreign(tags)
+            refuse_changed(tags)
             applied = stack()
+            refuse_unknown_kinds(applied)
         except NotServed as error:
             release(processing, error)
         else:
             plugin().status.update(stack=tuple((one.name, one.strength) for one in applied))
+
+    def before_step(self) -> None:
+        """An extension whose hook ran after ours may run the blocks itself, past our slot: then it gets the UNet on its device."""
+        unet = current()
+        if unet is not None:
+            try:
+                refuse_own_forward(shared.sd_model.model.diffusion_model)
+            except NotServed as error:
+                release(unet.processing, error)
 
     def end(self) -> None:
         unet = current()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 
 from modules import shared
 
+from ....files import HeaderError, read_header
 from ...denoising import NotServed
 from ..desired import Applied
 
@@ -27,6 +29,20 @@ def stack() -> tuple[Applied, ...]:
             raise NotServed(f"{network.name} has block weights or a schedule of another extension")
         out.append(Applied(network.network_on_disk.filename, float(multiplier)))
     return tuple(out)
+
+
+def refuse_unknown_kinds(applied: tuple[Applied, ...]) -> None:
+    """Raises NotServed for files that an engine reads in full and this version of A1111 does not: DoRA came with 1.9."""
+    network = sys.modules.get("network")
+    if network is None or hasattr(network.NetworkModule, "apply_weight_decompose"):
+        return
+    for one in applied:
+        try:
+            names = read_header(one.path).entries
+        except (HeaderError, OSError):
+            continue
+        if any(name.endswith(".dora_scale") for name in names):
+            raise NotServed(f"{one.name} is a DoRA, which this version of A1111 applies as a plain LoRA")
 
 
 def loaded() -> ModuleType | None:

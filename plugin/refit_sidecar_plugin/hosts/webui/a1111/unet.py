@@ -12,6 +12,7 @@ from ....engine import exact_profile
 from ...denoising import UNET, NotServed, read_call
 from ..desired import Desired
 from ..interrupt import check_sampling
+from ..patched import refuse_patched
 from ..prompt_networks import refuse_foreign
 from ..report import stayed_local
 from ..session import Session
@@ -32,8 +33,6 @@ class EngineUnet(sd_unet.SdUnet):
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As UNetModel.forward: what the model predicts. LoRAs, checkpoint (a refiner changes it) and size are looked at in every call."""
         try:
-            refuse_hooked()
-            refuse_foreign(self.tags)
             call = read_call(UNET, (x, timesteps, context, *args), kwargs)
             return self._session_for(x, context).answer(call, check_sampling)
         except (NotServed, SidecarError) as error:
@@ -52,6 +51,8 @@ class EngineUnet(sd_unet.SdUnet):
     def _session_for(self, x: torch.Tensor, context: torch.Tensor) -> Session:
         desired = Desired(shared.sd_model.sd_checkpoint_info.filename, stack())
         if self._session is None or self._session.desired != desired:
+            # Here every extension's hook of this sampling run is done.
+            refuse_changed(self.tags)
             self.end()
             profile = exact_profile(x.shape[0], 1, *x.shape[-2:], [context.shape[1]]) if self.wish.profile == EXACT else None
             self._session = Session(desired, self.wish, profile, make_room)
@@ -68,10 +69,12 @@ def current() -> EngineUnet | None:
     return sd_unet.current_unet if isinstance(sd_unet.current_unet, EngineUnet) else None
 
 
-def refuse_hooked() -> None:
-    """Raises NotServed when an extension (ControlNet's does) replaced the forward of the UNet object: it runs the blocks itself, and our slot is passed by."""
-    if "forward" in shared.sd_model.model.diffusion_model.__dict__:
-        raise NotServed("another extension runs the UNet's blocks itself (ControlNet)")
+def refuse_changed(tags: dict[str, list[Any]]) -> None:
+    """Raises NotServed for what the UI or its extensions do to the picture's UNet or LoRAs beyond strengths. `tags` as the prompt has them."""
+    if getattr(shared.sd_model, "applied_token_merged_ratio", 0):
+        raise NotServed("token merging")
+    refuse_patched(shared.sd_model.model.diffusion_model)
+    refuse_foreign(tags)
 
 
 def make_room(wanted: int) -> int:

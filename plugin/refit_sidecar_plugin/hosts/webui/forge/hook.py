@@ -13,6 +13,7 @@ from ....engine import Range, exact_profile
 from ...denoising import NotServed, refuse_patches
 from ..desired import Desired
 from ..interrupt import Stopped, check_preparing
+from ..patched import refuse_patched
 from ..prompt_networks import refuse_foreign
 from ..report import stayed_local
 from ..session import Session
@@ -97,6 +98,7 @@ def _refuse(processing: Any, unet: Any) -> None:
     if unet.object_patches:
         raise NotServed(f"another extension replaced parts of the model ({', '.join(sorted(unet.object_patches))})")
     refuse_patches(unet.model_options.get("transformer_options", {}))
+    refuse_patched(unet.model.diffusion_model)
 
 
 def _exact(x: torch.Tensor, conditionings: tuple[Any, Any]) -> dict[str, Range]:

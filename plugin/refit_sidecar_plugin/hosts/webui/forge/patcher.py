@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -26,7 +26,8 @@ SHAPES = {
 # Weights in other types are approximations that an engine would not repeat.
 WHOLE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
-Entries = Mapping[str, Iterable[tuple]]
+# Adapter parts that an engine applies and Forge's loader does not know.
+NEWER_PARTS = (".oft_blocks", ".reshape_weight")
 
 
 def shape_of(unet: Any) -> CallShape:
@@ -104,8 +105,11 @@ def _file_entries(unet: Any, applied: Applied) -> Iterable[tuple[str, tuple]]:
     networks = importlib.import_module("networks")
     loader = _loader()
     loaded = loader.load_lora(networks.load_lora_state_dict(applied.path), loader.model_lora_keys_unet(unet.model, {}))
+    patches, left = loaded if isinstance(loaded, tuple) else (loaded, {})
+    if any(key.endswith(NEWER_PARTS) for key in left):
+        raise NotServed(f"{applied.name} is of a kind that this UI leaves out in part")
     parameters = {name for name, _ in unet.model.named_parameters()}
-    for key, adapter in (loaded[0] if isinstance(loaded, tuple) else loaded).items():
+    for key, adapter in patches.items():
         parameter, offset, function = (key, None, None) if isinstance(key, str) else (*key, None)[:3]
         if parameter in parameters:
             yield parameter, (applied.strength, adapter, 1.0, offset, function)
