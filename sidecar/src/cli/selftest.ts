@@ -18,10 +18,12 @@ interface SelftestFlags {
   readonly precision: string;
   readonly out?: string;
   readonly repeats: string;
+  readonly size: string;
 }
 
 const kinds = ["onnxruntime", "torch", "tensorrt"] as const;
 const marks = { pass: "pass", fail: "FAIL", skip: "skip" } as const;
+const sizes = { small: null, sd15: "sd15", sdxl: "sdxl" } as const;
 const precisions = { auto: null, fp32: "f32", fp16: "f16", bf16: "bf16" } as const;
 
 /** Why a host is left out; null when it is there. */
@@ -45,6 +47,8 @@ async function run(version: string, flags: SelftestFlags, say: (line: string) =>
   if (precision === undefined) throw new Failure("CLI_ARGUMENTS", `--precision expects ${Object.keys(precisions).join(", ")}, got ${JSON.stringify(flags.precision)}`, {});
   const repeats = Number(flags.repeats);
   if (!Number.isInteger(repeats) || repeats < 1 || repeats > 1000) throw new Failure("CLI_ARGUMENTS", `--repeats expects a whole number from 1 to 1000, got ${JSON.stringify(flags.repeats)}`, {});
+  const size = sizes[flags.size as keyof typeof sizes];
+  if (size === undefined) throw new Failure("CLI_ARGUMENTS", `--size expects ${Object.keys(sizes).join(", ")}, got ${JSON.stringify(flags.size)}`, {});
   const pythons = hostPythons(dataDirOf(flags), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
   const hosts: HostReport[] = [];
   for (const kind of kinds) {
@@ -53,7 +57,7 @@ async function run(version: string, flags: SelftestFlags, say: (line: string) =>
     if (why !== null && flags.host === kind) throw new Failure("HOST_NOT_CONFIGURED", `the ${kind} host cannot be tested: ${why}`, { kind });
     say(`${kind}${why === null ? "" : `: left out, ${why}`}`);
     const onRow = (row: Row) => say(`  ${marks[row.status]}  ${row.title}: ${row.detail}`);
-    hosts.push(why === null ? await checkHost({ command: hostCommand(kind, pythons), precision, onRow, repeats }) : leftOut(kind, why));
+    hosts.push(why === null ? await checkHost({ command: hostCommand(kind, pythons), precision, onRow, repeats, size }) : leftOut(kind, why));
   }
   return { formatVersion: 1, version, madeAt: new Date().toISOString(), system: systemFacts(await findGpus()), hosts, ok: hosts.every(({ ok }) => ok) };
 }
@@ -65,6 +69,7 @@ export function addSelftest(program: Command, version: string, done: (code: numb
     .description("check the engine hosts on this computer with a small model and write a one-file report")
     .option("--host <auto|onnxruntime|torch|tensorrt>", "host to check; auto checks every one that is installed", "auto")
     .option("--precision <auto|fp32|fp16|bf16>", "weight dtype (auto: fp32 on a CPU, fp16 on a GPU)", "auto")
+    .option("--size <small|sd15|sdxl>", "time a model of real size too, with random weights (temporary files: sd15 4 GB, sdxl 11 GB)", "small")
     .option("--repeats <number>", "repetitions behind a time", "20")
     .option("--out <file>", "where the report is written (default: refit-selftest.md in the current folder)")
     .option("--python <file>", "Python with the hosts' packages (default: REFIT_PYTHON, then the installed hosts)")

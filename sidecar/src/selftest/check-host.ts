@@ -6,8 +6,10 @@ import type { FrameTensor } from "@refit-sidecar/protocol";
 import type { HostCommand } from "../host/index.ts";
 import { openEngine } from "./engine-under-test.ts";
 import type { EngineUnderTest } from "./engine-under-test.ts";
+import { checkSize } from "./check-size.ts";
 import { hasRun } from "./hardware.ts";
 import { expectSo, median, Rows, withoutPaths } from "./rows.ts";
+import type { RealSize } from "./real-model.ts";
 import { openSmallModel } from "./small-model.ts";
 import type { Precision, SmallModel, SmallStack } from "./small-model.ts";
 import type { HostReport, Row } from "./types.ts";
@@ -19,6 +21,8 @@ export interface CheckOptions {
   readonly onRow: (row: Row) => void;
   /** Repetitions behind a median. */
   readonly repeats: number;
+  /** A family whose real size is timed too, with random weights; null: none. */
+  readonly size: RealSize | null;
 }
 
 const A: SmallStack = [["only-sevens", 1]];
@@ -45,7 +49,7 @@ function largestDifference(got: Float32Array, expected: Float32Array): number {
 }
 
 /** Everything that a self-test asks of one host, on the small model. Never throws for what the host does: that is in the rows. */
-export async function checkHost({ command, precision, onRow, repeats }: CheckOptions): Promise<HostReport> {
+export async function checkHost({ command, precision, onRow, repeats, size }: CheckOptions): Promise<HostReport> {
   const folder = await mkdtemp(join(tmpdir(), "refit-selftest-"));
   const log: string[] = [];
   let engine: EngineUnderTest | null = null;
@@ -64,7 +68,11 @@ export async function checkHost({ command, precision, onRow, repeats }: CheckOpt
     await rows.check("start", "the host starts", async () => ({ detail: `${about.device.name}; ${Object.entries(about.versions).map(([name, version]) => `${name} ${version}`).join(", ")}` }));
     engine = await openEngine(command, model.spec(command.kind, chosen), (line) => void log.push(line));
     await checkEngine(engine, model, chosen, rows, repeats);
-    const tier = await engine.tier().catch(() => null);
+    let tier = await engine.tier().catch(() => null);
+    if (size !== null) {
+      await engine.close();
+      tier = (await checkSize({ command, size, precision: chosen, folder, repeats, rows })) ?? tier;
+    }
     const { versions, device, memory } = about;
     return { host: command.kind, about: { versions, device: { ...device, name: withoutPaths(device.name) }, memory }, precision: chosen, tier, rows: rows.rows, ok: rows.rows.every(({ status }) => status !== "fail") };
   } finally {

@@ -13,11 +13,14 @@ export interface EngineUnderTest {
   readonly bring: (wanted: Wanted) => Promise<number>;
   /** One denoiser call on what it holds; the first output, and the ms seen from here. */
   readonly step: (inputs: readonly FrameTensor[]) => Promise<{ readonly bytes: Buffer; readonly dtype: FrameTensor["dtype"]; readonly ms: number }>;
-  /** SHA-256 of every weight that the engine holds, by the host. */
-  readonly weights: () => Promise<string>;
+  /** SHA-256 of the weights that the engine holds, by the host; of all, or of the named parameters. */
+  readonly weights: (parameters?: readonly string[]) => Promise<string>;
   readonly writesOfLastRefit: () => number;
   readonly builds: () => number;
+  /** How steps run now, by the host's own word; null for a host with one way. */
   readonly tier: () => Promise<string | null>;
+  /** A faster way is being built in the background. */
+  readonly compiling: () => Promise<boolean>;
   readonly close: () => Promise<void>;
 }
 
@@ -27,6 +30,7 @@ export async function openEngine(command: HostCommand, spec: EngineSpec, onLog: 
   const lease: EngineLease = await engines.acquire(spec);
   const { engine } = lease;
   const host = () => engines.host(spec.hostKind);
+  const placement = async () => (await (await host()).call("status", {})).engines.find((row) => row.engine === engine.id)?.placement;
   return {
     host,
     async bring(wanted) {
@@ -41,16 +45,14 @@ export async function openEngine(command: HostCommand, spec: EngineSpec, onLog: 
       if (output === undefined) throw new TypeError("the step's answer holds no tensor");
       return { bytes: Buffer.from(output.data), dtype: output.dtype, ms: performance.now() - began };
     },
-    async weights() {
-      const { sha256 } = await (await host()).call("checksums", { engine: engine.id });
+    async weights(parameters) {
+      const { sha256 } = await (await host()).call("checksums", { engine: engine.id, ...(parameters === undefined ? {} : { parameters: [...parameters] }) });
       return JSON.stringify(Object.entries(sha256).toSorted(([a], [b]) => (a < b ? -1 : 1)));
     },
     writesOfLastRefit: () => engines.status.history.at(-1)?.writes ?? 0,
     builds: () => engines.status.engineBuilds,
-    async tier() {
-      const { engines: held } = await (await host()).call("status", {});
-      return held.find((row) => row.engine === engine.id)?.tier ?? null;
-    },
+    tier: async () => (await placement())?.tier ?? null,
+    compiling: async () => (await placement())?.["compiling"] === true,
     async close() {
       lease.release();
       await engines.close();

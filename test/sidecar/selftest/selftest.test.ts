@@ -17,7 +17,7 @@ const run = (...args: string[]) => {
 };
 const liar = (fault: string) => ({ kind: "onnxruntime", command: process.execPath, args: [fileURLToPath(new URL("lying-host.mjs", import.meta.url)), fault] });
 const check = async (fault: string): Promise<Record<string, Row["status"]>> => {
-  const { rows } = await checkHost({ command: liar(fault), precision: null, onRow: () => undefined, repeats: 2 });
+  const { rows } = await checkHost({ command: liar(fault), precision: null, onRow: () => undefined, repeats: 2, size: null });
   return Object.fromEntries(rows.map(({ id, status }) => [id, status]));
 };
 
@@ -38,7 +38,7 @@ describe("selftest", () => {
   });
 
   it("refuses wrong arguments with status 2, and a host that is not installed with what to do", () => {
-    for (const args of [["--host", "cuda"], ["--precision", "int3"], ["--repeats", "0"]]) expect(run(...args).status).toBe(2);
+    for (const args of [["--host", "cuda"], ["--precision", "int3"], ["--repeats", "0"], ["--size", "large"]]) expect(run(...args).status).toBe(2);
     expect(run("--host", "tensorrt")).toMatchObject({ status: 1, stderr: expect.stringContaining("host install tensorrt") as string });
   });
 
@@ -46,7 +46,7 @@ describe("selftest", () => {
     expect(await check("leaves-bits")).toMatchObject({ refit: "pass", "A-B-A": "fail", base: "fail" });
     expect(await check("wrong-numbers")).toMatchObject({ load: "pass", step: "fail", "A-B-A": "pass" });
     expect(await check("builds-again")).toMatchObject({ step: "pass", refit: "fail", "A-B-A": "fail", checkpoint: "fail" });
-    const gone = await checkHost({ command: { kind: "onnxruntime", command: join(folder, "gone"), args: [] }, precision: null, onRow: () => undefined, repeats: 1 });
+    const gone = await checkHost({ command: { kind: "onnxruntime", command: join(folder, "gone"), args: [] }, precision: null, onRow: () => undefined, repeats: 1, size: null });
     expect(gone).toMatchObject({ ok: false, about: null, rows: [{ id: "start", status: "fail" }] });
     expect(JSON.stringify(gone)).not.toContain(folder);
   }, 120_000);
