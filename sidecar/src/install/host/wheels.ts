@@ -20,7 +20,7 @@ export interface WheelChoice {
 
 const gib = 2 ** 30;
 /** Measured on Linux: a CPU environment is 1.1 GB. CUDA builds bring several GB of NVIDIA's libraries, downloaded and unpacked. */
-const needs = { cpu: 3 * gib, cuda: 14 * gib, rocm: 20 * gib } as const;
+const needs = { cpu: 3 * gib, cuda: 11 * gib, rocm: 20 * gib } as const;
 
 const startLocally = "pytorch.org, \"Start locally\", shows its address";
 
