@@ -163,8 +163,12 @@ class ConditioningPutResult(TypedDict):
     bytes: int
 
 
-class EngineFreeParams(TypedDict):
+class _EngineFreeParams(TypedDict):
     engine: str | None
+
+
+class EngineFreeParams(_EngineFreeParams, total=False):
+    keep: bool
 
 
 class EngineFreeResult(TypedDict):

@@ -90,10 +90,10 @@ export const engineMethods = {
   }),
   "engine.rebuild": method({ summary: "Builds the engine anew in the background.", role: "control", tensors: "none", params: z.strictObject({ engine: id }), result: z.object({ job: id }) }),
   "engine.free": method({
-    summary: "Unloads one engine, or all (null). One in use goes when its leases end.",
+    summary: "Unloads one engine, or all (null); one in use goes when its leases end. With `keep` its weights only leave the device, and come back with its next use without a load.",
     role: "control",
     tensors: "none",
-    params: z.strictObject({ engine: id.nullable() }),
+    params: z.strictObject({ engine: id.nullable(), keep: z.boolean().exactOptional() }),
     result: z.object({ freed: z.array(id), queued: z.array(id), bytes: count }),
   }),
 } as const;

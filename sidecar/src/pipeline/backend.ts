@@ -137,9 +137,9 @@ export function createBackend(parts: BackendParts): WireBackend {
         if (wanted !== null) await live.bring(wanted);
       });
     },
-    "engine.free": async ({ engine }) => {
+    "engine.free": async ({ engine, keep = false }) => {
       if (engine !== null) engineOf(engine);
-      const { freed, queued, bytes } = await engines.free(engine);
+      const { freed, queued, bytes } = await (keep ? engines.offload(engine) : engines.free(engine));
       return { freed: [...freed], queued: [...queued], bytes };
     },
     "jobs.list": async () => ({ jobs: jobs.list().map(jobView) }),

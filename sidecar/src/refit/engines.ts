@@ -226,6 +226,13 @@ export class Engines {
     return { freed: freed.map((engine) => engine.id), queued: queued.map((engine) => engine.id), bytes: freed.reduce((sum, engine) => sum + engine.bytes, 0) };
   }
 
+  /** Weights of one engine, or of all (null), leave the device and come back with the next use. Those that a step or a refit needs stay. */
+  async offload(id: string | null): Promise<{ readonly freed: readonly string[]; readonly queued: readonly string[]; readonly bytes: number }> {
+    const chosen = [...this.#engines.values()].filter((engine) => id === null || engine.id === id);
+    const rows = await Promise.all(chosen.map(async (engine) => ({ id: engine.id, bytes: await engine.offload() })));
+    return { freed: rows.filter(({ bytes }) => bytes > 0).map((row) => row.id), queued: [], bytes: rows.reduce((sum, { bytes }) => sum + bytes, 0) };
+  }
+
   get status(): EnginesStatus {
     return {
       engines: [...this.#engines.values()].map((engine) => {

@@ -127,6 +127,11 @@ export class LiveEngine {
     });
   }
 
+  /** The weights leave the device, and come back as they are with whatever needs them next. Returns bytes; 0 while the host needs them. */
+  offload(): Promise<number> {
+    return this.#queue.run(async () => (this.#host === null ? 0 : (await this.#host.call("offload", { engine: this.id })).bytes));
+  }
+
   /** First load, and every load into a new host process. Only the latter is verified: it has to prove that the recovered engine is the old one. */
   async #load(host: Host, wanted: Wanted): Promise<void> {
     const kind = this.#everLoaded ? "recovery" : "load";

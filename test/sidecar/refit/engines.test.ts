@@ -144,6 +144,19 @@ describe("Engines", () => {
     expect(engine.state).toMatchObject({ state: "LIVE", weights: wanted("x", ["a", 1]).desired });
   });
 
+  it("weights that leave the device stay the engine's: the next bring is a refit, not a load", async () => {
+    const engines = make();
+    const one = await engines.acquire(spec());
+    const two = await engines.acquire(other("2"));
+    await one.engine.bring(wanted("x"));
+    expect(await engines.offload(null)).toEqual({ freed: [one.engine.id], queued: [], bytes: 12 });
+    expect(await engines.offload(two.engine.id)).toEqual({ freed: [], queued: [], bytes: 0 });
+    await one.engine.bring(wanted("x", ["a", 1]));
+    expect(hosts[0]?.calls.filter((call) => call === "load" || call === "offload")).toEqual(["load", "offload"]);
+    expect(engines.status).toMatchObject({ totals: { loads: 1, refits: 1 } });
+    expect(engines.status.engines.map(({ engine }) => engine)).toContain(one.engine.id);
+  });
+
   it("hands out nothing after close", async () => {
     const engines = make();
     await engines.host("fake");

@@ -86,6 +86,9 @@ export function fakeHost(pid = 1): FakeHost {
       corrupted.clear();
       return { sha256 };
     },
+    offload(params: HostParams<"offload">): HostResult<"offload"> {
+      return { bytes: 4 * find(params.engine).weights.size };
+    },
     unload(params: HostParams<"unload">) {
       find(params.engine);
       engines.delete(params.engine);
