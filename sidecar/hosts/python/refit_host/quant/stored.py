@@ -1,0 +1,69 @@
+"""Where codes, scales and the parameters that stay whole lie in an engine's live memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Iterable, Mapping
+
+from torch import Tensor
+
+from ..weights.layout import ALIGN, Layout, Slot
+from .formats import Format, Part, parts_of
+
+
+@dataclass(frozen=True)
+class Stored:
+    """`whole`: slots of the parameters that are not quantised, at their place in this memory. `coded`: slot index -> (place, part)
+    of each stored tensor."""
+
+    form: Format
+    whole: Layout
+    coded: Mapping[int, tuple[tuple[int, Part], ...]]
+    nbytes: int
+
+    @staticmethod
+    def build(layout: Layout, parameters: Iterable[str], form: Format) -> "Stored":
+        """`parameters`: those to quantise, all matrices."""
+        chosen, offset = frozenset(parameters), 0
+        whole: list[Slot] = []
+        coded: dict[int, tuple[tuple[int, Part], ...]] = {}
+
+        def place(nbytes: int) -> int:
+            nonlocal offset
+            begin, offset = offset, offset + -(-nbytes // ALIGN) * ALIGN
+            return begin
+
+        for slot in layout.slots:
+            if slot.name in chosen:
+                coded[slot.index] = tuple((place(part.nbytes), part) for part in parts_of(form, slot.rows, slot.cols))
+            else:
+                whole.append(replace(slot, offset=place(slot.nbytes)))
+        return Stored(form, Layout(tuple(whole), {slot.name: slot for slot in whole}, offset), coded, offset)
+
+    def parts(self, slot: Slot, live: Tensor) -> dict[str, Tensor]:
+        """Views of a quantised parameter's stored tensors."""
+        return {part.name: live[begin : begin + part.nbytes].view(part.dtype).view(part.shape) for begin, part in self.coded[slot.index]}
+
+    def put(self, slot: Slot, live: Tensor, value: Tensor) -> None:
+        """Stores a merged value, f32 in the slot's physical order: quantised, or rounded to the parameter's dtype."""
+        if slot.index in self.coded:
+            encoded = self.form.encode(value)
+            for name, target in self.parts(slot, live).items():
+                target.copy_(encoded[name])
+        else:
+            self.whole.by_name[slot.name].physical(live).copy_(value)
+
+    def value(self, slot: Slot, live: Tensor) -> Tensor:
+        """A parameter's live value in canonical order and the layout's dtype."""
+        if slot.index not in self.coded:
+            return self.whole.by_name[slot.name].get(live)
+        return self._canonical(slot, self.parts(slot, live))
+
+    def settled(self, slot: Slot, merged: Tensor) -> Tensor:
+        """What `value` gives after `put` of a merged f32 value in canonical order."""
+        if slot.index not in self.coded:
+            return merged.to(slot.dtype)
+        return self._canonical(slot, self.form.encode(merged.reshape(slot.rows, slot.cols)))
+
+    def _canonical(self, slot: Slot, parts: Mapping[str, Tensor]) -> Tensor:
+        return self.form.decode(parts).to(slot.dtype).view(slot.shape)
