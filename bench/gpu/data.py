@@ -49,8 +49,8 @@ def checkpoint_record(folder: Path, shapes: Shapes, device: torch.device, seed: 
 
 
 def linear_layers(shapes: Shapes) -> list[str]:
-    """The layers that SDXL adapters usually train: every matrix of the transformer blocks and their projections (722)."""
-    inside = (".transformer_blocks.", ".proj_in.", ".proj_out.")
+    """The layers that adapters usually train: every matrix of the transformer blocks and their projections (SDXL 722, Flux 304)."""
+    inside = (".transformer_blocks.", ".proj_in.", ".proj_out.", "double_blocks.", "single_blocks.")
     return [name for name, shape in shapes.items() if len(shape) >= 2 and any(part in name for part in inside)]
 
 

@@ -65,6 +65,8 @@ class Engine:
         self.weights = weights
         self.model = model
         self.generation = 1
+        # What quantising costs (quant/report.py), for an engine that is quantised.
+        self.quantised: dict[str, Any] | None = None
         self._fixed = fixed
         self._images = images
         self._waiting: dict[str, Waiting] = {}

@@ -32,6 +32,7 @@ class Maker(Protocol):
     """What a kind of host does differently: how an engine is built, and what it says about itself."""
 
     kind: str
+    precisions: tuple[str, ...]
 
     def versions(self) -> dict[str, str]: ...
 
@@ -81,7 +82,7 @@ class Host:
         versions = {"host": __version__, "python": platform.python_version(), "torch": torch.__version__, **self._maker.versions()}
         return {
             "protocolVersion": PROTOCOL_VERSION, "kind": self._maker.kind, "versions": versions, "device": self._device_facts(),
-            "precisions": ["f32", "f16", "bf16"], "memory": self._memory(),
+            "precisions": list(self._maker.precisions), "memory": self._memory(),
         }, []  # fmt: skip
 
     def _device_facts(self) -> dict[str, str]:
@@ -117,10 +118,10 @@ class Host:
             self._loading.discard(given.engine)
         weights = engine.weights
         result = {
-            "ms": (time.perf_counter() - began) * 1000, "parameters": len(weights.layout.slots), "bytes": sum(s.nbytes for s in weights.layout.slots),
+            "ms": (time.perf_counter() - began) * 1000, "parameters": len(weights.layout.slots), "bytes": weights.weight_bytes,
             "sessionLoads": self.session_loads, "generation": engine.generation, "report": {"failed": [], "saturated": []},
         }  # fmt: skip
-        return ({**result, "sha256": sha256} if given.verify else result), []
+        return {**result, **_quantised(engine), **({"sha256": sha256} if given.verify else {})}, []
 
     def _prepare(self, params: dict[str, Any], call: Call) -> Answer:
         engine = self._find(params)
@@ -197,8 +198,8 @@ class Host:
 
     def _status(self, params: dict[str, Any], call: Call) -> Answer:
         engines = [
-            {"engine": name, "generation": engine.generation, "dirty": engine.dirty, "bytes": sum(s.nbytes for s in engine.weights.layout.slots),
-             "parameters": len(engine.weights.layout.slots), "prepared": engine.tokens, "away": engine.weights.away, "placement": _placement(engine)}
+            {"engine": name, "generation": engine.generation, "dirty": engine.dirty, "bytes": engine.weights.weight_bytes,
+             "parameters": len(engine.weights.layout.slots), "prepared": engine.tokens, "away": engine.weights.away, "placement": _placement(engine), **_quantised(engine)}
             for name, engine in list(self._engines.items())
         ]  # fmt: skip
         memory = {**self._memory(), "processBytes": psutil.Process().memory_info().rss}
@@ -208,6 +209,10 @@ class Host:
 def device_of(name: str) -> torch.device:
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     return torch.device(chosen)
+
+
+def _quantised(engine: Engine) -> dict[str, Any]:
+    return {} if engine.quantised is None else {"quantised": engine.quantised}
 
 
 def _placement(engine: Engine) -> dict[str, Any]:

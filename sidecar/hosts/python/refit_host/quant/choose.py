@@ -35,6 +35,11 @@ def quantised_layers(module: nn.Module, spec: ModelSpec, shapes: Mapping[str, tu
     return {name: source for name, source in found.items() if source.parameter in matrix}
 
 
+def plain_matrices(shapes: Mapping[str, tuple[int, ...]], form: Format) -> list[str]:
+    """Of parameters without a module: every matrix that the format can hold."""
+    return [name for name, shape in shapes.items() if len(shape) == 2 and all(size % form.multiple == 0 for size in shape)]
+
+
 def _fits(layer: nn.Linear, source: Source, form: Format) -> bool:
     start = source.rows[0] if source.rows else 0
     sizes = (layer.in_features, layer.out_features, start)

@@ -13,6 +13,8 @@ from .fp8 import Fp8
 from .nvfp4 import Nvfp4
 
 Parts = Mapping[str, Tensor]
+# Float dtype of a quantised engine: of base, inputs, and the layers that stay whole.
+FLOAT = torch.bfloat16
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Iterable, Mapping
 from torch import Tensor
 
 from ..weights.layout import ALIGN, Layout, Slot
+from .encode import encode_into
 from .formats import Format, Part, parts_of
 
 
@@ -47,9 +48,7 @@ class Stored:
     def put(self, slot: Slot, live: Tensor, value: Tensor) -> None:
         """Stores a merged value, f32 in the slot's physical order: quantised, or rounded to the parameter's dtype."""
         if slot.index in self.coded:
-            encoded = self.form.encode(value)
-            for name, target in self.parts(slot, live).items():
-                target.copy_(encoded[name])
+            encode_into(self.form, value, self.parts(slot, live))
         else:
             self.whole.by_name[slot.name].physical(live).copy_(value)
 

@@ -30,24 +30,20 @@ class QuantWeights(Weights):
     def __init__(self, layout: Layout, parameters: Iterable[str], form: Format, device: torch.device, ring: Ring, *, merge: str = "auto") -> None:
         self.stored = Stored.build(layout, parameters, form)
         super().__init__(layout, device, ring, merge=merge)
-        # Offsets grow with the element, so that a range of the base is one range of the working memory.
-        self._grow = torch.float32.itemsize // layout.slots[0].dtype.itemsize if layout.slots else 1
-        self._chunk_of: list[int] = []
-        begins: list[int] = []
-        ends: list[int] = []
-        slots = []
-        for slot in layout.slots:
-            begin, end = slot.offset * self._grow, slot.offset * self._grow + slot.count * 4
-            if not begins or end - begins[-1] > CHUNK_BYTES:
-                begins.append(begin)
-                ends.append(end)
-            ends[-1] = end
-            self._chunk_of.append(len(begins) - 1)
-            slots.append(replace(slot, dtype=torch.float32, offset=begin - begins[-1]))
-        self._begins = begins
-        self.placed = Layout(tuple(slots), {slot.name: slot for slot in slots}, layout.nbytes * self._grow)
-        self._working_bytes = max((end - begin for begin, end in zip(begins, ends)), default=0)
-        self._working = torch.empty(self._working_bytes, dtype=torch.uint8, device=device)
+        self._grow = _grow(layout)
+        chunks = _chunks_of(layout)
+        self._chunk_of = [number for number, (_, _, inside) in enumerate(chunks) for _ in inside]
+        self._begins = [begin for begin, _, _ in chunks]
+        slots = tuple(
+            replace(slot, dtype=torch.float32, offset=slot.offset * self._grow - begin) for begin, _, inside in chunks for slot in inside
+        )
+        self.placed = Layout(slots, {slot.name: slot for slot in slots}, layout.nbytes * self._grow)
+        self._working = torch.empty(_working_bytes(chunks), dtype=torch.uint8, device=device)
+
+    @staticmethod
+    def needed_bytes(layout: Layout, parameters: Iterable[str], form: Format) -> int:
+        """Device memory of the live weights and of the memory in which refits work."""
+        return Stored.build(layout, parameters, form).nbytes + 3 * _working_bytes(_chunks_of(layout))
 
     def _live_bytes(self) -> int:
         return self.stored.nbytes
@@ -55,6 +51,13 @@ class QuantWeights(Weights):
     @property
     def weight_bytes(self) -> int:
         return self.stored.nbytes
+
+    def coded_values(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """(base, live) of every quantised matrix in f32, [rows, cols]; each valid until the next."""
+        assert self.base is not None
+        for working, slots, _ in self._scratch([slot for slot in self.layout.slots if slot.index in self.stored.coded], self.base):
+            for slot in slots:
+                yield self.placed.slots[slot.index].physical(working), self.stored.form.decode(self.stored.parts(slot, self.live))
 
     @property
     def _merged_layout(self) -> Layout:
@@ -67,11 +70,17 @@ class QuantWeights(Weights):
             self.base = Base(place, self.layout, reader, self.ring, None, peaks)
         else:
             self.base, count = Base.load(place, self.layout, reader, self.ring, None, **options)
+        self._renew()
+        self.known = True
+        return count
+
+    def _renew(self) -> None:
         for _, slots in self._chunks(self.layout.slots):
             self._fill(self._working, slots, self.base)
             self._put(slots)
-        self.known = True
-        return count
+
+    def _more_device_memory(self) -> list[tuple[Tensor, bool]]:
+        return [(self._working, False)]
 
     def _next_base(self, reader: CheckpointReader | None, stage: bool, cancelled: Cancelled) -> tuple[Base, CheckpointReader | None, np.ndarray, int]:
         base, later, peaks, count = super()._next_base(reader, stage, cancelled)
@@ -84,7 +93,7 @@ class QuantWeights(Weights):
         super()._reserve(slow)
         if self.device.type == "cuda":
             # What quantising a chunk needs besides the chunk.
-            torch.empty(2 * self._working_bytes, dtype=torch.uint8, device=self.device)
+            torch.empty(2 * self._working.numel(), dtype=torch.uint8, device=self.device)
 
     def _chunks(self, slots: Sequence[Slot]) -> list[tuple[int, list[Slot]]]:
         """(number of a chunk, slots of it), chunks without slots left out."""
@@ -124,7 +133,7 @@ class QuantWeights(Weights):
     def _scratch(self, slots: Sequence[Slot], base: Base) -> Iterator[tuple[Tensor, list[Slot], Layout]]:
         for _, inside in self._chunks(slots):
             # Memory of its own: a commit may use the engine's meanwhile.
-            working = torch.empty(self._working_bytes, dtype=torch.uint8, device=self.device)
+            working = torch.empty(self._working.numel(), dtype=torch.uint8, device=self.device)
             self._fill(working, inside, base)
             yield working, inside, self.placed
 
@@ -134,3 +143,25 @@ class QuantWeights(Weights):
     def value(self, slot: Slot) -> Tensor:
         """A quantised weight as a step uses it, in the engine's float dtype."""
         return self.stored.value(slot, self.live)
+
+
+def _grow(layout: Layout) -> int:
+    """Offsets grow with the element, so that a range of the base is one range of the working memory."""
+    return torch.float32.itemsize // layout.slots[0].dtype.itemsize if layout.slots else 1
+
+
+def _chunks_of(layout: Layout) -> list[tuple[int, int, list[Slot]]]:
+    """Neighbouring slots that share the working memory: (begin, end, slots) with offsets grown."""
+    grow = _grow(layout)
+    out: list[tuple[int, int, list[Slot]]] = []
+    for slot in layout.slots:
+        begin, end = slot.offset * grow, (slot.offset + slot.nbytes) * grow
+        if out and end - out[-1][0] <= CHUNK_BYTES:
+            out[-1] = (out[-1][0], end, [*out[-1][2], slot])
+        else:
+            out.append((begin, end, [slot]))
+    return out
+
+
+def _working_bytes(chunks: list[tuple[int, int, list[Slot]]]) -> int:
+    return max((end - begin for begin, end, _ in chunks), default=0)

@@ -28,18 +28,18 @@ class EngineKey:
     """What compiled code depends on."""
 
     structure: str
-    dtype: str
+    precision: str
     torch: str
     triton: str
     device: str
     capability: str
 
     @staticmethod
-    def of(structure: str, dtype: torch.dtype, device: torch.device) -> "EngineKey":
+    def of(structure: str, precision: str, device: torch.device) -> "EngineKey":
         from importlib import metadata
 
         properties = torch.cuda.get_device_properties(device)
-        return EngineKey(structure, str(dtype), torch.__version__, metadata.version("triton"), properties.name, f"{properties.major}.{properties.minor}")
+        return EngineKey(structure, precision, torch.__version__, metadata.version("triton"), properties.name, f"{properties.major}.{properties.minor}")
 
     @property
     def stem(self) -> str:

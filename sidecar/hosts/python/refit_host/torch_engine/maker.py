@@ -12,6 +12,9 @@ from ..files.checkpoint import CheckpointReader
 from ..files.dtypes import TORCH_OF_WIRE
 from ..host.bundle import check_bundle, read_bundle
 from ..host.engine import Engine, check_shapes
+from ..quant.choose import plain_matrices
+from ..quant.formats import FLOAT, FORMATS
+from ..quant.weights import QuantWeights
 from ..weights.layout import Layout
 from ..weights.memory import choose_place, device_budget
 from ..weights.refit import Weights
@@ -29,6 +32,7 @@ ACTIVATION_BYTES = 3 << 30
 
 class TorchMaker:
     kind = "torch"
+    precisions = ("f32", "f16", "bf16", *FORMATS)
 
     def __init__(self, device: torch.device) -> None:
         self._warm = WarmStart(device)
@@ -38,11 +42,16 @@ class TorchMaker:
 
     def make(self, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> Engine:
         """Reads the checkpoint into a new engine. Raises HostFailure; nothing is left behind then."""
-        dtype = TORCH_OF_WIRE[params.weight_dtype]
+        name = params.weight_dtype
+        dtype = FLOAT if name in FORMATS else TORCH_OF_WIRE[name]
         shapes = {name: source.shape for name, source in params.checkpoint.parameters.items()}
         if params.graph is None:
             assert params.parameters is not None
-            weights = Weights(Layout.build(params.parameters, dtype), host.device, host.ring, merge=host.options.merge)
+            layout = Layout.build(params.parameters, dtype)
+            if name in FORMATS:
+                weights: Weights = QuantWeights(layout, plain_matrices(params.parameters, FORMATS[name]), FORMATS[name], host.device, host.ring, merge=host.options.merge)
+            else:
+                weights = Weights(layout, host.device, host.ring, merge=host.options.merge)
             fill(weights, params, reader, host, call)
             return Engine(weights, None, frozenset(), host.images)
         bundle = read_bundle(params.graph[0])
@@ -51,15 +60,19 @@ class TorchMaker:
         wanted = {row.parameter: shapes[row.parameter] for row in bundle.rows}
 
         from ..models.registry import spec_of
+        from ..quant.report import report
         from .model import TorchModel
-        from .placing import place_weights
+        from .placing import place_quantised, place_weights
 
         spec = spec_of(wanted)
-        placed = place_weights(spec, wanted, dtype, host, params.engine)
+        placed = place_quantised(spec, wanted, name, host) if name in FORMATS else place_weights(spec, wanted, dtype, host, params.engine)
         fill(placed.weights, params, reader, host, call)
         self._warm.ready()
         host.session_loads += 1
-        return Engine(placed.weights, TorchModel(spec, placed.make, bundle, dtype, host, compiles=placed.compiles), frozenset(), host.images)
+        engine = Engine(placed.weights, TorchModel(spec, placed, bundle, dtype, host), frozenset(), host.images)
+        if placed.quantised is not None:
+            engine.quantised = report(placed.quantised, bundle.family, bundle.inputs)
+        return engine
 
 
 def fill(weights: Weights, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,9 +17,10 @@ from ..failure import HostFailure, expect
 from ..host.bundle import Bundle
 from ..models.spec import ModelSpec
 from .artifacts import EngineKey
-from .builder import Builder
+from .builder import QUANTISED_TOLERANCE, TOLERANCE, Builder
 from .compiled import steady
 from .graphs import GraphedStep
+from .placing import Placed
 
 if TYPE_CHECKING:
     from ..host.host import Host
@@ -29,19 +30,19 @@ KINDS = {"f32": torch.float32, "i64": torch.int64}
 
 
 class TorchModel:
-    def __init__(
-        self, spec: ModelSpec, make: Callable[[], torch.nn.Module], bundle: Bundle, dtype: torch.dtype, host: "Host", *, compiles: bool
-    ) -> None:
-        """`make` gives another module over the same weights; `compiles`: compiled code may run on them."""
+    def __init__(self, spec: ModelSpec, placed: Placed, bundle: Bundle, dtype: torch.dtype, host: "Host") -> None:
+        """`dtype`: of the step's float tensors."""
+        make = placed.make
         self._spec, self._bundle, self._dtype, self._device = spec, bundle, dtype, host.device
         self._module = make()
         tier = host.options.tier if host.device.type == "cuda" else "eager"
         self._graphs = GraphedStep(spec.forward, host.device) if tier != "eager" else None
         self._builder: Builder | None = None
         self._without_graph = False
-        if compiles:
-            key = EngineKey.of(bundle.structure, dtype, host.device)
-            self._builder = Builder(spec, make, host.device, key, host.options.store)
+        if placed.compiles:
+            key = EngineKey.of(bundle.structure, placed.precision, host.device)
+            tolerance = TOLERANCE if placed.quantised is None else QUANTISED_TOLERANCE
+            self._builder = Builder(spec, make, host.device, key, host.options.store, tolerance)
 
     @property
     def tier(self) -> str:

@@ -11,6 +11,7 @@ from ..failure import HostFailure, expect
 from ..models.bind import bind, layout_of
 from ..models.spec import ModelSpec
 from ..models.units import units_of
+from ..quant.placing import QuantEngine
 from ..weights.host_memory import free_bytes
 from ..weights.memory import device_budget, most_bytes
 from ..weights.merge import triton_works
@@ -28,23 +29,38 @@ STEP_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Placed:
-    """`make` gives another module over the same weights. `compiles`: compiled code may run on them."""
+    """`make` gives another module over the same weights. `compiles`: compiled code may run on them. `precision`: as compiled code
+    depends on it. `quantised`: what is known of a quantised engine."""
 
     weights: Weights
     make: Callable[[], torch.nn.Module]
     compiles: bool
+    precision: str
+    quantised: QuantEngine | None = None
+
+
+def place_quantised(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], name: str, host: "Host") -> Placed:
+    """Weights in a number format without values yet. Raises HOST_OUT_OF_MEMORY, HOST_PRECISION_UNSUPPORTED."""
+    engine = QuantEngine(
+        spec, shapes, name, host.device, host.ring, channels_last=_compiles(host), room=_room(host), merge=host.options.merge,
+    )  # fmt: skip
+    return Placed(engine.weights, engine.make, _compiles(host), f"{name} {engine.way}", engine)
+
+
+def _compiles(host: "Host") -> bool:
+    return host.device.type == "cuda" and host.options.tier in ("auto", "compiled") and triton_works(host.device)
 
 
 def place_weights(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, host: "Host", engine: str) -> Placed:
     """Weights without values yet. Raises HOST_OUT_OF_MEMORY: once per engine with `streams` when the UI could make room for all
     weights (the next load of that engine streams what does not fit), always when nothing helps."""
     # Compiled blocks want channels last; CUDA graphs of uncompiled ones are 4 % faster without (H100, SDXL).
-    compiles = host.device.type == "cuda" and host.options.tier in ("auto", "compiled") and triton_works(host.device)
+    compiles = _compiles(host)
     layout = layout_of(spec, shapes, dtype, channels_last=compiles)
     room = _room(host)
     if layout.nbytes <= room:
         weights = Weights(layout, host.device, host.ring, merge=host.options.merge)
-        return Placed(weights, lambda: bind(spec.build(), spec, layout, weights.live), compiles)
+        return Placed(weights, lambda: bind(spec.build(), spec, layout, weights.live), compiles, str(dtype))
     limit = host.options.weights_bytes
     if limit is None and layout.nbytes + STEP_BYTES <= most_bytes(host.device, host.options.vram_cap_bytes) and engine not in host.asked_for_room:
         host.asked_for_room.add(engine)
@@ -76,4 +92,4 @@ def _streamed(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], dtype: tor
     def make() -> torch.nn.Module:
         return BlockStream(weights).attach(bind(spec.build(), spec, weights.placed, weights.container))
 
-    return Placed(weights, make, False)
+    return Placed(weights, make, False, str(dtype))

@@ -153,8 +153,12 @@ class Weights:
                     raise HostFailure("HOST_NON_FINITE", f"{slot.name} becomes NaN or infinite in {slot.dtype}; remove the adapter or lower its strength",
                                       {"parameter": slot.name})  # fmt: skip
                 if verify:
-                    hashes[slot.name] = digest(here.get(scratch))
+                    hashes[slot.name] = digest(self._settled(slot, here.get(scratch)))
         return hashes
+
+    def _settled(self, slot: Slot, merged: Tensor) -> Tensor:
+        """What `value` will give once a value of the scratch memory is committed."""
+        return merged
 
     def _scratch(self, slots: Sequence[Slot], base: Base) -> Iterator[tuple[Tensor, list[Slot], Layout]]:
         for begin, end, inside in self.layout.ranges(list(slots), STEP_BYTES):
@@ -198,6 +202,11 @@ class Weights:
         self.base, _ = Base.load(self.base.place, self.layout, reader, self.ring, live, reuse=old)
 
     @property
+    def weight_bytes(self) -> int:
+        """What the live values take, wherever they are."""
+        return sum(slot.nbytes for slot in self.layout.slots)
+
+    @property
     def device_bytes(self) -> int:
         """Device memory that weights and base hold now."""
         assert self.base is not None
@@ -235,8 +244,12 @@ class Weights:
         """Onto the device again. Raises an out-of-memory error; nothing has changed then."""
         bring_back(self._away)
         if any(item.tensor is self.live and item.kept is None for item in self._away):
-            self.live.copy_(self.base.arena[: self.live.numel()])
+            self._renew()
         self._away = []
+
+    def _renew(self) -> None:
+        """Live values of no adapter, from a base in memory."""
+        self.live.copy_(self.base.arena[: self.live.numel()])
 
     def slot(self, name: str) -> Slot:
         """Raises HOST_PARAMETER_UNKNOWN."""

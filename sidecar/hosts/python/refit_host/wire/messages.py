@@ -11,7 +11,7 @@ from ..files.checkpoint import CheckpointSource
 from ..files.delta import StackFile
 from . import check
 
-WEIGHT_DTYPES = ("f32", "f16", "bf16")
+WEIGHT_DTYPES = ("f32", "f16", "bf16", "fp8", "nvfp4")
 
 
 @dataclass(frozen=True)
