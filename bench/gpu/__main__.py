@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "warm", "shapes", "capped", "peers", "host", "families", "flux_kernels", "flux")
+PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "warm", "shapes", "capped", "peers", "host", "families", "flux_kernels", "flux", "flux_swap", "flux_sensitivity")
 
 
 def _arguments() -> argparse.Namespace:

@@ -12,6 +12,9 @@ from refit_host.models import flux
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import sources_of, spec_of
 from refit_host.models.spec import ModelSpec
+from refit_host.weights.base import Base
+from refit_host.weights.peaks import peak
+from refit_host.weights.stream import Ring
 
 from .context import Context
 
@@ -69,6 +72,11 @@ class Flux:
             value = torch.randn(slot.shape, device=context.device, generator=make)
             # Matrices keep the variance of what they multiply, as trained ones roughly do; norms are near one, biases near zero.
             slot.put(self.arena, value * (0.7 / slot.cols**0.5) if len(slot.shape) > 1 else value * 0.02 + (1.0 if slot.name.endswith("scale") else 0.0))
+
+    def base(self) -> Base:
+        """The weights as a resident base."""
+        peaks = torch.stack([peak(slot.physical(self.arena)) for slot in self.layout.slots]).cpu().numpy()
+        return Base("resident", self.layout, None, Ring(self.context.device), self.arena, peaks)
 
     def module(self) -> torch.nn.Module:
         """As the host builds it."""

@@ -245,7 +245,7 @@ class EnginePrepareParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
     profile: Profile
-    precision: Literal["auto", "fp32", "fp16", "bf16"]
+    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]
     host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
     mode: Literal["comfyui", "extended"]
     residuals: bool
@@ -344,7 +344,7 @@ class EngineWarmParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
     profile: Profile
-    precision: Literal["auto", "fp32", "fp16", "bf16"]
+    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]
     host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
     mode: Literal["comfyui", "extended"]
     residuals: bool

@@ -24,7 +24,7 @@ def private_caches() -> None:
 
 
 def engine_key(context: Context) -> artifacts.EngineKey:
-    return artifacts.EngineKey.of("sdxl-bench", context.dtype, context.device)
+    return artifacts.EngineKey.of("sdxl-bench", str(context.dtype), context.device)
 
 
 def measure(context: Context, engine: Engine, stages: list[tuple[str, ...]], dynamic: bool | None, sizes=SIZES) -> Iterator[dict]:

@@ -1,6 +1,6 @@
 """What a user may choose for an engine, the same in every UI; the first of each leaves the choice to the sidecar."""
 
 HOSTS = ("auto", "onnxruntime", "torch", "tensorrt")
-PRECISIONS = ("auto", "fp16", "bf16", "fp32")
+PRECISIONS = ("auto", "fp16", "bf16", "fp32", "fp8", "nvfp4")
 #: auto: one engine for all usual sizes. exact size: an engine for just this size.
 PROFILES = ("auto", "exact size")

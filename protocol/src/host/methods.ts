@@ -1,7 +1,7 @@
 // Every method of the host protocol with the schemas of its params and result. Tensors travel beside them in the frame (`tensors`), never inside.
 
 import { z } from "zod";
-import { bytes, checkpointSource, checksums, generation, mergeReport, milliseconds, refitPlan, shape, stackFile, weightDtype } from "./values.ts";
+import { bytes, checkpointSource, checksums, generation, mergeReport, milliseconds, quantised, refitPlan, shape, stackFile, weightDtype } from "./values.ts";
 
 export const hostProtocolVersion = 1;
 
@@ -36,7 +36,7 @@ export const hostMethods = {
       /** Also answer with the checksums of the values computed from the files, to be compared with `checksums` of what the engine holds. */
       verify: z.boolean().exactOptional(),
     }),
-    result: z.object({ ms: milliseconds, parameters: count, bytes, sessionLoads: count, generation, report: mergeReport, sha256: checksums.exactOptional() }),
+    result: z.object({ ms: milliseconds, parameters: count, bytes, sessionLoads: count, generation, report: mergeReport, quantised: quantised.exactOptional(), sha256: checksums.exactOptional() }),
   },
   /** Computes a refit without changing anything live. Whatever can fail, fails here. */
   prepare: {
@@ -87,6 +87,7 @@ export const hostMethods = {
           away: z.boolean().exactOptional(),
           /** GPU hosts: where the weights lie and how steps run, in the host's words. */
           placement: z.looseObject({ base: z.string(), tier: z.string(), deviceBytes: bytes, streamedBytes: bytes }).exactOptional(),
+          quantised: quantised.exactOptional(),
           /** How its steps run now, in words. */
           tier: z.string().max(200).exactOptional(),
         }),

@@ -5,8 +5,8 @@ import { z } from "zod";
 const count = z.int().nonnegative();
 const hash = z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in lower-case hex");
 
-/** Element type of an engine's weights. */
-export const weightDtype = z.enum(["f32", "f16", "bf16"]);
+/** Element type of an engine's weights. fp8 and nvfp4: large matrices quantised after each merge, everything else (and a step's tensors) bf16. */
+export const weightDtype = z.enum(["f32", "f16", "bf16", "fp8", "nvfp4"]);
 export type WeightDtype = z.infer<typeof weightDtype>;
 
 export const shape = z.array(count).max(8).readonly();
@@ -56,6 +56,21 @@ export const mergeReport = z
   })
   .readonly();
 export type MergeReport = z.infer<typeof mergeReport>;
+
+/** What quantising cost when the engine was loaded. Errors are relative: ||quantised - bf16|| / ||bf16||. */
+export const quantised = z
+  .object({
+    format: z.enum(["fp8", "nvfp4"]),
+    /** How a step multiplies: fp8 products (`rowwise`, `unit`), or weights made bf16 again (`dequantise`). */
+    way: z.string(),
+    layers: count,
+    /** Kinds of matrices that are not quantised; numbers in names are *. */
+    whole: z.array(z.string()).readonly(),
+    weightError: z.number().nonnegative(),
+    /** Of one denoiser call on a fixed input; null when the call itself gave no finite numbers. */
+    outputError: z.number().nonnegative().nullable(),
+  })
+  .readonly();
 
 /** Grows by one with every commit (and starts at 1 after load): names one consistent set of weights. */
 export const generation = count;

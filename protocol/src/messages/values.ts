@@ -11,7 +11,7 @@ export const id = z.string().min(1).max(200);
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in lower-case hex");
 
 export const family = z.enum(["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"]);
-export const precision = z.enum(["auto", "fp32", "fp16", "bf16"]);
+export const precision = z.enum(["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]);
 export const hostKind = z.enum(["auto", "onnxruntime", "torch", "tensorrt"]);
 export const mode = z.enum(["comfyui", "extended"]);
 export const priority = z.enum(["user", "background"]);

@@ -9,7 +9,7 @@ import { mappedLayouts, plainLayouts } from "./refit-map.ts";
 import type { GraphInput, SessionName } from "./runner/messages.ts";
 import type { Runner } from "./runner/runner.ts";
 import { callInputs, readyInputs } from "./step-inputs.ts";
-import { WeightTable } from "./weight-table.ts";
+import { heldDtype, WeightTable } from "./weight-table.ts";
 
 type LoadCall = HostParams<"load">;
 
@@ -109,10 +109,11 @@ export class LoadedEngine {
 function makeTable(call: LoadCall, bundle: GraphBundle | null): WeightTable {
   if (bundle === null) {
     if (call.parameters === undefined) throw hostFailure("HOST_INVALID_PARAMS", "expected either a graph or a table of parameters, got neither");
-    return new WeightTable(call.weightDtype, plainLayouts(call.parameters));
+    return new WeightTable(heldDtype(call.weightDtype), plainLayouts(call.parameters));
   }
   if (call.parameters !== undefined) throw hostFailure("HOST_INVALID_PARAMS", "expected either a graph or a table of parameters, got both");
-  if (call.weightDtype === "bf16") throw hostFailure("HOST_PRECISION_UNSUPPORTED", "this host runs graphs with f32 or f16 weights, not bf16", { weightDtype: call.weightDtype });
+  const dtype = heldDtype(call.weightDtype);
+  if (dtype === "bf16") throw hostFailure("HOST_PRECISION_UNSUPPORTED", "this host runs graphs with f32 or f16 weights, not bf16", { weightDtype: dtype });
   const shapes = Object.fromEntries(Object.entries(call.checkpoint.parameters).map(([name, source]) => [name, source.shape]));
-  return new WeightTable(call.weightDtype, mappedLayouts(bundle.refitMap, shapes));
+  return new WeightTable(dtype, mappedLayouts(bundle.refitMap, shapes));
 }

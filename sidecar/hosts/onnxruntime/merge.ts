@@ -1,14 +1,13 @@
 import { native, type FloatDtype } from "@refit-sidecar/native";
-import type { WeightDtype } from "@refit-sidecar/protocol";
 import { mergeParameter } from "../../src/terms/index.ts";
 import type { BufferPool } from "./buffer-pool.ts";
 import type { BaseTensor } from "./checkpoint-file.ts";
 import type { DeltaFile } from "./delta-file.ts";
 import { hostFailure } from "./host-failure.ts";
 import { exchangeHalves, type ParameterLayout } from "./refit-map.ts";
-import { elementBytes } from "./weight-table.ts";
+import { elementBytes, type HeldDtype } from "./weight-table.ts";
 
-const containerDtype: Readonly<Record<WeightDtype, FloatDtype>> = { f32: "F32", f16: "F16", bf16: "BF16" };
+const containerDtype: Readonly<Record<HeldDtype, FloatDtype>> = { f32: "F32", f16: "F16", bf16: "BF16" };
 
 export interface MergedParameter {
   readonly bytesRead: number;
@@ -20,7 +19,7 @@ export interface MergedParameter {
  * Computes one parameter from its pristine base and the stack into `out` (engine layout and dtype, one rounding). `out` may be live memory: nothing is read
  * from it. Throws HOST_NON_FINITE when a merged value is NaN or infinite.
  */
-export async function mergeInto(layout: ParameterLayout, base: BaseTensor, deltas: readonly DeltaFile[], dtype: WeightDtype, out: Uint8Array, pool: BufferPool, signal: AbortSignal): Promise<MergedParameter> {
+export async function mergeInto(layout: ParameterLayout, base: BaseTensor, deltas: readonly DeltaFile[], dtype: HeldDtype, out: Uint8Array, pool: BufferPool, signal: AbortSignal): Promise<MergedParameter> {
   const outDtype = containerDtype[dtype];
   const parts = deltas.map((delta) => ({ adapter: delta.sha256, addends: delta.addends(layout.name, layout.shape) })).filter((part) => part.addends.length > 0);
   let failed: MergedParameter["failed"] = [];

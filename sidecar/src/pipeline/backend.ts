@@ -15,7 +15,7 @@ import type { GraphBundle } from "./graphs.ts";
 import type { OpenRuns, RunRequest } from "./runs.ts";
 import { withRoom } from "./room.ts";
 import type { StatusPage } from "./status-page.ts";
-import { adapterReportView, catalogEntryView, jobView, wirePrecision } from "./views.ts";
+import { adapterReportView, catalogEntryView, floatDtype, jobView, wirePrecision } from "./views.ts";
 import type { LastUsed } from "./last-used.ts";
 import type { Resolver } from "./wanted.ts";
 
@@ -183,6 +183,6 @@ export function createBackend(parts: BackendParts): WireBackend {
 type Ports = Awaited<ReturnType<WireBackend["engine.prepare"]>>["inputs"];
 
 /** "float" in a graph means the engine's own float type. */
-function portsOf(ports: GraphBundle["inputs"], precision: "f32" | "f16" | "bf16"): Ports[number][] {
-  return ports.map(({ name, dtype, shape }) => ({ name, dtype: dtype === "float" ? precision : dtype === "i64" ? "i64" : dtype === "f16" ? "f16" : dtype === "bf16" ? "bf16" : "f32", shape: [...shape] }));
+function portsOf(ports: GraphBundle["inputs"], precision: keyof typeof floatDtype): Ports[number][] {
+  return ports.map(({ name, dtype, shape }) => ({ name, dtype: dtype === "float" ? floatDtype[precision] : dtype === "i64" ? "i64" : dtype === "f16" ? "f16" : dtype === "bf16" ? "bf16" : "f32", shape: [...shape] }));
 }

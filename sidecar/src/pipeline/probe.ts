@@ -3,6 +3,7 @@
 import type { FrameTensor } from "@refit-sidecar/protocol";
 import type { EngineSpec } from "../refit/index.ts";
 import type { Port } from "./graphs.ts";
+import { floatDtype } from "./views.ts";
 
 /** Shapes of a step's inputs by name. */
 export type StepShapes = Readonly<Record<string, readonly number[]>>;
@@ -15,7 +16,7 @@ const portBytes: Readonly<Record<string, number>> = { f32: 4, f16: 2, bf16: 2, i
 /** Zeros for every input of the graph: in the sizes of the last real step when there are some, else in the smallest. */
 export function probeInputs(ports: readonly Port[], precision: EngineSpec["precision"], last: StepShapes | null): FrameTensor[] {
   return ports.map(({ name, dtype, shape }) => {
-    const own = dtype === "float" ? precision : dtype === "i64" || dtype === "f16" || dtype === "bf16" ? dtype : "f32";
+    const own = dtype === "float" ? floatDtype[precision] : dtype === "i64" || dtype === "f16" || dtype === "bf16" ? dtype : "f32";
     const known = last?.[name];
     const fits = known !== undefined && known.length === shape.length && shape.every((dimension, index) => typeof dimension === "string" || dimension === known[index]);
     const sizes = fits ? known : shape.map((dimension) => (typeof dimension === "string" ? (smallest[dimension] ?? 1) : dimension));

@@ -10,9 +10,8 @@ import type { HostPythons } from "./hosts.ts";
 import type { GraphBundle, Graphs } from "./graphs.ts";
 import type { ResolvedCheckpoint } from "./wanted.ts";
 
-type Precision = "fp32" | "fp16" | "bf16";
-
-const weightDtypes = { fp32: "f32", fp16: "f16", bf16: "bf16" } as const;
+const weightDtypes = { fp32: "f32", fp16: "f16", bf16: "bf16", fp8: "fp8", nvfp4: "nvfp4" } as const;
+type Precision = keyof typeof weightDtypes;
 
 export interface SpecRequest {
   readonly host: WireParams<"engine.prepare">["host"];
@@ -48,7 +47,7 @@ export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoin
   const hostKind = request.host === "auto" ? autoHost(host, parts.pythons) : request.host;
   const wanted: Precision = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : hostKind === "onnxruntime" ? "fp32" : "fp16";
   const bundle = await graphOf(parts, checkpoint, "user");
-  // A graph has one float type; bf16 engines of the torch host run the fp16 graph's structure with bf16 weights.
+  // A graph has one float type; bf16 and quantised engines of the torch host run the fp16 graph's structure.
   const variant = hostKind === "onnxruntime" || wanted === "fp32" ? wanted : "fp16";
   // Residual inputs are no other engine: a host opens that variant on the same weights with the first step that brings them.
   for (const needed of request.residuals ? [variant, `residuals-${variant}`] : [variant]) {

@@ -1,9 +1,9 @@
-import type { FrameTensor, WeightDtype } from "@refit-sidecar/protocol";
+import type { FrameTensor } from "@refit-sidecar/protocol";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { sha256 } from "../checksum.ts";
 import { hostFailure } from "../host-failure.ts";
 import { exchangeHalves, type ParameterLayout } from "../refit-map.ts";
-import { elementBytes } from "../weight-table.ts";
+import { elementBytes, type HeldDtype } from "../weight-table.ts";
 import type { GraphInput, NamedBuffer, ReadyInput, SessionName, SessionOptions } from "./messages.ts";
 import { toFrame, toTensor } from "./tensors.ts";
 
@@ -12,13 +12,13 @@ import { toFrame, toTensor } from "./tensors.ts";
  * they are; tensors over them are made again after every swap.
  */
 export class HeldEngine {
-  readonly #dtype: WeightDtype;
+  readonly #dtype: HeldDtype;
   readonly #layouts: ReadonlyMap<string, ParameterLayout>;
   readonly #buffers = new Map<string, Uint8Array<ArrayBuffer>>();
   readonly #sessions = new Map<SessionName, InferenceSession>();
   #weights: Record<string, Tensor> | null = null;
 
-  constructor(dtype: WeightDtype, layouts: readonly ParameterLayout[]) {
+  constructor(dtype: HeldDtype, layouts: readonly ParameterLayout[]) {
     this.#dtype = dtype;
     this.#layouts = new Map(layouts.map((layout) => [layout.name, layout]));
   }

@@ -1,7 +1,8 @@
 // What the host's two threads say to each other. Buffers are transferred, never copied and never shared: a weight belongs to exactly one thread at a time.
 
-import type { FrameTensor, HostErrorCode, WeightDtype } from "@refit-sidecar/protocol";
+import type { FrameTensor, HostErrorCode } from "@refit-sidecar/protocol";
 import type { ParameterLayout } from "../refit-map.ts";
+import type { HeldDtype } from "../weight-table.ts";
 
 /** Parameter and its whole buffer, engine layout. */
 export type NamedBuffer = readonly [parameter: string, buffer: Uint8Array<ArrayBuffer>];
@@ -33,7 +34,7 @@ export type SessionName = "main" | "residuals";
 /** Every request with its answer. */
 export interface Operations {
   /** An engine without weights and sessions yet. */
-  open: { request: { dtype: WeightDtype; layouts: readonly ParameterLayout[] }; answer: null };
+  open: { request: { dtype: HeldDtype; layouts: readonly ParameterLayout[] }; answer: null };
   session: { request: { name: SessionName; path: string; options: SessionOptions }; answer: readonly GraphInput[] };
   /** Puts finished buffers in place; answers the ones that they replace. */
   swap: { request: { buffers: readonly NamedBuffer[] }; answer: readonly NamedBuffer[] };

@@ -67,12 +67,17 @@ class QuantWeights(Weights):
         """As `Weights.load`: the base becomes the checkpoint's, and live its quantised values."""
         if place == "file":
             peaks, count = Base.scan(self.layout, reader, self.ring, **options)
-            self.base = Base(place, self.layout, reader, self.ring, None, peaks)
+            self.adopt(Base(place, self.layout, reader, self.ring, None, peaks))
         else:
-            self.base, count = Base.load(place, self.layout, reader, self.ring, None, **options)
+            base, count = Base.load(place, self.layout, reader, self.ring, None, **options)
+            self.adopt(base)
+        return count
+
+    def adopt(self, base: Base) -> None:
+        """First values, from a base that is there."""
+        self.base = base
         self._renew()
         self.known = True
-        return count
 
     def _renew(self) -> None:
         for _, slots in self._chunks(self.layout.slots):
