@@ -31,6 +31,7 @@ ACTIVATION_BYTES = 2 << 30
 
 class TensorRTMaker:
     kind = "tensorrt"
+    precisions = tuple(VARIANTS)
 
     def __init__(self, options: Options) -> None:
         self._store = EngineStore(options.store)
@@ -46,6 +47,8 @@ class TensorRTMaker:
 
     def make(self, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> Engine:
         """Reads the checkpoint into a new engine. Raises HostFailure; nothing is left behind then."""
+        expect(params.weight_dtype in VARIANTS, "HOST_PRECISION_UNSUPPORTED", f"this host holds no {params.weight_dtype} weights; the torch host does",
+               weightDtype=params.weight_dtype)  # fmt: skip
         dtype = TORCH_OF_WIRE[params.weight_dtype]
         if params.graph is None:
             assert params.parameters is not None

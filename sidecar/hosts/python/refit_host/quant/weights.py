@@ -52,6 +52,10 @@ class QuantWeights(Weights):
     def weight_bytes(self) -> int:
         return self.stored.nbytes
 
+    @property
+    def streamed_bytes(self) -> int:
+        return 0
+
     def coded_values(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(base, live) of every quantised matrix in f32, [rows, cols]; each valid until the next."""
         assert self.base is not None

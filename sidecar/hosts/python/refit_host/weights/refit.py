@@ -207,11 +207,6 @@ class Weights:
         return sum(slot.nbytes for slot in self.layout.slots)
 
     @property
-    def streamed_bytes(self) -> int:
-        """Live values that a step copies to the device."""
-        return 0
-
-    @property
     def device_bytes(self) -> int:
         """Device memory that weights and base hold now."""
         assert self.base is not None

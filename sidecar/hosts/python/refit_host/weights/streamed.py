@@ -50,10 +50,6 @@ class StreamedWeights(Weights):
     def _merged_layout(self) -> Layout:
         return self.placed
 
-    @property
-    def streamed_bytes(self) -> int:
-        return self.layout.nbytes - self.split.near_bytes
-
     def container(self, slot: Slot) -> Tensor:
         """The device memory that a module's view of `placed`'s slot belongs to."""
         number = self._block_of[slot.index]
