@@ -10,6 +10,7 @@ import { configurationPage } from "./generate/configuration.mjs";
 import { hardwarePage } from "./generate/hardware.mjs";
 import { protocolPage } from "./generate/page.mjs";
 import { pythonMessages } from "./generate/python.mjs";
+import { reliabilityPage } from "./generate/reliability.mjs";
 import { collectSchemas, schemaFile } from "./generate/schemas.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -21,6 +22,7 @@ const files = {
   "protocol/generated/schema.json": schemaFile(protocol, schemas),
   "protocol/generated/asyncapi.yaml": asyncapi(protocol, schemas),
   "plugin/refit_sidecar_plugin/messages.py": pythonMessages(protocol, schemas),
+  "docs/reliability.md": reliabilityPage(join(root, "test/faults/results")),
   "docs/configuration.md": configurationPage(optionTable),
   "README.md": withHardware("README.md"),
   "docs/gpu.md": withHardware("docs/gpu.md"),

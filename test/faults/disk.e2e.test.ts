@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
 import { demoCheckpoint, demoLora, idOf, output, prepare, startBench, step, until, type Bench } from "../pipeline/harness.ts";
-import { fill, freshOutputs, loraNames, record, spread, worldOf } from "./support.ts";
+import { record } from "../record.ts";
+import { fill, freshOutputs, loraNames, spread, worldOf } from "./support.ts";
 
 let expected: readonly Buffer[] = [];
 beforeAll(async () => {

@@ -4,7 +4,8 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { output, prepare, startBench, statusOf, step, until, type Bench } from "../pipeline/harness.ts";
-import { fill, freshOutputs, record, spread, stacks, worldOf } from "./support.ts";
+import { record } from "../record.ts";
+import { fill, freshOutputs, spread, stacks, worldOf } from "./support.ts";
 
 const kills = Number(process.env["REFIT_KILLS"] ?? 100);
 const pause = (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms));

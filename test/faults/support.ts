@@ -1,8 +1,5 @@
-// What the fault tests share: reference outputs of a fresh engine, and results that docs/reliability.md is generated from.
+// What the fault tests share: reference outputs of a fresh engine.
 
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
-import { fileURLToPath } from "node:url";
 import { demoCheckpoint, demoLora, idOf, output, startBench, type Bench, type Stack } from "../pipeline/harness.ts";
 
 export const loraNames = ["only-sevens", "small", "thick-strokes"] as const;
@@ -42,15 +39,3 @@ export async function freshOutputs(): Promise<readonly Buffer[]> {
 export const sorted = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b);
 export const median = (values: readonly number[]): number => sorted(values)[values.length >> 1] ?? Number.NaN;
 export const spread = (values: readonly number[]): string => `median ${Math.round(median(values))} ms, largest ${Math.round(sorted(values).at(-1) ?? Number.NaN)} ms`;
-
-const resultsPath = fileURLToPath(new URL("results/", import.meta.url));
-
-/** Keeps the last result of a promise. One file each: tests run side by side. */
-export function record(id: string, row: { readonly promise: string; readonly figure: string; readonly test: string }): void {
-  mkdirSync(resultsPath, { recursive: true });
-  const machine = `${cpus().length} x ${cpus()[0]?.model.trim() ?? "unknown"}, ${process.platform}, Node ${process.versions.node}`;
-  const path = `${resultsPath}${id}.json`;
-  writeFileSync(`${path}.tmp`, `${JSON.stringify({ ...row, date: new Date().toISOString().slice(0, 10), machine }, null, 2)}\n`);
-  renameSync(`${path}.tmp`, path);
-  console.log(`${id}: ${JSON.parse(readFileSync(path, "utf8")).figure}`);
-}

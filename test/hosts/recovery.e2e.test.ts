@@ -7,6 +7,7 @@ import { startHost, type Host } from "../../sidecar/src/host/index.ts";
 import { nextState, planRefit, stateKey } from "../../sidecar/src/plan/index.ts";
 import { Engines } from "../../sidecar/src/refit/index.ts";
 import { Runs } from "../../sidecar/src/step/index.ts";
+import { record } from "../record.ts";
 import { onnxruntimeHost } from "./commands.ts";
 import { demoGraph, demoStacks, demoStates, demoStructure, goldenSteps, readSteps, specOf } from "./demo-model.ts";
 
@@ -53,8 +54,8 @@ it("a host killed at any point of a refit or a step comes back, and every answer
       recoveries.push(performance.now() - killed);
       expect(Buffer.compare(await answer((index + 1) % demoStacks.length), expected[(index + 1) % demoStacks.length] ?? Buffer.alloc(0))).toBe(0);
     }
-    console.log(`killed to LIVE: ${recoveries.map((ms) => `${Math.round(ms)} ms`).join(", ")}`);
     expect(engines.status).toMatchObject({ engineBuilds: 1 });
+    record("host-recovery", { promise: "A killed engine host is LIVE again within 2 s on the demo's model, without a build", figure: `killed to LIVE ${recoveries.map((ms) => `${Math.round(ms)} ms`).join(", ")}; 0 builds, 0 wrong outputs`, test: "test/hosts/recovery.e2e.test.ts" });
   } finally {
     await engines.close();
     await rm(folder, { recursive: true, force: true });
