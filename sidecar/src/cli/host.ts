@@ -97,7 +97,10 @@ async function install(name: string, flags: InstallFlags): Promise<InstalledHost
   const stop = () => interrupted.abort(new Failure("INSTALL_INTERRUPTED", "interrupted; what serves was not touched, and the same command goes on from what is there", {}));
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
   const wish = await wishOf(kind, flags, await findGpus(), say);
-  return installHost(wish, { told: say, signal: interrupted.signal, probe: (python) => tryHost({ kind, ...pythonRun(python, "refit_host", ["--kind", kind]) }) });
+  const installed = await installHost(wish, { told: say, signal: interrupted.signal, probe: (python) => tryHost({ kind, ...pythonRun(python, "refit_host", ["--kind", kind]) }) });
+  const above = kind === "torch" ? installedHost(wish.dataDir, "tensorrt") : null;
+  if (above !== null) say("the tensorrt host still stands on the packages that it was installed with; \"refit-sidecar host install tensorrt\" moves it to these");
+  return installed;
 }
 
 /** `host install`, `host ls`, `host rm`: engine hosts that need Python packages. */

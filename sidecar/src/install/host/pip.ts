@@ -19,7 +19,7 @@ export interface PipRun {
 }
 
 /** Lines of pip that show that it moves. */
-const progress = /^\s*(Collecting|Downloading|Using cached|Installing collected packages|Successfully installed|Would install|Processing|ERROR|WARNING)/;
+const progress = /^\s*(Collecting|Downloading|Using cached|Installing collected packages|Successfully installed|Would install|Processing|ERROR)/;
 const offline = /(name resolution|getaddrinfo|Network is unreachable|Failed to establish a new connection|Connection refused|Max retries exceeded|ProxyError|timed out|NewConnectionError|SSLError)/i;
 const noSpace = /(No space left on device|Errno 28|not enough space on the disk|WinError 112)/i;
 const notFound = /(No matching distribution found|Could not find a version that satisfies)/;

@@ -19,7 +19,7 @@ export interface WheelChoice {
 }
 
 const gib = 2 ** 30;
-/** Measured on Linux: a CPU environment is 1.1 GB. CUDA builds bring several GB of NVIDIA's libraries, downloaded and unpacked. */
+/** Measured on Linux: a CPU environment is 1.1 GB, one with CUDA 13 5.0 GB; downloads need room beside it. The ROCm figure is an estimate. */
 const needs = { cpu: 3 * gib, cuda: 11 * gib, rocm: 20 * gib } as const;
 
 const startLocally = "pytorch.org, \"Start locally\", shows its address";
