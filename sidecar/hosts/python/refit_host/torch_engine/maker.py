@@ -42,16 +42,16 @@ class TorchMaker:
 
     def make(self, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> Engine:
         """Reads the checkpoint into a new engine. Raises HostFailure; nothing is left behind then."""
-        name = params.weight_dtype
-        dtype = FLOAT if name in FORMATS else TORCH_OF_WIRE[name]
+        precision = params.weight_dtype
+        form = FORMATS.get(precision)
+        dtype = FLOAT if form is not None else TORCH_OF_WIRE[precision]
         shapes = {name: source.shape for name, source in params.checkpoint.parameters.items()}
         if params.graph is None:
             assert params.parameters is not None
             layout = Layout.build(params.parameters, dtype)
-            if name in FORMATS:
-                weights: Weights = QuantWeights(layout, plain_matrices(params.parameters, FORMATS[name]), FORMATS[name], host.device, host.ring, merge=host.options.merge)
-            else:
-                weights = Weights(layout, host.device, host.ring, merge=host.options.merge)
+            weights = Weights(layout, host.device, host.ring, merge=host.options.merge) if form is None else QuantWeights(
+                layout, plain_matrices(params.parameters, form), form, host.device, host.ring, merge=host.options.merge
+            )
             fill(weights, params, reader, host, call)
             return Engine(weights, None, frozenset(), host.images)
         bundle = read_bundle(params.graph[0])
@@ -61,13 +61,15 @@ class TorchMaker:
 
         from ..models.registry import spec_of
         from ..quant.report import report
+        from .attention import prefer_fastest
         from .model import TorchModel
         from .placing import place_quantised, place_weights
 
         spec = spec_of(wanted)
-        placed = place_quantised(spec, wanted, name, host) if name in FORMATS else place_weights(spec, wanted, dtype, host, params.engine)
+        placed = place_quantised(spec, wanted, precision, host) if form is not None else place_weights(spec, wanted, dtype, host, params.engine)
         fill(placed.weights, params, reader, host, call)
         self._warm.ready()
+        prefer_fastest(spec.family, spec.config, host.device)
         host.session_loads += 1
         engine = Engine(placed.weights, TorchModel(spec, placed, bundle, dtype, host), frozenset(), host.images)
         if placed.quantised is not None:

@@ -1,0 +1,63 @@
+"""Which attention kernel long sequences take. PyTorch tries FlashAttention 2 first, also where cuDNN's kernel is faster (Hopper and newer).
+
+Measured once per width of a head on the device at hand; the choice holds for the process.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Callable, Mapping
+
+import torch
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+log = logging.getLogger("refit_host")
+ORDERS: dict[str, list[Any]] = {
+    "flash": [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
+    "cudnn": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
+}
+# Families whose time is in attention over thousands of tokens, all of one width. UNets have several widths and short sequences.
+FAMILIES = ("flux", "sd3", "wan")
+TOKENS = 4608
+# Another order must win by this much.
+MARGIN = 0.95
+_chosen: dict[int, str] = {}
+
+
+def prefer_fastest(family: str, config: Mapping[str, Any], device: torch.device) -> str:
+    """Puts the fastest kernel first for steps of this structure; returns its name, `default` where nothing is changed."""
+    if device.type != "cuda" or torch.version.hip is not None or family not in FAMILIES or torch.cuda.get_device_capability(device) < (9, 0):
+        return "default"
+    width, heads = int(config["attention_head_dim"]), int(config["num_attention_heads"])
+    if width not in _chosen:
+        _chosen[width] = choose(lambda name: _measure(name, heads, width, device))
+    # Entered and never left: the order is the process's, and every thread's steps and compilations must agree.
+    sdpa_kernel(ORDERS[_chosen[width]], set_priority=True).__enter__()
+    return _chosen[width]
+
+
+def choose(measure: Callable[[str], float]) -> str:
+    """The faster order by `measure` (ms); flash when cuDNN fails or gains nothing."""
+    plain = measure("flash")
+    try:
+        other = measure("cudnn")
+    except RuntimeError as error:
+        log.info("cuDNN's attention does not run here (%s)", str(error).splitlines()[0][:200] if str(error) else type(error).__name__)
+        return "flash"
+    log.info("attention over %d tokens: flash %.2f ms, cuDNN %.2f ms", TOKENS, plain, other)
+    return "cudnn" if other < MARGIN * plain else "flash"
+
+
+def _measure(name: str, heads: int, width: int, device: torch.device, repeats: int = 5) -> float:
+    query, key, value = (torch.randn(1, TOKENS, heads, width, device=device, dtype=torch.bfloat16).transpose(1, 2) for _ in range(3))
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    with sdpa_kernel(ORDERS[name][:1]):
+        for _ in range(2):
+            functional.scaled_dot_product_attention(query, key, value)
+        begin.record()
+        for _ in range(repeats):
+            functional.scaled_dot_product_attention(query, key, value)
+        end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / repeats
