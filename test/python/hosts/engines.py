@@ -26,6 +26,10 @@ def _unet() -> dict[str, tuple[int, ...]]:
 UNET = _unet()
 
 
+def sdxl_shapes() -> dict[str, tuple[int, ...]]:
+    return tiny("sdxl", [64, 64, 128]).shapes
+
+
 def reader(folder: Path, shapes, seed: int = 0) -> CheckpointReader:
     return CheckpointReader(data.checkpoint(folder, shapes, CPU, seed))
 
