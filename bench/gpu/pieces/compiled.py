@@ -9,7 +9,8 @@ from typing import Iterator
 
 import torch
 
-from refit_host.torch_engine import artifacts
+from refit_host.engine_store import EngineStore
+from refit_host.torch_engine.artifacts import CompiledCode
 from refit_host.torch_engine.compiled import compile_blocks
 
 from ..context import Context, relative_error
@@ -21,10 +22,6 @@ def private_caches() -> None:
     """Caches of this process alone: whatever is compiled here is compiled now, or comes out of the engine file."""
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         os.environ[name] = tempfile.mkdtemp(prefix="refit-bench-")
-
-
-def engine_key(context: Context) -> artifacts.EngineKey:
-    return artifacts.EngineKey.of("sdxl-bench", str(context.dtype), context.device)
 
 
 def measure(context: Context, engine: Engine, stages: list[tuple[str, ...]], dynamic: bool | None, sizes=SIZES) -> Iterator[dict]:
@@ -62,5 +59,5 @@ def run(context: Context, options: dict) -> Iterator[dict]:
     yield from measure(context, engine, stages, options.get("dynamic", True), SIZES[: options.get("sizes", len(SIZES))])
     if context.device.type == "cuda":
         began = time.perf_counter()
-        size = artifacts.save(context.folder / "engines", engine_key(context), {})
+        size = CompiledCode.of(EngineStore(context.folder / "engines"), "sdxl-bench", str(context.dtype), context.device, []).save()
         yield {"what": "engine file", "bytes": size, "seconds": round(time.perf_counter() - began, 2)}

@@ -1,17 +1,17 @@
-"""Engine files of compiled code: only what this user alone could have written and whose bytes are unchanged is handed to PyTorch."""
+"""Compiled code in the engine store: what PyTorch gives is kept whole, and only what the store vouches for is handed back to it."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
-from refit_host.torch_engine import artifacts
-from refit_host.torch_engine.artifacts import MAX_FILES, EngineKey
+from refit_host.engine_store import EngineFinger, EngineKey, EngineStore
+from refit_host.torch_engine.artifacts import ENGINE_FILE, CompiledCode
+
+FINGER = EngineFinger("2.11 triton 3.6", "580.65", "card")
 
 
-def key(structure: str = "s") -> EngineKey:
-    return EngineKey(structure, "torch.float16", "2.11", "3.6", "card", "9.0")
+def code(folder, structure: str = "s", refit_map: list | None = None) -> CompiledCode:
+    return CompiledCode(EngineStore(folder), EngineKey(structure, "f16", "any", "torch", "torch 2.11", "sm90", "580"), FINGER, refit_map or [])
 
 
 @pytest.fixture
@@ -25,38 +25,24 @@ def compiler(monkeypatch):
 
 def test_what_was_saved_is_loaded_for_the_same_key_alone(tmp_path, compiler):
     folder = tmp_path / "store"
-    assert not artifacts.load(folder, key())
-    assert artifacts.save(folder, key(), {}) == len(b"compiled code")
-    assert artifacts.load(folder, key())
-    assert not artifacts.load(folder, key("other"))
+    assert not code(folder).load()
+    assert code(folder).save() > 0
+    assert code(folder).load()
+    assert not code(folder, "other").load()
+    assert not code(folder, refit_map=[{"parameter": "p"}]).load()
     assert compiler == [b"compiled code"]
 
 
 def test_a_damaged_file_is_never_handed_on(tmp_path, compiler):
     folder = tmp_path / "store"
-    artifacts.save(folder, key(), {})
-    (folder / f"{key().stem}.bin").write_bytes(b"Compiled code")
-    assert not artifacts.load(folder, key())
-    assert not (folder / f"{key().stem}.json").exists()
+    code(folder).save()
+    (path,) = folder.glob(f"*/{ENGINE_FILE}")
+    path.write_bytes(b"Compiled code")
+    assert not code(folder).load()
     assert compiler == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the folder's owner is checked on POSIX systems only")
-def test_a_folder_that_others_can_write_is_neither_read_nor_written(tmp_path, compiler):
-    folder = tmp_path / "store"
-    artifacts.save(folder, key(), {})
-    folder.chmod(0o777)
-    assert not artifacts.load(folder, key())
-    assert artifacts.save(folder, key("other"), {}) == 0
-    assert compiler == []
-
-
-def test_the_store_keeps_the_files_that_were_used_last(tmp_path, compiler):
-    folder = tmp_path / "store"
-    for number in range(MAX_FILES):
-        artifacts.save(folder, key(str(number)), {})
-        os.utime(folder / f"{key(str(number)).stem}.bin", (1000 + number, 1000 + number))
-    assert artifacts.load(folder, key("0"))
-    artifacts.save(folder, key("new"), {})
-    assert [artifacts.load(folder, key(name)) for name in ("0", "1", "new")] == [True, False, True]
-    assert len(list(folder.iterdir())) == 2 * MAX_FILES
+def test_nothing_compiled_is_nothing_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "save_cache_artifacts", lambda: None)
+    assert code(tmp_path / "store").save() == 0
+    assert list((tmp_path / "store").iterdir()) == []

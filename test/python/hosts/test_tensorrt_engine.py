@@ -7,6 +7,8 @@ import json
 import pytest
 import torch
 from refit_host.failure import HostFailure
+from refit_tensorrt import making
+from refit_tensorrt.making import Making
 from tensorrt_bench import DEMO_CHECKPOINT, Bench, demo_inputs, lora, simulation, source
 
 Q = {f"input_blocks.1.1.transformer_blocks.0.attn1.{part}.weight": (32, 32) for part in ("to_q", "to_k", "to_out.0")}
@@ -40,10 +42,10 @@ def refusal(action, code: str) -> HostFailure:
 
 
 def test_an_engine_file_holds_no_weights_and_its_manifest_says_how_it_was_checked(store):
-    (manifest,) = (json.loads(path.read_text()) for path in store.glob("tensorrt-*.json"))
-    assert manifest["facts"]["error"] < 1e-4
-    assert manifest["facts"]["torchTier"] == "eager"
-    (plan,) = store.glob("*.plan")
+    (facts,) = (json.loads(path.read_text()) for path in store.glob("*/facts.json"))
+    assert facts["error"] < 1e-4
+    assert facts["torchTier"] == "eager"
+    (plan,) = store.glob("*/engine.plan")
     assert plan.stat().st_size < 1 << 20
 
 
@@ -68,10 +70,46 @@ def test_another_library_version_builds_again(store, tmp_path):
         assert bench.built == 1
 
 
+def test_a_finer_difference_is_proven_against_pytorch_before_it_serves(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    compared = []
+    compare = Making._compare
+    monkeypatch.setattr(Making, "_compare", lambda *args: compared.append(1) or compare(*args))
+    with simulation():
+        Bench(tmp_path).load()
+        first = len(compared)
+        Bench(tmp_path).load()
+        assert len(compared) == first
+        (manifest,) = tmp_path.glob("*/manifest.json")
+        # As if another computer had made it: imported, or with another driver.
+        manifest.write_text(manifest.read_text().replace('"origin": "own"', f'"origin": "{"f" * 64}"'))
+        bench = Bench(tmp_path)
+        bench.load()
+        assert bench.built == 0 and len(compared) > first
+        proven = len(compared)
+        Bench(tmp_path).load()
+        assert len(compared) == proven
+
+
+def test_an_engine_of_elsewhere_that_computes_other_numbers_is_built_again(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    with simulation():
+        Bench(tmp_path).load()
+        (manifest,) = tmp_path.glob("*/manifest.json")
+        manifest.write_text(manifest.read_text().replace('"origin": "own"', f'"origin": "{"f" * 64}"'))
+        away = iter([1.0])
+        real = making.difference
+        monkeypatch.setattr(making, "difference", lambda *args: next(away, None) or real(*args))
+        bench = Bench(tmp_path)
+        bench.load()
+        assert bench.built == 1
+        assert bench.step(INPUTS).isfinite().all()
+
+
 def test_a_damaged_engine_file_is_built_again(tmp_path, simulated):
     tmp_path.chmod(0o700)
     Bench(tmp_path).load()
-    (plan,) = tmp_path.glob("*.plan")
+    (plan,) = tmp_path.glob("*/engine.plan")
     plan.write_bytes(plan.read_bytes()[:-1] + b"x")
     bench = Bench(tmp_path)
     bench.load()

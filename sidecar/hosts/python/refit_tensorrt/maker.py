@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from refit_host.engine_store import EngineStore
 from refit_host.failure import expect
 from refit_host.files.checkpoint import CheckpointReader
 from refit_host.files.dtypes import TORCH_OF_WIRE
@@ -18,7 +19,7 @@ from refit_host.wire.server import Call
 
 from .making import Making
 from .sink import MemorySink
-from .store import EngineStore
+from .store import PlanStore
 from .weights import EngineWeights
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class TensorRTMaker:
     precisions = tuple(VARIANTS)
 
     def __init__(self, options: Options) -> None:
-        self._store = EngineStore(options.store)
+        self._store = PlanStore(EngineStore.of(options))
 
     def versions(self) -> dict[str, str]:
         found = {}

@@ -26,7 +26,7 @@ from .profiles import profiles_for
 from .reference import Reference, difference, samples_for, timed, torch_reference
 from .runtime import EngineUnloadable, LoadedEngine
 from .sink import EngineSink, FixedSink, Sink
-from .store import EngineStore
+from .store import PlanStore
 from .weights import EngineWeights
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Making:
     """`fill(weights, place)` reads the checkpoint into a base."""
 
     def __init__(
-        self, store: EngineStore, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call, bundle: Bundle, variant: str,
+        self, store: PlanStore, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call, bundle: Bundle, variant: str,
         dtype: torch.dtype, fill: Fill,
     ) -> None:  # fmt: skip
         self._store, self._params, self._reader, self._host, self._call = store, params, reader, host, call
@@ -61,9 +61,14 @@ class Making:
         stored = self._files.stored(self._variant)
         if stored is not None:
             try:
-                return self._finish(stored, None)
+                return self._finish(stored, None if stored.proven else self._reference())
             except EngineUnloadable as error:
                 log.info("the stored engine cannot be used (%s); it is built again", error)
+            except HostFailure as error:
+                # One from another computer or release that computes other numbers here is no verdict on an engine that is built here.
+                if stored.proven or error.code != "HOST_ENGINE_REFUSED":
+                    raise
+                log.warning("the stored engine computes other numbers than PyTorch here; it is built again")
         values = None
         weights = None
         if self._mode != "stripped":
@@ -71,12 +76,14 @@ class Making:
             self._fill(weights, "pinned")
             values = self._addresses(weights)
         plan = self._build(self._variant, values)
-        samples = samples_for(self._bundle, self._profiles[0], self._dtype)
-        reference = torch_reference(self._params, self._reader, self._bundle, samples, self._host, self._call)
         try:
-            return self._finish(plan, reference, weights)
+            return self._finish(plan, self._reference(), weights)
         except EngineUnloadable as error:
             raise self._cannot_load(error) from error
+
+    def _reference(self) -> Reference:
+        samples = samples_for(self._bundle, self._profiles[0], self._dtype)
+        return torch_reference(self._params, self._reader, self._bundle, samples, self._host, self._call)
 
     def _build(self, variant: str, values: dict[str, int] | None = None) -> Plan:
         self._call.check()
@@ -170,7 +177,9 @@ class _Opener:
         variant = f"residuals-{making._variant}"
         expect(making._mode == "stripped", "HOST_NOT_REFITTABLE", "ControlNet needs an engine that was built refittable: load it with --weights stripped")
         making._bundle.file(variant)
-        plan = making._files.stored(variant) or making._build(variant)
+        stored = making._files.stored(variant)
+        # Nothing compares this variant with PyTorch, so only what was made here is used.
+        plan = stored if stored is not None and stored.proven else making._build(variant)
         try:
             loaded = making._load(plan, residuals=True)
         except EngineUnloadable:

@@ -43,6 +43,12 @@ class Bundle:
         """Parameters that this graph cannot change."""
         return frozenset(row.parameter for row in self.rows if not row.refittable)
 
+    @property
+    def refit_map(self) -> list[dict[str, Any]]:
+        """As plain values: stored with a compiled engine and compared when it is loaded."""
+        return [{"parameter": row.parameter, "weight": row.weight, "shape": list(row.shape), "rows": None if row.rows is None else list(row.rows),
+                 "swapHalves": row.swap_halves, "refittable": row.refittable} for row in self.rows]  # fmt: skip
+
     def file(self, variant: str) -> Path:
         """Path of a variant's model. Raises HOST_GRAPH_INVALID when the bundle lacks it."""
         name = self.variants.get(variant)

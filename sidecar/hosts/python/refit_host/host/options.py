@@ -19,6 +19,8 @@ class Options:
     tier: str
     merge: str
     store: Path | None
+    read_stores: tuple[Path, ...]
+    store_unread: bool
     idle_seconds: float
     delta_cache_bytes: int
     weights: str
@@ -33,13 +35,16 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--base", choices=("auto", "resident", "pinned", "file"), default="auto", help="where pristine weights stay")
     parser.add_argument("--tier", choices=("auto", "eager", "graphs", "compiled"), default="auto", help="fastest way to run steps that is tried")
     parser.add_argument("--merge", choices=("auto", "triton", "torch"), default="auto")
-    parser.add_argument("--store", type=Path, help="folder for compiled code; none: nothing is kept")
+    parser.add_argument("--store", type=Path, help="folder of the engine store; none: nothing is kept")
+    parser.add_argument("--read-store", type=Path, action="append", default=[], help="further engine store, only read; repeatable")
+    parser.add_argument("--store-unread", action="store_true", help="--store is written and not read")
     parser.add_argument("--idle-seconds", type=float, default=0, help="idle weights leave the device after this time; 0: never")
     parser.add_argument("--delta-cache-mib", type=int, default=1024, help="host memory for adapters that were used lately")
     parser.add_argument("--weights", choices=("stripped", "embedded", "fixed"), default="stripped",
                         help="tensorrt: weights outside the engine file, inside and refittable, or inside for good")  # fmt: skip
     given = parser.parse_args(arguments)
     return Options(
-        given.kind, given.device, given.vram_mib * MIB or None, given.weights_mib * MIB or None, given.base, given.tier, given.merge, given.store, given.idle_seconds,
+        given.kind, given.device, given.vram_mib * MIB or None, given.weights_mib * MIB or None, given.base, given.tier, given.merge, given.store, tuple(given.read_store),
+        given.store_unread, given.idle_seconds,
         given.delta_cache_mib * MIB, given.weights,
     )  # fmt: skip

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from pathlib import Path
 from typing import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from ..models.spec import ModelSpec
-from . import artifacts
+from .artifacts import CompiledCode
 from .compiled import compile_blocks, size_class
 
 log = logging.getLogger("refit_host")
@@ -28,12 +27,12 @@ class Builder:
     """One background thread per engine. `quiet` is held while it compiles: nobody may capture a CUDA graph then."""
 
     def __init__(
-        self, spec: ModelSpec, make: Callable[[], torch.nn.Module], device: torch.device, key: artifacts.EngineKey, store: Path | None,
+        self, spec: ModelSpec, make: Callable[[], torch.nn.Module], device: torch.device, code: CompiledCode,
         tolerance: float = TOLERANCE,
     ) -> None:  # fmt: skip
         self.quiet = threading.Lock()
         self._spec, self._make, self._device = spec, make, device
-        self._key, self._store, self._tolerance = key, store, tolerance
+        self._code, self._tolerance = code, tolerance
         self._wanted: dict[SizeClass, dict[str, Tensor]] = {}
         self._ready: dict[SizeClass, torch.nn.Module] = {}
         self._refused: set[SizeClass] = set()
@@ -71,7 +70,7 @@ class Builder:
 
     def _work(self) -> None:
         torch.set_grad_enabled(False)
-        warm = self._store is not None and artifacts.load(self._store, self._key)
+        warm = self._code.load()
         done = self._done
         modules: list[torch.nn.Module] = []
         while True:
@@ -111,7 +110,6 @@ class Builder:
                 self._ready[kind] = modules[number]
                 self.stage_of[kind] = number
                 log.info("compiled %s in %.1f s%s", ", ".join(classes), time.perf_counter() - began, " from the engine store" if warm else "")
-        if self._store is not None:
-            artifacts.save(self._store, self._key, {"classes": list(self.stages[-1])})
+        self._code.save()
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..engine_store import EngineStore
 from ..failure import HostFailure, expect
 from ..host.bundle import Bundle
 from ..models.spec import ModelSpec
-from .artifacts import EngineKey
+from .artifacts import CompiledCode
 from .builder import QUANTISED_TOLERANCE, TOLERANCE, Builder
 from .compiled import steady
 from .graphs import GraphedStep
@@ -40,9 +41,9 @@ class TorchModel:
         self._builder: Builder | None = None
         self._without_graph = False
         if placed.compiles:
-            key = EngineKey.of(bundle.structure, placed.precision, host.device)
+            code = CompiledCode.of(EngineStore.of(host.options), bundle.structure, placed.precision, host.device, bundle.refit_map)
             tolerance = TOLERANCE if placed.quantised is None else QUANTISED_TOLERANCE
-            self._builder = Builder(spec, make, host.device, key, host.options.store, tolerance)
+            self._builder = Builder(spec, make, host.device, code, tolerance)
 
     @property
     def tier(self) -> str:
