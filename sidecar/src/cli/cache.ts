@@ -1,6 +1,8 @@
-import { join } from "node:path";
+import { delimiter, join, resolve } from "node:path";
 import type { Command } from "commander";
 import { Failure } from "../failure/index.ts";
+import { environmentSource, fileSource, resolveOptions } from "../options/index.ts";
+import type { Options, Source } from "../options/index.ts";
 import { openStore } from "../store/index.ts";
 import type { EntryInfo, Store } from "../store/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
@@ -9,14 +11,25 @@ import { defaultDataDir } from "./serve.ts";
 export interface StoreFlags {
   readonly dataDir?: string;
   readonly engineStore?: string;
+  readonly config?: string;
 }
 
 const mebibyte = 1024 * 1024;
 
+/** Options as `serve` would have them from the same flags, environment and configuration file. */
+export async function storeOptions({ dataDir, engineStore, config = process.env["REFIT_CONFIG"] }: StoreFlags): Promise<Options> {
+  const values = { ...(dataDir === undefined ? {} : { "data-dir": resolve(dataDir) }), ...(engineStore === undefined ? {} : { "engine-store": resolve(engineStore) }) };
+  const sources: Source[] = [{ label: (name) => `--${name}`, values }, environmentSource(process.env, delimiter)];
+  if (config !== undefined) sources.push(await fileSource(config));
+  return resolveOptions(sources);
+}
+
+export const dataDirOf = (flags: StoreFlags): string => flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir();
+
 /** The engine store that `serve` with the same folders uses. */
-export function ownStore(flags: StoreFlags, writable = true): Promise<Store> {
-  const folder = flags.engineStore ?? process.env["REFIT_ENGINE_STORE"] ?? join(flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir(), "engines");
-  return openStore({ folder, writable, maxBytes: Number.MAX_SAFE_INTEGER });
+export async function ownStore(flags: StoreFlags, writable = true): Promise<Store> {
+  const options = await storeOptions(flags);
+  return openStore({ folder: options["engine-store"] ?? join(options["data-dir"] ?? defaultDataDir(), "engines"), writable, maxBytes: options["engine-store-size"] * mebibyte });
 }
 
 /** The one entry whose name starts with `prefix`. Throws CLI_STORE_ENTRY when there is none or more than one. */
@@ -54,7 +67,7 @@ interface CacheFlags extends StoreFlags {
 export function addCache(program: Command, done: (code: number) => void): void {
   const cache = program.command("cache").description("the engine store: engines and graphs made on this computer");
   const sub = (words: string, description: string) =>
-    cache.command(words).description(description).option("--data-dir <dir>", "data folder of the sidecar").option("--engine-store <dir>", "the store's own folder").option("--json", "print one JSON object");
+    cache.command(words).description(description).option("--data-dir <dir>", "data folder of the sidecar").option("--engine-store <dir>", "the store's own folder").option("--config <file>", "configuration file that serve reads").option("--json", "print one JSON object");
   const run = async (flags: CacheFlags, work: () => Promise<{ readonly json: Record<string, unknown>; readonly lines: readonly string[]; readonly ok?: boolean }>) => {
     try {
       const { json, lines, ok = true } = await work();
@@ -86,10 +99,10 @@ export function addCache(program: Command, done: (code: number) => void): void {
     }),
   );
   sub("prune", "remove the least recently used engines until the rest fits; pinned ones stay")
-    .requiredOption("--max-mib <number>", "space that may stay in use")
+    .option("--max-mib <number>", "space that may stay in use (default: engine-store-size)")
     .action((flags: CacheFlags) =>
       run(flags, async () => {
-        const limit = Number(flags.maxMib);
+        const limit = flags.maxMib === undefined ? (await storeOptions(flags))["engine-store-size"] : Number(flags.maxMib);
         if (!Number.isFinite(limit) || limit < 0) throw new Failure("CLI_ARGUMENTS", `--max-mib expects a number of MiB, got ${JSON.stringify(flags.maxMib)}`, {});
         const gone = await (await ownStore(flags)).prune(limit * mebibyte);
         return { json: { removed: gone.map(shown) }, lines: [`${gone.length} engines removed`] };

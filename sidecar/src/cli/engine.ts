@@ -5,8 +5,11 @@ import type { Command } from "commander";
 import { Failure } from "../failure/index.ts";
 import { exportBundle, importBundle, readKey } from "../store/index.ts";
 import type { Manifest } from "../store/index.ts";
-import { entryBy, ownStore } from "./cache.ts";
+import { dataDirOf, entryBy, ownStore } from "./cache.ts";
 import type { StoreFlags } from "./cache.ts";
+import { aboutPython } from "./about.ts";
+import type { About, EnginePlatform } from "./about.ts";
+import { hostPythons } from "../pipeline/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 
 interface EngineFlags extends StoreFlags {
@@ -14,6 +17,7 @@ interface EngineFlags extends StoreFlags {
   readonly out?: string;
   readonly signKey?: string;
   readonly trust?: readonly string[];
+  readonly python?: string;
 }
 
 async function keygen(name: string): Promise<Record<string, unknown>> {
@@ -33,14 +37,27 @@ async function exportOne(entry: string, flags: EngineFlags): Promise<Record<stri
   return { entry: info.entry, out: flags.out, size_bytes: sizeBytes, signer };
 }
 
-/** A graph fits every computer; a compiled engine only the kind of device it was made on, which no host here can check before it loads it. */
-function unfit({ key }: Manifest): string | null {
-  return key.host === "graph" ? null : `expected a graph; this bundle is an engine compiled for ${key.capability} by ${key.library}, and those are built on the computer that uses them`;
+const words = ({ host, library, capability, driverBranch }: EnginePlatform): string => `host ${host}, ${library}, ${capability}${driverBranch === "" ? "" : `, driver ${driverBranch}`}`;
+
+/** Why this computer cannot use the engine, null when it can. A graph fits every computer; a compiled engine the host, library, capability and driver branch that it was made with. */
+export async function unfit({ key }: Manifest, ask: () => Promise<About | string>): Promise<string | null> {
+  if (key.host === "graph") return null;
+  const about = await ask();
+  if (typeof about === "string" || about.problem !== undefined) return `this engine needs ${words(key)}; what this computer has could not be found out: ${typeof about === "string" ? about : (about.problem ?? "")}`;
+  const here = (about.engines ?? []).filter(({ host }) => host === key.host);
+  if (here.some((platform) => words(platform) === words(key))) return null;
+  return `expected an engine for ${here.length === 0 ? `hosts that compile on this computer (${(about.engines ?? []).map(words).join("; ") || "none"})` : here.map(words).join("; ")}, this one needs ${words(key)}; build it here`;
+}
+
+/** The Python of that host as `serve` would find it. */
+async function askHost(kind: string, flags: EngineFlags): Promise<About | string> {
+  const python = kind === "torch" || kind === "tensorrt" ? hostPythons(dataDirOf(flags), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null)(kind) : null;
+  return python === null ? `the ${kind} host is not installed; run "refit-sidecar host install ${kind}" or pass --python` : aboutPython(python);
 }
 
 async function importOne(file: string, flags: EngineFlags): Promise<Record<string, unknown>> {
   const trusted = await Promise.all((flags.trust ?? []).map(async (path) => readKey(await readFile(path, "utf8"), "public")));
-  const { entry, manifest } = await importBundle(await ownStore(flags), file, trusted, unfit);
+  const { entry, manifest } = await importBundle(await ownStore(flags), file, trusted, (manifest) => unfit(manifest, () => askHost(manifest.key.host, flags)));
   return { entry, host: manifest.key.host, structure: manifest.key.structure };
 }
 
@@ -66,5 +83,6 @@ export function addEngine(program: Command, done: (code: number) => void): void 
     .action((entry: string, flags: EngineFlags) => finish(flags, exportOne(entry, flags)));
   stored("import <file>", "take a bundle into the store; refused unless a trusted key signed it")
     .option("--trust <file>", "public key (PEM) of a maker you trust; repeatable", (value: string, list: string[]) => [...list, value], [] as string[])
+    .option("--python <file>", "Python of the engine's host (default: the installed one)")
     .action((file: string, flags: EngineFlags) => finish(flags, importOne(file, flags)));
 }

@@ -1,6 +1,7 @@
 // Which graph an engine of a structure runs: shipped bundles, then those exported on this computer, found by structure hash alone.
 
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -9,6 +10,7 @@ import { pythonRun } from "../host/index.ts";
 import type { HostPython } from "../host/index.ts";
 import { packageRoot } from "../package-root.ts";
 import type { EngineFinger, EngineKey, Store } from "../store/index.ts";
+import type { Stores } from "./stores.ts";
 
 export interface Port {
   readonly name: string;
@@ -68,8 +70,8 @@ export interface Graphs {
 }
 
 export interface GraphsOptions {
-  /** Own store first (exports go there), then one that is only read. Entries are checked before they are believed. */
-  readonly stores: readonly [Store, ...Store[]];
+  /** Entries are checked before they are believed, and held: their files are read again when a variant of the graph is first needed. */
+  readonly stores: Pick<Stores, "own" | "readable" | "prune">;
   /** Python with torch, diffusers and onnx; null: there is none. */
   readonly python: () => HostPython | null;
   readonly onBadBundle: (name: string, error: unknown) => void;
@@ -94,22 +96,33 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
   };
   const shipped = join(packageRoot, "graphs");
   for (const entry of await readdir(shipped, { withFileTypes: true })) if (entry.isDirectory()) await take(join(shipped, entry.name), entry.name);
-  for (const store of options.stores) {
+  for (const store of options.stores.readable) {
     for (const { manifest } of await store.list()) {
       if (manifest?.key.host !== "graph" || bundles.has(manifest.key.structure)) continue;
       const found = await store.find(manifest.key, graphFinger);
-      if (found.found === "hit") await take(found.folder, manifest.key.structure.slice(0, 16));
-      else if (found.found === "damaged") options.onBadBundle(manifest.key.structure.slice(0, 16), found.problem);
+      if (found.found === "hit") {
+        await take(found.folder, manifest.key.structure.slice(0, 16));
+        store.hold(found.entry);
+      } else if (found.found === "damaged") options.onBadBundle(manifest.key.structure.slice(0, 16), found.problem);
     }
   }
   return {
-    find: (structure) => bundles.get(structure) ?? null,
+    find(structure) {
+      const bundle = bundles.get(structure);
+      if (bundle === undefined) return null;
+      if (existsSync(join(bundle.folder, "graph.json"))) return bundle;
+      // Another program has removed it from the store since: it is exported again.
+      bundles.delete(structure);
+      return null;
+    },
     async exportFor(structure, checkpointPath, onLine, signal) {
       const python = options.python();
       if (python === null) {
         throw new Failure("ENGINE_GRAPH_MISSING", "no graph of this checkpoint's structure is shipped, and no Python with diffusers is there to make one; run \"refit-sidecar host install torch\", or pass --python", { structure });
       }
-      const { folder } = await exportGraph(options.stores[0], python, checkpointPath, structure, onLine, signal);
+      const { folder, entry } = await exportGraph(options.stores.own, python, checkpointPath, structure, onLine, signal);
+      options.stores.own.hold(entry);
+      options.stores.prune();
       const bundle = await readBundle(folder);
       bundles.set(structure, bundle);
       return bundle;

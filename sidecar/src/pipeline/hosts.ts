@@ -30,10 +30,10 @@ export function hostPythons(dataDir: string, named: () => string | null): HostPy
   };
 }
 
-/** How GPU hosts use the device. `compiled`: folder for code that is compiled on this computer. */
-export function hostFlags(kind: "torch" | "tensorrt", options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier">, compiled: string): readonly string[] {
-  const flags = ["--vram-mib", String(options["vram-cap"]), "--weights-mib", String(options["vram-weights"]), "--idle-seconds", String(options["idle-offload"]), "--base", options.base];
-  return kind === "torch" ? [...flags, "--tier", options.tier, "--store", compiled] : flags;
+/** How GPU hosts use the device. `stores`: flags that name the engine stores. */
+export function hostFlags(kind: "torch" | "tensorrt", options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier">, stores: readonly string[]): readonly string[] {
+  const flags = ["--vram-mib", String(options["vram-cap"]), "--weights-mib", String(options["vram-weights"]), "--idle-seconds", String(options["idle-offload"]), "--base", options.base, ...stores];
+  return kind === "torch" ? [...flags, "--tier", options.tier] : flags;
 }
 
 /** Throws HOST_NOT_CONFIGURED. */

@@ -11,7 +11,6 @@ import { createScheduler } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import { nextState, planRefit } from "../plan/index.ts";
 import { Engines } from "../refit/index.ts";
-import { openStore } from "../store/index.ts";
 import { createEvents, createMetrics } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import { lockDataDir, startWire } from "../wire/index.ts";
@@ -30,6 +29,7 @@ import { createOpenRuns } from "./runs.ts";
 import type { RunRequest } from "./runs.ts";
 import { engineSpec, graphOf } from "./spec.ts";
 import { createStatusPage } from "./status-page.ts";
+import { openStores } from "./stores.ts";
 import { createDeltaTrimmer } from "./trim-deltas.ts";
 import { jobView } from "./views.ts";
 import { createWarmLast } from "./warm-last.ts";
@@ -93,10 +93,9 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   const trimmer = createDeltaTrimmer(deltaFolder, () => options["delta-cache"] * mebibyte, deltasInUse);
   const resolver = createResolver({ catalog, deltas, deltaFolder, events, onUsed: trimmer.used });
   let policy = warmPolicy(options);
-  const store = await openStore({ folder: options["engine-store"] ?? join(dataDir, "engines"), writable: true, maxBytes: options["engine-store-size"] * mebibyte });
-  const shared = options["shared-store"] === null ? [] : [await openStore({ folder: options["shared-store"], writable: false, maxBytes: 0 })];
+  const stores = await openStores(() => options, dataDir, log);
   const pythons = hostPythons(dataDir, () => options.python);
-  const graphs = await openGraphs({ stores: [store, ...shared], python: () => pythons("torch"), onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`) });
+  const graphs = await openGraphs({ stores, python: () => pythons("torch"), onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`) });
   const jobs = createScheduler({
     concurrency: backgroundJobs,
     stepsActive: () => runs.activeWithin(stepPauseMs),
@@ -106,7 +105,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   });
   const engines = new Engines({
     planning: { planRefit, nextState },
-    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, join(dataDir, "compiled")), onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
+    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
     budgetBytes: () => (options["engine-memory"] === 0 ? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
     emit: events.emit,
   });
@@ -239,6 +238,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
       policy = warmPolicy(next);
       options = next;
       jobs.wake();
+      stores.prune();
       log.setLevel(next["log-level"]);
       wire.reload({ allowHosts: next["allow-host"], allowOrigins: next["allow-origin"], maxClients: next["max-clients"] });
       await folders.configure(foldersOf(next));
@@ -254,6 +254,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
       await deltas.close();
       await lastUsed.flush();
       await trimmer.idle();
+      await stores.close();
       await catalog.close();
     },
   };

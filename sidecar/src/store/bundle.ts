@@ -112,11 +112,11 @@ async function readBundle(handle: FileHandle, trusted: readonly KeyObject[]): Pr
  * Takes a bundle into the store. `accepts` says why this computer cannot use the engine (capability, library), or null.
  * Throws BUNDLE_UNTRUSTED, BUNDLE_DAMAGED, BUNDLE_VERSION or BUNDLE_UNFIT; the store is untouched then.
  */
-export async function importBundle(store: Store, path: string, trusted: readonly KeyObject[], accepts: (manifest: Manifest) => string | null): Promise<{ readonly entry: string; readonly manifest: Manifest }> {
+export async function importBundle(store: Store, path: string, trusted: readonly KeyObject[], accepts: (manifest: Manifest) => string | null | Promise<string | null>): Promise<{ readonly entry: string; readonly manifest: Manifest }> {
   const handle = await open(path, "r");
   try {
     const { manifest, signer, dataOffset } = await readBundle(handle, trusted);
-    const unfit = accepts(manifest);
+    const unfit = await accepts(manifest);
     if (unfit !== null) throw new Failure("BUNDLE_UNFIT", unfit, {});
     const staging = await store.stage();
     try {

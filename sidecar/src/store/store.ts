@@ -79,7 +79,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   }
 
   function requireWritable(): void {
-    if (!options.writable) throw new Failure("STORE_READ_ONLY", "this engine store is opened for reading only; pass --store-write with a folder that may be changed", {});
+    if (!options.writable) throw new Failure("STORE_READ_ONLY", "this engine store is only read; name a folder that may be changed with --engine-store, and leave --engine-store-write on", {});
   }
 
   /** Gone from its name at once, from the disk when it is no longer open anywhere. */
@@ -164,7 +164,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const gone: EntryInfo[] = [];
     for (const info of entries) {
       if (total <= maxBytes) break;
-      if (info.pinned || held.has(info.entry) || nowMs() - Date.parse(info.usedAt) < justUsedMs) continue;
+      if (info.pinned || held.has(info.entry) || Math.abs(nowMs() - Date.parse(info.usedAt)) < justUsedMs) continue;
       if (!(await moveAway(info.entry))) continue;
       total -= info.sizeBytes;
       gone.push(info);

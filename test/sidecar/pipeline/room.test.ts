@@ -59,8 +59,8 @@ describe("withRoom", () => {
 
 describe("hostFlags", () => {
   const options = { "vram-cap": 7000, "vram-weights": 0, "idle-offload": 600, base: "auto", tier: "graphs" } as const;
-  it("hands the sidecar's options to a GPU host, compiled code to torch alone", () => {
-    expect(hostFlags("torch", options, "/data/compiled").join(" ")).toBe("--vram-mib 7000 --weights-mib 0 --idle-seconds 600 --base auto --tier graphs --store /data/compiled");
-    expect(hostFlags("tensorrt", options, "/data/compiled")).not.toContain("--store");
+  it("hands the sidecar's options and engine stores to a GPU host, the tier to torch alone", () => {
+    expect(hostFlags("torch", options, ["--store", "/data/engines"]).join(" ")).toBe("--vram-mib 7000 --weights-mib 0 --idle-seconds 600 --base auto --store /data/engines --tier graphs");
+    expect(hostFlags("tensorrt", options, ["--store", "/data/engines"]).join(" ")).toBe("--vram-mib 7000 --weights-mib 0 --idle-seconds 600 --base auto --store /data/engines");
   });
 });

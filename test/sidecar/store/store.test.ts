@@ -87,6 +87,17 @@ describe("openStore", () => {
     expect(await store.prune(0)).toEqual([]);
   });
 
+  it("names an entry as the Python hosts do", () => {
+    // test/python/hosts/test_engine_store.py checks the same text.
+    expect(entryName(key)).toBe("8a117f8ef534355b30fd9a82c243633084fbf84bd968c88c3e5256b764fb8766");
+  });
+
+  it("prunes what a clock that was years ahead has touched", async () => {
+    const entry = await put(store);
+    await age(entry, -10 * 365 * 24);
+    expect((await store.prune(0)).map((info) => info.entry)).toEqual([entry]);
+  });
+
   it("reads a read-only store and never writes to it (STORE_READ_ONLY)", async () => {
     await put(store);
     const shared = await open({ writable: false });

@@ -42,6 +42,31 @@ def tier_of(device: str, versions: dict[str, str], triton: bool, c_compiler: boo
     return "compiled blocks in CUDA graphs", "Triton and a C compiler are there; CUDA graphs serve until the background build is done"
 
 
+def _engines(versions: dict[str, str], triton: bool) -> list[dict[str, str]]:
+    """Hosts that compile engines here, with what those depend on: a bundle from elsewhere has to fit one of them."""
+    import torch
+
+    from .engine_platform import key_and_finger
+
+    if not torch.cuda.is_available():
+        return []
+    capability, name = torch.cuda.get_device_capability(0), torch.cuda.get_device_name(0)
+    libraries = {"torch": ("torch", torch.__version__)} if triton else {}
+    if any(found.startswith("tensorrt") for found in versions):
+        try:
+            from refit_tensorrt.binding import find
+
+            binding = find(capability)
+            libraries["tensorrt"] = (binding.name, binding.version)
+        except Exception:  # noqa: BLE001 - whatever a broken package does when it is imported: then no engine of it fits here
+            pass
+    rows = []
+    for host, library in libraries.items():
+        key, _ = key_and_finger("", "", "", host, library, capability, name)
+        rows.append({"host": host, "library": key.library, "capability": key.capability, "driverBranch": key.driverBranch})
+    return rows
+
+
 def about() -> dict[str, Any]:
     versions = _versions()
     facts: dict[str, Any] = {"python": platform.python_version(), "executable": sys.executable, "versions": versions, "device": None}
@@ -60,6 +85,7 @@ def about() -> dict[str, Any]:
     else:
         facts["device"] = {"type": "cpu", "name": platform.machine()}
         triton = False
+    facts["engines"] = _engines(versions, triton)
     facts["tier"], facts["why"] = tier_of(facts["device"]["type"], versions, triton, _has_c_compiler())
     return facts
 

@@ -70,5 +70,6 @@ class EngineFiles:
 
 
 def refused(identity: Identity, error: float) -> HostFailure:
-    return HostFailure("HOST_ENGINE_REFUSED", f"{identity.key.library} ({identity.finger.libraryVersion}) computes wrong numbers in this engine (output {error:.3g} away from PyTorch's, relative); "
-                       "it is not used. The torch host serves; update the library.", {"error": min(error, 1e30), "library": identity.finger.libraryVersion})  # fmt: skip
+    library = f"{identity.key.library.split()[0]} {identity.finger.libraryVersion}"
+    return HostFailure("HOST_ENGINE_REFUSED", f"{library} computes wrong numbers in this engine (output {error:.3g} away from PyTorch's, relative); "
+                       "it is not used. The torch host serves; update the library.", {"error": min(error, 1e30), "library": library})  # fmt: skip

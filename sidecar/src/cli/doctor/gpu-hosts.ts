@@ -1,35 +1,10 @@
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
-import { pythonRun } from "../../host/index.ts";
 import type { HostPython } from "../../host/index.ts";
 import { hasAmdCompute, installedHost, tensorrtSupport } from "../../install/host/index.ts";
 import type { Gpu, InstalledHost, PythonHost } from "../../install/host/index.ts";
+import { aboutPython } from "../about.ts";
+import type { About } from "../about.ts";
 import { gibibytes } from "./finding.ts";
 import type { Finding } from "./finding.ts";
-
-/** What `python -m refit_host.about` prints. */
-interface About {
-  readonly python: string;
-  readonly executable: string;
-  readonly versions: Readonly<Record<string, string>>;
-  readonly device: { readonly type: string; readonly name: string; readonly capability?: string; readonly memory_bytes?: number } | null;
-  readonly tier?: string;
-  readonly why?: string;
-  readonly problem?: string;
-}
-
-/** Importing PyTorch from a cold disk takes a while. */
-const aboutTimeoutMs = 120_000;
-
-async function ask(python: HostPython): Promise<About | string> {
-  const { command, args, env } = pythonRun(python, "refit_host.about");
-  try {
-    const { stdout } = await promisify(execFile)(command, [...args], { timeout: aboutTimeoutMs, windowsHide: true, maxBuffer: 1 << 20, env: { ...process.env, ...env } });
-    return JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as About;
-  } catch (error) {
-    return error instanceof Error ? (error.message.trim().split("\n").at(-1) ?? "") : String(error);
-  }
-}
 
 export function gpuFinding(gpus: readonly Gpu[]): Finding {
   const [gpu] = gpus;
@@ -99,8 +74,8 @@ export async function gpuHostFindings(dataDir: string, pythons: (kind: PythonHos
     found: broken ? "installed, and its Python or packages are gone" : "not installed",
     remedy: "\"refit-sidecar host install torch\" makes an environment of its own; with \"--reuse PYTHON\" it uses the PyTorch of a UI and leaves its packages as they are",
   };
-  const about = torch === null ? null : await ask(torch);
+  const about = torch === null ? null : await aboutPython(torch);
   const tensorrt = python("tensorrt");
-  const aboutTensorrt = tensorrt === null ? null : named ? about : await ask(tensorrt);
+  const aboutTensorrt = tensorrt === null ? null : named ? about : await aboutPython(tensorrt);
   return [...(about === null ? [absent] : torchFindings(about, record("torch"), gpus)), tensorrtFinding(aboutTensorrt, record("tensorrt"), gpus)];
 }
