@@ -1,6 +1,6 @@
 """One command for the whole table: runs each piece in its own process, so that a crash or a time-out loses only that piece.
 
-Prints one JSON line per figure as it is measured, and keeps them in <folder>/results.jsonl.
+Prints one JSON line per figure as it is measured, and keeps them in <folder>/results.jsonl. Without pieces it runs the plan (plan.py), a lane per device.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
+
+from .plan import Run, arguments, lanes_of, spread
 
 ROOT = Path(__file__).resolve().parents[2]
 PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "warm", "shapes", "capped", "peers", "host", "families", "flux_kernels", "flux", "flux_swap", "flux_sensitivity")
@@ -21,14 +24,18 @@ PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "co
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
-    parser.add_argument("pieces", nargs="*", help=f"some of: {', '.join(PIECES)} (all)")
+    parser.add_argument("pieces", nargs="*", help=f"some of: {', '.join(PIECES)} (the whole plan)")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--devices", type=int, default=1, help="CUDA devices to use at once, a lane of the plan on each")
+    parser.add_argument("--lane", type=int, help="this lane of the plan alone")
     parser.add_argument("--tiny", action="store_true", help="a small structure, to try the bench itself on a CPU")
     parser.add_argument("--folder", type=Path, default=Path("bench-gpu-data"), help="random checkpoints and adapters are kept here")
     parser.add_argument("--results", type=Path, help="JSON lines go here too (default: <folder>/results.jsonl)")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--timeout", type=int, default=480, help="seconds per piece")
-    parser.add_argument("--options", default="{}", help="JSON given to the pieces")
+    parser.add_argument("--timeout", type=int, default=480, help="seconds per piece that is named")
+    parser.add_argument("--deadline", type=int, default=24 * 3600, help="seconds for everything: what has not run then is reported as such")
+    parser.add_argument("--options", default="{}", help="JSON given to the pieces that are named")
+    parser.add_argument("--label", default="", help=argparse.SUPPRESS)
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -40,43 +47,61 @@ def _emit(row: dict, results: Path) -> None:
         file.write(line + "\n")
 
 
-def _here(piece: str, args: argparse.Namespace, results: Path) -> None:
+def _here(args: argparse.Namespace, results: Path) -> None:
     import torch
 
     from .context import Context
 
     torch.set_grad_enabled(False)
+    (piece,) = args.pieces
     context = Context(torch.device(args.device), args.tiny, args.folder, args.repeats)
     began = time.perf_counter()
+    label = {"piece": piece, **({"label": args.label} if args.label else {})}
     try:
         for row in importlib.import_module(f"{__package__}.pieces.{piece}").run(context, json.loads(args.options)):
-            _emit({"piece": piece, **row}, results)
+            _emit({**label, **row}, results)
     except Exception as error:
         traceback.print_exc()
-        _emit({"piece": piece, "failed": f"{type(error).__name__}: {error}"[:400]}, results)
-    _emit({"piece": piece, "what": "done", "seconds": round(time.perf_counter() - began, 1)}, results)
+        _emit({**label, "failed": f"{type(error).__name__}: {error}"[:400]}, results)
+    _emit({**label, "what": "done", "seconds": round(time.perf_counter() - began, 1)}, results)
+
+
+def _lane(runs: list[Run], number: int, args: argparse.Namespace, results: Path, end: float) -> None:
+    """Every lane has a folder and, on CUDA, a device of its own."""
+    path = os.pathsep.join([str(ROOT / "sidecar" / "hosts" / "python"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, **({"CUDA_VISIBLE_DEVICES": str(number)} if args.devices > 1 else {})}
+    folder = args.folder if number == 0 else args.folder / f"lane-{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    common = ["--device", args.device, "--folder", str(folder), "--results", str(results), "--repeats", str(args.repeats), *(["--tiny"] if args.tiny else []), "--in-process"]
+    for run in runs:
+        seconds = min(run.seconds, end - time.monotonic())
+        if seconds < 5:
+            _emit({"piece": run.piece, "label": run.label, "not run": "the time of the whole bench was over"}, results)
+            continue
+        try:
+            code = subprocess.run([sys.executable, "-m", "bench.gpu", *arguments(run), *common], cwd=ROOT, env=environment, timeout=seconds, check=False).returncode
+            if code != 0:
+                _emit({"piece": run.piece, "label": run.label, "failed": f"the process ended with {code}"}, results)
+        except subprocess.TimeoutExpired:
+            _emit({"piece": run.piece, "label": run.label, "failed": f"stopped after {seconds:.0f} s"}, results)
 
 
 def main() -> None:
     args = _arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
-    results = args.results or args.folder / "results.jsonl"
-    pieces = args.pieces or list(PIECES)
+    results = (args.results or args.folder / "results.jsonl").absolute()
+    args.folder = args.folder.absolute()
     if args.in_process:
-        _here(pieces[0], args, results)
+        _here(args, results)
         return
-    path = os.pathsep.join([str(ROOT / "sidecar" / "hosts" / "python"), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    rest = [a for a in sys.argv[1:] if a not in args.pieces]
-    for piece in pieces:
-        try:
-            code = subprocess.run(
-                [sys.executable, "-m", "bench.gpu", piece, *rest, "--in-process"], cwd=ROOT, env={**os.environ, "PYTHONPATH": path},
-                timeout=args.timeout, check=False,
-            ).returncode  # fmt: skip
-            if code != 0:
-                _emit({"piece": piece, "failed": f"the process ended with {code}"}, results)
-        except subprocess.TimeoutExpired:
-            _emit({"piece": piece, "failed": f"stopped after {args.timeout} s"}, results)
+    lanes = lanes_of(args.pieces, json.loads(args.options), args.timeout)
+    lanes = lanes if args.lane is None else lanes[args.lane : args.lane + 1]
+    end = time.monotonic() + args.deadline
+    threads = [threading.Thread(target=_lane, args=(runs, number, args, results, end)) for number, runs in enumerate(spread(lanes, args.devices))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 main()

@@ -84,6 +84,7 @@ class HostEngine:
                  "checkpoint": checkpoint, "stack": []}  # fmt: skip
         self.loaded = host.call("load", given)[0]
         self.generation = self.loaded["generation"]
+        self.swaps = 0
 
     def swap(self, stack: Sequence[tuple[Path, str, float]], touched: Sequence[str], checkpoint: dict | None = None) -> dict[str, float]:
         """To a stack of (delta file, adapter, strength) and, with `checkpoint`, to that one. Milliseconds of both phases as the caller sees them."""
@@ -99,6 +100,7 @@ class HostEngine:
         middle = time.perf_counter()
         self.generation = self.host.call("commit", {"engine": "bench", "token": prepared["token"]})[0]["generation"]
         end = time.perf_counter()
+        self.swaps += 1
         return {"ms": round((end - began) * 1000, 2), "prepare_ms": round((middle - began) * 1000, 2), "commit_ms": round((end - middle) * 1000, 2)}
 
     def step(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, float, float]:

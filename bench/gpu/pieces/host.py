@@ -1,6 +1,6 @@
 """The whole host process: started, loaded, stepped while it compiles, refitted, changed to another checkpoint, sent away, restarted.
 
-Options: `args` (more arguments of the host), `size` [batch, height, width], `wait_s` (longest wait for compiled code), `restart` (false: no second start).
+Options: `args` (more arguments of the host), `size` and `second_size` [batch, height, width], `wait_s` (longest wait for compiled code), `parts` (some of PARTS).
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import shutil
 import statistics
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Sequence
 
 import torch
 
 from .. import data
 from ..context import ROOT, Context, relative_error
 from ..host_process import HostEngine, HostProcess
+
+PARTS = ("refits", "checkpoints", "away", "reload", "restart")
+# As many as a long session with a grid of strengths makes.
+SWAPS = 100
 
 
 class Setting:
@@ -33,17 +37,22 @@ class Setting:
         self.checkpoints = [data.checkpoint_record(folder, shapes, context.device, seed) for seed in (0, 1)]
         self.adapters = [(data.adapter(folder, shapes, context.device, seed, 16), f"{seed:064x}") for seed in range(6)]
         self.dtype = "f16" if context.device.type == "cuda" else "f32"
-        batch, height, width = options.get("size", (2, 1024, 1024))
-        sizes = {"batch": batch, "tokens": 77} | ({"height": 16, "width": 16} if context.tiny else {"height": height // 8, "width": width // 8})
-        make = torch.Generator().manual_seed(0)
-        real = torch.float16 if self.dtype == "f16" else torch.float32
-        self.inputs = {}
-        for port in table["inputs"]:
-            value = torch.randn([sizes.get(axis, axis) for axis in port["shape"]], generator=make)
-            self.inputs[port["name"]] = torch.full(value.shape, 501.0) if port["name"] == "timestep" else value.to(real)
+        self._ports = table["inputs"]
+        self.inputs = self._step_inputs(options.get("size", (2, 1024, 1024)), context.tiny)
+        second = options.get("second_size")
+        self.second = None if second is None else self._step_inputs(second, context.tiny)
         self.store = context.folder / "host-store"
         device = context.device.type
         self.arguments = ["--device", device, "--store", str(self.store), *options.get("args", [])]
+
+    def _step_inputs(self, size: Sequence[int], tiny: bool) -> dict[str, torch.Tensor]:
+        """Random inputs of [batch, height, width] in pixels; the demo's model has a size of its own."""
+        batch, height, width = size
+        sizes = {"batch": batch, "tokens": 77, "height": 16 if tiny else height // 8, "width": 16 if tiny else width // 8}
+        make = torch.Generator().manual_seed(0)
+        real = torch.float16 if self.dtype == "f16" else torch.float32
+        values = {port["name"]: torch.randn([sizes.get(axis, axis) for axis in port["shape"]], generator=make) for port in self._ports}
+        return {name: torch.full(value.shape, 501.0) if name == "timestep" else value.to(real) for name, value in values.items()}
 
     def page_cache(self) -> None:
         """Files lie in memory, as after their arrival."""
@@ -72,27 +81,28 @@ def _start(setting: Setting, label: str) -> tuple[HostProcess, HostEngine, list[
     return host, engine, [row, {"what": "host", "start": label, "device": host.hello["device"], "versions": host.hello["versions"]}]
 
 
-def _settle(setting: Setting, engine: HostEngine, wait_s: float, label: str) -> Iterator[dict]:
+def _settle(inputs: dict[str, torch.Tensor], engine: HostEngine, wait_s: float, start: str) -> Iterator[dict]:
     """Steps until the last tier serves; one row per tier."""
+    label = {"start": start, "size": [inputs["sample"].shape[0], *(8 * side for side in inputs["sample"].shape[2:])]}
     began = time.perf_counter()
     tier, times, first = None, [], None
     while True:
-        _, ms, inside = engine.step(setting.inputs)
+        _, ms, inside = engine.step(inputs)
         status = engine.status()
         placement = status["placement"]
         if placement["tier"] != tier or time.perf_counter() - began > wait_s:
             if times:
-                yield {"what": "steps of a tier", "start": label, "tier": tier, "since_s": round(first - began, 2), "median_ms": round(statistics.median(times), 2),
+                yield {"what": "steps of a tier", **label, "tier": tier, "since_s": round(first - began, 2), "median_ms": round(statistics.median(times), 2),
                        "min_ms": round(min(times), 2), "n": len(times)}
             if time.perf_counter() - began > wait_s:
-                yield {"what": "stopped waiting for compiled code", "start": label, "seconds": wait_s, "compiling": placement["compiling"]}
+                yield {"what": "stopped waiting for compiled code", **label, "seconds": wait_s, "compiling": placement["compiling"]}
                 return
             tier, times, first = placement["tier"], [], time.perf_counter()
         else:
             times.append(inside)
         if not placement["compiling"] and len(times) >= 12:
             # The graph of the last module is captured by now.
-            yield {"what": "steps of a tier", "start": label, "tier": tier, "since_s": round(first - began, 2), "median_ms": round(statistics.median(times), 2),
+            yield {"what": "steps of a tier", **label, "tier": tier, "since_s": round(first - began, 2), "median_ms": round(statistics.median(times), 2),
                    "min_ms": round(min(times), 2), "n": len(times), "caller_ms": round(ms, 2), "serves_for_good_after_s": round(time.perf_counter() - began, 2),
                    "log": [line for line in engine.host.log if "compil" in line][-4:]}
             return
@@ -100,8 +110,14 @@ def _settle(setting: Setting, engine: HostEngine, wait_s: float, label: str) -> 
             time.sleep(0.05)
 
 
+def _steady(setting: Setting, engine: HostEngine, turns: int) -> dict:
+    times = [engine.step(setting.inputs)[2] for _ in range(turns + 2)][2:]
+    return {"median_ms": round(statistics.median(times), 2), "min_ms": round(min(times), 2), "n": turns}
+
+
 def _refits(setting: Setting, engine: HostEngine, turns: int) -> Iterator[dict]:
     base, _, _ = engine.step(setting.inputs)
+    before = _steady(setting, engine, turns)
     clean = engine.checksums()
     one, two = setting.stack((0, 1.0)), setting.stack((1, 0.8))
     five = setting.stack(*((index, 0.3 + 0.1 * index) for index in range(1, 6)))
@@ -125,9 +141,13 @@ def _refits(setting: Setting, engine: HostEngine, turns: int) -> Iterator[dict]:
     engine.swap(one, setting.touched)
     output, _, _ = engine.step(setting.inputs)
     yield {"what": "A to stack to A", "output_bit_identical": bool(torch.equal(output, with_one)), "adapter_changes_output_by": relative_error(with_one, base)}
+    made = engine.swaps
+    for turn in range(SWAPS if turns > 2 else 2):
+        engine.swap(one if turn % 2 else two, setting.touched)
     engine.swap([], setting.touched)
-    times = [engine.step(setting.inputs)[2] for _ in range(turns)]
-    yield {"what": "step after all swaps", "median_ms": round(statistics.median(times), 2), "min_ms": round(min(times), 2), "n": turns}
+    after = _steady(setting, engine, turns)
+    yield {"what": "step before and after swaps", "before": before, "after": after, "after_to_before": round(after["median_ms"] / before["median_ms"], 4),
+           "swaps": engine.swaps, "of_them_in_a_row": engine.swaps - made}
 
 
 def _memory(engine: HostEngine, when: str) -> dict:
@@ -163,35 +183,46 @@ def _away(setting: Setting, engine: HostEngine) -> Iterator[dict]:
                "second_step_ms": round(engine.step(setting.inputs)[1], 1), "output_bit_identical": bool(torch.equal(output, expected))}
 
 
+def _reload(setting: Setting, host: HostProcess, engine: HostEngine) -> Iterator[dict]:
+    before = engine.status()["memory"]["freeBytes"]
+    freed = host.call("unload", {"engine": "bench"})[0]["bytes"]
+    memory = host.call("status", {})[0]["memory"]
+    yield {"what": "unload", "bytes": freed, "device_freed_bytes": memory["freeBytes"] - before, "process_bytes": memory["processBytes"]}
+    began = time.perf_counter()
+    setting.load(host).step(setting.inputs)
+    yield {"what": "load again in the same process to first output", "seconds": round(time.perf_counter() - began, 2)}
+
+
 def run(context: Context, options: dict) -> Iterator[dict]:
-    setting = Setting(context, options)
+    setting, parts = Setting(context, options), options.get("parts", PARTS)
     setting.page_cache()
     shutil.rmtree(setting.store, ignore_errors=True)
     turns, wait = (context.repeats, options.get("wait_s", 150)) if context.device.type == "cuda" else (2, 60)
+    sizes = [setting.inputs, *([] if setting.second is None else [setting.second])]
     host, engine, rows = _start(setting, "first, empty store")
     try:
         yield from rows
-        yield from _settle(setting, engine, wait, "first, empty store")
-        yield from _refits(setting, engine, turns)
+        for inputs in sizes:
+            yield from _settle(inputs, engine, wait, "first, empty store")
+        if "refits" in parts:
+            yield from _refits(setting, engine, turns)
         yield _memory(engine, "after steps and swaps")
-        yield from _checkpoints(setting, engine)
-        yield _memory(engine, "after changes of checkpoint")
-        yield from _away(setting, engine)
-        before = engine.status()["memory"]["freeBytes"]
-        freed = host.call("unload", {"engine": "bench"})[0]["bytes"]
-        memory = host.call("status", {})[0]["memory"]
-        yield {"what": "unload", "bytes": freed, "device_freed_bytes": memory["freeBytes"] - before, "process_bytes": memory["processBytes"]}
-        began = time.perf_counter()
-        engine = setting.load(host)
-        engine.step(setting.inputs)
-        yield {"what": "load again in the same process to first output", "seconds": round(time.perf_counter() - began, 2)}
+        if "checkpoints" in parts:
+            yield from _checkpoints(setting, engine)
+            yield _memory(engine, "after changes of checkpoint")
+        if "away" in parts:
+            yield from _away(setting, engine)
+        if "reload" in parts:
+            yield from _reload(setting, host, engine)
+        yield {"what": "log", "lines": host.log[-12:]}
     finally:
         host.close()
-    if not options.get("restart", True):
+    if "restart" not in parts:
         return
     host, engine, rows = _start(setting, "second, engine in store")
     try:
         yield from rows
-        yield from _settle(setting, engine, wait, "second, engine in store")
+        for inputs in sizes:
+            yield from _settle(inputs, engine, wait, "second, engine in store")
     finally:
         host.close()

@@ -1,4 +1,7 @@
-"""Steps without a compiler: plain PyTorch eager as the reference, then CUDA graphs, then channels-last, in one run."""
+"""Steps without a compiler: plain PyTorch eager as the reference, then CUDA graphs, then channels-last, in one run.
+
+Options: `ways` ["plain"]: the reference alone.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,8 @@ def run(context: Context, options: dict) -> Iterator[dict]:
         reference[size] = spec.forward(module, inputs[size]).clone()
         yield {"what": "plain eager", "size": list(size), **context.wall(lambda: spec.forward(module, inputs[size]), warm=3)}
     del module
+    if options.get("ways") == ["plain"]:
+        return
     cuda = context.device.type == "cuda"
     for channels_last in (False, True):
         engine = Engine(context, "resident", channels_last=channels_last)

@@ -1,0 +1,74 @@
+"""What the one command measures, as lanes: pieces of a lane run one after the other, every lane on a device of its own where there are several.
+
+Lane 0 is the table of docs/gpu.md (this project's host on SDXL, with its peers); lane 1 the other families and number formats.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Sequence
+
+# 7 GB and 5 GB as the host counts them.
+CAPS = {7: 7 * 10**9 >> 20, 5: 5 * 10**9 >> 20}
+
+
+@dataclass(frozen=True)
+class Run:
+    """`seconds`: stopped after this time. `label` tells runs of one piece apart in the results."""
+
+    piece: str
+    seconds: int = 480
+    options: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.piece} {self.label}".strip()
+
+
+def _capped(gigabytes: int, batch: int) -> Run:
+    options = {"args": ["--vram-mib", str(CAPS[gigabytes])], "size": [batch, 1024, 1024], "wait_s": 20, "parts": ["refits"]}
+    return Run("host", 150, options, f"capped at {gigabytes} GB, batch {batch}")
+
+
+LANES: tuple[tuple[Run, ...], ...] = (
+    (
+        Run("machine", 60),
+        Run("steps", 120, {"ways": ["plain"]}),
+        Run("host", 330, {"wait_s": 130, "second_size": [1, 768, 1152]}, "resident"),
+        Run("host", 120, {"args": ["--base", "pinned", "--tier", "graphs"], "wait_s": 20, "parts": ["refits", "checkpoints"]}, "pinned"),
+        _capped(7, 2),
+        _capped(5, 1),
+        Run("correctness", 120),
+        Run("shapes", 90),
+        Run("checkpoint", 90),
+    ),
+    (
+        Run("machine", 60),
+        Run("flux", 240, {"modes": ["plain eager", "bf16 compiled", "fp8 rowwise compiled"]}),
+        Run("peers", 200),
+        Run("flux_swap", 120, {"kinds": ["bf16", "fp8"]}),
+        Run("families", 300),
+        Run("flux_sensitivity", 120),
+        Run("flux_kernels", 60),
+        Run("kernel", 60),
+    ),
+)
+
+
+def lanes_of(pieces: Sequence[str], options: dict[str, Any], seconds: int) -> tuple[tuple[Run, ...], ...]:
+    """The named pieces as one lane, with these options; the whole plan when none is named."""
+    return (tuple(Run(piece, seconds, options) for piece in pieces),) if pieces else LANES
+
+
+def spread(lanes: Sequence[Sequence[Run]], devices: int) -> list[list[Run]]:
+    """Lanes on so many devices: later lanes follow earlier ones where devices are fewer."""
+    out: list[list[Run]] = [[] for _ in range(max(1, min(devices, len(lanes))))]
+    for number, lane in enumerate(lanes):
+        out[number % len(out)].extend(lane)
+    return out
+
+
+def arguments(run: Run) -> list[str]:
+    return [run.piece, "--options", json.dumps(run.options), "--label", run.label]
