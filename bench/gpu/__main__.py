@@ -19,7 +19,8 @@ from pathlib import Path
 from .plan import Run, arguments, lanes_of, spread
 
 ROOT = Path(__file__).resolve().parents[2]
-PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "warm", "shapes", "capped", "peers", "host", "families", "flux_kernels", "flux", "flux_swap", "flux_sensitivity")
+PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "warm", "shapes", "capped", "peers", "host", "families",
+          "flux_kernels", "flux", "flux_swap", "flux_sensitivity")  # fmt: skip
 
 
 def _arguments() -> argparse.Namespace:

@@ -113,5 +113,5 @@ class HostEngine:
         status = self.host.call("status", {})[0]
         return {**status["engines"][0], "memory": status["memory"]}
 
-    def checksums(self) -> dict[str, str]:
-        return self.host.call("checksums", {"engine": "bench"})[0]["sha256"]
+    def checksums(self, parameters: Sequence[str]) -> dict[str, str]:
+        return self.host.call("checksums", {"engine": "bench", "parameters": list(parameters)})[0]["sha256"]

@@ -28,7 +28,7 @@ class Run:
 
 
 def _capped(gigabytes: int, batch: int) -> Run:
-    options = {"args": ["--vram-mib", str(CAPS[gigabytes])], "size": [batch, 1024, 1024], "wait_s": 20, "parts": ["refits"]}
+    options = {"args": ["--tier", "graphs", "--vram-mib", str(CAPS[gigabytes])], "size": [batch, 1024, 1024], "wait_s": 20, "parts": ["refits"], "every": 7}
     return Run("host", 150, options, f"capped at {gigabytes} GB, batch {batch}")
 
 
@@ -36,8 +36,8 @@ LANES: tuple[tuple[Run, ...], ...] = (
     (
         Run("machine", 60),
         Run("steps", 120, {"ways": ["plain"]}),
-        Run("host", 330, {"wait_s": 130, "second_size": [1, 768, 1152]}, "resident"),
-        Run("host", 120, {"args": ["--base", "pinned", "--tier", "graphs"], "wait_s": 20, "parts": ["refits", "checkpoints"]}, "pinned"),
+        Run("host", 330, {"wait_s": 110, "second_size": [1, 768, 1152], "every": 2, "parts": ["refits", "checkpoints", "away", "restart"]}, "resident"),
+        Run("host", 120, {"args": ["--base", "pinned", "--tier", "graphs"], "wait_s": 20, "parts": ["refits", "checkpoints"], "every": 7}, "pinned"),
         _capped(7, 2),
         _capped(5, 1),
         Run("correctness", 120),
