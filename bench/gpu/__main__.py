@@ -19,7 +19,7 @@ from pathlib import Path
 from .plan import Run, arguments, lanes_of, spread
 
 ROOT = Path(__file__).resolve().parents[2]
-PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "warm", "shapes", "capped", "peers", "host", "families",
+PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "shapes", "capped", "peers", "host", "families",
           "flux_kernels", "flux", "flux_swap", "flux_sensitivity")  # fmt: skip
 
 
