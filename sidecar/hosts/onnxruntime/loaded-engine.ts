@@ -41,7 +41,7 @@ export class LoadedEngine {
     this.#context = context;
   }
 
-  /** Session first (it fails fast), then the weights. */
+  /** The session is opened in the step thread while the weights are read here; the first failure ends both. */
   static async load(call: LoadCall, context: EngineContext, signal: AbortSignal, progress: (done: number, total: number) => void) {
     const { runner, options } = context;
     const name = call.engine;
@@ -54,14 +54,14 @@ export class LoadedEngine {
     const live: LiveWeights = { swap: (buffers) => runner.call(name, "swap", { buffers }), take: (parameters) => runner.call(name, "take", { parameters }) };
     const graph: LoadedGraph | null = bundle === null || call.graph === null ? null : { bundle, variant: call.graph.variant, calls: new Map() };
     const engine = new LoadedEngine(name, new Engine(table, live, new BufferPool(options.stagingBytes), options.stagingBytes), graph, context);
-    try {
-      if (graph !== null) await engine.#open(graph, "main", graph.variant);
-      signal.throwIfAborted();
-      return { engine, result: await engine.weights.fill(call, signal, progress) };
-    } catch (error) {
-      await engine.release();
-      throw error;
-    }
+    const failed = new AbortController();
+    const opening = graph === null ? Promise.resolve() : engine.#open(graph, "main", graph.variant).then(() => undefined);
+    opening.catch((error: unknown) => failed.abort(error));
+    const filling = engine.weights.fill(call, AbortSignal.any([signal, failed.signal]), progress);
+    const [opened, filled] = await Promise.allSettled([opening, filling]);
+    if (opened.status === "fulfilled" && filled.status === "fulfilled") return { engine, result: filled.value };
+    await engine.release();
+    throw opened.status === "rejected" ? opened.reason : filled.status === "rejected" ? filled.reason : new TypeError("neither failed");
   }
 
   async #open(graph: LoadedGraph, session: SessionName, variant: string): Promise<ReadonlyMap<string, GraphInput>> {

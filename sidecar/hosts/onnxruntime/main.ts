@@ -2,6 +2,7 @@
 // It never outlives the sidecar (end of stdin ends it), never reads a file that the sidecar did not name, and never answers from weights that it cannot name.
 
 import { FrameError, FrameReader } from "@refit-sidecar/protocol";
+import { readGraphBundle, variantPath } from "./graph.ts";
 import { hostFailure } from "./host-failure.ts";
 import { createHost } from "./host.ts";
 import { parseOptions } from "./options.ts";
@@ -20,6 +21,13 @@ function leave(code: number): void {
   if (runner.pending > 0) process.kill(process.pid, "SIGKILL");
   process.exit(code);
 }
+
+/** Nobody waits for it: a graph that cannot be opened is reported to whoever loads it. */
+async function warm({ folder, variant }: (typeof options.warmGraphs)[number]): Promise<void> {
+  const path = variantPath(await readGraphBundle(folder), variant);
+  await runner.call("", "ready", { path, options: { provider: options.provider, threads: options.threads } });
+}
+for (const graph of options.warmGraphs) warm(graph).catch((error: unknown) => console.error(`a graph could not be opened ahead: ${String(error)}`));
 
 const server = new HostServer(createHost(options, runner), {
   write(parts) {

@@ -10,6 +10,8 @@ export interface HostOptions {
   readonly stagingBytes: number;
   /** Memory beyond what is free right now that a load may count on (page cache that the system gives back). */
   readonly spareBytes: number;
+  /** Graphs whose sessions are opened before anybody asks: what the sidecar will load here, should it. */
+  readonly warmGraphs: readonly { readonly folder: string; readonly variant: string }[];
 }
 
 export const providers = ["cpu", "cuda", "dml", "webgpu", "coreml"] as const;
@@ -20,12 +22,19 @@ export function parseOptions(args: readonly string[]): HostOptions {
     args: [...args],
     options: {
       provider: { type: "string", default: "cpu" },
+      "warm-graph": { type: "string", multiple: true, default: [] },
       threads: { type: "string", default: "0" },
       "staging-mib": { type: "string", default: String(Math.max(256, Math.floor(totalmem() / 8 / 2 ** 20))) },
     },
   });
   if (!providers.some((provider) => provider === values.provider)) throw new TypeError(`expected --provider to be one of ${providers.join(", ")}, got ${values.provider}`);
-  return { provider: values.provider, threads: whole("threads", values.threads, 1024), stagingBytes: whole("staging-mib", values["staging-mib"], 1024 * 1024) * 2 ** 20, spareBytes: totalmem() / 2 };
+  return { provider: values.provider, threads: whole("threads", values.threads, 1024), stagingBytes: whole("staging-mib", values["staging-mib"], 1024 * 1024) * 2 ** 20, spareBytes: totalmem() / 2, warmGraphs: values["warm-graph"].map(warmGraph) };
+}
+
+function warmGraph(text: string): { readonly folder: string; readonly variant: string } {
+  const at = text.indexOf(":");
+  if (at <= 0) throw new TypeError(`expected --warm-graph VARIANT:FOLDER, got ${text}`);
+  return { variant: text.slice(0, at), folder: text.slice(at + 1) };
 }
 
 function whole(option: string, text: string, max: number): number {

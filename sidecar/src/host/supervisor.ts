@@ -15,20 +15,34 @@ export interface SupervisorStatus {
   readonly device: string | null;
   readonly restarts: number;
   readonly lastProblem: string | null;
+  /** Process that waits to take its place. */
+  readonly sparePid: number | null;
 }
 
 /** The first restart is immediate, because a run is waiting; a host that keeps dying before it has loaded anything is tried ever more rarely. */
 const firstDelaysMs = [0, 250, 1_000, 4_000] as const;
 const maxDelayMs = 15_000;
-/** Up for this long, its earlier deaths are forgotten. */
+/** Up for this long, its earlier deaths are forgotten; less for one that has loaded an engine. */
 const healthyMs = 60_000;
+const healthyWorkingMs = 2_000;
 /** Deaths that still count once a host has loaded an engine: it can work, so whoever waits for it is not kept waiting longer than a quarter of a second. */
 const deathsOfWorking = 1;
 
-/** Keeps one host process alive: starts it on first use, restarts it with back-off when it dies, ends it on close. */
+/** A spare is started when the host has been of use for so long: not in the way of its first steps, nor of a recovery. */
+const spareDelayMs = 3_000;
+
+/**
+ * Keeps one host process alive: starts it on first use, restarts it with back-off when it dies, ends it on close. Where `keepsSpare` says so, a second process
+ * waits idle and takes the place of one that died.
+ */
 export class HostSupervisor {
   readonly #start: () => Promise<Host>;
   readonly #events: SupervisorEvents;
+  readonly #keepsSpare: () => boolean;
+  #worked = false;
+  #spare: Host | null = null;
+  #startingSpare: Promise<void> | null = null;
+  #spareTimer: NodeJS.Timeout | null = null;
   #state: SupervisorStatus["state"] = "stopped";
   #host: Host | null = null;
   #starting: Promise<Host> | null = null;
@@ -39,13 +53,14 @@ export class HostSupervisor {
   #lastProblem: string | null = null;
   #closed = false;
 
-  constructor(start: () => Promise<Host>, events: SupervisorEvents) {
+  constructor(start: () => Promise<Host>, events: SupervisorEvents, keepsSpare: () => boolean = () => false) {
     this.#start = start;
     this.#events = events;
+    this.#keepsSpare = keepsSpare;
   }
 
   get status(): SupervisorStatus {
-    return { state: this.#state, pid: this.#host?.pid ?? null, device: this.#host?.about.device.name ?? null, restarts: this.#restarts, lastProblem: this.#lastProblem };
+    return { state: this.#state, pid: this.#host?.pid ?? null, device: this.#host?.about.device.name ?? null, restarts: this.#restarts, lastProblem: this.#lastProblem, sparePid: this.#spare?.pid ?? null };
   }
 
   /** The running host; starts it when there is none. During back-off it fails at once with HOST_START_FAILED, so that a caller can fall back. */
@@ -68,7 +83,7 @@ export class HostSupervisor {
     this.#timer = null;
     let host: Host;
     try {
-      host = await this.#start();
+      host = await (this.#takeSpare() ?? this.#start());
     } catch (error) {
       this.#starting = null;
       this.#down(error instanceof Error ? error.message : String(error), null);
@@ -82,6 +97,7 @@ export class HostSupervisor {
     this.#host = host;
     this.#state = "up";
     this.#upSince = performance.now();
+    this.#worked = false;
     void host.ended.then((exit) => this.#onEnded(exit));
     this.#events.onUp(host);
     return host;
@@ -90,13 +106,14 @@ export class HostSupervisor {
   #onEnded(exit: HostExit): void {
     this.#host = null;
     if (this.#closed) return;
-    if (performance.now() - this.#upSince > healthyMs) this.#deaths = 0;
+    if (performance.now() - this.#upSince > (this.#worked ? healthyWorkingMs : healthyMs)) this.#deaths = 0;
     this.#down(exit.reason ?? (exit.signal === null ? `exit code ${exit.code}` : `signal ${exit.signal}`), exit);
   }
 
   #down(message: string, exit: HostExit | null): void {
     if (this.#closed) return;
-    const retryInMs = firstDelaysMs[this.#deaths] ?? maxDelayMs;
+    // A spare is up already: there is nothing to be kept from starting too often.
+    const retryInMs = this.#spare !== null && !this.#spare.gone() ? 0 : (firstDelaysMs[this.#deaths] ?? maxDelayMs);
     this.#deaths += 1;
     this.#restarts += 1;
     this.#lastProblem = message;
@@ -112,14 +129,43 @@ export class HostSupervisor {
   /** The host has done what it is for (an engine was loaded): it does not belong to those that die before they are of use. */
   worked(): void {
     this.#deaths = Math.min(this.#deaths, deathsOfWorking);
+    this.#worked = true;
+    if (this.#spareTimer !== null) clearTimeout(this.#spareTimer);
+    this.#spareTimer = setTimeout(() => void (this.#startingSpare ??= this.#startSpare()), spareDelayMs);
+    this.#spareTimer.unref();
+  }
+
+  /** One that does not start is no concern of anybody: the host itself tells what is wrong. */
+  async #startSpare(): Promise<void> {
+    try {
+      if (this.#closed || this.#spare !== null || !this.#keepsSpare()) return;
+      const spare = await this.#start();
+      if (this.#closed) return void (await spare.close());
+      this.#spare = spare;
+      void spare.ended.then(() => {
+        if (this.#spare === spare) this.#spare = null;
+      });
+    } catch {
+      // Said above.
+    } finally {
+      this.#startingSpare = null;
+    }
+  }
+
+  #takeSpare(): Host | null {
+    const spare = this.#spare;
+    this.#spare = null;
+    return spare === null || spare.gone() ? null : spare;
   }
 
   /** Ends the host and stays down. */
   async close(): Promise<void> {
     this.#closed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#spareTimer !== null) clearTimeout(this.#spareTimer);
     this.#state = "stopped";
     await this.#starting?.catch(() => undefined);
-    await this.#host?.close();
+    await this.#startingSpare;
+    await Promise.all([this.#host?.close(), this.#spare?.close()]);
   }
 }

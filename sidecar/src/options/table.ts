@@ -39,6 +39,7 @@ export const optionTable = [
   { name: "idle-offload", type: "number", default: 600, min: 0, max: 86400, unit: "s", reload: false, help: "Weights that nobody used for this long leave the GPU for host memory and come back with the next use; 0 keeps them there" },
   { name: "base", type: "choice", default: "auto", choices: ["auto", "resident", "pinned", "file"], reload: false, help: "Where GPU hosts keep pristine weights: on the device (fastest swaps), in pinned host memory, or only in the file (auto: by free memory)" },
   { name: "tier", type: "choice", default: "auto", choices: ["auto", "eager", "graphs", "compiled"], reload: false, help: "How far the torch host speeds up steps: plain, CUDA graphs without a compiler, compiled in the background (auto: as far as the computer can)" },
+  { name: "spare-host", type: "choice", default: "on", choices: ["on", "off"], reload: true, help: "A second process of the embedded engine waits idle (about 150 MB, with 2 GiB free) and takes over when the first one dies" },
   { name: "delta-cache", type: "number", default: 4096, min: 64, max: 1048576, unit: "MiB", reload: true, help: "Disk space for precomputed deltas; the least recently used go first" },
   { name: "engine-store", type: "folder", default: null, reload: false, help: "Folder where engines and graphs made on this computer are kept (default: engines in the data folder)" },
   { name: "engine-store-read", type: "choice", default: "on", choices: ["on", "off"], reload: false, help: "Use engines and graphs that are in the store; off makes everything anew" },

@@ -132,9 +132,7 @@ export function createBackend(parts: BackendParts): WireBackend {
     "engine.rebuild": async ({ engine }) => {
       const live = engineOf(engine);
       return background("rebuild", "Build the engine again", `rebuild ${engine}`, async () => {
-        const wanted = live.wanted;
-        await live.unload();
-        if (wanted !== null) await live.bring(wanted);
+        await live.rebuild();
       });
     },
     "engine.free": async ({ engine, keep = false }) => {

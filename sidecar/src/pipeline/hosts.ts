@@ -7,6 +7,7 @@ import type { Host, HostCommand, HostPython } from "../host/index.ts";
 import { installedHost, pythonOf } from "../install/host/index.ts";
 import type { Options } from "../options/index.ts";
 import { packageRoot } from "../package-root.ts";
+import type { HostGraph } from "../refit/index.ts";
 
 export type HostKind = "onnxruntime" | "torch" | "tensorrt";
 
@@ -36,9 +37,19 @@ export function hostFlags(kind: "torch" | "tensorrt", options: Pick<Options, "vr
   return kind === "torch" ? [...flags, "--tier", options.tier] : flags;
 }
 
-/** Throws HOST_NOT_CONFIGURED. */
-export function hostCommand(kind: string, pythons: HostPythons, flags: HostsOptions["flags"] = () => []): HostCommand {
-  if (kind === "onnxruntime") return { kind, command: process.execPath, args: [join(packageRoot, "dist", "hosts", "onnxruntime", "main.js")] };
+/** An embedded host opens so many graphs ahead; about 30 MB each. */
+const warmGraphs = 2;
+
+/** A second embedded host may wait while this much memory is free; one with a graph takes about 150 MB. Hosts of a GPU hold device memory from their start, so they have no spare. */
+const spareFreeBytes = 2 * 1024 ** 3;
+export const keepsSpareHost = (kind: string, option: Options["spare-host"], freeBytes: number): boolean => kind === "onnxruntime" && option === "on" && freeBytes > spareFreeBytes;
+
+/** Throws HOST_NOT_CONFIGURED. `graphs`: what it will likely load, first ones first. */
+export function hostCommand(kind: string, pythons: HostPythons, flags: HostsOptions["flags"] = () => [], graphs: readonly HostGraph[] = []): HostCommand {
+  if (kind === "onnxruntime") {
+    const warm = graphs.slice(0, warmGraphs).flatMap(({ folder, variant }) => ["--warm-graph", `${variant}:${folder}`]);
+    return { kind, command: process.execPath, args: [join(packageRoot, "dist", "hosts", "onnxruntime", "main.js"), ...warm] };
+  }
   if (kind !== "torch" && kind !== "tensorrt") throw new Failure("HOST_NOT_CONFIGURED", `expected the host onnxruntime, torch or tensorrt, got ${JSON.stringify(kind)}`, { kind });
   const python = pythons(kind);
   if (python === null) {
@@ -47,8 +58,8 @@ export function hostCommand(kind: string, pythons: HostPythons, flags: HostsOpti
   return { kind, ...pythonRun(python, "refit_host", ["--kind", kind, ...flags(kind)]) };
 }
 
-export function createHostStarter({ pythons, flags, onLog }: HostsOptions): (kind: string) => Promise<Host> {
-  return (kind) => startHost(hostCommand(kind, pythons, flags), { onLog: (line) => onLog(kind, line) });
+export function createHostStarter({ pythons, flags, onLog }: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
+  return (kind, graphs) => startHost(hostCommand(kind, pythons, flags, graphs), { onLog: (line) => onLog(kind, line) });
 }
 
 /** The host that "auto" means: the embedded one, unless there is a Python for a GPU host. */

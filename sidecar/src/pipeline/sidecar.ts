@@ -1,6 +1,6 @@
 // The one place where values of stages meet: arrivals → catalog → delta → plan → refit → step → wire, and the ends of all of them.
 
-import { totalmem } from "node:os";
+import { freemem, totalmem } from "node:os";
 import { join } from "node:path";
 import { createArrivals, folderKey } from "../arrivals/index.ts";
 import type { ArrivalEvent, FolderSpec } from "../arrivals/index.ts";
@@ -19,7 +19,7 @@ import { createBackend } from "./backend.ts";
 import { createAdapterFinder } from "./find-adapter.ts";
 import { createFolders } from "./folders.ts";
 import { openGraphs } from "./graphs.ts";
-import { autoHost, createHostStarter, hostFlags, hostPythons } from "./hosts.ts";
+import { autoHost, createHostStarter, hostFlags, hostPythons, keepsSpareHost } from "./hosts.ts";
 import { createLiveFolder } from "./live.ts";
 import { createLastUsed } from "./last-used.ts";
 import { createPrefetch } from "./prefetch.ts";
@@ -106,6 +106,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   const engines = new Engines({
     planning: { planRefit, nextState },
     startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
+    keepsSpare: (kind) => keepsSpareHost(kind, options["spare-host"], freemem()),
     budgetBytes: () => (options["engine-memory"] === 0 ? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
     emit: events.emit,
   });

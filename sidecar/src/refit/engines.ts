@@ -6,19 +6,26 @@ import type { SidecarEvent } from "../telemetry/index.ts";
 import { engineBytes, engineKey } from "./engine-key.ts";
 import { RefitHistory, type RefitTotals } from "./history.ts";
 import { LiveEngine, type Planning } from "./live-engine.ts";
+import { Repair } from "./repair.ts";
 import type { EngineSpec, EngineStatus, RefitRecord, Wanted } from "./types.ts";
 
 export interface EnginesOptions {
   readonly planning: Planning;
-  /** Starts a host process of that kind. */
-  readonly startHost: (kind: string) => Promise<Host>;
+  /** Starts a host process of that kind; `graphs` are those that it will likely be asked to load. */
+  readonly startHost: (kind: string, graphs: readonly HostGraph[]) => Promise<Host>;
+  /** Whether a second process of that kind may wait idle to take the place of one that dies. */
+  readonly keepsSpare?: (kind: string) => boolean;
   /** Memory that loaded engines may take together; asked every time, because configuration is reloaded. */
   readonly budgetBytes: () => number;
   readonly emit: (event: SidecarEvent) => void;
   readonly nowMs?: () => number;
+  /** Waits between attempts to repair an engine. */
+  readonly pause?: (ms: number) => Promise<void>;
   /** How long a new engine waits for others to be given back before REFIT_NO_ROOM. */
   readonly roomTimeoutMs?: number;
 }
+
+export type HostGraph = NonNullable<EngineSpec["graph"]>;
 
 /** The right to use an engine: as long as it is held, the engine is not freed. */
 export interface EngineLease {
@@ -51,6 +58,7 @@ export class Engines {
   readonly #history = new RefitHistory();
   /** Asked to be freed while leased: they go when their leases end. */
   readonly #leaving = new Set<string>();
+  readonly #repair: Repair;
   #disposals: Promise<unknown> = Promise.resolve();
   #disposingBytes = 0;
   #engineBuilds = 0;
@@ -60,6 +68,7 @@ export class Engines {
   constructor(options: EnginesOptions) {
     this.#options = options;
     this.#nowMs = options.nowMs ?? (() => performance.now());
+    this.#repair = new Repair((engine) => !this.#closed && this.#engines.peek(engine.id) === engine, options.pause);
   }
 
   /** The engine of that spec, made when there is none; not loaded before its first `bring`. Throws REFIT_NO_ROOM. */
@@ -115,7 +124,7 @@ export class Engines {
       onState: (state) => {
         emit({ type: "engine.state", engine: engine.id, state: state.state, reason: "reason" in state ? state.reason : null });
         // A commit that did not complete is repaired at once; a host that died repairs its engines when it is up again.
-        if (state.state === "UNKNOWN" && engine.loaded) queueMicrotask(() => this.#recover(engine));
+        if (state.state === "UNKNOWN" && engine.loaded) queueMicrotask(() => this.#repair.begin(engine));
       },
       onStarted: ({ full, writes }) => emit({ type: "refit.started", engine: engine.id, full, writes }),
       onLoaded: (host, sessionLoads) => {
@@ -126,11 +135,6 @@ export class Engines {
       onRecord: (record, wanted, failure) => this.#record(record, wanted, failure),
     });
     return engine;
-  }
-
-  #recover(engine: LiveEngine): void {
-    // Its failure is in the history and in the engine's state; the next run that wants the engine tries again.
-    engine.recover().catch(() => undefined);
   }
 
   #record(record: RefitRecord, wanted: Wanted, failure: Failure | null): void {
@@ -145,15 +149,15 @@ export class Engines {
   #supervisor(kind: string): HostSupervisor {
     const known = this.#supervisors.get(kind);
     if (known !== undefined) return known;
-    const made = new HostSupervisor(() => this.#options.startHost(kind), {
+    const made = new HostSupervisor(() => this.#options.startHost(kind, this.#ofKind(kind).flatMap(({ spec }) => spec.graph ?? [])), {
       onUp: () => {
-        for (const engine of this.#ofKind(kind)) if (!engine.loaded && engine.wanted !== null) this.#recover(engine);
+        for (const engine of this.#ofKind(kind)) if (!engine.loaded && engine.wanted !== null) this.#repair.begin(engine);
       },
       onDown: ({ message }) => {
         this.#options.emit({ type: "host.crashed", engine: kind, message });
         for (const engine of this.#ofKind(kind)) if (engine.loaded) engine.lost(`the engine host ended (${message})`);
       },
-    });
+    }, () => this.#options.keepsSpare?.(kind) ?? false);
     this.#supervisors.set(kind, made);
     return made;
   }

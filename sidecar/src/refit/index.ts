@@ -4,7 +4,7 @@
 
 export { engineBytes, engineKey } from "./engine-key.ts";
 export { Engines } from "./engines.ts";
-export type { EngineLease, EnginesOptions, EnginesStatus } from "./engines.ts";
+export type { EngineLease, EnginesOptions, EnginesStatus, HostGraph } from "./engines.ts";
 export type { RefitTotals } from "./history.ts";
 export { LiveEngine } from "./live-engine.ts";
 export type { LiveEngineEdges, Planning } from "./live-engine.ts";

@@ -93,6 +93,14 @@ export class LiveEngine {
     if (wanted !== null && (this.#state.state === "UNKNOWN" || this.#host === null)) await this.bring(wanted);
   }
 
+  /** Frees the host's engine and loads a new one into the same state, verified. For an engine whose weights cannot be written as they should be. */
+  async rebuild(): Promise<void> {
+    const wanted = this.wanted;
+    // An engine that the host does not even give back is gone with its host, or refused by the load.
+    await this.unload("built again").catch(() => undefined);
+    if (wanted !== null) await this.bring(wanted);
+  }
+
   /** Writes every weight again from the files, whatever the engine is believed to hold. */
   async rewrite(): Promise<void> {
     const wanted = this.wanted;
@@ -119,10 +127,10 @@ export class LiveEngine {
   }
 
   /** Frees the host's memory. The engine can be brought back later by loading. */
-  unload(): Promise<void> {
+  unload(reason = "unloaded to make room"): Promise<void> {
     return this.#queue.run(async () => {
       const host = this.#host;
-      this.lost("unloaded to make room");
+      this.lost(reason);
       await host?.call("unload", { engine: this.id });
     });
   }

@@ -22,7 +22,7 @@ function fakeHost(pid: number): Host & { die: (signal: string) => void } {
   };
 }
 
-function setup(problems: readonly (Error | null)[] = []) {
+function setup(problems: readonly (Error | null)[] = [], keepsSpare = false) {
   const hosts: ReturnType<typeof fakeHost>[] = [];
   const downs: number[] = [];
   const ups: number[] = [];
@@ -36,6 +36,7 @@ function setup(problems: readonly (Error | null)[] = []) {
       return host;
     },
     { onUp: ({ pid }) => ups.push(pid), onDown: ({ retryInMs }) => downs.push(retryInMs) },
+    () => keepsSpare,
   );
   return { supervisor, hosts, downs, ups, starts: () => starts };
 }
@@ -90,6 +91,56 @@ describe("HostSupervisor", () => {
     }
     expect(downs).toEqual([0, 250, 250, 250]);
     expect(supervisor.status).toMatchObject({ state: "up", restarts: 4 });
+  });
+
+  it("keeps a spare of a host that works, and puts it in the place of one that died", async () => {
+    const { supervisor, hosts, ups, downs } = setup([], true);
+    await supervisor.host();
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(hosts).toHaveLength(1);
+    supervisor.worked();
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(hosts).toHaveLength(2);
+    expect(supervisor.status).toMatchObject({ pid: 100, sparePid: 101 });
+    hosts[0]?.die("SIGKILL");
+    await vi.advanceTimersByTimeAsync(0);
+    expect(supervisor.status).toMatchObject({ state: "up", pid: 101, sparePid: null });
+    supervisor.worked();
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(ups).toEqual([100, 101]);
+    expect(downs).toEqual([0]);
+    expect(supervisor.status).toMatchObject({ pid: 101, sparePid: 102 });
+    hosts[1]?.die("SIGKILL");
+    expect((await supervisor.host()).pid).toBe(102);
+    await supervisor.close();
+    expect(hosts.map((host) => host.gone())).toEqual([true, true, true]);
+  });
+
+  it("does without a spare that died or does not start", async () => {
+    const { supervisor, hosts, starts } = setup([null, null, new Error("no memory")], true);
+    await supervisor.host();
+    supervisor.worked();
+    await vi.advanceTimersByTimeAsync(3_000);
+    hosts[1]?.die("SIGKILL");
+    await vi.advanceTimersByTimeAsync(0);
+    expect(supervisor.status).toMatchObject({ pid: 100, sparePid: null, restarts: 0 });
+    supervisor.worked();
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect([starts(), supervisor.status.state, supervisor.status.sparePid]).toEqual([3, "up", null]);
+    hosts[0]?.die("SIGKILL");
+    expect((await supervisor.host()).pid).toBe(102);
+  });
+
+  it("restarts a host at once that has served for a while, however often", async () => {
+    const { supervisor, hosts, downs } = setup();
+    await supervisor.host();
+    for (let life = 0; life < 4; life += 1) {
+      supervisor.worked();
+      await vi.advanceTimersByTimeAsync(2_500);
+      hosts.at(-1)?.die("SIGKILL");
+      await vi.advanceTimersByTimeAsync(0);
+    }
+    expect(downs).toEqual([0, 0, 0, 0]);
   });
 
   it("forgets old deaths when a host stayed up", async () => {

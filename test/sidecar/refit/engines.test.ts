@@ -7,6 +7,7 @@ import { names, spec, wanted } from "./wanted.ts";
 
 let hosts: FakeHost[];
 let events: string[];
+let pauses: number[];
 /** Three parameters of 2x4 f32. */
 const size = engineBytes(spec());
 const make = (budgetBytes: number | (() => number) = 10 * size, roomTimeoutMs = 50) =>
@@ -19,11 +20,13 @@ const make = (budgetBytes: number | (() => number) = 10 * size, roomTimeoutMs = 
     },
     budgetBytes: typeof budgetBytes === "number" ? () => budgetBytes : budgetBytes,
     roomTimeoutMs,
+    pause: async (ms) => void pauses.push(ms),
     emit: (event) => events.push(event.type === "engine.state" ? `${event.type} ${event.state}` : event.type),
   });
 beforeEach(() => {
   hosts = [];
   events = [];
+  pauses = [];
 });
 const other = (letter: string): EngineSpec => spec(letter.repeat(64));
 
@@ -116,6 +119,37 @@ describe("Engines", () => {
     await expect.poll(() => engine.state.state).toBe("LIVE");
     expect(engine.state).toMatchObject({ weights: wanted("x").desired });
     expect(events).toEqual(["refit.started", "engine.state LIVE", "refit.committed", "engine.state NEEDS_REFIT", "refit.started", "engine.state UNKNOWN", "engine.state UNKNOWN", "refit.failed", "refit.started", "engine.state LIVE", "refit.committed"]);
+  });
+
+  it("builds an engine anew in the background when writing all of it did not help", async () => {
+    const engines = make();
+    const { engine } = await engines.acquire(spec());
+    await engine.bring(wanted("x"));
+    hosts[0]?.corrupt("b");
+    hosts[0]?.failNext("commit", new Failure("HOST_FILE_CHANGED", "changed"), { cutShort: true });
+    await expect(engine.bring(wanted("x", ["ab", 1]))).rejects.toMatchObject({ code: "HOST_FILE_CHANGED" });
+    await expect.poll(() => engine.state.state).toBe("LIVE");
+    expect(engine.state).toMatchObject({ weights: wanted("x").desired });
+    expect(hosts[0]?.calls.filter((call) => ["load", "prepare", "unload"].includes(call))).toEqual(["load", "prepare", "prepare", "unload", "load"]);
+    expect(engines.status.totals).toMatchObject({ loads: 1, recoveries: 1, failures: 2 });
+  });
+
+  it("tries an engine that stays wrong ever more rarely, and says why all the while", async () => {
+    const engines = make();
+    const { engine } = await engines.acquire(spec());
+    await engine.bring(wanted("x"));
+    hosts[0]?.corrupt("b", 1000);
+    hosts[0]?.failNext("commit", new Failure("HOST_FILE_CHANGED", "changed"), { cutShort: true });
+    await expect(engine.bring(wanted("x", ["ab", 1]))).rejects.toMatchObject({ code: "HOST_FILE_CHANGED" });
+    await expect.poll(() => pauses).toEqual([5_000, 30_000, 120_000, 600_000]);
+    await expect.poll(() => engines.status.totals.failures).toBe(7);
+    await new Promise<void>((resolve) => void setTimeout(resolve, 50));
+    expect(engines.status.totals.failures).toBe(7);
+    expect(engine.state).toMatchObject({ state: "UNKNOWN", reason: expect.stringContaining("first b") as string });
+    // Whoever wants it later gets it, once it works again.
+    hosts[0]?.corrupt("b", 0);
+    hosts[0]?.die();
+    await expect.poll(() => engine.state.state).toBe("LIVE");
   });
 
   it("restarts a host that died and loads its engines into the state they had, without a build", async () => {

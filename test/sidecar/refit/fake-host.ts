@@ -17,8 +17,8 @@ export interface FakeHost extends Host {
   readonly calls: string[];
   /** Fails the next call of a method. `cutShort` makes a failing commit write half of its plan. */
   readonly failNext: (method: HostMethod, failure: Failure, options?: { cutShort?: boolean }) => void;
-  /** Lets the engine's memory lie: the next checksums call reports something else for this parameter. */
-  readonly corrupt: (parameter: string) => void;
+  /** Lets the engine's memory lie: the next checksums calls report something else for this parameter. */
+  readonly corrupt: (parameter: string, times?: number) => void;
   readonly die: (signal?: string) => void;
 }
 
@@ -28,7 +28,7 @@ export function fakeHost(pid = 1): FakeHost {
   const engines = new Map<string, FakeEngine>();
   const calls: string[] = [];
   const failures = new Map<HostMethod, { failure: Failure; cutShort: boolean }>();
-  const corrupted = new Set<string>();
+  const corrupted = new Map<string, number>();
   let tokens = 0;
   let gone = false;
   let end: (exit: HostExit) => void = () => undefined;
@@ -82,8 +82,11 @@ export function fakeHost(pid = 1): FakeHost {
     },
     checksums(params: HostParams<"checksums">): HostResult<"checksums"> {
       const sha256 = hashes(find(params.engine).weights);
-      for (const name of corrupted) sha256[name] = hash("flipped bit");
-      corrupted.clear();
+      for (const [name, times] of [...corrupted]) {
+        sha256[name] = hash("flipped bit");
+        if (times > 1) corrupted.set(name, times - 1);
+        else corrupted.delete(name);
+      }
       return { sha256 };
     },
     offload(params: HostParams<"offload">): HostResult<"offload"> {
@@ -140,6 +143,6 @@ export function fakeHost(pid = 1): FakeHost {
       return ended;
     },
     failNext: (method, failure, options) => void failures.set(method, { failure, cutShort: options?.cutShort === true }),
-    corrupt: (parameter) => void corrupted.add(parameter),
+    corrupt: (parameter, times = 1) => void corrupted.set(parameter, times),
   };
 }

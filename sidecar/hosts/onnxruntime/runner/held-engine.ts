@@ -1,10 +1,10 @@
 import type { FrameTensor } from "@refit-sidecar/protocol";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+import { Tensor, type InferenceSession } from "onnxruntime-node";
 import { sha256 } from "../checksum.ts";
 import { hostFailure } from "../host-failure.ts";
 import { exchangeHalves, type ParameterLayout } from "../refit-map.ts";
 import { elementBytes, type HeldDtype } from "../weight-table.ts";
-import type { GraphInput, NamedBuffer, ReadyInput, SessionName, SessionOptions } from "./messages.ts";
+import type { GraphInput, NamedBuffer, ReadyInput, SessionName } from "./messages.ts";
 import { toFrame, toTensor } from "./tensors.ts";
 
 /**
@@ -23,18 +23,8 @@ export class HeldEngine {
     this.#layouts = new Map(layouts.map((layout) => [layout.name, layout]));
   }
 
-  /** Throws HOST_GRAPH_INVALID when ONNX Runtime cannot load the file. */
-  async open(name: SessionName, path: string, { provider, threads }: SessionOptions): Promise<GraphInput[]> {
-    let session: InferenceSession;
-    try {
-      session = await InferenceSession.create(path, {
-        executionProviders: provider === "cpu" ? ["cpu"] : [{ name: provider }, "cpu"],
-        ...(threads > 0 ? { intraOpNumThreads: threads } : {}),
-        logSeverityLevel: 3,
-      });
-    } catch (cause) {
-      throw hostFailure("HOST_GRAPH_INVALID", `ONNX Runtime could not load the graph with provider ${provider}: ${reasonOf(cause)}`, {}, cause);
-    }
+  /** Takes a session over; answers what it wants to be given. */
+  open(name: SessionName, session: InferenceSession): GraphInput[] {
     this.#sessions.set(name, session);
     return session.inputMetadata.flatMap((input) => (input.isTensor ? [{ name: input.name, type: input.type, shape: input.shape }] : []));
   }
@@ -115,4 +105,4 @@ export class HeldEngine {
   }
 }
 
-const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
+export const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));

@@ -35,6 +35,8 @@ export type SessionName = "main" | "residuals";
 export interface Operations {
   /** An engine without weights and sessions yet. */
   open: { request: { dtype: HeldDtype; layouts: readonly ParameterLayout[] }; answer: null };
+  /** Opens a session for a later `session` of the same file. */
+  ready: { request: { path: string; options: SessionOptions }; answer: null };
   session: { request: { name: SessionName; path: string; options: SessionOptions }; answer: readonly GraphInput[] };
   /** Puts finished buffers in place; answers the ones that they replace. */
   swap: { request: { buffers: readonly NamedBuffer[] }; answer: readonly NamedBuffer[] };

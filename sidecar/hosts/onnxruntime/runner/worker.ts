@@ -5,12 +5,14 @@ import { parentPort } from "node:worker_threads";
 import { asHostFailure, isHostCode } from "../host-failure.ts";
 import { Serial } from "../serial.ts";
 import { HeldEngine } from "./held-engine.ts";
+import { Sessions } from "./sessions.ts";
 import { buffersOf, type Answer, type OperationName, type Operations, type Request } from "./messages.ts";
 
 const port = parentPort;
 if (port === null) throw new TypeError("worker.ts runs in a worker thread of the host");
 
 const engines = new Map<string, HeldEngine>();
+const sessions = new Sessions();
 const queue = new Serial();
 
 function find(engine: string): HeldEngine {
@@ -24,7 +26,14 @@ const operations: { readonly [O in OperationName]: (engine: string, request: Ope
     engines.set(engine, new HeldEngine(dtype, layouts));
     return null;
   },
-  session: (engine, { name, path, options }) => find(engine).open(name, path, options),
+  ready: async (_engine, { path, options }) => {
+    await sessions.prepare(path, options);
+    return null;
+  },
+  session: async (engine, { name, path, options }) => {
+    const held = find(engine);
+    return held.open(name, await sessions.open(path, options));
+  },
   swap: (engine, { buffers }) => find(engine).swap(buffers),
   take: (engine, { parameters }) => find(engine).take(parameters),
   run: (engine, { session, inputs }) => find(engine).run(session, inputs),
