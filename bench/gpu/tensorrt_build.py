@@ -1,88 +1,76 @@
-"""`python -m bench.gpu.tensorrt_build [--graphs sd15,sdxl] [--targets 8.9,7.5]`: builds stripped refittable engines from the shipped graphs with the real library.
+"""`python -m bench.gpu.tensorrt_build [--graphs probe,sd15,sdxl] [--targets 8.9,here]`: builds stripped refittable engines from the shipped graphs with the real library.
 
-Prints one JSON line per engine: seconds, bytes, how many parameters the engine takes in a refit, and what the library says about running it on this
-device. Needs `tensorrt_rtx` (or `tensorrt`), torch, onnx and an NVIDIA driver; run from the root.
+Every build runs in a process of its own with a time limit, so that a crash costs one row. Prints one JSON line per build: seconds, bytes, how many
+parameters the library and the engine take as refittable, the process's peak memory, and what the library says about running the engine on this
+device. A graph that no target gives a refittable engine is built once more without refits, for comparison. Needs `tensorrt_rtx` (or `tensorrt`),
+torch and onnx; refittable engines need an NVIDIA driver. Run from the root.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "sidecar" / "hosts" / "python"))
-
-import torch  # noqa: E402
-from refit_host.failure import HostFailure  # noqa: E402
-from refit_host.host.bundle import Bundle, read_bundle  # noqa: E402
-from refit_tensorrt.binding import LIBRARIES, Binding, wrap  # noqa: E402
-from refit_tensorrt.build import Built, build  # noqa: E402
-from refit_tensorrt.profiles import profiles_for  # noqa: E402
-
-GIB = 1 << 30
 
 
-def _say(**facts: object) -> None:
-    print(json.dumps(facts), flush=True)
+def _say(results: Path | None, **facts: object) -> None:
+    line = json.dumps(facts)
+    print(line, flush=True)
+    if results is not None:
+        with results.open("a") as file:
+            file.write(line + "\n")
 
 
-def _library() -> Binding:
-    import importlib
-
-    for name in LIBRARIES:
+def _run(graph: str, target: str, mode: str, given: argparse.Namespace) -> dict[str, object]:
+    """One build in a child. What it said before it ended is kept, however it ended."""
+    command = [sys.executable, "-m", "bench.gpu.tensorrt_one", graph, "--variant", given.variant, "--target", target, "--mode", mode,
+               "--profiles", str(given.profiles), "--memory-gib", str(given.memory_gib)]  # fmt: skip
+    began = time.perf_counter()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=sys.stderr) as child:
         try:
-            return wrap(importlib.import_module(name))
-        except ImportError:
-            continue
-    raise SystemExit(f"expected one of {', '.join(LIBRARIES)} in this Python")
-
-
-def _runs_here(binding: Binding, bundle: Bundle, built: Built) -> dict[str, object]:
-    """What the runtime says about the engine on this device; with a device that can load it, its weights against the refit map."""
-    runtime = binding.trt.Runtime(binding.logger)
+            out, _ = child.communicate(timeout=given.limit)
+            ended = {} if child.returncode == 0 else {"ok": False, "ended": f"the process ended with {child.returncode}"}
+        except subprocess.TimeoutExpired:
+            child.kill()
+            out, _ = child.communicate()
+            ended = {"ok": False, "ended": f"stopped after {given.limit} s"}
     facts: dict[str, object] = {}
-    if hasattr(runtime, "get_engine_validity"):
-        validity, diagnostics = runtime.get_engine_validity(built.plan)
-        facts["validity"], facts["diagnostics"] = str(validity), str(diagnostics)
-    binding.complaints.clear()
-    engine = runtime.deserialize_cuda_engine(built.plan)
-    if engine is None:
-        return {**facts, "loads": False, "said": binding.said()}
-    refitter = binding.trt.Refitter(engine, binding.logger)
-    names, missing = set(refitter.get_all_weights()), set(refitter.get_missing_weights())
-    expected = {row.weight for row in bundle.rows}
-    return {**facts, "loads": True, "refittable": engine.refittable, "weights": len(names), "missing_before_refit": len(missing),
-            "not_in_engine": sorted(expected - names)[:5], "not_in_refit_map": sorted(names - expected)[:5]}  # fmt: skip
+    for line in out.decode(errors="replace").splitlines():
+        if line.startswith("{"):
+            facts |= json.loads(line)
+    return {"graph": graph, "target": target, "mode": mode, "ok": False, **facts, **ended, "whole_seconds": round(time.perf_counter() - began, 1)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--graphs", default="sd15,sdxl")
+    parser.add_argument("--graphs", default="sd15,sdxl", help="in this order; `probe`, two layers, shows in seconds which targets work")
+    parser.add_argument("--targets", default="8.9", help="compute capabilities, `here` (the device's own), `any` (none named); tried in this order until one works")
+    parser.add_argument("--every", action="store_true", help="try every target, also after one worked")
     parser.add_argument("--variant", default="fp16")
-    parser.add_argument("--targets", default="8.9")
     parser.add_argument("--profiles", type=int, default=1, help="how many profiles the engine gets")
-    parser.add_argument("--memory-gib", type=int, default=24, help="device memory that the profiles are made for")
+    parser.add_argument("--memory-gib", type=int, default=24, help="device memory that the engine is made for")
+    parser.add_argument("--limit", type=float, default=240, help="seconds per build")
+    parser.add_argument("--results", type=Path, help="JSON lines go here too")
     given = parser.parse_args()
-    binding = _library()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    _say(bench="tensorrt_build", library=f"{binding.name} {binding.version}", device=device, torch=torch.__version__)
-    for name in given.graphs.split(","):
-        bundle = read_bundle(ROOT / "sidecar" / "graphs" / name)
-        profiles = profiles_for(bundle.family, given.memory_gib * GIB)[: given.profiles]
-        for target in given.targets.split(","):
-            major, minor = map(int, target.split("."))
-            began = time.perf_counter()
-            try:
-                built = build(binding, bundle, given.variant, profiles, (major, minor))
-            except HostFailure as failure:
-                _say(graph=name, target=target, ok=False, code=failure.code, message=failure.message, seconds=round(time.perf_counter() - began, 1))
-                continue
-            weightless = sum(torch.Size(row.shape).numel() for row in bundle.rows) * 2
-            _say(graph=name, variant=given.variant, target=target, ok=True, profiles=len(profiles), seconds=round(built.seconds, 1), bytes=len(built.plan),
-                 weights_left_out_bytes=weightless, layers=built.layers, refittable_parameters=built.weights, **_runs_here(binding, bundle, built))  # fmt: skip
+    targets = given.targets.split(",")
+    for graph in given.graphs.split(","):
+        worked = []
+        for target in targets:
+            row = _run(graph, target, "stripped", given)
+            _say(given.results, bench="tensorrt_build", **row)
+            if row["ok"]:
+                worked.append(target)
+                if not given.every and graph != "probe":
+                    break
+        # What worked for one graph is what the next one tries.
+        targets = worked or targets[:1]
+        if not worked and graph != "probe":
+            _say(given.results, bench="tensorrt_build", **_run(graph, targets[0], "fixed", given))
 
 
 if __name__ == "__main__":

@@ -261,3 +261,31 @@ def test_engines_with_weights_inside(simulated, tmp_path, store, mode):
         assert "not built refittable" in failure.message or "NEEDS_RECOMPILE" in failure.message
     refusal(lambda: bench.load("other", stack=stack), "HOST_NOT_REFITTABLE")
     assert torch.equal(bench.step(INPUTS), reference.step(INPUTS))
+
+
+def test_sizes_whose_scratch_memory_does_not_fit_are_left_out_and_a_second_start_finds_that_engine(tmp_path):
+    tmp_path.chmod(0o700)
+    with simulation(TOTAL_BYTES=13 << 30, FAULTS=frozenset({"hungry-steps"})):
+        bench = Bench(tmp_path)
+        bench.load()
+        assert bench.step(INPUTS).isfinite().all()
+        failure = refusal(lambda: bench.step(demo_inputs(side=170)), "HOST_INPUT_INVALID")
+        assert "batch 1-2, up to 1280 px" in failure.message
+        again = Bench(tmp_path)
+        again.load()
+        assert again.built == 0
+        assert "up to 1280 px" in refusal(lambda: again.step(demo_inputs(side=170)), "HOST_INPUT_INVALID").message
+
+
+def test_a_device_too_small_for_the_smallest_sizes_is_told_what_is_needed_and_what_to_change():
+    with simulation(TOTAL_BYTES=2 << 30, FAULTS=frozenset({"hungry-steps"})):
+        failure = refusal(Bench(None).load, "HOST_OUT_OF_MEMORY")
+    assert failure.evidence["bytes"] > failure.evidence["freeBytes"]
+    assert all(word in failure.message for word in ("batch 1-2, up to 1280 px", "GiB", "--vram-mib", "torch host"))
+
+
+def test_what_cannot_be_built_for_a_capability_by_name_is_built_for_the_device_at_hand():
+    with simulation(FAULTS=frozenset({"refit-for-this-device-only"})):
+        bench = Bench(None)
+        bench.load()
+        assert bench.step(INPUTS).isfinite().all()

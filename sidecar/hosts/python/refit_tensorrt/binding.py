@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from collections import deque
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,6 +18,8 @@ Capability = tuple[int, int]
 LIBRARIES = ("tensorrt_rtx", "tensorrt")
 # Lines of the library's own complaints that a failure quotes; one failed build can print thousands.
 KEPT_COMPLAINTS = 8
+# The library says only here, among its verbose lines, that an engine's scratch memory was too small: (allowed, needed) bytes.
+BUDGET = re.compile(r"Exceeded mem budget of (\d+)\. Need (\d+)")
 DTYPES = {torch.float32: "FLOAT", torch.float16: "HALF", torch.bfloat16: "BF16", torch.int64: "INT64", torch.int32: "INT32"}
 
 
@@ -40,8 +43,19 @@ class Binding:
 
     def target(self, capability: Capability) -> Any | None:
         """The library's name of a compute capability that an engine can be built for; None: it builds for the device at hand only."""
-        table = getattr(self.trt, "ComputeCapability", None)
-        return None if table is None else getattr(table, f"SM{capability[0]}{capability[1]}", None)
+        return self._capability(f"SM{capability[0]}{capability[1]}")
+
+    @property
+    def this_device(self) -> Any | None:
+        """The library's name for whatever device is at hand; None where it has no such name."""
+        return self._capability("CURRENT")
+
+    def _capability(self, name: str) -> Any | None:
+        return getattr(getattr(self.trt, "ComputeCapability", None), name, None)
+
+    def lacked(self) -> tuple[int, int] | None:
+        """(allowed, needed) bytes of scratch memory, when the last build failed for want of it."""
+        return next(((int(found[1]), int(found[2])) for line in self.complaints if (found := BUDGET.search(line))), None)
 
     def said(self) -> str:
         """The last complaints, in one line, without paths."""
@@ -63,6 +77,8 @@ def _logger(trt: ModuleType, complaints: deque[str]) -> Any:
                 log.warning("tensorrt: %s", message[:400])
             elif severity == trt.ILogger.WARNING:
                 log.info("tensorrt: %s", message[:400])
+            elif "mem budget" in message:
+                complaints.append(message[:400])
 
     return Log()
 

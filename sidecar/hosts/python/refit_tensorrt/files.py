@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
@@ -14,14 +15,17 @@ from .build import Built, WeightsMode, build
 from .profiles import Profile
 from .store import Identity, PlanStore
 
+log = logging.getLogger("refit_host")
+
 
 @dataclass(frozen=True)
 class Plan:
-    """`built`: None for one from the store. `proven`: it was compared with PyTorch on this computer, with exactly these versions."""
+    """`profiles`: the sizes it serves. `built`: None for one from the store. `proven`: it was compared with PyTorch on this computer, with exactly these versions."""
 
     data: bytes
     cache: bytes | None
     identity: Identity
+    profiles: tuple[Profile, ...]
     built: Built | None
     proven: bool
 
@@ -30,33 +34,49 @@ class EngineFiles:
     """Engines of one graph bundle for one device."""
 
     def __init__(
-        self, store: PlanStore, binding: Binding, bundle: Bundle, profiles: Sequence[Profile], capability: Capability, device: str, mode: WeightsMode
+        self, store: PlanStore, binding: Binding, bundle: Bundle, profiles: Sequence[Profile], capability: Capability, device: str, mode: WeightsMode,
+        scratch_bytes: int,
     ) -> None:  # fmt: skip
+        """`scratch_bytes`: device memory that a step may take beside the weights."""
         self._store, self._binding, self._bundle, self._mode = store, binding, bundle, mode
-        self._profiles, self._capability, self._device = tuple(profiles), capability, device
+        self._capability, self._device, self._scratch_bytes = capability, device, scratch_bytes
+        # With all sizes where their scratch memory fits, else with the usual ones alone.
+        every = tuple(profiles)
+        self._choices = (every, every[:1]) if len(every) > 1 else (every,)
 
-    def identity(self, variant: str) -> Identity:
+    def identity(self, variant: str, profiles: Sequence[Profile]) -> Identity:
         library = (self._binding.name, self._binding.version)
-        profiles = " | ".join(profile.text for profile in self._profiles)
-        key, finger = key_and_finger(self._bundle.structure, variant, profiles, "tensorrt", library, self._capability, self._device)
+        text = " | ".join(profile.text for profile in profiles)
+        key, finger = key_and_finger(self._bundle.structure, variant, text, "tensorrt", library, self._capability, self._device)
         return Identity(key, finger, self._bundle.refit_map)
 
     def stored(self, variant: str) -> Plan | None:
         """Raises HOST_ENGINE_REFUSED for a release whose engine computed wrong numbers here."""
         if self._mode != "stripped":
             return None
-        identity = self.identity(variant)
-        found = self._store.find(identity)
-        if found is None:
-            return None
-        if found.plan is None:
-            raise refused(identity, float(found.facts.get("error", float("inf"))))
-        return Plan(found.plan, found.cache, identity, None, found.proven)
+        for profiles in self._choices:
+            identity = self.identity(variant, profiles)
+            found = self._store.find(identity)
+            if found is None:
+                continue
+            if found.plan is None:
+                raise refused(identity, float(found.facts.get("error", float("inf"))))
+            return Plan(found.plan, found.cache, identity, profiles, None, found.proven)
+        return None
 
     def build(self, variant: str, values: Mapping[str, int] | None = None) -> Plan:
         """`values`: host addresses of weights by name, for engines that hold weights; those are never kept. Raises what `build.build` raises."""
-        built = build(self._binding, self._bundle, variant, self._profiles, self._capability, mode=self._mode, values=values)
-        return Plan(built.plan, None, self.identity(variant), built, False)
+        for profiles in self._choices:
+            try:
+                built = build(self._binding, self._bundle, variant, profiles, self._capability, scratch_bytes=self._scratch_bytes, at_hand=True,
+                              mode=self._mode, values=values)  # fmt: skip
+            except HostFailure as failure:
+                if not failure.evidence.get("scratch") or profiles is self._choices[-1]:
+                    raise
+                log.info("%s; trying the usual sizes alone", failure.message)
+                continue
+            return Plan(built.plan, None, self.identity(variant, profiles), profiles, built, False)
+        raise AssertionError("there is always a last choice")
 
     def keep(self, plan: Plan, cache: bytes | None, facts: dict[str, Any]) -> None:
         if self._mode == "stripped":

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("refit_host")
 # Largest relative distance from PyTorch's output that another order of operations explains, with room.
 TOLERANCES = {torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
+# A build gets this much for a step even where the weights leave less: the library then says what it needs.
+LEAST_SCRATCH_BYTES = 1 << 30
 Fill = Callable[[EngineWeights, str], None]
 
 
@@ -50,18 +52,20 @@ class Making:
         capability = gpu.capability(host.device)
         self._binding = find(capability)
         memory = gpu.total_bytes(host.device)
-        self._profiles = profiles_for(bundle.family, min(memory, host.options.vram_cap_bytes or memory))
+        memory = min(memory, host.options.vram_cap_bytes or memory)
         self._mode: WeightsMode = host.options.weights  # type: ignore[assignment]
-        self._files = EngineFiles(store, self._binding, bundle, self._profiles, capability, gpu.name(host.device), self._mode)
         shapes = {row.parameter: params.checkpoint.parameters[row.parameter].shape for row in bundle.rows}
         self._layout = Layout.build(shapes, dtype, swapped=frozenset(row.parameter for row in bundle.rows if row.swap_halves))
+        scratch = max(memory - self._layout.nbytes, LEAST_SCRATCH_BYTES)
+        profiles = profiles_for(bundle.family, memory)
+        self._files = EngineFiles(store, self._binding, bundle, profiles, capability, gpu.name(host.device), self._mode, scratch)
 
     def run(self) -> Engine:
         """Raises HostFailure; nothing is left on the device then."""
         stored = self._files.stored(self._variant)
         if stored is not None:
             try:
-                return self._finish(stored, None if stored.proven else self._reference())
+                return self._finish(stored, None if stored.proven else self._reference(stored))
             except EngineUnloadable as error:
                 log.info("the stored engine cannot be used (%s); it is built again", error)
             except HostFailure as error:
@@ -77,12 +81,12 @@ class Making:
             values = self._addresses(weights)
         plan = self._build(self._variant, values)
         try:
-            return self._finish(plan, self._reference(), weights)
+            return self._finish(plan, self._reference(plan), weights)
         except EngineUnloadable as error:
             raise self._cannot_load(error) from error
 
-    def _reference(self) -> Reference:
-        samples = samples_for(self._bundle, self._profiles[0], self._dtype)
+    def _reference(self, plan: Plan) -> Reference:
+        samples = samples_for(self._bundle, plan.profiles[0], self._dtype)
         return torch_reference(self._params, self._reader, self._bundle, samples, self._host, self._call)
 
     def _build(self, variant: str, values: dict[str, int] | None = None) -> Plan:
@@ -111,7 +115,7 @@ class Making:
         return out
 
     def _load(self, plan: Plan, *, residuals: bool = False) -> LoadedEngine:
-        return LoadedEngine(self._binding, plan.data, self._profiles, ports_of(self._bundle, residuals), self._host.device, plan.cache)
+        return LoadedEngine(self._binding, plan.data, plan.profiles, ports_of(self._bundle, residuals), self._host.device, plan.cache)
 
     def _sink(self, loaded: LoadedEngine) -> Sink:
         if self._mode == "fixed":

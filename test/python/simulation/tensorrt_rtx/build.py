@@ -10,7 +10,7 @@ import device
 import onnx
 
 from .enums import OF_ONNX, BuilderFlag, ComputeCapability, ILogger, fail
-from .plan import Header, pack
+from .plan import Header, pack, scratch_bytes
 
 REFIT_MODES = {BuilderFlag.REFIT_INDIVIDUAL: "individual", BuilderFlag.REFIT: "all", BuilderFlag.REFIT_IDENTICAL: "identical"}
 
@@ -98,6 +98,7 @@ class IBuilderConfig:
         self.profiles: list[IOptimizationProfile] = []
         self.num_compute_capabilities = 0
         self.targets: dict[int, ComputeCapability] = {}
+        self.scratch = device.TOTAL_BYTES
 
     def set_flag(self, flag: BuilderFlag) -> None:
         self.flags_set.add(flag)
@@ -105,7 +106,8 @@ class IBuilderConfig:
     def clear_flag(self, flag: BuilderFlag) -> None:
         self.flags_set.discard(flag)
 
-    def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None: ...
+    def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
+        self.scratch = pool_size
 
     def set_compute_capability(self, compute_capability: ComputeCapability, index: int) -> bool:
         if index >= self.num_compute_capabilities or f"refuse-{compute_capability.name}" in device.FAULTS:
@@ -144,14 +146,21 @@ class Builder:
         for value in dynamic:
             if not config.profiles or any(value.name not in profile.shapes for profile in config.profiles):
                 return self._none(f"{value.name}: dynamic input without an optimization profile")
+        needed = max(scratch_bytes(profile.shapes["sample"][2]) for profile in config.profiles)
+        if needed > config.scratch:
+            self._logger.log(ILogger.VERBOSE, f"(foreignNode) [pass.cpp:2417: run_passes] Exceeded mem budget of {config.scratch}. Need {needed}")
+            return self._none(f"Error Code 2: OutOfMemory (Requested size was {config.scratch} bytes.)")
         refit = next((mode for flag, mode in REFIT_MODES.items() if flag in config.flags_set), "")
         stripped = BuilderFlag.STRIP_PLAN in config.flags_set
         if stripped and not refit:
             refit = "identical"
+        named = [capability for capability in config.targets.values() if capability != ComputeCapability.CURRENT]
+        if refit and named and "refit-for-this-device-only" in device.FAULTS:
+            return self._none("Error Code 1: Myelin (MyelinCheckException: nvrtc_compile.cpp:1208: CHECK(false) failed.)")
         names = list(network.addresses)
         refittable = sorted(network.marked) if refit == "individual" else names if refit else []
         kept = [name for name in names if not (stripped and name in refittable)]
-        targets = [f"{c.name[2:-1]}.{c.name[-1]}" for c in config.targets.values()] or [".".join(map(str, device.CAPABILITY))]
+        targets = [f"{c.name[2:-1]}.{c.name[-1]}" for c in named] or [".".join(map(str, device.CAPABILITY))]
         header = Header(device.VERSION, targets, refit, refittable, stripped, [(name, network.addresses[name][1]) for name in kept],
                         [profile.shapes for profile in config.profiles])  # fmt: skip
         data = b"".join(ctypes.string_at(*network.addresses[name]) for name in kept)

@@ -24,9 +24,7 @@ from .enums import (
     read,
     write,
 )
-from .plan import Header, unpack
-
-BYTES_PER_CELL = 4096
+from .plan import Header, scratch_bytes, unpack
 
 
 @lru_cache(maxsize=4)
@@ -165,7 +163,7 @@ class IExecutionContext:
         return self._shapes["sample"]
 
     def update_device_memory_size_for_shapes(self) -> int:
-        return BYTES_PER_CELL * math.prod(self._shapes["sample"])
+        return scratch_bytes(self._shapes["sample"])
 
     def set_device_memory(self, memory: int, size: int) -> None:
         self._memory = (memory, size)

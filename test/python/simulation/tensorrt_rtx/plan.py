@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import asdict, dataclass
+from typing import Sequence
+
+import device
 
 MAGIC = b"SIMPLAN2"
+BYTES_PER_CELL = 4096
+HUNGRY_BYTES_PER_CELL = 12288
+
+
+def scratch_bytes(sample: Sequence[int]) -> int:
+    """What a step on a sample of this shape takes beside the weights."""
+    return (HUNGRY_BYTES_PER_CELL if "hungry-steps" in device.FAULTS else BYTES_PER_CELL) * math.prod(sample)
 
 
 @dataclass(frozen=True)
