@@ -30,3 +30,7 @@ class RefitSidecarScript(scripts.Script):
 
     def post_sample(self, p, ps, *values) -> None:
         hooks.sampled()
+
+    def postprocess(self, p, processed, *values) -> None:
+        # Between the two, other extensions may have made pictures of their own, with the engine still in place.
+        hooks.sampled()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 FORGE = Path(os.environ["FORGE_DIR"])
@@ -56,6 +57,45 @@ def text_adapter(seed: int) -> dict[str, torch.Tensor]:
     return out
 
 
+def other_kinds(targets: dict[str, torch.Tensor], norms: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """Adapters of kinds that UIs read in different ways, by file name: attention's square layers, one convolution, or the norms."""
+    generator = torch.Generator().manual_seed(21)
+
+    def noise(*shape: int, scale: float = 0.05) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) * scale
+
+    def each(of: dict[str, torch.Tensor], make: Callable[[torch.Tensor], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        return {f"{stem(name)}.{part}": tensor.contiguous() for name, value in of.items() for part, tensor in make(value).items()}
+
+    def stem(name: str) -> str:
+        return "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
+
+    def low_rank(value: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"lora_up.weight": noise(value.shape[0], 4), "lora_down.weight": noise(4, value.shape[1]), "alpha": torch.tensor(2.0)}
+
+    def blocks(*shape: int) -> torch.Tensor:
+        return noise(*shape, scale=0.1)
+
+    square = {name: value for name, value in targets.items() if ".attn1.to_v" in name or ".attn1.to_out" in name}
+    convolution = {name: value for name, value in targets.items() if value.ndim == 4 and value.shape[-1] == 3}
+    first = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1"
+    return {
+        "loha": adapter("loha", targets, 22),
+        "full": adapter("diff", targets, 23),
+        "cp": each(convolution, lambda v: {"lora_up.weight": noise(v.shape[0], 4, 1, 1), "lora_mid.weight": noise(4, 4, 3, 3, scale=0.5), "lora_down.weight": noise(4, v.shape[1], 1, 1), "alpha": torch.tensor(4.0)}),
+        "dora-inputs": each(square, lambda v: {**low_rank(v), "dora_scale": 0.5 + torch.rand(1, v.shape[1], generator=generator)}),
+        "dora-outputs": each(square, lambda v: {**low_rank(v), "dora_scale": 0.5 + torch.rand(v.shape[0], 1, generator=generator)}),
+        "glora": each(square, lambda v: {"a1.weight": noise(4, v.shape[1]), "a2.weight": noise(v.shape[1], 4), "b1.weight": noise(4, v.shape[1]), "b2.weight": noise(v.shape[0], 4), "alpha": torch.tensor(2.0)}),
+        "oft": each(square, lambda v: {"oft_blocks": blocks(8, v.shape[0] // 8, v.shape[0] // 8)}),
+        "oft-bounded": each(square, lambda v: {"oft_blocks": blocks(8, v.shape[0] // 8, v.shape[0] // 8), "alpha": torch.tensor(0.01)}),
+        "oft-old": each(square, lambda v: {"oft_diag": torch.eye(8) + blocks(v.shape[0] // 8, 8, 8)}),
+        "boft": each(square, lambda v: {"oft_blocks": blocks(2, v.shape[0] // 8, 8, 8), "alpha": torch.tensor(0.0)}),
+        "ia3": each(square, lambda v: {"weight": noise(v.shape[0], scale=0.3), "on_input": torch.tensor(False)}),
+        "norms": each(norms, lambda v: {"w_norm": noise(*v.shape, scale=0.2), "b_norm": noise(*v.shape, scale=0.2)}),
+        "peft": {f"{first}.{layer}.lora_{side}.weight": noise(*shape) for layer in ("to_v", "to_out.0") for side, shape in {"A": (4, 320), "B": (320, 4)}.items()},
+    }
+
+
 def configuration() -> str:
     """For A1111: `ldm` classes by name. JSON is YAML."""
     sizes = {key: value for key, value in SD15.items() if not key.startswith("transformer_depth")}
@@ -86,6 +126,10 @@ def main() -> None:
     attention = {key: value for key, value in targets.items() if ".attn" in key}
     save(OUT / "Lora" / "style.safetensors", adapter("lora", targets, 11))
     save(OUT / "Lora" / "kron.safetensors", adapter("lokr", targets, 14))
+    norms = {key.removeprefix(PREFIX): value for key, value in tensors.items() if ".norm1.weight" in key or ".norm2.weight" in key}
+    for name, made in other_kinds(targets, norms).items():
+        save(OUT / "Lora" / "kinds" / f"{name}.safetensors", made)
+    save(OUT / "Lora" / "ein Name, größer" / "Tusche 墨 (v2).safetensors", adapter("lora", attention, 18))
     save(OUT / "Lora" / "both.safetensors", {**adapter("lora", attention, 16, rank=8), **text_adapter(17)})
 
 

@@ -36,6 +36,9 @@ class Hooks:
         status.update(enabled=wish.enabled, host=wish.host, profile=wish.profile)
         if not wish.enabled:
             status.update(state="idle", line=f"Switched off: pictures are made in {ui_name()} itself.", stack=())
+        if self._forge is not None:
+            # A picture that ended in an error of the UI never said so.
+            self._forge.end()
         if self._a1111 is not None:
             self._a1111.before_picture(wish)
 

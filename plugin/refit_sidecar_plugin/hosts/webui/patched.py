@@ -6,15 +6,20 @@ import torch
 
 from ..denoising import NotServed
 
+# What an extension replaces on a module to change its work; asymmetric tiling takes the second.
+REPLACED = ("forward", "_conv_forward")
+
 
 def refuse_patched(unet: torch.nn.Module) -> None:
-    """Raises NotServed when a module of the UNet object has a forward of its own or a hook on its results.
+    """Raises NotServed when a module of the UNet object has a forward of its own or a hook on its results, or wraps pictures around their edges.
 
     Hooks that run before a module are let pass: the UIs move weights with them (--medvram).
     """
     refuse_own_forward(unet)
     for name, module in unet.named_modules():
-        if module._forward_hooks or ("forward" in module.__dict__ and _acts(module)):
+        if getattr(module, "padding_mode", "zeros") != "zeros":
+            raise NotServed("tiling")
+        if module._forward_hooks or (any(part in module.__dict__ for part in REPLACED) and _acts(module)):
             raise NotServed(f"another extension changes the UNet's module {name}")
 
 

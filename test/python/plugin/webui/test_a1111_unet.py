@@ -14,92 +14,7 @@ save_file = pytest.importorskip("safetensors.torch").save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import webui_fakes  # noqa: E402
-from hook_ui import CONTEXT, Ui  # noqa: E402
-
-X, TIMESTEPS = torch.ones(2, 4, 8, 8), torch.tensor([900.0, 900.0])
-
-
-class UNetModel(torch.nn.Module):
-    """As the UI patches it: every call goes to the current UNet, if there is one."""
-
-    def __init__(self, sd_unet) -> None:
-        super().__init__()
-        self.__dict__["sd_unet"], self.devices = sd_unet, ["gpu"]
-        self.block = torch.nn.Identity()
-
-    def to(self, device):
-        self.devices.append(device)
-        return self
-
-    def forward(self, x, timesteps=None, context=None, *args, **kwargs):
-        if self.sd_unet.current_unet is not None:
-            return self.sd_unet.current_unet.forward(x, timesteps, context, *args, **kwargs)
-        return x * 10
-
-
-class A1111(Ui):
-    def __init__(self, root, monkeypatch):
-        super().__init__(root, monkeypatch)
-        from refit_sidecar_plugin.hosts.webui.a1111.hook import A1111Hook
-        from refit_sidecar_plugin.hosts.webui.a1111.options import list_options
-        from refit_sidecar_plugin.hosts.webui.wish import Wish
-
-        self.sd_unet, self.list_options, self.hook, self.wish = self.modules.sd_unet, list_options, A1111Hook(), Wish(enabled=True)
-        self.model = UNetModel(self.sd_unet)
-        self.modules.shared.sd_model = self.sd_model(model=SimpleNamespace(diffusion_model=self.model))
-        self.modules.sd_models.checkpoints_list = {
-            name: SimpleNamespace(filename=self.file(f"Stable-diffusion/{name}"), name=name, model_name=name.rsplit(".", 1)[0]) for name in ("base.safetensors", "old.ckpt")
-        }
-        self.modules.devices.torch_gc = lambda: None
-        self.sd_unet.list_unets, self.sd_unet.apply_unet = self.list_unets, self.apply_unet
-        self.networks = sys.modules["networks"].loaded_networks
-        monkeypatch.setitem(sys.modules, "network", SimpleNamespace(NetworkModule=type("NetworkModule", (), {})))
-        self.processing = webui_fakes.Processing(self.modules.shared.sd_model)
-        self.chosen, self.listed = "Automatic", 0
-        self.list_unets()
-
-    def list_unets(self):
-        self.listed += 1
-        self.sd_unet.unet_options = []
-        self.list_options(self.sd_unet.unet_options)
-
-    def apply_unet(self, name=None):
-        """In the words of the UI: chooses by the setting, moves the original UNet, activates."""
-        wanted, options = name or self.chosen, self.sd_unet.unet_options
-        if wanted == "Automatic":
-            option = next((option for option in options if option.model_name == "base"), None)
-        else:
-            option = next((option for option in options if option.label == wanted), None)
-        current = self.sd_unet.current_unet
-        if option is getattr(current, "option", None):
-            return
-        if current is not None:
-            current.deactivate()
-        self.model.to("gpu" if option is None else "cpu")
-        self.sd_unet.current_unet = option.create_unet() if option else None
-        if option:
-            self.sd_unet.current_unet.option = option
-
-    def picture(self, *, tags=None, enabled=True):
-        """The UI's way to the first call of the model."""
-        from refit_sidecar_plugin.hosts.webui.wish import Wish
-
-        self.wish = Wish(enabled=enabled)
-        self.plugin.status.update(enabled=enabled)
-        self.hook.before_picture(self.wish)
-        self.apply_unet()
-        self.networks_active(tags)
-
-    def networks_active(self, tags=None):
-        self.hook.networks_active(self.processing, self.wish, tags or {})
-
-    def lora(self, name, strength, **changes):
-        disk = SimpleNamespace(filename=self.file(f"Lora/{name}"))
-        self.networks.append(SimpleNamespace(**{"name": name, "unet_multiplier": strength, "te_multiplier": 9.0, "dyn_dim": None, "network_on_disk": disk, **changes}))
-
-    def step(self):
-        return self.model(X, TIMESTEPS, CONTEXT)
-
+from a1111_fakes import A1111, CONTEXT, TIMESTEPS, LowVram, UNetModel, X  # noqa: E402
 
 IN_THE_UI = X * 10
 
@@ -108,6 +23,7 @@ IN_THE_UI = X * 10
 def a1111(tmp_path, monkeypatch):
     made = A1111(tmp_path, monkeypatch)
     yield made
+    made.modules.devices.fp8 = False
     made.stop()
 
 
@@ -205,10 +121,44 @@ def hypertile(a1111):
 
 
 def dora_in_an_old_version(a1111):
-    save_file({"lora_unet_x.dora_scale": torch.ones(1)}, a1111.file("Lora/ink.safetensors"))
+    save_file({"lora_unet_x.dora_scale": torch.ones(1, 8)}, a1111.file("Lora/ink.safetensors"))
+
+
+def another_class(a1111):
+    model = type("MMDiT", (UNetModel,), {})(a1111.sd_unet)
+    a1111.model = a1111.modules.shared.sd_model.model.diffusion_model = model
+
+
+def weights_in_8_bits(a1111):
+    a1111.modules.devices.fp8 = True
+
+
+def tiling(a1111):
+    a1111.model.block = torch.nn.Conv2d(1, 1, 3, padding_mode="circular")
+
+
+def asymmetric_tiling(a1111):
+    a1111.model.block.__dict__["_conv_forward"] = lambda *_: None
+
+
+def parts(*names_and_shapes):
+    def obstruct(a1111):
+        save_file({name: torch.ones(shape) for name, shape in names_and_shapes}, a1111.file("Lora/ink.safetensors"))
+        sys.modules["network"].NetworkModule.apply_weight_decompose = None
+
+    obstruct.__name__ = names_and_shapes[0][0]
+    return obstruct
 
 
 OBSTACLES = {
+    another_class: "models of class MMDiT",
+    weights_in_8_bits: "8 bits",
+    tiling: "tiling",
+    asymmetric_tiling: "module block",
+    parts(("x.dora_scale", (8, 1))): "a scale for each output",
+    parts(("x.a1.weight", (4, 8))): "a GLoRA",
+    parts(("x.oft_blocks", (4, 8, 8))): "an OFT or BOFT",
+    parts(("x.oft_diag", (4, 8, 8))): "an OFT",
     token_merging: "token merging",
     watched_results: "module block",
     hypertile: "module block",
@@ -289,3 +239,93 @@ def test_a_checkpoint_that_came_after_the_list_was_made_is_listed_when_it_is_use
     assert a1111.listed == 2 and torch.equal(a1111.step(), X)
     a1111.hook.before_picture(a1111.wish)
     assert a1111.listed == 2
+
+
+def load_another_checkpoint(a1111):
+    """As the UI does within a picture for a refiner, or a hires pass with a checkpoint of its own: with another configuration it leaves the slot empty."""
+    a1111.apply_unet("None")
+    (a1111.root / "Stable-diffusion" / "refiner.safetensors").write_bytes(b"r")
+    a1111.modules.shared.sd_model.sd_checkpoint_info.filename = a1111.file("Stable-diffusion/refiner.safetensors")
+
+
+def test_the_slot_that_a_refiner_emptied_is_taken_again_at_its_next_step(a1111):
+    a1111.picture()
+    a1111.step()
+    load_another_checkpoint(a1111)
+    a1111.hook.before_step()
+    assert torch.equal(a1111.step(), X) and a1111.model.devices[-1] == "cpu"
+    assert [params["checkpoint"] for params in a1111.sidecar.named("engine.prepare")] == ["checkpoint:base.safetensors", "checkpoint:refiner.safetensors"]
+    assert a1111.processing.comments == []
+
+
+def test_the_panels_wishes_hold_for_a_unet_that_the_ui_makes_within_the_picture(a1111):
+    from refit_sidecar_plugin.hosts.webui.wish import Wish
+
+    a1111.picture()
+    a1111.hook.networks_active(a1111.processing, Wish(True, "torch"), {})
+    load_another_checkpoint(a1111)
+    a1111.apply_unet()
+    a1111.step()
+    assert a1111.sidecar.named("engine.prepare")[-1]["host"] == "torch"
+
+
+def test_a_picture_that_was_given_up_stays_in_the_ui_to_its_end(a1111):
+    a1111.sidecar.faults.die_after_steps = 0
+    a1111.picture()
+    assert torch.equal(a1111.step(), IN_THE_UI)
+    a1111.sidecar.faults.die_after_steps = None
+    a1111.networks_active()
+    a1111.hook.before_step()
+    assert a1111.sd_unet.current_unet is None and len(a1111.processing.comments) == 1
+
+
+def test_between_pictures_an_empty_slot_is_left_alone(a1111):
+    a1111.picture()
+    a1111.hook.end()
+    a1111.apply_unet("None")
+    a1111.hook.before_step()
+    assert a1111.sd_unet.current_unet is None
+
+
+@pytest.mark.parametrize(("chosen", "file", "says"), [("None", "base.safetensors", '"SD Unet" is None'), ("Automatic", "old.ckpt", "old.ckpt is no safetensors file")])
+def test_where_the_ui_chose_no_engine_the_reason_is_told_once(a1111, chosen, file, says):
+    a1111.chosen = a1111.modules.shared.opts.sd_unet = chosen
+    info = a1111.modules.shared.sd_model.sd_checkpoint_info
+    info.filename, info.name, info.model_name = a1111.file(f"Stable-diffusion/{file}"), file, file.rsplit(".", 1)[0]
+    a1111.apply_unet = a1111.sd_unet.apply_unet = lambda name=None: None
+    a1111.picture()
+    a1111.networks_active()
+    a1111.hook.before_step()
+    assert torch.equal(a1111.step(), IN_THE_UI) and a1111.view.state == "fallback"
+    (comment,) = a1111.processing.comments
+    assert says in comment
+
+
+def test_a_size_that_halves_unevenly_is_left_to_the_ui(a1111):
+    a1111.picture()
+    assert torch.equal(a1111.model(torch.ones(2, 4, 8, 10), TIMESTEPS, CONTEXT), torch.full((2, 4, 8, 10), 10.0))
+    assert "80 x 64 is no size in steps of 32" in a1111.view.line and a1111.stacks == []
+
+
+def test_medvram_leaves_the_unet_where_it_is_while_an_engine_serves(a1111):
+    low = LowVram(a1111)
+    text = a1111.modules.lowvram.module_in_gpu = SimpleNamespace(to=lambda device: low.moved.append(f"text {device}"))
+    a1111.picture()
+    for _ in range(2):
+        a1111.hook.before_step()
+        low.hook()
+        a1111.step()
+    assert low.moved == ["text cpu"] and text is not None
+    a1111.hook.end()
+    assert a1111.modules.lowvram.module_in_gpu is None
+
+
+def test_medvram_gets_the_unet_back_on_the_device_when_the_engine_fails(a1111):
+    low = LowVram(a1111)
+    a1111.picture()
+    a1111.hook.before_step()
+    a1111.sidecar.faults.die_after_steps = 0
+    low.hook()
+    assert torch.equal(a1111.step(), IN_THE_UI) and low.moved == ["gpu"]
+    low.hook()
+    assert low.moved == ["gpu"]

@@ -69,9 +69,78 @@ def test_the_hires_pass_is_served_too(pictures):
 
 
 def test_batches_and_sizes_of_many_kinds_are_served(pictures):
-    for changes in ({"batch_size": 3}, {"n_iter": 2}, {"cfg_scale": 1.0}, {"width": 128, "height": 72}, {"prompt": "word " * 90 + STYLE}):
+    for changes in ({"batch_size": 3}, {"n_iter": 2}, {"cfg_scale": 1.0}, {"width": 128, "height": 80}, {"prompt": "word " * 90 + STYLE}):
         own, served = pictures.both(**{"prompt": STYLE, **changes})
         assert rms(own - served) <= 1e-3 * rms(own), changes
+
+
+def test_a_size_that_halves_unevenly_is_served_where_the_ui_halves_as_an_engine_does(pictures):
+    size = {"width": 128, "height": 72}
+    own, here = pictures(STYLE, on=False, **size), pictures(STYLE, **size)
+    if pictures.server.ui.name == "A1111":
+        assert torch.equal(own, here) and "128 x 72" in pictures.view["line"]
+    else:
+        assert pictures.last_run["served_by"] == "engine" and rms(own - here) <= 1e-3 * rms(own)
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "UniPC", "DPM++ 2M", "Euler a", "Heun", "LCM"])
+def test_samplers_of_every_make_are_served(pictures, sampler):
+    own, served = pictures.both(STYLE, sampler_name=sampler)
+    assert rms(own - served) <= 1e-3 * rms(own)
+
+
+KINDS = ["loha", "full", "cp", "dora-inputs", "dora-outputs", "glora", "oft", "oft-bounded", "oft-old", "boft", "ia3", "norms", "peft"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_of_any_kind_gives_the_uis_own_picture(pictures, kind):
+    """On an engine where both read the kind alike, in the UI where they do not."""
+    plain = pictures("a cat", on=False)
+    own, here = pictures(f"a cat <lora:{kind}:0.7>", on=False), pictures(f"a cat <lora:{kind}:0.7>")
+    by = pictures.last_run["served_by"]
+    print(f"{kind}: {by}, change {rms(own - plain):.3g}, error {rms(own - here):.3g}; {pictures.view['line']}")
+    if by == "engine":
+        assert rms(own - here) <= max(0.02 * rms(own - plain), 1e-4 * rms(plain))
+    else:
+        assert torch.equal(own, here)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a cat <lora:Tusche 墨 (v2):0.8>", "a cat <lora:style:0.3> and again <lora:style:0.5>", "a cat <lora:style:0.5> <lora:style:0.5>", "a cat <lora:style:0> <lora:kron:0.4>",
+     "a [cat:dog:0.5] <lora:style:0.8> AND a [(bird:1.2)|fish]", "a cat <lora:nobody:1> <lora:style:0.8>", "[a cat <lora:style:0.8>:0.5]"],
+)  # fmt: skip
+def test_prompts_of_every_spelling_are_read_as_the_ui_reads_them(pictures, prompt):
+    own, served = pictures.both(prompt)
+    assert rms(own - served) <= 1e-3 * rms(own)
+
+
+def test_different_prompts_in_one_batch_are_served(pictures):
+    script = {"script_name": "prompts from file or textbox", "script_args": [False, False, "start", f"a dog {STYLE}\na bird <lora:kron:0.5>"]}
+    pictures("a cat", on=False, **script)
+    own = pictures.latents()
+    pictures("a cat", **script)
+    for one, other in zip(own, pictures.latents(), strict=True):
+        assert rms(one - other) <= 1e-3 * rms(one)
+    assert pictures.last_run["served_by"] == "engine"
+
+
+def test_another_checkpoint_within_the_picture_is_served_too(pictures):
+    """A refiner takes over in the middle; the picture after it begins with the first checkpoint again."""
+    refiner = {"refiner_checkpoint": "other", "refiner_switch_at": 0.5, "n_iter": 2, "steps": 6}
+    pictures(STYLE, on=False, **refiner)
+    own = pictures.latents()
+    pictures(STYLE, **refiner)
+    assert pictures.last_run["served_by"] == "engine" and pictures.view["state"] != "fallback"
+    for one, other in zip(own, pictures.latents(), strict=True):
+        assert rms(one - other) <= 1e-3 * rms(one)
+    alone = pictures(STYLE, on=False, steps=6)
+    assert rms(own[0] - alone) > 0.01 * rms(alone)
+
+
+def test_tiling_is_the_uis_own_work(pictures):
+    own, here = pictures(STYLE, on=False, tiling=True), pictures(STYLE, tiling=True)
+    assert torch.equal(own, here) or rms(own - here) <= 1e-3 * rms(own)
 
 
 def test_another_checkpoint_of_the_structure_uses_the_same_engine(pictures):

@@ -40,7 +40,7 @@ OTHERS = {
         + ["ldm_patched.modules.lora.load_lora", "ldm_patched.modules.lora.model_lora_keys_unet", "modules.processing.StableDiffusionProcessing.comment"],
     },
 }
-_HOOKS = ["before_process", "after_extra_networks_activate", "post_sample", "title", "show", "ui"]
+_HOOKS = ["before_process", "after_extra_networks_activate", "post_sample", "postprocess", "title", "show", "ui"]
 _STATE = {"modules.shared_state.State": ["interrupted", "skipped", "textinfo"]}
 _PARAMS = {"modules.extra_networks.ExtraNetworkParams": ["positional", "named"]}
 # Methods that are overridden or called, by class.

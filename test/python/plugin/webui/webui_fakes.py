@@ -71,8 +71,8 @@ def install(models: Path) -> types.ModuleType:
                 setattr(_module(owner), leaf, _placeholder(dotted, described))
     modules = sys.modules["modules"]
     modules.shared.state = SimpleNamespace(interrupted=False, skipped=False, stopping_generation=False, textinfo=None)
-    modules.shared.opts = SimpleNamespace(lora_functional=False)
-    modules.shared.cmd_opts = SimpleNamespace(lora_dir=str(models / "Lora"), ckpt_dir=None)
+    modules.shared.opts = SimpleNamespace(lora_functional=False, sd_unet="Automatic")
+    modules.shared.cmd_opts = SimpleNamespace(lora_dir=str(models / "Lora"), ckpt_dir=None, lowvram=False)
     modules.paths_internal.models_path = str(models)
     modules.extra_networks.extra_network_registry = {}
     modules.sd_models.checkpoints_list = {}

@@ -12,6 +12,9 @@ from ....files import HeaderError, read_header
 from ...denoising import NotServed
 from ..desired import Applied
 
+# By an adapter's parts: A1111 leaves alpha out of GLoRA, bounds and weights OFT and BOFT otherwise, and knows OFT's first spelling.
+OTHERWISE = {".a1.weight": "a GLoRA", ".oft_blocks": "an OFT or BOFT", ".oft_diag": "an OFT"}
+
 
 def stack() -> tuple[Applied, ...]:
     """As the built-in loader holds them now, in order of application. Raises NotServed for what an engine cannot do."""
@@ -31,18 +34,26 @@ def stack() -> tuple[Applied, ...]:
     return tuple(out)
 
 
-def refuse_unknown_kinds(applied: tuple[Applied, ...]) -> None:
-    """Raises NotServed for files that an engine reads in full and this version of A1111 does not: DoRA came with 1.9."""
-    network = sys.modules.get("network")
-    if network is None or hasattr(network.NetworkModule, "apply_weight_decompose"):
-        return
+def refuse_other_kinds(applied: tuple[Applied, ...]) -> None:
+    """Raises NotServed for files of which this UI makes something else than an engine does."""
     for one in applied:
         try:
-            names = read_header(one.path).entries
+            entries = read_header(one.path).entries
         except (HeaderError, OSError):
             continue
-        if any(name.endswith(".dora_scale") for name in names):
-            raise NotServed(f"{one.name} is a DoRA, which this version of A1111 applies as a plain LoRA")
+        _refuse_dora(one.name, [entry.shape for name, entry in entries.items() if name.endswith(".dora_scale")])
+        for part, kind in OTHERWISE.items():
+            if any(name.endswith(part) for name in entries):
+                raise NotServed(f"{one.name} is {kind}, of which A1111 makes something else than an engine does")
+
+
+def _refuse_dora(name: str, scales: list[tuple[int, ...]]) -> None:
+    """DoRA came with 1.9, and reads every file as one with a scale for each input."""
+    network = sys.modules.get("network")
+    if scales and network is not None and not hasattr(network.NetworkModule, "apply_weight_decompose"):
+        raise NotServed(f"{name} is a DoRA, which this version of A1111 applies as a plain LoRA")
+    if any(shape[0] != 1 for shape in scales):
+        raise NotServed(f"{name} is a DoRA with a scale for each output, which A1111 reads as one for each input")
 
 
 def loaded() -> ModuleType | None:

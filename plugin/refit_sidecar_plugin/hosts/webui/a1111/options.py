@@ -27,7 +27,7 @@ class EngineOption(sd_unet.SdUnetOption):
 
 def list_options(found: list[Any]) -> None:
     """For `script_callbacks.on_list_unets`."""
-    found += [EngineOption(checkpoint) for checkpoint in sd_models.checkpoints_list.values() if checkpoint.filename.lower().endswith(SAFETENSORS)]
+    found += [EngineOption(checkpoint) for checkpoint in sd_models.checkpoints_list.values() if _could_serve(checkpoint)]
 
 
 def ensure_listed() -> None:
@@ -35,3 +35,18 @@ def ensure_listed() -> None:
     name = shared.sd_model.sd_checkpoint_info.model_name
     if not any(isinstance(option, EngineOption) and option.model_name == name for option in sd_unet.unet_options):
         sd_unet.list_unets()
+
+
+def why_not_chosen() -> str:
+    """Completes "not on an engine: ..." where the UI chose no entry of ours for this checkpoint."""
+    checkpoint = shared.sd_model.sd_checkpoint_info
+    if not _could_serve(checkpoint):
+        return f"{checkpoint.name} is no safetensors file"
+    setting = shared.opts.sd_unet
+    if setting == "Automatic":
+        return "another extension's UNet was chosen for this checkpoint"
+    return f'the setting "SD Unet" is {setting}; Automatic lets an engine serve'
+
+
+def _could_serve(checkpoint: Any) -> bool:
+    return checkpoint.filename.lower().endswith(SAFETENSORS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from modules import devices, sd_unet, shared
+from modules import sd_unet, shared
 
 from ....client import SidecarError
 from ....engine import exact_profile
@@ -16,27 +16,27 @@ from ..patched import refuse_patched
 from ..prompt_networks import refuse_foreign
 from ..report import stayed_local
 from ..session import Session
-from ..wish import EXACT, Wish
+from ..wish import EXACT
+from . import memory
 from .networks import stack
+from .picture import picture
 
 
 class EngineUnet(sd_unet.SdUnet):
-    """Serves while it is the UI's current UNet. `wish`, `processing` and `tags` are of the picture that is being made."""
+    """Serves the picture that is being made while it is the UI's current UNet."""
 
     def __init__(self) -> None:
         super().__init__()
         self._session: Session | None = None
-        self.wish = Wish(enabled=True)
-        self.processing: Any = None
-        self.tags: dict[str, list[Any]] = {}
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As UNetModel.forward: what the model predicts. LoRAs, checkpoint (a refiner changes it) and size are looked at in every call."""
         try:
+            _refuse_size(x)
             call = read_call(UNET, (x, timesteps, context, *args), kwargs)
             return self._session_for(x, context).answer(call, check_sampling)
         except (NotServed, SidecarError) as error:
-            release(self.processing, error)
+            give_up(error)
             return shared.sd_model.model.diffusion_model(x, timesteps, context, *args, **kwargs)
 
     def end(self) -> None:
@@ -49,20 +49,24 @@ class EngineUnet(sd_unet.SdUnet):
         self.end()
 
     def _session_for(self, x: torch.Tensor, context: torch.Tensor) -> Session:
-        desired = Desired(shared.sd_model.sd_checkpoint_info.filename, stack())
+        desired, now = Desired(shared.sd_model.sd_checkpoint_info.filename, stack()), picture()
         if self._session is None or self._session.desired != desired:
             # Here every extension's hook of this sampling run is done.
-            refuse_changed(self.tags)
+            refuse_changed(now.tags)
             self.end()
-            profile = exact_profile(x.shape[0], 1, *x.shape[-2:], [context.shape[1]]) if self.wish.profile == EXACT else None
-            self._session = Session(desired, self.wish, profile, make_room)
+            profile = exact_profile(x.shape[0], 1, *x.shape[-2:], [context.shape[1]]) if now.wish.profile == EXACT else None
+            self._session = Session(desired, now.wish, profile, memory.make_room)
         return self._session
 
 
-def release(processing: Any, reason: object) -> None:
+def give_up(reason: Exception) -> None:
     """Gives the UNet slot back for this picture: the UI moves its own UNet to the device again. The next picture tries the engine anew."""
-    stayed_local(processing, shared.sd_model.sd_checkpoint_info.name, reason)
-    sd_unet.apply_unet("None")
+    now = picture()
+    now.given_up = True
+    stayed_local(now.processing, shared.sd_model.sd_checkpoint_info.name, reason)
+    if current() is not None:
+        sd_unet.apply_unet("None")
+        memory.bring_back()
 
 
 def current() -> EngineUnet | None:
@@ -71,16 +75,20 @@ def current() -> EngineUnet | None:
 
 def refuse_changed(tags: dict[str, list[Any]]) -> None:
     """Raises NotServed for what the UI or its extensions do to the picture's UNet or LoRAs beyond strengths. `tags` as the prompt has them."""
+    unet = shared.sd_model.model.diffusion_model
+    if type(unet).__name__ != "UNetModel":
+        raise NotServed(f"models of class {type(unet).__name__}")
     if getattr(shared.sd_model, "applied_token_merged_ratio", 0):
         raise NotServed("token merging")
-    refuse_patched(shared.sd_model.model.diffusion_model)
+    if memory.stored_in_8_bits():
+        raise NotServed("the checkpoint's weights are stored in 8 bits (FP8 weight)")
+    refuse_patched(unet)
     refuse_foreign(tags)
 
 
-def make_room(wanted: int) -> int:
-    """A1111 keeps its UNet off the device already; its cache is what can be given back."""
-    if not torch.cuda.is_available():
-        return 0
-    before = torch.cuda.mem_get_info()[0]
-    devices.torch_gc()
-    return max(0, torch.cuda.mem_get_info()[0] - before)
+def _refuse_size(x: torch.Tensor) -> None:
+    """Where a halved size is not even, A1111 stretches the UNet's inner pictures in a way of its own, and no other UI's (modules/sd_hijack_unet.py)."""
+    step = 2 ** (len(getattr(shared.sd_model.model.diffusion_model, "channel_mult", (1,))) - 1)
+    height, width = x.shape[-2:]
+    if height % step or width % step:
+        raise NotServed(f"{8 * width} x {8 * height} is no size in steps of {8 * step}, and A1111 makes such sizes in a way of its own")
