@@ -82,10 +82,27 @@ def other_kinds(targets: dict[str, torch.Tensor], norms: dict[str, torch.Tensor]
     return {
         "loha": adapter("loha", targets, 22),
         "full": adapter("diff", targets, 23),
-        "cp": each(convolution, lambda v: {"lora_up.weight": noise(v.shape[0], 4, 1, 1), "lora_mid.weight": noise(4, 4, 3, 3, scale=0.5), "lora_down.weight": noise(4, v.shape[1], 1, 1), "alpha": torch.tensor(4.0)}),
+        "cp": each(
+            convolution,
+            lambda v: {
+                "lora_up.weight": noise(v.shape[0], 4, 1, 1),
+                "lora_mid.weight": noise(4, 4, 3, 3, scale=0.5),
+                "lora_down.weight": noise(4, v.shape[1], 1, 1),
+                "alpha": torch.tensor(4.0),
+            },
+        ),
         "dora-inputs": each(square, lambda v: {**low_rank(v), "dora_scale": 0.5 + torch.rand(1, v.shape[1], generator=generator)}),
         "dora-outputs": each(square, lambda v: {**low_rank(v), "dora_scale": 0.5 + torch.rand(v.shape[0], 1, generator=generator)}),
-        "glora": each(square, lambda v: {"a1.weight": noise(4, v.shape[1]), "a2.weight": noise(v.shape[1], 4), "b1.weight": noise(4, v.shape[1]), "b2.weight": noise(v.shape[0], 4), "alpha": torch.tensor(2.0)}),
+        "glora": each(
+            square,
+            lambda v: {
+                "a1.weight": noise(4, v.shape[1]),
+                "a2.weight": noise(v.shape[1], 4),
+                "b1.weight": noise(4, v.shape[1]),
+                "b2.weight": noise(v.shape[0], 4),
+                "alpha": torch.tensor(2.0),
+            },
+        ),
         "oft": each(square, lambda v: {"oft_blocks": blocks(8, v.shape[0] // 8, v.shape[0] // 8)}),
         "oft-bounded": each(square, lambda v: {"oft_blocks": blocks(8, v.shape[0] // 8, v.shape[0] // 8), "alpha": torch.tensor(0.01)}),
         "oft-old": each(square, lambda v: {"oft_diag": torch.eye(8) + blocks(v.shape[0] // 8, 8, 8)}),

@@ -42,7 +42,8 @@ class SidecarError(Exception):
         self.message = message or (own.message if own else entry.summary if entry else "The sidecar reported an error.")
         self.remedy = remedy or (own.remedy if own else entry.remedy if entry else "")
         self.reason = reason
-        super().__init__(f"{self.message} {self.remedy} [{code}]".replace("  ", " "))
+        sentence = self.message if self.message.endswith((".", "!", "?")) else f"{self.message}."
+        super().__init__(f"{sentence} {self.remedy} [{code}]".replace("  ", " "))
 
     def again(self) -> SidecarError:
         """An equal exception to raise: one that is raised over and over collects tracebacks."""
