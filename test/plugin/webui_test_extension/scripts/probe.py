@@ -53,7 +53,10 @@ def obstruct(unet, name):
     elif name == "attention patch":
         unet.set_model_attn1_output_patch(lambda value, options: value * 0.5)
     elif name == "half the patches":
-        unet.lora_patches = {key: dict(list(patches.items())[::2]) for key, patches in unet.lora_patches.items()}
+        if hasattr(unet, "lora_patches"):
+            unet.lora_patches = {key: dict(list(patches.items())[::2]) for key, patches in unet.lora_patches.items()}
+        else:
+            unet.patches = dict(list(unet.patches.items())[::2])
     elif name == "control":
         unet.controlnet_linked_list = ConstantControl()
     else:
@@ -81,7 +84,9 @@ class Probe(scripts.Script):
         if hasattr(p.sd_model, "forge_objects"):
             unet = p.sd_model.forge_objects.unet
             SEEN["wrapped"] = "model_function_wrapper" in unet.model_options
-            SEEN["merged"] = unet.model.lora_loader.loaded_hash
+            # Parameters that hold adapters now; Forge's loader keeps them by its own words, reForge's patcher by name.
+            loader = getattr(unet.model, "lora_loader", None)
+            SEEN["merged"] = len(loader.backup) if loader else len(unet.patches)
         else:
             from modules import sd_unet
 

@@ -31,17 +31,17 @@ def sidecar(tmp_path_factory) -> Iterator[object]:
     made.kill()
 
 
-@pytest.fixture(scope="session", params=["Forge", "A1111"])
+@pytest.fixture(scope="session", params=["Forge", "A1111", "A1111 with --medvram", "reForge"])
 def server(request, tmp_path_factory) -> Iterator[object]:
     """The UI is asked for before anything is made for it."""
     from sidecar_process import server_environment
-    from ui_server import UiServer, a1111, forge
+    from ui_server import UIS, UiServer
 
-    ui = forge() if request.param == "Forge" else a1111()
+    ui = UIS[request.param]
     if reason := ui.skip_reason() or (None if shutil.which("node") else "no node on PATH"):
         pytest.skip(reason)
     environment = server_environment(request.getfixturevalue("sidecar"))
-    running = UiServer(ui, tmp_path_factory.mktemp(ui.name), request.getfixturevalue("models"), environment)
+    running = UiServer(ui, tmp_path_factory.mktemp(ui.name.split()[0]), request.getfixturevalue("models"), environment)
     try:
         yield running.ready()
     finally:

@@ -25,6 +25,10 @@ class Pictures:
         self.server, self._out, self._count = server, out, itertools.count()
         self.folder, self.reply = out, {}
 
+    @property
+    def a1111(self) -> bool:
+        return self.server.ui.name.startswith("A1111")
+
     def order(self, **orders: object) -> None:
         """What the probe does during the next picture."""
         self.folder = self._out / str(next(self._count))

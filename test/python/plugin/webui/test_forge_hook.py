@@ -14,56 +14,9 @@ torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import webui_fakes  # noqa: E402
-from forge_fakes import PARAMETER, KModel, Loader, Memory, OldPatcher, Patcher, objects  # noqa: E402
-from hook_ui import CONTEXT, Ui  # noqa: E402
+from forge_fakes import PARAMETER, KModel, OldPatcher, Patcher  # noqa: E402
+from forge_ui import IN_THE_UI, SIGMA, Forge, X, on_engine  # noqa: E402
 from refit_sidecar_plugin.client import SidecarRefused  # noqa: E402
-
-X = torch.ones(2, 4, 8, 8)
-SIGMA = torch.full((2,), 2.0)
-
-
-class Forge(Ui):
-    def __init__(self, root, monkeypatch, patcher=Patcher):
-        super().__init__(root, monkeypatch)
-        from refit_sidecar_plugin.hosts.webui.forge.hook import ForgeHook
-        from refit_sidecar_plugin.hosts.webui.wish import Wish
-
-        self.hook, self.wish, self.loader, self.memory = ForgeHook(), Wish(enabled=True), Loader(), Memory()
-        self.own = patcher(KModel())
-        self.processing = webui_fakes.Processing(self.sd_model(forge_objects=objects(self.own)))
-
-    @property
-    def unet(self):
-        return self.processing.sd_model.forge_objects.unet
-
-    @unet.setter
-    def unet(self, value):
-        self.processing.sd_model.forge_objects.unet = value
-
-    @property
-    def wrapper(self):
-        return self.unet.model_options.get("model_function_wrapper")
-
-    def lora(self, name: str, strength: float, **kwargs) -> None:
-        self.loader.apply(self.own, self.file(f"Lora/{name}"), strength, **kwargs)
-
-    def before_sampling(self) -> None:
-        self.hook.before_sampling(self.processing, self.wish, X, (None, None))
-
-    def step(self, **arguments):
-        """As Forge's sampler calls the model."""
-        call = {"c_crossattn": CONTEXT, "transformer_options": {"cond_or_uncond": [1, 0], "cond_mark": SIGMA}, **arguments}
-        if self.wrapper is None:
-            return self.unet.model.apply_model(X, SIGMA, **call)
-        return self.wrapper(self.unet.model.apply_model, {"input": X, "timestep": SIGMA, "c": call, "cond_or_uncond": [1, 0]})
-
-
-# x - (sigma * x + strengths) of the engine, x - 10 * sigma * x of the UI.
-def on_engine(strengths: float = 0.0):
-    return X - (SIGMA[0] * X + strengths)
-
-
-IN_THE_UI = X - 10 * SIGMA[0] * X
 
 
 @pytest.fixture
@@ -287,6 +240,38 @@ def test_a_later_wrapper_of_another_extension_gets_the_adapters_and_the_device_b
     assert torch.equal(forge.step(), IN_THE_UI) and "another extension wraps the model" in forge.view.line
     forge.hook.before_step(X)
     assert len(forge.processing.comments) == 1
+
+
+def refine(forge):
+    """As the UI does within a run: another model with the prompt's LoRAs, loaded to the device."""
+    (forge.root / "Stable-diffusion" / "refiner.safetensors").write_bytes(b"r")
+    model = forge.processing.sd_model
+    model.sd_checkpoint_info.filename = forge.file("Stable-diffusion/refiner.safetensors")
+    forge.own = forge.unet = Patcher(KModel())
+    forge.lora("ink.safetensors", 0.5)
+
+
+def test_a_refiner_that_takes_over_within_the_run_gets_an_engine_too_and_stays_off_the_device(forge):
+    forge.lora("ink.safetensors", 0.5)
+    forge.before_sampling()
+    forge.hook.before_step(X)
+    assert torch.equal(forge.step(), on_engine(0.5))
+    refine(forge)
+    forge.hook.before_step(X)
+    assert torch.equal(forge.step(), on_engine(0.5)) and forge.memory.loaded == [(forge.unet, 0)]
+    assert [params["checkpoint"] for params in forge.sidecar.named("engine.prepare")] == ["checkpoint:base.safetensors", "checkpoint:refiner.safetensors"]
+    forge.hook.end()
+    assert forge.sidecar.leases == {} and forge.processing.comments == []
+
+
+def test_a_refiner_that_no_engine_serves_runs_in_the_ui_and_says_so(forge):
+    forge.before_sampling()
+    refine(forge)
+    forge.own.object_patches = {"diffusion_model.layer": 1}
+    forge.hook.before_step(X)
+    forge.hook.before_step(X)
+    assert torch.equal(forge.step(), IN_THE_UI) and forge.unet is forge.own and forge.memory.loaded == []
+    assert len(forge.processing.comments) == 1 and "refiner.safetensors" in forge.view.line
 
 
 def test_clones_of_the_patcher_share_one_wrapper_and_count_as_ours(forge):

@@ -77,7 +77,7 @@ def test_batches_and_sizes_of_many_kinds_are_served(pictures):
 def test_a_size_that_halves_unevenly_is_served_where_the_ui_halves_as_an_engine_does(pictures):
     size = {"width": 128, "height": 72}
     own, here = pictures(STYLE, on=False, **size), pictures(STYLE, **size)
-    if pictures.server.ui.name == "A1111":
+    if pictures.a1111:
         assert torch.equal(own, here) and "128 x 72" in pictures.view["line"]
     else:
         assert pictures.last_run["served_by"] == "engine" and rms(own - here) <= 1e-3 * rms(own)
@@ -159,7 +159,7 @@ def test_an_xyz_plot_over_strengths_refits_per_cell_and_loads_nothing_again(pict
     pictures(STYLE)
     engines, refits = [engine["id"] for engine in pictures.engines()], pictures.refits()
     axes = [pictures.server.ui.prompt_sr, "0.8,0.3,-0.5", [], 0, "", [], 0, "", []]
-    plot = {"script_name": "x/y/z plot", "script_args": [*axes, False, False, False, True, False, False, False, 0, False]}
+    plot = {"script_name": "x/y/z plot", "script_args": [*axes, *pictures.server.ui.grid]}
     pictures("a cat <lora:style:0.8>", **plot)
     cells = pictures.latents()
     assert len(cells) == 3
@@ -247,7 +247,7 @@ def test_block_weights_of_another_extension_stay_in_the_ui(pictures):
 
 
 def forge_only(pictures) -> None:
-    if pictures.server.ui.name != "Forge":
+    if pictures.a1111:
         pytest.skip("A1111 has no patchers that another extension could change")
 
 
@@ -273,11 +273,11 @@ def test_controlnet_residuals_are_served(pictures, place):
 def test_the_uis_own_model_gets_no_adapters_while_an_engine_serves(pictures):
     """On a GPU its weights would also rest in main memory; where they are loaded is decided by the same patcher."""
     pictures(STYLE)
-    if pictures.server.ui.name == "Forge":
-        assert pictures.seen["wrapped"] and pictures.seen["merged"] == "[]"
-        pictures(STYLE, on=False)
-        assert not pictures.seen["wrapped"] and "style.safetensors" in pictures.seen["merged"]
-    else:
+    if pictures.a1111:
         assert pictures.seen["unet"] == "EngineUnet"
         pictures(STYLE, on=False)
         assert pictures.seen["unet"] == "NoneType"
+    else:
+        assert pictures.seen["wrapped"] and pictures.seen["merged"] == 0
+        pictures(STYLE, on=False)
+        assert not pictures.seen["wrapped"] and pictures.seen["merged"] > 0

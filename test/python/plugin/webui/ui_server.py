@@ -1,4 +1,4 @@
-"""A real Forge or A1111 on CPU for tests: started on a scratch data folder, spoken to over its API, stopped by its own pid."""
+"""A real Forge, A1111 or reForge on CPU for tests: started on a scratch data folder, spoken to over its API, stopped by its own pid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[4]
@@ -25,7 +25,9 @@ COMMON = ("--skip-prepare-environment", "--skip-torch-cuda-test", "--nowebui", "
 
 @dataclass(frozen=True)
 class Ui:
-    """`prompt_sr`: place of "Prompt S/R" in the XYZ script's list of axes. `hires`: what the API needs besides."""
+    """`prompt_sr`: place of "Prompt S/R" in the XYZ script's list of axes; `grid`: its arguments after the axes, for cells of one seed.
+    `hires`: what the API needs besides.
+    """
 
     name: str
     folder: str
@@ -33,6 +35,7 @@ class Ui:
     mark: str
     arguments: tuple[str, ...]
     prompt_sr: int
+    grid: tuple[object, ...]
     hires: dict[str, object]
 
     def skip_reason(self) -> str | None:
@@ -47,13 +50,29 @@ class Ui:
         return None
 
 
+GRID = (False, False, False, True, False, False, False, 0, False)
+
+
 def forge() -> Ui:
-    return Ui("Forge", "FORGE_DIR", "FORGE_PYTHON", "backend/patcher/unet.py", ("--always-cpu",), 8, {"hr_additional_modules": ["Use same choices"]})
+    return Ui("Forge", "FORGE_DIR", "FORGE_PYTHON", "backend/patcher/unet.py", ("--always-cpu",), 8, GRID, {"hr_additional_modules": ["Use same choices"]})
 
 
 def a1111() -> Ui:
     arguments = ("--use-cpu", "all", "--no-half", "--no-download-sd-model", "--do-not-download-clip")
-    return Ui("A1111", "WEBUI_DIR", "WEBUI_PYTHON", "repositories/k-diffusion/k_diffusion/sampling.py", arguments, 7, {})
+    return Ui("A1111", "WEBUI_DIR", "WEBUI_PYTHON", "repositories/k-diffusion/k_diffusion/sampling.py", arguments, 7, GRID, {})
+
+
+def a1111_medvram() -> Ui:
+    """Its UNet moves to the device by a hook; on a CPU the way is the same."""
+    return replace(a1111(), name="A1111 with --medvram", arguments=(*a1111().arguments, "--medvram"))
+
+
+def reforge() -> Ui:
+    grid = (False, False, True, 0, False, False, True, False, False, False, 0, False)
+    return Ui("reForge", "REFORGE_DIR", "REFORGE_PYTHON", "ldm_patched/modules/model_patcher.py", ("--always-cpu",), 7, grid, {})
+
+
+UIS = {ui.name: ui for ui in (forge(), a1111(), a1111_medvram(), reforge())}
 
 
 def make_models(folder: Path) -> None:

@@ -30,7 +30,8 @@ class ForgeHook:
 
     def __init__(self) -> None:
         self._wrapper: EngineWrapper | None = None
-        self._processing: Any = None
+        # The run that is being sampled on an engine: processing, wish, conditionings.
+        self._run: tuple[Any, Wish, tuple[Any, Any]] | None = None
 
     def before_sampling(self, processing: Any, wish: Wish, x: torch.Tensor, conditionings: tuple[Any, Any]) -> None:
         """Forge resets the patcher before each run, and in the hires pass calls twice; the last call decides."""
@@ -53,16 +54,22 @@ class ForgeHook:
             objects.unet = without_adapters(wrapper.own)
             memory.keep_off_device(objects.unet)
             objects.unet.set_model_unet_function_wrapper(wrapper)
-            self._wrapper, self._processing = wrapper, processing
+            self._wrapper, self._run = wrapper, (processing, wish, conditionings)
 
     def before_step(self, x: torch.Tensor) -> None:
-        """An extension whose hook ran after ours may have put a wrapper in our wrapper's place: then its patcher gets the LoRAs and the device back."""
-        wrapper = self._wrapper
-        if wrapper is None:
+        """An extension whose hook ran after ours may have put a wrapper in our wrapper's place: then its patcher gets the LoRAs and the device back.
+        A refiner may have taken over within the run: then an engine is asked for its checkpoint.
+        """
+        wrapper, run = self._wrapper, self._run
+        if wrapper is None or run is None:
             return
-        objects = self._processing.sd_model.forge_objects
+        objects = run[0].sd_model.forge_objects
         unet = objects.unet
-        if unet.model is wrapper.own.model and unet.model_options.get(WRAPPER) is not wrapper:
+        if unet.model is not wrapper.own.model:
+            self.before_sampling(run[0], run[1], x, run[2])
+            if self._wrapper is not None:
+                memory.move_off(objects.unet)
+        elif unet.model_options.get(WRAPPER) is not wrapper:
             self._wrapper = None
             wrapper.give_up(NotServed("another extension wraps the model"))
             objects.unet = with_adapters_of(unet, wrapper.own)
@@ -70,7 +77,7 @@ class ForgeHook:
 
     def end(self) -> None:
         """The sampling run is over. Idempotent."""
-        wrapper, self._wrapper, self._processing = self._wrapper, None, None
+        wrapper, self._wrapper, self._run = self._wrapper, None, None
         if wrapper is not None:
             wrapper.session.close()
 

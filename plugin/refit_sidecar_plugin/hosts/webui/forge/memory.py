@@ -22,6 +22,11 @@ def keep_off_device(unet: Any) -> None:
     unet.set_memory_peak_estimation_modifier(lambda shape: 0)
 
 
+def move_off(unet: Any) -> None:
+    """Loads a patcher of `keep_off_device` where another one of the same model was loaded before."""
+    _manager().load_models_gpu([unet], memory_required=0)
+
+
 def bring_back(unet: Any, shape: torch.Size) -> None:
     """Loads the ordinary patcher with its LoRAs, as the sampler would have done for a latent of this shape."""
     batch, *rest = shape
