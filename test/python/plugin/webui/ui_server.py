@@ -111,7 +111,8 @@ class UiServer:
         while True:
             assert self.process.poll() is None and time.monotonic() < deadline, f"{self.ui.name} did not start:\n" + "\n".join(self.log[-60:])
             try:
-                self.call("/sdapi/v1/options", {"sd_model_checkpoint": "tiny"})
+                # The preview that is made without a network of its own, which the UI would have to download.
+                self.call("/sdapi/v1/options", {"sd_model_checkpoint": "tiny", "show_progress_type": "Approx cheap"})
                 return self
             except OSError:
                 time.sleep(0.3)
