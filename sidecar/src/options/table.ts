@@ -33,7 +33,7 @@ export const optionTable = [
   { name: "allow-host", type: "list", default: [], paths: false, reload: true, help: "Additional Host header value to accept; repeatable" },
   { name: "allow-origin", type: "list", default: [], paths: false, reload: true, help: "Browser origin allowed to connect; repeatable" },
   { name: "max-clients", type: "number", default: 256, min: 1, max: 10000, unit: "connections", reload: true, help: "Open WebSocket sessions at one time" },
-  { name: "engine-memory", type: "number", default: 0, min: 0, max: 1048576, unit: "MiB", reload: true, help: "Memory that loaded engines may take together; 0 allows half of what the device has" },
+  { name: "engine-memory", type: "number", default: 0, min: 0, max: 1048576, unit: "MiB", reload: true, help: "Memory that loaded engines may take together; 0 allows half of the main memory, or a whole GPU (of less than 16 GB: one engine at a time)" },
   { name: "vram-cap", type: "number", default: 0, min: 0, max: 1048576, unit: "MiB", reload: false, help: "Most device memory that a GPU host may take; 0 sets no limit" },
   { name: "vram-weights", type: "number", default: 0, min: 0, max: 1048576, unit: "MiB", reload: false, help: "Device memory for an engine's weights on the torch host, the rest is streamed from host memory during each step; 0 streams only what does not fit" },
   { name: "idle-offload", type: "number", default: 600, min: 0, max: 86400, unit: "s", reload: false, help: "Weights that nobody used for this long leave the GPU for host memory and come back with the next use; 0 keeps them there" },

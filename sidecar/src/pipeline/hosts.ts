@@ -62,8 +62,9 @@ export function createHostStarter({ pythons, flags, onLog }: HostsOptions): (kin
   return (kind, graphs) => startHost(hostCommand(kind, pythons, flags, graphs), { onLog: (line) => onLog(kind, line) });
 }
 
-/** The host that "auto" means: the embedded one, unless there is a Python for a GPU host. */
-export function autoHost(configured: "auto" | HostKind, pythons: HostPythons): HostKind {
+/** The host that "auto" means: the embedded one, unless there is a Python for a GPU host; of those torch, unless tensorrt won on this computer (`winner`). */
+export function autoHost(configured: "auto" | HostKind, pythons: HostPythons, winner: () => "torch" | "tensorrt" | null = () => null): HostKind {
   if (configured !== "auto") return configured;
-  return pythons("torch") !== null ? "torch" : "onnxruntime";
+  if (pythons("torch") === null) return "onnxruntime";
+  return pythons("tensorrt") !== null && winner() === "tensorrt" ? "tensorrt" : "torch";
 }

@@ -19,6 +19,7 @@ import { createBackend } from "./backend.ts";
 import { createAdapterFinder } from "./find-adapter.ts";
 import { createFolders } from "./folders.ts";
 import { openGraphs } from "./graphs.ts";
+import { hostChoice } from "./host-choice.ts";
 import { autoHost, createHostStarter, hostFlags, hostPythons, keepsSpareHost } from "./hosts.ts";
 import { createLiveFolder } from "./live.ts";
 import { createLastUsed } from "./last-used.ts";
@@ -107,7 +108,8 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     planning: { planRefit, nextState },
     startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
     keepsSpare: (kind) => keepsSpareHost(kind, options["spare-host"], freemem()),
-    budgetBytes: () => (options["engine-memory"] === 0 ? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
+    asksDevice: (kind) => kind !== "onnxruntime",
+    budgetBytes: (gpuBytes) => (options["engine-memory"] === 0 ? gpuBytes ?? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
     emit: events.emit,
   });
   const refitTimes = metrics.histogram("refit_ms", "Time of a refit from plan to commit, in ms", [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000]);
@@ -117,7 +119,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   const runs = createOpenRuns({
     engines,
     resolve: resolver.wanted,
-    specOf: (resolved, request) => engineSpec({ graphs, jobs, pythons, options: () => options }, resolved.checkpoint, request),
+    specOf: (resolved, request) => engineSpec({ graphs, jobs, pythons, options: () => options, winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype) }, resolved.checkpoint, request),
     turnMs: () => options.turn,
     onFailed: resolver.distrust,
     onStep: (_engine, reply) => {
@@ -180,7 +182,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     paused: () => paused,
     hostKinds: () => [
       { kind: "onnxruntime", problem: null },
-      { kind: "torch", problem: pythons("torch") === null ? { code: "HOST_NOT_CONFIGURED", message: "it is not installed; run \"refit-sidecar host install torch\" or pass --python" } : null },
+      ...(["torch", "tensorrt"] as const).map((kind) => ({ kind, problem: pythons(kind) === null ? { code: "HOST_NOT_CONFIGURED", message: `it is not installed; run "refit-sidecar host install ${kind}" or pass --python` } : null })),
     ],
   });
   const backend = createBackend({

@@ -24,6 +24,8 @@ export interface SpecParts {
   readonly jobs: Scheduler;
   readonly options: () => Pick<Options, "host" | "precision">;
   readonly pythons: HostPythons;
+  /** Which GPU host won on this computer. */
+  readonly winner: (structure: string, dtype: EngineSpec["precision"]) => "torch" | "tensorrt" | null;
 }
 
 /** The graph of a structure: here already, or exported now, once for everybody who waits for it. */
@@ -44,7 +46,8 @@ export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs
 /** Throws what graphOf throws, ENGINE_PRECISION for what the graph lacks, ENGINE_SHAPES when graph and checkpoint disagree. */
 export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoint, request: SpecRequest): Promise<{ readonly spec: EngineSpec; readonly bundle: GraphBundle }> {
   const { host, precision } = parts.options();
-  const hostKind = request.host === "auto" ? autoHost(host, parts.pythons) : request.host;
+  const onGpu = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : "fp16";
+  const hostKind = request.host === "auto" ? autoHost(host, parts.pythons, () => parts.winner(checkpoint.target.structure, weightDtypes[onGpu])) : request.host;
   const wanted: Precision = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : hostKind === "onnxruntime" ? "fp32" : "fp16";
   const bundle = await graphOf(parts, checkpoint, "user");
   // A graph has one float type; bf16 and quantised engines of the torch host run the fp16 graph's structure.

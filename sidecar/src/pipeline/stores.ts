@@ -12,6 +12,8 @@ export interface Stores {
   readonly own: Store;
   /** In the order in which they are searched. */
   readonly readable: readonly Store[];
+  /** Where hosts leave notes about this computer beside their engines; null: they are not to be read. */
+  readonly notes: string | null;
   /** Flags of a GPU host, which reads and writes the same stores. */
   readonly flags: readonly string[];
   /** Brings the store within its size, in the background. */
@@ -55,6 +57,7 @@ export async function openStores(options: () => StoreOptions, dataDir: string, l
   return {
     own,
     readable: [...(reads ? [store] : []), ...shared],
+    notes: reads ? folder : null,
     flags: [...(writes ? ["--store", folder, ...(reads ? [] : ["--store-unread"])] : reads ? ["--read-store", folder] : []), ...sharedFlags],
     prune,
     async close() {

@@ -15,8 +15,10 @@ export interface EnginesOptions {
   readonly startHost: (kind: string, graphs: readonly HostGraph[]) => Promise<Host>;
   /** Whether a second process of that kind may wait idle to take the place of one that dies. */
   readonly keepsSpare?: (kind: string) => boolean;
-  /** Memory that loaded engines may take together; asked every time, because configuration is reloaded. */
-  readonly budgetBytes: () => number;
+  /** Memory that loaded engines may take together, in main memory or on a GPU of that size; asked every time, because configuration is reloaded. */
+  readonly budgetBytes: (gpuBytes: number | null) => number;
+  /** Whether hosts of that kind can hold weights on a GPU: they are asked before room is made. */
+  readonly asksDevice?: (kind: string) => boolean;
   readonly emit: (event: SidecarEvent) => void;
   readonly nowMs?: () => number;
   /** Waits between attempts to repair an engine. */
@@ -24,6 +26,9 @@ export interface EnginesOptions {
   /** How long a new engine waits for others to be given back before REFIT_NO_ROOM. */
   readonly roomTimeoutMs?: number;
 }
+
+/** A smaller GPU holds the weights of one engine at a time, whichever host it belongs to: a second one would take the memory that steps need. */
+const sharedGpuBytes = 15 * 1024 ** 3;
 
 export type HostGraph = NonNullable<EngineSpec["graph"]>;
 
@@ -55,11 +60,14 @@ export class Engines {
   readonly #supervisors = new Map<string, HostSupervisor>();
   readonly #sessionLoads = new WeakMap<Host, number>();
   readonly #waiting = new Set<() => void>();
+  /** Kinds of hosts whose weights lie on a GPU, with its size. */
+  readonly #gpuBytes = new Map<string, number>();
   readonly #history = new RefitHistory();
   /** Asked to be freed while leased: they go when their leases end. */
   readonly #leaving = new Set<string>();
   readonly #repair: Repair;
   #disposals: Promise<unknown> = Promise.resolve();
+  #openingOnGpu: Promise<void> = Promise.resolve();
   #disposingBytes = 0;
   #engineBuilds = 0;
   #sessionLoadsTotal = 0;
@@ -104,7 +112,10 @@ export class Engines {
   #open(key: string, spec: EngineSpec): Promise<LiveEngine> {
     const opening = this.#opening.get(key);
     if (opening !== undefined) return opening;
-    const opened = this.#makeRoom(engineBytes(spec))
+    // Two that open at the same time must not both find the device free.
+    const before = this.#options.asksDevice?.(spec.hostKind) === true ? this.#openingOnGpu : Promise.resolve();
+    const opened = before
+      .then(() => this.#makeRoom(spec))
       .then(() => {
         const engine = this.#create(spec);
         this.#engines.set(key, engine);
@@ -112,6 +123,7 @@ export class Engines {
       })
       .finally(() => void this.#opening.delete(key));
     this.#opening.set(key, opened);
+    if (this.#options.asksDevice?.(spec.hostKind) === true) this.#openingOnGpu = opened.then(() => undefined, () => undefined);
     return opened;
   }
 
@@ -166,31 +178,45 @@ export class Engines {
     return [...this.#engines.values()].filter((engine) => engine.spec.hostKind === kind);
   }
 
-  /** Frees idle engines, least recently used first, until `bytes` fit; waits for leased ones. Returns when the memory is really free. */
-  async #makeRoom(bytes: number): Promise<void> {
+  /** Size of the GPU that a kind's weights lie on; null: main memory. */
+  async #gpuOf(kind: string): Promise<number | null> {
+    if (this.#options.asksDevice?.(kind) !== true) return null;
+    const { device, memory } = (await this.#supervisor(kind).host()).about;
+    if (device.type !== "cuda") return null;
+    this.#gpuBytes.set(kind, memory.totalBytes);
+    return memory.totalBytes;
+  }
+
+  /**
+   * Frees idle engines of the same memory, least recently used first, until the new one fits; waits for leased ones. Returns when the memory is really
+   * free. On a GPU an engine that is alone is always let through: its host streams, or says what it lacks.
+   */
+  async #makeRoom(spec: EngineSpec): Promise<void> {
+    const bytes = engineBytes(spec);
+    const gpu = await this.#gpuOf(spec.hostKind);
+    const beside = (): LiveEngine[] => [...this.#engines.rkeys()].flatMap((key) => this.#engines.peek(key) ?? []).filter((engine) => this.#gpuBytes.has(engine.spec.hostKind) === (gpu !== null));
     const deadline = this.#nowMs() + (this.#options.roomTimeoutMs ?? 30_000);
     for (;;) {
-      const budget = this.#options.budgetBytes();
-      for (const key of this.#idleKeys()) {
-        if (this.#engines.calculatedSize + bytes <= budget) break;
-        this.#dispose(key);
+      const budget = this.#options.budgetBytes(gpu);
+      const fits = (): boolean => {
+        const others = beside();
+        if (gpu !== null && (others.length === 0 || gpu < sharedGpuBytes)) return others.length === 0;
+        return others.reduce((sum, engine) => sum + engine.bytes, 0) + bytes <= budget;
+      };
+      for (const engine of beside()) {
+        if (fits()) break;
+        if (!this.#leases.has(engine)) this.#dispose(engine.id);
       }
-      if (this.#engines.calculatedSize + bytes <= budget) break;
+      if (fits()) break;
       const left = deadline - this.#nowMs();
-      const never = bytes > budget;
+      const never = gpu === null && bytes > budget;
       if (never || left <= 0) {
-        throw new Failure("REFIT_NO_ROOM", `expected room for an engine of ${bytes} bytes within ${budget} bytes of engine memory${never ? "" : "; the loaded engines are all in use"}. Raise --engine-memory, choose a smaller precision, or end other runs.`, { bytes, budget });
+        const room = gpu !== null && gpu < sharedGpuBytes ? `a GPU of ${(gpu / 1024 ** 3).toFixed(0)} GiB, which holds one engine at a time` : `${budget} bytes of engine memory`;
+        throw new Failure("REFIT_NO_ROOM", `expected room for an engine of ${bytes} bytes within ${room}${never ? "" : "; the loaded engines are all in use"}. Raise --engine-memory, choose a smaller precision, or end other runs.`, { bytes, budget });
       }
       await this.#nextRelease(left);
     }
     await this.#disposals;
-  }
-
-  #idleKeys(): string[] {
-    return [...this.#engines.rkeys()].filter((key) => {
-      const engine = this.#engines.peek(key);
-      return engine !== undefined && !this.#leases.has(engine);
-    });
   }
 
   #dispose(key: string): void {
@@ -247,7 +273,7 @@ export class Engines {
       engineBuilds: this.#engineBuilds,
       sessionLoads: this.#sessionLoadsTotal,
       bytes: this.#engines.calculatedSize + this.#disposingBytes,
-      budgetBytes: this.#options.budgetBytes(),
+      budgetBytes: this.#options.budgetBytes(Math.max(0, ...this.#gpuBytes.values()) || null),
       totals: this.#history.totals,
       history: this.#history.records,
     };

@@ -101,6 +101,60 @@ describe("Engines", () => {
     await expect(engines.acquire(spec("b".repeat(64), [...names, "d"]))).rejects.toMatchObject({ code: "REFIT_NO_ROOM" });
   });
 
+  describe("on a GPU", () => {
+    const gib = 1024 ** 3;
+    const onGpu = (gpuBytes: number, budget = 10 * size, roomTimeoutMs = 50) =>
+      new Engines({
+        planning: { planRefit, nextState },
+        startHost: async (kind) => {
+          const host = fakeHost(100 + hosts.length, kind === "onnxruntime" ? null : gpuBytes);
+          hosts.push(host);
+          return host;
+        },
+        asksDevice: (kind) => kind !== "onnxruntime",
+        budgetBytes: (gpu) => (gpu === null ? 10 * size : budget),
+        roomTimeoutMs,
+        emit: () => undefined,
+      });
+    const of = (hostKind: string, letter: string): EngineSpec => ({ ...other(letter), hostKind });
+    const bring = async (engines: Engines, engine: EngineSpec) => {
+      const lease = await engines.acquire(engine);
+      await lease.engine.bring(wanted("x"));
+      return lease;
+    };
+    const loaded = (): number[] => hosts.map(({ engines }) => engines.size);
+
+    it("of less than 16 GB two engines never hold weights at once, not even in two hosts", async () => {
+      const engines = onGpu(8 * gib);
+      (await bring(engines, of("torch", "1"))).release();
+      (await bring(engines, of("tensorrt", "1"))).release();
+      expect(loaded()).toEqual([0, 1]);
+      (await bring(engines, of("torch", "2"))).release();
+      expect(loaded()).toEqual([1, 0]);
+    });
+    it("of less than 16 GB an engine in use is waited for, then named as what is in the way; two that open together take turns", async () => {
+      const engines = onGpu(8 * gib);
+      const first = await bring(engines, of("torch", "1"));
+      await expect(engines.acquire(of("tensorrt", "1"))).rejects.toMatchObject({ code: "REFIT_NO_ROOM", message: expect.stringContaining("8 GiB, which holds one engine at a time") as string });
+      first.release();
+      const both = await Promise.allSettled([bring(engines, of("torch", "3")), bring(engines, of("tensorrt", "3"))]);
+      expect(both.map(({ status }) => status)).toEqual(["fulfilled", "rejected"]);
+      expect(loaded()).toEqual([1, 0]);
+    });
+    it("of 16 GB or more engines share the budget; those in main memory are counted apart", async () => {
+      const engines = onGpu(16 * gib, 2 * size);
+      for (const [kind, letter] of [["onnxruntime", "1"], ["torch", "1"], ["tensorrt", "1"]] as const) (await bring(engines, of(kind, letter))).release();
+      expect(loaded()).toEqual([1, 1, 1]);
+      (await bring(engines, of("torch", "2"))).release();
+      expect(loaded()).toEqual([1, 1, 1]);
+    });
+    it("an engine larger than the device goes to its host alone, which streams it or says what it lacks", async () => {
+      const engines = onGpu(24 * gib, size / 2);
+      (await bring(engines, of("torch", "1"))).release();
+      expect(loaded()).toEqual([1]);
+    });
+  });
+
   it("asks for the budget every time, so that a reloaded configuration counts", async () => {
     let budget = size;
     const engines = make(() => budget, 5);

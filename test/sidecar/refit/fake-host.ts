@@ -24,7 +24,7 @@ export interface FakeHost extends Host {
 
 const hash = (text: string): string => createHash("sha256").update(text).digest("hex");
 
-export function fakeHost(pid = 1): FakeHost {
+export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
   const engines = new Map<string, FakeEngine>();
   const calls: string[] = [];
   const failures = new Map<HostMethod, { failure: Failure; cutShort: boolean }>();
@@ -131,7 +131,7 @@ export function fakeHost(pid = 1): FakeHost {
   };
   return {
     kind: "fake", pid, engines, calls, die,
-    about: { protocolVersion: 1, kind: "fake", versions: {}, device: { type: "cpu", name: "" }, precisions: ["f32"], memory: { totalBytes: 1, freeBytes: 1 } },
+    about: { protocolVersion: 1, kind: "fake", versions: {}, device: { type: gpuBytes === null ? "cpu" : "cuda", name: "" }, precisions: ["f32"], memory: { totalBytes: gpuBytes ?? 1, freeBytes: 1 } },
     // One function serves every method; the table above gives each its own types.
     call: call as unknown as HostCall,
     gone: () => gone,
