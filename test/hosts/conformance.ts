@@ -6,6 +6,7 @@ import type { HostCommand } from "../../sidecar/src/host/index.ts";
 import { conversation } from "./conformance/conversation.ts";
 import type { WeightDtype } from "../../protocol/src/index.ts";
 import { failures } from "./conformance/failures.ts";
+import { fused } from "./conformance/fused.ts";
 import { golden } from "./conformance/golden.ts";
 import { lifetime } from "./conformance/lifetime.ts";
 import { refits } from "./conformance/refits.ts";
@@ -29,6 +30,7 @@ export function hostConformance(name: string, command: HostCommand, options: Con
     failures(command);
     golden(command, options.precisions ?? ["f32", "f16", "bf16"]);
     steps(command, options.stepTolerance ?? 1e-3, options.churn ?? { steps: 40, changes: 15 });
+    fused(command, options.stepTolerance ?? 1e-3);
     lifetime(command);
   });
 }
