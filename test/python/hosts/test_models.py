@@ -13,6 +13,15 @@ from refit_host.models.registry import spec_of
 from transformer_structures import flux, random_weights, sd3, sd35_medium, through_refit_map, wan
 
 UNETS = {"sd15": ("sd15", [32, 64, 64, 64]), "sdxl": ("sdxl", [64, 64, 128])}
+
+
+def wan22_5b():
+    """Wan 2.2's small model has Wan 2.1's layout with 48 latent channels."""
+    shapes = wan("wan21-t2v-1.3b")
+    width = shapes["patch_embedding.weight"][0]
+    return shapes | {"patch_embedding.weight": (width, 48, 1, 2, 2), "head.head.weight": (192, width), "head.head.bias": (192,)}
+
+
 CASES = {
     "sd15": lambda: tiny(*UNETS["sd15"]).shapes,
     "sdxl": lambda: tiny(*UNETS["sdxl"]).shapes,
@@ -22,6 +31,8 @@ CASES = {
     "flux-schnell": lambda: flux("flux-schnell"),
     "wan21-t2v": lambda: wan("wan21-t2v-1.3b"),
     "wan21-i2v": lambda: wan("wan21-i2v-14b"),
+    "wan22-5b": wan22_5b,
+    "wan22-a14b": lambda: wan("wan22-i2v-14b"),
 }
 SIZES = {"batch": 2, "height": 16, "width": 24, "tokens": 9, "frames": 3, "image_tokens": 5}
 

@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 from refit_host.failure import HostFailure
-from refit_tensorrt import making
+from refit_host.weights.memory import Budget
+from refit_tensorrt import maker, making
 from refit_tensorrt.making import Making
 from tensorrt_bench import DEMO_CHECKPOINT, Bench, demo_inputs, lora, simulation, source
 
@@ -160,12 +161,14 @@ def test_without_the_simulated_device_a_cpu_is_refused():
 
 def test_too_little_memory_to_build_or_to_load_says_what_to_reduce(store):
     with simulation(FAULTS=frozenset({"build-out-of-memory"})):
-        assert "unload" in refusal(Bench(None).load, "HOST_OUT_OF_MEMORY").message
+        failure = refusal(Bench(None).load, "HOST_OUT_OF_MEMORY")
+        assert "unload" in failure.message and failure.evidence["bytes"] == 1 << 32
     with simulation() as device:
         before = device.used_bytes()
         taken = device.free_bytes() - (1 << 20)
         assert device.reserve(taken)
-        assert "unload" in refusal(Bench(store).load, "HOST_OUT_OF_MEMORY").message
+        failure = refusal(Bench(store).load, "HOST_OUT_OF_MEMORY")
+        assert "unload" in failure.message and failure.evidence["bytes"] > 1 << 20
         device.reserve(-taken)
         assert device.used_bytes() <= before
 
@@ -289,3 +292,20 @@ def test_what_cannot_be_built_for_a_capability_by_name_is_built_for_the_device_a
         bench = Bench(None)
         bench.load()
         assert bench.step(INPUTS).isfinite().all()
+
+
+def test_a_cap_below_the_weights_is_refused_before_anything_is_built(simulated):
+    bench = Bench(None, "--vram-mib", "8")
+    failure = refusal(bench.load, "HOST_OUT_OF_MEMORY")
+    assert failure.evidence["bytes"] > failure.evidence["freeBytes"] == 8 << 20
+    assert "--vram-mib" in failure.message and "torch host" in failure.message
+    assert bench.built == 0
+
+
+def test_the_cap_counts_the_librarys_copy_of_the_weights_when_the_base_is_placed(store, simulated, monkeypatch):
+    seen = []
+    monkeypatch.setattr(maker, "device_budget", lambda device, cap: seen.append(cap) or Budget(cap, 1 << 40))
+    bench = Bench(store, "--vram-mib", "30")
+    size = bench.load()["bytes"]
+    assert len(seen) == 1 and 0 <= (30 << 20) - size - seen[0] < 1 << 17  # the gaps that alignment makes
+    assert bench.host._engines["e"].weights.base.place == "pinned"

@@ -38,6 +38,10 @@ def test_a_small_device_gets_small_profiles_and_a_large_one_also_large_ones():
     assert choose(large, [SAMPLE], shapes(2, 128, 128)) == 0
     assert choose(large, [SAMPLE], shapes(8, 192, 192)) == 1
     assert choose(large, [SAMPLE], shapes(9, 64, 64)) is None
+    text = {"name": "text", "shape": ["batch", "tokens", 2048]}
+    for profiles in (small, large):
+        assert [choose(profiles, [text], {"text": (1, tokens, 2048)}) for tokens in (77, 154, 308)] == [0, 0, 0]
+        assert choose(profiles, [text], {"text": (1, 309, 2048)}) is None
 
 
 def test_axes_of_residuals_are_the_pictures_divided_and_rounded_up():

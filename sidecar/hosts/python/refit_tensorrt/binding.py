@@ -18,6 +18,8 @@ Capability = tuple[int, int]
 LIBRARIES = ("tensorrt_rtx", "tensorrt")
 # Lines of the library's own complaints that a failure quotes; one failed build can print thousands.
 KEPT_COMPLAINTS = 8
+ASKED = re.compile(r"OutOfMemory|out of memory", re.IGNORECASE)
+SIZE = re.compile(r"Requested size was (\d+) bytes")
 # The library says only here, among its verbose lines, that an engine's scratch memory was too small: (allowed, needed) bytes.
 BUDGET = re.compile(r"Exceeded mem budget of (\d+)\. Need (\d+)")
 DTYPES = {torch.float32: "FLOAT", torch.float16: "HALF", torch.bfloat16: "BF16", torch.int64: "INT64", torch.int32: "INT32"}
@@ -56,6 +58,11 @@ class Binding:
     def lacked(self) -> tuple[int, int] | None:
         """(allowed, needed) bytes of scratch memory, when the last build failed for want of it."""
         return next(((int(found[1]), int(found[2])) for line in self.complaints if (found := BUDGET.search(line))), None)
+
+    def refused_memory(self) -> int | None:
+        """Bytes of device memory that were asked for in vain (0: it does not say); None when memory was not what lacked."""
+        lines = [line for line in self.complaints if ASKED.search(line)]
+        return None if not lines else max(int(found[1]) if (found := SIZE.search(line)) else 0 for line in lines)
 
     def said(self) -> str:
         """The last complaints, in one line, without paths."""

@@ -126,8 +126,9 @@ def _failed(binding: Binding, capability: Capability, profiles: Sequence[Profile
         allowed, needed = lacked
         return HostFailure("HOST_OUT_OF_MEMORY", f"an engine for {limits(profiles)} needs {needed / 2**30:.1f} GiB beside its weights, {allowed / 2**30:.1f} GiB are there: "
                            "raise --vram-mib, or use the torch host or a smaller precision", {"bytes": needed, "freeBytes": allowed, "scratch": True})  # fmt: skip
+    wanted = binding.refused_memory()
     said = binding.said()
-    if "out of memory" in said.lower() or "OutOfMemory" in said:
-        return HostFailure("HOST_OUT_OF_MEMORY", "the device has too little free memory to build the engine: let the UI unload its models and try again")
+    if wanted is not None:
+        return HostFailure("HOST_OUT_OF_MEMORY", "the device has too little free memory to build the engine: let the UI unload its models and try again", {"bytes": wanted})
     return HostFailure("HOST_BUILD_FAILED", f"{binding.name} {binding.version} built no engine for compute capability {capability[0]}.{capability[1]}: {said}. "
                        "The torch host serves without it.", {"capability": f"{capability[0]}.{capability[1]}"})  # fmt: skip

@@ -70,7 +70,9 @@ class TensorRTMaker:
         """The base, where the budget allows it beside the engine's own copy of the weights."""
         check_shapes(params.checkpoint, weights)
         if place == "auto":
-            budget = device_budget(host.device, host.options.vram_cap_bytes)
+            # The engine's copy lies in memory of the library, which PyTorch does not count.
+            held, cap = weights.layout.nbytes if params.graph is not None else 0, host.options.vram_cap_bytes
+            budget = device_budget(host.device, None if cap is None else cap - held)
             activations = ACTIVATION_BYTES if host.device.type == "cuda" else 0
             place = choose_place(budget, weights.layout.nbytes, activations, live_is_allocated=params.graph is not None)
 

@@ -62,6 +62,10 @@ class Making:
 
     def run(self) -> Engine:
         """Raises HostFailure; nothing is left on the device then."""
+        cap, needed = self._host.options.vram_cap_bytes, self._layout.nbytes
+        expect(cap is None or needed < cap, "HOST_OUT_OF_MEMORY",
+               f"the weights take {needed / 2**30:.2f} GiB, this host may take {(cap or 0) / 2**30:.2f}: raise --vram-mib, choose a smaller precision, or use the "
+               "torch host, which streams what does not fit", bytes=needed, freeBytes=cap)  # fmt: skip
         stored = self._files.stored(self._variant)
         if stored is not None:
             try:

@@ -33,9 +33,10 @@ class LoadedEngine:
         binding.complaints.clear()
         self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
+            wanted = binding.refused_memory()
             said = binding.said()
-            expect("OutOfMemory" not in said and "out of memory" not in said.lower(), "HOST_OUT_OF_MEMORY",
-                   "the device has too little free memory for the engine's weights: let the UI unload its models, or choose a smaller precision")  # fmt: skip
+            expect(wanted is None, "HOST_OUT_OF_MEMORY",
+                   "the device has too little free memory for the engine's weights: let the UI unload its models, or choose a smaller precision", bytes=wanted)  # fmt: skip
             raise EngineUnloadable(said)
         self.stream = gpu.make_stream(device)
         self._config: Any = None
