@@ -79,7 +79,6 @@ class HostEngine:
 
     def __init__(self, host: HostProcess, graph: Path, checkpoint: dict, dtype: str, names: Sequence[str]) -> None:
         self.host, self.names = host, list(names)
-        self.checkpoint = checkpoint
         given = {"engine": "bench", "graph": {"folder": str(graph), "variant": "fp32" if dtype == "f32" else "fp16"}, "weightDtype": dtype,
                  "checkpoint": checkpoint, "stack": []}  # fmt: skip
         self.loaded = host.call("load", given)[0]
@@ -89,12 +88,11 @@ class HostEngine:
     def swap(self, stack: Sequence[tuple[Path, str, float]], touched: Sequence[str], checkpoint: dict | None = None) -> dict[str, float]:
         """To a stack of (delta file, adapter, strength) and, with `checkpoint`, to that one. Milliseconds of both phases as the caller sees them."""
         full = checkpoint is not None
-        self.checkpoint = checkpoint or self.checkpoint
         weights = {"checkpoint": "bench", "stack": [{"sha256": sha, "strength": strength} for _, sha, strength in stack]}
         plan = {"from": None if full else weights, "to": weights, "full": full, "writes": [{"parameter": name} for name in (self.names if full else touched)]}
         began = time.perf_counter()
         prepared = self.host.call("prepare", {
-            "engine": "bench", "generation": self.generation, "plan": plan, "checkpoint": self.checkpoint,
+            "engine": "bench", "generation": self.generation, "plan": plan, "checkpoint": checkpoint,
             "stack": [{"delta": str(path), "sha256": sha, "strength": strength} for path, sha, strength in stack],
         })[0]  # fmt: skip
         middle = time.perf_counter()

@@ -45,7 +45,8 @@ export const hostMethods = {
       /** The generation that the plan starts from; HOST_PLAN_STALE when the engine has moved on. */
       generation,
       plan: refitPlan,
-      checkpoint: checkpointSource,
+      /** null: the one that the engine has, from the files that it was read from. Its table has thousands of rows, and most refits keep it. */
+      checkpoint: checkpointSource.nullable(),
       stack: z.array(stackFile),
       verify: z.boolean().exactOptional(),
     }),

@@ -1,4 +1,5 @@
 import type { HostParams, HostResult } from "@refit-sidecar/protocol";
+import type { CheckpointSource } from "../../src/catalog/types.ts";
 import type { BufferPool } from "./buffer-pool.ts";
 import { Failure } from "../../src/failure/index.ts";
 import { checkPlan } from "./check-plan.ts";
@@ -8,7 +9,7 @@ import type { NamedBuffer } from "./runner/messages.ts";
 import type { WeightTable } from "./weight-table.ts";
 import { writeWeights } from "./write-weights.ts";
 
-type PrepareCall = Omit<HostParams<"prepare">, "engine" | "verify">;
+type PrepareCall = Omit<HostParams<"prepare">, "engine" | "verify" | "checkpoint"> & { readonly checkpoint: CheckpointSource };
 
 interface Prepared {
   readonly call: PrepareCall;
@@ -41,6 +42,8 @@ export class Engine {
   #generation = 0;
   #dirty = false;
   #tokens = 0;
+  /** Where the live weights come from. */
+  #checkpoint: CheckpointSource | null = null;
 
   /** A plan that writes more than `stagingBytes` is committed in place. */
   constructor(table: WeightTable, live: LiveWeights, pool: BufferPool, stagingBytes: number) {
@@ -80,16 +83,19 @@ export class Engine {
     });
     await this.#live.swap(filled);
     this.#generation = 1;
+    this.#checkpoint = call.checkpoint;
     return result;
   }
 
   async prepare(call: HostParams<"prepare">, signal: AbortSignal): Promise<Omit<HostResult<"prepare">, "ms">> {
     for (const [token, old] of this.#prepared) if (old.call.generation !== this.#generation) this.#prepared.delete(token);
     this.#checkStart(call);
+    const checkpoint = call.checkpoint ?? this.#checkpoint;
+    if (checkpoint === null) throw hostFailure("HOST_INVALID_PARAMS", "expected a checkpoint: the engine has none yet", { field: "checkpoint" });
     const writes = call.plan.writes.map((write) => write.parameter);
     const staged: NamedBuffer[] | null = this.table.sizeOfAll(writes) <= this.#stagingBytes ? [] : null;
     try {
-      const result = await withSources(call.checkpoint, call.stack, async (sources) => {
+      const result = await withSources(checkpoint, call.stack, async (sources) => {
         checkPlan(call.plan, sources.deltas, this.table);
         return writeWeights({
           table: this.table,
@@ -105,7 +111,7 @@ export class Engine {
       // The engine may have moved on while the files were read.
       this.#checkStart(call);
       const token = `${this.#generation}.${++this.#tokens}`;
-      const { generation, plan, checkpoint, stack } = call;
+      const { generation, plan, stack } = call;
       this.#prepared.set(token, { call: { generation, plan, checkpoint, stack }, writes, staged });
       const { bytesRead, bytesWritten, report } = result;
       return { token, writes: writes.length, bytesRead, bytesWritten, mode: staged === null ? "inPlace" : "staged", report, ...(call.verify === true ? { sha256: result.sha256 } : {}) };
@@ -115,7 +121,7 @@ export class Engine {
     }
   }
 
-  #checkStart({ generation, plan }: PrepareCall): void {
+  #checkStart({ generation, plan }: Pick<PrepareCall, "generation" | "plan">): void {
     if (generation !== this.#generation) throw this.#stale(generation);
     if (this.#dirty && !plan.full) throw hostFailure("HOST_ENGINE_DIRTY", "expected a full plan: an earlier commit was cut short, so the weights belong to no stack", { generation });
     if (this.#prepared.size >= maxPrepared) throw hostFailure("HOST_INVALID_PARAMS", `expected at most ${maxPrepared} prepared refits; commit or discard one first`, { prepared: this.#prepared.size });
@@ -140,6 +146,7 @@ export class Engine {
       await this.#commitInPlace(prepared);
     }
     this.#generation += 1;
+    this.#checkpoint = prepared.call.checkpoint;
     if (prepared.call.plan.full) this.#dirty = false;
     // Plans from the old weights can never be committed: their memory is worth more than a later, slightly clearer error.
     for (const other of this.#prepared.values()) this.#release(other);

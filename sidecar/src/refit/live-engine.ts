@@ -1,4 +1,6 @@
+import { isDeepStrictEqual } from "node:util";
 import type { FrameTensor } from "@refit-sidecar/protocol";
+import type { CheckpointSource } from "../catalog/types.ts";
 import { Failure } from "../failure/index.ts";
 import type { Host, HostReply } from "../host/types.ts";
 import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan, Touches } from "../plan/index.ts";
@@ -202,11 +204,17 @@ export class LiveEngine {
   }
 
   async #prepare(host: Host, wanted: Wanted, plan: RefitPlan, verify: boolean, signal: AbortSignal | undefined): Promise<HostReply<"prepare">> {
-    const prepared = await host.call("prepare", { engine: this.id, generation: this.#generation, plan, checkpoint: wanted.checkpoint, stack: wanted.adapters.map((adapter) => adapter.file), verify }, signal === undefined ? {} : { signal });
+    const prepared = await host.call("prepare", { engine: this.id, generation: this.#generation, plan, checkpoint: this.#holds(wanted.checkpoint) ? null : wanted.checkpoint, stack: wanted.adapters.map((adapter) => adapter.file), verify }, signal === undefined ? {} : { signal });
     if (signal?.aborted !== true) return prepared;
     // The result came before the cancellation: nobody wants it, so its memory goes back.
     await host.call("discard", { engine: this.id, token: prepared.token });
     throw new Failure("HOST_CANCELLED", "cancelled; nothing live was changed");
+  }
+
+  /** Whether the host has this checkpoint's table already: it is the larger part of a refit's message. */
+  #holds(checkpoint: CheckpointSource): boolean {
+    const present = this.#present?.checkpoint;
+    return present !== undefined && (present === checkpoint || isDeepStrictEqual(present, checkpoint));
   }
 
   #plan(from: DesiredState | null, wanted: Wanted): PlanResult {

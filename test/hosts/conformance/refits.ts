@@ -52,6 +52,16 @@ export function refits(command: HostCommand, tolerance: number): void {
       await expectMerged("phases", [{ adapter: bench.a, strength: 1 }]);
     });
 
+    it("a refit without a checkpoint keeps the engine's own, also after another one was committed", async () => {
+      const stack = [{ adapter: bench.a, strength: 0.8 }];
+      await bench.load("own");
+      const full = await bench.host.call("prepare", { engine: "own", generation: 1, plan: fullPlan(model, stack, "other"), checkpoint: bench.other, stack: stackFiles(stack) });
+      const { generation } = await bench.host.call("commit", { engine: "own", token: full.token });
+      const kept = await bench.host.call("prepare", { engine: "own", generation, plan: fullPlan(model, [], "other"), checkpoint: null, stack: [] });
+      await bench.host.call("commit", { engine: "own", token: kept.token });
+      await expectMerged("own", [], otherModel);
+    });
+
     it("A → B → A → none gives A and none bit for bit", async () => {
       const A = [{ adapter: bench.a, strength: 0.8 }];
       const B = [{ adapter: bench.b, strength: 1.3 }, { adapter: bench.a, strength: -0.3 }];

@@ -5,11 +5,14 @@ import type { HostParams, HostResult, HostMethod } from "../../../protocol/src/i
 import { Failure } from "../../../sidecar/src/failure/index.ts";
 import type { Host, HostCall, HostExit } from "../../../sidecar/src/host/index.ts";
 
+type Source = HostParams<"load">["checkpoint"];
+
 interface FakeEngine {
   weights: Map<string, string>;
+  checkpoint: Source;
   generation: number;
   dirty: boolean;
-  readonly prepared: Map<string, { readonly weights: Map<string, string>; readonly generation: number; readonly full: boolean }>;
+  readonly prepared: Map<string, { readonly weights: Map<string, string>; readonly generation: number; readonly full: boolean; readonly checkpoint: Source }>;
 }
 
 export interface FakeHost extends Host {
@@ -48,16 +51,17 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
     load(params: HostParams<"load">): HostResult<"load"> {
       if (engines.has(params.engine)) throw new Failure("HOST_ENGINE_EXISTS", params.engine);
       const weights = new Map(Object.keys(params.parameters ?? {}).map((name) => [name, value(params.checkpoint, params.stack, name)]));
-      engines.set(params.engine, { weights, generation: 1, dirty: false, prepared: new Map() });
+      engines.set(params.engine, { weights, checkpoint: params.checkpoint, generation: 1, dirty: false, prepared: new Map() });
       return { ms: 1, parameters: weights.size, bytes: 4 * weights.size, sessionLoads: engines.size, generation: 1, report, ...(params.verify === true ? { sha256: hashes(weights) } : {}) };
     },
     prepare(params: HostParams<"prepare">): HostResult<"prepare"> {
       const engine = find(params.engine);
       if (engine.generation !== params.generation) throw new Failure("HOST_PLAN_STALE", "stale");
       if (engine.dirty && !params.plan.full) throw new Failure("HOST_ENGINE_DIRTY", "dirty");
-      const weights = new Map(params.plan.writes.map(({ parameter }) => [parameter, value(params.checkpoint, params.stack, parameter)]));
+      const checkpoint = params.checkpoint ?? engine.checkpoint;
+      const weights = new Map(params.plan.writes.map(({ parameter }) => [parameter, value(checkpoint, params.stack, parameter)]));
       const token = `t${++tokens}`;
-      engine.prepared.set(token, { weights, generation: engine.generation, full: params.plan.full });
+      engine.prepared.set(token, { weights, generation: engine.generation, full: params.plan.full, checkpoint });
       return { token, writes: weights.size, bytesRead: weights.size, bytesWritten: weights.size, ms: 1, mode: "staged", report, ...(params.verify === true ? { sha256: hashes(weights) } : {}) };
     },
     commit(params: HostParams<"commit">): HostResult<"commit"> {
@@ -67,6 +71,7 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
       engine.prepared.delete(params.token);
       for (const [name, text] of prepared.weights) engine.weights.set(name, text);
       engine.generation += 1;
+      engine.checkpoint = prepared.checkpoint;
       if (prepared.full) engine.dirty = false;
       return { ms: 1, writes: prepared.weights.size, generation: engine.generation };
     },

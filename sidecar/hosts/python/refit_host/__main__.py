@@ -8,6 +8,7 @@ import sys
 from typing import BinaryIO
 
 from .host.options import parse_options
+from .lean import answer_quickly, hide_unused
 from .wire.server import Server
 
 
@@ -20,6 +21,8 @@ def _claim_stdout() -> BinaryIO:
 
 
 def main() -> int:
+    answer_quickly()
+    hide_unused()
     output = _claim_stdout()
     options = parse_options()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

@@ -132,7 +132,6 @@ class Engine:
         self._check_start(params.generation, params.plan.full)
         stack = self.images(params.stack)
         slots = check_plan(params.plan, params.stack, [image.file for image, _ in stack], self.weights, self._fixed)
-        check_shapes(params.checkpoint, self.weights)
         reader = self._reader(params.checkpoint)
         expect(reader is None or params.plan.full, "HOST_PLAN_INVALID", "expected a full plan for another checkpoint")
         prepared = self.weights.prepare(
@@ -152,13 +151,15 @@ class Engine:
         }  # fmt: skip
         return {**result, "sha256": prepared.sha256} if params.verify else result
 
-    def _reader(self, source: CheckpointSource) -> CheckpointReader | None:
-        """None when the base already is this checkpoint. Raises HOST_FILE_* when the file is not what was catalogued."""
+    def _reader(self, source: CheckpointSource | None) -> CheckpointReader | None:
+        """None when the base already is this checkpoint. Raises HOST_FILE_* when the file is not what was catalogued, HOST_SHAPE_MISMATCH
+        and HOST_PARAMETER_UNKNOWN when it does not fill the engine."""
         assert self.weights.base is not None
         current = self.weights.base.reader
-        if source == current.source:
+        if source is None or source == current.source:
             current.check_unchanged()
             return None
+        check_shapes(source, self.weights)
         return CheckpointReader(source)
 
     def _second_base_fits(self, cap_bytes: int | None) -> bool:

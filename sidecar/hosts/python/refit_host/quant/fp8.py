@@ -15,7 +15,9 @@ SMALLEST_SCALE = 2.0**-126
 
 def row_scales(value: Tensor) -> Tensor:
     """f32 [..., 1]: the largest magnitude of each row over the largest code."""
-    return (value.float().abs().amax(dim=-1, keepdim=True) / LIMIT).clamp_min(SMALLEST_SCALE)
+    peak = value.float().abs().amax(dim=-1, keepdim=True)
+    # Divided by a tensor: by a plain number, PyTorch multiplies with the reciprocal on CUDA, which rounds 1/448 once more.
+    return (peak / torch.full_like(peak, LIMIT)).clamp_min(SMALLEST_SCALE)
 
 
 class Fp8:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ from .warm import WarmStart
 if TYPE_CHECKING:
     from ..host.host import Host
 
+log = logging.getLogger("refit_host")
 # What a step needs besides weights, before the first one has shown it: SDXL at 1024 px, batch 2, with room to spare.
 ACTIVATION_BYTES = 3 << 30
 
@@ -42,6 +45,7 @@ class TorchMaker:
 
     def make(self, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> Engine:
         """Reads the checkpoint into a new engine. Raises HostFailure; nothing is left behind then."""
+        began = time.perf_counter()
         precision = params.weight_dtype
         form = FORMATS.get(precision)
         dtype = FLOAT if form is not None else TORCH_OF_WIRE[precision]
@@ -66,11 +70,16 @@ class TorchMaker:
         from .placing import place_quantised, place_weights
 
         spec = spec_of(wanted)
+        planned = time.perf_counter()
+        # Quantised weights are merged in f32.
+        self._warm.merges(torch.float32 if form is not None else dtype)
         placed = place_quantised(spec, wanted, precision, host) if form is not None else place_weights(spec, wanted, dtype, host, params.engine)
         fill(placed.weights, params, reader, host, call)
+        filled = time.perf_counter()
         self._warm.ready()
         prefer_fastest(spec.family, spec.config, host.device)
         host.session_loads += 1
+        log.info("loaded: modules %.1f s, weights %.1f s, then waited %.1f s for libraries", planned - began, filled - planned, time.perf_counter() - filled)
         engine = Engine(placed.weights, TorchModel(spec, placed, bundle, dtype, host), frozenset(), host.images)
         if placed.quantised is not None:
             engine.quantised = report(placed.quantised, bundle.family, bundle.inputs)

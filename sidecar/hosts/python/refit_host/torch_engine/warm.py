@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import torch
 from torch.nn import functional
+
+from ..weights.merge import triton_works
 
 log = logging.getLogger("refit_host")
 
@@ -19,19 +22,41 @@ class WarmStart:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._thread = threading.Thread(target=self._run, name="refit-warm", daemon=True)
-        self._thread.start()
+        self._merges: set[torch.dtype] = set()
+        self._threads = [threading.Thread(target=self._run, name="refit-warm", daemon=True)]
+        self._threads[0].start()
+
+    def merges(self, dtype: torch.dtype) -> None:
+        """Compiles the merge into weights of this dtype, beside whatever the load does next."""
+        if dtype in self._merges or not triton_works(self._device):
+            return
+        self._merges.add(dtype)
+        self._threads.append(threading.Thread(target=self._compile_merge, args=(dtype,), name="refit-warm-merge", daemon=True))
+        self._threads[-1].start()
 
     def ready(self) -> None:
-        self._thread.join()
+        while self._threads:
+            self._threads.pop().join()
+
+    def _compile_merge(self, dtype: torch.dtype) -> None:
+        try:
+            from ..weights.merge_triton import warm_up
+
+            with torch.no_grad(), torch.cuda.stream(torch.cuda.Stream(self._device)):
+                warm_up(self._device, dtype)
+        except Exception as error:  # only time is lost: the first refit compiles
+            log.info("compiling the merge ahead failed: %s", type(error).__name__)
 
     def _run(self) -> None:
+        began = time.perf_counter()
         try:
             if self._device.type == "cuda":
                 with torch.no_grad(), torch.cuda.stream(torch.cuda.Stream(self._device)):
                     _touch(self._device)
                     torch.cuda.current_stream(self._device).synchronize()
             from ..models import registry  # noqa: F401
+
+            log.info("libraries are warm after %.1f s", time.perf_counter() - began)
         except Exception as error:  # only time is lost
             log.info("warming up failed: %s", type(error).__name__)
 

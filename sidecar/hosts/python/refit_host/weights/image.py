@@ -25,6 +25,8 @@ from .layout import Layout, Slot
 from .peaks import peak
 
 ALIGN = 128
+# Threads that look at factors; hashing and numpy let each other run.
+LOOKERS = 4
 FAST_DTYPES = {"F16": 0, "BF16": 1, "F32": 2}
 # One fast term: slot, rows [start, start + length) of the canonical parameter, swap, positions of factors (bytes), rank, dtype,
 # alpha / rank of the adapter, and the largest value that the unscaled product can have.
@@ -127,11 +129,10 @@ def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
                 _fill(source, view[begin : begin + entry.end - entry.begin])
     except (OSError, EOFError) as error:
         raise HostFailure("HOST_DELTA_INVALID", "the delta file could not be read to its end", {"name": file.path.name}) from error
-    _verify(file, view, spans)
+    peaks = _inspect(file, view, spans)
     for begin, entry, slot in spans.values():
         if slot is not None:
             _permute(factors[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype]), entry.shape[0], slot)
-    peaks = _factor_peaks(file, factors, spans)
     fast = np.array(
         [(slot.index, start, length, term.swap_halves, spans[term.factors["up"]][0], spans[term.factors["down"]][0], rank,
           FAST_DTYPES[file.entries[term.factors["up"]].dtype], term.scale, rank * peaks[term.factors["up"]] * peaks[term.factors["down"]])
@@ -139,31 +140,39 @@ def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
     return DeltaImage(file, factors, fast, slow, every, spans)
 
 
-def _verify(file: DeltaFile, view: memoryview, spans: dict[str, tuple[int, Entry, Slot | None]]) -> None:
-    """Every factor against its checksum. Raises HOST_DELTA_INVALID, and HOST_NON_FINITE for a factor that the writer marked."""
+def _inspect(file: DeltaFile, view: memoryview, spans: dict[str, tuple[int, Entry, Slot | None]]) -> dict[str, float]:
+    """max |factor| by name, after every factor was compared with its checksum. Raises HOST_DELTA_INVALID, and HOST_NON_FINITE for an
+    adapter with NaN or infinity: a live engine refuses it."""
+    names = list(spans)
 
-    def damaged(item: tuple[str, tuple[int, Entry, Slot | None]]) -> str | None:
-        name, (begin, entry, _) = item
-        return None if zlib.crc32(view[begin : begin + entry.end - entry.begin]) == file.checks[name][0] else name
+    def look(share: list[str]) -> list[tuple[str, bool, float]]:
+        out = []
+        for name in share:
+            begin, entry, _ = spans[name]
+            raw = view[begin : begin + entry.end - entry.begin]
+            out.append((name, zlib.crc32(raw) == file.checks[name][0], _largest(raw, entry.dtype)))
+        return out
 
-    with ThreadPoolExecutor(4, thread_name_prefix="refit-crc") as pool:
-        bad = next((name for name in pool.map(damaged, spans.items(), chunksize=64) if name is not None), None)
+    with ThreadPoolExecutor(LOOKERS, thread_name_prefix="refit-look") as pool:
+        rows = [row for rows in pool.map(look, (names[start::LOOKERS] for start in range(LOOKERS))) for row in rows]
+    bad = next((name for name, whole, _ in rows if not whole), None)
     expect(bad is None, "HOST_DELTA_INVALID", "a factor's bytes have changed since they were written; the delta is rebuilt from the adapter", factor=bad)
-    sick = next((name for name in spans if not file.checks[name][1]), None)
-    expect(sick is None, "HOST_NON_FINITE", "a factor of the adapter holds NaN or infinity; a live engine refuses it. Remove the adapter.",
+    sick = next((name for name, _, largest in rows if not (file.checks[name][1] and math.isfinite(largest))), None)
+    expect(sick is None, "HOST_NON_FINITE", f"factor {sick} of the adapter holds NaN or infinity; a live engine refuses it. Remove the adapter.",
            factor=sick, adapter=file.adapter)
+    return {name: largest for name, _, largest in rows}
 
 
-def _factor_peaks(file: DeltaFile, factors: Tensor, spans: dict[str, tuple[int, Entry, Slot | None]]) -> dict[str, float]:
-    """max |factor| by name. Raises HOST_NON_FINITE: a live engine refuses such an adapter."""
-    out = {}
-    for name, (begin, entry, _) in spans.items():
-        value = factors[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype])
-        out[name] = float(peak(value.float() if value.dtype.itemsize == 1 else value))
-        if not math.isfinite(out[name]):
-            raise HostFailure("HOST_NON_FINITE", f"factor {name} of the adapter holds NaN or infinity; a live engine refuses it. Remove the adapter.",
-                              {"factor": name, "adapter": file.adapter})  # fmt: skip
-    return out
+def _largest(raw: memoryview, dtype: str) -> float:
+    """Largest magnitude; NaN where there is one. Without its sign, a float's bits are in the order of the numbers."""
+    if not raw.nbytes:
+        return 0.0
+    if dtype == "F32":
+        return float((np.frombuffer(raw, np.uint32) & 0x7FFFFFFF).max().view(np.float32))
+    if dtype not in ("F16", "BF16"):
+        return float(peak(torch.frombuffer(raw, dtype=torch.uint8).view(TORCH_OF_FILE[dtype]).float()))
+    bits = (np.frombuffer(raw, np.uint16) & 0x7FFF).max()
+    return float(bits.view(np.float16)) if dtype == "F16" else float((bits.astype(np.uint32) << np.uint32(16)).view(np.float32))
 
 
 def _fill(source, target: memoryview) -> None:

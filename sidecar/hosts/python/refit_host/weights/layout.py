@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,19 +36,20 @@ class Slot:
     channels_last: bool
     swap_halves: bool
 
-    @property
+    # Asked for by the thousand in every refit.
+    @cached_property
     def count(self) -> int:
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         return self.count * self.dtype.itemsize
 
-    @property
+    @cached_property
     def rows(self) -> int:
         return self.shape[0] if self.shape else 1
 
-    @property
+    @cached_property
     def cols(self) -> int:
         return self.count // self.rows if self.rows else 0
 
@@ -100,6 +103,11 @@ class Layout:
             slots.append(slot)
             offset += (slot.nbytes + ALIGN - 1) // ALIGN * ALIGN
         return Layout(tuple(slots), {slot.name: slot for slot in slots}, offset)
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """int64 [slots, 3]: offset in bytes, rows, columns of every slot, by index."""
+        return np.array([(slot.offset, slot.rows, slot.cols) for slot in self.slots], np.int64).reshape(-1, 3)
 
     def shifted(self, begin: int) -> "Layout":
         """The same slots for a buffer whose first byte is arena position `begin`."""

@@ -14,8 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .image import FAST
 from .layout import Layout
-from .table import MergeTable
+from .table import MergeTable, build_table
 
 ARENA_DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
@@ -41,7 +42,8 @@ def _factor(address, offsets, mask, code, CODE: tl.constexpr):
     return out
 
 
-@triton.jit
+# The first tile of a launch may be any number: each kind of number would be compiled for itself.
+@triton.jit(do_not_specialize=["tile_start"])
 def _merge(
     live, base, tile_job, job_offset, job_shape, product_address, product_number, product_alpha, tile_start,
     DTYPE: tl.constexpr, CODE: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
@@ -104,7 +106,7 @@ def prepare(
     job, jobs of one number are launched together (None: all are 0). `blocks`: tile rows, tile columns, warps."""
     item = layout.slots[0].dtype.itemsize
     jobs, products = table.jobs, table.products
-    offset = np.array([layout.slots[index].offset // item for index in jobs["slot"].tolist()], np.int64)
+    offset = layout.table[jobs["slot"], 0] // item
     offset += jobs["row"].astype(np.int64) * jobs["cols"]
     address = np.array([buffer.data_ptr() for buffer in factors] or [0], np.int64)
     odd_product = (products["up"] % 16 != 0) | (products["down"] % 16 != 0)
@@ -161,3 +163,17 @@ def run(launch: Launch, layout: Layout, live: Tensor, base: Tensor, group: int =
             DTYPE=ARENA_DTYPES[dtype], CODE=launch.code, ALIGNED=aligned, BM=launch.blocks[0], BN=launch.blocks[1],
             BK=16, num_warps=launch.blocks[2],
         )  # fmt: skip
+
+
+def warm_up(device: torch.device, dtype: torch.dtype) -> None:
+    """Compiles what merges of fp16 and bf16 adapters into weights of this dtype need: the first refit would wait for it."""
+    layout = Layout.build({"even": (64, 64), "odd": (7, 9)}, dtype)
+    arena = torch.zeros(layout.nbytes, dtype=torch.uint8, device=device)
+    factors = torch.zeros(1 << 12, dtype=torch.uint8, device=device)
+    for code in (0, 1):
+        rows = np.zeros(len(layout.slots), FAST)
+        rows["slot"], rows["length"], rows["rank"], rows["code"] = np.arange(len(rows)), layout.table[:, 1], 4, code
+        rows["down"] = 1 << 11
+        launch = prepare(layout, build_table(layout, [(rows, 1.0)], layout.slots), [factors], device)
+        run(launch, layout, arena, arena)
+    torch.cuda.current_stream(device).synchronize()

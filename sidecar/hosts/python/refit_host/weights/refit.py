@@ -32,7 +32,8 @@ Cancelled = Callable[[], bool]
 @dataclass
 class Prepared:
     """A refit that can no longer fail for what a file holds. `base`: another checkpoint, read already; `reader`: one to be read
-    at the commit, because a second base does not fit."""
+    at the commit, because a second base does not fit. `factors`: those of the stack, on the device; a merge may know no more of them
+    than their addresses, so they stay until the commit is through."""
 
     base: Base | None
     reader: CheckpointReader | None
@@ -42,6 +43,7 @@ class Prepared:
     writes: int
     bytes_read: int
     bytes_written: int
+    factors: Sequence[Tensor]
     sha256: dict[str, str] = field(default_factory=dict)
 
 
@@ -95,7 +97,7 @@ class Weights:
         sha256 = self._dry_run(slots if verify else doubtful, base, later, parts, verify, cancelled)
         restore, groups = self._groups(slots, touched, base, later)
         steps = plan_steps(self._merged_layout, groups, *parts)
-        return Prepared(None if base is self.base else base, later, restore, steps, target, len(slots), count, sum(s.nbytes for s in slots), sha256)
+        return Prepared(None if base is self.base else base, later, restore, steps, target, len(slots), count, sum(s.nbytes for s in slots), buffers, sha256)
 
     @property
     def _merged_layout(self) -> Layout:

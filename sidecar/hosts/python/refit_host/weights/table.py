@@ -80,10 +80,7 @@ def build_table(layout: Layout, stack: Sequence[tuple[np.ndarray, float]], slots
     keep[[slot.index for slot in slots]] = True
     rows, image, strength = _merged_rows(stack, keep)
     products = _products(rows, image, strength)
-    heights = np.zeros(len(layout.slots), np.int32)
-    widths = np.zeros(len(layout.slots), np.int32)
-    for slot in slots:
-        heights[slot.index], widths[slot.index] = slot.rows, slot.cols
+    heights, widths = layout.table[:, 1].astype(np.int32), layout.table[:, 2].astype(np.int32)
     partial = (rows["swap"] == 1) | (rows["start"] != 0) | (rows["length"] != heights[rows["slot"]])
     odd = set(np.unique(rows["slot"][partial]).tolist()) | {s.index for s in slots if s.swap_halves}
     plain = np.array(sorted(s.index for s in slots if s.index not in odd), np.int32)

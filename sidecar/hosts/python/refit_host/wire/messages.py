@@ -62,17 +62,20 @@ class LoadParams:
 
 @dataclass(frozen=True)
 class PrepareParams:
+    """`checkpoint`: None for the one that the engine has."""
+
     engine: str
     generation: int
     plan: Plan
-    checkpoint: CheckpointSource
+    checkpoint: CheckpointSource | None
     stack: tuple[StackFile, ...]
     verify: bool
 
     @staticmethod
     def parse(row: dict[str, Any], sources: "Sources") -> "PrepareParams":
+        checkpoint = None if row.get("checkpoint") is None else sources.parse(row["checkpoint"])
         return PrepareParams(
-            check.text(row, "engine"), check.whole(row, "generation"), Plan.parse(row.get("plan")), sources.parse(row.get("checkpoint")),
+            check.text(row, "engine"), check.whole(row, "generation"), Plan.parse(row.get("plan")), checkpoint,
             _stack(row), check.flag(row, "verify"),
         )  # fmt: skip
 
