@@ -1,6 +1,6 @@
 """What the one command measures, as lanes: pieces of a lane run one after the other, every lane on a device of its own where there are several.
 
-Lane 0 is the table of docs/gpu.md (this project's host on SDXL, with its peers); lane 1 the other families and number formats.
+Lane 0 is the host on SDXL with the weights on the card; lane 1 its other places for weights, its peers, the other families and number formats.
 """
 
 from __future__ import annotations
@@ -35,22 +35,23 @@ def _capped(gigabytes: int, batch: int) -> Run:
 LANES: tuple[tuple[Run, ...], ...] = (
     (
         Run("machine", 60),
-        Run("steps", 120, {"ways": ["plain"]}),
-        Run("host", 330, {"wait_s": 110, "second_size": [1, 768, 1152], "every": 2, "parts": ["refits", "checkpoints", "away", "restart"]}, "resident"),
-        Run("host", 120, {"args": ["--base", "pinned", "--tier", "graphs"], "wait_s": 20, "parts": ["refits", "checkpoints"], "every": 7}, "pinned"),
-        _capped(7, 2),
-        _capped(5, 1),
+        Run("steps", 60, {"ways": ["plain"]}),
+        Run("host", 100, {"args": ["--tier", "graphs"], "second_size": [1, 768, 1152], "wait_s": 20, "parts": ["refits", "checkpoints", "away"]}, "resident, CUDA graphs"),
+        Run("host", 260, {"wait_s": 130, "parts": ["refits", "restart"], "every": 7}, "resident, compiled"),
         Run("correctness", 120),
         Run("shapes", 90),
         Run("checkpoint", 90),
     ),
     (
         Run("machine", 60),
-        Run("flux", 240, {"modes": ["plain eager", "bf16 compiled", "fp8 rowwise compiled"]}),
-        Run("peers", 200),
-        Run("flux_swap", 120, {"kinds": ["bf16", "fp8"]}),
-        Run("families", 300),
-        Run("flux_sensitivity", 120),
+        Run("host", 90, {"args": ["--base", "pinned", "--tier", "graphs"], "wait_s": 20, "parts": ["refits", "checkpoints"], "every": 7}, "pinned, CUDA graphs"),
+        _capped(7, 2),
+        _capped(5, 1),
+        Run("flux", 120, {"modes": ["plain eager", "bf16 compiled", "fp8 rowwise compiled"]}),
+        Run("flux_swap", 60, {"kinds": ["bf16", "fp8"]}),
+        Run("peers", 120),
+        Run("families", 150),
+        Run("flux_sensitivity", 60),
         Run("flux_kernels", 60),
         Run("kernel", 60),
     ),
