@@ -36,7 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=int, default=480, help="seconds per piece that is named")
     parser.add_argument("--deadline", type=int, default=24 * 3600, help="seconds for everything: what has not run then is reported as such")
     parser.add_argument("--options", default="{}", help="JSON given to the pieces that are named")
-    parser.add_argument("--label", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--label", default="", help="a word in every row of the pieces that are named")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -95,7 +95,7 @@ def main() -> None:
     if args.in_process:
         _here(args, results)
         return
-    lanes = lanes_of(args.pieces, json.loads(args.options), args.timeout)
+    lanes = lanes_of(args.pieces, json.loads(args.options), args.timeout, args.label)
     lanes = lanes if args.lane is None else lanes[args.lane : args.lane + 1]
     end = time.monotonic() + args.deadline
     threads = [threading.Thread(target=_lane, args=(runs, number, args, results, end)) for number, runs in enumerate(spread(lanes, args.devices))]

@@ -58,9 +58,9 @@ LANES: tuple[tuple[Run, ...], ...] = (
 )
 
 
-def lanes_of(pieces: Sequence[str], options: dict[str, Any], seconds: int) -> tuple[tuple[Run, ...], ...]:
-    """The named pieces as one lane, with these options; the whole plan when none is named."""
-    return (tuple(Run(piece, seconds, options) for piece in pieces),) if pieces else LANES
+def lanes_of(pieces: Sequence[str], options: dict[str, Any], seconds: int, label: str) -> tuple[tuple[Run, ...], ...]:
+    """The named pieces as one lane, with these options and label; the whole plan when none is named."""
+    return (tuple(Run(piece, seconds, options, label) for piece in pieces),) if pieces else LANES
 
 
 def spread(lanes: Sequence[Sequence[Run]], devices: int) -> list[list[Run]]:
