@@ -20,8 +20,9 @@ import type { CatalogEntry, CheckpointSource, Identity } from "./types.ts";
 import { entryOf, signatureOf } from "./unit.ts";
 import type { Content, Unit } from "./unit.ts";
 
-/** A source has one object per parameter (2,000 for SDXL, half a megabyte); a host asks for the same one again at every refit. */
-const keptSources = 4;
+/** A host asks for the same source again at every refit. One has an object per parameter, about 260 bytes: half a megabyte for SDXL. */
+const keptSourceBytes = 4 * 1024 * 1024;
+const sourceBytes = ({ parameters }: CheckpointSource): number => 1024 + 260 * Object.keys(parameters).length;
 
 export function createCatalog(options: CatalogOptions): Catalog {
   const reader = options.reader ?? createReader(options.storePath);
@@ -33,7 +34,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
   const shown = new Map<string, Unit>();
   const pushed = createPushed(reader);
   const hashing = new Map<string, Promise<Identity>>();
-  const sources = new LRUCache<string, CheckpointSource>({ max: keptSources });
+  const sources = new LRUCache<string, CheckpointSource>({ maxSize: keptSourceBytes, sizeCalculation: sourceBytes });
   const closing = new AbortController();
 
   const keeper = createKeeper({

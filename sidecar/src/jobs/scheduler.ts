@@ -112,10 +112,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   }
 
   function pump(): void {
-    const queued = [...open.values()].filter((entry) => entry.state === "queued").sort((a, b) => rank[a.urgency] - rank[b.urgency] || a.order - b.order);
-    for (const entry of queued) {
-      const background = [...open.values()].filter((other) => other.state === "running" && other.urgency !== "user").length;
-      if (entry.urgency !== "user" && (paused || background >= options.concurrency || options.mayStart?.() === false)) continue;
+    const entries = [...open.values()];
+    let background = entries.filter((other) => other.state === "running" && other.urgency !== "user").length;
+    const held = paused || options.mayStart?.() === false;
+    // Thousands of files may have been queued at once: what cannot start is not put in order.
+    const startable = entries.filter((entry) => entry.state === "queued" && (entry.urgency === "user" || (!held && background < options.concurrency)));
+    for (const entry of startable.sort((a, b) => rank[a.urgency] - rank[b.urgency] || a.order - b.order)) {
+      if (entry.urgency !== "user" && background >= options.concurrency) continue;
+      if (entry.urgency !== "user") background += 1;
       const work = execute(entry).finally(() => {
         running.delete(work);
         pump();

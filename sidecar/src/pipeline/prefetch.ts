@@ -83,15 +83,16 @@ export function createPrefetch({ catalog, resolver, jobs, mode, inUse, policy, g
   return {
     onChange({ added, changed, removed }) {
       for (const id of removed) seen.delete(id);
-      for (const id of changed) {
-        if (!isNew(id)) continue;
-        resolver.forget(id);
+      const news = [...added, ...changed.filter((id) => !added.includes(id))].filter((id) => isNew(id) || added.includes(id));
+      for (const id of news) {
+        if (!added.includes(id)) resolver.forget(id);
         pack(id, "arrival");
       }
-      for (const id of added) {
-        isNew(id);
-        pack(id, "arrival");
-      }
+      // Adapters that came before any checkpoint of their family had nothing to be packed for.
+      const entries = catalog.snapshot().entries;
+      const families = new Set(news.flatMap((id) => entries.get(id) ?? []).flatMap(({ kind, family, problem }) => (kind === "checkpoint" && problem === null ? [family] : [])));
+      if (families.size === 0) return;
+      for (const { id, kind, family } of entries.values()) if (kind === "adapter" && !news.includes(id) && (family === null || families.has(family)) && resolver.deltaState(id) === "none") pack(id, "arrival");
     },
     all() {
       for (const id of catalog.snapshot().entries.keys()) pack(id, "idle");
