@@ -690,6 +690,7 @@ class StatusResultJobs(TypedDict):
     queued: int
     running: int
     paused: bool
+    remainingMs: float | None
 
 
 class StatusResultMemory(TypedDict):

@@ -17,7 +17,8 @@ export const statusReport = z.object({
   totals: z.object({ engineBuilds: count, sessionLoads: count, refits: count, steps: count }),
   engines: z.array(engineInfo),
   live: z.object({ engine: id.nullable(), weights: weights.nullable(), problem: problem.nullable() }).nullable(),
-  jobs: z.object({ queued: count, running: count, paused: z.boolean() }),
+  /** `remainingMs`: until all background work is done, from the pace so far; null while a kind of work has none yet. */
+  jobs: z.object({ queued: count, running: count, paused: z.boolean(), remainingMs: milliseconds.nullable() }),
   memory: z.object({ processBytes: count, enginesBytes: count, budgetBytes: count }),
 });
 

@@ -63,6 +63,11 @@ export class HostSupervisor {
     return { state: this.#state, pid: this.#host?.pid ?? null, device: this.#host?.about.device.name ?? null, restarts: this.#restarts, lastProblem: this.#lastProblem, sparePid: this.#spare?.pid ?? null };
   }
 
+  /** Null while it is down or starting. */
+  get running(): Host | null {
+    return this.#host?.gone() === false ? this.#host : null;
+  }
+
   /** The running host; starts it when there is none. During back-off it fails at once with HOST_START_FAILED, so that a caller can fall back. */
   async host(): Promise<Host> {
     // A call can fail a moment before the end of its host is known here; the next one must not run into the same corpse.

@@ -4,3 +4,4 @@
 export { createScheduler } from "./scheduler.ts";
 export type { Scheduler, SchedulerOptions } from "./scheduler.ts";
 export type { JobContext, JobHandle, JobInfo, JobProgress, JobSpec, JobState, Urgency } from "./types.ts";
+export { remainingMs } from "./pace.ts";

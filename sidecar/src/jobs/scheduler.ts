@@ -1,4 +1,5 @@
 import { Failure } from "../failure/index.ts";
+import { Paces, remainingMs } from "./pace.ts";
 import type { JobContext, JobHandle, JobInfo, JobProgress, JobSpec, JobState, Urgency } from "./types.ts";
 
 export interface SchedulerOptions {
@@ -27,6 +28,8 @@ export interface Scheduler {
   /** Looks again at what may start: the answer of `mayStart` has changed. */
   readonly wake: () => void;
   readonly paused: () => boolean;
+  /** Until everything in the background is done, as far as paces are known; null while one is not. 0 when there is nothing. */
+  readonly remainingMs: () => number | null;
   /** Cancels everything and resolves when nothing runs. */
   readonly close: () => Promise<void>;
 }
@@ -46,6 +49,8 @@ interface Entry {
   state: JobState;
   progress: JobProgress;
   startedAtMs: number;
+  /** When its present stage began: a pace belongs to a stage. */
+  stageAtMs: number;
   error: unknown;
 }
 
@@ -55,6 +60,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const wait = options.wait ?? ((ms) => new Promise<void>((resolve) => setTimeout(resolve, ms)));
   const open = new Map<string, Entry>();
   const ended: JobInfo[] = [];
+  const paces = new Paces();
   const running = new Set<Promise<void>>();
   let count = 0;
   let paused = false;
@@ -67,7 +73,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     urgency: entry.urgency,
     state: entry.state,
     ...entry.progress,
-    remainingMs: remaining(entry, nowMs()),
+    remainingMs: remaining(entry, nowMs(), paces),
     error: entry.error,
   });
 
@@ -97,6 +103,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       signal: entry.abort.signal,
       yieldToSteps: () => yieldToSteps(entry),
       progress: (progress) => {
+        if (progress.stage !== entry.progress.stage && entry.progress.stage !== "queued") entry.stageAtMs = nowMs();
         entry.progress = progress;
         options.onChange(info(entry));
       },
@@ -104,7 +111,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     try {
       await yieldToSteps(entry);
       entry.startedAtMs = nowMs();
+      entry.stageAtMs = entry.startedAtMs;
       const result = await entry.spec.run(context);
+      if (entry.spec.size !== undefined) paces.note(entry.spec.kind, nowMs() - entry.startedAtMs, entry.spec.size);
       finish(entry, "done", result);
     } catch (error) {
       finish(entry, entry.abort.signal.aborted ? "cancelled" : "failed", error);
@@ -158,6 +167,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         state: "queued",
         progress: { stage: "queued", done: 0, total: 0 },
         startedAtMs: nowMs(),
+        stageAtMs: nowMs(),
         error: null,
       };
       open.set(spec.key, entry);
@@ -179,6 +189,16 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     },
     wake: pump,
     paused: () => paused,
+    remainingMs() {
+      let sum = 0;
+      for (const entry of open.values()) {
+        if (entry.urgency === "user") continue;
+        const left = entry.state === "running" ? remaining(entry, nowMs(), paces) : entry.spec.size === undefined ? null : paces.expectedMs(entry.spec.kind, entry.spec.size);
+        if (left === null) return null;
+        sum += left;
+      }
+      return sum / options.concurrency;
+    },
     async close() {
       closed = true;
       for (const entry of [...open.values()]) cancelEntry(entry);
@@ -198,8 +218,11 @@ function deferred(): { readonly promise: Promise<unknown>; readonly resolve: (va
   return { promise, resolve, reject };
 }
 
-function remaining(entry: Entry, nowMs: number): number | null {
-  const { done, total } = entry.progress;
-  if (entry.state !== "running" || total <= 0 || done / total < 0.1) return null;
-  return Math.max(0, ((nowMs - entry.startedAtMs) * (total - done)) / done);
+function remaining(entry: Entry, nowMs: number, paces: Paces): number | null {
+  if (entry.state !== "running") return null;
+  const elapsedMs = nowMs - entry.startedAtMs;
+  const own = remainingMs(nowMs - entry.stageAtMs, entry.progress.done, entry.progress.total);
+  if (own !== null || entry.spec.size === undefined) return own;
+  const expectedMs = paces.expectedMs(entry.spec.kind, entry.spec.size);
+  return expectedMs === null ? null : Math.max(0, expectedMs - elapsedMs);
 }

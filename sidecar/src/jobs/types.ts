@@ -26,6 +26,8 @@ export interface JobSpec<Result> {
   readonly kind: string;
   readonly title: string;
   readonly urgency: Urgency;
+  /** Of the work, in units that jobs of its kind share (bytes); for jobs that cannot tell their own progress. */
+  readonly size?: number;
   readonly run: (context: JobContext) => Promise<Result>;
 }
 
@@ -35,7 +37,7 @@ export interface JobInfo extends JobProgress {
   readonly title: string;
   readonly urgency: Urgency;
   readonly state: JobState;
-  /** From this job's own pace so far; null until a tenth is done, because an earlier guess would not be honest. */
+  /** From this job's own pace once a tenth is done, before that from the pace of its kind; null while there is neither, because a guess would not be honest. */
   readonly remainingMs: number | null;
   readonly error: unknown;
 }

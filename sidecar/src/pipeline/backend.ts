@@ -5,7 +5,8 @@ import type { WireParams } from "@refit-sidecar/protocol";
 import type { Arrivals } from "../arrivals/index.ts";
 import type { Catalog, CatalogEntry } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
-import type { Scheduler } from "../jobs/index.ts";
+import { remainingMs } from "../jobs/index.ts";
+import type { JobContext, Scheduler } from "../jobs/index.ts";
 import type { Engines } from "../refit/index.ts";
 import type { Events, StampedEvent } from "../telemetry/index.ts";
 import type { WireBackend } from "../wire/index.ts";
@@ -16,6 +17,7 @@ import type { OpenRuns, RunRequest } from "./runs.ts";
 import { withRoom } from "./room.ts";
 import type { StatusPage } from "./status-page.ts";
 import { adapterReportView, catalogEntryView, floatDtype, jobView, wirePrecision } from "./views.ts";
+import type { OnProgress } from "../step/index.ts";
 import type { LastUsed } from "./last-used.ts";
 import type { Resolver } from "./wanted.ts";
 
@@ -33,7 +35,7 @@ export interface BackendParts {
   readonly lastUsed: LastUsed;
   readonly watch: { readonly pause: () => void; readonly resume: () => Promise<void>; readonly paused: () => boolean };
   /** Makes whatever is missing for a request and leaves the engine LIVE, without keeping it. */
-  readonly warm: (request: RunRequest, signal: AbortSignal) => Promise<void>;
+  readonly warm: (request: RunRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
 }
 
 const pageLength = 200;
@@ -55,8 +57,8 @@ export function createBackend(parts: BackendParts): WireBackend {
     throw new Failure("ENGINE_UNKNOWN", "expected the id of a loaded engine; there is none by this id. List the engines again.", { engine: id });
   }
 
-  const background = (kind: string, title: string, key: string, run: (signal: AbortSignal) => Promise<void>) => {
-    const { id, result } = jobs.submit({ key, kind, title, urgency: "lastUsed", run: ({ signal }) => run(signal) });
+  const background = (kind: string, title: string, key: string, run: (context: JobContext) => Promise<void>) => {
+    const { id, result } = jobs.submit({ key, kind, title, urgency: "lastUsed", run });
     result.catch(() => undefined);
     return { job: id };
   };
@@ -96,9 +98,13 @@ export function createBackend(parts: BackendParts): WireBackend {
     "engine.prepare": async (params, context) => {
       const started = performance.now();
       const request: RunRequest = { checkpoint: params.checkpoint, stack: params.stack, mode: params.mode, precision: params.precision, host: params.host, residuals: params.residuals };
-      context.progress({ stage: "preparing", done: 0, total: 0, remainingMs: null, text: "Preparing the engine" });
+      let stage = { name: "", sinceMs: started };
+      const onProgress: OnProgress = (told) => {
+        if (told.stage !== stage.name) stage = { name: told.stage, sinceMs: performance.now() };
+        context.progress({ ...told, remainingMs: remainingMs(performance.now() - stage.sinceMs, told.done, told.total), text: "Preparing the engine" });
+      };
       const before = engines.status.history.at(-1);
-      const run = await withRoom(() => runs.open(request, { signal: context.signal }), context.makeRoom);
+      const run = await withRoom(() => runs.open(request, { signal: context.signal, onProgress }), context.makeRoom);
       parts.lastUsed.note(request);
       const record = engines.status.history.findLast((entry) => entry.engine === run.engine.id && entry.failure === null);
       const own = record !== undefined && record !== before && record.atMs >= started ? record : null;
@@ -122,7 +128,7 @@ export function createBackend(parts: BackendParts): WireBackend {
     },
     "engine.warm": async (params) => {
       const request: RunRequest = { checkpoint: params.checkpoint, stack: params.stack, mode: params.mode, precision: params.precision, host: params.host, residuals: params.residuals };
-      return background("warm", `Warm ${catalog.find("checkpoint", params.checkpoint).name}`, `warm ${JSON.stringify(request)}`, (signal) => parts.warm(request, signal));
+      return background("warm", `Warm ${catalog.find("checkpoint", params.checkpoint).name}`, `warm ${JSON.stringify(request)}`, (context) => parts.warm(request, context));
     },
     "engine.list": async () => ({ engines: parts.page.engines() }),
     "engine.refit": async ({ engine }) => {

@@ -58,6 +58,7 @@ export function createPrefetch({ catalog, resolver, jobs, mode, inUse, policy, g
           kind: "delta",
           title: `Prepare ${entry.name}`,
           urgency,
+          size: entry.sizeBytes,
           run: async ({ signal, yieldToSteps }) => {
             const resolved = await resolver.checkpoint(checkpoint);
             await yieldToSteps();

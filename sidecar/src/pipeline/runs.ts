@@ -6,7 +6,7 @@ import { Failure } from "../failure/index.ts";
 import { stateKey } from "../plan/index.ts";
 import type { EngineLease, Engines, EngineSpec } from "../refit/index.ts";
 import { Runs } from "../step/index.ts";
-import type { Run, RunReply } from "../step/index.ts";
+import type { OnProgress, Run, RunReply } from "../step/index.ts";
 import type { GraphBundle } from "./graphs.ts";
 import type { ResolvedWanted, WantedRequest } from "./wanted.ts";
 
@@ -40,6 +40,8 @@ export interface OpenOptions {
   readonly signal?: AbortSignal;
   /** Never ends by idleness: the live folder's own run. */
   readonly keep?: boolean;
+  /** Deltas, graph, then what the host tells of a load. */
+  readonly onProgress?: OnProgress;
 }
 
 export interface RunsPorts {
@@ -63,6 +65,8 @@ export interface OpenRuns {
   readonly list: () => readonly OpenRun[];
   readonly steps: (engine: string) => number;
   readonly totalSteps: () => number;
+  /** Steps that wait for an engine. */
+  readonly waiting: () => number;
   /** A step ran or waits, or ended less than `ms` ago. */
   readonly activeWithin: (ms: number) => boolean;
   readonly close: () => void;
@@ -93,23 +97,26 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
   let stepping = 0;
   let lastStepAtMs = -Infinity;
 
-  async function openWanted(request: RunRequest, signal?: AbortSignal): Promise<Opened> {
+  async function openWanted(request: RunRequest, signal?: AbortSignal, onProgress?: OnProgress): Promise<Opened> {
     try {
-      return await openOnce(request, signal);
+      return await openOnce(request, signal, onProgress);
     } catch (error) {
       // The delta was damaged since it was verified; the second time it is verified anew, and made again.
-      if (error instanceof Failure && error.code === "HOST_DELTA_INVALID") return openOnce(request, signal);
+      if (error instanceof Failure && error.code === "HOST_DELTA_INVALID") return openOnce(request, signal, onProgress);
       throw error;
     }
   }
 
-  async function openOnce(request: RunRequest, signal?: AbortSignal): Promise<Opened> {
+  async function openOnce(request: RunRequest, signal?: AbortSignal, onProgress?: OnProgress): Promise<Opened> {
+    onProgress?.({ stage: "delta", done: 0, total: 0 });
     const resolved = await ports.resolve(request, signal);
+    onProgress?.({ stage: "graph", done: 0, total: 0 });
     const { spec, bundle } = await ports.specOf(resolved, request, signal);
     const engineLease = await ports.engines.acquire(spec);
     const run = runs.open(engineLease, resolved.wanted);
     try {
-      await run.warm(signal);
+      onProgress?.({ stage: "engine", done: 0, total: 0 });
+      await run.warm(signal, onProgress);
     } catch (error) {
       run.close();
       ports.onFailed(resolved);
@@ -142,8 +149,8 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
   }
 
   return {
-    async open(request, { signal, keep = false } = {}) {
-      const opened = await openWanted(request, signal);
+    async open(request, { signal, keep = false, onProgress } = {}) {
+      const opened = await openWanted(request, signal, onProgress);
       const lease = `lease-${randomBytes(9).toString("base64url")}`;
       const current = { ...opened, lease, request };
       held.set(lease, { current, keep, timer: idleTimer(lease), busy: 0 });
@@ -190,6 +197,7 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
     },
     list: () => [...held.values()].map((entry) => entry.current),
     steps: (engine) => stepCounts.get(engine) ?? 0,
+    waiting: () => Object.values(runs.waiting).reduce((sum, count) => sum + count, 0),
     totalSteps: () => [...stepCounts.values()].reduce((sum, count) => sum + count, 0),
     activeWithin: (ms) => stepping > 0 || nowMs() - lastStepAtMs < ms,
     close: () => {

@@ -8,6 +8,7 @@ import { createCatalog, entryId } from "../catalog/index.ts";
 import type { CatalogChange } from "../catalog/index.ts";
 import { DeltaService } from "../delta/index.ts";
 import { createScheduler } from "../jobs/index.ts";
+import type { JobContext } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import { nextState, planRefit } from "../plan/index.ts";
 import { Engines } from "../refit/index.ts";
@@ -26,6 +27,7 @@ import { createLastUsed } from "./last-used.ts";
 import { createPrefetch } from "./prefetch.ts";
 import { nobodyToAsk, withRoom } from "./room.ts";
 import { probeInputs } from "./probe.ts";
+import { operatorMetrics } from "./operator-metrics.ts";
 import { createOpenRuns } from "./runs.ts";
 import type { RunRequest } from "./runs.ts";
 import { engineSpec, graphOf } from "./spec.ts";
@@ -112,20 +114,14 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     budgetBytes: (gpuBytes) => (options["engine-memory"] === 0 ? gpuBytes ?? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
     emit: events.emit,
   });
-  const refitTimes = metrics.histogram("refit_ms", "Time of a refit from plan to commit, in ms", [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000]);
-  const stepTimes = metrics.histogram("step_ms", "Time of a denoiser call in the engine, in ms", [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000]);
-  const waitTimes = metrics.histogram("step_wait_ms", "Time that a step waited for its turn and its weights, in ms", [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000]);
-  metrics.gauge("engines_bytes", "Memory of loaded engines' weights, in bytes", () => engines.status.bytes);
+  const watched = operatorMetrics({ metrics, events, engines, runs: () => runs, jobs, catalog });
   const runs = createOpenRuns({
     engines,
     resolve: resolver.wanted,
     specOf: (resolved, request) => engineSpec({ graphs, jobs, pythons, options: () => options, winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype) }, resolved.checkpoint, request),
     turnMs: () => options.turn,
     onFailed: resolver.distrust,
-    onStep: (_engine, reply) => {
-      stepTimes.observe(reply.ms);
-      waitTimes.observe(reply.waitedMs);
-    },
+    onStep: (_engine, reply) => watched.stepped(reply.ms, reply.waitedMs),
   });
   const folders = createFolders(arrivals, catalog, foldersOf(options));
   const liveFolder = options["live-folder"];
@@ -143,9 +139,10 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   });
 
   /** Delta, graph, engine, weights, and two steps (ONNX Runtime plans its memory with the first and uses the plan from the third on): what comes after pays for nothing but itself. */
-  async function warm(request: RunRequest, signal: AbortSignal): Promise<void> {
-    const { lease, bundle, spec } = await withRoom(() => runs.open(request, { signal }), nobodyToAsk);
+  async function warm(request: RunRequest, { signal, progress }: Pick<JobContext, "signal" | "progress">): Promise<void> {
+    const { lease, bundle, spec } = await withRoom(() => runs.open(request, { signal, onProgress: progress }), nobodyToAsk);
     try {
+      progress({ stage: "probe", done: 0, total: 0 });
       for (let count = 0; count < 2; count += 1) await runs.step(lease, probeInputs(bundle.inputs, spec.precision, lastUsed.shapes(spec.structure)), signal);
     } finally {
       runs.release(lease);
@@ -207,7 +204,6 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     follow(change).catch((error: unknown) => log.error(`following a change of the catalog failed: ${String(error)}`));
   });
   events.subscribe(({ event }) => {
-    if (event.type === "refit.committed") refitTimes.observe(event.ms);
     if (event.type === "refit.failed") log.warn(`refit failed on ${event.engine}: ${event.message} [${event.code}]; old weights keep serving`);
     if (event.type === "host.crashed") log.error(`engine host ${event.engine} ended: ${event.message}; it is started again`);
     if (event.type === "engine.state") log.info(`engine ${event.engine}: ${event.state}${event.reason === null ? "" : ` (${event.reason})`}`);
@@ -249,6 +245,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     },
     async close() {
       clearInterval(clock);
+      watched.close();
       await wire.close();
       await arrivals.close();
       await jobs.close();

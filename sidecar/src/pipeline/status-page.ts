@@ -98,7 +98,7 @@ export function createStatusPage(parts: StatusParts): StatusPage {
         totals: { engineBuilds, sessionLoads, refits: totals.refits, steps: runs.totalSteps() },
         engines: engineViews(),
         live: liveView(),
-        jobs: { queued: list.filter((job) => job.state === "queued").length, running: list.filter((job) => job.state === "running").length, paused: jobs.paused() },
+        jobs: { queued: list.filter((job) => job.state === "queued").length, running: list.filter((job) => job.state === "running").length, paused: jobs.paused(), remainingMs: jobs.remainingMs() },
         memory: { processBytes: process.memoryUsage.rss(), enginesBytes: bytes, budgetBytes },
       };
     },

@@ -115,6 +115,8 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
   }
 
   async function delta(id: string, resolved: ResolvedCheckpoint, mode: MergeMode, signal?: AbortSignal): Promise<ReadyDelta> {
+    // Whatever a client named: only catalogued ids are remembered, and told to others.
+    catalog.entry(id);
     const known = states.get(id);
     if (known !== "ready") states.set(id, "pending");
     const started = performance.now();

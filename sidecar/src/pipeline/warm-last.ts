@@ -1,6 +1,6 @@
 // After a start: brings the last used stacks to an engine, each as soon as its files are in the catalog (a disk may be slow, a folder mounted late).
 
-import type { Scheduler } from "../jobs/index.ts";
+import type { JobContext, Scheduler } from "../jobs/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import type { RunRequest } from "./runs.ts";
 
@@ -9,7 +9,7 @@ export interface WarmLastParts {
   readonly known: (request: RunRequest) => boolean;
   readonly jobs: Scheduler;
   readonly log: Log;
-  readonly warm: (request: RunRequest, signal: AbortSignal) => Promise<void>;
+  readonly warm: (request: RunRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
   /** A client has taken an engine since the start: what was used before that is no guess worth a refit any more. */
   readonly inUse: () => boolean;
 }
@@ -28,7 +28,7 @@ export function createWarmLast({ known, jobs, log, warm, inUse }: WarmLastParts)
   function submit(request: RunRequest): void {
     const title = request === newest ? "Warm the last used stack" : "Warm a stack used before";
     jobs
-      .submit({ key: `warm ${JSON.stringify(request)}`, kind: "warm", title, urgency: "lastUsed", run: ({ signal }) => warm(request, signal) })
+      .submit({ key: `warm ${JSON.stringify(request)}`, kind: "warm", title, urgency: "lastUsed", run: (context) => warm(request, context) })
       .result.catch((error: unknown) => log.debug(`a stack could not be warmed: ${String(error)}`));
   }
 

@@ -284,6 +284,11 @@ export class Engines {
     return this.#supervisor(kind).host();
   }
 
+  /** Hosts that are up, by kind. Starts none. */
+  runningHosts(): ReadonlyMap<string, Host> {
+    return new Map([...this.#supervisors].flatMap(([kind, { running }]) => (running === null ? [] : [[kind, running] as const])));
+  }
+
   /** Ends every host process. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { FrameTensor } from "@refit-sidecar/protocol";
 import type { CheckpointSource } from "../catalog/types.ts";
 import { Failure } from "../failure/index.ts";
-import type { Host, HostReply } from "../host/types.ts";
+import type { CallOptions, Host, HostReply } from "../host/types.ts";
 import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan, Touches } from "../plan/index.ts";
 import { engineBytes, engineKey } from "./engine-key.ts";
 import { OneAtATime } from "./one-at-a-time.ts";
@@ -77,12 +77,12 @@ export class LiveEngine {
    * Makes the weights equal `wanted` and answers their generation. Throws what prepare throws (old weights keep serving), REFIT_NEEDS_RECOMPILE when this
    * engine cannot take the plan, REFIT_CHECKSUM_MISMATCH when a full write did not arrive.
    */
-  bring(wanted: Wanted, signal?: AbortSignal): Promise<number> {
+  bring(wanted: Wanted, signal?: AbortSignal, onProgress?: CallOptions["onProgress"]): Promise<number> {
     return this.#queue.run(async () => {
       signal?.throwIfAborted();
       this.#move({ type: "desired", desired: wanted.desired });
       const host = await this.#edges.host();
-      if (this.#host !== host) await this.#load(host, wanted);
+      if (this.#host !== host) await this.#load(host, wanted, onProgress);
       else await this.#refit(host, wanted, signal);
       this.#lastWanted = wanted;
       return this.#generation;
@@ -143,7 +143,7 @@ export class LiveEngine {
   }
 
   /** First load, and every load into a new host process. Only the latter is verified: it has to prove that the recovered engine is the old one. */
-  async #load(host: Host, wanted: Wanted): Promise<void> {
+  async #load(host: Host, wanted: Wanted, onProgress: CallOptions["onProgress"]): Promise<void> {
     const kind = this.#everLoaded ? "recovery" : "load";
     const started = this.#edges.nowMs();
     this.#checkCovered(this.#plan(null, wanted));
@@ -158,7 +158,7 @@ export class LiveEngine {
         checkpoint: wanted.checkpoint,
         stack: wanted.adapters.map((adapter) => adapter.file),
         verify: this.#everLoaded,
-      });
+      }, onProgress === undefined ? {} : { onProgress });
       this.#host = host;
       this.#generation = loaded.generation;
       this.#edges.onLoaded(host, loaded.sessionLoads);

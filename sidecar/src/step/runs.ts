@@ -3,11 +3,13 @@ import { Failure } from "../failure/index.ts";
 import type { StepReply, Wanted } from "../refit/types.ts";
 import { Turns, type TurnOptions } from "./turns.ts";
 
+export type OnProgress = (progress: { readonly stage: string; readonly done: number; readonly total: number }) => void;
+
 /** What a step needs of an engine; the refit stage's LiveEngine fits. */
 export interface StepEngine {
   readonly id: string;
   /** Makes the weights equal `wanted`; answers their generation. */
-  readonly bring: (wanted: Wanted, signal?: AbortSignal) => Promise<number>;
+  readonly bring: (wanted: Wanted, signal?: AbortSignal, onProgress?: OnProgress) => Promise<number>;
   readonly step: (generation: number, tensors: readonly FrameTensor[], signal?: AbortSignal) => Promise<StepReply>;
 }
 
@@ -32,7 +34,7 @@ export interface Run {
   readonly wanted: Wanted;
   readonly step: (tensors: readonly FrameTensor[], signal?: AbortSignal) => Promise<RunReply>;
   /** Only brings the weights, in turn: warm-up, or a live folder that changed. */
-  readonly warm: (signal?: AbortSignal) => Promise<void>;
+  readonly warm: (signal?: AbortSignal, onProgress?: OnProgress) => Promise<void>;
   /** Ends the run and gives the engine back; a step in progress still ends first. */
   readonly close: () => void;
 }
@@ -84,7 +86,7 @@ export class Runs {
         const admitted = this.#options.nowMs();
         return inTurn((ready) => this.#step(engine, wanted, tensors, admitted, ready, signal), signal);
       },
-      warm: (signal) => inTurn(async () => void (await engine.bring(wanted, signal)), signal),
+      warm: (signal, onProgress) => inTurn(async () => void (await engine.bring(wanted, signal, onProgress)), signal),
       close: () => {
         closed = true;
         finish();

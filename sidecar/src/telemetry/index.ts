@@ -6,4 +6,4 @@ export type { Events, SidecarEvent, StampedEvent } from "./events.ts";
 export { createLog } from "./log.ts";
 export type { Log, LogLevel } from "./log.ts";
 export { createMetrics } from "./metrics.ts";
-export type { Counter, Gauge, Histogram, Metrics } from "./metrics.ts";
+export type { Counter, Gauge, Histogram, LabelledValue, Metrics } from "./metrics.ts";

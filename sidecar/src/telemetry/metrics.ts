@@ -15,9 +15,16 @@ export interface Histogram {
   readonly quantile: (share: number) => number;
 }
 
+export interface LabelledValue {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
 export interface Metrics {
   readonly counter: (name: string, help: string) => Counter;
   readonly gauge: (name: string, help: string, read?: () => number) => Gauge;
+  /** One value per set of labels; asked for at every scrape. */
+  readonly gauges: (name: string, help: string, read: () => readonly LabelledValue[]) => void;
   /** Buckets are upper bounds in the metric's own unit, ascending. */
   readonly histogram: (name: string, help: string, buckets: readonly number[]) => Histogram;
   readonly text: () => string;
@@ -40,6 +47,14 @@ export function createMetrics(): Metrics {
       let value = 0;
       declare(name, help, "gauge", () => `${name} ${read ? read() : value}\n`);
       return { set: (next) => void (value = next) };
+    },
+    gauges(name, help, read) {
+      const quoted = (text: string) => `"${text.replace(/[\\"\n]/g, (character) => (character === "\n" ? "\\n" : `\\${character}`))}"`;
+      const labelled = (labels: LabelledValue["labels"]) => {
+        const parts = Object.entries(labels).map(([key, text]) => `${key}=${quoted(text)}`);
+        return parts.length === 0 ? "" : `{${parts.join(",")}}`;
+      };
+      declare(name, help, name.endsWith("_total") ? "counter" : "gauge", () => read().map(({ labels, value }) => `${name}${labelled(labels)} ${value}\n`).join(""));
     },
     histogram(name, help, buckets) {
       const counts = buckets.map(() => 0);

@@ -128,6 +128,42 @@ describe("createScheduler", () => {
     expect(changes.filter((job) => job.stage === "packing" && job.state === "running").map((job) => job.remainingMs)).toEqual([null, 1000]);
   });
 
+  it("counts the pace of a stage from its own beginning", async () => {
+    const { submit, changes, advance } = bench();
+    await submit("work", "idle", async (context) => {
+      context.progress({ stage: "graph", done: 0, total: 0 });
+      advance(60_000);
+      context.progress({ stage: "weights", done: 0, total: 100 });
+      advance(500);
+      context.progress({ stage: "weights", done: 25, total: 100 });
+      return "done";
+    }).result;
+    expect(changes.filter((job) => job.stage === "weights" && job.state === "running").map((job) => job.remainingMs)).toEqual([null, 1500]);
+  });
+
+  it("tells what the rest of the queue will take from jobs of its kind that have ended, and nothing before one has", async () => {
+    let now = 0;
+    const scheduler = createScheduler({ concurrency: 1, stepsActive: () => false, maxYieldMs: 0, onChange: () => undefined, nowMs: () => now });
+    let release: () => void = () => undefined;
+    const pack = (key: string, size: number, work: () => Promise<void>) => scheduler.submit({ key, kind: "delta", title: key, urgency: "idle", size, run: work });
+    const first = pack("first", 100, async () => void (now += 200));
+    const second = pack("second", 300, () => new Promise((resolve) => (release = resolve)));
+    const third = pack("third", 50, async () => undefined);
+    expect(scheduler.remainingMs()).toBeNull();
+    await first.result;
+    await expect.poll(() => scheduler.list().find(({ title }) => title === "second")?.state).toBe("running");
+    now += 100;
+    expect(scheduler.list().find(({ title }) => title === "second")?.remainingMs).toBe(500);
+    expect(scheduler.remainingMs()).toBe(500 + 100);
+    release();
+    await Promise.all([second.result, third.result]);
+    expect(scheduler.remainingMs()).toBe(0);
+    // Work that nobody has measured yet makes the whole unknown.
+    scheduler.pause();
+    scheduler.submit({ key: "graph", kind: "graph", title: "graph", urgency: "idle", run: async () => undefined });
+    expect(scheduler.remainingMs()).toBeNull();
+  });
+
   it("reports a failure to whoever waits and in the list, and goes on", async () => {
     const { scheduler, submit } = bench();
     const bad = submit("bad", "idle", async () => {

@@ -33,6 +33,13 @@ describe("createMetrics", () => {
     );
     expect(time.quantile(0.5)).toBe(50);
   });
+
+  it("writes a line per set of labels, quoted", () => {
+    const metrics = createMetrics();
+    metrics.gauges("jobs", "Jobs", () => [{ labels: { state: "queued", note: 'a "b"\\\n' }, value: 2 }, { labels: {}, value: 1 }]);
+    metrics.gauges("builds_total", "Builds", () => []);
+    expect(metrics.text()).toBe('# HELP jobs Jobs\n# TYPE jobs gauge\njobs{state="queued",note="a \\"b\\"\\\\\\n"} 2\njobs 1\n# HELP builds_total Builds\n# TYPE builds_total counter\n');
+  });
 });
 
 describe("createEvents", () => {

@@ -124,7 +124,7 @@ export function createFakeBackend(Failure) {
     status: async () => ({
       version: "0.0.0", startedAt: "2026-01-01T00:00:00.000Z", uptimeMs: performance.now() - startMs, watch: { paused, folders: 1 },
       catalog: { generation: entries.length, adapters: 2, checkpoints: 1, problems: 0, deltasReady: 2 }, hosts: [{ kind: "onnxruntime", available: true, device: "cpu", problem: null }],
-      engines: engines(), live: null, jobs: { queued: 0, running: 1, paused: false }, memory: { processBytes: process.memoryUsage.rss(), enginesBytes: 1000, budgetBytes: 1e9 },
+      engines: engines(), live: null, jobs: { queued: 0, running: 1, paused: false, remainingMs: null }, memory: { processBytes: process.memoryUsage.rss(), enginesBytes: 1000, budgetBytes: 1e9 },
     }),
     history: () => history,
     subscribe(listener) {
