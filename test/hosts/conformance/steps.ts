@@ -9,7 +9,7 @@ import { startHost, type Host, type HostCommand } from "../../../sidecar/src/hos
 import { planRefit } from "../../../sidecar/src/plan/index.ts";
 import type { Wanted } from "../../../sidecar/src/refit/index.ts";
 import { demoGraph, demoStacks, demoStates, goldenSteps, readSteps, relativeError, type NamedStack } from "../demo-model.ts";
-import { floatsOf, noise } from "../fixtures.ts";
+import { floatsOf, noise, randomValues, stackFiles, stackItems, writeAdapter, type Stacked } from "../fixtures.ts";
 
 /** Denoiser calls on the shipped demo model, against PyTorch and against themselves. */
 export function steps(command: HostCommand, tolerance: number, churn: { readonly steps: number; readonly changes: number }): void {
@@ -60,6 +60,34 @@ export function steps(command: HostCommand, tolerance: number, churn: { readonly
         await load(`loaded ${index}`, stack);
         expect(Buffer.compare(await step(`loaded ${index}`, 1), refitted)).toBe(0);
       }
+    });
+
+    it("adapters that touch single matrices: refitted equals loaded, back equals base, also after the weights left the device", async () => {
+      const block = "input_blocks.1.1.transformer_blocks.0";
+      const adapter = await writeAdapter(folder, "one", [{ parameter: `${block}.attn1.to_q.weight`, up: randomValues([32, 2], 1), down: randomValues([2, 32], 2), scale: 0.5 }]);
+      const other = await writeAdapter(folder, "other", [{ parameter: `${block}.ff.net.2.weight`, up: randomValues([32, 2], 3), down: randomValues([2, 128], 4), scale: 0.5 }]);
+      const { checkpoint, desired } = states([]);
+      const touches = new Map([adapter, other].map(({ sha256, terms }) => [sha256, { parameters: terms.map(({ parameter }) => parameter), reshapes: [] }]));
+      const graph = { folder: demoGraph, variant: "fp32" } as const;
+      const change = async (from: readonly Stacked[], to: readonly Stacked[], generation: number): Promise<void> => {
+        const result = planRefit({ ...desired, stack: stackItems(from) }, { ...desired, stack: stackItems(to) }, touches, { names: Object.keys(checkpoint.parameters), fixed: new Set() });
+        if (result.kind !== "refit") throw new TypeError(`expected a refit, the plan is ${result.kind}`);
+        const { token } = await host.call("prepare", { engine: "one", generation, plan: result.plan, checkpoint, stack: stackFiles(to) });
+        await host.call("commit", { engine: "one", token });
+      };
+      await load("one");
+      const base = await step("one", 1);
+      const [first, second] = [[{ adapter, strength: 1 }], [{ adapter, strength: 0.5 }, { adapter: other, strength: 1 }]];
+      await change([], first, 1);
+      await change(first, second, 2);
+      const refitted = await step("one", 3);
+      await host.call("load", { engine: "one loaded", graph, weightDtype: "f32", checkpoint, stack: stackFiles(second) });
+      expect(Buffer.compare(await step("one loaded", 1), refitted)).toBe(0);
+      expect((await host.call("checksums", { engine: "one" })).sha256).toEqual((await host.call("checksums", { engine: "one loaded" })).sha256);
+      await host.call("offload", { engine: "one" });
+      expect(Buffer.compare(await step("one", 3), refitted)).toBe(0);
+      await change(second, [], 3);
+      expect(Buffer.compare(await step("one", 4), base)).toBe(0);
     });
 
     it("A → B → A → none gives the outputs of A and of none bit for bit", async () => {

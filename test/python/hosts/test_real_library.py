@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PYTHON = os.environ.get("TENSORRT_RTX_PYTHON")
 pytestmark = pytest.mark.skipif(PYTHON is None, reason="TENSORRT_RTX_PYTHON is not set: a Python with the real tensorrt_rtx")
 # Set on instances of the simulation, so that its classes do not show them.
-ON_INSTANCES = {"IBuilderConfig": ["num_compute_capabilities"], "IRuntimeConfig": ["cuda_graph_strategy"], "Weights": ["dtype", "size"]}
+ON_INSTANCES = {"IBuilderConfig": ["num_compute_capabilities"], "IRuntimeConfig": ["cuda_graph_strategy"], "Weights": ["dtype", "size"], "Refitter": ["weights_validation"]}
 # What the simulation has for itself.
 OWN = {"ICudaEngine": {"run"}, "DataType": {"raw"}}
 ASK = """

@@ -24,6 +24,7 @@ class Refitter:
 
     def __init__(self, engine: ICudaEngine, logger: object) -> None:
         self._engine, self._logger = engine, engine.logger
+        self.weights_validation = True
         self._set: dict[str, tuple[Weights, TensorLocation]] = {}
         groups: dict[str, list[str]] = defaultdict(list)
         for name in engine.header.refittable:
