@@ -113,7 +113,7 @@ def other_kinds(targets: dict[str, torch.Tensor], norms: dict[str, torch.Tensor]
     }
 
 
-def configuration() -> str:
+def configuration(inpainting: bool = False) -> str:
     """For A1111: `ldm` classes by name. JSON is YAML."""
     sizes = {key: value for key, value in SD15.items() if not key.startswith("transformer_depth")}
     sizes |= {"attention_resolutions": [1], "transformer_depth": 1, "num_res_blocks": 1, "use_checkpoint": False}
@@ -127,18 +127,23 @@ def configuration() -> str:
         },
         "cond_stage_config": {"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"},
     }
+    target = "LatentDiffusion"
+    if inpainting:
+        target = "LatentInpaintDiffusion"
+        parts["unet_config"]["params"]["in_channels"] = 9
     schedule = {"linear_start": 0.00085, "linear_end": 0.012, "num_timesteps_cond": 1, "timesteps": 1000}
     keys = {"first_stage_key": "jpg", "cond_stage_key": "txt", "image_size": 64, "channels": 4, "cond_stage_trainable": False}
-    keys |= {"conditioning_key": "crossattn", "scale_factor": 0.18215, "use_ema": False}
-    return json.dumps({"model": {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": {**schedule, **keys, **parts}}}, indent=1)
+    keys |= {"conditioning_key": "hybrid" if inpainting else "crossattn", "scale_factor": 0.18215, "use_ema": False}
+    keys |= {"finetune_keys": None} if inpainting else {}
+    return json.dumps({"model": {"target": f"ldm.models.diffusion.ddpm.{target}", "params": {**schedule, **keys, **parts}}}, indent=1)
 
 
 def main() -> None:
     shared = around()
     tensors = unet(1)
-    for name, own in {"tiny": tensors, "other": unet(2)}.items():
+    for name, own in {"tiny": tensors, "other": unet(2), "inpaint": unet(3, in_channels=9)}.items():
         save(OUT / "Stable-diffusion" / f"{name}.safetensors", {**own, **shared})
-        (OUT / "Stable-diffusion" / f"{name}.yaml").write_text(configuration())
+        (OUT / "Stable-diffusion" / f"{name}.yaml").write_text(configuration(name == "inpaint"))
     targets = layers(tensors)
     attention = {key: value for key, value in targets.items() if ".attn" in key}
     save(OUT / "Lora" / "style.safetensors", adapter("lora", targets, 11))

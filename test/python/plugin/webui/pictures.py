@@ -75,11 +75,11 @@ class Pictures:
         return sum(entry["event"]["type"] == "refit.committed" for entry in history)
 
 
-def payload(prompt: str, on: bool = True, **changes: object) -> dict:
-    """Four Euler steps of a small picture."""
+def payload(prompt: str, on: bool = True, scripts: dict[str, list] | None = None, **changes: object) -> dict:
+    """Four Euler steps of a small picture. `scripts`: arguments of the UI's other always-visible scripts by title."""
     return {
         "prompt": prompt, "steps": 4, "width": 64, "height": 64, "seed": 5, "cfg_scale": 5, "sampler_name": "Euler", "save_images": False,
-        "alwayson_scripts": {TITLE: {"args": [on, "auto", "auto"]}}, **changes,
+        "alwayson_scripts": {title: {"args": args} for title, args in {TITLE: [on, "auto", "auto"], **(scripts or {})}.items()}, **changes,
     }  # fmt: skip
 
 

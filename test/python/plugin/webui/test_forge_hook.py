@@ -368,6 +368,19 @@ def test_forks_with_the_old_patcher_tell_their_files_by_what_they_noted(tmp_path
         fork.stop()
 
 
+def test_an_oft_that_a_fork_fails_to_apply_stays_in_the_ui(tmp_path, monkeypatch):
+    forge = Forge(tmp_path, monkeypatch, OldPatcher)
+    try:
+        oft = SimpleNamespace(name="oft", weights=(torch.zeros(2, 2, 2), None, None, None))
+        monkeypatch.setattr(forge.loader, "adapter", lambda path: oft)
+        forge.lora("ink.safetensors", 0.5)
+        forge.processing.sd_model.current_lora_hash = str([[forge.file("Lora/ink.safetensors"), 0.5, 1.0]])
+        forge.before_sampling()
+        assert forge.unet is forge.own and "without alpha" in forge.view.line
+    finally:
+        forge.stop()
+
+
 def test_a_lost_engine_says_so_and_names_the_checkpoint(forge):
     forge.sidecar.faults.fail["engine.prepare"] = SidecarRefused("ENGINE_FAILED", "the engine host ended")
     forge.before_sampling()

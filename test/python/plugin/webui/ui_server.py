@@ -20,7 +20,7 @@ EXTENSIONS = {"0-before": PROBE, "a-refit-sidecar": REPO / "plugin", "z-after": 
 CHECKPOINTS = REPO / "test" / "plugin" / "webui_checkpoints.py"
 CLIP = Path("backend") / "huggingface" / "runwayml" / "stable-diffusion-v1-5"
 
-COMMON = ("--skip-prepare-environment", "--skip-torch-cuda-test", "--nowebui", "--server-name", "127.0.0.1", "--no-hashing", "--skip-load-model-at-start")
+COMMON = ("--skip-prepare-environment", "--skip-torch-cuda-test", "--server-name", "127.0.0.1", "--no-hashing", "--skip-load-model-at-start")
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,24 @@ def make_models(folder: Path) -> None:
 class UiServer:
     """One running UI. `log` grows with its output."""
 
-    def __init__(self, ui: Ui, base: Path, models: Path, environment: dict[str, str]) -> None:
-        self.ui = ui
+    def __init__(self, ui: Ui, base: Path, models: Path, environment: dict[str, str], page: bool = False) -> None:
+        self.ui, self.base = ui, str(base)
         extensions = base / "extensions"
         extensions.mkdir(parents=True)
         for name, source in EXTENSIONS.items():
             (extensions / name).symlink_to(source)
-        (base / "models").symlink_to(models)
+        # Places that only the UI's own arguments tell; the sidecar watches no other ones.
+        places = {"--lora-dir": ("my LoRAs", "Lora"), "--ckpt-dir": ("my checkpoints", "Stable-diffusion")}
+        for link, folder in places.values():
+            (base / link).symlink_to(models / folder)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         command = [os.environ[ui.python], "launch.py", *COMMON, *ui.arguments, "--port", str(self.port), "--data-dir", str(base)]
-        offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HOME": str(_hugging_face(base))}
+        # With a data folder elsewhere, Forge's Gradio refuses the files of its own page unless it is told.
+        command += ["--api", "--gradio-allowed-path", os.environ[ui.folder]] if page else ["--nowebui"]
+        command += [part for argument, (link, _) in places.items() for part in (argument, str(base / link))]
+        offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HOME": str(_hugging_face(base)), "GRADIO_ANALYTICS_ENABLED": "False"}
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **offline, **environment}
         self.log: list[str] = []
         self.process = subprocess.Popen(command, cwd=os.environ[ui.folder], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
@@ -117,9 +123,13 @@ class UiServer:
             except OSError:
                 time.sleep(0.3)
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def call(self, path: str, body: object | None = None, timeout_s: float = 600.0) -> object:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data, headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(f"{self.url}{path}", data=data, headers={"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=timeout_s) as reply:
                 text = reply.read()

@@ -111,6 +111,9 @@ def _file_entries(unet: Any, applied: Applied) -> Iterable[tuple[str, tuple]]:
     parameters = {name for name, _ in unet.model.named_parameters()}
     for key, adapter in patches.items():
         parameter, offset, function = (key, None, None) if isinstance(key, str) else (*key, None)[:3]
+        if getattr(adapter, "name", "") in ("oft", "boft") and adapter.weights[2] is None:
+            # In reForge its arithmetic ends in an error, and the picture is made without it.
+            raise NotServed(f"{applied.name} is an OFT or BOFT without alpha, which this UI does not apply")
         if parameter in parameters:
             yield parameter, (applied.strength, adapter, 1.0, offset, function)
 
