@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,16 +65,18 @@ class Patcher:
 
 
 class OldPatcher(Patcher):
-    """As forks keep it: patches by parameter, without the files' names."""
+    """As forks keep it: patches by parameter, without the files' names, and a mark of what is merged."""
 
     def __init__(self, model: KModel) -> None:
         super().__init__(model)
         del self.lora_patches
         self.patches: dict[str, list] = {}
+        self.patches_uuid = uuid.uuid4()
 
     def clone(self) -> OldPatcher:
         made = OldPatcher(self.model)
         made.patches = {key: list(entries) for key, entries in self.patches.items()}
+        made.patches_uuid = self.patches_uuid
         made.model_options = copy.deepcopy(self.model_options)
         made.load_device = self.load_device
         return made

@@ -368,6 +368,15 @@ def test_forks_with_the_old_patcher_tell_their_files_by_what_they_noted(tmp_path
         fork.stop()
 
 
+def test_a_fork_does_not_take_the_patcher_without_adapters_for_the_one_with_them(forge):
+    from refit_sidecar_plugin.hosts.webui.forge.patcher import with_adapters_of, without_adapters
+
+    own = OldPatcher(KModel())
+    bare = without_adapters(own)
+    assert bare.patches_uuid != own.patches_uuid
+    assert with_adapters_of(bare.clone(), own).patches_uuid == own.patches_uuid
+
+
 def test_an_oft_that_a_fork_fails_to_apply_stays_in_the_ui(tmp_path, monkeypatch):
     forge = Forge(tmp_path, monkeypatch, OldPatcher)
     try:

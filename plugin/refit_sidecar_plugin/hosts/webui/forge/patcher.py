@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -58,6 +59,9 @@ def without_adapters(unet: Any) -> Any:
     """A clone whose weights need no merging. What `unet` holds stays as it is."""
     clone = unet.clone()
     setattr(clone, "lora_patches" if hasattr(clone, "lora_patches") else "patches", {})
+    if hasattr(clone, "patches_uuid"):
+        # Forks take weights for merged when this is equal, and would never merge the adapters of `unet` after this clone was loaded.
+        clone.patches_uuid = uuid.uuid4()
     return clone
 
 
@@ -66,6 +70,8 @@ def with_adapters_of(unet: Any, own: Any) -> Any:
     clone = unet.clone()
     name = "lora_patches" if hasattr(own, "lora_patches") else "patches"
     setattr(clone, name, getattr(own, name))
+    if hasattr(own, "patches_uuid"):
+        clone.patches_uuid = own.patches_uuid
     clone.load_device = own.load_device
     clone.model_options.pop("memory_peak_estimation_modifier", None)
     return clone
