@@ -32,7 +32,7 @@ class ConstantControl:
     def cleanup(self):
         pass
 
-    def get_control(self, x, t, cond, batched_number):
+    def get_control(self, x, t, cond, batched_number, *_):
         batch, _, height, width = x.shape
 
         def wave(scale, *shape):

@@ -36,6 +36,13 @@ class Forge(Ui):
     def lora(self, name: str, strength: float, **kwargs) -> None:
         self.loader.apply(self.own, self.file(f"Lora/{name}"), strength, **kwargs)
 
+    def refine(self) -> None:
+        """As the UI does within a run: another model with the prompt's LoRAs, loaded to the device."""
+        (self.root / "Stable-diffusion" / "refiner.safetensors").write_bytes(b"r")
+        self.processing.sd_model.sd_checkpoint_info.filename = self.file("Stable-diffusion/refiner.safetensors")
+        self.own = self.unet = Patcher(KModel())
+        self.lora("ink.safetensors", 0.5)
+
     def before_sampling(self) -> None:
         self.hook.before_sampling(self.processing, self.wish, X, (None, None))
 

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import webui_fakes  # noqa: E402
-from forge_fakes import PARAMETER, KModel, OldPatcher, Patcher  # noqa: E402
+from forge_fakes import PARAMETER, KModel, OldPatcher  # noqa: E402
 from forge_ui import IN_THE_UI, SIGMA, Forge, X, on_engine  # noqa: E402
 from refit_sidecar_plugin.client import SidecarRefused  # noqa: E402
 
@@ -37,6 +37,13 @@ def test_a_sampling_run_is_on_the_engine_with_the_unet_strengths_in_order(forge)
     forge.hook.end()
     assert forge.sidecar.leases == {} and forge.view.state == "idle" and forge.view.stack == (("ink", 0.5), ("neon", -0.25))
     assert forge.processing.comments == []
+
+
+def test_a_lora_of_no_strength_changes_nothing(forge):
+    forge.lora("ink.safetensors", 0.0)
+    forge.lora("neon.safetensors", 0.5)
+    forge.before_sampling()
+    assert torch.equal(forge.step(), on_engine(0.5))
 
 
 def test_the_uis_own_unet_keeps_its_adapters_and_stays_off_the_device(forge):
@@ -242,21 +249,12 @@ def test_a_later_wrapper_of_another_extension_gets_the_adapters_and_the_device_b
     assert len(forge.processing.comments) == 1
 
 
-def refine(forge):
-    """As the UI does within a run: another model with the prompt's LoRAs, loaded to the device."""
-    (forge.root / "Stable-diffusion" / "refiner.safetensors").write_bytes(b"r")
-    model = forge.processing.sd_model
-    model.sd_checkpoint_info.filename = forge.file("Stable-diffusion/refiner.safetensors")
-    forge.own = forge.unet = Patcher(KModel())
-    forge.lora("ink.safetensors", 0.5)
-
-
 def test_a_refiner_that_takes_over_within_the_run_gets_an_engine_too_and_stays_off_the_device(forge):
     forge.lora("ink.safetensors", 0.5)
     forge.before_sampling()
     forge.hook.before_step(X)
     assert torch.equal(forge.step(), on_engine(0.5))
-    refine(forge)
+    forge.refine()
     forge.hook.before_step(X)
     assert torch.equal(forge.step(), on_engine(0.5)) and forge.memory.loaded == [(forge.unet, 0)]
     assert [params["checkpoint"] for params in forge.sidecar.named("engine.prepare")] == ["checkpoint:base.safetensors", "checkpoint:refiner.safetensors"]
@@ -266,7 +264,7 @@ def test_a_refiner_that_takes_over_within_the_run_gets_an_engine_too_and_stays_o
 
 def test_a_refiner_that_no_engine_serves_runs_in_the_ui_and_says_so(forge):
     forge.before_sampling()
-    refine(forge)
+    forge.refine()
     forge.own.object_patches = {"diffusion_model.layer": 1}
     forge.hook.before_step(X)
     forge.hook.before_step(X)

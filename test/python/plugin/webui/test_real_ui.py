@@ -53,6 +53,13 @@ def test_back_to_no_adapter_is_bit_identical(pictures):
     assert torch.equal(pictures("a cat"), first)
 
 
+def test_after_an_engine_served_the_ui_makes_its_own_picture_as_before(pictures):
+    own = pictures(STYLE, on=False)
+    for prompt in ("a cat", STYLE):
+        pictures(prompt)
+    assert torch.equal(pictures(STYLE, on=False), own)
+
+
 def test_img2img_is_served(pictures):
     image = {"init_images": [noise_png(64)], "denoising_strength": 0.6}
     plain = pictures("a cat", on=False, **image)

@@ -47,7 +47,8 @@ def stack_of(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
     applied = _by_file(unet) if hasattr(unet, "lora_patches") else _by_hash(unet, sd_model)
     live = _live_entries(unet)
     expected: dict[str, list[tuple]] = {}
-    for one in applied:
+    # Forks leave out a file of no strength, Forge keeps it; it changes nothing.
+    for one in (one for one in applied if one.strength):
         for parameter, entry in _file_entries(unet, one):
             expected.setdefault(parameter, []).append(entry)
     if live.keys() != expected.keys() or not all(_same(live[parameter], expected[parameter]) for parameter in live):
@@ -98,11 +99,12 @@ def _by_hash(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
 
 
 def _live_entries(unet: Any) -> dict[str, list[tuple]]:
-    """Parameter to (strength, adapter, model strength, offset, function), in order of application."""
+    """Parameter to (strength, adapter, model strength, offset, function) of the patches that act, in order of application."""
     out: dict[str, list[tuple]] = {}
     for patches in unet.lora_patches.values() if hasattr(unet, "lora_patches") else (unet.patches,):
         for parameter, entries in patches.items():
-            out.setdefault(parameter, []).extend(tuple(entry) for entry in entries)
+            if acting := [tuple(entry) for entry in entries if entry[0] or entry[2] != 1.0]:
+                out.setdefault(parameter, []).extend(acting)
     return out
 
 
