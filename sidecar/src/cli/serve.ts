@@ -3,7 +3,7 @@ import { homedir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { Option } from "commander";
 import type { Command } from "commander";
-import { comfyuiFolders, environmentSource, fileSource, optionTable, resolveOptions } from "../options/index.ts";
+import { comfyuiFolders, environmentSource, fileSource, optionTable, reloadedOptions, resolveOptions } from "../options/index.ts";
 import type { OptionSpec, Options, Source } from "../options/index.ts";
 import { startSidecar } from "../pipeline/index.ts";
 import { createLog } from "../telemetry/index.ts";
@@ -64,15 +64,17 @@ export async function gatherOptions(flags: Readonly<Record<string, unknown>>): P
 /** Editors write a file in pieces; half a second later it is whole. */
 const configPollMs = 500;
 
-function followConfig(path: string, reread: () => Promise<void>, log: Log): () => void {
+function followFiles(paths: readonly string[], reread: () => Promise<void>, log: Log): () => void {
   const listener = () => {
     reread().then(
       () => log.info("the configuration was read again"),
       (error: unknown) => log.error(`the configuration was changed but not applied: ${failureText(error, false)}`),
     );
   };
-  watchFile(path, { interval: configPollMs }, listener);
-  return () => unwatchFile(path, listener);
+  for (const path of paths) watchFile(path, { interval: configPollMs }, listener);
+  return () => {
+    for (const path of paths) unwatchFile(path, listener);
+  };
 }
 
 /** Resolves on the first request to stop. Windows sends no SIGTERM; closing the console is SIGHUP there, and a parent may close stdin instead. */
@@ -104,7 +106,14 @@ export function addServe(program: Command, version: string, done: (code: number)
         const sidecar = await startSidecar({ options, dataDir, version, log });
         if (flags.json === true) console.log(JSON.stringify({ ok: true, url: sidecar.wire.url, ws_url: sidecar.wire.wsUrl, data_dir: dataDir, pid: process.pid }));
         else if (process.stdout.isTTY) console.log(`Refit Sidecar on ${sidecar.wire.url} — dashboard: ${sidecar.wire.url}/?ticket=${sidecar.wire.createTicket("control")}`);
-        const unfollow = flags.config === undefined ? () => undefined : followConfig(flags.config, async () => sidecar.reload(await gatherOptions(flags)), log);
+        const files = [flags.config ?? process.env["REFIT_CONFIG"], options["comfyui-paths"]].flatMap((path) => path ?? []);
+        let present = options;
+        const unfollow = followFiles(files, async () => {
+          const { options: next, ignored } = reloadedOptions(present, await gatherOptions(flags));
+          await sidecar.reload(next);
+          present = next;
+          if (ignored.length > 0) log.warn(`changed options that take effect with the next start: ${ignored.join(", ")}`);
+        }, log);
         await stopRequested(flags.stopWithStdin === true);
         unfollow();
         log.info("ending");

@@ -2,7 +2,7 @@
 // Never reads a file that was not named, never guesses at a wrong value.
 
 export { comfyuiFolders, fileSource } from "./file.ts";
-export { environmentSource, envName, resolveOptions } from "./resolve.ts";
+export { environmentSource, envName, reloadedOptions, resolveOptions } from "./resolve.ts";
 export type { OptionName, Options, RawValues, Source } from "./resolve.ts";
 export { optionTable } from "./table.ts";
 export type { OptionSpec } from "./table.ts";

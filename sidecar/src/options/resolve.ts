@@ -67,6 +67,13 @@ function checked(spec: OptionSpec, value: unknown, source: Source): unknown {
   }
 }
 
+/** What a running sidecar takes over of newly read options: those that the table calls reloadable. `ignored`: others that differ, which need a restart. */
+export function reloadedOptions(present: Options, next: Options): { readonly options: Options; readonly ignored: readonly OptionName[] } {
+  const changed = optionTable.filter(({ name }) => JSON.stringify(present[name]) !== JSON.stringify(next[name]));
+  const taken = Object.fromEntries(changed.filter(({ reload }) => reload).map(({ name }) => [name, next[name]]));
+  return { options: { ...present, ...taken }, ignored: changed.filter(({ reload }) => !reload).map(({ name }) => name) };
+}
+
 /** Resolves the table against sources, strongest first. Unknown names in a source are errors, so that a typing mistake is not silently a default. */
 export function resolveOptions(sources: readonly Source[]): Options {
   const known = new Set<string>(optionTable.map((spec) => spec.name));

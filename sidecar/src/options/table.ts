@@ -19,7 +19,7 @@ export const optionTable = [
   { name: "data-dir", type: "folder", default: null, reload: false, help: "Where deltas, graphs, the catalog and sidecar.json are kept (default: the user's data folder)" },
   { name: "loras", type: "list", default: [], paths: true, reload: true, help: "Folder with LoRA/LyCORIS files, watched recursively; repeatable" },
   { name: "checkpoints", type: "list", default: [], paths: true, reload: true, help: "Folder with checkpoints, watched recursively; repeatable" },
-  { name: "comfyui-paths", type: "text", default: null, reload: false, help: "A ComfyUI extra_model_paths.yaml whose loras, checkpoints and diffusion_models folders are watched too" },
+  { name: "comfyui-paths", type: "text", default: null, reload: false, help: "A ComfyUI extra_model_paths.yaml whose loras, checkpoints and diffusion_models folders are watched too; it is read again when it changes" },
   { name: "live-folder", type: "folder", default: null, reload: false, help: "The adapters in this folder are the live engine's stack, in name order; strength from name@0.8.safetensors" },
   { name: "live-checkpoint", type: "text", default: null, reload: false, help: "Checkpoint that the live folder applies to (catalog id or name; default: the only one there is)" },
   { name: "host", type: "choice", default: "auto", choices: ["auto", "onnxruntime", "torch", "tensorrt"], reload: false, help: "Engine host to use when a client does not name one" },

@@ -146,6 +146,26 @@ describe("Turns", () => {
     expect(log).toEqual(["a", "b", "c", "b", "a", "c"]);
   });
 
+  it("lets nobody starve: among eight states that always have a next step, each waits for the turns of the others and no longer", async () => {
+    const turns = make({ turnMs: 500, graceMs: 20 });
+    const log: { state: string; at: number; refit: boolean }[] = [];
+    const run = sampler(turns, log, 50);
+    const states = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    const all = Promise.all(states.map((state) => run(state, 60, 40)));
+    await vi.advanceTimersByTimeAsync(60_000);
+    await all;
+    // A turn, the step that is under way at its end, the refit before it, and the sampler's own pause.
+    const longest = 500 + 40 + 50 + 2;
+    for (const state of states) {
+      const times = log.filter((row) => row.state === state).map(({ at }) => at);
+      expect(times).toHaveLength(60);
+      const gaps = times.slice(1).map((at, index) => at - (times[index] ?? 0));
+      expect(Math.max(...gaps)).toBeLessThanOrEqual(longest * (states.length - 1) + longest);
+    }
+    const refits = log.filter(({ refit }) => refit).length;
+    expect(refits * 50).toBeLessThan(0.2 * states.length * 60 * 40);
+  });
+
   it("keeps no turn for a state whose weights never came", async () => {
     const turns = make({ turnMs: 1_000_000 });
     turns.open("a");
