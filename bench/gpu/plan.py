@@ -47,7 +47,7 @@ LANES: tuple[tuple[Run, ...], ...] = (
         Run("host", 90, {"args": ["--base", "pinned", "--tier", "graphs"], "wait_s": 20, "parts": ["refits", "checkpoints"], "every": 7}, "pinned, CUDA graphs"),
         _capped(7, 2),
         _capped(5, 1),
-        Run("flux", 120, {"modes": ["plain eager", "bf16 compiled", "fp8 rowwise compiled"]}),
+        Run("flux", 120, {"modes": ["plain eager", "bf16 compiled", "fp8 rowwise compiled", "bf16 compiled, fewer passes"]}),
         Run("flux_swap", 60, {"kinds": ["bf16", "fp8"]}),
         Run("peers", 120),
         Run("families", 150),

@@ -50,6 +50,11 @@ def in_host_memory(base: Base) -> Base:
     return Base("pinned", base.layout, None, base.ring, arena, base.peaks)
 
 
+def equal_bits(one: torch.Tensor, other: torch.Tensor, share: int = 1 << 30) -> bool:
+    """Of two arenas, wherever they lie, a part at a time: comparing the whole would need a third of their size."""
+    return all(torch.equal(one[begin : begin + share].cpu(), other[begin : begin + share].cpu()) for begin in range(0, one.numel(), share))
+
+
 def step_inputs(found, sizes: dict[str, int], device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     make = torch.Generator().manual_seed(1)
     values = {}
@@ -92,7 +97,7 @@ def _one(context: Context, name: str) -> Iterator[dict]:
     weights.commit(weights.prepare([]))
     again = spec.forward(module, inputs)
     row |= {"adapter_layers": len(layers), "adapter_mb": round(image.nbytes / 1e6), "swap_all_layers": swap, "adapter_changes_output_by": relative_error(changed, output),
-            "back_to_base_weights_bit_identical": bool(torch.equal(weights.live, weights.base.arena)),
+            "back_to_base_weights_bit_identical": equal_bits(weights.live, weights.base.arena),
             "back_to_base_output_bit_identical": bool(torch.equal(again, output))}  # fmt: skip
     if device.type == "cuda":
         graphs = GraphedStep(spec.forward, device)
@@ -116,7 +121,7 @@ def _pair(context: Context, weights: Weights, ring: Ring) -> dict:
     turns = iter([1, 0] * 100)
     figure = context.wall(lambda: to(next(turns)), repeats=6, warm=2)
     weights.base = bases[0]
-    return {**figure, "base": bases[0].place, "bit_identical": all((to(index), torch.equal(weights.live.cpu(), bases[index].arena.cpu()))[1] for index in (1, 0))}
+    return {**figure, "base": bases[0].place, "bit_identical": all((to(index), equal_bits(weights.live, bases[index].arena))[1] for index in (1, 0))}
 
 
 def run(context: Context, options: dict) -> Iterator[dict]:

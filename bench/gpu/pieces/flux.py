@@ -21,6 +21,7 @@ from refit_host.torch_engine.graphs import GraphedStep
 
 from ..context import Context, relative_error
 from ..flux import Flux
+from ..flux_blocks import use_fused_blocks
 
 # name: (module, attention, compile?, CUDA graph?)
 MODES = {
@@ -29,6 +30,7 @@ MODES = {
     "host eager": ("host", "default", False, False),
     "host graph": ("host", "cudnn", False, True),
     "bf16 compiled": ("host", "cudnn", True, True),
+    "bf16 compiled, fewer passes": ("fewer passes", "cudnn", True, True),
     "bf16 compiled, default attention": ("host", "default", True, True),
     "fp8 graph": ("rowwise", "cudnn", False, True),
     "fp8 rowwise compiled": ("rowwise", "cudnn", True, True),
@@ -59,6 +61,8 @@ class Modules:
         flux = self._flux
         if kind in ("plain", "host"):
             return flux.plain() if kind == "plain" else flux.module()
+        if kind == "fewer passes":
+            return use_fused_blocks(flux.module())
         form = FORMATS["fp8"]
         module = flux.module()
         layers = quantised_layers(module, flux.spec, flux.shapes, form)

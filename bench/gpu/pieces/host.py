@@ -201,6 +201,8 @@ def _reload(setting: Setting, host: HostProcess, engine: HostEngine) -> Iterator
 
 def run(context: Context, options: dict) -> Iterator[dict]:
     setting, parts = Setting(context, options), options.get("parts", PARTS)
+    # The caller here is a small process, as the sidecar is: its threads have nothing to add to a call.
+    torch.set_num_threads(1)
     setting.page_cache()
     shutil.rmtree(setting.store, ignore_errors=True)
     turns, wait = (context.repeats, options.get("wait_s", 150)) if context.device.type == "cuda" else (2, 60)

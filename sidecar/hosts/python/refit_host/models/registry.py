@@ -11,7 +11,7 @@ from refit_graphs.families import plan
 from torch import Tensor
 
 from ..failure import HostFailure
-from . import flux, flux_blocks, flux_fused, unet, wan
+from . import flux, flux_fused, unet, wan
 from .spec import ModelSpec, Shapes, Source
 
 Forward = Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
@@ -29,7 +29,7 @@ def spec_of(shapes: Shapes) -> ModelSpec:
         adapt, also = unet.adapt, unet.ALSO_REPEATED
     elif found.family == "flux":
         sources = flux_fused.fused_sources(sources)
-        adapt, run = lambda module: flux_blocks.use_fused_blocks(flux_fused.fuse(flux.adapt(module, found.config))), flux.forward  # noqa: E731
+        adapt, run = lambda module: flux_fused.fuse(flux.adapt(module, found.config)), flux.forward  # noqa: E731
     elif found.family == "wan":
         adapt = lambda module: wan.adapt(module, found.config)  # noqa: E731
     # Classes that the model repeats (diffusers lists none for SD3).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Mapping
 
 import torch
@@ -38,47 +37,22 @@ class QuantLinear(nn.Module):
         for name, value in parts.items():
             self.register_buffer(name, value, persistent=False)
         self.register_parameter("bias", bias)
-        # Found out here: compiled code must not meet the probe.
-        self.columns = way == "rowwise" and products_of_columns(self.codes.device)
 
     def forward(self, value: Tensor) -> Tensor:
         """[..., cols] to [..., rows], same dtype."""
         if self.way == "dequantise":
             return functional.linear(value, self.form.decode({name: getattr(self, name) for name in self.names}).to(value.dtype), self.bias)
+        codes, scale = quantise_rows(value.reshape(-1, value.shape[-1]))
         if self.way == "rowwise":
-            return self._rowwise(value, self.codes, self.bias)
-        codes, scale = quantise_rows(value.reshape(-1, value.shape[-1]))
-        one = torch.ones((), device=value.device)
-        out = torch._scaled_mm(codes, self.codes.t(), scale_a=one, scale_b=one, out_dtype=value.dtype, use_fast_accum=True)
-        out = out.float() * scale * self.scale.view(1, -1)
-        out = (out if self.bias is None else out + self.bias.float()).to(value.dtype)
+            out = torch._scaled_mm(
+                codes, self.codes.t(), scale_a=scale, scale_b=self.scale.view(1, -1), bias=self.bias, out_dtype=value.dtype, use_fast_accum=True
+            )
+        else:
+            one = torch.ones((), device=value.device)
+            out = torch._scaled_mm(codes, self.codes.t(), scale_a=one, scale_b=one, out_dtype=value.dtype, use_fast_accum=True)
+            out = out.float() * scale * self.scale.view(1, -1)
+            out = (out if self.bias is None else out + self.bias.float()).to(value.dtype)
         return out.view(*value.shape[:-1], -1)
-
-    def joined(self, first: Tensor, second: Tensor) -> Tensor:
-        """As of [first, second] joined, without joining them where two products will do: each then has its own scale per token."""
-        if not self.columns:
-            return self(torch.cat([first, second], dim=-1))
-        width = first.shape[-1]
-        return self._rowwise(first, self.codes[:, :width], self.bias) + self._rowwise(second, self.codes[:, width:], None)
-
-    def _rowwise(self, value: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        codes, scale = quantise_rows(value.reshape(-1, value.shape[-1]))
-        out = torch._scaled_mm(codes, weight.t(), scale_a=scale, scale_b=self.scale.view(1, -1), bias=bias, out_dtype=value.dtype, use_fast_accum=True)
-        return out.view(*value.shape[:-1], -1)
-
-
-@lru_cache
-def products_of_columns(device: torch.device) -> bool:
-    """Whether fp8 products here read a part of a matrix's columns where it lies: some kernels take every matrix for a dense one."""
-    make = torch.Generator(device).manual_seed(0)
-    value, weight = (torch.randn(64, 256, device=device, generator=make) for _ in range(2))
-    (left, across), (right, down) = quantise_rows(value[:, 128:]), quantise_rows(weight)
-    try:
-        got = torch._scaled_mm(left, right[:, 128:].t(), scale_a=across, scale_b=down.view(1, -1), out_dtype=torch.bfloat16, use_fast_accum=True)
-    except RuntimeError:
-        return False
-    expected = (left.float() @ right[:, 128:].float().t()) * across * down.view(1, -1)
-    return bool((got.float() - expected).norm() < 0.02 * expected.norm())
 
 
 def quantise_rows(value: Tensor) -> tuple[Tensor, Tensor]:

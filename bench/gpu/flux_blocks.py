@@ -1,7 +1,7 @@
-"""Flux blocks with fewer passes over memory: the first layer of an MLP applies its own GELU, and a single block's last layer takes attention and MLP
-as they are, without the tensor that joins them.
+"""An experiment: Flux blocks with fewer passes over memory. The first layer of an MLP applies its own GELU, and a single block's last layer takes
+attention and MLP as they are, without the tensor that joins them. The same weights and, up to rounding, the same values as diffusers' blocks.
 
-The same weights and, up to rounding, the same values as diffusers' blocks.
+Not timed on a GPU yet, so the host does not use it; `python -m bench.gpu flux --options '{"modes": ["bf16 compiled", "bf16 compiled, fewer passes"]}'`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from diffusers.models.activations import GELU
 from diffusers.models.transformers import transformer_flux
 from torch import Tensor, nn
 
-from ..quant.linear import QuantLinear
 
-
-@torch.library.custom_op("refit_host::linear_gelu", mutates_args=())
+@torch.library.custom_op("refit_bench::linear_gelu", mutates_args=())
 def linear_gelu(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """gelu_tanh(value weight^T + bias) of [..., cols] in one product. CUDA alone: elsewhere PyTorch applies the other GELU here."""
     flat = value.reshape(-1, value.shape[-1])
@@ -28,10 +26,8 @@ def _(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return value.new_empty(*value.shape[:-1], weight.shape[0])
 
 
-def _gelu_of(layer: nn.Module, value: Tensor) -> Tensor:
-    if isinstance(layer, nn.Linear) and layer.bias is not None and value.is_cuda and value.dtype in (torch.bfloat16, torch.float16):
-        return linear_gelu(value, layer.weight, layer.bias)
-    return nn.functional.gelu(layer(value), approximate="tanh")
+def _gelu_of(layer: nn.Linear, value: Tensor) -> Tensor:
+    return linear_gelu(value, layer.weight, layer.bias) if value.is_cuda else nn.functional.gelu(layer(value), approximate="tanh")
 
 
 class FusedGelu(GELU):
@@ -41,10 +37,8 @@ class FusedGelu(GELU):
         return _gelu_of(self.proj, hidden_states)
 
 
-def _joined(layer: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+def _joined(layer: nn.Linear, first: Tensor, second: Tensor) -> Tensor:
     """layer(cat([first, second], -1))."""
-    if isinstance(layer, QuantLinear):
-        return layer.joined(first, second)
     width = first.shape[-1]
     out = nn.functional.linear(first, layer.weight[:, :width], layer.bias)
     rest = torch.addmm(out.reshape(-1, out.shape[-1]), second.reshape(-1, second.shape[-1]), layer.weight[:, width:].t())
@@ -63,13 +57,11 @@ class FluxSingleTransformerBlock(transformer_flux.FluxSingleTransformerBlock):
         normed, gate = self.norm(residual, emb=temb)
         mixed = self.attn(hidden_states=normed, image_rotary_emb=image_rotary_emb, **(joint_attention_kwargs or {}))
         out = residual + gate.unsqueeze(1) * _joined(self.proj_out, mixed, _gelu_of(self.proj_mlp, normed))
-        if out.dtype == torch.float16:
-            out = out.clip(-65504, 65504)
         return out[:, :words], out[:, words:]
 
 
 def use_fused_blocks(module: nn.Module) -> nn.Module:
-    """Changes the classes of a Flux module's layers; parameters and names stay."""
+    """Changes the classes of a bf16 Flux module's layers; parameters and names stay."""
     for child in module.modules():
         if type(child) is transformer_flux.FluxSingleTransformerBlock:
             child.__class__ = FluxSingleTransformerBlock
