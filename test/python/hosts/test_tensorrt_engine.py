@@ -10,7 +10,7 @@ from refit_host.failure import HostFailure
 from refit_host.weights.memory import Budget
 from refit_tensorrt import maker, making
 from refit_tensorrt.making import Making
-from tensorrt_bench import DEMO_CHECKPOINT, Bench, demo_inputs, lora, simulation, source
+from tensorrt_bench import DEMO, DEMO_CHECKPOINT, Bench, demo_inputs, lora, simulation, source
 
 Q = {f"input_blocks.1.1.transformer_blocks.0.attn1.{part}.weight": (32, 32) for part in ("to_q", "to_k", "to_out.0")}
 NAMES = list(Q)
@@ -90,6 +90,19 @@ def test_a_finer_difference_is_proven_against_pytorch_before_it_serves(tmp_path,
         proven = len(compared)
         Bench(tmp_path).load()
         assert len(compared) == proven
+
+
+def test_a_recovery_is_proven_against_pytorch_because_no_weight_can_be_read_back(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    compared = []
+    compare = Making._compare
+    monkeypatch.setattr(Making, "_compare", lambda *args: compared.append(1) or compare(*args))
+    with simulation():
+        Bench(tmp_path).load()
+        first = len(compared)
+        bench = Bench(tmp_path)
+        bench.call("load", engine="e", graph={"folder": str(DEMO), "variant": "fp32"}, weightDtype="f32", checkpoint=source(DEMO_CHECKPOINT), stack=[], verify=True)
+        assert bench.built == 0 and len(compared) > first
 
 
 def test_an_engine_of_elsewhere_that_computes_other_numbers_is_built_again(tmp_path, monkeypatch):
