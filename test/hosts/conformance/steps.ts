@@ -147,7 +147,7 @@ export function steps(command: HostCommand, tolerance: number, churn: { readonly
 
     it("takes any batch, height, width and token count", async () => {
       const random = (name: string, shape: number[]): FrameTensor => ({ name, dtype: "f32", shape, data: new Uint8Array(Float32Array.from({ length: shape.reduce((product, dimension) => product * dimension, 1) }, noise(3)).buffer) });
-      for (const [batch, height, width, tokens] of [[1, 8, 8, 4], [3, 8, 16, 4], [1, 9, 7, 77]] as const) {
+      for (const [batch, height, width, tokens] of [[1, 8, 8, 4], [3, 8, 16, 4], [1, 9, 7, 77], [1, 24, 32, 4]] as const) {
         const call = [random("sample", [batch, 4, height, width]), random("timestep", [batch]), random("encoder_hidden_states", [batch, tokens, 768])];
         expect(floatsOf(await step("shared", 1, call)).every((value) => Number.isFinite(value))).toBe(true);
       }
