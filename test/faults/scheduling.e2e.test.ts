@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { expect, it } from "vitest";
+import { expect, it, onTestFinished } from "vitest";
 import { record } from "../record.ts";
 
 interface Result {
@@ -13,6 +13,7 @@ interface Result {
 
 async function bench(name: string): Promise<readonly Result[]> {
   const child = spawn(process.execPath, [fileURLToPath(new URL(`../../bench/${name}.mjs`, import.meta.url))], { stdio: ["ignore", "pipe", "inherit"] });
+  onTestFinished(() => void child.kill());
   let out = "";
   child.stdout.on("data", (chunk: Buffer) => void (out += chunk.toString()));
   const code = await new Promise((resolve) => child.once("exit", resolve));
@@ -47,7 +48,7 @@ it("a stack that was never used costs no more than a steady step once the warm-u
   });
 });
 
-it("runs with different stacks share an engine: nobody starves, throughput stays; A and B cost two refits and one engine", { timeout: 1_800_000 }, async () => {
+it("runs with different stacks share an engine: nobody starves, throughput stays; A and B cost two refits and one engine", { timeout: 3_600_000 }, async () => {
   const results = await bench("fair-sharing");
   const two = pick(results, "throughput of 2 runs");
   const eight = pick(results, "throughput of 8 runs");
