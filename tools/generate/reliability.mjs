@@ -6,7 +6,7 @@ import { join } from "node:path";
 const chapters = [
   ["Nothing lost", ["sidecar-killed", "killed-at-writes", "catalog-killed", "store-killed", "disk-full", "disk-read-only", "slow-copy", "rename-in", "files-10000", "folder-unmounted"]],
   ["Nothing served wrong", ["host-killed", "host-recovery", "caches-damaged", "clock-jumps", "churn"]],
-  ["Nobody kept waiting", ["clients-on-engine"]],
+  ["Nobody kept waiting", ["clients-on-engine", "fair-sharing", "warm-up", "background-yields"]],
   ["Nobody in, nobody kept out", ["attacks", "intruders", "wire-clients"]],
 ];
 
