@@ -42,7 +42,7 @@ describe.skipIf(process.platform === "win32")("doctor (a stand-in for nvidia-smi
   it("says what to do when no host is installed, and why TensorRT cannot run", () => {
     const { findings } = doctor("NVIDIA H100 80GB HBM3, 9.0, 580.65, 81559");
     expect(findings.get("torch host")).toMatchObject({ ok: false, found: "not installed", remedy: expect.stringContaining("--reuse") as string });
-    expect(findings.get("tensorrt host")?.remedy).toContain("cannot load them");
+    expect(findings.get("tensorrt host")?.remedy).toContain("does not know 9.0");
     expect(doctor("").findings.get("graphics card")).toMatchObject({ ok: false, remedy: expect.stringContaining("nvidia-smi") as string });
   });
 

@@ -67,7 +67,8 @@ def _aim(binding: Binding, config: Any, target: Any, capability: Capability) -> 
 def _serialised(binding: Binding, builder: Any, network: Any, config: Any, capability: Capability, at_hand: bool) -> Any:
     """The engine for `capability`; what cannot be built for it by name is built for the device at hand, where that is the one meant.
 
-    By name the library compiles as if no device were there, and not every release can do that for a refittable engine."""
+    By name the library compiles as if no device were there. 1.7.1 can do that for a refittable engine where there is a driver (H100, for 8.9);
+    a release that cannot gets a second chance."""
     named, here = binding.target(capability), binding.this_device if at_hand else None
     if named is not None:
         _aim(binding, config, named, capability)

@@ -26,7 +26,7 @@ export function tensorrtSupport(gpus: readonly Gpu[], platform: string, arch: st
   if (gpu === undefined) return { supported: false, reason: "no NVIDIA card is visible: nvidia-smi is missing or shows none. Install the driver, or let the torch host or the embedded engine serve" };
   const note = served[gpu.capability];
   if (note === undefined) {
-    const why = gpu.capability === "9.0" ? "it builds engines for 9.0 but its CUDA 12 packages cannot load them" : `expected one of ${Object.keys(served).join(", ")}`;
+    const why = gpu.capability === "9.0" ? "its compiler does not know 9.0, and engines for other cards do not load there" : `expected one of ${Object.keys(served).join(", ")}`;
     return { supported: false, reason: `${gpu.name} has compute capability ${gpu.capability}, which TensorRT for RTX does not serve: ${why}. The torch host serves this card` };
   }
   const branch = Number.parseInt(gpu.driver, 10);
