@@ -141,9 +141,9 @@ def configuration(inpainting: bool = False) -> str:
 def main() -> None:
     shared = around()
     tensors = unet(1)
-    for name, own in {"tiny": tensors, "other": unet(2), "inpaint": unet(3, in_channels=9)}.items():
+    for name, own in {"tiny": tensors, "other": unet(2), "with-mask": unet(3, in_channels=9)}.items():
         save(OUT / "Stable-diffusion" / f"{name}.safetensors", {**own, **shared})
-        (OUT / "Stable-diffusion" / f"{name}.yaml").write_text(configuration(name == "inpaint"))
+        (OUT / "Stable-diffusion" / f"{name}.yaml").write_text(configuration(name == "with-mask"))
     targets = layers(tensors)
     attention = {key: value for key, value in targets.items() if ".attn" in key}
     save(OUT / "Lora" / "style.safetensors", adapter("lora", targets, 11))

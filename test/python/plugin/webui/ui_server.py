@@ -112,7 +112,7 @@ class UiServer:
         for line in self.process.stdout:
             self.log.append(line.rstrip())
 
-    def ready(self, timeout_s: float = 300.0) -> UiServer:
+    def ready(self, timeout_s: float = 600.0) -> UiServer:
         deadline = time.monotonic() + timeout_s
         while True:
             assert self.process.poll() is None and time.monotonic() < deadline, f"{self.ui.name} did not start:\n" + "\n".join(self.log[-60:])
