@@ -70,6 +70,10 @@ class Probe(scripts.Script):
     def show(self, is_img2img):
         return scripts.AlwaysVisible
 
+    def process(self, p, *args):
+        # A1111 draws the latent of an inpainting checkpoint's masked picture from torch's own generator, which no seed of the picture sets.
+        torch.manual_seed(7)
+
     def process_before_every_sampling(self, p, *args, **kwargs):
         name = ORDERS.get("before" if BEFORE else "after")
         if name:

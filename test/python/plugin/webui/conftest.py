@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ sys.path.insert(0, str(HERE))
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
+    """REFIT_WEBUI_MODELS: a folder that webui_checkpoints.py filled before, which saves a minute a run."""
     from ui_server import make_models
 
+    if ready := os.environ.get("REFIT_WEBUI_MODELS"):
+        return Path(ready)
     folder = tmp_path_factory.mktemp("models")
     make_models(folder)
     return folder
