@@ -122,6 +122,11 @@ class UiServer:
                 return self
             except OSError:
                 time.sleep(0.3)
+            except AssertionError as error:
+                # With a page, the API's routes come a moment after it.
+                if "answered 404" not in str(error):
+                    raise
+                time.sleep(0.3)
 
     @property
     def url(self) -> str:
