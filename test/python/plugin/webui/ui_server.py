@@ -20,7 +20,7 @@ EXTENSIONS = {"0-before": PROBE, "a-refit-sidecar": REPO / "plugin", "z-after": 
 CHECKPOINTS = REPO / "test" / "plugin" / "webui_checkpoints.py"
 CLIP = Path("backend") / "huggingface" / "runwayml" / "stable-diffusion-v1-5"
 
-COMMON = ("--skip-prepare-environment", "--skip-torch-cuda-test", "--server-name", "127.0.0.1", "--no-hashing", "--skip-load-model-at-start")
+COMMON = ("--skip-prepare-environment", "--skip-torch-cuda-test", "--nowebui", "--server-name", "127.0.0.1", "--no-hashing", "--skip-load-model-at-start")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def make_models(folder: Path) -> None:
 class UiServer:
     """One running UI. `log` grows with its output."""
 
-    def __init__(self, ui: Ui, base: Path, models: Path, environment: dict[str, str], page: bool = False) -> None:
+    def __init__(self, ui: Ui, base: Path, models: Path, environment: dict[str, str]) -> None:
         self.ui, self.base = ui, str(base)
         extensions = base / "extensions"
         extensions.mkdir(parents=True)
@@ -98,8 +98,6 @@ class UiServer:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         command = [os.environ[ui.python], "launch.py", *COMMON, *ui.arguments, "--port", str(self.port), "--data-dir", str(base)]
-        # With a data folder elsewhere, Forge's Gradio refuses the files of its own page unless it is told.
-        command += ["--api", "--gradio-allowed-path", os.environ[ui.folder]] if page else ["--nowebui"]
         command += [part for argument, (link, _) in places.items() for part in (argument, str(base / link))]
         offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HOME": str(_hugging_face(base)), "GRADIO_ANALYTICS_ENABLED": "False"}
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **offline, **environment}
@@ -121,11 +119,6 @@ class UiServer:
                 self.call("/sdapi/v1/options", {"sd_model_checkpoint": "tiny", "show_progress_type": "Approx cheap"})
                 return self
             except OSError:
-                time.sleep(0.3)
-            except AssertionError as error:
-                # With a page, the API's routes come a moment after it.
-                if "answered 404" not in str(error):
-                    raise
                 time.sleep(0.3)
 
     @property
