@@ -64,7 +64,7 @@ describe("refit-sidecar cache and engine", () => {
     expect(run("cache", "ls").stdout).toMatch(/3\.1 MB .*pinned torch f16/);
   });
 
-  it("export and import move a compiled engine, signed, to a computer that fits, and to no other", ({ skip }) => {
+  it("export and import move a compiled engine, signed, to a computer that fits, and to no other", { timeout: 240_000 }, ({ skip }) => {
     if (process.platform === "win32") skip("the stand-in for Python is a shell script");
     for (const name of ["maker", "stranger"]) expect(run("engine", "keygen", name, "--json").status).toBe(0);
     expect(run("engine", "export", short("compiled"), "--out", "e.refit", "--sign-key", "maker.key.pem", "--json")).toMatchObject({ status: 0, last: { ok: true, entry: entries["compiled"] } });

@@ -11,8 +11,8 @@ interface Result {
   readonly [more: string]: unknown;
 }
 
-async function bench(name: string): Promise<readonly Result[]> {
-  const child = spawn(process.execPath, [fileURLToPath(new URL(`../../bench/${name}.mjs`, import.meta.url))], { stdio: ["ignore", "pipe", "inherit"] });
+async function bench(name: string, ...args: readonly string[]): Promise<readonly Result[]> {
+  const child = spawn(process.execPath, [fileURLToPath(new URL(`../../bench/${name}.mjs`, import.meta.url)), ...args], { stdio: ["ignore", "pipe", "inherit"] });
   onTestFinished(() => void child.kill());
   let out = "";
   child.stdout.on("data", (chunk: Buffer) => void (out += chunk.toString()));
@@ -30,7 +30,7 @@ function pick(results: readonly Result[], start: string): Result {
 const test = "test/faults/scheduling.e2e.test.ts";
 
 it("a stack that was never used costs no more than a steady step once the warm-up is done, after a restart without a build; steps do not feel background work", { timeout: 1_200_000 }, async () => {
-  const results = await bench("warm-up");
+  const results = await bench("warm-up", "--rounds", "3", "--steps", "60");
   const first = pick(results, "first step of a never-used stack");
   const restarted = pick(results, "the same after a restart");
   const beside = pick(results, "p95 of steps while adapters are packed");
@@ -48,8 +48,8 @@ it("a stack that was never used costs no more than a steady step once the warm-u
   });
 });
 
-it("runs with different stacks share an engine: nobody starves, throughput stays; A and B cost two refits and one engine", { timeout: 3_600_000 }, async () => {
-  const results = await bench("fair-sharing");
+it("runs with different stacks share an engine: nobody starves, throughput stays; A and B cost two refits and one engine", { timeout: 1_800_000 }, async () => {
+  const results = await bench("fair-sharing", "--rounds", "2", "--steps", "24");
   const two = pick(results, "throughput of 2 runs");
   const eight = pick(results, "throughput of 8 runs");
   const waits = ["longest wait of one step among 2 runs", "longest wait of one step among 8 runs"].map((name) => pick(results, name).value);

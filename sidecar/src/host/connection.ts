@@ -26,6 +26,7 @@ export class HostConnection {
   readonly #reader = new FrameReader();
   readonly #pending = new Map<number, Pending>();
   #lastId = 0;
+  #workedMs = performance.now();
   #lost: Failure | null = null;
 
   constructor(edges: ConnectionEdges) {
@@ -34,6 +35,12 @@ export class HostConnection {
 
   get lost(): boolean {
     return this.#lost !== null;
+  }
+
+  /** How long no call has been under way; `status` does not count. */
+  get idleMs(): number {
+    for (const { method } of this.#pending.values()) if (method !== "status") return 0;
+    return performance.now() - this.#workedMs;
   }
 
   async call<M extends HostMethod>(method: M, params: HostParams<M>, options: CallOptions = {}): Promise<HostReply<M>> {
@@ -63,6 +70,7 @@ export class HostConnection {
       clearTimeout(timer);
       options.signal?.removeEventListener("abort", cancel);
       this.#pending.delete(id);
+      if (method !== "status") this.#workedMs = performance.now();
     }
   }
 

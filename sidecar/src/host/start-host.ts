@@ -74,6 +74,7 @@ export async function startHost(command: HostCommand, options: StartOptions = {}
     about,
     call,
     gone: () => reason !== null || connection.lost,
+    idleMs: () => connection.idleMs,
     ended,
     log: () => tail.lines,
     kill,

@@ -28,8 +28,10 @@ const healthyWorkingMs = 2_000;
 /** Deaths that still count once a host has loaded an engine: it can work, so whoever waits for it is not kept waiting longer than a quarter of a second. */
 const deathsOfWorking = 1;
 
-/** A spare is started when the host has been of use for so long: not in the way of its first steps, nor of a recovery. */
-const spareDelayMs = 3_000;
+/** A spare is started when the host has had nothing to do for so long, because its start slows steps down; one that never rests gets its spare after a minute. */
+const spareIdleMs = 2_000;
+const spareLatestMs = 60_000;
+const spareLookMs = 500;
 
 /**
  * Keeps one host process alive: starts it on first use, restarts it with back-off when it dies, ends it on close. Where `keepsSpare` says so, a second process
@@ -135,8 +137,15 @@ export class HostSupervisor {
   worked(): void {
     this.#deaths = Math.min(this.#deaths, deathsOfWorking);
     this.#worked = true;
+    this.#awaitRest(performance.now());
+  }
+
+  #awaitRest(sinceMs: number): void {
     if (this.#spareTimer !== null) clearTimeout(this.#spareTimer);
-    this.#spareTimer = setTimeout(() => void (this.#startingSpare ??= this.#startSpare()), spareDelayMs);
+    this.#spareTimer = setTimeout(() => {
+      if ((this.#host?.idleMs() ?? 0) >= spareIdleMs || performance.now() - sinceMs >= spareLatestMs) this.#startingSpare ??= this.#startSpare();
+      else this.#awaitRest(sinceMs);
+    }, spareLookMs);
     this.#spareTimer.unref();
   }
 

@@ -44,6 +44,8 @@ export interface Host {
   readonly call: HostCall;
   /** It has ended or is being ended: calls fail from now on, though `ended` may take a moment. */
   readonly gone: () => boolean;
+  /** How long it has had nothing to do, 0 while it works. Questions about its state are no work. */
+  readonly idleMs: () => number;
   /** Settles once, when the process has ended and every pending call has failed. */
   readonly ended: Promise<HostExit>;
   /** Last lines of its stderr, oldest first. */

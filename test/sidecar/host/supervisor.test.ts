@@ -4,7 +4,7 @@ import { HostSupervisor, type Host, type HostExit } from "../../../sidecar/src/h
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-function fakeHost(pid: number): Host & { die: (signal: string) => void } {
+function fakeHost(pid: number, idleMs: () => number): Host & { die: (signal: string) => void } {
   let end: (exit: HostExit) => void = () => undefined;
   let gone = false;
   const ended = new Promise<HostExit>((resolve) => (end = resolve));
@@ -14,7 +14,7 @@ function fakeHost(pid: number): Host & { die: (signal: string) => void } {
   };
   return {
     kind: "fake", pid, about: { protocolVersion: 1, kind: "fake", versions: {}, device: { type: "", name: "" }, precisions: [], memory: { totalBytes: 0, freeBytes: 0 } },
-    call: () => Promise.reject(new Error("not used")), gone: () => gone, ended, log: () => [], die, kill: () => die("SIGKILL"),
+    call: () => Promise.reject(new Error("not used")), gone: () => gone, idleMs, ended, log: () => [], die, kill: () => die("SIGKILL"),
     close: () => {
       die(null);
       return ended;
@@ -22,7 +22,7 @@ function fakeHost(pid: number): Host & { die: (signal: string) => void } {
   };
 }
 
-function setup(problems: readonly (Error | null)[] = [], keepsSpare = false) {
+function setup(problems: readonly (Error | null)[] = [], keepsSpare = false, idleMs = () => 10_000) {
   const hosts: ReturnType<typeof fakeHost>[] = [];
   const downs: number[] = [];
   const ups: number[] = [];
@@ -31,7 +31,7 @@ function setup(problems: readonly (Error | null)[] = [], keepsSpare = false) {
     async () => {
       const problem = problems[starts++];
       if (problem !== undefined && problem !== null) throw problem;
-      const host = fakeHost(100 + hosts.length);
+      const host = fakeHost(100 + hosts.length, idleMs);
       hosts.push(host);
       return host;
     },
@@ -114,6 +114,25 @@ describe("HostSupervisor", () => {
     expect((await supervisor.host()).pid).toBe(102);
     await supervisor.close();
     expect(hosts.map((host) => host.gone())).toEqual([true, true, true]);
+  });
+
+  it("starts the spare while the host rests, and of one that never rests after a minute", async () => {
+    let idle = 0;
+    const { supervisor, hosts } = setup([], true, () => idle);
+    await supervisor.host();
+    supervisor.worked();
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(hosts).toHaveLength(1);
+    idle = 2_000;
+    await vi.advanceTimersByTimeAsync(500);
+    expect(hosts).toHaveLength(2);
+    idle = 0;
+    hosts[0]?.die("SIGKILL");
+    await vi.advanceTimersByTimeAsync(0);
+    supervisor.worked();
+    await vi.advanceTimersByTimeAsync(61_000);
+    expect(hosts).toHaveLength(3);
+    await supervisor.close();
   });
 
   it("does without a spare that died or does not start", async () => {

@@ -140,6 +140,7 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
     // One function serves every method; the table above gives each its own types.
     call: call as unknown as HostCall,
     gone: () => gone,
+    idleMs: () => 0,
     ended,
     log: () => [],
     kill: () => die(),
