@@ -22,10 +22,6 @@ class Run:
     options: dict[str, Any] = field(default_factory=dict)
     label: str = ""
 
-    @property
-    def name(self) -> str:
-        return f"{self.piece} {self.label}".strip()
-
 
 def _capped(gigabytes: int, batch: int) -> Run:
     options = {"args": ["--tier", "graphs", "--vram-mib", str(CAPS[gigabytes])], "size": [batch, 1024, 1024], "wait_s": 20, "parts": ["refits"], "every": 7}

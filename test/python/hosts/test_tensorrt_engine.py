@@ -72,11 +72,17 @@ def test_another_library_version_builds_again(store, tmp_path):
         assert bench.built == 1
 
 
-def test_a_finer_difference_is_proven_against_pytorch_before_it_serves(tmp_path, monkeypatch):
-    tmp_path.chmod(0o700)
-    compared = []
+@pytest.fixture
+def compared(monkeypatch) -> list[int]:
+    """Grows with every comparison of a new engine with PyTorch."""
+    found: list[int] = []
     compare = Making._compare
-    monkeypatch.setattr(Making, "_compare", lambda *args: compared.append(1) or compare(*args))
+    monkeypatch.setattr(Making, "_compare", lambda *args: found.append(1) or compare(*args))
+    return found
+
+
+def test_a_finer_difference_is_proven_against_pytorch_before_it_serves(tmp_path, compared):
+    tmp_path.chmod(0o700)
     with simulation():
         Bench(tmp_path).load()
         first = len(compared)
@@ -93,11 +99,8 @@ def test_a_finer_difference_is_proven_against_pytorch_before_it_serves(tmp_path,
         assert len(compared) == proven
 
 
-def test_a_recovery_is_proven_against_pytorch_because_no_weight_can_be_read_back(tmp_path, monkeypatch):
+def test_a_recovery_is_proven_against_pytorch_because_no_weight_can_be_read_back(tmp_path, compared):
     tmp_path.chmod(0o700)
-    compared = []
-    compare = Making._compare
-    monkeypatch.setattr(Making, "_compare", lambda *args: compared.append(1) or compare(*args))
     with simulation():
         Bench(tmp_path).load()
         first = len(compared)
