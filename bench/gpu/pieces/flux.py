@@ -13,6 +13,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from refit_host.fused.flux import use_fused_blocks
 from refit_host.quant.bind import replace_linears
 from refit_host.quant.choose import quantised_layers
 from refit_host.quant.formats import FORMATS
@@ -21,7 +22,6 @@ from refit_host.torch_engine.graphs import GraphedStep
 
 from ..context import Context, relative_error
 from ..flux import Flux
-from ..flux_blocks import use_fused_blocks
 
 # name: (module, attention, compile?, CUDA graph?)
 MODES = {
@@ -30,10 +30,12 @@ MODES = {
     "host eager": ("host", "default", False, False),
     "host graph": ("host", "cudnn", False, True),
     "bf16 compiled": ("host", "cudnn", True, True),
-    "bf16 compiled, fewer passes": ("fewer passes", "cudnn", True, True),
+    "bf16 fused": ("host fused", "cudnn", False, True),
+    "bf16 fused, GELU in the product": ("host fused, GELU in the product", "cudnn", False, True),
     "bf16 compiled, default attention": ("host", "default", True, True),
     "fp8 graph": ("rowwise", "cudnn", False, True),
     "fp8 rowwise compiled": ("rowwise", "cudnn", True, True),
+    "fp8 fused": ("rowwise fused", "cudnn", False, True),
     "fp8 unit compiled": ("unit", "cudnn", True, True),
 }
 SIZE = {"side": 1024, "tokens": 512, "batch": 1}
@@ -59,10 +61,13 @@ class Modules:
 
     def get(self, kind: str) -> torch.nn.Module:
         flux = self._flux
+        if " fused" in kind:
+            from refit_host.fused.kernels import KernelOperations
+
+            base, _, how = kind.partition(" fused")
+            return use_fused_blocks(self.get(base), KernelOperations(gelu_in_product=bool(how)))
         if kind in ("plain", "host"):
             return flux.plain() if kind == "plain" else flux.module()
-        if kind == "fewer passes":
-            return use_fused_blocks(flux.module())
         form = FORMATS["fp8"]
         module = flux.module()
         layers = quantised_layers(module, flux.spec, flux.shapes, form)

@@ -42,17 +42,19 @@ class QuantLinear(nn.Module):
         """[..., cols] to [..., rows], same dtype."""
         if self.way == "dequantise":
             return functional.linear(value, self.form.decode({name: getattr(self, name) for name in self.names}).to(value.dtype), self.bias)
-        codes, scale = quantise_rows(value.reshape(-1, value.shape[-1]))
+        return self.product(*quantise_rows(value.reshape(-1, value.shape[-1]))).view(*value.shape[:-1], -1)
+
+    def product(self, codes: Tensor, scale: Tensor) -> Tensor:
+        """Of activations that are codes already: [tokens, cols] with scales [tokens, 1] to [tokens, rows]. For the ways that multiply fp8."""
+        dtype = torch.bfloat16
         if self.way == "rowwise":
-            out = torch._scaled_mm(
-                codes, self.codes.t(), scale_a=scale, scale_b=self.scale.view(1, -1), bias=self.bias, out_dtype=value.dtype, use_fast_accum=True
+            return torch._scaled_mm(
+                codes, self.codes.t(), scale_a=scale, scale_b=self.scale.view(1, -1), bias=self.bias, out_dtype=dtype, use_fast_accum=True
             )
-        else:
-            one = torch.ones((), device=value.device)
-            out = torch._scaled_mm(codes, self.codes.t(), scale_a=one, scale_b=one, out_dtype=value.dtype, use_fast_accum=True)
-            out = out.float() * scale * self.scale.view(1, -1)
-            out = (out if self.bias is None else out + self.bias.float()).to(value.dtype)
-        return out.view(*value.shape[:-1], -1)
+        one = torch.ones((), device=codes.device)
+        out = torch._scaled_mm(codes, self.codes.t(), scale_a=one, scale_b=one, out_dtype=dtype, use_fast_accum=True)
+        out = out.float() * scale * self.scale.view(1, -1)
+        return (out if self.bias is None else out + self.bias.float()).to(dtype)
 
 
 def quantise_rows(value: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,100 @@
+"""Flux blocks over the fused operations. Values are diffusers' up to rounding; parameters and names are those of models/flux_fused.py.
+
+Text and picture lie in one tensor, text first, from the first block on: single blocks take them as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.transformers import transformer_flux
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .operations import Modulation, Operations, Projections, Update
+from .rows import product, takes_codes
+
+NORM_EPS = 1e-6
+Rotation = tuple[Tensor, Tensor]
+
+
+def joined(words: Tensor, picture: Tensor) -> Tensor:
+    """[batch, tokens of both, cols]; no copy where the two are neighbours in one tensor, as every block leaves them."""
+    batch, count, cols = words.shape
+    total = count + picture.shape[1]
+    strides = (total * cols, cols, 1)
+    neighbours = (
+        words.untyped_storage().data_ptr() == picture.untyped_storage().data_ptr() and picture.storage_offset() == words.storage_offset() + count * cols
+        and (batch == 1 or words.stride() == picture.stride() == strides) and words.stride()[1:] == picture.stride()[1:] == strides[1:]
+    )  # fmt: skip
+    return torch.as_strided(words, (batch, total, cols), strides, words.storage_offset()) if neighbours else torch.cat([words, picture], 1)
+
+
+def _mix(operations: Operations, attention: nn.Module, parts: list[Projections], batch: int, rotation: Rotation) -> Tensor:
+    """Attention over all tokens: [batch, tokens, cols]."""
+    heads = parts[0].qkv.shape[1] // (3 * attention.head_dim)
+    query, key, value = (each.transpose(1, 2) for each in operations.rotate(parts, batch, heads, rotation, attention.norm_q.eps))
+    return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+
+class DoubleBlock(transformer_flux.FluxTransformerBlock):
+    operations: Operations
+
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor, image_rotary_emb: Rotation,
+        joint_attention_kwargs: dict[str, Any] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        do, attn, batch, words = self.operations, self.attn, temb.shape[0], encoder_hidden_states.shape[1]
+        time = functional.silu(temb)
+        shift, scale, gate, late_shift, late_scale, late_gate = self.norm1.linear(time).chunk(6, 1)
+        word_shift, word_scale, word_gate, word_late_shift, word_late_scale, word_late_gate = self.norm1_context.linear(time).chunk(6, 1)
+        qkv = product(attn.to_qkv, do.norm(hidden_states, Modulation(scale, shift), NORM_EPS, codes=takes_codes(attn.to_qkv)))
+        word_qkv = product(
+            attn.to_added_qkv, do.norm(encoder_hidden_states, Modulation(word_scale, word_shift), NORM_EPS, codes=takes_codes(attn.to_added_qkv))
+        )
+        parts = [Projections(word_qkv, attn.norm_added_q.weight, attn.norm_added_k.weight), Projections(qkv, attn.norm_q.weight, attn.norm_k.weight)]
+        mixed = _mix(do, attn, parts, batch, image_rotary_emb)
+        out = torch.empty_like(mixed)
+        new_words, new_picture = out[:, :words], out[:, words:]
+        for layer, feed, old, new, share, gates, late in (
+            (attn.to_add_out, self.ff_context, encoder_hidden_states, new_words, mixed[:, :words], (word_gate, word_late_gate), Modulation(word_late_scale, word_late_shift)),
+            (attn.to_out[0], self.ff, hidden_states, new_picture, mixed[:, words:], (gate, late_gate), Modulation(late_scale, late_shift)),
+        ):
+            change = Update(product(layer, do.rows(share, codes=takes_codes(layer))), gates[0], new)
+            wide, narrow = feed.net[0].proj, feed.net[2]
+            normed = do.update_and_norm(old, change, late, NORM_EPS, codes=takes_codes(wide))
+            fed = product(narrow, do.gelu_product(wide, normed, codes=takes_codes(narrow)))
+            do.update(new, Update(fed, gates[1], new))
+        return new_words, new_picture
+
+
+class SingleBlock(transformer_flux.FluxSingleTransformerBlock):
+    operations: Operations
+
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor, image_rotary_emb: Rotation,
+        joint_attention_kwargs: dict[str, Any] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        do, attn, batch, words = self.operations, self.attn, temb.shape[0], encoder_hidden_states.shape[1]
+        x = joined(encoder_hidden_states, hidden_states)
+        shift, scale, gate = self.norm.linear(functional.silu(temb)).chunk(3, 1)
+        both = takes_codes(attn.to_qkv, self.proj_mlp)
+        normed = do.norm(x, Modulation(scale, shift), NORM_EPS, codes=both)
+        mixed = _mix(do, attn, [Projections(product(attn.to_qkv, normed), attn.norm_q.weight, attn.norm_k.weight)], batch, image_rotary_emb)
+        joint = do.gelu(product(self.proj_mlp, normed), mixed.flatten(0, 1), codes=takes_codes(self.proj_out))
+        out = torch.empty_like(x)
+        do.update(x, Update(product(self.proj_out, joint), gate, out))
+        return out[:, :words], out[:, words:]
+
+
+KINDS = {transformer_flux.FluxTransformerBlock: DoubleBlock, transformer_flux.FluxSingleTransformerBlock: SingleBlock}
+
+
+def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
+    """Changes the classes of a bound Flux module's blocks; hooks, parameters and names stay."""
+    for child in module.modules():
+        if type(child) in KINDS:
+            child.__class__ = KINDS[type(child)]
+            child.operations = operations
+    return module

@@ -1,0 +1,199 @@
+"""The operations of operations.py, one Triton launch each. Bound by memory: every value is read once and written once.
+
+fp8 codes of a row need its largest magnitude, so one program holds a whole row in registers.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor, nn
+
+from ..quant.fp8 import CODE
+from .operations import Modulation, Projections, Update
+from .rows import Rows, product
+
+# Warps of a program; heads of a program of `rotate`; columns of a program of `gelu` without codes. Tried on an H100: bench/gpu, piece "passes".
+NORM_WARPS, ROTATE_WARPS, GELU_WARPS, CODES_WARPS = 4, 4, 4, 16
+HEADS, GELU_COLUMNS = 8, 2048
+
+
+@triton.jit
+def _put(value, out, scales, row, at, inside, cols, CODES: tl.constexpr):
+    """A row of `out`: codes with their scale, or values. Lanes outside the row hold zeros."""
+    if CODES:
+        # 448: the largest code; the smallest scale is the smallest normal f32.
+        peak = tl.maximum(tl.max(tl.abs(value), axis=0), 5.2665e-36)
+        code = tl.minimum(tl.maximum(value * (448.0 / peak), -448.0), 448.0)
+        tl.store(out + row * cols + at, code.to(tl.float8e4nv), mask=inside)
+        tl.store(scales + row, peak / 448.0)
+    else:
+        tl.store(out + row * cols + at, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _norm(
+    x, y, gate, kept, scale, shift, out, scales, tokens, cols, x_batch, kept_batch, gate_batch, scale_batch, eps,
+    UPDATES: tl.constexpr, NORMS: tl.constexpr, CODES: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    batch, token = row // tokens, row % tokens
+    at = tl.arange(0, BLOCK)
+    inside = at < cols
+    value = tl.load(x + batch * x_batch + token * cols + at, mask=inside, other=0.0).to(tl.float32)
+    if UPDATES:
+        change = tl.load(y + row * cols + at, mask=inside, other=0.0).to(tl.float32)
+        value += tl.load(gate + batch * gate_batch + at, mask=inside, other=0.0).to(tl.float32) * change
+        if LIMIT > 0:
+            value = tl.minimum(tl.maximum(value, -LIMIT), LIMIT)
+        rounded = value.to(kept.dtype.element_ty)
+        tl.store(kept + batch * kept_batch + token * cols + at, rounded, mask=inside)
+        value = rounded.to(tl.float32)
+    if NORMS:
+        centred = tl.where(inside, value - tl.sum(value, axis=0) / cols, 0.0)
+        value = centred * tl.rsqrt(tl.sum(centred * centred, axis=0) / cols + eps)
+        value *= 1.0 + tl.load(scale + batch * scale_batch + at, mask=inside, other=0.0).to(tl.float32)
+        value += tl.load(shift + batch * scale_batch + at, mask=inside, other=0.0).to(tl.float32)
+        _put(value, out, scales, row, at, inside, cols, CODES)
+
+
+@triton.jit
+def _turned(source, weight, cos, sin, at, inside, eps, HEADS: tl.constexpr, WIDTH: tl.constexpr):
+    """[HEADS, WIDTH]: the RMS norm of each head, each pair of neighbours turned."""
+    value = tl.load(source + at, mask=inside, other=0.0).to(tl.float32)
+    value *= tl.rsqrt(tl.sum(value * value, axis=1) / WIDTH + eps)[:, None]
+    value *= tl.load(weight + tl.arange(0, WIDTH)).to(tl.float32)[None, :]
+    first, second = tl.split(tl.reshape(value, [HEADS, WIDTH // 2, 2]))
+    return tl.reshape(tl.join(first * cos - second * sin, first * sin + second * cos), [HEADS, WIDTH])
+
+
+@triton.jit
+def _rotate(
+    qkv, query_norm, key_norm, cos, sin, query, key, value, tokens, first, total, heads, eps,
+    COPIES: tl.constexpr, WIDTH: tl.constexpr, HEADS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    batch, token = row // tokens, row % tokens + first
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    at = head[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
+    inside = head[:, None] < heads
+    source, target = qkv + row * 3 * heads * WIDTH, (batch * total + token) * heads * WIDTH
+    half = token * (WIDTH // 2) + tl.arange(0, WIDTH // 2)
+    turn_cos, turn_sin = tl.load(cos + half)[None, :], tl.load(sin + half)[None, :]
+    turned = _turned(source, query_norm, turn_cos, turn_sin, at, inside, eps, HEADS, WIDTH)
+    tl.store(query + target + at, turned.to(query.dtype.element_ty), mask=inside)
+    turned = _turned(source + heads * WIDTH, key_norm, turn_cos, turn_sin, at, inside, eps, HEADS, WIDTH)
+    tl.store(key + target + at, turned.to(key.dtype.element_ty), mask=inside)
+    if COPIES:
+        tl.store(value + target + at, tl.load(source + 2 * heads * WIDTH + at, mask=inside), mask=inside)
+
+
+@triton.jit
+def _gelu(beside, value, out, scales, beside_cols, cols, CODES: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    left, inside = at < beside_cols, at < beside_cols + cols
+    wide = tl.load(value + row * cols + (at - beside_cols), mask=inside & (at >= beside_cols), other=0.0).to(tl.float32)
+    # tanh form: x (1 + tanh u) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+    wide *= tl.sigmoid(1.5957691216057308 * (wide + 0.044715 * wide * wide * wide))
+    wide += tl.load(beside + row * beside_cols + at, mask=left, other=0.0).to(tl.float32)
+    _put(wide, out, scales, row, at, inside, beside_cols + cols, CODES)
+
+
+@triton.jit
+def _codes(x, out, scales, tokens, cols, x_batch, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < cols
+    _put(tl.load(x + row // tokens * x_batch + row % tokens * cols + at, mask=inside, other=0.0).to(tl.float32), out, scales, row, at, inside, cols, True)
+
+
+def _room(rows: int, cols: int, like: Tensor, codes: bool) -> tuple[Tensor, Tensor]:
+    """(out, scales); scales are a placeholder where there are none."""
+    if not codes:
+        out = like.new_empty(rows, cols)
+        return out, out
+    return like.new_empty(rows, cols, dtype=CODE), like.new_empty(rows, 1, dtype=torch.float32)
+
+
+def _tokens_follow(x: Tensor) -> Tensor:
+    """`x` [batch, tokens, cols] with tokens one after the other; batches may lie apart."""
+    return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
+
+
+class KernelOperations:
+    """For CUDA tensors."""
+
+    def __init__(self, gelu_in_product: bool = False) -> None:
+        self._gelu_in_product = gelu_in_product
+
+    def _norm(self, x: Tensor, update: Update | None, modulation: Modulation | None, eps: float, codes: bool) -> Rows:
+        batch, tokens, cols = x.shape
+        x = _tokens_follow(x)
+        norms, kept = modulation is not None, x if update is None else update.out
+        out, scales = _room(batch * tokens, cols, x, codes) if norms else (x, x)
+        y, gate = (x, x) if update is None else (update.y, update.gate)
+        scale, shift = (x, x) if modulation is None else modulation
+        assert y.is_contiguous() or update is None
+        assert kept.stride()[1:] == (cols, 1) and gate.stride(-1) == scale.stride(-1) == 1 and scale.stride(0) == shift.stride(0)
+        _norm[(batch * tokens,)](
+            x, y, gate, kept, scale, shift, out, scales, tokens, cols, x.stride(0), kept.stride(0), gate.stride(0), scale.stride(0), eps,
+            UPDATES=update is not None, NORMS=norms, CODES=codes, LIMIT=65504.0 if x.dtype == torch.float16 else 0.0,
+            BLOCK=triton.next_power_of_2(cols), num_warps=NORM_WARPS,
+        )  # fmt: skip
+        return (out, scales) if codes else out
+
+    def norm(self, x: Tensor, modulation: Modulation, eps: float, *, codes: bool) -> Rows:
+        return self._norm(x, None, modulation, eps, codes)
+
+    def update(self, x: Tensor, update: Update) -> None:
+        self._norm(x, update, None, 0.0, False)
+
+    def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: bool) -> Rows:
+        return self._norm(x, update, modulation, eps, codes)
+
+    def rotate(self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        width, qkv = parts[0].query_norm.shape[0], parts[0].qkv
+        counts = [part.qkv.shape[0] // batch for part in parts]
+        total, joins = sum(counts), len(parts) > 1
+        cos, sin = rotation
+        assert cos.shape == (total, width // 2) and cos.dtype == torch.float32 and cos.is_contiguous() and sin.is_contiguous()
+        query, key = (qkv.new_empty(batch, total, heads, width) for _ in range(2))
+        # Values of a single part stay where the product put them.
+        value = qkv.new_empty(batch, total, heads, width) if joins else qkv.view(batch, total, 3, heads, width)[:, :, 2]
+        first = 0
+        for part, count in zip(parts, counts):
+            assert part.qkv.is_contiguous()
+            _rotate[(batch * count, triton.cdiv(heads, HEADS))](
+                part.qkv, part.query_norm, part.key_norm, cos, sin, query, key, value, count, first, total, heads, eps,
+                COPIES=joins, WIDTH=width, HEADS=HEADS, num_warps=ROTATE_WARPS,
+            )  # fmt: skip
+            first += count
+        return query, key, value
+
+    def gelu(self, value: Tensor, beside: Tensor | None, *, codes: bool) -> Rows:
+        rows, cols = value.shape
+        left = 0 if beside is None else beside.shape[1]
+        out, scales = _room(rows, left + cols, value, codes)
+        block = triton.next_power_of_2(left + cols) if codes else GELU_COLUMNS
+        _gelu[(rows, triton.cdiv(left + cols, block))](
+            value if beside is None else beside, value, out, scales, left, cols, CODES=codes, BLOCK=block, num_warps=CODES_WARPS if codes else GELU_WARPS,
+        )  # fmt: skip
+        return (out, scales) if codes else out
+
+    def gelu_product(self, layer: nn.Module, rows: Rows, *, codes: bool) -> Rows:
+        if self._gelu_in_product and isinstance(layer, nn.Linear) and isinstance(rows, Tensor) and not codes:
+            return torch._addmm_activation(layer.bias, rows, layer.weight.t(), use_gelu=True)
+        return self.gelu(product(layer, rows), None, codes=codes)
+
+    def rows(self, x: Tensor, *, codes: bool) -> Rows:
+        if not codes:
+            return x.reshape(-1, x.shape[-1])
+        batch, tokens, cols = x.shape
+        x = _tokens_follow(x)
+        out, scales = _room(batch * tokens, cols, x, True)
+        _codes[(batch * tokens,)](x, out, scales, tokens, cols, x.stride(0), BLOCK=triton.next_power_of_2(cols), num_warps=NORM_WARPS)
+        return out, scales
