@@ -45,6 +45,7 @@ LANES: tuple[tuple[Run, ...], ...] = (
         _capped(5, 1),
         Run("flux", 120, {"modes": ["plain eager", "bf16 fused", "fp8 fused", "bf16 compiled", "fp8 rowwise compiled"]}),
         Run("flux_swap", 60, {"kinds": ["bf16", "fp8"]}),
+        Run("flux_host", 200),
         Run("peers", 120),
         Run("families", 150),
         Run("flux_sensitivity", 60),

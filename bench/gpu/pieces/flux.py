@@ -13,6 +13,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from refit_host.fused import operations
 from refit_host.fused.flux import use_fused_blocks
 from refit_host.quant.bind import replace_linears
 from refit_host.quant.choose import quantised_layers
@@ -31,7 +32,6 @@ MODES = {
     "host graph": ("host", "cudnn", False, True),
     "bf16 compiled": ("host", "cudnn", True, True),
     "bf16 fused": ("host fused", "cudnn", False, True),
-    "bf16 fused, GELU in the product": ("host fused, GELU in the product", "cudnn", False, True),
     "bf16 compiled, default attention": ("host", "default", True, True),
     "fp8 graph": ("rowwise", "cudnn", False, True),
     "fp8 rowwise compiled": ("rowwise", "cudnn", True, True),
@@ -61,11 +61,8 @@ class Modules:
 
     def get(self, kind: str) -> torch.nn.Module:
         flux = self._flux
-        if " fused" in kind:
-            from refit_host.fused.kernels import KernelOperations
-
-            base, _, how = kind.partition(" fused")
-            return use_fused_blocks(self.get(base), KernelOperations(gelu_in_product=bool(how)))
+        if kind.endswith(" fused"):
+            return use_fused_blocks(self.get(kind.removesuffix(" fused")), operations(flux.context.device))
         if kind in ("plain", "host"):
             return flux.plain() if kind == "plain" else flux.module()
         form = FORMATS["fp8"]

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from refit_host.fused.flux import joined, use_fused_blocks
@@ -9,7 +15,9 @@ from refit_host.fused.operations import Modulation, PlainOperations, Update
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
 from refit_host.quant.fp8 import CODE
-from refit_host.quant.linear import QuantLinear
+from refit_host.torch_engine.builder import tolerance_of
+from refit_host.torch_engine.fused import fused_module
+from refit_host.torch_engine.model import TorchModel
 from transformer_structures import flux, random_weights
 
 
@@ -84,3 +92,57 @@ def test_values_beyond_f16_are_clipped_as_diffusers_does():
     x, y, out = torch.full((1, 1, 4), 60000.0).half(), torch.full((1, 4), 60000.0).half(), torch.empty(1, 1, 4).half()
     PlainOperations().update(x, Update(y, torch.ones(1, 4).half(), out))
     assert torch.equal(out, torch.full_like(out, 65504.0))
+
+
+class Wrong(PlainOperations):
+    def update(self, x, update):
+        super().update(x, update._replace(gate=update.gate * 1.5))
+
+
+class Broken(PlainOperations):
+    def gelu(self, value, beside, *, codes):
+        raise RuntimeError("no such instruction\nsecond line")
+
+
+@pytest.mark.parametrize(("operations", "serves"), [(PlainOperations(), True), (Wrong(), False), (Broken(), False)])
+def test_fused_blocks_serve_only_after_a_step_that_gave_the_plain_output(operations, serves, caplog):
+    spec, plain, _ = modules(torch.float32)
+    made = []
+
+    def make():
+        made.append(modules(torch.float32)[1])
+        return made[-1]
+
+    found = fused_module(spec, make, operations, inputs(spec, 1), 0.02)
+    assert (found is not None) == serves
+    if not serves:
+        assert "steps stay as they are" in caplog.text and "second line" not in caplog.text
+
+
+def test_a_family_without_fused_blocks_stays_as_it_is():
+    spec = replace(modules(torch.float32)[0], fuse=None)
+    assert fused_module(spec, lambda: None, PlainOperations(), {}, 0.02) is None
+
+
+def test_bf16_may_differ_more_than_f16():
+    assert tolerance_of(torch.bfloat16, quantised=False) == tolerance_of(torch.float16, quantised=True) > tolerance_of(torch.float16, quantised=False)
+
+
+@pytest.mark.parametrize("operations", [PlainOperations(), Broken()])
+def test_an_engine_takes_its_fused_blocks_and_compiles_nothing_then(operations):
+    spec, _, _ = modules(torch.float32)
+    model = TorchModel.__new__(TorchModel)
+    builder, graphs = SimpleNamespace(stage_of={}, stages=[]), object()
+    model.__dict__.update(_spec=spec, _make=lambda: modules(torch.float32)[1], _builder=builder, _graphs=graphs, _fused=False, _module=None, _tolerance=0.02)
+    model._checked = lambda probe: probe
+    model.use_fused(operations, inputs(spec, 1))
+    serves = type(operations) is PlainOperations
+    assert (model._builder is None) == (model._module is not None) == serves
+    assert model.tier == ("fused blocks in CUDA graphs" if serves else "CUDA graphs")
+
+
+def test_the_kernels_compute_what_the_operations_say():
+    """In Triton's interpreter, which rounds towards zero; on a GPU `python -m bench.gpu passes` compares them."""
+    pytest.importorskip("triton", reason="Triton is not installed: its kernels are compared on a GPU, at every load and by `python -m bench.gpu passes`")
+    code = subprocess.run([sys.executable, str(Path(__file__).parent / "fused_interpreted.py")], capture_output=True, text=True, timeout=300, check=False)
+    assert code.returncode == 0, code.stdout + code.stderr

@@ -3,3 +3,24 @@
 `operations.py` says what each pass computes (plain PyTorch, any device), `kernels.py` does the same in one launch each. A block takes its operations
 as an object, so tests compare the two and run the blocks without a GPU.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from .operations import Operations
+
+
+def operations(device: torch.device) -> "Operations":
+    """The kernels where Triton serves the device, else plain PyTorch."""
+    from ..weights.merge import triton_works
+    from .operations import PlainOperations
+
+    if not triton_works(device):
+        return PlainOperations()
+    from .kernels import KernelOperations
+
+    return KernelOperations()

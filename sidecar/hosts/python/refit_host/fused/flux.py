@@ -64,7 +64,7 @@ class DoubleBlock(transformer_flux.FluxTransformerBlock):
             change = Update(product(layer, do.rows(share, codes=takes_codes(layer))), gates[0], new)
             wide, narrow = feed.net[0].proj, feed.net[2]
             normed = do.update_and_norm(old, change, late, NORM_EPS, codes=takes_codes(wide))
-            fed = product(narrow, do.gelu_product(wide, normed, codes=takes_codes(narrow)))
+            fed = product(narrow, do.gelu(product(wide, normed), None, codes=takes_codes(narrow)))
             do.update(new, Update(fed, gates[1], new))
         return new_words, new_picture
 

@@ -10,14 +10,15 @@ from typing import Sequence
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..quant.fp8 import CODE
 from .operations import Modulation, Projections, Update
-from .rows import Rows, product
+from .rows import Rows
 
-# Warps of a program; heads of a program of `rotate`; columns of a program of `gelu` without codes. Tried on an H100: bench/gpu, piece "passes".
-NORM_WARPS, ROTATE_WARPS, GELU_WARPS, CODES_WARPS = 4, 4, 4, 16
+# Warps of a program; heads of a program of `rotate`; columns of a program of `gelu` without codes. The fastest, or as fast, of those
+# that the bench tries on an H100 (bench/gpu, piece "passes").
+NORM_WARPS, ROTATE_WARPS, GELU_WARPS, CODES_WARPS = 4, 4, 4, 8
 HEADS, GELU_COLUMNS = 8, 2048
 
 
@@ -127,9 +128,6 @@ def _tokens_follow(x: Tensor) -> Tensor:
 class KernelOperations:
     """For CUDA tensors."""
 
-    def __init__(self, gelu_in_product: bool = False) -> None:
-        self._gelu_in_product = gelu_in_product
-
     def _norm(self, x: Tensor, update: Update | None, modulation: Modulation | None, eps: float, codes: bool) -> Rows:
         batch, tokens, cols = x.shape
         x = _tokens_follow(x)
@@ -183,11 +181,6 @@ class KernelOperations:
             value if beside is None else beside, value, out, scales, left, cols, CODES=codes, BLOCK=block, num_warps=CODES_WARPS if codes else GELU_WARPS,
         )  # fmt: skip
         return (out, scales) if codes else out
-
-    def gelu_product(self, layer: nn.Module, rows: Rows, *, codes: bool) -> Rows:
-        if self._gelu_in_product and isinstance(layer, nn.Linear) and isinstance(rows, Tensor) and not codes:
-            return torch._addmm_activation(layer.bias, rows, layer.weight.t(), use_gelu=True)
-        return self.gelu(product(layer, rows), None, codes=codes)
 
     def rows(self, x: Tensor, *, codes: bool) -> Rows:
         if not codes:

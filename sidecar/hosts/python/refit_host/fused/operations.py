@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ..quant.linear import quantise_rows
-from .rows import Rows, product
+from .rows import Rows
 
 # Largest f16: values beyond it would become infinite (diffusers' blocks clip there too).
 F16_LIMIT = 65504.0
@@ -50,8 +50,6 @@ class Operations(Protocol):
     def rotate(self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]: ...
 
     def gelu(self, value: Tensor, beside: Tensor | None, *, codes: bool) -> Rows: ...
-
-    def gelu_product(self, layer: nn.Module, rows: Rows, *, codes: bool) -> Rows: ...
 
     def rows(self, x: Tensor, *, codes: bool) -> Rows: ...
 
@@ -99,10 +97,6 @@ class PlainOperations:
         """GELU (tanh form) of `value` [rows, cols]; `beside` [rows, k] as it is to the left of it."""
         out = functional.gelu(value.float(), approximate="tanh")
         return _rows(out if beside is None else torch.cat([beside.float(), out], -1), value.dtype, codes)
-
-    def gelu_product(self, layer: nn.Module, rows: Rows, *, codes: bool) -> Rows:
-        """GELU of a product."""
-        return self.gelu(product(layer, rows), None, codes=codes)
 
     def rows(self, x: Tensor, *, codes: bool) -> Rows:
         return _rows(x, x.dtype, codes)

@@ -24,17 +24,20 @@ def spec_of(shapes: Shapes) -> ModelSpec:
     except UnsupportedStructure as error:
         raise HostFailure("HOST_GRAPH_INVALID", str(error)) from error
     adapt: Callable[[torch.nn.Module], torch.nn.Module] = lambda module: module  # noqa: E731
-    run, also, sources = _in_order(found), (), sources_of(found)
+    run, also, sources, fuse = _in_order(found), (), sources_of(found), None
     if found.file_stem == "unet":
         adapt, also = unet.adapt, unet.ALSO_REPEATED
     elif found.family == "flux":
+        from ..fused.flux import use_fused_blocks
+
         sources = flux_fused.fused_sources(sources)
+        fuse = use_fused_blocks
         adapt, run = lambda module: flux_fused.fuse(flux.adapt(module, found.config)), flux.forward  # noqa: E731
     elif found.family == "wan":
         adapt = lambda module: wan.adapt(module, found.config)  # noqa: E731
     # Classes that the model repeats (diffusers lists none for SD3).
     repeated = tuple(getattr(type(found.build()), "_repeated_blocks", None) or ("JointTransformerBlock",))
-    return ModelSpec(found.family, found.config, lambda: adapt(found.build()), sources, (*repeated, *also), run)
+    return ModelSpec(found.family, found.config, lambda: adapt(found.build()), sources, (*repeated, *also), run, fuse)
 
 
 def sources_of(found: Exportable) -> dict[str, Source]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..fused.operations import Operations
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -27,6 +30,7 @@ class ModelSpec:
 
     `sources`: module parameter -> canonical. `repeated`: classes worth compiling on their own, because the model repeats them.
     `forward`: one denoiser call from the step's named inputs (graph.json lists them).
+    `fuse`: gives a module that `build` made and that is bound to weights the fused blocks of this family (refit_host/fused), where there are any.
     """
 
     family: str
@@ -35,3 +39,4 @@ class ModelSpec:
     sources: Mapping[str, Source]
     repeated: tuple[str, ...]
     forward: Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
+    fuse: Callable[[torch.nn.Module, "Operations"], torch.nn.Module] | None = None

@@ -63,8 +63,9 @@ class TorchMaker:
         check_bundle(bundle, shapes)
         wanted = {row.parameter: shapes[row.parameter] for row in bundle.rows}
 
+        from ..fused import operations
         from ..models.registry import spec_of
-        from ..quant.report import report
+        from ..quant.report import probe_inputs, report
         from .attention import prefer_fastest
         from .model import TorchModel
         from .placing import place_quantised, place_weights
@@ -80,7 +81,10 @@ class TorchMaker:
         prefer_fastest(spec.family, spec.config, host.device)
         host.session_loads += 1
         log.info("loaded: modules %.1f s, weights %.1f s, then waited %.1f s for libraries", planned - began, filled - planned, time.perf_counter() - filled)
-        engine = Engine(placed.weights, TorchModel(spec, placed, bundle, dtype, host), frozenset(), host.images)
+        model = TorchModel(spec, placed, bundle, dtype, host)
+        if spec.fuse is not None and placed.compiles:
+            model.use_fused(operations(host.device), probe_inputs(bundle.family, bundle.inputs, host.device))
+        engine = Engine(placed.weights, model, frozenset(), host.images)
         if placed.quantised is not None:
             engine.quantised = report(placed.quantised, bundle.family, bundle.inputs)
         return engine

@@ -1,7 +1,7 @@
 """A module that steps on an engine's weights: inputs checked and moved, the fastest ready way taken, outputs handed back.
 
-Eager at once; a CUDA graph per size from the first use of that size; compiled blocks inside the graph when the background
-build is done. Every way reads the same arena, so changing between them between two steps changes no weight.
+Eager at once; a CUDA graph per size from the first use of that size; inside the graph the family's fused blocks, or compiled ones
+when the background build is done. Every way reads the same arena, so changing between them between two steps changes no weight.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from torch import Tensor
 
 from ..engine_store import EngineStore
 from ..failure import HostFailure, expect
+from ..fused.operations import Operations
 from ..host.bundle import Bundle
 from ..models.spec import ModelSpec
 from .artifacts import CompiledCode
-from .builder import QUANTISED_TOLERANCE, TOLERANCE, Builder
+from .builder import Builder, tolerance_of
 from .compiled import steady
+from .fused import fused_module
 from .graphs import GraphedStep
 from .placing import Placed
 
@@ -33,21 +35,31 @@ KINDS = {"f32": torch.float32, "i64": torch.int64}
 class TorchModel:
     def __init__(self, spec: ModelSpec, placed: Placed, bundle: Bundle, dtype: torch.dtype, host: "Host") -> None:
         """`dtype`: of the step's float tensors."""
-        make = placed.make
+        self._make = make = placed.make
         self._spec, self._bundle, self._dtype, self._device = spec, bundle, dtype, host.device
-        self._module = make()
+        self._module, self._fused = make(), False
+        self._tolerance = tolerance_of(dtype, quantised=placed.quantised is not None)
         tier = host.options.tier if host.device.type == "cuda" else "eager"
         self._graphs = GraphedStep(spec.forward, host.device) if tier != "eager" else None
         self._builder: Builder | None = None
         self._without_graph = False
         if placed.compiles:
             code = CompiledCode.of(EngineStore.of(host.options), bundle.structure, placed.precision, host.device, bundle.refit_map)
-            tolerance = TOLERANCE if placed.quantised is None else QUANTISED_TOLERANCE
-            self._builder = Builder(spec, make, host.device, code, tolerance)
+            self._builder = Builder(spec, make, host.device, code, self._tolerance)
+
+    def use_fused(self, operations: Operations, probe: dict[str, Tensor]) -> None:
+        """Serves with the family's fused blocks where it has them and they pass: then nothing is left to compile. `probe`: inputs of a small step."""
+        if self._builder is None:
+            return
+        module = fused_module(self._spec, self._make, operations, self._checked(probe), self._tolerance)
+        if module is not None:
+            self._module, self._builder, self._fused = module, None, True
 
     @property
     def tier(self) -> str:
         """What serves now, in words."""
+        if self._fused:
+            return "fused blocks in CUDA graphs"
         if self._builder is not None and self._builder.stage_of:
             return f"compiled blocks in CUDA graphs, stage {1 + max(self._builder.stage_of.values())} of {len(self._builder.stages)}"
         return "CUDA graphs" if self._graphs is not None else "eager"

@@ -1,0 +1,62 @@
+"""Every kernel of refit_host.fused in Triton's interpreter against the plain operations. Ends with an error where one differs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["TRITON_INTERPRET"] = "1"
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "sidecar/hosts/python"))
+
+import torch  # noqa: E402
+from refit_host.fused.kernels import KernelOperations  # noqa: E402
+from refit_host.fused.operations import Modulation, PlainOperations, Projections, Update  # noqa: E402
+
+# The interpreter cuts off what does not fit into a code instead of rounding to the nearest.
+CODES_TOLERANCE = 0.08
+BATCH, TOKENS, COLS, HEADS, WIDTH = 2, 5, 96, 3, 32
+
+
+def compare(name: str, got: object, expected: object, tolerance: float) -> None:
+    value, reference = (each[0].float() * each[1] if isinstance(each, tuple) else each.float() for each in (got, expected))
+    error = float((value - reference).norm() / reference.norm())
+    print(name, tuple(value.shape), error)
+    if not error < tolerance:
+        raise SystemExit(f"{name}: differs by {error}")
+
+
+def check(dtype: torch.dtype, tolerance: float) -> None:
+    do, plain = KernelOperations(), PlainOperations()
+    rand = lambda *shape: torch.randn(*shape).to(dtype)  # noqa: E731
+    # Tokens 2 to 6 of nine: batches lie apart.
+    x, y = rand(BATCH, 9, COLS)[:, 2:7], rand(BATCH * TOKENS, COLS)
+    gate, scale, shift, *_ = rand(BATCH, 6 * COLS).chunk(6, 1)
+    modulation = Modulation(scale, shift)
+    for codes in (False, True):
+        limit = CODES_TOLERANCE if codes else tolerance
+        compare("norm", do.norm(x, modulation, 1e-6, codes=codes), plain.norm(x, modulation, 1e-6, codes=codes), limit)
+        one, other = rand(BATCH, 9, COLS)[:, 1:6], torch.empty_like(x)
+        found = [on.update_and_norm(x, Update(y, gate, out), modulation, 1e-6, codes=codes) for on, out in ((do, one), (plain, other))]
+        compare("update and norm", *found, limit)
+        compare("what it keeps", one, other, tolerance)
+        value, beside = rand(10, 200), rand(10, 48)
+        compare("gelu", do.gelu(value, None, codes=codes), plain.gelu(value, None, codes=codes), limit)
+        compare("gelu beside", do.gelu(value, beside, codes=codes), plain.gelu(value, beside, codes=codes), limit)
+        compare("rows", do.rows(x, codes=codes), plain.rows(x, codes=codes), limit)
+    one, other = torch.empty(BATCH, TOKENS, COLS, dtype=dtype), torch.empty(BATCH, TOKENS, COLS, dtype=dtype)
+    do.update(x, Update(y, gate, one))
+    plain.update(x, Update(y, gate, other))
+    compare("update", one, other, tolerance)
+    parts = [Projections(rand(BATCH * count, 3 * HEADS * WIDTH), rand(WIDTH), rand(WIDTH)) for count in (4, 5)]
+    angles = torch.randn(9, WIDTH // 2)
+    for given, turns in ((parts, angles), (parts[1:], angles[4:])):
+        rotation = (turns.cos(), turns.sin())
+        both = [on.rotate(given, BATCH, HEADS, rotation, 1e-6) for on in (do, plain)]
+        for name, got, expected in zip(("queries", "keys", "values"), *both):
+            compare(name, got, expected, tolerance)
+
+
+torch.manual_seed(0)
+for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)):
+    check(dtype, tolerance)
