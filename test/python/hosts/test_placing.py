@@ -52,6 +52,21 @@ def test_room_that_others_hold_is_asked_for_once_then_weights_are_streamed(monke
     assert isinstance(place(given).weights, StreamedWeights)
 
 
+@pytest.mark.parametrize("freed", [False, True])
+def test_a_later_load_asks_again(monkeypatch, freed):
+    free = 9 << 20
+    monkeypatch.setattr(placing, "device_budget", lambda device, cap: Budget(free, 1 << 40))
+    given = host()
+    with pytest.raises(HostFailure):
+        place(given)
+    free = WHOLE if freed else free
+    assert isinstance(place(given).weights, StreamedWeights) is not freed
+    free = 9 << 20
+    with pytest.raises(HostFailure) as failure:
+        place(given)
+    assert failure.value.evidence["streams"] is True
+
+
 def test_a_device_that_is_too_small_in_itself_streams_at_once(monkeypatch):
     monkeypatch.setattr(placing, "device_budget", lambda device, cap: Budget(9 << 20, 1 << 40))
     monkeypatch.setattr(placing, "most_bytes", lambda device, cap: 11 << 20)

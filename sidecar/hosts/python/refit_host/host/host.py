@@ -46,7 +46,7 @@ class Host:
         self.ring = Ring(self.device)
         self.images = ImageCache(options.delta_cache_bytes)
         self.session_loads = 0
-        # Engines whose want of room was reported once; the next load of each takes what there is.
+        # Engines whose want of room was just reported; the next load of each takes what there is.
         self.asked_for_room: set[str] = set()
         self._maker = maker
         self._engines: dict[str, Engine] = {}

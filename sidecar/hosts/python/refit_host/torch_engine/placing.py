@@ -52,13 +52,14 @@ def _compiles(host: "Host") -> bool:
 
 
 def place_weights(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, host: "Host", engine: str) -> Placed:
-    """Weights without values yet. Raises HOST_OUT_OF_MEMORY: once per engine with `streams` when the UI could make room for all
-    weights (the next load of that engine streams what does not fit), always when nothing helps."""
+    """Weights without values yet. Raises HOST_OUT_OF_MEMORY: with `streams` when the UI could make room for all weights (the
+    next load of that engine streams what does not fit, the one after it asks again), always when nothing helps."""
     # Compiled blocks want channels last; CUDA graphs of uncompiled ones are 4 % faster without (H100, SDXL).
     compiles = _compiles(host)
     layout = layout_of(spec, shapes, dtype, channels_last=compiles)
     room = _room(host)
     if layout.nbytes <= room:
+        host.asked_for_room.discard(engine)
         weights = Weights(layout, host.device, host.ring, merge=host.options.merge)
         return Placed(weights, lambda: bind(spec.build(), spec, layout, weights.live), compiles, str(dtype))
     limit = host.options.weights_bytes
@@ -69,6 +70,7 @@ def place_weights(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], dtype:
             "HOST_OUT_OF_MEMORY", f"{wanted / 2**30:.1f} GiB do not fit beside what other programs hold on the device, {free / 2**30:.1f} GiB are free: let the UI "
             "unload its models, or load again to stream weights from host memory", {"bytes": wanted, "freeBytes": free, "streams": True},
         )  # fmt: skip
+    host.asked_for_room.discard(engine)
     return _streamed(spec, shapes, dtype, host, room)
 
 
