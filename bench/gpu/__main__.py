@@ -16,11 +16,9 @@ import time
 import traceback
 from pathlib import Path
 
-from .plan import Run, arguments, lanes_of, spread
+from .plan import PIECES, Run, arguments, lanes_of, spread
 
 ROOT = Path(__file__).resolve().parents[2]
-PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "shapes", "capped", "peers", "host", "families",
-          "flux_kernels", "passes", "flux", "flux_swap", "flux_host", "flux_sensitivity")  # fmt: skip
 
 
 def _arguments() -> argparse.Namespace:

@@ -16,13 +16,21 @@ from refit_host.host.tensors import from_wire, to_wire
 from refit_host.wire.frames import encode_frame, read_frame
 
 
+class HostError(RuntimeError):
+    """A host's own refusal: its code, and what it says beside its text."""
+
+    def __init__(self, method: str, error: Mapping[str, Any], log: Sequence[str]) -> None:
+        self.code, self.evidence = error["data"]["code"], error["data"].get("evidence", {})
+        super().__init__(f"{method}: {self.code}: {error['message']} | {' | '.join(log)}")
+
+
 class HostProcess:
     """`log`: lines that the host wrote so far."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], module: str = "refit_host") -> None:
         began = time.perf_counter()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "refit_host", "--kind", "torch", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-m", module, "--kind", "torch", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         self.log: list[str] = []
@@ -38,7 +46,7 @@ class HostProcess:
             self.log.append(line.decode(errors="replace").rstrip())
 
     def call(self, method: str, params: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None = None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Result and tensors. Raises RuntimeError with the host's own code and text, or its last log lines when it died."""
+        """Result and tensors. Raises HostError, or RuntimeError with the last log lines when the host died."""
         self._id += 1
         message = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": dict(params)}
         sent = [to_wire(name, value) for name, value in (tensors or {}).items()]
@@ -54,7 +62,7 @@ class HostProcess:
             if reply.get("id") != self._id:
                 continue
             if "error" in reply:
-                raise RuntimeError(f"{method}: {reply['error']['data']['code']}: {reply['error']['message']} | {' | '.join(self.log[-6:])}")
+                raise HostError(method, reply["error"], self.log[-6:])
             return reply["result"], {tensor.name: from_wire(tensor).clone() for tensor in received}
         raise self._died(method)
 
@@ -79,9 +87,11 @@ class HostEngine:
 
     def __init__(self, host: HostProcess, graph: Path, checkpoint: dict, dtype: str, names: Sequence[str]) -> None:
         self.host, self.names = host, list(names)
+        began = time.perf_counter()
         given = {"engine": "bench", "graph": {"folder": str(graph), "variant": "fp32" if dtype == "f32" else "fp16"}, "weightDtype": dtype,
                  "checkpoint": checkpoint, "stack": []}  # fmt: skip
         self.loaded = host.call("load", given)[0]
+        self.load_s = round(time.perf_counter() - began, 2)
         self.generation = self.loaded["generation"]
         self.swaps = 0
 
@@ -113,3 +123,6 @@ class HostEngine:
 
     def checksums(self, parameters: Sequence[str]) -> dict[str, str]:
         return self.host.call("checksums", {"engine": "bench", "parameters": list(parameters)})[0]["sha256"]
+
+    def unload(self) -> None:
+        self.host.call("unload", {"engine": "bench"})

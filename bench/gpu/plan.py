@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
+PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "shapes", "capped", "peers", "host", "residuals", "room", "quantised", "families",
+          "flux_kernels", "passes", "flux", "flux_swap", "flux_host", "flux_sensitivity")  # fmt: skip
 # 7 GB and 5 GB as the host counts them.
 CAPS = {7: 7 * 10**9 >> 20, 5: 5 * 10**9 >> 20}
 
@@ -34,6 +36,9 @@ LANES: tuple[tuple[Run, ...], ...] = (
         Run("steps", 60, {"ways": ["plain"]}),
         Run("host", 100, {"args": ["--tier", "graphs"], "second_size": [1, 768, 1152], "wait_s": 20, "parts": ["refits", "checkpoints", "away"]}, "resident, CUDA graphs"),
         Run("host", 260, {"wait_s": 130, "parts": ["refits", "restart"], "every": 7}, "resident, compiled"),
+        Run("residuals", 150, {"wait_s": 90, "every": 7}, "compiled"),
+        Run("residuals", 60, {"args": ["--tier", "graphs"], "every": 7}, "CUDA graphs"),
+        Run("room", 120),
         Run("correctness", 120),
         Run("shapes", 90),
         Run("checkpoint", 90),
@@ -44,8 +49,9 @@ LANES: tuple[tuple[Run, ...], ...] = (
         _capped(7, 2),
         _capped(5, 1),
         Run("flux", 120, {"modes": ["plain eager", "bf16 fused", "fp8 fused", "bf16 compiled", "fp8 rowwise compiled"]}),
-        Run("flux_swap", 60, {"kinds": ["bf16", "fp8"]}),
+        Run("flux_swap", 90, {"kinds": ["bf16", "fp8", "nvfp4"]}),
         Run("flux_host", 200),
+        Run("quantised", 90),
         Run("peers", 120),
         Run("families", 150),
         Run("flux_sensitivity", 60),

@@ -5,8 +5,10 @@ Options: `names` (some of them). With --tiny only the narrowest, to try the piec
 
 from __future__ import annotations
 
+import statistics
 import time
-from typing import Iterator
+from functools import partial
+from typing import Callable, Iterator
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ from ..context import Context, relative_error
 from ..structures import FAMILIES, PAIRS
 
 RANK = 8
+# There and back, so many times.
+CHANGES = 2
 
 
 def random_base(layout: Layout, ring: Ring, seed: int) -> Base:
@@ -42,17 +46,29 @@ def random_base(layout: Layout, ring: Ring, seed: int) -> Base:
 
 
 def in_host_memory(base: Base) -> Base:
-    if base.ring.device.type != "cuda":
-        return base
+    """A copy of a resident base that waits in (pinned) host memory."""
     arena = host_arena(base.layout.nbytes, base.ring.device)
     arena.copy_(base.arena)
-    base.arena = None
     return Base("pinned", base.layout, None, base.ring, arena, base.peaks)
 
 
-def equal_bits(one: torch.Tensor, other: torch.Tensor, share: int = 1 << 30) -> bool:
-    """Of two arenas, wherever they lie, a part at a time: comparing the whole would need a third of their size."""
-    return all(torch.equal(one[begin : begin + share].cpu(), other[begin : begin + share].cpu()) for begin in range(0, one.numel(), share))
+def _parts(layout: Layout) -> Iterator[slice]:
+    """Of an arena, slot by slot: what lies between slots is nobody's, and the whole at once would need as much memory again."""
+    return (slice(slot.offset, slot.offset + slot.nbytes) for slot in layout.slots)
+
+
+def same(part: torch.Tensor) -> torch.Tensor:
+    return part
+
+
+def negated(part: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Every value with the other sign: other weights, as large and as finite. Twice gives the same bits again."""
+    return part.view(dtype).neg().view(torch.uint8)
+
+
+def equal_bits(layout: Layout, live: torch.Tensor, other: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor] = same) -> bool:
+    """Whether `live` holds the bits of `other` after `change`; compared where `live` lies."""
+    return all(torch.equal(live[part], change(other[part])) for part in _parts(layout))
 
 
 def step_inputs(found, sizes: dict[str, int], device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -97,7 +113,7 @@ def _one(context: Context, name: str) -> Iterator[dict]:
     weights.commit(weights.prepare([]))
     again = spec.forward(module, inputs)
     row |= {"adapter_layers": len(layers), "adapter_mb": round(image.nbytes / 1e6), "swap_all_layers": swap, "adapter_changes_output_by": relative_error(changed, output),
-            "back_to_base_weights_bit_identical": equal_bits(weights.live, weights.base.arena),
+            "back_to_base_weights_bit_identical": equal_bits(layout, weights.live, weights.base.arena),
             "back_to_base_output_bit_identical": bool(torch.equal(again, output))}  # fmt: skip
     if device.type == "cuda":
         graphs = GraphedStep(spec.forward, device)
@@ -106,22 +122,40 @@ def _one(context: Context, name: str) -> Iterator[dict]:
                 "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2)}  # fmt: skip
     yield {**row, "seconds": round(time.perf_counter() - began, 1)}
     if name in PAIRS:
-        yield {"what": "two checkpoints on one structure", **label, **_pair(context, weights, ring)}
+        yield {"what": "two checkpoints on one structure", **label, **pair(context, weights, lambda: spec.forward(module, inputs))}
 
 
-def _pair(context: Context, weights: Weights, ring: Ring) -> dict:
-    """High and low noise: the whole checkpoint changes between two steps, and comes back."""
-    # Two bases and the live weights are more than one card holds: the bases wait in host memory, as the host itself would place them.
-    bases = [in_host_memory(weights.base), in_host_memory(random_base(weights.layout, ring, 2))]
+def pair(context: Context, weights: Weights, step: Callable[[], torch.Tensor]) -> dict:
+    """High and low noise: the whole checkpoint changes between two steps, and comes back. `weights`: with a resident base, live values pristine.
 
-    def to(index: int) -> None:
-        weights.base = bases[index]
-        weights.commit(weights.prepare([], full=True))
+    The base waits in host memory, as the host itself places it where two copies and a step do not fit on the card. The other checkpoint is the first with all signs changed,
+    in the same memory: making it is not timed, what a change then does is. The first one's values stay on the device for comparison.
+    """
+    witness, layout, dtype = weights.base.arena, weights.layout, weights.layout.slots[0].dtype
+    opposite = partial(negated, dtype=dtype)
+    began = time.perf_counter()
+    weights.base = in_host_memory(weights.base)
+    pinned = time.perf_counter()
+    arena = weights.base.arena
 
-    turns = iter([1, 0] * 100)
-    figure = context.wall(lambda: to(next(turns)), repeats=6, warm=2)
-    weights.base = bases[0]
-    return {**figure, "base": bases[0].place, "bit_identical": all((to(index), equal_bits(weights.live, bases[index].arena))[1] for index in (1, 0))}
+    def change() -> float:
+        """To the other checkpoint."""
+        for part in _parts(layout):
+            arena[part].copy_(opposite(arena[part].to(context.device, non_blocking=True)), non_blocking=True)
+        return context.wall(lambda: weights.commit(weights.prepare([], full=True)), repeats=1, warm=0)["median_ms"]
+
+    clean = step().clone()
+    times, other, seen = [], None, []
+    for _ in range(CHANGES):
+        times.append(change())
+        now = step().clone()
+        other = now if other is None else other
+        seen.append(equal_bits(layout, weights.live, witness, opposite) and torch.equal(now, other))
+        times.append(change())
+        seen.append(equal_bits(layout, weights.live, witness) and torch.equal(step(), clean))
+    return {"base": weights.base.place, "pin_s": round(pinned - began, 2), "change_median_ms": round(statistics.median(times), 1), "change_max_ms": max(times), "n": len(times),
+            "second_checkpoint": "the first with all signs changed", "outputs_differ_by": relative_error(other, clean), "finite": bool(torch.isfinite(other).all()),
+            "weights_and_outputs_bit_identical": all(seen), "seconds": round(time.perf_counter() - began, 1)}
 
 
 def run(context: Context, options: dict) -> Iterator[dict]:

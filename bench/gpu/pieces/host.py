@@ -6,69 +6,21 @@ Options: `args` (more arguments of the host), `size` and `second_size` [batch, h
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import time
-from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterator
 
 import torch
 
-from .. import data
-from ..context import ROOT, Context, relative_error
+from ..context import Context, relative_error
 from ..host_process import HostEngine, HostProcess
+from ..setting import Setting
 
 PARTS = ("refits", "checkpoints", "away", "reload", "restart")
 # As many as a long session with a grid of strengths makes.
 SWAPS = 100
 SECOND_SIZE_S = 6
-
-
-class Setting:
-    """What the host is given: SDXL of real size, or the demo model with --tiny."""
-
-    def __init__(self, context: Context, options: dict) -> None:
-        self.graph = ROOT / "sidecar" / "graphs" / ("demo" if context.tiny else "sdxl")
-        table = json.loads((self.graph / "graph.json").read_text())
-        shapes = {row["parameter"]: tuple(row["shape"]) for row in table["refitMap"]}
-        folder = context.folder / "demo" if context.tiny else context.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self.names, self.shapes = list(shapes), shapes
-        self.touched = data.linear_layers(shapes)
-        self.checkpoints = [data.checkpoint_record(folder, shapes, context.device, seed) for seed in (0, 1)]
-        self.adapters = [(data.adapter(folder, shapes, context.device, seed, 16), f"{seed:064x}") for seed in range(6)]
-        self.dtype = "f16" if context.device.type == "cuda" else "f32"
-        self._ports = table["inputs"]
-        self.inputs = self._step_inputs(options.get("size", (2, 1024, 1024)), context.tiny)
-        second = options.get("second_size")
-        self.second = None if second is None else self._step_inputs(second, context.tiny)
-        self.sampled = self.names[:: options.get("every", 1)]
-        self.store = context.folder / "host-store"
-        device = context.device.type
-        self.arguments = ["--device", device, "--store", str(self.store), *options.get("args", [])]
-
-    def _step_inputs(self, size: Sequence[int], tiny: bool) -> dict[str, torch.Tensor]:
-        """Random inputs of [batch, height, width] in pixels; the demo's model has a size of its own."""
-        batch, height, width = size
-        sizes = {"batch": batch, "tokens": 77, "height": 16 if tiny else height // 8, "width": 16 if tiny else width // 8}
-        make = torch.Generator().manual_seed(0)
-        real = torch.float16 if self.dtype == "f16" else torch.float32
-        values = {port["name"]: torch.randn([sizes.get(axis, axis) for axis in port["shape"]], generator=make) for port in self._ports}
-        return {name: torch.full(value.shape, 501.0) if name == "timestep" else value.to(real) for name, value in values.items()}
-
-    def page_cache(self) -> None:
-        """Files lie in memory, as after their arrival."""
-        for record in self.checkpoints:
-            with Path(record["files"][0]["path"]).open("rb", buffering=0) as file:
-                while file.read(1 << 24):
-                    pass
-
-    def load(self, host: HostProcess) -> HostEngine:
-        return HostEngine(host, self.graph, self.checkpoints[0], self.dtype, self.names)
-
-    def stack(self, *items: tuple[int, float]) -> list[tuple[Path, str, float]]:
-        return [(*self.adapters[index], strength) for index, strength in items]
 
 
 def _start(setting: Setting, label: str) -> tuple[HostProcess, HostEngine, list[dict]]:
