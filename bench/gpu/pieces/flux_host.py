@@ -17,10 +17,11 @@ from .. import data
 from ..context import Context
 from ..flux import Flux
 from ..host_process import HostProcess
+from ..setting import Setting
 from . import host as piece
 
 
-class FluxSetting(piece.Setting):
+class FluxSetting(Setting):
     """What `host` does on SDXL, on Flux: `dtype` is the engine's."""
 
     def __init__(self, context: Context, flux: Flux, dtype: str, options: dict) -> None:
