@@ -3,14 +3,14 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { testPython } from "../../tools/python-env.mjs";
-import type { HostCommand } from "../../sidecar/src/host/index.ts";
+import { hugePages, type HostCommand } from "../../sidecar/src/host/index.ts";
 
 const built = fileURLToPath(new URL("../../sidecar/dist/hosts/onnxruntime/main.js", import.meta.url));
 
 /** The embedded host, from the build: a child process cannot run TypeScript sources on Node 20. */
 export function onnxruntimeHost(...args: string[]): HostCommand {
   if (!existsSync(built)) throw new Error("the host is not built; run `npm run build` first");
-  return { kind: "onnxruntime", command: process.execPath, args: [built, ...args] };
+  return { kind: "onnxruntime", command: process.execPath, args: [built, ...args], env: hugePages() };
 }
 
 const root = fileURLToPath(new URL("../../", import.meta.url));

@@ -45,7 +45,7 @@ it("a host killed at any point of a refit or a step comes back, and every answer
       }
       spares.push((engines.status.hosts["onnxruntime"]?.sparePid ?? null) !== null);
       const index = kill % demoStacks.length;
-      // From the second death on the supervisor backs off and callers are told at once (HOST_START_FAILED), so that a plugin falls back: no answer, never a wrong one.
+      // From the third death on the supervisor backs off and callers are told at once (HOST_START_FAILED), so that a plugin falls back: no answer, never a wrong one.
       const pending = answer(index).catch((error: Failure) => error);
       await new Promise<void>((resolve) => void setTimeout(resolve, delayMs));
       const killed = performance.now();

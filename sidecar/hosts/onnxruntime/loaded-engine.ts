@@ -50,12 +50,12 @@ export class LoadedEngine {
     if (table.bytes > freemem() + options.spareBytes) {
       throw hostFailure("HOST_OUT_OF_MEMORY", `expected ${table.bytes} bytes of memory for the engine's weights, ${freemem()} are free; unload another engine or choose a smaller precision`, { bytes: table.bytes });
     }
-    await runner.call(name, "open", { dtype: table.dtype, layouts: [...table.layouts.values()] });
     const live: LiveWeights = { swap: (buffers) => runner.call(name, "swap", { buffers }), take: (parameters) => runner.call(name, "take", { parameters }) };
     const graph: LoadedGraph | null = bundle === null || call.graph === null ? null : { bundle, variant: call.graph.variant, calls: new Map() };
     const engine = new LoadedEngine(name, new Engine(table, live, new BufferPool(options.stagingBytes), options.stagingBytes), graph, context);
     const failed = new AbortController();
-    const opening = graph === null ? Promise.resolve() : engine.#open(graph, "main", graph.variant).then(() => undefined);
+    // Not awaited before the weights are read: a step thread that opens a graph ahead answers only when it is done.
+    const opening = Promise.all([runner.call(name, "open", { dtype: table.dtype, layouts: [...table.layouts.values()] }), graph === null ? null : engine.#open(graph, "main", graph.variant)]);
     opening.catch((error: unknown) => failed.abort(error));
     const filling = engine.weights.fill(call, AbortSignal.any([signal, failed.signal]), progress);
     const [opened, filled] = await Promise.allSettled([opening, filling]);

@@ -1,60 +1,12 @@
 // The engine host `onnxruntime`: a child process of the sidecar that holds weights and runs steps. In: frames on stdin. Out: frames on stdout, log lines on stderr.
 // It never outlives the sidecar (end of stdin ends it), never reads a file that the sidecar did not name, and never answers from weights that it cannot name.
 
-import { FrameError, FrameReader } from "@refit-sidecar/protocol";
-import { readGraphBundle, variantPath } from "./graph.ts";
-import { hostFailure } from "./host-failure.ts";
-import { createHost } from "./host.ts";
-import { parseOptions } from "./options.ts";
-import { Runner } from "./runner/runner.ts";
-import { HostServer } from "./server.ts";
+import { startStepThread } from "./runner/step-thread.ts";
 
 // stdout carries frames only: whatever a library prints must not end up between them.
 console.log = console.info = console.debug = console.error;
 
-const options = parseOptions(process.argv.slice(2));
-const reader = new FrameReader();
-const runner = new Runner();
-
-/** Node waits for its threads when it exits, and a thread inside a long step cannot be interrupted: then the process ends itself the hard way. */
-function leave(code: number): void {
-  if (runner.pending > 0) process.kill(process.pid, "SIGKILL");
-  process.exit(code);
-}
-
-/** Nobody waits for it: a graph that cannot be opened is reported to whoever loads it. */
-async function warm({ folder, variant }: (typeof options.warmGraphs)[number]): Promise<void> {
-  const path = variantPath(await readGraphBundle(folder), variant);
-  await runner.call("", "ready", { path, options: { provider: options.provider, threads: options.threads } });
-}
-for (const graph of options.warmGraphs) warm(graph).catch((error: unknown) => console.error(`a graph could not be opened ahead: ${String(error)}`));
-
-const server = new HostServer(createHost(options, runner), {
-  write(parts) {
-    process.stdout.cork();
-    for (const part of parts) process.stdout.write(part);
-    process.stdout.uncork();
-  },
-  // An empty write is called back after everything before it has left the process.
-  end: () => process.stdout.write("", () => leave(0)),
-});
-
-// The sidecar is gone when stdout breaks; stdin ends at the same moment.
-process.stdout.on("error", () => leave(0));
-process.stdin.on("data", (chunk: Uint8Array) => {
-  try {
-    for (const frame of reader.push(chunk)) void server.receive(frame);
-  } catch (error) {
-    if (!(error instanceof FrameError)) throw error;
-    // After bad bytes nobody knows where the next frame starts.
-    process.stdin.destroy();
-    server.fail(null, hostFailure("HOST_MALFORMED_FRAME", `${error.message}; this host ends now`, { frame: error.code }));
-    process.stdout.write("", () => leave(1));
-  }
-});
-process.stdin.on("end", () => {
-  server.abandon();
-  leave(0);
-});
-// Ctrl-C in a terminal reaches the whole group; the sidecar decides when its hosts end.
-process.on("SIGINT", () => undefined);
+// The step thread loads ONNX Runtime while this one loads everything else: whoever waits for a host to come back waits for the longer of the two, not for both.
+const thread = startStepThread();
+const { serve } = await import("./serve.ts");
+serve(thread);

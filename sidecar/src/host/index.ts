@@ -3,6 +3,7 @@
 
 export { HostConnection } from "./connection.ts";
 export type { ConnectionEdges } from "./connection.ts";
+export { hugePages } from "./huge-pages.ts";
 export { pythonRun } from "./python.ts";
 export type { HostPython, PythonRun } from "./python.ts";
 export { startHost } from "./start-host.ts";

@@ -19,14 +19,14 @@ export interface SupervisorStatus {
   readonly sparePid: number | null;
 }
 
-/** The first restart is immediate, because a run is waiting; a host that keeps dying before it has loaded anything is tried ever more rarely. */
-const firstDelaysMs = [0, 250, 1_000, 4_000] as const;
+/** The first two restarts are immediate, because a run is waiting; a host that keeps dying before it has loaded anything is tried ever more rarely. */
+const firstDelaysMs = [0, 0, 250, 1_000, 4_000] as const;
 const maxDelayMs = 15_000;
 /** Up for this long, its earlier deaths are forgotten; less for one that has loaded an engine. */
 const healthyMs = 60_000;
 const healthyWorkingMs = 2_000;
 /** Deaths that still count once a host has loaded an engine: it can work, so whoever waits for it is not kept waiting longer than a quarter of a second. */
-const deathsOfWorking = 1;
+const deathsOfWorking = 2;
 
 /** A spare is started when the host has had nothing to do for so long, because its start slows steps down; one that never rests gets its spare after a minute. */
 const spareIdleMs = 2_000;

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { Failure } from "../failure/index.ts";
-import { pythonRun, startHost } from "../host/index.ts";
+import { hugePages, pythonRun, startHost } from "../host/index.ts";
 import type { Host, HostCommand, HostPython } from "../host/index.ts";
 import { installedHost, pythonOf } from "../install/host/index.ts";
 import type { Options } from "../options/index.ts";
@@ -48,7 +48,7 @@ export const keepsSpareHost = (kind: string, option: Options["spare-host"], free
 export function hostCommand(kind: string, pythons: HostPythons, flags: HostsOptions["flags"] = () => [], graphs: readonly HostGraph[] = []): HostCommand {
   if (kind === "onnxruntime") {
     const warm = graphs.slice(0, warmGraphs).flatMap(({ folder, variant }) => ["--warm-graph", `${variant}:${folder}`]);
-    return { kind, command: process.execPath, args: [join(packageRoot, "dist", "hosts", "onnxruntime", "main.js"), ...warm] };
+    return { kind, command: process.execPath, args: [join(packageRoot, "dist", "hosts", "onnxruntime", "main.js"), ...warm], env: hugePages() };
   }
   if (kind !== "torch" && kind !== "tensorrt") throw new Failure("HOST_NOT_CONFIGURED", `expected the host onnxruntime, torch or tensorrt, got ${JSON.stringify(kind)}`, { kind });
   const python = pythons(kind);

@@ -40,6 +40,11 @@ export class HeldEngine {
     return replaced;
   }
 
+  /** Makes the tensors of the next step, when every weight is here. */
+  bind(): void {
+    if (this.#buffers.size === this.#layouts.size) this.#weights ??= this.#tensors();
+  }
+
   take(parameters: readonly string[]): NamedBuffer[] {
     const taken = parameters.map((parameter): NamedBuffer => [parameter, this.#held(parameter).buffer]);
     for (const parameter of parameters) this.#buffers.delete(parameter);
@@ -69,7 +74,7 @@ export class HeldEngine {
   async run(name: SessionName, inputs: readonly ReadyInput[]): Promise<FrameTensor[]> {
     const session = this.#sessions.get(name);
     if (session === undefined) throw new TypeError(`session ${name} was not opened`);
-    this.#weights ??= this.#bind();
+    this.#weights ??= this.#tensors();
     let outputs: InferenceSession.OnnxValueMapType;
     try {
       outputs = await session.run({ ...this.#weights, ...Object.fromEntries(inputs.map((input) => [input.name, toTensor(input)])) });
@@ -79,7 +84,7 @@ export class HeldEngine {
     return session.outputNames.map((output) => toFrame(output, outputs[output]));
   }
 
-  #bind(): Record<string, Tensor> {
+  #tensors(): Record<string, Tensor> {
     const weights: Record<string, Tensor> = {};
     for (const layout of this.#layouts.values()) {
       const { buffer } = this.#held(layout.name).buffer;

@@ -1,4 +1,4 @@
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { hostFailure } from "../host-failure.ts";
 import { buffersOf, type Answer, type OperationName, type Operations } from "./messages.ts";
 
@@ -16,9 +16,8 @@ export class Runner {
   readonly #waiting = new Map<number, Waiter>();
   #lastId = 0;
 
-  constructor() {
-    // The host runs from its build, so the file beside this one is JavaScript.
-    this.#worker = new Worker(new URL("./worker.js", import.meta.url), { stdout: true });
+  constructor(worker: Worker) {
+    this.#worker = worker;
     // stdout carries frames only.
     this.#worker.stdout.pipe(process.stderr);
     this.#worker.on("message", (message: Answer) => this.#answered(message));

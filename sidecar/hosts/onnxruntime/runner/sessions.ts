@@ -32,6 +32,8 @@ async function create(path: string, { provider, threads }: SessionOptions): Prom
     return await InferenceSession.create(path, {
       executionProviders: provider === "cpu" ? ["cpu"] : [{ name: provider }, "cpu"],
       ...(threads > 0 ? { intraOpNumThreads: threads } : {}),
+      // Planned patterns doubled the memory of activations (a block of their own for every size, beside the arena's) and made no step faster.
+      enableMemPattern: false,
       logSeverityLevel: 3,
     });
   } catch (cause) {

@@ -62,5 +62,7 @@ port.on("message", (request: Request) => {
   void queue.run(async () => {
     const message = await answer(request);
     port.postMessage(message, buffersOf(message));
+    // While the answer is on its way: the first step on new weights does not pay for their tensors.
+    if (request.operation === "swap") engines.get(request.engine)?.bind();
   });
 });

@@ -1,0 +1,13 @@
+import { expect, it } from "vitest";
+import { hugePages } from "../../../sidecar/src/host/index.ts";
+
+it("a host that computes in main memory is given huge pages on Linux, next to what the caller had set", () => {
+  expect(hugePages("linux", "")).toEqual({ GLIBC_TUNABLES: "glibc.malloc.hugetlb=1" });
+  expect(hugePages("linux", "glibc.malloc.arena_max=1")).toEqual({ GLIBC_TUNABLES: "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1" });
+});
+
+it("whoever has set that tunable keeps it, and other systems have no such thing", () => {
+  expect(hugePages("linux", "glibc.malloc.hugetlb=0")).toEqual({});
+  expect(hugePages("win32", "")).toEqual({});
+  expect(hugePages("darwin", "")).toEqual({});
+});
