@@ -8,7 +8,7 @@ import sys
 from typing import BinaryIO
 
 from .host.options import parse_options
-from .lean import answer_quickly, hide_unused
+from .lean import answer_quickly, begin_imports, end_imports, hide_unused, last_import
 from .wire.server import Server
 
 
@@ -23,6 +23,7 @@ def _claim_stdout() -> BinaryIO:
 def main() -> int:
     answer_quickly()
     hide_unused()
+    begin_imports()
     output = _claim_stdout()
     options = parse_options()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -36,11 +37,12 @@ def main() -> int:
     if options.kind == "torch":
         from .torch_engine.maker import TorchMaker
 
-        maker = TorchMaker(device_of(options.device))
+        maker = TorchMaker(device_of(options.device), last_import())
     else:
         from refit_tensorrt.maker import TensorRTMaker
 
         maker = TensorRTMaker(options)
+        end_imports()
     server = Server(Host(options, maker).methods(), output, translate)
     status = server.serve(sys.stdin.buffer)
     # A step in flight has nobody left to answer, and a compiler thread must not keep the process alive.

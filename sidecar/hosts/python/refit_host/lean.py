@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import sys
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Callable, Iterator
 
 # diffusers imports these when they are installed (beside a UI's packages they are). No engine uses them, and they take half of the start.
-UNUSED = ("peft", "transformers", "accelerate", "scipy", "sklearn", "torchvision", "bitsandbytes", "xformers", "flash_attn", "flash_attn_3", "sageattention")
+UNUSED = ("peft", "transformers", "accelerate", "scipy", "sklearn", "torchvision", "torchao", "bitsandbytes", "xformers", "flash_attn", "flash_attn_3", "flash_attn_interface",
+          "flashinfer", "kernels", "sageattention")  # fmt: skip
+COMPILER = "torch._dynamo"
 # Seconds. A compiler in the background would else keep a step or a refit waiting for 5 ms at every change of threads.
 SWITCH_INTERVAL = 0.0005
 # Linux: F_SETPIPE_SZ. A step's tensors fit, so that a writer does not wait for the reader after every 64 KiB.
@@ -16,6 +23,76 @@ def hide_unused() -> None:
     """`import` and `find_spec` of these find nothing in this process."""
     for name in UNUSED:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+
+
+# Classes that diffusers wants the compiler to take as they are; told to it before it compiles.
+_taken_whole: list[Any] = []
+
+
+class _Later(ModuleType):
+    """Stands for PyTorch's compiler while diffusers is imported, which asks for two marks. Anything else brings the compiler itself."""
+
+    def allow_in_graph(self, found: Any) -> Any:
+        _taken_whole.append(found)
+        return found
+
+    def disable(self, found: Callable | None = None, *_: Any, **__: Any) -> Any:
+        # Of hooks (block caches, group offloading), which no engine uses.
+        return found if found is not None else lambda method: method
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(COMPILER) is self:
+            del sys.modules[COMPILER]
+        return getattr(importlib.import_module(COMPILER), name)
+
+
+@contextmanager
+def compiler_later() -> Iterator[None]:
+    """For the import of diffusers: without PyTorch's compiler (600 modules, half of that import; a step without compiled blocks never needs it), and without the list of
+    every file of every installed package. Nothing else of this process may run code of PyTorch that needs its compiler meanwhile: no engine is there yet."""
+    from importlib import metadata
+
+    if COMPILER in sys.modules:
+        yield
+        return
+    later = sys.modules[COMPILER] = _Later(COMPILER)
+    listed, metadata.packages_distributions = metadata.packages_distributions, dict
+    try:
+        yield
+    finally:
+        metadata.packages_distributions = listed
+        if sys.modules.get(COMPILER) is later:
+            del sys.modules[COMPILER]
+
+
+def tell_compiler() -> None:
+    """Before the first compilation: the marks that `compiler_later` kept."""
+    compiler = importlib.import_module(COMPILER)
+    while _taken_whole:
+        compiler.allow_in_graph(_taken_whole.pop())
+
+
+def begin_imports() -> None:
+    """No search for garbage while libraries make a quarter of a million objects that stay for good."""
+    gc.disable()
+
+
+def end_imports() -> None:
+    """Before any engine exists. What was imported is not searched for garbage ever again: that would stop a step for 0.15 s at a time."""
+    gc.freeze()
+    gc.enable()
+
+
+@contextmanager
+def last_import() -> Iterator[None]:
+    """diffusers, after everything else."""
+    try:
+        with compiler_later():
+            yield
+    finally:
+        end_imports()
 
 
 def answer_quickly() -> None:

@@ -35,9 +35,18 @@ def spec_of(shapes: Shapes) -> ModelSpec:
         adapt, run = lambda module: flux_fused.fuse(flux.adapt(module, found.config)), flux.forward  # noqa: E731
     elif found.family == "wan":
         adapt = lambda module: wan.adapt(module, found.config)  # noqa: E731
+    # Building takes a tenth of a second: the one that is looked at here is the first that is asked for.
+    kept = [found.build()]
     # Classes that the model repeats (diffusers lists none for SD3).
-    repeated = tuple(getattr(type(found.build()), "_repeated_blocks", None) or ("JointTransformerBlock",))
-    return ModelSpec(found.family, found.config, lambda: adapt(found.build()), sources, (*repeated, *also), run, fuse)
+    repeated = tuple(getattr(type(kept[0]), "_repeated_blocks", None) or ("JointTransformerBlock",))
+
+    def build() -> torch.nn.Module:
+        try:
+            return adapt(kept.pop())
+        except IndexError:
+            return adapt(found.build())
+
+    return ModelSpec(found.family, found.config, build, sources, (*repeated, *also), run, fuse)
 
 
 def sources_of(found: Exportable) -> dict[str, Source]:

@@ -12,9 +12,12 @@ from typing import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from ..lean import tell_compiler
+
 
 def compile_blocks(module: torch.nn.Module, classes: Iterable[str], *, dynamic: bool | None = True) -> int:
     """Marks every submodule of these classes for compilation; returns how many. Compilation happens at the first call."""
+    tell_compiler()
     wanted = set(classes)
     # One class serves many shapes of weights: each is its own entry of the same code.
     torch._dynamo.config.cache_size_limit = max(64, torch._dynamo.config.cache_size_limit)

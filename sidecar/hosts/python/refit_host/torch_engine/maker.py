@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import AbstractContextManager, nullcontext
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,9 @@ class TorchMaker:
     kind = "torch"
     precisions = ("f32", "f16", "bf16", *FORMATS)
 
-    def __init__(self, device: torch.device) -> None:
-        self._warm = WarmStart(device)
+    def __init__(self, device: torch.device, importing: AbstractContextManager = nullcontext()) -> None:  # noqa: B008
+        """`importing`: held while the model library is imported; nothing is made before."""
+        self._warm = WarmStart(device, importing)
 
     def versions(self) -> dict[str, str]:
         return {name: metadata.version(name) for name in ("diffusers", "triton") if _installed(name)}
@@ -46,6 +48,7 @@ class TorchMaker:
     def make(self, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> Engine:
         """Reads the checkpoint into a new engine. Raises HostFailure; nothing is left behind then."""
         began = time.perf_counter()
+        self._warm.imported()
         precision = params.weight_dtype
         form = FORMATS.get(precision)
         dtype = FLOAT if form is not None else TORCH_OF_WIRE[precision]

@@ -1,6 +1,7 @@
 """Work that the first load and the first step would otherwise wait for: imports of the model library, and the device's own libraries.
 
-Runs in a thread from the host's start; a maker joins it before its first engine steps.
+Runs in threads from the host's start: the import is Python's work, the device's libraries are the loader's. A maker waits for the import before it makes anything, for the rest
+before its first engine steps.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import AbstractContextManager
+from typing import Callable
 
 import torch
 from torch.nn import functional
@@ -20,45 +23,56 @@ log = logging.getLogger("refit_host")
 class WarmStart:
     """`ready` waits until nothing of the warm-up runs any more: it must not meet the capture of a CUDA graph."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, importing: AbstractContextManager) -> None:
+        self._device, self._held = device, importing
         self._merges: set[torch.dtype] = set()
-        self._threads = [threading.Thread(target=self._run, name="refit-warm", daemon=True)]
-        self._threads[0].start()
+        self._importing = self._start(self._import, "refit-warm-import")
+        self._threads = [self._importing]
+        if device.type == "cuda":
+            self._threads.append(self._start(self._touch, "refit-warm"))
+
+    def _start(self, work: Callable[..., None], name: str, *given: object) -> threading.Thread:
+        thread = threading.Thread(target=self._timed, args=(work, name, *given), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _timed(self, work: Callable[..., None], name: str, *given: object) -> None:
+        began = time.perf_counter()
+        try:
+            work(*given)
+            log.info("%s: %.1f s", name, time.perf_counter() - began)
+        except Exception as error:  # only time is lost: what was to be done ahead is done when it is needed
+            log.info("%s failed: %s", name, type(error).__name__)
+
+    def imported(self) -> None:
+        """Waits for the import."""
+        self._importing.join()
 
     def merges(self, dtype: torch.dtype) -> None:
         """Compiles the merge into weights of this dtype, beside whatever the load does next."""
         if dtype in self._merges or not triton_works(self._device):
             return
         self._merges.add(dtype)
-        self._threads.append(threading.Thread(target=self._compile_merge, args=(dtype,), name="refit-warm-merge", daemon=True))
-        self._threads[-1].start()
+        self._threads.append(self._start(self._compile_merge, "refit-warm-merge", dtype))
 
     def ready(self) -> None:
         while self._threads:
             self._threads.pop().join()
 
     def _compile_merge(self, dtype: torch.dtype) -> None:
-        try:
-            from ..weights.merge_triton import warm_up
+        from ..weights.merge_triton import warm_up
 
-            with torch.no_grad(), torch.cuda.stream(torch.cuda.Stream(self._device)):
-                warm_up(self._device, dtype)
-        except Exception as error:  # only time is lost: the first refit compiles
-            log.info("compiling the merge ahead failed: %s", type(error).__name__)
+        with torch.no_grad(), torch.cuda.stream(torch.cuda.Stream(self._device)):
+            warm_up(self._device, dtype)
 
-    def _run(self) -> None:
-        began = time.perf_counter()
-        try:
-            if self._device.type == "cuda":
-                with torch.no_grad(), torch.cuda.stream(torch.cuda.Stream(self._device)):
-                    _touch(self._device)
-                    torch.cuda.current_stream(self._device).synchronize()
+    def _import(self) -> None:
+        with self._held:
             from ..models import registry  # noqa: F401
 
-            log.info("libraries are warm after %.1f s", time.perf_counter() - began)
-        except Exception as error:  # only time is lost
-            log.info("warming up failed: %s", type(error).__name__)
+    def _touch(self) -> None:
+        with torch.no_grad(), torch.cuda.stream(torch.cuda.Stream(self._device)):
+            _touch(self._device)
+            torch.cuda.current_stream(self._device).synchronize()
 
 
 def _touch(device: torch.device) -> None:
