@@ -96,7 +96,7 @@ class HostEngine:
         self.swaps = 0
 
     def swap(self, stack: Sequence[tuple[Path, str, float]], touched: Sequence[str], checkpoint: dict | None = None) -> dict[str, float]:
-        """To a stack of (delta file, adapter, strength) and, with `checkpoint`, to that one. Milliseconds of both phases as the caller sees them."""
+        """To a stack of (delta file, adapter, strength) and, with `checkpoint`, to that one. Milliseconds of both phases as the caller sees them, and in the host."""
         full = checkpoint is not None
         weights = {"checkpoint": "bench", "stack": [{"sha256": sha, "strength": strength} for _, sha, strength in stack]}
         plan = {"from": None if full else weights, "to": weights, "full": full, "writes": [{"parameter": name} for name in (self.names if full else touched)]}
@@ -106,10 +106,12 @@ class HostEngine:
             "stack": [{"delta": str(path), "sha256": sha, "strength": strength} for path, sha, strength in stack],
         })[0]  # fmt: skip
         middle = time.perf_counter()
-        self.generation = self.host.call("commit", {"engine": "bench", "token": prepared["token"]})[0]["generation"]
+        committed = self.host.call("commit", {"engine": "bench", "token": prepared["token"]})[0]
         end = time.perf_counter()
+        self.generation = committed["generation"]
         self.swaps += 1
-        return {"ms": round((end - began) * 1000, 2), "prepare_ms": round((middle - began) * 1000, 2), "commit_ms": round((end - middle) * 1000, 2)}
+        return {"ms": round((end - began) * 1000, 2), "prepare_ms": round((middle - began) * 1000, 2), "commit_ms": round((end - middle) * 1000, 2),
+                "prepare_in_host_ms": round(prepared["ms"], 2), "commit_in_host_ms": round(committed["ms"], 2)}
 
     def step(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, float, float]:
         """(output, ms as the caller sees it, ms in the host)."""

@@ -16,6 +16,8 @@ from . import data
 from .context import ROOT, Context
 from .host_process import HostEngine, HostProcess
 
+# More than the host keeps on the device (refit_host/weights/factors.py): taken in turn, each is uploaded anew.
+ADAPTERS = 8
 # The demo's model steps on this many latent rows and columns, whatever size is asked for.
 TINY_SIDE = 16
 
@@ -34,7 +36,7 @@ class Setting:
         self.names, self.shapes = list(shapes), shapes
         self.touched = data.linear_layers(shapes)
         self.checkpoints = [data.checkpoint_record(folder, shapes, context.device, seed) for seed in (0, 1)]
-        self.adapters = [(data.adapter(folder, shapes, context.device, seed, 16), f"{seed:064x}") for seed in range(6)]
+        self.adapters = [(data.adapter(folder, shapes, context.device, seed, 16), f"{seed:064x}") for seed in range(ADAPTERS)]
         self.dtype = "f16" if context.device.type == "cuda" else "f32"
         self._ports, self._residuals = table["inputs"], table["residuals"]
         self._size = options.get("size", (2, 1024, 1024))

@@ -17,7 +17,7 @@ from .. import data
 from ..context import Context
 from ..flux import Flux
 from ..host_process import HostProcess
-from ..setting import Setting
+from ..setting import ADAPTERS, Setting
 from . import host as piece
 
 
@@ -35,7 +35,7 @@ class FluxSetting(Setting):
         self.names, self.touched = [row["parameter"] for row in json.loads((self.graph / "graph.json").read_text())["refitMap"]], data.linear_layers(flux.shapes)
         self.names = list(dict.fromkeys(self.names))
         self.checkpoints = [data.checkpoint_record(folder, flux.shapes, context.device, 0)]
-        self.adapters = [(data.adapter(folder, flux.shapes, context.device, seed, 16), f"{seed:064x}") for seed in range(6)]
+        self.adapters = [(data.adapter(folder, flux.shapes, context.device, seed, 16), f"{seed:064x}") for seed in range(ADAPTERS)]
         self.inputs = {name: value.cpu() for name, value in flux.inputs().items()}
         self.second, self.sampled = None, self.names[:: options.get("every", 9)]
         self.store = folder / "host-store"

@@ -81,10 +81,14 @@ def _refits(setting: Setting, engine: HostEngine, turns: int) -> Iterator[dict]:
     first = engine.swap(one, setting.touched)
     yield {"what": "first swap, delta file read", **first}
     with_one, _, _ = engine.step(setting.inputs)
-    for name, stacks in (("swap one adapter", [two, one]), ("change of strength", [setting.stack((0, 0.4)), one]), ("stack of five", [five, five[::-1]])):
+    kinds = {
+        "swap one adapter": [setting.stack((index, 1.0)) for index in range(len(setting.adapters))], "swap between two adapters": [two, one],
+        "change of strength": [setting.stack((0, 0.4)), one], "stack of five": [five, five[::-1]],
+    }  # fmt: skip
+    for name, stacks in kinds.items():
         for stack in stacks:
             engine.swap(stack, setting.touched)
-        rows = [engine.swap(stacks[turn % 2], setting.touched) for turn in range(turns)]
+        rows = [engine.swap(stacks[turn % len(stacks)], setting.touched) for turn in range(turns)]
         figures = {key: round(statistics.median(row[key] for row in rows), 2) for key in rows[0]}
         yield {"what": name, "caller": True, **figures, "min_ms": min(row["ms"] for row in rows), "n": turns}
     back = []

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Protocol
 
+import torch
 from torch import Tensor
 
 from ..failure import HostFailure, expect
@@ -136,7 +137,7 @@ class Engine:
         expect(reader is None or params.plan.full, "HOST_PLAN_INVALID", "expected a full plan for another checkpoint")
         prepared = self.weights.prepare(
             stack, writes=slots, reader=reader, stage=reader is not None and self._second_base_fits(cap_bytes), full=params.plan.full,
-            verify=params.verify, cancelled=cancelled,
+            verify=params.verify, cancelled=cancelled, free=self._room_for_factors(cap_bytes),
         )  # fmt: skip
         (reader or self.weights.base.reader).check_unchanged()
         with self._lock:
@@ -167,6 +168,13 @@ class Engine:
         assert self.weights.base is not None
         free = device_budget(self.weights.device, cap_bytes).device_free
         return self.weights.base.place == "resident" and free > self.weights.layout.nbytes * 1.1
+
+    def _room_for_factors(self, cap_bytes: int | None) -> Callable[[], int] | None:
+        """Only beside a base on the device: where that has no room, factors have none."""
+        assert self.weights.base is not None
+        if self.weights.base.place != "resident":
+            return None
+        return lambda: device_budget(self.weights.device, cap_bytes).device_free
 
     def _drop_stale(self) -> None:
         with self._lock:
@@ -209,4 +217,9 @@ class Engine:
         expect(not self.dirty, "HOST_ENGINE_DIRTY", "a commit was cut short; prepare and commit a full plan before the next step")
         expect(generation == self.generation, "HOST_GENERATION_STALE", f"expected generation {self.generation}, the step names {generation}; take a new lease",
                expected=self.generation, got=generation)
+        try:
+            return self.model.step(inputs)
+        except torch.OutOfMemoryError:
+            if not self.weights.let_go_of_factors():
+                raise
         return self.model.step(inputs)

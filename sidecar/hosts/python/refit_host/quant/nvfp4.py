@@ -5,6 +5,7 @@ Not run on hardware that multiplies it (Blackwell): weights are stored packed, s
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Mapping
 
 import torch
@@ -29,6 +30,12 @@ def e2m1(value: Tensor) -> Tensor:
         # From an even code upwards the border itself stays, from an odd one it goes to the next, which is even.
         code += (magnitude >= border) if index % 2 else (magnitude > border)
     return code | (torch.signbit(value).to(torch.uint8) << 3)
+
+
+@lru_cache
+def _table(device: torch.device) -> Tensor:
+    """Value of each code; made once per device, because a CUDA graph cannot hold a copy from ordinary host memory."""
+    return torch.tensor([*VALUES, *(-value for value in VALUES)], device=device)
 
 
 class Nvfp4:
@@ -60,6 +67,6 @@ class Nvfp4:
         """f32 [rows, cols]."""
         packed = parts["codes"]
         codes = torch.stack([packed & 15, packed >> 4], dim=-1).flatten(-2)
-        table = torch.tensor([*VALUES, *(-value for value in VALUES)], device=packed.device)
+        table = _table(packed.device)
         step = (parts["block_scale"].float() * parts["scale"])[..., None]
         return (table[codes.long()].unflatten(-1, (-1, BLOCK)) * step).flatten(-2)

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..failure import HostFailure, expect
 from ..files.checkpoint import CheckpointReader
 from .base import STEP_BYTES, Base, Place
+from .factors import FactorCache
 from .layout import Layout, Slot
 from .merge import merger
 from .offload import Away, bring_back, send_away
@@ -60,6 +61,7 @@ class Weights:
         self.known = False
         self._signature = np.zeros(len(layout.slots), np.uint64)
         self._away: list[Away] = []
+        self._factors = FactorCache(lambda source: source.to(device, non_blocking=True))
         self.merge_name, self._prepare_merge = merger(device, merge)
 
     def _live_bytes(self) -> int:
@@ -73,10 +75,11 @@ class Weights:
 
     def prepare(
         self, stack: Stack, *, writes: Iterable[int] | None = None, reader: CheckpointReader | None = None, stage: bool = False,
-        full: bool = False, verify: bool = False, cancelled: Cancelled = lambda: False,
+        full: bool = False, verify: bool = False, cancelled: Cancelled = lambda: False, free: Callable[[], int] | None = None,
     ) -> Prepared:  # fmt: skip
         """Everything that can fail. `writes`: slots that the plan lists (None: those that change). `reader`: another checkpoint,
-        with `stage` read now into a second base, else at the commit. Raises HostFailure; nothing live has changed then."""
+        with `stage` read now into a second base, else at the commit. `free`: device memory that could be allocated now, where factors may stay
+        on the device for the next refits. Raises HostFailure; nothing live has changed then."""
         assert self.base is not None
         everything = full or reader is not None or not self.known
         target = signature(self.layout, stack)
@@ -89,7 +92,7 @@ class Weights:
         slow = frozenset(index for image, _ in stack for index in image.slow) & touched
         check_terms(self.layout, stack, sorted(slow))
         base, later, peaks, count = self._next_base(reader, stage, cancelled)
-        buffers = [image.factors.to(self.device, non_blocking=True) for image, _ in stack]
+        buffers = [self._factors.get(image.factors, free) for image, _ in stack]
         self._reserve(slow)
         slots = [self.layout.slots[index] for index in sorted(planned)]
         parts = (stack, buffers, slow, touched, self._prepare_merge, self.device)
@@ -231,12 +234,19 @@ class Weights:
         assert self.base is not None
         if self._away:
             return 0
+        self._factors.clear()
         pristine = self.known and not self._signature.any() and self.base.arena is not None
         tensors = [(self.live, not pristine), *self._more_device_memory()]
         if self.base.place == "resident":
             tensors.append((self.base.arena, True))
         self._away = send_away(tensors)
         return sum(item.nbytes for item in self._away)
+
+    def let_go_of_factors(self) -> bool:
+        """Gives back what is kept for coming refits alone; whether that was anything."""
+        held = self._factors.nbytes > 0
+        self._factors.clear()
+        return held
 
     def _more_device_memory(self) -> list[tuple[Tensor, bool]]:
         """Further device memory, and whether its values matter."""
