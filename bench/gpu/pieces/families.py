@@ -5,6 +5,7 @@ Options: `names` (some of them). With --tiny only the narrowest, to try the piec
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from functools import partial
@@ -164,6 +165,7 @@ def run(context: Context, options: dict) -> Iterator[dict]:
             yield from _one(context, name)
         except Exception as error:  # one structure's failure must not hide the others
             yield {"what": "family", "name": name, "failed": f"{type(error).__name__}: {error}"[:600]}
+        gc.collect()  # a module and its hooks know each other
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

@@ -6,6 +6,7 @@ Options: those of a setting (`graph`: sd15, `size`: [2, 512, 512]); `kinds` (bf1
 from __future__ import annotations
 
 import statistics
+from contextlib import suppress
 from typing import Iterator
 
 import torch
@@ -62,6 +63,8 @@ def run(context: Context, options: dict) -> Iterator[dict]:
                 yield from _measure(setting, host, kind, turns, outputs)
             except HostError as error:  # one format that fails must not hide the others
                 yield {"what": "quantised load", "kind": kind, "failed": str(error)[:600]}
+                with suppress(HostError):  # it may have failed before there was an engine
+                    host.call("unload", {"engine": "bench"})
                 continue
             if not reference:
                 reference = outputs

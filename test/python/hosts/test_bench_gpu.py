@@ -8,16 +8,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from engines import CPU, whole_engine
+from engines import CPU, sdxl_shapes, whole_engine
 from refit_graphs.families import plan
 from refit_host.models.bind import bind
 from refit_host.models.registry import spec_of
 from test_models import step_inputs
 from transformer_structures import wan
 
+from bench.gpu import data
 from bench.gpu.context import ROOT, Context
 from bench.gpu.occupant import PRETENDED_BYTES, Occupant
 from bench.gpu.pieces import families
@@ -82,6 +84,15 @@ def test_plain_diffusers_takes_residuals_and_merged_adapters(tmp_path):
     assert not torch.allclose(plain(setting.inputs), clean, rtol=1e-2)
     plain.merge([])
     assert torch.equal(plain(setting.inputs), clean)
+
+
+def test_plain_diffusers_takes_a_finished_vector_y(tmp_path):
+    shapes = sdxl_shapes()
+    spec, inputs = spec_of(shapes), step_inputs(plan(dict(shapes)))
+    weights = whole_engine(tmp_path, shapes)
+    record = data.checkpoint_record(tmp_path, shapes, CPU, 0)
+    plain = PlainUnet(SimpleNamespace(shapes=shapes, inputs=inputs, float_type=torch.float32, checkpoints=[record]), CPU)
+    assert torch.allclose(spec.forward(bind(spec.build(), spec, weights.layout, weights.live), inputs), plain(inputs), rtol=1e-4, atol=1e-5)
 
 
 def test_without_a_card_a_file_says_how_much_is_free(tmp_path, monkeypatch):
