@@ -48,6 +48,22 @@ def test_nothing_is_kept_without_room_and_what_is_too_large_never():
     assert held.nbytes == 0 and uploads == [1, 1, 2]
 
 
+def test_the_driver_is_asked_for_more_memory_alone():
+    held, _ = cache()
+    asked = []
+
+    def free() -> int:
+        asked.append(1)
+        return 1 << 40
+
+    for number in (1, 2, 3, 4, 5):
+        held.get(source(number), free)
+    assert len(asked) == 2 and held.nbytes == 80
+    held.clear()
+    held.get(source(1), free)
+    assert len(asked) == 3
+
+
 def test_a_source_that_is_gone_is_not_mistaken_for_another_at_its_address():
     held, uploads = cache()
     for number in range(20):

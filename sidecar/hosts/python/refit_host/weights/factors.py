@@ -21,6 +21,8 @@ class FactorCache:
         self._upload, self._kept_bytes = upload, kept_bytes
         # By the address of the source, which is held as well, so that no other can have it.
         self._held: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
+        # The most that was held since there was room for it.
+        self._most = 0
         self._lock = threading.Lock()
 
     def get(self, source: Tensor, free: Callable[[], int] | None) -> Tensor:
@@ -31,13 +33,20 @@ class FactorCache:
             if found is not None:
                 self._held.move_to_end(source.data_ptr())
                 return found[1]
+        keeps = free is not None and source.numel() <= self._kept_bytes
+        if keeps:
+            with self._lock:
+                # What goes first is memory that the upload can take.
+                while self.nbytes + source.numel() > self._kept_bytes:
+                    self._held.popitem(last=False)
+                grows = self.nbytes + source.numel() > self._most
         there = self._upload(source)
-        if free is None or source.numel() > self._kept_bytes or free() < SPARE_BYTES:
+        # Asking the driver takes a while, so it is asked only for more than was held before.
+        if not keeps or (grows and free() < SPARE_BYTES):
             return there
         with self._lock:
             self._held[source.data_ptr()] = (source, there)
-            while self.nbytes > self._kept_bytes:
-                self._held.popitem(last=False)
+            self._most = max(self._most, self.nbytes)
         return there
 
     @property
@@ -47,3 +56,4 @@ class FactorCache:
     def clear(self) -> None:
         with self._lock:
             self._held.clear()
+            self._most = 0

@@ -11,6 +11,7 @@ import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -51,6 +52,16 @@ class DeltaImage:
     @property
     def nbytes(self) -> int:
         return self.factors.numel()
+
+    # Asked for in every refit.
+    @cached_property
+    def touched(self) -> np.ndarray:
+        """Indices of the slots that it changes."""
+        return np.fromiter(self.every, np.int64, len(self.every))
+
+    @cached_property
+    def changes(self) -> frozenset[int]:
+        return frozenset(self.every)
 
     def factor(self, name: str, buffer: Tensor) -> Tensor:
         """A factor in its canonical shape out of `buffer` (the image itself or its copy on the device)."""

@@ -109,6 +109,16 @@ class Layout:
         """int64 [slots, 3]: offset in bytes, rows, columns of every slot, by index."""
         return np.array([(slot.offset, slot.rows, slot.cols) for slot in self.slots], np.int64).reshape(-1, 3)
 
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """int64: bytes of every slot, by index."""
+        return np.array([slot.nbytes for slot in self.slots], np.int64)
+
+    @cached_property
+    def swapped(self) -> np.ndarray:
+        """bool: slots with exchanged halves, by index."""
+        return np.array([slot.swap_halves for slot in self.slots], bool)
+
     def shifted(self, begin: int) -> "Layout":
         """The same slots for a buffer whose first byte is arena position `begin`."""
         slots = tuple(replace(slot, offset=slot.offset - begin) for slot in self.slots)

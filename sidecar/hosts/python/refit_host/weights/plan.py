@@ -45,8 +45,7 @@ def signature(layout: Layout, stack: Stack) -> np.ndarray:
     out = np.zeros(len(layout.slots), np.uint64)
     for image, strength in stack:
         item = np.uint64(zlib.crc32(f"{image.file.adapter} {strength!r}".encode()) + 1)
-        touched = np.fromiter(image.every, np.int64, len(image.every))
-        out[touched] = out[touched] * np.uint64(0x9E3779B97F4A7C15) + item
+        out[image.touched] = out[image.touched] * np.uint64(0x9E3779B97F4A7C15) + item
     return out
 
 

@@ -85,10 +85,10 @@ class Weights:
         target = signature(self.layout, stack)
         changing = np.arange(len(self.layout.slots)) if everything else np.flatnonzero(target != self._signature)
         planned = frozenset(changing.tolist() if writes is None else writes)
-        lacking = sorted(set(changing.tolist()) - planned)
+        lacking = sorted(frozenset(changing.tolist()) - planned)
         expect(not lacking, "HOST_PLAN_INVALID",
                f"expected a plan that writes {self.layout.slots[lacking[0]].name if lacking else ''}, which the change of stack touches")
-        touched = frozenset(index for image, _ in stack for index in image.every) & planned
+        touched = planned.intersection(frozenset().union(*(image.changes for image, _ in stack)))
         slow = frozenset(index for image, _ in stack for index in image.slow) & touched
         check_terms(self.layout, stack, sorted(slow))
         base, later, peaks, count = self._next_base(reader, stage, cancelled)
@@ -100,7 +100,7 @@ class Weights:
         sha256 = self._dry_run(slots if verify else doubtful, base, later, parts, verify, cancelled)
         restore, groups = self._groups(slots, touched, base, later)
         steps = plan_steps(self._merged_layout, groups, *parts)
-        return Prepared(None if base is self.base else base, later, restore, steps, target, len(slots), count, sum(s.nbytes for s in slots), buffers, sha256)
+        return Prepared(None if base is self.base else base, later, restore, steps, target, len(slots), count, int(self.layout.sizes[sorted(planned)].sum()), buffers, sha256)
 
     @property
     def _merged_layout(self) -> Layout:
@@ -140,6 +140,8 @@ class Weights:
         for image, strength in stack:
             np.add.at(bounds, image.fast["slot"], np.abs(strength * image.fast["scale"]) * image.fast["peak"])
         unsure = ~(bounds < finite_limit(self.layout.slots[0].dtype)) if self.layout.slots else bounds > 0
+        if not slow and not unsure.any():
+            return []
         return [slot for slot in slots if slot.index in slow or (unsure[slot.index] and slot.index in touched)]
 
     def _dry_run(

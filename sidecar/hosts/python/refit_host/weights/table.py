@@ -82,16 +82,18 @@ def build_table(layout: Layout, stack: Sequence[tuple[np.ndarray, float]], slots
     products = _products(rows, image, strength)
     heights, widths = layout.table[:, 1].astype(np.int32), layout.table[:, 2].astype(np.int32)
     partial = (rows["swap"] == 1) | (rows["start"] != 0) | (rows["length"] != heights[rows["slot"]])
-    odd = set(np.unique(rows["slot"][partial]).tolist()) | {s.index for s in slots if s.swap_halves}
-    plain = np.array(sorted(s.index for s in slots if s.index not in odd), np.int32)
-    is_odd = np.isin(rows["slot"], np.fromiter(odd, np.int32, len(odd)))
+    odd_slots = layout.swapped & keep
+    odd_slots[rows["slot"][partial]] = True
+    odd = np.flatnonzero(odd_slots).tolist()
+    plain = np.flatnonzero(keep & ~odd_slots).astype(np.int32)
+    is_odd = odd_slots[rows["slot"]]
     counts = np.bincount(rows["slot"][~is_odd], minlength=len(layout.slots))[plain] if len(plain) else plain
     jobs = np.zeros(len(plain), JOB)
     jobs["slot"], jobs["rows"], jobs["cols"], jobs["count"] = plain, heights[plain], widths[plain], counts
     jobs["first"] = np.cumsum(counts) - counts
     parts, extra, at = [products[~is_odd]], [], int((~is_odd).sum())
     item = np.where(rows["code"] == 2, 4, 2)
-    for index in sorted(odd):
+    for index in odd:
         mine = rows["slot"] == index
         for (slot, row, height, cols, count), chosen in zip(*_split(layout.slots[index], rows[mine], products[mine], item[mine])):
             extra.append((slot, row, height, cols, at, count))

@@ -29,10 +29,18 @@ class Plan:
         to = check.obj(row.get("to"), "plan.to")
         check.text(to, "checkpoint")
         stack = tuple((check.text(i, "sha256"), check.number(i, "strength")) for i in map(_item, check.arr(to.get("stack"), "plan.to.stack")))
-        writes = tuple(check.text(_item(write), "parameter") for write in check.arr(row.get("writes"), "plan.writes"))
+        writes = _names(check.arr(row.get("writes"), "plan.writes"))
         if row.get("from") is not None:
             check.obj(row["from"], "plan.from")
         return Plan(row.get("from") is not None, check.flag(row, "full"), stack, writes)
+
+
+def _names(writes: list[Any]) -> tuple[str, ...]:
+    """`parameter` of each; hundreds in every swap, so they are looked at one by one only when one is wrong."""
+    names = tuple(write.get("parameter") if type(write) is dict else None for write in writes)
+    if all(type(name) is str for name in names):
+        return names
+    return tuple(check.text(_item(write), "parameter") for write in writes)
 
 
 def _item(value: Any) -> dict[str, Any]:
