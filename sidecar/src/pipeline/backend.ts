@@ -19,6 +19,7 @@ import type { StatusPage } from "./status-page.ts";
 import { adapterReportView, catalogEntryView, floatDtype, jobView, wirePrecision } from "./views.ts";
 import type { OnProgress } from "../step/index.ts";
 import type { LastUsed } from "./last-used.ts";
+import { hostMemory } from "./warm.ts";
 import type { Resolver } from "./wanted.ts";
 
 export interface BackendParts {
@@ -160,9 +161,10 @@ export function createBackend(parts: BackendParts): WireBackend {
       return { paused: jobs.paused() };
     },
     step: async ({ lease, inputs }, { signal, makeRoom }) => {
-      const { structure } = runs.get(lease).spec;
+      const { structure, hostKind } = runs.get(lease).spec;
       const reply = await withRoom(() => runs.step(lease, inputs, signal), makeRoom);
-      parts.lastUsed.noteShapes(structure, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])));
+      const isNew = parts.lastUsed.noteStep(structure, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])), reply.ms);
+      if (isNew) hostMemory(engines, hostKind).then((bytes) => bytes !== null && parts.lastUsed.noteMemory(structure, bytes), () => undefined);
       return { ms: { queue: reply.waitedMs, run: reply.ms }, outputs: reply.tensors };
     },
     adoptPushed: async (adapter) => ({ id: (await catalog.adopt(adapter)).id }),

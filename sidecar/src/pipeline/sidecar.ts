@@ -8,7 +8,6 @@ import { createCatalog, entryId } from "../catalog/index.ts";
 import type { CatalogChange } from "../catalog/index.ts";
 import { DeltaService } from "../delta/index.ts";
 import { createScheduler } from "../jobs/index.ts";
-import type { JobContext } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import { nextState, planRefit } from "../plan/index.ts";
 import { Engines } from "../refit/index.ts";
@@ -25,8 +24,6 @@ import { autoHost, createHostStarter, hostFlags, hostPythons, keepsSpareHost } f
 import { createLiveFolder } from "./live.ts";
 import { createLastUsed } from "./last-used.ts";
 import { createPrefetch } from "./prefetch.ts";
-import { nobodyToAsk, withRoom } from "./room.ts";
-import { probeInputs } from "./probe.ts";
 import { operatorMetrics } from "./operator-metrics.ts";
 import { createOpenRuns } from "./runs.ts";
 import type { RunRequest } from "./runs.ts";
@@ -35,6 +32,7 @@ import { createStatusPage } from "./status-page.ts";
 import { openStores } from "./stores.ts";
 import { createDeltaTrimmer } from "./trim-deltas.ts";
 import { jobView } from "./views.ts";
+import { createWarm } from "./warm.ts";
 import { createWarmLast } from "./warm-last.ts";
 import { warmPolicy } from "./warm-policy.ts";
 import { createResolver } from "./wanted.ts";
@@ -138,16 +136,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     },
   });
 
-  /** Delta, graph, engine, weights, and two steps (ONNX Runtime plans its memory with the first and uses the plan from the third on): what comes after pays for nothing but itself. */
-  async function warm(request: RunRequest, { signal, progress }: Pick<JobContext, "signal" | "progress">): Promise<void> {
-    const { lease, bundle, spec } = await withRoom(() => runs.open(request, { signal, onProgress: progress }), nobodyToAsk);
-    try {
-      progress({ stage: "probe", done: 0, total: 0 });
-      for (let count = 0; count < 2; count += 1) await runs.step(lease, probeInputs(bundle.inputs, spec.precision, lastUsed.shapes(spec.structure)), signal);
-    } finally {
-      runs.release(lease);
-    }
-  }
+  const warm = createWarm({ engines, runs, lastUsed });
   const warmLast = createWarmLast({ known: resolver.known, jobs, log, warm, inUse: () => runs.list().length > 0 || runs.totalSteps() > 0 });
   // Quiet hours end without anything else happening.
   const clock = setInterval(jobs.wake, quietCheckMs);
