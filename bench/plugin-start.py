@@ -15,9 +15,8 @@ import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()
 
-import utils.install_util  # noqa: E402, F401  (the package, before comfy's module of the same name)
-
 import server  # noqa: E402
+import utils.install_util  # noqa: E402, F401  (the package, before comfy's module of the same name)
 
 server.PromptServer(asyncio.new_event_loop())
 import nodes  # noqa: E402, F401

@@ -32,7 +32,7 @@ if (leaks.length > 0) failed += 1;
 
 const python = process.env.REFIT_TEST_PYTHON ?? join(root, process.platform === "win32" ? ".venv/Scripts/python.exe" : ".venv/bin/python");
 if (existsSync(python) && spawnSync(python, ["-m", "ruff", "--version"]).status === 0) {
-  step("ruff", python, ["-m", "ruff", "check", "plugin", "sidecar/hosts/python", "tools", "test/python"]);
+  step("ruff", python, ["-m", "ruff", "check", "plugin", "sidecar/hosts/python", "tools", "test/python", "bench"]);
 } else {
   console.log("skip ruff: the test environment (.venv) has none yet; `npm test` makes it");
 }

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Callable
 
 import torch
-
 from refit_host.files.checkpoint import CheckpointReader, CheckpointSource
 from refit_host.models.registry import spec_of
 from refit_host.models.spec import ModelSpec, Shapes

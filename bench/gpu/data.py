@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Sequence
 
 import torch
-from safetensors.torch import save_file
-
 from refit_host.files import delta_checks
 from refit_host.files.checkpoint import CheckpointSource
 from refit_host.models.spec import Shapes
+from safetensors.torch import save_file
 
 
 def random_value(name: str, shape: tuple[int, ...], device: torch.device, make: torch.Generator) -> torch.Tensor:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 import torch
-
 from refit_host.files.delta import read_delta
 from refit_host.models.bind import bind, layout_of
 from refit_host.torch_engine.graphs import GraphedStep

@@ -7,7 +7,6 @@ from typing import Mapping
 import torch
 from diffusers import FluxTransformer2DModel
 from refit_graphs.families import plan
-
 from refit_host.models import flux
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import sources_of, spec_of

@@ -6,7 +6,6 @@ from typing import Iterator
 
 import psutil
 import torch
-
 from refit_host.weights.memory import apply_cap, choose_place, device_budget
 
 from ..context import Context

@@ -6,7 +6,6 @@ import time
 from typing import Iterator
 
 import torch
-
 from refit_host.files.checkpoint import CheckpointReader
 
 from ..context import Context

@@ -8,7 +8,6 @@ import time
 from typing import Iterator
 
 import torch
-
 from refit_host.engine_store import EngineStore
 from refit_host.torch_engine.artifacts import CompiledCode
 from refit_host.torch_engine.compiled import compile_blocks

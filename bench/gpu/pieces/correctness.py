@@ -34,7 +34,7 @@ def run(context: Context, options: dict) -> Iterator[dict]:
     # The order of sums inside one GEMM may differ by layout, so two equal runs set the scale of what counts as different.
     worst_output, worst_weight, different = 0.0, 0.0, 0
     first: tuple[list, int] | None = None
-    for turn in range(options.get("stacks", 20)):
+    for _turn in range(options.get("stacks", 20)):
         stack = [(path, round(choose.uniform(-1.0, 1.5), 2)) for path in choose.sample(paths, choose.randint(1, 5))]
         engine.swap(stack)
         first = first or (stack, engine.digest())

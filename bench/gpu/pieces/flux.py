@@ -10,9 +10,6 @@ from contextlib import contextmanager
 from typing import Callable, Iterator
 
 import torch
-from torch._dynamo.utils import counters
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
 from refit_host.fused import operations
 from refit_host.fused.flux import use_fused_blocks
 from refit_host.quant.bind import replace_linears
@@ -20,6 +17,8 @@ from refit_host.quant.choose import quantised_layers
 from refit_host.quant.formats import FORMATS
 from refit_host.torch_engine.compiled import compile_blocks
 from refit_host.torch_engine.graphs import GraphedStep
+from torch._dynamo.utils import counters
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..context import Context, relative_error
 from ..flux import Flux

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Callable, Iterator
 
 import torch
-from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
 from refit_host.quant.fp8 import Fp8
 from refit_host.quant.linear import quantise_rows
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..context import Context, relative_error
 

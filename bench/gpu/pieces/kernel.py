@@ -6,7 +6,6 @@ from typing import Iterator
 
 import numpy as np
 import torch
-
 from refit_host.weights import merge_torch
 from refit_host.weights.image import FAST
 from refit_host.weights.layout import Layout

@@ -69,6 +69,7 @@ def run(context: Context, options: dict) -> Iterator[dict]:
             if not reference:
                 reference = outputs
             else:
-                yield {"what": "quantised against the first kind", "kind": kind, **{name: relative_error(value.float(), reference[name].float()) for name, value in outputs.items()}}
+                errors = {name: relative_error(value.float(), reference[name].float()) for name, value in outputs.items()}
+                yield {"what": "quantised against the first kind", "kind": kind, **errors}
     finally:
         host.close()

@@ -51,8 +51,9 @@ def _measure(setting: Setting, engine: HostEngine, plain: PlainUnet, kinds: Mapp
     without, with_them = (engine.step(inputs)[0] for inputs in kinds.values())
     zero = engine.step({**setting.inputs, **setting.residuals(0.0)})[0]
     yield {"what": "residuals of zero against none", **label, "bit_identical": bool(torch.equal(zero, without)), "relative_error": relative_error(zero, without)}
-    yield {"what": "against plain diffusers", **label, "without": relative_error(without, plain(setting.inputs)), "with_residuals": relative_error(with_them, plain(setting.inputs, residuals)),
-           "residuals_change_output_by": relative_error(with_them, without), "finite": bool(torch.isfinite(with_them).all())}
+    errors = {"without": relative_error(without, plain(setting.inputs)), "with_residuals": relative_error(with_them, plain(setting.inputs, residuals))}
+    yield {"what": "against plain diffusers", **label, **errors, "residuals_change_output_by": relative_error(with_them, without),
+           "finite": bool(torch.isfinite(with_them).all())}
     stack = setting.stack((0, 1.0))
     swap = engine.swap(stack, setting.touched)
     merged = engine.step(kinds["with residuals"])[0]

@@ -46,7 +46,8 @@ class _Seen:
 def _placed(engine: HostEngine) -> dict:
     status = engine.status()
     keys = ("base", "deviceBytes", "streamedBytes", "tier", "peakBytes")
-    return {"load_s": engine.load_s, **{key: status["placement"][key] for key in keys}, "process_bytes": status["memory"]["processBytes"], "device_free_bytes": status["memory"]["freeBytes"]}
+    memory = {"process_bytes": status["memory"]["processBytes"], "device_free_bytes": status["memory"]["freeBytes"]}
+    return {"load_s": engine.load_s, **{key: status["placement"][key] for key in keys}, **memory}
 
 
 def _refused(setting: Setting, host: HostProcess, free: int) -> dict:

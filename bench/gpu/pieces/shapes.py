@@ -9,9 +9,8 @@ import time
 from contextlib import nullcontext
 from typing import Iterator
 
-from torch._dynamo.utils import counters
-
 from refit_host.torch_engine.compiled import compile_blocks, steady
+from torch._dynamo.utils import counters
 
 from ..context import Context
 from ..engine import Engine

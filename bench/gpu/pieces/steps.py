@@ -10,7 +10,6 @@ from typing import Iterator
 
 import torch
 
-
 from ..context import Context, relative_error
 from ..engine import Engine
 
@@ -40,7 +39,7 @@ def run(context: Context, options: dict) -> Iterator[dict]:
     for size in SIZES:
         reference[size] = spec.forward(module, inputs[size]).clone()
         yield {"what": "plain eager", "size": list(size), **context.wall(lambda: spec.forward(module, inputs[size]), warm=3)}
-    del module
+    module = None  # its memory, for what follows
     if options.get("ways") == ["plain"]:
         return
     cuda = context.device.type == "cuda"
@@ -61,6 +60,6 @@ def run(context: Context, options: dict) -> Iterator[dict]:
                 yield {"what": "CUDA graph", "size": list(size), **label, "cudnn_benchmark": benchmark, "first_use_s": round(first, 2),
                        **context.wall(lambda: step(inputs[size]), warm=3), "error": relative_error(output, reference[size])}
         torch.backends.cudnn.benchmark = False
-        del engine
+        engine = step = None  # its memory, for the next one
         if cuda:
             torch.cuda.empty_cache()

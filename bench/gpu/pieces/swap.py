@@ -6,7 +6,6 @@ import time
 from typing import Iterator
 
 import torch
-
 from refit_host.weights.merge import triton_works
 
 from ..context import Context
