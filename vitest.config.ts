@@ -2,8 +2,10 @@ import { defineConfig } from "vitest/config";
 
 // The slow, real-process and real-UI runs carry ".e2e." in their name and belong to `npm run test:e2e`.
 const e2e = process.env["REFIT_E2E"] === "1";
-// The second pass, without the native addon: installations do not touch it and take a minute of pip.
-const withoutAddon = process.env["REFIT_NATIVE"] === "off" ? ["test/sidecar/install/**"] : [];
+/** Parts that cannot reach the native addon (test/layers/addon-apart.test.ts): their tests would be the same twice. */
+export const addonApart = ["arrivals", "jobs", "options", "plan", "step", "telemetry", "wire"];
+// The second pass, without the native addon. Installations do not touch it either, and take two minutes of pip.
+const withoutAddon = process.env["REFIT_NATIVE"] === "off" ? ["install", ...addonApart].map((part) => `test/sidecar/${part}/**`) : [];
 
 export default defineConfig({
   test: {

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // Runs every test: vitest (TypeScript, with and without the native addon), pytest (oracles, plugin, Python hosts). Ends with "N passed, N failed".
 // `--e2e` runs the long tests instead; further arguments that name a path or file narrow the run.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { testPython } from "./python-env.mjs";
@@ -34,16 +34,37 @@ function vitest(label, paths, env) {
   add(label, { passed: json.numPassedTests, failed: failed === 0 && result.status !== 0 ? 1 : failed, skipped: json.numPendingTests + json.numTodoTests });
 }
 
-function pytest(python, paths) {
-  const report = join(scratch, "pytest.xml");
+/** One process of pytest. `label` tells it from others beside it, whose output is held back until it ends. */
+function pytest(python, label, paths, alone) {
+  const report = join(scratch, `${label.replace(/\W+/g, "-")}.xml`);
   const marker = e2e ? ["-m", "e2e"] : ["-m", "not e2e"];
-  const result = spawnSync(python, ["-m", "pytest", "-q", "-rs", ...marker, `--junitxml=${report}`, ...paths], { cwd: root, stdio: "inherit", env: { ...process.env, REFIT_TEST_PYTHON: python } });
-  if (!existsSync(report)) return add("pytest", { passed: 0, failed: 1, skipped: 0 });
-  const attributes = /<testsuite [^>]*>/.exec(readFileSync(report, "utf8"))?.[0] ?? "";
-  const number = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(attributes)?.[1] ?? 0);
-  const failed = number("failures") + number("errors");
-  const noTests = result.status === 5;
-  add("pytest", { passed: number("tests") - failed - number("skipped"), failed: failed === 0 && result.status !== 0 && !noTests ? 1 : failed, skipped: number("skipped") });
+  const args = ["-m", "pytest", "-q", "-rs", "--durations=10", ...marker, ...(alone ? [] : ["-p", "no:cacheprovider"]), `--junitxml=${report}`, ...paths];
+  const child = spawn(python, args, { cwd: root, stdio: alone ? "inherit" : ["ignore", "pipe", "pipe"], env: { ...process.env, REFIT_TEST_PYTHON: python } });
+  const said = [];
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => said.push(chunk));
+  return new Promise((resolve) => {
+    child.on("error", (error) => resolve(done(1, error)));
+    child.on("close", (status) => resolve(done(status, null)));
+  });
+
+  function done(status, error) {
+    if (said.length > 0) process.stdout.write(Buffer.concat(said));
+    if (error !== null) console.error(`refit-sidecar: could not run ${python}: ${error.message}`);
+    if (!existsSync(report)) return add(label, { passed: 0, failed: 1, skipped: 0 });
+    const attributes = /<testsuite [^>]*>/.exec(readFileSync(report, "utf8"))?.[0] ?? "";
+    const number = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(attributes)?.[1] ?? 0);
+    const failed = number("failures") + number("errors");
+    const noTests = status === 5;
+    add(label, { passed: number("tests") - failed - number("skipped"), failed: failed === 0 && status !== 0 && !noTests ? 1 : failed, skipped: number("skipped") });
+  }
+}
+
+/** Python's tests keep to one thread, so on several cores the hosts' run beside all others. The e2e pass measures and stays alone. */
+function allPytests(python) {
+  const hosts = "test/python/hosts";
+  if (e2e || availableParallelism() < 2) return pytest(python, "pytest", ["test/python"], true);
+  console.log("pytest: the hosts' tests and all others run side by side; what they say follows when each is done");
+  return Promise.all([pytest(python, "pytest, hosts", [hosts], false), pytest(python, "pytest, all others", ["test/python", `--ignore=${hosts}`], false)]);
 }
 
 let python = null;
@@ -59,7 +80,8 @@ const typescript = wanted.filter((path) => !path.startsWith("test/python"));
 const pythonPaths = wanted.filter((path) => path.startsWith("test/python"));
 if (wanted.length === 0 || typescript.length > 0) vitest("vitest", typescript, {});
 if (wanted.length === 0 && !e2e) vitest("vitest, REFIT_NATIVE=off", ["test/native", "test/hostile", "test/sidecar", "test/hosts/onnxruntime.test.ts"], { REFIT_NATIVE: "off" });
-if (python && (wanted.length === 0 || pythonPaths.length > 0)) pytest(python, pythonPaths.length > 0 ? pythonPaths : ["test/python"]);
+if (python && pythonPaths.length > 0) await pytest(python, "pytest", pythonPaths, true);
+else if (python && wanted.length === 0) await allPytests(python);
 if (wanted.length === 0 && !e2e) {
   const check = spawnSync(process.execPath, ["tools/check.mjs"], { cwd: root, stdio: "inherit" });
   add("check", { passed: check.status === 0 ? 1 : 0, failed: check.status === 0 ? 0 : 1, skipped: 0 });

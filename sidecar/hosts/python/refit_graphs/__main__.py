@@ -13,6 +13,8 @@ import os
 import sys
 from pathlib import Path
 
+from . import errors, header
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="refit_graphs", description="Exports the weightless graphs of a checkpoint's structure. No network is used.")
@@ -23,16 +25,17 @@ def main(arguments: list[str] | None = None) -> int:
     # Nothing here downloads; this keeps the libraries from trying.
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
-        from . import bundle, errors, header
-    except ImportError as error:
-        return _fail(3, "GRAPH_PACKAGE_MISSING", f"expected the packages torch, diffusers and onnx, missing: {error.name}; install them into this Python")
-    try:
         shapes = header.canonical_shapes(header.read_header(options.header))
+        # Only now: PyTorch and diffusers take seconds to load, and a header that cannot be read needs neither.
+        from . import bundle
+
         table = bundle.export_bundle(shapes, options.name or options.out.name, options.out, lambda text: print(text, file=sys.stderr, flush=True))
     except errors.UnsupportedStructure as error:
         return _fail(1, "GRAPH_STRUCTURE_UNSUPPORTED", str(error))
     except errors.HeaderError as error:
         return _fail(2, "GRAPH_HEADER_UNREADABLE", str(error))
+    except ImportError as error:
+        return _fail(3, "GRAPH_PACKAGE_MISSING", f"expected the packages torch, diffusers and onnx, missing: {error.name}; install them into this Python")
     except OSError as error:
         # strerror alone: the text may reach a client, and paths must not.
         return _fail(2, "GRAPH_HEADER_UNREADABLE", f"expected a readable header and a writable folder: {error.strerror}")
