@@ -15,6 +15,8 @@ from refit_host import PROTOCOL_VERSION
 from refit_host.host.tensors import from_wire, to_wire
 from refit_host.wire.frames import encode_frame, read_frame
 
+from .segment import Segment
+
 
 class HostError(RuntimeError):
     """A host's own refusal: its code, and what it says beside its text."""
@@ -37,7 +39,8 @@ class HostProcess:
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         self._id = 0
-        self.hello = self.call("hello", {"protocolVersion": PROTOCOL_VERSION})[0]
+        self._segment = Segment()
+        self.hello = self.call("hello", {"protocolVersion": PROTOCOL_VERSION, "segments": str(self._segment.folder)})[0]
         self.hello_s = time.perf_counter() - began
 
     def _read_log(self) -> None:
@@ -45,14 +48,18 @@ class HostProcess:
         for line in self._child.stderr:
             self.log.append(line.decode(errors="replace").rstrip())
 
-    def call(self, method: str, params: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None = None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Result and tensors. Raises HostError, or RuntimeError with the last log lines when the host died."""
+    def call(
+        self, method: str, params: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None = None, by_place: bool = False
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Result and tensors. `by_place`: they lie in a segment. Raises HostError, or RuntimeError with the last log lines when the host died."""
         self._id += 1
-        message = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": dict(params)}
-        sent = [to_wire(name, value) for name, value in (tensors or {}).items()]
+        sent, placed = [to_wire(name, value) for name, value in (tensors or {}).items()], []
+        if by_place:
+            sent, placed = [], self._segment.put(sent)
+        message = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": {**params, **({"segments": [self._segment.name]} if placed else {})}}
         assert self._child.stdin is not None and self._child.stdout is not None
         try:
-            for part in encode_frame(message, "params" if sent else None, sent):
+            for part in encode_frame(message, "params" if sent or placed else None, sent, placed):
                 self._child.stdin.write(part)
             self._child.stdin.flush()
         except BrokenPipeError:
@@ -80,6 +87,7 @@ class HostProcess:
             self._child.wait(20)
         except subprocess.TimeoutExpired:
             self._child.kill()
+        self._segment.close()
 
 
 class HostEngine:
@@ -113,10 +121,10 @@ class HostEngine:
         return {"ms": round((end - began) * 1000, 2), "prepare_ms": round((middle - began) * 1000, 2), "commit_ms": round((end - middle) * 1000, 2),
                 "prepare_in_host_ms": round(prepared["ms"], 2), "commit_in_host_ms": round(committed["ms"], 2)}
 
-    def step(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, float, float]:
-        """(output, ms as the caller sees it, ms in the host)."""
+    def step(self, inputs: Mapping[str, torch.Tensor], by_place: bool = False) -> tuple[torch.Tensor, float, float]:
+        """(output, ms as the caller sees it, ms in the host). `by_place`: inputs are left in a segment, as the sidecar leaves a client's large ones."""
         began = time.perf_counter()
-        result, outputs = self.host.call("step", {"engine": "bench", "generation": self.generation}, inputs)
+        result, outputs = self.host.call("step", {"engine": "bench", "generation": self.generation}, inputs, by_place)
         return next(iter(outputs.values())), (time.perf_counter() - began) * 1000, result["ms"]
 
     def status(self) -> dict[str, Any]:

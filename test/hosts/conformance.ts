@@ -10,6 +10,7 @@ import { fused } from "./conformance/fused.ts";
 import { golden } from "./conformance/golden.ts";
 import { lifetime } from "./conformance/lifetime.ts";
 import { refits } from "./conformance/refits.ts";
+import { segments } from "./conformance/segments.ts";
 import { steps } from "./conformance/steps.ts";
 
 export interface ConformanceOptions {
@@ -31,6 +32,7 @@ export function hostConformance(name: string, command: HostCommand, options: Con
     golden(command, options.precisions ?? ["f32", "f16", "bf16"]);
     steps(command, options.stepTolerance ?? 1e-3, options.churn ?? { steps: 40, changes: 15 });
     fused(command, options.stepTolerance ?? 1e-3);
+    segments(command);
     lifetime(command);
   });
 }

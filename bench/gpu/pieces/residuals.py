@@ -18,12 +18,14 @@ from ..setting import Setting
 
 # About as large as what they are added to.
 SCALE = 0.5
+# Through the host's pipe, or left in a client's segment for the host to read (docs/internals.md, "Segments").
+WAYS = ("frame", "segment")
 Inputs = Mapping[str, torch.Tensor]
 
 
-def _timed(engine: HostEngine, inputs: Inputs, turns: int) -> dict:
-    """`caller_ms` holds the way of the tensors to the host and back; `host_ms` ends where the output is on its way."""
-    rows = [engine.step(inputs)[1:] for _ in range(turns + 2)][2:]
+def _timed(engine: HostEngine, inputs: Inputs, turns: int, by_place: bool) -> dict:
+    """`caller_ms` holds the way of the tensors to the host and back (into the segment, where they lie in one); `host_ms` ends where the output is on its way."""
+    rows = [engine.step(inputs, by_place)[1:] for _ in range(turns + 2)][2:]
     return {"host_ms": round(statistics.median(row[1] for row in rows), 2), "caller_ms": round(statistics.median(row[0] for row in rows), 2), "n": turns}
 
 
@@ -45,10 +47,15 @@ def _settle(engine: HostEngine, kinds: Mapping[str, Inputs], wait_s: float) -> d
 def _measure(setting: Setting, engine: HostEngine, plain: PlainUnet, kinds: Mapping[str, Inputs], turns: int) -> Iterator[dict]:
     label = {"tier": engine.status()["placement"]["tier"]}
     for name, inputs in kinds.items():
-        yield {"what": "steady step", "kind": name, **label, **_timed(engine, inputs, turns), "bytes_sent": sum(value.nbytes for value in inputs.values())}
+        for way in WAYS:
+            timed = _timed(engine, inputs, turns, by_place=way == "segment")
+            yield {"what": "steady step", "kind": name, "way": way, **label, **timed, "bytes_sent": sum(value.nbytes for value in inputs.values())}
     residuals = setting.residuals(SCALE)
     clean = engine.checksums(setting.sampled)
     without, with_them = (engine.step(inputs)[0] for inputs in kinds.values())
+    placed = engine.step(kinds["with residuals"], by_place=True)[0]
+    offered = bool(engine.host.hello.get("segments"))
+    yield {"what": "residuals in a segment against the same in the frame", **label, "offered": offered, "bit_identical": bool(torch.equal(placed, with_them))}
     zero = engine.step({**setting.inputs, **setting.residuals(0.0)})[0]
     yield {"what": "residuals of zero against none", **label, "bit_identical": bool(torch.equal(zero, without)), "relative_error": relative_error(zero, without)}
     errors = {"without": relative_error(without, plain(setting.inputs)), "with_residuals": relative_error(with_them, plain(setting.inputs, residuals))}

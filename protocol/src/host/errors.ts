@@ -42,6 +42,8 @@ export const hostErrors = {
   HOST_ENGINE_REFUSED: { number: -32044, meaning: "A new engine's output differs from PyTorch's; it is not used.", remedy: "Update the library; the torch host serves." },
   HOST_INPUT_INVALID: { number: -32050, meaning: "A step's tensors do not fit the graph's inputs.", remedy: "Send the inputs that graph.json lists." },
   HOST_STEP_FAILED: { number: -32051, meaning: "The engine failed while it ran a step.", remedy: "See the host's log; the weights are unchanged." },
+  HOST_SEGMENT_REFUSED: { number: -32052, meaning: "A step names a segment that is no plain file of this user in the folder that hello named.", remedy: "Send the tensors in the frame." },
+  HOST_SEGMENT_SHORT: { number: -32053, meaning: "A segment ends before a tensor that should lie in it.", remedy: "Write the tensor before the step; open a new session if the file was cut." },
 } as const satisfies Record<string, HostErrorRow>;
 
 export type HostErrorCode = keyof typeof hostErrors;

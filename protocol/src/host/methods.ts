@@ -1,7 +1,7 @@
 // Every method of the host protocol with the schemas of its params and result. Tensors travel beside them in the frame (`tensors`), never inside.
 
 import { z } from "zod";
-import { bytes, checkpointSource, checksums, generation, mergeReport, milliseconds, quantised, refitPlan, shape, stackFile, weightDtype } from "./values.ts";
+import { bytes, checkpointSource, checksums, generation, mergeReport, milliseconds, quantised, refitPlan, segmentName, shape, stackFile, weightDtype } from "./values.ts";
 
 export const hostProtocolVersion = 1;
 
@@ -9,11 +9,17 @@ const engine = z.string().min(1).max(200);
 const token = z.string().min(1).max(200);
 const empty = z.object({});
 const count = z.int().nonnegative();
+/** A step belongs to one session, which has one segment for requests. */
+const maxSegments = 8;
 
 export const hostMethods = {
   /** First call of every session. */
   hello: {
-    params: z.object({ protocolVersion: z.int() }),
+    params: z.object({
+      protocolVersion: z.int(),
+      /** The owner-only folder of this sidecar's segments: the only place where a host looks for one. */
+      segments: z.string().min(1).exactOptional(),
+    }),
     result: z.object({
       protocolVersion: z.int(),
       kind: z.string(),
@@ -21,6 +27,8 @@ export const hostMethods = {
       device: z.object({ type: z.string(), name: z.string(), capability: z.string().exactOptional(), driver: z.string().exactOptional() }),
       precisions: z.array(weightDtype),
       memory: z.object({ totalBytes: bytes, freeBytes: bytes }),
+      /** It reads a step's tensors from segments of the folder that it was told. */
+      segments: z.boolean().exactOptional(),
     }),
   },
   /** Makes an engine and writes all of its weights. Without a graph only the parameters exist: load, refit, read back. */
@@ -64,8 +72,11 @@ export const hostMethods = {
   },
   commit: { params: z.object({ engine, token }), result: z.object({ ms: milliseconds, writes: count, generation }) },
   discard: { params: z.object({ engine, token }), result: empty },
-  /** One denoiser call; input and output tensors travel in the frame. HOST_GENERATION_STALE when the weights are not those of `generation`. */
-  step: { params: z.object({ engine, generation }), result: z.object({ ms: milliseconds }) },
+  /**
+   * One denoiser call; input and output tensors travel in the frame. Inputs whose descriptors have a `segment` lie in that one of `segments`, for a host that offers to read
+   * them. HOST_GENERATION_STALE when the weights are not those of `generation`.
+   */
+  step: { params: z.object({ engine, generation, segments: z.array(segmentName).max(maxSegments).exactOptional() }), result: z.object({ ms: milliseconds }) },
   /** Weights in canonical layout and engine dtype. */
   readBack: { params: z.object({ engine, parameters: z.array(z.string()) }), result: empty },
   checksums: { params: z.object({ engine, parameters: z.array(z.string()).exactOptional() }), result: z.object({ sha256: checksums }) },

@@ -44,6 +44,9 @@ export const refitPlan = z
   })
   .readonly();
 
+/** A file of the segment folder. No separator and no dot: it cannot lead out of the folder. */
+export const segmentName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "expected the plain name of a segment");
+
 /** SHA-256 per parameter of its values in engine dtype, canonical layout, little-endian. */
 export const checksums = z.record(z.string(), hash).readonly();
 

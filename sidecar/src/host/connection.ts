@@ -1,6 +1,7 @@
 import { encodeFrameParts, FrameReader, hostErrors, hostMethods, hostNotifications, type Frame, type FrameTensor, type HostMethod, type HostParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
-import type { CallOptions, HostReply } from "./types.ts";
+import { allInFrame, byPlace, readPlaced, type Sent } from "./placed.ts";
+import type { CallOptions, HostReply, StepTensor } from "./types.ts";
 
 interface Pending {
   readonly method: HostMethod;
@@ -28,6 +29,8 @@ export class HostConnection {
   #lastId = 0;
   #workedMs = performance.now();
   #lost: Failure | null = null;
+  /** By its own word, in its answer to hello. */
+  #readsSegments = false;
 
   constructor(edges: ConnectionEdges) {
     this.#edges = edges;
@@ -44,17 +47,29 @@ export class HostConnection {
   }
 
   async call<M extends HostMethod>(method: M, params: HostParams<M>, options: CallOptions = {}): Promise<HostReply<M>> {
+    const carried = this.#carry(options.tensors ?? []);
+    const sent = carried instanceof Promise ? await carried : carried;
     if (this.#lost !== null) throw this.#lost;
     const id = ++this.#lastId;
-    const { result, tensors } = await this.#send(id, method, params, options);
+    const { result, tensors } = await this.#send(id, method, params, sent, options);
     const parsed = hostMethods[method].result.safeParse(result);
     if (!parsed.success) throw this.#break(`its answer to ${method} does not fit the protocol: ${parsed.error.issues[0]?.message ?? "unknown"} at ${parsed.error.issues[0]?.path.join(".") ?? "?"}`);
+    if (method === "hello") this.#readsSegments = (parsed.data as HostReply<"hello">).segments === true;
     // safeParse of a method's own schema gives that method's result; the lookup hides it from TypeScript.
     return { ...(parsed.data as object), tensors } as HostReply<M>;
   }
 
-  async #send(id: number, method: HostMethod, params: unknown, options: CallOptions): Promise<{ result: unknown; tensors: readonly FrameTensor[] }> {
+  /** At once where nothing has to be read: calls go out in the order in which they were made. */
+  #carry(tensors: readonly StepTensor[]): Sent | Promise<Sent> {
+    if (this.#readsSegments) return byPlace(tensors);
+    const whole = (inFrame: readonly FrameTensor[]): Sent => ({ inFrame, descriptors: [], segments: [] });
+    const ready = allInFrame(tensors);
+    return ready === null ? readPlaced(tensors).then(whole) : whole(ready);
+  }
+
+  async #send(id: number, method: HostMethod, given: object, { inFrame, descriptors, segments }: Sent, options: CallOptions): Promise<{ result: unknown; tensors: readonly FrameTensor[] }> {
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+    const params = segments.length === 0 ? given : { ...given, segments };
     const timer = setTimeout(() => this.#timeOut(id, method, timeoutMs), timeoutMs);
     const cancel = (): void => {
       if (this.#lost === null) this.#edges.write(encodeFrameParts({ jsonrpc: "2.0", id: ++this.#lastId, method: "cancel", params: { id } }));
@@ -62,7 +77,7 @@ export class HostConnection {
     try {
       return await new Promise((resolve, reject) => {
         this.#pending.set(id, { method, resolve, reject, alive: () => void timer.refresh(), onProgress: options.onProgress });
-        this.#edges.write(encodeFrameParts({ jsonrpc: "2.0", id, method, params }, options.tensors ?? []));
+        this.#edges.write(encodeFrameParts({ jsonrpc: "2.0", id, method, params }, inFrame, descriptors));
         if (options.signal?.aborted === true) cancel();
         else options.signal?.addEventListener("abort", cancel, { once: true });
       });

@@ -10,4 +10,4 @@ export { startHost } from "./start-host.ts";
 export type { StartOptions } from "./start-host.ts";
 export { HostSupervisor } from "./supervisor.ts";
 export type { SupervisorEvents, SupervisorStatus } from "./supervisor.ts";
-export type { CallOptions, Host, HostCall, HostCommand, HostExit, HostReply } from "./types.ts";
+export type { CallOptions, Host, HostCall, HostCommand, HostExit, HostReply, PlacedTensor, StepTensor } from "./types.ts";

@@ -12,6 +12,8 @@ export interface StartOptions {
   readonly helloTimeoutMs?: number;
   /** From the request to end until the process is killed. */
   readonly closeTimeoutMs?: number;
+  /** Where clients' segments lie; null or nothing: tensors go through the pipe. */
+  readonly segmentFolder?: string | null;
 }
 
 /**
@@ -57,7 +59,7 @@ export async function startHost(command: HostCommand, options: StartOptions = {}
     child.on("close", finish);
   });
 
-  const hello = connection.call("hello", { protocolVersion: hostProtocolVersion }, { timeoutMs: options.helloTimeoutMs ?? 120_000 });
+  const hello = connection.call("hello", { protocolVersion: hostProtocolVersion, ...(options.segmentFolder ? { segments: options.segmentFolder } : {}) }, { timeoutMs: options.helloTimeoutMs ?? 120_000 });
   let about: Host["about"];
   try {
     about = await hello;

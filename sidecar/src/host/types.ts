@@ -1,6 +1,6 @@
 // What the sidecar knows of an engine host: how to start it, what it answered, how it ended.
 
-import type { FrameTensor, HostMethod, HostParams, HostResult } from "@refit-sidecar/protocol";
+import type { FrameTensor, HostMethod, HostParams, HostResult, TensorDtype } from "@refit-sidecar/protocol";
 
 /** How to start a host. Never holds anything that a wire client sent. */
 export interface HostCommand {
@@ -12,8 +12,24 @@ export interface HostCommand {
   readonly env?: Readonly<Record<string, string>>;
 }
 
+/** A tensor that stays where a client wrote it: a host that reads segments fetches its bytes itself, so neither the sidecar nor the pipe copies them. */
+export interface PlacedTensor {
+  readonly name: string;
+  readonly dtype: TensorDtype;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+  /** File of the segment folder, and where in it. Checked by whoever made this: inside the file as the sidecar made it. */
+  readonly segment: string;
+  readonly offset: number;
+  /** Copies it out, for a host that does not read segments. */
+  readonly read: () => Promise<FrameTensor>;
+}
+
+/** An input of a step. Its bytes belong to the call until that is answered, so a step can be sent again. */
+export type StepTensor = FrameTensor | PlacedTensor;
+
 export interface CallOptions {
-  readonly tensors?: readonly FrameTensor[];
+  readonly tensors?: readonly StepTensor[];
   /** Asks the host to cancel; the call still ends with the host's answer (a result that came first, or HOST_CANCELLED). */
   readonly signal?: AbortSignal;
   /** Silence that is taken for a hung host: it is killed and the call fails with HOST_TIMEOUT. Progress counts as a sign of life. */

@@ -16,6 +16,8 @@ export interface HostsOptions {
   /** Flags of a GPU host, from the sidecar's own options. */
   readonly flags: (kind: "torch" | "tensorrt") => readonly string[];
   readonly onLog: (kind: string, line: string) => void;
+  /** Where clients' segments lie; null: nowhere. Asked at each start. */
+  readonly segmentFolder: () => string | null;
 }
 
 /** The Python of a host: the one that the operator named, else the installed host's; null when there is neither. Asked each time, so a host that is installed while the sidecar runs is found. */
@@ -58,8 +60,8 @@ export function hostCommand(kind: string, pythons: HostPythons, flags: HostsOpti
   return { kind, ...pythonRun(python, "refit_host", ["--kind", kind, ...flags(kind)]) };
 }
 
-export function createHostStarter({ pythons, flags, onLog }: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
-  return (kind, graphs) => startHost(hostCommand(kind, pythons, flags, graphs), { onLog: (line) => onLog(kind, line) });
+export function createHostStarter({ pythons, flags, onLog, segmentFolder }: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
+  return (kind, graphs) => startHost(hostCommand(kind, pythons, flags, graphs), { onLog: (line) => onLog(kind, line), segmentFolder: segmentFolder() });
 }
 
 /** The host that "auto" means: the embedded one, unless there is a Python for a GPU host; of those torch, unless tensorrt won on this computer (`winner`). */

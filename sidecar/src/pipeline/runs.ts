@@ -1,8 +1,9 @@
 // Leases: a client's right to step on an engine with its own weights. Follows files that are replaced on disk, ends leases that nobody uses.
 
 import { randomBytes } from "node:crypto";
-import type { FrameTensor, WireParams } from "@refit-sidecar/protocol";
+import type { WireParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
+import type { StepTensor } from "../host/index.ts";
 import { stateKey } from "../plan/index.ts";
 import type { EngineLease, Engines, EngineSpec } from "../refit/index.ts";
 import { Runs } from "../step/index.ts";
@@ -58,7 +59,7 @@ export interface OpenRuns {
   /** Brings an engine to the request's state and keeps it: LIVE when this resolves. */
   readonly open: (request: RunRequest, options?: OpenOptions) => Promise<OpenRun>;
   readonly get: (lease: string) => OpenRun;
-  readonly step: (lease: string, tensors: readonly FrameTensor[], signal?: AbortSignal) => Promise<RunReply>;
+  readonly step: (lease: string, tensors: readonly StepTensor[], signal?: AbortSignal) => Promise<RunReply>;
   readonly release: (lease: string) => void;
   /** Leases whose files changed get the new content between two steps; `failed` hears of those that could not follow and go on as they were. */
   readonly follow: (changed: ReadonlySet<string>, failed: (run: OpenRun, error: unknown) => void) => Promise<void>;

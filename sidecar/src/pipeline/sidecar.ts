@@ -104,9 +104,11 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     onChange: (job) => page.noteJob(jobView(job)),
     mayStart: () => !policy.isQuiet(new Date()),
   });
+  // The wire makes it before it listens, and no host starts before somebody can ask for one.
+  let segmentFolder: string | null = null;
   const engines = new Engines({
     planning: { planRefit, nextState },
-    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line) => log.debug(`${kind}: ${line}`) }),
+    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line) => log.debug(`${kind}: ${line}`), segmentFolder: () => segmentFolder }),
     keepsSpare: (kind) => keepsSpareHost(kind, options["spare-host"], freemem()),
     asksDevice: (kind) => kind !== "onnxruntime",
     budgetBytes: (gpuBytes) => (options["engine-memory"] === 0 ? gpuBytes ?? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
@@ -201,6 +203,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   await catalog.open();
   const wire = await startWire({
     backend, dataDir, version, log, metrics,
+    onSegmentFolder: (folder) => void (segmentFolder = folder),
     options: {
       bind: options.bind, port: options.port, tlsCert: options["tls-cert"], tlsKey: options["tls-key"], behindProxy: options["behind-proxy"],
       allowHosts: options["allow-host"], allowOrigins: options["allow-origin"], maxClients: options["max-clients"],

@@ -1,8 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
-import type { FrameTensor } from "@refit-sidecar/protocol";
 import type { CheckpointSource } from "../catalog/types.ts";
 import { Failure } from "../failure/index.ts";
-import type { CallOptions, Host, HostReply } from "../host/types.ts";
+import type { CallOptions, Host, HostReply, StepTensor } from "../host/types.ts";
 import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan, Touches } from "../plan/index.ts";
 import { engineBytes, engineKey } from "./engine-key.ts";
 import { OneAtATime } from "./one-at-a-time.ts";
@@ -121,7 +120,7 @@ export class LiveEngine {
     this.#move({ type: "lost", reason });
   }
 
-  async step(generation: number, tensors: readonly FrameTensor[], signal?: AbortSignal): Promise<StepReply> {
+  async step(generation: number, tensors: readonly StepTensor[], signal?: AbortSignal): Promise<StepReply> {
     const host = this.#host;
     if (host === null) throw new Failure("HOST_LOST", "the engine's host ended; the engine is being loaded again", { engine: this.id });
     const reply = await host.call("step", { engine: this.id, generation }, { tensors, ...(signal === undefined ? {} : { signal }) });

@@ -1,5 +1,5 @@
-import type { FrameTensor } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
+import type { StepTensor } from "../host/types.ts";
 import type { StepReply, Wanted } from "../refit/types.ts";
 import { Turns, type TurnOptions } from "./turns.ts";
 
@@ -10,7 +10,7 @@ export interface StepEngine {
   readonly id: string;
   /** Makes the weights equal `wanted`; answers their generation. */
   readonly bring: (wanted: Wanted, signal?: AbortSignal, onProgress?: OnProgress) => Promise<number>;
-  readonly step: (generation: number, tensors: readonly FrameTensor[], signal?: AbortSignal) => Promise<StepReply>;
+  readonly step: (generation: number, tensors: readonly StepTensor[], signal?: AbortSignal) => Promise<StepReply>;
 }
 
 /** The right to an engine; refit's EngineLease fits. */
@@ -32,7 +32,7 @@ export interface RunsOptions extends TurnOptions {
 /** Denoiser calls of one client on one desired state. The state travels with every step; it never means "whatever is loaded". */
 export interface Run {
   readonly wanted: Wanted;
-  readonly step: (tensors: readonly FrameTensor[], signal?: AbortSignal) => Promise<RunReply>;
+  readonly step: (tensors: readonly StepTensor[], signal?: AbortSignal) => Promise<RunReply>;
   /** Only brings the weights, in turn: warm-up, or a live folder that changed. */
   readonly warm: (signal?: AbortSignal, onProgress?: OnProgress) => Promise<void>;
   /** Ends the run and gives the engine back; a step in progress still ends first. */
@@ -94,7 +94,7 @@ export class Runs {
     };
   }
 
-  async #step(engine: StepEngine, wanted: Wanted, tensors: readonly FrameTensor[], admitted: number, ready: () => void, signal: AbortSignal | undefined): Promise<RunReply> {
+  async #step(engine: StepEngine, wanted: Wanted, tensors: readonly StepTensor[], admitted: number, ready: () => void, signal: AbortSignal | undefined): Promise<RunReply> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         const generation = await engine.bring(wanted, signal);

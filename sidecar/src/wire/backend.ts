@@ -2,6 +2,7 @@
 // protocol's method table, so a handler that forgets a field does not compile. Whatever fails is thrown as a Failure with its stage's code.
 
 import type { FrameTensor, WireEventValue, WireMethod, WireParams, WireResult } from "@refit-sidecar/protocol";
+import type { StepTensor } from "../host/types.ts";
 
 /** What the backend may do while it serves one call. */
 export interface CallContext {
@@ -14,10 +15,11 @@ export interface CallContext {
   readonly makeRoom: (bytes: number) => Promise<number>;
 }
 
-/** A tensor of a step. `key` is set for conditioning that is the same object on every step of a run: a host may keep it on its device under this key. */
-export interface StepInput extends FrameTensor {
-  readonly key?: string;
-}
+/**
+ * A tensor of a step. `key` is set for conditioning that is the same object on every step of a run: a host may keep it on its device under this key.
+ * A large one may still lie in the client's segment.
+ */
+export type StepInput = StepTensor & { readonly key?: string };
 
 export interface StepCall {
   readonly lease: string;

@@ -36,6 +36,8 @@ export const limits = {
   pushStoreCount: 4096,
   /** One segment. The file is sparse: only what is written takes memory. */
   segmentBytes: 512 * MiB,
+  /** From here on a step's tensor stays in the segment until the engine host reads it: below, one copy is cheaper than a file opened in another process. */
+  placedBytes: MiB,
   /** The only bodies that HTTP takes are `{token}` and `{ticket}`. */
   httpBodyBytes: 4096,
   tickets: 64,

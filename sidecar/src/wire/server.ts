@@ -30,6 +30,8 @@ export interface WireSetup {
   readonly version: string;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** Told before anybody can connect; null: no segments on this computer. */
+  readonly onSegmentFolder?: (folder: string | null) => void;
   /** How often clients are pinged; shortened by tests. */
   readonly pingEveryMs?: number;
   readonly helloMs?: number;
@@ -63,7 +65,7 @@ function hostOf(bind: string): string {
 }
 
 /** Starts to listen. Throws WIRE_OPTIONS_*, WIRE_DATA_DIR_UNSAFE, WIRE_ALREADY_RUNNING, WIRE_LISTEN_FAILED, WIRE_DISCOVERY_FAILED. */
-export async function startWire({ backend, options, dataDir, version, log, metrics, pingEveryMs = times.pingEveryMs, helloMs = times.helloMs }: WireSetup): Promise<WireServer> {
+export async function startWire({ backend, options, dataDir, version, log, metrics, onSegmentFolder, pingEveryMs = times.pingEveryMs, helloMs = times.helloMs }: WireSetup): Promise<WireServer> {
   const tls = await resolveTls(options);
   await prepareDataDir(dataDir);
   const running = await findRunning(dataDir);
@@ -76,6 +78,7 @@ export async function startWire({ backend, options, dataDir, version, log, metri
     log.warn(`no shared memory, tensors travel in frames: ${logText(error)}`);
     return null;
   });
+  onSegmentFolder?.(segmentFolder);
 
   let reloadable: ReloadableOptions = options;
   let closing = false;

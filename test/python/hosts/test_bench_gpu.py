@@ -16,6 +16,7 @@ from engines import CPU, sdxl_shapes, whole_engine
 from refit_graphs.families import plan
 from refit_host.models.bind import bind
 from refit_host.models.registry import spec_of
+from refit_host.wire.segments import SUPPORTED
 from test_models import step_inputs
 from transformer_structures import wan
 
@@ -129,6 +130,8 @@ def test_room_asks_first_and_streams_beside_a_program_that_stays(tmp_path):
 def test_residuals_equal_plain_diffusers(tmp_path):
     rows = rows_of("residuals", tmp_path)
     (plain,), (swap,), (back,) = rows["against plain diffusers"], rows["swap between two steps with residuals"], rows["back to base"]
+    placed = rows["residuals in a segment against the same in the frame"][0]
+    assert placed["bit_identical"] and placed["offered"] == SUPPORTED
     assert plain["without"] < 1e-5 and plain["with_residuals"] < 1e-5 and plain["residuals_change_output_by"] > 0.01
     assert swap["against_plain_diffusers_merged"] < 1e-5 and swap["adapter_changes_output_by"] > 0.01
     assert back["weights_bit_identical"] and all(back["output_bit_identical"].values())

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { decodeFrame, encodeFrame, FrameReader } from "../../../protocol/src/index.ts";
 import type { Frame, FrameTensor, JsonObject } from "../../../protocol/src/index.ts";
-import { HostConnection } from "../../../sidecar/src/host/index.ts";
+import { HostConnection, type PlacedTensor } from "../../../sidecar/src/host/index.ts";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -40,6 +40,47 @@ describe("HostConnection", () => {
     expect(sent[0]?.tensors).toMatchObject([{ name: "sample" }]);
     answer({ id: 1, result: { ms: 5 } }, [{ ...tensor, name: "out_sample" }]);
     expect((await step).tensors).toMatchObject([{ name: "out_sample", shape: [2] }]);
+  });
+  it("leaves placed tensors where they are for a host that reads segments, and reads them for any other", async () => {
+    const timestep: FrameTensor = { name: "timestep", dtype: "u8", shape: [1], data: Uint8Array.of(9) };
+    const data = Uint8Array.of(1, 2);
+    const at = (name: string, segment: string, offset: number): PlacedTensor => ({ name, dtype: "u8", shape: [2], bytes: 2, segment, offset, read: async () => ({ name, dtype: "u8", shape: [2], data }) });
+    const tensors = [at("a", "s1", 64), timestep, at("b", "s2", 0), at("c", "s1", 128)];
+    const about = { protocolVersion: 1, kind: "k", versions: {}, device: { type: "", name: "" }, precisions: [], memory: { totalBytes: 1, freeBytes: 1 } };
+    for (const segments of [true, false]) {
+      const { connection, sent, answer } = wire();
+      const hello = connection.call("hello", { protocolVersion: 1, segments: "folder" });
+      answer({ id: 1, result: { ...about, segments } });
+      await hello;
+      const step = connection.call("step", { engine: "e", generation: 1 }, { tensors });
+      const next = connection.call("status", {});
+      if (segments) expect(sent.map(({ message }) => message["method"])).toEqual(["hello", "step", "status"]);
+      await vi.waitFor(() => expect(sent).toHaveLength(3));
+      const frame = sent.find(({ message }) => message["method"] === "step");
+      if (segments) {
+        expect(frame?.message["params"]).toMatchObject({ engine: "e", generation: 1, segments: ["s1", "s2"] });
+        expect(frame?.descriptors).toMatchObject([{ name: "a", segment: 0, offset: 64, bytes: 2 }, { name: "b", segment: 1, offset: 0 }, { name: "c", segment: 0, offset: 128 }, { name: "timestep" }]);
+        expect(frame?.tensors.map(({ name }) => name)).toEqual(["timestep"]);
+      } else {
+        expect(frame?.message["params"]).not.toHaveProperty("segments");
+        expect(frame?.tensors.map((tensor) => [tensor.name, ...tensor.data])).toEqual([["a", 1, 2], ["timestep", 9], ["b", 1, 2], ["c", 1, 2]]);
+      }
+      for (const { message } of sent.slice(1)) answer(message["method"] === "step" ? { id: Number(message["id"]), result: { ms: 1 } } : { id: Number(message["id"]), result: { engines: [], sessionLoads: 0, memory: { totalBytes: 1, freeBytes: 1, processBytes: 1 } } });
+      await Promise.all([step, next]);
+    }
+  });
+  it("fails a step whose tensors cannot be read, or whose host ends meanwhile", async () => {
+    const { connection, sent } = wire();
+    const place = { name: "a", dtype: "u8", shape: [2], bytes: 2, segment: "s", offset: 0 } as const;
+    const broken = connection.call("step", { engine: "e", generation: 1 }, { tensors: [{ ...place, read: () => Promise.reject(new Error("cut")) }] });
+    await expect(broken).rejects.toThrow("cut");
+    let arrive = (): void => undefined;
+    const late = new Promise<FrameTensor>((resolve) => void (arrive = () => resolve({ ...place, data: new Uint8Array(2) })));
+    const lost = connection.call("step", { engine: "e", generation: 1 }, { tensors: [{ ...place, read: () => late }] });
+    connection.lose("exit code 1");
+    arrive();
+    await expect(lost).rejects.toMatchObject({ code: "HOST_LOST" });
+    expect(sent).toEqual([]);
   });
   it("gives a host's error as Failure with its code and evidence, and HOST_INTERNAL for a code that the table lacks", async () => {
     const { connection, answer } = wire();

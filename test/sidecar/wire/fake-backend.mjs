@@ -101,8 +101,10 @@ export function createFakeBackend(Failure) {
     "jobs.pause": async () => ({ paused: true }),
     "jobs.resume": async () => ({ paused: false }),
     step: async ({ lease, inputs }, context) => {
-      seen.step.push({ lease, inputs: inputs.map(({ name, key, data }) => ({ name, key, bytes: data.byteLength })) });
-      const sample = inputs.find(({ name }) => name === "sample");
+      seen.step.push({ lease, inputs: inputs.map(({ name, key, data }) => ({ name, key, bytes: data?.byteLength ?? "placed" })) });
+      const given = inputs.find(({ name }) => name === "sample");
+      // A large one still lies in the client's segment.
+      const sample = given !== undefined && "segment" in given ? await given.read() : given;
       if (sample === undefined) throw new Failure("STEP_INPUT_INVALID", "expected an input called sample");
       const delay = inputs.find(({ name }) => name === "delay_ms");
       // A running step is not interrupted.

@@ -12,10 +12,10 @@ interface Offered {
 }
 const MiB = 2 ** 20;
 
-async function withSegments(): Promise<{ running: Running; client: Client; offered: Offered; proof: string }> {
+async function withSegments(segmentBytes = MiB): Promise<{ running: Running; client: Client; offered: Offered; proof: string }> {
   const running = await startFake();
   const client = await connect(running, bearer(running.discovery.token), [], null);
-  const hello = await client.call("hello", { protocolVersions: [1], client: { name: "test", version: "1" }, capabilities: ["segments"], segments: { requestBytes: MiB, replyBytes: MiB } });
+  const hello = await client.call("hello", { protocolVersions: [1], client: { name: "test", version: "1" }, capabilities: ["segments"], segments: { requestBytes: segmentBytes, replyBytes: MiB } });
   const offered = hello.result["segments"] as unknown as Offered;
   return { running, client, offered, proof: segmentProof(readAt(offered.request.path, 0, 32), readAt(offered.reply.path, 0, 32)) };
 }
@@ -101,6 +101,45 @@ describe("segments of a session", () => {
     truncateSync(offered.request.path, 100);
     expect((await client.call("engine.step", { lease: "l1" }, [], [sample(64, 640)])).code).toBe("WIRE_SEGMENT_SHORT");
     expect((await client.call("engine.step", { lease: "l1" }, [latent(8, 1)])).code).toBeNull();
+  });
+
+  it("keep a step's large tensors for the engine host, and give small ones and those of other calls to the sidecar", async () => {
+    const { running, client, offered, proof } = await withSegments(4 * MiB);
+    await client.call("segments.confirm", { proof });
+    await client.call("engine.prepare", wanted);
+    const data = new Uint8Array(MiB).map((_, index) => index % 251);
+    writeAt(offered.request.path, 128, data);
+    const answer = await client.call("engine.step", { lease: "l1" }, [latent(8, 1, "timestep")], [sample(128, MiB), { ...sample(0, 64), name: "small" }]);
+    expect(running.backend.seen["step"]).toMatchObject([{ inputs: [{ name: "sample", bytes: "placed" }, { name: "small", bytes: 64 }, { name: "timestep", bytes: 8 }] }]);
+    expect(Buffer.compare(answer.tensors[0]?.data ?? new Uint8Array(), data)).toBe(0);
+    expect((await client.call("conditioning.put", {}, [], [sample(128, MiB)])).result).toEqual({ bytes: MiB });
+    writeAt(offered.request.path, 128, new Uint8Array(MiB));
+    const kept = await client.call("engine.step", { lease: "l1", use: { sample: "sample" } });
+    expect(Buffer.compare(kept.tensors[0]?.data ?? new Uint8Array(), data)).toBe(0);
+    expect((await client.call("engine.step", { lease: "l1", use: { sample: "sample" } }, [], [sample(128, MiB)])).code).toBe("STEP_INPUT_INVALID");
+  });
+
+  it("refuse large tensors as they refuse small ones", async () => {
+    const { client, offered, proof } = await withSegments(4 * MiB);
+    await client.call("engine.prepare", wanted);
+    expect((await client.call("engine.step", { lease: "l1" }, [], [sample(0, MiB)])).code).toBe("WIRE_SEGMENT_REFUSED");
+    await client.call("segments.confirm", { proof });
+    for (const [offset, bytes, segment] of [[3 * MiB + 64, MiB, 0], [2 ** 50, MiB, 0], [0, MiB, 1], [0, MiB, 9]] as const) {
+      expect((await client.call("engine.step", { lease: "l1" }, [], [sample(offset, bytes, segment)])).code).toBe("WIRE_SEGMENT_REFUSED");
+    }
+    const many = Array.from({ length: 129 }, (_, index) => ({ ...sample(0, 4 * MiB), name: `t${index}` }));
+    expect((await client.call("engine.step", { lease: "l1" }, [], many)).code).toBe("WIRE_SEGMENT_REFUSED");
+    truncateSync(offered.request.path, MiB);
+    expect((await client.call("engine.step", { lease: "l1" }, [], [sample(64, MiB)])).code).toBe("WIRE_SEGMENT_SHORT");
+    expect((await client.call("engine.step", { lease: "l1" }, [latent(8, 1)])).code).toBeNull();
+  });
+
+  it("lie in the folder that hosts are told of before anybody connects", async () => {
+    const folders: (string | null)[] = [];
+    const running = await startFake({}, { onSegmentFolder: (folder) => void folders.push(folder) });
+    const client = await connect(running, bearer(running.discovery.token), [], null);
+    const hello = await client.call("hello", { protocolVersions: [1], client: { name: "t", version: "1" }, capabilities: ["segments"], segments: { requestBytes: MiB, replyBytes: MiB } });
+    expect(folders).toEqual([dirname((hello.result["segments"] as unknown as Offered).request.path)]);
   });
 
   it("are gone when the session or the sidecar ends", async () => {

@@ -133,9 +133,9 @@ describe("createSession", () => {
     const { socket, sent } = fakeSocket();
     const state: SessionState = {
       id: "s1", role: "control", greeted: () => true, attach: () => undefined, end: async () => undefined,
-      contextOf: () => expect.unreachable(), readSegment: () => expect.unreachable(),
+      contextOf: () => expect.unreachable(), readSegment: () => expect.unreachable(), placeSegment: () => expect.unreachable(),
     };
-    const bound = { role: "read", tensors: "none", check: () => expect.unreachable() } as const;
+    const bound = { role: "read", tensors: "none", takesPlaced: false, check: () => expect.unreachable() } as const;
     const session = createSession(state, { ping: bound }, {
       socket: { ...socket, pause: () => undefined, resume: () => undefined, drop: () => expect.unreachable() },
       log: createLog("error", () => undefined), metrics: wireMetrics(createMetrics()), closing: () => true,

@@ -36,16 +36,17 @@ export function temporaryFolder(): string {
   return folder;
 }
 
-export async function startFake(options: Partial<WireOptions> = {}, setup: { pingEveryMs?: number; helloMs?: number; dataDir?: string } = {}): Promise<Running> {
+export async function startFake(options: Partial<WireOptions> = {}, setup: { pingEveryMs?: number; helloMs?: number; dataDir?: string; onSegmentFolder?: (folder: string | null) => void } = {}): Promise<Running> {
   const dataDir = setup.dataDir ?? temporaryFolder();
   const backend = createFakeBackend(Failure);
   const logLines: string[] = [];
   const metrics = createMetrics();
-  const { pingEveryMs, helloMs } = setup;
+  const { pingEveryMs, helloMs, onSegmentFolder } = setup;
   const server = await startWire({
     backend, dataDir, version: "9.9.9", metrics,
     options: { ...plainOptions, ...options },
     log: createLog("debug", (line) => void logLines.push(line)),
+    ...(onSegmentFolder === undefined ? {} : { onSegmentFolder }),
     ...(pingEveryMs === undefined ? {} : { pingEveryMs }),
     ...(helloMs === undefined ? {} : { helloMs }),
   });

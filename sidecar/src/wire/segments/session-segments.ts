@@ -1,8 +1,10 @@
 // The two segments of one session, and the checks of every range that a client names in them.
 
 import { createHash } from "node:crypto";
+import { basename } from "node:path";
 import { alignTo64, type FrameTensor, type TensorDescriptor } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
+import type { PlacedTensor } from "../../host/types.ts";
 import { createSegment, type SegmentFile } from "./segment-file.ts";
 
 export const requestIndex = 0;
@@ -21,6 +23,8 @@ export interface SessionSegments {
   readonly confirmed: () => boolean;
   /** Copies a described tensor out of the request segment. */
   readonly read: (descriptor: TensorDescriptor) => Promise<FrameTensor>;
+  /** The same tensor left in the request segment, for an engine host that reads it there. */
+  readonly place: (descriptor: TensorDescriptor) => PlacedTensor;
   /** Copies tensors into the client's range, each on a multiple of 64; null when they do not fit, or the memory file system is full. */
   readonly write: (tensors: readonly FrameTensor[], range: SegmentRange) => Promise<readonly TensorDescriptor[] | null>;
   readonly remove: () => Promise<void>;
@@ -38,6 +42,15 @@ export async function createSessionSegments(folder: string, sizes: { readonly re
   const request = await createSegment(folder, sizes.requestBytes);
   const reply = await createSegment(folder, sizes.replyBytes);
   let on = false;
+  const check = ({ offset, bytes, segment }: TensorDescriptor): void => {
+    if (!on || segment !== requestIndex) throw refused(`tensors in the confirmed request segment (${requestIndex})`);
+    if (offset + bytes > request.bytes) throw refused(`a range inside the ${request.bytes} bytes of the request segment`);
+  };
+  const read = async ({ name, dtype, shape, offset, bytes }: TensorDescriptor): Promise<FrameTensor> => {
+    const data = new Uint8Array(bytes);
+    await request.read(data, offset);
+    return { name, dtype, shape, data };
+  };
   return {
     files: { request, reply },
     confirm(proof) {
@@ -45,12 +58,14 @@ export async function createSessionSegments(folder: string, sizes: { readonly re
       return on;
     },
     confirmed: () => on,
-    async read({ name, dtype, shape, offset, bytes, segment }) {
-      if (!on || segment !== requestIndex) throw refused(`tensors in the confirmed request segment (${requestIndex})`);
-      if (offset + bytes > request.bytes) throw refused(`a range inside the ${request.bytes} bytes of the request segment`);
-      const data = new Uint8Array(bytes);
-      await request.read(data, offset);
-      return { name, dtype, shape, data };
+    async read(descriptor) {
+      check(descriptor);
+      return read(descriptor);
+    },
+    place(descriptor) {
+      check(descriptor);
+      const { name, dtype, shape, offset, bytes } = descriptor;
+      return { name, dtype, shape, offset, bytes, segment: basename(request.path), read: () => read(descriptor) };
     },
     async write(tensors, range) {
       if (!on || range.segment !== replyIndex) throw refused(`a range of the confirmed reply segment (${replyIndex})`);

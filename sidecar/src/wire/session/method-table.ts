@@ -3,6 +3,7 @@
 import type { DeepReadonly, FrameTensor, JsonObject, Method, Role, TensorDescriptor, TensorDirection } from "@refit-sidecar/protocol";
 import type { z } from "zod";
 import { Failure } from "../../failure/index.ts";
+import type { PlacedTensor } from "../../host/types.ts";
 import type { CallContext } from "../backend.ts";
 import type { Calls, OpenCall } from "./calls.ts";
 import type { Outbox } from "./outbox.ts";
@@ -18,12 +19,16 @@ export interface Reply<Result = unknown> {
 export interface CallInput {
   readonly call: OpenCall;
   readonly tensors: readonly FrameTensor[];
+  /** Large ones that still lie in the client's segment, for a method that takes them so. */
+  readonly placed: readonly PlacedTensor[];
   readonly context: CallContext;
 }
 
 export interface Bound {
   readonly role: Role;
   readonly tensors: TensorDirection;
+  /** It need not have the bytes of large tensors in this process. */
+  readonly takesPlaced: boolean;
   /** Checks the params (WIRE_PARAMS_INVALID) and returns the work that is left. */
   readonly check: (params: JsonObject) => (input: CallInput) => Promise<Reply>;
 }
@@ -35,6 +40,8 @@ export interface SessionState {
   readonly attach: (outbox: Outbox, calls: Calls) => void;
   readonly contextOf: (call: OpenCall) => CallContext;
   readonly readSegment: (descriptor: TensorDescriptor) => Promise<FrameTensor>;
+  /** Checked like one that is read, and left where it is. */
+  readonly placeSegment: (descriptor: TensorDescriptor) => PlacedTensor;
   readonly end: () => Promise<void>;
 }
 
@@ -47,10 +54,12 @@ function firstIssue(error: z.ZodError): string {
 export function bind<Params extends z.ZodType, Result extends z.ZodType>(
   { role, tensors, params: schema }: Method<Params, Result>,
   handler: (params: z.output<Params>, input: CallInput) => Promise<Reply<DeepReadonly<z.input<Result>>>>,
+  { takesPlaced = false }: { readonly takesPlaced?: boolean } = {},
 ): Bound {
   return {
     role,
     tensors,
+    takesPlaced,
     check(params) {
       const parsed = schema.safeParse(params);
       if (!parsed.success) throw new Failure("WIRE_PARAMS_INVALID", firstIssue(parsed.error).slice(0, 500));

@@ -9,7 +9,7 @@ import { Failure } from "../../failure/index.ts";
 import { failureReply, logText, toWireFailure, wireJson } from "../failures.ts";
 import { closeCodes, limits } from "../limits.ts";
 import { createCalls, type OpenCall } from "./calls.ts";
-import type { Bound, Reply, SessionState } from "./method-table.ts";
+import type { Bound, CallInput, Reply, SessionState } from "./method-table.ts";
 import { createOutbox } from "./outbox.ts";
 import type { SessionPorts } from "./ports.ts";
 
@@ -73,17 +73,21 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
     if (call.claimAnswer()) outbox.send(wireJson(failureReply(call.id, failure)));
   }
 
-  /** Tensors of a call, those in the segment copied out; all of them must be where the method takes them. */
-  async function gather({ message, tensors, descriptors: inFrame }: Incoming, bound: Bound): Promise<readonly FrameTensor[]> {
+  /** Tensors of a call, those in the segment copied out unless the method takes them where they are; all of them must be where the method takes them. */
+  async function gather({ message, tensors, descriptors: inFrame }: Incoming, bound: Bound): Promise<Pick<CallInput, "tensors" | "placed">> {
     const takes = bound.tensors === "in" || bound.tensors === "both";
     const descriptors = inFrame ?? (takes ? readDescriptors(message) : []);
-    if (descriptors.length === 0) return [];
+    if (descriptors.length === 0) return { tensors: [], placed: [] };
     const inSegment = descriptors.filter((descriptor) => descriptor.segment !== undefined);
     if (!takes || inSegment.length + tensors.length !== descriptors.length) {
       throw new Failure("WIRE_TENSORS_MISPLACED", takes ? "expected each tensor in a binary frame or in a segment" : "expected no tensors with this method");
     }
-    const copied = await Promise.all(inSegment.map((descriptor) => state.readSegment(descriptor)));
-    return [...copied, ...tensors];
+    // Ranges of one call lie side by side: more bytes than a segment has would make one range stand for many tensors.
+    if (inSegment.reduce((sum, { bytes }) => sum + bytes, 0) > limits.segmentBytes) throw new Failure("WIRE_SEGMENT_REFUSED", `expected at most ${limits.segmentBytes} bytes of tensors in the segment`);
+    const stays = ({ bytes }: TensorDescriptor): boolean => bound.takesPlaced && bytes >= limits.placedBytes;
+    const placed = inSegment.filter(stays).map((descriptor) => state.placeSegment(descriptor));
+    const copied = await Promise.all(inSegment.filter((descriptor) => !stays(descriptor)).map((descriptor) => state.readSegment(descriptor)));
+    return { tensors: [...copied, ...tensors], placed };
   }
 
   function find({ method }: RpcRequest): Bound {
@@ -110,7 +114,7 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
     try {
       const bound = find(request);
       const work = bound.check(request.params);
-      answer(call, await work({ call, tensors: await gather(incoming, bound), context: state.contextOf(call) }));
+      answer(call, await work({ call, ...(await gather(incoming, bound)), context: state.contextOf(call) }));
     } catch (error) {
       answerFailure(call, error);
     } finally {

@@ -101,6 +101,10 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
       if (segments === null) throw new Failure("WIRE_SEGMENT_REFUSED", "expected tensors in the frame: this session has no segments");
       return segments.read(descriptor);
     },
+    placeSegment(descriptor) {
+      if (segments === null) throw new Failure("WIRE_SEGMENT_REFUSED", "expected tensors in the frame: this session has no segments");
+      return segments.place(descriptor);
+    },
     subscribe(topics) {
       unsubscribe?.();
       const wanted = new Set<string>(topics);

@@ -23,7 +23,8 @@ from ..wire.messages import LoadParams, PrepareParams, Sources
 from ..wire.server import Answer, Call, Method
 from .engine import Engine
 from .options import Options
-from .tensors import from_wire, to_wire
+from .step_memory import StepMemory
+from .tensors import to_wire
 
 log = logging.getLogger("refit_host")
 
@@ -44,6 +45,7 @@ class Host:
         self.options = options
         self.device = device_of(options.device)
         self.ring = Ring(self.device)
+        self._memory_of_steps = StepMemory(self.device)
         self.images = ImageCache(options.delta_cache_bytes)
         self.session_loads = 0
         # Engines whose want of room was just reported; the next load of each takes what there is.
@@ -83,6 +85,7 @@ class Host:
         return {
             "protocolVersion": PROTOCOL_VERSION, "kind": self._maker.kind, "versions": versions, "device": self._device_facts(),
             "precisions": list(self._maker.precisions), "memory": self._memory(),
+            "segments": self._memory_of_steps.use(check.text_or_none(params, "segments")),
         }, []  # fmt: skip
 
     def _device_facts(self) -> dict[str, str]:
@@ -145,7 +148,7 @@ class Host:
         generation = check.whole(params, "generation")
         engine = self._find(params)
         began = time.perf_counter()
-        inputs = {tensor.name: from_wire(tensor) for tensor in call.tensors}
+        inputs = self._memory_of_steps.inputs(call.tensors, params)
         with engine.present():
             outputs = [to_wire(name, value) for name, value in engine.step(inputs, generation).items()]
         return {"ms": (time.perf_counter() - began) * 1000}, outputs
@@ -193,6 +196,8 @@ class Host:
         if engine.model is not None:
             engine.model.release()
         del engine
+        if not self._engines:
+            self._memory_of_steps.release()
         self._give_back()
         return {"bytes": held}, []
 

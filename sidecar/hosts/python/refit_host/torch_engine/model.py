@@ -121,7 +121,8 @@ class TorchModel:
                 size > 0 and sizes.setdefault(axis, size) == size if isinstance(axis, str) else size == axis for axis, size in zip(axes, value.shape)
             )
             expect(fits, "HOST_INPUT_INVALID", f"{port['name']}: expected the shape {axes}, got {list(value.shape)}", sizes=sizes)
-            out[port["name"]] = value.to(self._device, KINDS.get(port["dtype"], self._dtype))
+            # Converted on the device: a conversion on the way would copy pinned memory to pageable first.
+            out[port["name"]] = value.to(self._device).to(KINDS.get(port["dtype"], self._dtype))
         return out
 
     @property

@@ -30,6 +30,24 @@ class WireTensor:
     data: memoryview
 
 
+@dataclass(frozen=True)
+class PlacedTensor:
+    """A tensor whose bytes lie in a shared segment: `segment` counts into the names that the message gives, `offset` from that file's start."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    segment: int
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        return _byte_count(self.dtype, self.shape)
+
+
+Tensors = list[WireTensor | PlacedTensor]
+
+
 def _padded(count: int) -> int:
     return (count + ALIGN - 1) // ALIGN * ALIGN
 
@@ -41,10 +59,12 @@ def _byte_count(dtype: str, shape: Iterable[int]) -> int:
     return count
 
 
-def encode_frame(message: Mapping[str, Any], slot: str | None, tensors: Iterable[WireTensor]) -> list[bytes | memoryview]:
-    """Buffers of one frame, in order. `slot` ("params" or "result") is where the descriptors are put."""
+def encode_frame(message: Mapping[str, Any], slot: str | None, tensors: Iterable[WireTensor], placed: Iterable[PlacedTensor] = ()) -> list[bytes | memoryview]:
+    """Buffers of one frame, in order. `slot` ("params" or "result") is where the descriptors are put, those of `placed` tensors first."""
     offset = 0
-    descriptors: list[dict[str, Any]] = []
+    descriptors: list[dict[str, Any]] = [
+        {"name": one.name, "dtype": one.dtype, "shape": list(one.shape), "offset": one.offset, "bytes": one.nbytes, "segment": one.segment} for one in placed
+    ]
     payload: list[bytes | memoryview] = []
     end = 0
     for tensor in tensors:
@@ -84,12 +104,12 @@ def _read_exactly(stream: BinaryIO, count: int) -> memoryview | None:
     return view
 
 
-def _tensors(message: Mapping[str, Any], payload: memoryview, count: int) -> list[WireTensor]:
+def _tensors(message: Mapping[str, Any], payload: memoryview, count: int) -> Tensors:
     body = message.get("params", message.get("result"))
     descriptors = body.get("tensors", []) if isinstance(body, dict) else []
     expect(isinstance(descriptors, list) and len(descriptors) == count, "HOST_MALFORMED_FRAME",
            "the frame's tensor count differs from its descriptors", expected=count)
-    out: list[WireTensor] = []
+    out: Tensors = []
     expected = 0
     for item in descriptors:
         if not isinstance(item, dict) or not isinstance(item.get("name"), str) or item.get("dtype") not in ITEM_BYTES:
@@ -98,6 +118,12 @@ def _tensors(message: Mapping[str, Any], payload: memoryview, count: int) -> lis
         whole = isinstance(shape, list) and len(shape) <= MAX_DIMS
         if not whole or not all(type(v) is int and v >= 0 for v in [*shape, offset, size]):
             raise _bad(f"{item['name']}: shape, offset and bytes must be whole numbers, at most {MAX_DIMS} dimensions")
+        if size == _byte_count(item["dtype"], shape) and "segment" in item:
+            segment = item["segment"]
+            expect(type(segment) is int and segment >= 0 and offset % ALIGN == 0, "HOST_MALFORMED_FRAME",
+                   f"{item['name']}: expected the index of a segment and an offset that is a multiple of {ALIGN}")
+            out.append(PlacedTensor(item["name"], item["dtype"], tuple(shape), segment, offset))
+            continue
         if size != _byte_count(item["dtype"], shape) or offset != _padded(expected) or offset + size > payload.nbytes:
             raise _bad(f"{item['name']}: {size} bytes at {offset} do not fit its shape, the tensors before it or the payload")
         expected = offset + size
@@ -107,7 +133,7 @@ def _tensors(message: Mapping[str, Any], payload: memoryview, count: int) -> lis
     return out
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], list[WireTensor]] | None:
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], Tensors] | None:
     """The next message and its tensors; None at a clean end. Raises HostFailure HOST_MALFORMED_FRAME."""
     prefix = _read_exactly(stream, PREFIX.size)
     if prefix is None:

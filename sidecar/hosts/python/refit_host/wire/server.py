@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Callable, Mapping
 
 from ..failure import HostFailure
 from .errors import NUMBERS
-from .frames import WireTensor, encode_frame, read_frame
+from .frames import Tensors, WireTensor, encode_frame, read_frame
 
 log = logging.getLogger("refit_host")
 Answer = tuple[dict[str, Any], list[WireTensor]]
@@ -26,7 +26,7 @@ class Call:
     """What a method may use besides its params."""
 
     id: int
-    tensors: list[WireTensor]
+    tensors: Tensors
     notify: Callable[[str, dict[str, Any]], None]
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -67,7 +67,7 @@ class Server:
             return 1
         return 0
 
-    def _receive(self, message: dict[str, Any], tensors: list[WireTensor]) -> None:
+    def _receive(self, message: dict[str, Any], tensors: Tensors) -> None:
         number, name, params = message.get("id"), message.get("method"), message.get("params", {})
         whole = type(number) is int
         if not whole or message.get("jsonrpc") != "2.0" or not isinstance(name, str):
@@ -78,7 +78,7 @@ class Server:
         except HostFailure as failure:
             self._fail(number, failure)
 
-    def _start(self, number: int, name: str, params: Any, tensors: list[WireTensor]) -> None:
+    def _start(self, number: int, name: str, params: Any, tensors: Tensors) -> None:
         if number in self._calls:
             raise HostFailure("HOST_INVALID_REQUEST", f"request {number} is still being answered; use every id once", {"id": number})
         method = self._methods.get(name)

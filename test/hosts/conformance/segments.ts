@@ -1,0 +1,158 @@
+import { execFileSync } from "node:child_process";
+import { chmod, mkdir, mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, type TestContext } from "vitest";
+import { alignTo64, encodeFrame, type FrameTensor, type JsonObject } from "../../../protocol/src/index.ts";
+import { startHost, type Host, type HostCommand, type PlacedTensor, type StepTensor } from "../../../sidecar/src/host/index.ts";
+import { nextState, planRefit, stateKey } from "../../../sidecar/src/plan/index.ts";
+import { Engines, type Wanted } from "../../../sidecar/src/refit/index.ts";
+import { Runs } from "../../../sidecar/src/step/index.ts";
+import { demoGraph, demoStates, demoStructure, goldenSteps, readSteps, specOf, type NamedStack } from "../demo-model.ts";
+import { noise } from "../fixtures.ts";
+import { startRawHost } from "../raw-host.ts";
+
+const shapes = [[32, 8], [32, 8], [32, 8], [32, 4], [64, 4], [64, 4], [64, 2], [64, 2], [64, 2], [64, 1], [64, 1], [64, 1]] as const;
+
+/** ControlNet residuals of the demo model: the inputs that are large enough to stay in a client's segment. */
+function residuals(seed: number): FrameTensor[] {
+  const next = noise(seed);
+  const one = (name: string, channels: number, size: number): FrameTensor => ({ name, dtype: "f32", shape: [2, channels, size, size], data: new Uint8Array(Float32Array.from({ length: 2 * channels * size * size }, next).buffer) });
+  return [...shapes.map(([channels, size], index) => one(`down_residual_${index}`, channels, size)), one("mid_residual", 64, 1)];
+}
+
+/** Inputs that a client left in its segment: read by a host that offers it, sent by the sidecar to any other. */
+export function segments(command: HostCommand): void {
+  describe("segments", () => {
+    let host: Host;
+    let folder = "";
+    let scratch = "";
+    let wanted: Wanted;
+    let states: (stack: NamedStack) => Wanted;
+    let reads = 0;
+    const { inputs } = readSteps(goldenSteps);
+    beforeAll(async () => {
+      scratch = await mkdtemp(join(tmpdir(), "refit-segments-"));
+      folder = join(scratch, "segments");
+      await mkdir(folder, { mode: 0o700 });
+      host = await startHost(command, { segmentFolder: folder });
+      states = await demoStates(scratch);
+      wanted = states([]);
+      await host.call("load", { engine: "placed", graph: { folder: demoGraph, variant: "fp32" }, weightDtype: "f32", checkpoint: wanted.checkpoint, stack: [] });
+    });
+    afterAll(async () => {
+      await host.close();
+      await rm(scratch, { recursive: true, force: true });
+    });
+
+    /** Writes tensors into a segment, each on a multiple of 64. */
+    async function place(tensors: readonly FrameTensor[], segment = "request"): Promise<PlacedTensor[]> {
+      let end = 64;
+      const placed = tensors.map((tensor): PlacedTensor => {
+        const { name, dtype, shape, data } = tensor;
+        const offset = alignTo64(end);
+        end = offset + data.byteLength;
+        const read = async (): Promise<FrameTensor> => {
+          reads += 1;
+          return tensor;
+        };
+        return { name, dtype, shape, bytes: data.byteLength, segment, offset, read };
+      });
+      const file = new Uint8Array(end);
+      for (const [index, { data }] of tensors.entries()) file.set(data, placed[index]?.offset ?? 0);
+      await writeFile(join(folder, segment), file, { mode: 0o600 });
+      return placed;
+    }
+    const step = async (tensors: readonly StepTensor[], from = host): Promise<Buffer> => Buffer.from((await from.call("step", { engine: "placed", generation: 1 }, { tensors })).tensors[0]?.data ?? []);
+    const readsThem = ({ skip }: TestContext): void => skip(host.about.segments !== true, "this host reads no segments: the sidecar reads them for it");
+
+    it("a step with inputs in a segment equals the one with their bytes, bit for bit, whatever came before", async () => {
+      const outputs = new Set<string>();
+      for (const seed of [1, 2, 1]) {
+        const given = residuals(seed);
+        const expected = await step([...inputs, ...given]);
+        expect(Buffer.compare(await step([...(await place(given)), ...inputs]), expected)).toBe(0);
+        expect(Buffer.compare(await step(await place([...given, ...inputs], "all")), expected)).toBe(0);
+        outputs.add(expected.toString("hex"));
+      }
+      expect(outputs.size).toBe(2);
+      expect(Buffer.compare(await step(await place(inputs)), await step(inputs))).toBe(0);
+      if (host.about.segments === true) expect(reads).toBe(0);
+      else expect(reads).toBeGreaterThan(0);
+    });
+
+    it("a host killed in such a step comes back, and the repeated step gives the same", async () => {
+      const engines = new Engines({ planning: { planRefit, nextState }, startHost: () => startHost(command, { segmentFolder: folder }), keepsSpare: () => false, budgetBytes: () => 2 ** 30, emit: () => undefined });
+      const runs = new Runs({ stateKey, turnMs: () => 2000, graceMs: 20, maxWaiting: 64, nowMs: () => performance.now() });
+      try {
+        const run = runs.open(await engines.acquire(specOf(wanted.checkpoint, demoGraph, demoStructure)), wanted);
+        const given = residuals(3);
+        const expected = Buffer.from((await run.step([...inputs, ...given])).tensors[0]?.data ?? []);
+        const tensors = [...(await place(given)), ...inputs];
+        const [first] = engines.runningHosts().values();
+        const repeated = run.step(tensors);
+        await new Promise((resolve) => setTimeout(resolve, 3));
+        first?.kill("a test ends it in a step");
+        for (const reply of [await repeated, await run.step(tensors)]) expect(Buffer.compare(Buffer.from(reply.tensors[0]?.data ?? []), expected)).toBe(0);
+        expect([...engines.runningHosts().values()][0]?.pid).not.toBe(first?.pid);
+        run.close();
+      } finally {
+        await engines.close();
+      }
+    });
+
+    it.for<[string, string, (placed: PlacedTensor[]) => Promise<PlacedTensor[]> | PlacedTensor[]]>([
+      ["HOST_INVALID_PARAMS", "a path that leads out of the folder", (placed) => placed.map((tensor) => ({ ...tensor, segment: "../outside" }))],
+      ["HOST_INVALID_PARAMS", "an absolute path", (placed) => placed.map((tensor) => ({ ...tensor, segment: join(scratch, "outside") }))],
+      ["HOST_SEGMENT_REFUSED", "a file that is not there", (placed) => placed.map((tensor) => ({ ...tensor, segment: "missing" }))],
+      ["HOST_SEGMENT_REFUSED", "a link to a file outside", async (placed) => {
+        await symlink(join(scratch, "outside"), join(folder, "link"));
+        return placed.map((tensor) => ({ ...tensor, segment: "link" }));
+      }],
+      ["HOST_SEGMENT_REFUSED", "a folder", async (placed) => {
+        await mkdir(join(folder, "inner"));
+        return placed.map((tensor) => ({ ...tensor, segment: "inner" }));
+      }],
+      ["HOST_SEGMENT_REFUSED", "a named pipe that nobody writes to", (placed) => {
+        execFileSync("mkfifo", [join(folder, "pipe")]);
+        return placed.map((tensor) => ({ ...tensor, segment: "pipe" }));
+      }],
+      ["HOST_SEGMENT_SHORT", "a range beyond the end", (placed) => placed.map((tensor, index) => (index === 0 ? { ...tensor, offset: 2 ** 30 } : tensor))],
+      ["HOST_SEGMENT_SHORT", "a file that its client cut", async (placed) => {
+        await truncate(join(folder, "refused"), 1000);
+        return placed;
+      }],
+    ])("%s for %s, and the engine goes on", async ([code, _, change], context) => {
+      readsThem(context);
+      const given = residuals(4);
+      const expected = await step([...inputs, ...given]);
+      await writeFile(join(scratch, "outside"), new Uint8Array(2 ** 20));
+      const failure: unknown = await step([...(await change(await place(given, "refused"))), ...inputs]).catch((error: unknown) => error);
+      expect(failure).toMatchObject({ code });
+      expect((failure as Error).message).not.toContain(scratch);
+      expect(Buffer.compare(await step([...(await place(given)), ...inputs]), expected)).toBe(0);
+    });
+
+    it("HOST_MALFORMED_FRAME for a byte count that is not the shape's", async (context) => {
+      readsThem(context);
+      const raw = startRawHost(command);
+      await raw.hello();
+      const tensors = (await place(residuals(5), "wrong")).map(({ read: _, segment, ...tensor }) => ({ ...tensor, segment: segment === "wrong" ? 0 : 1, bytes: tensor.bytes + 4 }));
+      raw.write(encodeFrame({ jsonrpc: "2.0", id: 2, method: "step", params: { engine: "placed", generation: 1, segments: ["wrong"] } } satisfies JsonObject, [], tensors));
+      expect((await raw.next())?.message).toMatchObject({ id: null, error: { data: { code: "HOST_MALFORMED_FRAME" } } });
+      await raw.ended;
+    });
+
+    it("are not offered without a folder, nor for one that is a link or open to others", async (context) => {
+      readsThem(context);
+      await mkdir(join(scratch, "open"), { mode: 0o700 });
+      await chmod(join(scratch, "open"), 0o755);
+      await symlink(folder, join(scratch, "alias"));
+      for (const segmentFolder of [null, join(scratch, "open"), join(scratch, "alias"), join(scratch, "nowhere")]) {
+        const other = await startHost(command, { segmentFolder });
+        expect(other.about.segments).toBe(false);
+        await other.close();
+      }
+    });
+  });
+}
