@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from refit_sidecar_plugin.client import SidecarClient, SidecarError, Tensor
 
+ROOT = Path(__file__).resolve().parents[3]
 SIDE = 64
 # The demo model's own table; the first three are 1 MiB each: large enough to stay in the segment.
 SHAPES = [(32, 1)] * 3 + [(32, 2)] + [(64, 2)] * 2 + [(64, 4)] * 3 + [(64, 8)] * 3
