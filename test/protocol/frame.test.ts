@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import fc from "fast-check";
 import { decodeFrame, encodeFrame, encodeFrameParts, FrameError, FrameReader, tensorDtypes } from "../../protocol/src/frame.ts";
-import type { FrameErrorCode, FrameTensor, TensorDtype } from "../../protocol/src/frame.ts";
+import type { FrameErrorCode, FrameTensor, TensorDescriptor, TensorDtype } from "../../protocol/src/frame.ts";
 
 const message = { jsonrpc: "2.0", id: 1, method: "step", params: { engine: "é" } };
 const tensor: FrameTensor = { name: "sample", dtype: "f32", shape: [2, 3], data: new Uint8Array(24).map((_, index) => index + 1) };
@@ -46,6 +46,15 @@ describe("encodeFrame", () => {
     const bytes = encodeFrame(message, [tensor, timestep]);
     expect(Buffer.compare(bytes, golden)).toBe(0);
     expect(decodeFrame(golden).tensors.map(({ name, data }) => [name, ...data])).toEqual([["sample", ...tensor.data], ["timestep", ...timestep.data]]);
+  });
+
+  it("equals the golden frame of a step whose large input lies in a segment", () => {
+    const golden = readFileSync(new URL("./golden/step-in-segment.rft", import.meta.url));
+    const place: TensorDescriptor = { name: "mid_residual", dtype: "f16", shape: [2, 3], offset: 640, bytes: 12, segment: 0 };
+    expect(Buffer.compare(encodeFrame({ ...message, params: { engine: "é", segments: ["a-segment_1"] } }, [tensor], [place]), golden)).toBe(0);
+    const { descriptors, tensors } = decodeFrame(golden);
+    expect(descriptors).toMatchObject([place, { name: "sample" }]);
+    expect(tensors.map(({ name, data }) => [name, ...data])).toEqual([["sample", ...tensor.data]]);
   });
 
   it("lays the frame out byte by byte as the contract says", () => {

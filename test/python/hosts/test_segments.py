@@ -2,6 +2,7 @@
 
 import io
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from refit_host.failure import HostFailure
 from refit_host.host.step_memory import GRAIN_BYTES, StepMemory
 from refit_host.host.tensors import to_wire
 from refit_host.wire import segments
-from refit_host.wire.frames import PlacedTensor, encode_frame, read_frame
+from refit_host.wire.frames import PlacedTensor, WireTensor, encode_frame, read_frame
 from refit_host.wire.segments import SUPPORTED, SegmentFolder
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="this system opens no files relative to a folder: hosts offer no segments here")
+GOLDEN = Path(__file__).resolve().parents[2] / "protocol/golden"
 MESSAGE = {"jsonrpc": "2.0", "id": 1, "method": "step", "params": {"segments": ["s"]}}
 
 
@@ -43,6 +45,19 @@ def refused(memory, placed, names, code):
         memory.inputs(placed, {"segments": names})
     assert failure.value.code == code
     assert "/" not in failure.value.message
+
+
+def test_both_golden_frames_are_read_and_written_as_the_other_side_does():
+    sample = WireTensor("sample", "f32", (2, 3), memoryview(bytes(range(1, 25))))
+    cases = [
+        ("step-request.rft", {"engine": "é"}, [sample, WireTensor("timestep", "i64", (1,), memoryview(b"\x09" * 8))], []),
+        ("step-in-segment.rft", {"engine": "é", "segments": ["a-segment_1"]}, [sample], [PlacedTensor("mid_residual", "f16", (2, 3), 0, 640)]),
+    ]
+    for name, params, tensors, placed in cases:
+        golden = (GOLDEN / name).read_bytes()
+        assert b"".join(bytes(part) for part in encode_frame({**MESSAGE, "params": params}, "params", tensors, placed)) == golden
+        message, found = read_frame(io.BytesIO(golden))
+        assert message["params"]["engine"] == "é" and found == [*placed, *tensors]
 
 
 def test_a_frame_carries_placed_tensors_beside_others():
@@ -101,6 +116,22 @@ def test_memory_grows_with_what_is_wanted_and_large_steps_keep_none(folder, monk
     value = torch.ones(GRAIN_BYTES)
     assert torch.equal(memory.inputs(put(folder / "s", value), {"segments": ["s"]})["t0"], value)
     assert memory._kept.numel() == 2 * GRAIN_BYTES
+
+
+def test_memory_is_pinned_for_the_device_and_plain_where_the_driver_refuses(folder, monkeypatch):
+    asked = []
+
+    def arena(nbytes, device):
+        asked.append((nbytes, device))
+        raise HostFailure("HOST_OUT_OF_MEMORY", "the driver refused to pin host memory; use base: file")
+
+    monkeypatch.setattr("refit_host.host.step_memory.host_arena", arena)
+    memory = StepMemory(torch.device("cuda", 1))
+    memory.use(str(folder))
+    value = torch.arange(50.0)
+    for _ in range(2):
+        assert torch.equal(memory.inputs(put(folder / "s", value), {"segments": ["s"]})["t0"], value)
+    assert asked == [(GRAIN_BYTES, torch.device("cuda", 1))]
 
 
 def test_only_plain_files_of_the_folder_are_read(folder, tmp_path):
