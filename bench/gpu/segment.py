@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Sequence
 
-from refit_host.wire.frames import ALIGN, PlacedTensor, WireTensor
+from refit_host.wire.frames import PlacedTensor, WireTensor, padded
 
 _MEMORY = "/dev/shm"
 
@@ -28,7 +28,7 @@ class Segment:
             done = 0
             while done < tensor.data.nbytes:
                 done += os.pwrite(self._file, tensor.data[done:], at + done)
-            at += -(-done // ALIGN) * ALIGN
+            at += padded(done)
         return placed
 
     def close(self) -> None:

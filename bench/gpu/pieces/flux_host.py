@@ -5,7 +5,6 @@ Options: `precisions` (["bf16", "fp8"]), `args` (more arguments of the host), `e
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import Iterator
 
@@ -32,8 +31,7 @@ class FluxSetting(Setting):
         # The torch host takes the table alone; no ONNX file is needed.
         table = describe(plan(dict(flux.shapes)), dict(flux.shapes), "flux", {"fp16": "none.onnx", "fp32": "none.onnx"})
         (self.graph / "graph.json").write_text(to_json(table))
-        self.names, self.touched = [row["parameter"] for row in json.loads((self.graph / "graph.json").read_text())["refitMap"]], data.linear_layers(flux.shapes)
-        self.names = list(dict.fromkeys(self.names))
+        self.names, self.touched = list(dict.fromkeys(row["parameter"] for row in table["refitMap"])), data.linear_layers(flux.shapes)
         self.checkpoints = [data.checkpoint_record(folder, flux.shapes, context.device, 0)]
         self.adapters = [(data.adapter(folder, flux.shapes, context.device, seed, 16), f"{seed:064x}") for seed in range(ADAPTERS)]
         self.inputs = {name: value.cpu() for name, value in flux.inputs().items()}

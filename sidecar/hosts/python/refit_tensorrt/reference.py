@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import torch
+from refit_host.distance import relative_error
 from refit_host.files.checkpoint import CheckpointReader
 from refit_host.host.bundle import Bundle
 from refit_host.torch_engine.maker import TorchMaker
@@ -92,6 +93,5 @@ def torch_reference(params: LoadParams, reader: CheckpointReader, bundle: Bundle
 
 def difference(got: Tensor, expected: Tensor) -> float:
     """Relative L2 distance; infinite when a value is not finite."""
-    got, expected = got.double().cpu(), expected.double()
-    distance = float((got - expected).norm() / expected.norm())
+    distance = relative_error(got.cpu(), expected)
     return distance if distance == distance else float("inf")

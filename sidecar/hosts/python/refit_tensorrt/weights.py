@@ -179,7 +179,7 @@ class EngineWeights(Weights):
         wanted = frozenset(slot.index for slot in slots)
         touched = frozenset(index for image, _ in self._stack for index in image.every) & wanted
         slow = frozenset(index for image, _ in self._stack for index in image.slow) & touched
-        buffers = [image.factors.to(self.device, non_blocking=True) for image, _ in self._stack]
+        buffers = [self._factors.get(image.factors, None) for image, _ in self._stack]
         for step in plan_steps(layout, [placed], self._stack, buffers, slow, touched, self._prepare_merge, self.device):
             run_step(step, memory, memory)
         return placed, memory

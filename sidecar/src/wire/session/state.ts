@@ -45,6 +45,11 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
   }
 
   /** At most one notification per interval and call, but always the last one of a stage. */
+  function ownSegments(): SessionSegments {
+    if (segments === null) throw new Failure("WIRE_SEGMENT_REFUSED", "expected tensors in the frame: this session has no segments");
+    return segments;
+  }
+
   function progressOf(call: OpenCall): CallContext["progress"] {
     let lastMs = -Infinity;
     return (report) => {
@@ -97,14 +102,8 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
       const { request, reply } = segments.files;
       return { request: { index: 0, path: request.path, bytes: request.bytes }, reply: { index: 1, path: reply.path, bytes: reply.bytes } };
     },
-    async readSegment(descriptor) {
-      if (segments === null) throw new Failure("WIRE_SEGMENT_REFUSED", "expected tensors in the frame: this session has no segments");
-      return segments.read(descriptor);
-    },
-    placeSegment(descriptor) {
-      if (segments === null) throw new Failure("WIRE_SEGMENT_REFUSED", "expected tensors in the frame: this session has no segments");
-      return segments.place(descriptor);
-    },
+    readSegment: async (descriptor) => ownSegments().read(descriptor),
+    placeSegment: (descriptor) => ownSegments().place(descriptor),
     subscribe(topics) {
       unsubscribe?.();
       const wanted = new Set<string>(topics);

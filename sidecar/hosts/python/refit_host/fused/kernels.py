@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..quant.fp8 import CODE
-from .operations import Modulation, Projections, Update
+from .operations import F16_LIMIT, Modulation, Projections, Update
 from .rows import Rows
 
 # Warps of a program; heads of a program of `rotate`; columns of a program of `gelu` without codes. The fastest, or as fast, of those
@@ -139,7 +139,7 @@ class KernelOperations:
         assert kept.stride()[1:] == (cols, 1) and gate.stride(-1) == scale.stride(-1) == 1 and scale.stride(0) == shift.stride(0)
         _norm[(batch * tokens,)](
             x, y, gate, kept, scale, shift, out, scales, tokens, cols, x.stride(0), kept.stride(0), gate.stride(0), scale.stride(0), eps,
-            UPDATES=update is not None, NORMS=norms, CODES=codes, LIMIT=65504.0 if x.dtype == torch.float16 else 0.0,
+            UPDATES=update is not None, NORMS=norms, CODES=codes, LIMIT=F16_LIMIT if x.dtype == torch.float16 else 0.0,
             BLOCK=triton.next_power_of_2(cols), num_warps=NORM_WARPS,
         )  # fmt: skip
         return (out, scales) if codes else out

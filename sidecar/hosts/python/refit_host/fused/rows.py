@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Union
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..quant.linear import QuantLinear
 
@@ -23,4 +22,4 @@ def product(layer: nn.Module, rows: Rows) -> Tensor:
     if isinstance(rows, tuple):
         assert isinstance(layer, QuantLinear)
         return layer.product(*rows)
-    return functional.linear(rows, layer.weight, layer.bias) if isinstance(layer, nn.Linear) else layer(rows)
+    return layer(rows)

@@ -12,6 +12,7 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor
 
+from ..distance import relative_error
 from ..models.spec import ModelSpec
 from ..weights.base import Base
 from .formats import FLOAT
@@ -78,9 +79,8 @@ def _set(child: torch.nn.Module, leaf: str, value: Tensor) -> None:
 def output_error(engine: QuantEngine, family: str, ports: Sequence[dict[str, Any]]) -> float:
     """||quantised - base|| / ||base|| of one call without adapters."""
     weights, inputs = engine.weights, probe_inputs(family, ports, engine.weights.device)
-    expected = engine.spec.forward(base_module(engine.spec, weights.base, weights.device), inputs).double()
-    got = engine.spec.forward(engine.make(), inputs).double()
-    return float((got - expected).norm() / expected.norm())
+    expected = engine.spec.forward(base_module(engine.spec, weights.base, weights.device), inputs)
+    return relative_error(engine.spec.forward(engine.make(), inputs), expected)
 
 
 def weight_error(engine: QuantEngine) -> float:

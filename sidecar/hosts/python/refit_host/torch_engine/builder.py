@@ -10,6 +10,7 @@ from typing import Callable, Mapping
 import torch
 from torch import Tensor
 
+from ..distance import relative_error
 from ..models.spec import ModelSpec
 from .artifacts import CompiledCode
 from .compiled import compile_blocks, size_class
@@ -110,7 +111,7 @@ class Builder:
                 with self.quiet:
                     output = self._spec.forward(modules[number], inputs)
                     stream.synchronize()
-                error = float((output.double() - expected.double()).norm() / expected.double().norm())
+                error = relative_error(output, expected)
                 if not error < self._tolerance:
                     raise ValueError(f"compiled output differs by {error:.3g}")
                 self._ready[kind] = modules[number]

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from ..engine_store import EngineStore
-from ..failure import HostFailure, expect
+from ..failure import HostFailure
 from ..fused.operations import Operations
 from ..host.bundle import Bundle
+from ..host.step_inputs import check_inputs
 from ..models.spec import ModelSpec
 from .artifacts import CompiledCode
 from .builder import Builder, tolerance_of
@@ -109,21 +110,10 @@ class TorchModel:
         return self._spec.forward(module, inputs)
 
     def _checked(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Inputs by the graph's table, on the device, in its dtypes. One name stands for one size throughout a step."""
-        ports = [*self._bundle.inputs, *(self._bundle.residuals if "mid_residual" in inputs else ())]
-        names = {port["name"] for port in ports}
-        expect(inputs.keys() == names, "HOST_INPUT_INVALID", f"expected the inputs {', '.join(sorted(names))}", got=sorted(inputs)[:40])
-        sizes: dict[str, int] = {}
-        out = {}
-        for port in ports:
-            value, axes = inputs[port["name"]], port["shape"]
-            fits = value.dim() == len(axes) and all(
-                size > 0 and sizes.setdefault(axis, size) == size if isinstance(axis, str) else size == axis for axis, size in zip(axes, value.shape)
-            )
-            expect(fits, "HOST_INPUT_INVALID", f"{port['name']}: expected the shape {axes}, got {list(value.shape)}", sizes=sizes)
-            # Converted on the device: a conversion on the way would copy pinned memory to pageable first.
-            out[port["name"]] = value.to(self._device).to(KINDS.get(port["dtype"], self._dtype))
-        return out
+        """Inputs by the graph's table, on the device, in its dtypes."""
+        # Converted on the device: a conversion on the way would copy pinned memory to pageable first.
+        kinds = {port["name"]: KINDS.get(port["dtype"], self._dtype) for port in check_inputs(self._bundle, inputs)}
+        return {name: inputs[name].to(self._device).to(kind) for name, kind in kinds.items()}
 
     @property
     def busy(self) -> bool:

@@ -94,13 +94,14 @@ class Weights:
         base, later, peaks, count = self._next_base(reader, stage, cancelled)
         buffers = [self._factors.get(image.factors, free) for image, _ in stack]
         self._reserve(slow)
-        slots = [self.layout.slots[index] for index in sorted(planned)]
+        ordered = sorted(planned)
+        slots = [self.layout.slots[index] for index in ordered]
         parts = (stack, buffers, slow, touched, self._prepare_merge, self.device)
         doubtful = self._doubtful(slots, stack, peaks, touched, slow)
         sha256 = self._dry_run(slots if verify else doubtful, base, later, parts, verify, cancelled)
         restore, groups = self._groups(slots, touched, base, later)
         steps = plan_steps(self._merged_layout, groups, *parts)
-        return Prepared(None if base is self.base else base, later, restore, steps, target, len(slots), count, int(self.layout.sizes[sorted(planned)].sum()), buffers, sha256)
+        return Prepared(None if base is self.base else base, later, restore, steps, target, len(slots), count, int(self.layout.sizes[ordered].sum()), buffers, sha256)
 
     @property
     def _merged_layout(self) -> Layout:

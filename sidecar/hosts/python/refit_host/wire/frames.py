@@ -48,7 +48,8 @@ class PlacedTensor:
 Tensors = list[WireTensor | PlacedTensor]
 
 
-def _padded(count: int) -> int:
+def padded(count: int) -> int:
+    """Up to the next multiple of ALIGN."""
     return (count + ALIGN - 1) // ALIGN * ALIGN
 
 
@@ -76,13 +77,13 @@ def encode_frame(message: Mapping[str, Any], slot: str | None, tensors: Iterable
         )
         payload += [bytes(offset - end), tensor.data]
         end = offset + size
-        offset = _padded(end)
+        offset = padded(end)
     body = dict(message)
     if slot is not None:
         body[slot] = {**body.get(slot, {}), "tensors": descriptors}
     header = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     prefix = PREFIX.pack(MAGIC, 1, 0, len(descriptors), len(header), end)
-    return [prefix, header, bytes(_padded(len(header)) - len(header)), *payload]
+    return [prefix, header, bytes(padded(len(header)) - len(header)), *payload]
 
 
 def _bad(message: str, **evidence: Any) -> HostFailure:
@@ -124,7 +125,7 @@ def _tensors(message: Mapping[str, Any], payload: memoryview, count: int) -> Ten
                    f"{item['name']}: expected the index of a segment and an offset that is a multiple of {ALIGN}")
             out.append(PlacedTensor(item["name"], item["dtype"], tuple(shape), segment, offset))
             continue
-        if size != _byte_count(item["dtype"], shape) or offset != _padded(expected) or offset + size > payload.nbytes:
+        if size != _byte_count(item["dtype"], shape) or offset != padded(expected) or offset + size > payload.nbytes:
             raise _bad(f"{item['name']}: {size} bytes at {offset} do not fit its shape, the tensors before it or the payload")
         expected = offset + size
         out.append(WireTensor(item["name"], item["dtype"], tuple(shape), payload[offset : offset + size]))
@@ -143,7 +144,7 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], Tensors] | None:
         raise _bad("expected magic RFT1, version 1; the other side speaks another protocol")
     if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
         raise _bad("frame too large", headerBytes=header_bytes, payloadBytes=payload_bytes)
-    header = _read_exactly(stream, _padded(header_bytes))
+    header = _read_exactly(stream, padded(header_bytes))
     payload = _read_exactly(stream, payload_bytes) if payload_bytes else memoryview(b"")
     if header is None or payload is None:
         raise _bad("the pipe ended inside a frame")

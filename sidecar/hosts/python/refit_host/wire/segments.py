@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Sequence
 
 from ..failure import HostFailure, expect
-from .frames import ALIGN, MAX_PAYLOAD_BYTES, PlacedTensor
+from .frames import MAX_PAYLOAD_BYTES, PlacedTensor, padded
 
 log = logging.getLogger("refit_host")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -86,7 +86,7 @@ class SegmentFolder:
         starts, end = [], 0
         for tensor in tensors:
             starts.append(end)
-            end += -(-tensor.nbytes // ALIGN) * ALIGN
+            end += padded(tensor.nbytes)
         memory = take(end)
         views = [memory[start : start + tensor.nbytes] for start, tensor in zip(starts, tensors)]
         pieces = [
