@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any, Mapping
 from ..failure import HostFailure, expect
 from ..wire import check
 from .dtypes import FLOAT_DTYPES
-from .safetensors_header import Header, missing, read_header
+from .safetensors_header import Entry, Header, missing, read_header
+from .storage import Storage, check_dtype, stored_shape_fits
 
 
 @dataclass(frozen=True)
@@ -25,45 +25,53 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Piece:
-    """A tensor of a file that holds rows [start, start + length) of a parameter; `swap_halves`: its own halves are exchanged."""
+    """A tensor of a file that holds rows [start, start + length) of a parameter; `swap_halves`: its own halves are exchanged. `dtype`: the container's; `storage`: how its
+    numbers become values, None for plain ones."""
 
     file: int
     key: str
+    dtype: str
     start: int
     length: int
     swap_halves: bool
+    storage: Storage | None
+
+    @staticmethod
+    def parse(row: dict[str, Any], name: str, defaults: Mapping[str, Any]) -> "Piece":
+        dtype, storage = check.text({**defaults, **row}, "dtype"), row.get("storage")
+        if storage is None and defaults.get("scaleKey") is not None:
+            storage = {"format": "scaled", "scale": check.text(defaults, "scaleKey")}
+        parsed = None if storage is None else Storage.parse(check.obj(storage, name), name)
+        check_dtype(name, parsed, dtype, FLOAT_DTYPES)
+        return Piece(check.whole(row, "file"), check.text(row, "key"), dtype, check.whole(row, "start"), check.whole(row, "length"), check.flag(row, "swapHalves"), parsed)
 
 
 @dataclass(frozen=True)
 class ParameterSource:
-    """One canonical parameter as stored, in one piece or several. `scale_key`: f32 scalar of scaled fp8; effective weight = stored * scale."""
+    """One canonical parameter as stored, in one piece or several."""
 
-    dtype: str
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
-    scale_key: str | None
 
     def shape_of(self, piece: Piece) -> tuple[int, ...]:
         return self.shape if len(self.pieces) == 1 else (piece.length, *self.shape[1:])
 
     @staticmethod
     def parse(row: dict[str, Any], name: str, files: int) -> "ParameterSource":
-        shape, dtype = check.shape(row.get("shape"), name), check.text(row, "dtype")
-        expect(dtype in FLOAT_DTYPES, "HOST_INVALID_PARAMS", f"{name}: {dtype} holds no weights")
+        """A row has `pieces`, or names the one tensor itself."""
+        shape = check.shape(row.get("shape"), name)
+        rows = shape[0] if shape else 1
         if row.get("pieces") is None:
-            pieces = (Piece(check.whole(row, "file"), check.text(row, "key"), 0, shape[0] if shape else 1, False),)
+            pieces = (Piece.parse({"file": row.get("file"), "key": row.get("key"), "start": 0, "length": rows, "storage": row.get("storage")}, name, row),)
         else:
-            pieces = tuple(
-                Piece(check.whole(p, "file"), check.text(p, "key"), check.whole(p, "start"), check.whole(p, "length"), check.flag(p, "swapHalves"))
-                for p in (check.obj(item, name) for item in check.arr(row["pieces"], name))
-            )
+            pieces = tuple(Piece.parse(check.obj(item, name), name, row) for item in check.arr(row["pieces"], name))
         at = 0
         for piece in pieces:
             expect(piece.file < files, "HOST_INVALID_PARAMS", f"{name}: no such file in the checkpoint source")
             expect(piece.start == at, "HOST_INVALID_PARAMS", f"{name}: its pieces leave a gap or overlap")
             at += piece.length
-        expect(at == (shape[0] if shape else 1), "HOST_INVALID_PARAMS", f"{name}: its pieces do not cover its rows")
-        return ParameterSource(dtype, shape, pieces, check.text_or_none(row, "scaleKey"))
+        expect(at == rows, "HOST_INVALID_PARAMS", f"{name}: its pieces do not cover its rows")
+        return ParameterSource(shape, pieces)
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class CheckpointReader:
         self._headers = [self._checked_header(file) for file in source.files]
         for name, parameter in source.parameters.items():
             for piece in parameter.pieces:
-                self._entry_of(name, piece.file, piece.key, parameter.dtype, parameter.shape_of(piece))
+                self._check_piece(name, piece, parameter.shape_of(piece))
 
     @staticmethod
     def _check_stamp(file: SourceFile) -> None:
@@ -111,12 +119,21 @@ class CheckpointReader:
         cls._check_stamp(file)
         return read_header(file.path)
 
-    def _entry_of(self, name: str, file: int, key: str, dtype: str | None, shape: tuple[int, ...] | None) -> tuple[int, int]:
-        entry = self._headers[file].entries.get(key)
-        if entry is None or (dtype is not None and entry.dtype != dtype) or (shape is not None and entry.shape != shape):
+    def _check_piece(self, name: str, piece: Piece, shape: tuple[int, ...]) -> None:
+        entry = self._headers[piece.file].entries.get(piece.key)
+        fits = entry is not None and entry.dtype == piece.dtype and (
+            entry.shape == shape if piece.storage is None else stored_shape_fits(piece.storage, entry.shape, shape)
+        )  # fmt: skip
+        if not fits:
             found = "nothing" if entry is None else f"{entry.dtype}{list(entry.shape)}"
-            raise HostFailure("HOST_FILE_CHANGED", f"{name}: expected {dtype}{list(shape or ())}, the file holds {found}", {"parameter": name})
-        return entry.begin, entry.end
+            raise HostFailure("HOST_FILE_CHANGED", f"{name}: expected {piece.dtype}{list(shape)}, the file holds {found}", {"parameter": name})
+        for key in () if piece.storage is None else piece.storage.keys:
+            if key not in self._headers[piece.file].entries:
+                raise HostFailure("HOST_FILE_CHANGED", f"{name}: expected {key.rpartition('.')[2]} beside it, the file holds nothing", {"parameter": name})
+
+    def entry(self, file: int, key: str) -> Entry:
+        """Where a tensor lies, and what it is."""
+        return self._headers[file].entries[key]
 
     def spans(self, name: str) -> list[tuple[int, int, int, Piece]]:
         """(file, begin, end, piece) of a parameter's stored bytes, in row order."""
@@ -126,17 +143,12 @@ class CheckpointReader:
             out.append((piece.file, entry.begin, entry.end, piece))
         return out
 
-    def scale(self, name: str) -> float | None:
-        """Scalar of a scaled fp8 parameter, None for all others."""
-        parameter = self.source.parameters[name]
-        if parameter.scale_key is None:
-            return None
-        file = parameter.pieces[0].file
-        begin, end = self._entry_of(name, file, parameter.scale_key, "F32", None)
-        expect(end - begin == 4, "HOST_FILE_INVALID", f"{name}: expected one f32 scale", parameter=name)
-        raw = bytearray(4)
-        self.read_into(file, begin, memoryview(raw))
-        return struct.unpack("<f", raw)[0]
+    def read(self, file: int, key: str) -> bytearray:
+        """All bytes of a small tensor: scales. [any thread] Raises HOST_FILE_INVALID."""
+        entry = self._headers[file].entries[key]
+        raw = bytearray(entry.end - entry.begin)
+        self.read_into(file, entry.begin, memoryview(raw))
+        return raw
 
     def _descriptor(self, file: int) -> Any:
         opened = getattr(self._local, "files", None)

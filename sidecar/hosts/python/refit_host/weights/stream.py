@@ -17,6 +17,7 @@ from torch import Tensor
 from ..failure import HostFailure
 from ..files.checkpoint import CheckpointReader, Piece
 from ..files.dtypes import TORCH_OF_FILE
+from ..files.storage import Coded, blocks, scaled
 from .layout import Slot
 
 # Big enough for full bandwidth from the page cache, small enough that the ring stays under 300 MB of RAM.
@@ -80,15 +81,16 @@ class Ring:
 
 def stream(
     reader: CheckpointReader, slots: Iterable[Slot], ring: Ring, put: Callable[[Slot, Tensor], None],
-    *, cancelled: Callable[[], bool] = lambda: False, progress: Callable[[int, int], None] = lambda done, total: None,
+    *, coded: Callable[[Slot, Coded], None] | None = None, cancelled: Callable[[], bool] = lambda: False, progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:  # fmt: skip
-    """Calls `put(slot, value)` for every slot with the stored value on the device, canonical shape, file dtype (scaled fp8: f32).
+    """Calls `put(slot, value)` for every slot with the stored value on the device, canonical shape, file dtype (quantised storage: f32). With `coded` that is called instead
+    for a matrix whose codes and scales are there.
 
     Returns bytes read. Raises HOST_FILE_INVALID, HOST_CANCELLED. The value is valid only during the call (stream order).
     """
     plan = chunks_of(reader, slots)
     total, done = sum(c.end - c.begin for c in plan), 0
-    whole = _Assembly(reader)
+    whole = _Assembly(reader, ring.device)
     with ThreadPoolExecutor(READERS, thread_name_prefix="refit-read") as pool:
         for chunk, buffer, pending in _ahead(pool, reader, plan, ring):
             if cancelled():
@@ -98,8 +100,10 @@ def stream(
             on_device = buffer[:size].to(ring.device, non_blocking=True) if ring.device.type == "cuda" else buffer[:size]
             for slot, piece, begin, end in chunk.members:
                 value = whole.add(slot, piece, on_device[begin:end])
-                if value is not None:
-                    put(slot, value)
+                if isinstance(value, Coded) and coded is not None and len(slot.shape) == 2:
+                    coded(slot, value)
+                elif value is not None:
+                    put(slot, value.value().view(slot.shape) if isinstance(value, Coded) else value)
             if ring.device.type == "cuda":
                 # The buffer may be refilled only after its copy has left.
                 event = torch.cuda.Event()
@@ -138,30 +142,73 @@ def _ahead(
 
 
 class _Assembly:
-    """Stored bytes to values: dtype, scale, and parameters that the file keeps in pieces."""
+    """Stored bytes to values: dtype, scales, and parameters that the file keeps in pieces."""
 
-    def __init__(self, reader: CheckpointReader) -> None:
-        self._reader = reader
-        self._waiting: dict[str, dict[int, Tensor]] = {}
+    def __init__(self, reader: CheckpointReader, device: torch.device) -> None:
+        self._reader, self._device = reader, device
+        self._waiting: dict[str, dict[int, Tensor | Coded]] = {}
 
-    def add(self, slot: Slot, piece: Piece, raw: Tensor) -> Tensor | None:
-        """The parameter's value once its last piece is here, canonical shape, file dtype (scaled fp8: f32)."""
+    def add(self, slot: Slot, piece: Piece, raw: Tensor) -> Tensor | Coded | None:
+        """The parameter's value once its last piece is here: plain ones in canonical shape and file dtype, scaled ones as a matrix of codes, other storage as f32."""
         parameter = self._reader.source.parameters[slot.name]
-        dtype = TORCH_OF_FILE[parameter.dtype]
+        value = self._piece(slot.name, piece, raw, parameter.shape_of(piece))
+        if len(parameter.pieces) == 1:
+            return value
+        have = self._waiting.setdefault(slot.name, {})
+        # The buffer behind `raw` is filled again before the other pieces come.
+        have[piece.start] = Coded(value.codes.clone(), value.scale, value.rotation) if isinstance(value, Coded) else value.clone()
+        if len(have) < len(parameter.pieces):
+            return None
+        return _joined([part for _, part in sorted(self._waiting.pop(slot.name).items())], parameter.shape)
+
+    def _piece(self, name: str, piece: Piece, raw: Tensor, shape: tuple[int, ...]) -> Tensor | Coded:
+        dtype = TORCH_OF_FILE[piece.dtype]
         if raw.storage_offset() % dtype.itemsize or raw.data_ptr() % dtype.itemsize:
             raw = raw.clone()  # old files may hold unaligned data
-        # Bytes of one-byte floats are moved as bytes: torch has no cat for fp8.
-        value = raw.view(torch.uint8 if dtype.itemsize == 1 else dtype).view(parameter.shape_of(piece))
-        if piece.swap_halves:
-            half = value.shape[0] // 2
-            value = torch.cat([value[half:], value[:half]])
-        if len(parameter.pieces) > 1:
-            have = self._waiting.setdefault(slot.name, {})
-            # The buffer behind `raw` is filled again before the other pieces come.
-            have[piece.start] = value.clone()
-            if len(have) < len(parameter.pieces):
-                return None
-            value = torch.cat([part for _, part in sorted(self._waiting.pop(slot.name).items())])
-        value = value.view(dtype)
-        scale = self._reader.scale(slot.name)
-        return value if scale is None else value.float() * scale
+        storage = piece.storage
+        if storage is None or storage.format == "scaled":
+            value = _ordered(raw.view(dtype).view(shape), piece)
+            return value if storage is None else self._scaled(name, piece, value)
+        stored = raw.view(self._reader.entry(piece.file, piece.key).shape)
+        scale2 = None if storage.scale2 is None else self._beside(piece, storage.scale2)
+        # A scale of blocks is one byte, whatever its container is called.
+        value = blocks(name, storage, stored, self._beside(piece, storage.scale, torch.uint8), scale2, shape)
+        return _ordered(value if storage.column_scale is None else value * self._beside(piece, storage.column_scale).float().view(1, -1), piece)
+
+    def _scaled(self, name: str, piece: Piece, codes: Tensor) -> Tensor | Coded:
+        storage = piece.storage
+        assert storage is not None
+        scale = self._beside(piece, storage.scale)
+        found = scaled(name, codes, _ordered(scale, piece) if scale.numel() > 1 else scale, storage.rotation)
+        if storage.column_scale is None:
+            return found
+        return (found.value() * self._beside(piece, storage.column_scale).float().view(1, -1)).view(codes.shape)
+
+    def _beside(self, piece: Piece, key: str, dtype: torch.dtype | None = None) -> Tensor:
+        """A small tensor of the piece's file, on the device."""
+        entry = self._reader.entry(piece.file, key)
+        raw = torch.frombuffer(self._reader.read(piece.file, key), dtype=torch.uint8) if entry.end > entry.begin else torch.empty(0, dtype=torch.uint8)
+        there = raw.to(self._device)
+        return there.view(dtype) if dtype is not None else there.view(TORCH_OF_FILE[entry.dtype]).view(entry.shape)
+
+
+def _ordered(value: Tensor, piece: Piece) -> Tensor:
+    """Rows in canonical order."""
+    if not piece.swap_halves:
+        return value
+    # Bytes of one-byte floats are moved as bytes: torch has no cat for fp8.
+    half, plain = value.shape[0] // 2, value.view(torch.uint8) if value.dtype.itemsize == 1 else value
+    return torch.cat([plain[half:], plain[:half]]).view(value.dtype)
+
+
+def _joined(parts: list[Tensor | Coded], shape: tuple[int, ...]) -> Tensor | Coded:
+    """Pieces in row order as one. Codes stay codes when all have the same kind."""
+    coded = [part for part in parts if isinstance(part, Coded)]
+    if len(coded) == len(parts) and len({(part.codes.dtype, part.rotation) for part in coded}) == 1:
+        codes = torch.cat([part.codes.view(torch.uint8) if part.codes.dtype.itemsize == 1 else part.codes for part in coded]).view(coded[0].codes.dtype)
+        return Coded(codes, torch.cat([part.scale for part in coded]), coded[0].rotation)
+    values = [part.value() if isinstance(part, Coded) else part for part in parts]
+    if len({value.dtype for value in values}) > 1:
+        values = [value.float() for value in values]
+    plain = torch.cat([value.view(torch.uint8) if value.dtype.itemsize == 1 else value for value in values])
+    return plain.view(values[0].dtype).view(shape)
