@@ -1,6 +1,7 @@
 // Values that several message families carry. Every text and list has a cap: what is refused by its size costs nothing to refuse.
 
 import { z } from "zod";
+import { familyNames } from "../families/table.ts";
 
 export const count = z.int().nonnegative();
 export const milliseconds = z.number().nonnegative();
@@ -10,7 +11,7 @@ export const text = z.string().max(2000);
 export const id = z.string().min(1).max(200);
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in lower-case hex");
 
-export const family = z.enum(["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"]);
+export const family = z.enum(familyNames);
 export const precision = z.enum(["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]);
 export const hostKind = z.enum(["auto", "onnxruntime", "torch", "tensorrt"]);
 export const mode = z.enum(["comfyui", "extended"]);

@@ -1,6 +1,7 @@
 import { dirname, join } from "node:path";
 import { isFloatDtype, native } from "@refit-sidecar/native";
 import type { FloatDtype, TensorFile } from "@refit-sidecar/native";
+import { familyNames } from "@refit-sidecar/protocol";
 import { buildCheckpointSource, detectModel, readShardTable, structureOf } from "../catalog/index.ts";
 import type { CheckpointSource, Family, ParameterPiece, ParameterSource } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
@@ -51,7 +52,7 @@ function familyOf(parameters: Parameters): Family {
   const found = detectModel(parameters);
   if (found !== null && "family" in found) return found.family;
   const what = found === null ? "no known diffusion model was found in its header" : `it is ${found.unsupported}, which is not supported`;
-  throw new Failure("BAKE_FAMILY_UNKNOWN", `expected a checkpoint of sd15, sd2, sdxl, sdxl-refiner, sd3, flux or wan: ${what}; pass --family if you know better`, {});
+  throw new Failure("BAKE_FAMILY_UNKNOWN", `expected a checkpoint of one of ${familyNames.join(", ")}: ${what}; pass --family if you know better`, {});
 }
 
 /** File tensors that hold a parameter, in row order; most have one. */

@@ -2,7 +2,8 @@
 
 import type { Dtype } from "@refit-sidecar/native";
 
-export type Family = "sd15" | "sd2" | "sdxl" | "sdxl-refiner" | "sd3" | "flux" | "wan";
+export type { Family } from "@refit-sidecar/protocol";
+import type { Family } from "@refit-sidecar/protocol";
 
 /** Content identity of a file. A checkpoint may start on a sampled hash that is confirmed in the background. */
 export interface Identity {

@@ -1,14 +1,13 @@
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import type { Command } from "commander";
+import { familyNames } from "@refit-sidecar/protocol";
 import { bake } from "../bake/index.ts";
 import type { BakeJob, BakeReport } from "../bake/index.ts";
-import type { Family } from "../catalog/types.ts";
 import { Failure } from "../failure/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { progressBar } from "./progress.ts";
 
-const families: readonly Family[] = ["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"];
 const dtypes = ["keep", "f16", "bf16", "f32"] as const;
 const modes = ["comfyui", "extended"] as const;
 
@@ -56,7 +55,7 @@ export function parseJob(fields: JobFields): BakeJob {
     base,
     out,
     adapters,
-    family: choice(fields.family, "family", families),
+    family: choice(fields.family, "family", familyNames),
     dtype: choice(fields.dtype, "dtype", dtypes) ?? "keep",
     mode: choice(fields.mode, "mode", modes) ?? "comfyui",
   };
@@ -119,7 +118,7 @@ export function addMerge(program: Command, done: (code: number) => void): void {
     .option("--base <file>", "checkpoint to merge into (a .safetensors file, or the .index.json of a sharded one)")
     .option("--adapter <file[:strength]>", "adapter and strength (default 1); repeatable, order counts", (value: string, list: string[]) => [...list, value], [] as string[])
     .option("--out <file>", "checkpoint to write; appears whole or not at all")
-    .option("--family <name>", `say which family the base is of (${families.join(", ")}) instead of detecting it`)
+    .option("--family <name>", `say which family the base is of (${familyNames.join(", ")}) instead of detecting it`)
     .option("--dtype <dtype>", `dtype of the diffusion model's weights in the output: ${dtypes.join(", ")}`)
     .option("--mode <mode>", "comfyui: merge what ComfyUI merges; extended: also what it ignores")
     .option("--jobs <file>", "JSON lines with base, adapter, out, family, dtype; one JSON result a line, a failed job does not stop the rest; - reads stdin")

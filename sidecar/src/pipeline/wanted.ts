@@ -2,6 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
+import { familyNames } from "@refit-sidecar/protocol";
 import { LRUCache } from "lru-cache";
 import type { Catalog, CheckpointEntry, CheckpointSource } from "../catalog/index.ts";
 import type { DeltaService, DeltaTarget, ReadyDelta } from "../delta/index.ts";
@@ -97,7 +98,7 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
     const identity = await catalog.identity(entry.id);
     const source = await catalog.checkpointSource(entry.id);
     if (entry.family === null || entry.structure === null) {
-      throw new Failure("CATALOG_ENTRY_UNUSABLE", `${entry.name} holds no diffusion model of a supported family; expected sd15, sd2, sdxl, sdxl-refiner, sd3, flux or wan`, { id: entry.id });
+      throw new Failure("CATALOG_ENTRY_UNUSABLE", `${entry.name} holds no diffusion model of a supported family; expected one of ${familyNames.join(", ")}`, { id: entry.id });
     }
     const stamps = source.files.map(({ sizeBytes, mtimeNs, inode }) => `${sizeBytes}/${mtimeNs}/${inode}`).join(" ");
     const state = `${(identity.sampled ?? identity.sha256).slice(0, 32)}-${createHash("sha256").update(stamps).digest("hex").slice(0, 16)}`;

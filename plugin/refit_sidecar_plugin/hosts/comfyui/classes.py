@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import comfy.model_base
+from comfy.model_base import BaseModel
 
-from ..denoising import FLUX, SD3, UNET, CallShape
+from .. import denoising
+from ..denoising import CallShape
 
 
 def call_shape(model: object) -> CallShape | None:
-    """None: no engine speaks this model class."""
-    if type(model) in (comfy.model_base.BaseModel, comfy.model_base.SDXL, comfy.model_base.SDXLRefiner, comfy.model_base.SD21UNCLIP):
-        return UNET
-    if type(model) is comfy.model_base.SD3:
-        return SD3
-    if type(model) is comfy.model_base.Flux:
-        return FLUX
-    return None
+    """None: no engine speaks this model class. A class of another package that has the name of one of ComfyUI's is none either."""
+    own = type(model).__module__ == BaseModel.__module__
+    return denoising.call_shape("comfyui", type(model).__name__) if own else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.model_management
 import comfy.model_patcher
 
+from ...families import served_titles
 from .checkpoint import NotACheckpoint, detect
 from .classes import call_shape
 from .denoiser import RemoteDenoiser
@@ -18,7 +19,7 @@ def weightless_model(source: Source) -> comfy.model_patcher.ModelPatcher:
     shape = call_shape(detected.model)
     if shape is None:
         raise NotACheckpoint(
-            f"{source.name} is a {type(detected.model).__name__} model; engines serve SD 1.x, SD 2.x, SDXL, SD3 and Flux. Use Load Checkpoint for it."
+            f"{source.name} is a {type(detected.model).__name__} model; engines serve {', '.join(served_titles('comfyui'))}. Use Load Checkpoint for it."
         )
     model = detected.model
     model.diffusion_model = RemoteDenoiser(detected.parameters, detected.model_config.unet_config["dtype"], shape)

@@ -4,6 +4,6 @@ Shared by every UI whose models are torch modules; knows no UI and imports none.
 """
 
 from .answer import Answerer
-from .calls import FLUX, SD3, UNET, Call, CallShape, NotServed, read_call, refuse_patches
+from .calls import UNET, Call, CallShape, NotServed, call_shape, read_call, refuse_patches
 
-__all__ = ["FLUX", "SD3", "UNET", "Answerer", "Call", "CallShape", "NotServed", "read_call", "refuse_patches"]
+__all__ = ["UNET", "Answerer", "Call", "CallShape", "NotServed", "call_shape", "read_call", "refuse_patches"]

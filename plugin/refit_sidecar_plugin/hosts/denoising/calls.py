@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
+
+from ...families import call_of
 
 # Keys of transformer_options that describe the call and change nothing in the model: ComfyUI's, then those that only Forge has.
 DESCRIPTIVE = frozenset({
@@ -25,21 +27,23 @@ class CallShape:
 
     positional: tuple[str, ...]
     inputs: Mapping[str, str]
-    once_per_run: frozenset[str] = field(default=frozenset({"context", "y", "guidance"}))
+    #: Arguments that are the same over a run.
+    once_per_run: frozenset[str]
+    #: Arguments that say nothing that an engine does not know.
+    ignored: frozenset[str] = frozenset()
 
 
-UNET = CallShape(
-    ("x", "timesteps", "context", "y", "control", "transformer_options"),
-    {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
-)
-SD3 = CallShape(
-    ("x", "timesteps", "context", "y", "control", "transformer_options"),
-    {"x": "hidden_states", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "pooled_projections"},
-)
-FLUX = CallShape(
-    ("x", "timestep", "context", "y", "guidance", "ref_latents", "control", "transformer_options"),
-    {"x": "hidden_states", "timestep": "timestep", "context": "encoder_hidden_states", "y": "pooled_projections", "guidance": "guidance"},
-)
+def call_shape(ui: str, class_name: str) -> CallShape | None:
+    """How a UI's model class is called ("comfyui", "forge"); None when no engine speaks the class."""
+    found = call_of(ui, class_name)
+    if found is None:
+        return None
+    arguments = {argument for argument, name in found.inputs.items() if name in found.once_per_run}
+    return CallShape(found.arguments, found.inputs, frozenset(arguments), found.ignored)
+
+
+# A1111 knows UNets only, and gives them as ComfyUI does.
+UNET: CallShape = call_shape("comfyui", "BaseModel")  # type: ignore[assignment]
 
 
 @dataclass
@@ -59,7 +63,7 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict) -> Call:
     control = named.pop("control", None)
     tensors: dict[str, torch.Tensor] = {}
     for name, value in named.items():
-        if value is None:
+        if value is None or name in shape.ignored:
             continue
         if name not in shape.inputs or not isinstance(value, torch.Tensor):
             raise NotServed(f"the model argument {name!r} has no engine input")

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from .descriptions import Described
 from .errors import UnsupportedStructure
 from .header import Shapes
 from .weightless import DataInput, Run
@@ -68,6 +69,16 @@ def connect(shapes: Shapes, targets: Callable[[str, tuple[int, ...]], Iterable[T
             f"{len(odd)} tensors differ, first {odd[0]}: this structure is not supported"
         )
     return weights, rows
+
+
+def described_targets(described: Described) -> Callable[[str, tuple[int, ...]], list[Target]]:
+    """Where canonical parameters go, as the family's description has it."""
+    return lambda name, _shape: [Target(place.name, place.start, place.length, place.swap) for place in described.places(name)]
+
+
+def described_inputs(described: Described) -> tuple[DataInput, ...]:
+    """The step's inputs, as the family's description has them."""
+    return tuple(DataInput(one.name, one.axes, one.float_type) for one in described.inputs())
 
 
 def _row(parameter: str, weight: str, shape: tuple[int, ...], part: dict[str, int] | None, swap: bool) -> dict[str, Any]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from . import flux, sd3, unet_build, unet_config, wan
+from .descriptions import family_of
 from .errors import UnsupportedStructure
 from .exportable import Exportable
 from .header import Shapes
+
+# What a description cannot say, one module a family: configuration, module, call.
+BUILDERS = {"sd3": sd3, "flux": flux, "wan": wan}
+UNETS = ("sd15", "sd2", "sdxl", "sdxl-refiner")
 
 
 def plan(shapes: Shapes) -> Exportable:
     if unet_config.is_unet(shapes):
         return unet_build.exportable(shapes)
-    for family in (sd3, flux, wan):
-        if family.matches(shapes):
-            return family.exportable(shapes)
-    raise UnsupportedStructure("expected a diffusion model of the families sd15, sd2, sdxl, sdxl-refiner, sd3, flux or wan; this header is of another kind")
+    found = family_of(shapes)
+    if found is not None and found.family in BUILDERS:
+        return BUILDERS[found.family].exportable(shapes)
+    raise UnsupportedStructure(f"expected a diffusion model of the families {', '.join(UNETS)}, {', '.join(BUILDERS)}; this header is of another kind")

@@ -6,7 +6,6 @@ where the structure has it, guidance (f32). Packing into 2x2 patches and the pos
 
 from __future__ import annotations
 
-import re
 from types import MethodType
 from typing import Any
 
@@ -15,61 +14,28 @@ from diffusers import FluxTransformer2DModel
 from torch import nn
 from torch.nn import functional
 
+from .descriptions import Described
 from .errors import UnsupportedStructure
-from .exportable import Exportable, Target, connect
+from .exportable import Exportable, connect, described_inputs, described_targets
 from .header import Shapes
 from .rotary import CosSin, angles, turn
 from .weightless import DataInput
 
 PATCH = 2
 THETA = 10000
-EMBEDDERS = {"time_in": "timestep_embedder", "vector_in": "text_embedder", "guidance_in": "guidance_embedder"}
-OUTER = {"img_in": "x_embedder", "txt_in": "context_embedder", "final_layer.linear": "proj_out"}
-DOUBLE = {
-    "img_mod.lin": "norm1.linear",
-    "txt_mod.lin": "norm1_context.linear",
-    "img_attn.proj": "attn.to_out.0",
-    "txt_attn.proj": "attn.to_add_out",
-    "img_mlp.0": "ff.net.0.proj",
-    "img_mlp.2": "ff.net.2",
-    "txt_mlp.0": "ff_context.net.0.proj",
-    "txt_mlp.2": "ff_context.net.2",
-}
-SINGLE = {"linear2": "proj_out", "modulation.lin": "norm.linear"}
-NORMS = {
-    "img_attn.norm.query_norm": "attn.norm_q",
-    "img_attn.norm.key_norm": "attn.norm_k",
-    "txt_attn.norm.query_norm": "attn.norm_added_q",
-    "txt_attn.norm.key_norm": "attn.norm_added_k",
-    "norm.query_norm": "attn.norm_q",
-    "norm.key_norm": "attn.norm_k",
-}
-QKV = {"img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"), "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")}
-BLOCK = re.compile(r"(double|single)_blocks\.(\d+)\.(.+)\.(weight|bias|scale)")
-
-
-def matches(shapes: Shapes) -> bool:
-    unlike = ("txt_in.individual_token_refiner.blocks.0.norm1.weight", "distilled_guidance_layer.norms.0.scale")
-    return "double_blocks.0.img_attn.norm.key_norm.scale" in shapes and "img_in.weight" in shapes and not any(name in shapes for name in unlike)
 
 
 def exportable(shapes: Shapes) -> Exportable:
     config = _config(shapes)
-    width = config["num_attention_heads"] * config["attention_head_dim"]
-    weights, refit_map = connect(shapes, lambda name, shape: targets(name, shape, width), _build(config))
-    inputs = (
-        DataInput("sample", ("batch", config["in_channels"] // PATCH**2, "height", "width")),
-        DataInput("timestep", ("batch",), float_type=False),
-        DataInput("encoder_hidden_states", ("batch", "tokens", config["joint_attention_dim"])),
-        DataInput("y", ("batch", config["pooled_projection_dim"])),
-    )
+    described = Described("flux", shapes)
+    weights, refit_map = connect(shapes, described_targets(described), _build(config))
     return Exportable(
         family="flux",
         file_stem="transformer",
         config=config,
         build=lambda: _build(config),
         weights=weights,
-        inputs=(*inputs, DataInput("guidance", ("batch",), float_type=False)) if config["guidance_embeds"] else inputs,
+        inputs=described_inputs(described),
         residuals=(),
         output=DataInput("out_sample", ("batch", config["out_channels"] // PATCH**2, "height", "width")),
         trace_sizes={"batch": 2, "height": 4, "width": 6, "tokens": 5},
@@ -79,45 +45,19 @@ def exportable(shapes: Shapes) -> Exportable:
     )
 
 
-def targets(name: str, shape: tuple[int, ...], width: int) -> list[Target]:
-    """Where a canonical parameter goes. `linear1` holds query, key, value and the MLP's first layer one below the other."""
-    stem, _, kind = name.rpartition(".")
-    if stem in OUTER:
-        return [Target(f"{OUTER[stem]}.{kind}")]
-    if stem == "final_layer.adaLN_modulation.1":
-        return [Target(f"norm_out.linear.{kind}", swap=True)]
-    embedder, _, layer = stem.partition(".")
-    if embedder in EMBEDDERS and layer in ("in_layer", "out_layer"):
-        return [Target(f"time_text_embed.{EMBEDDERS[embedder]}.linear_{1 if layer == 'in_layer' else 2}.{kind}")]
-    if match := BLOCK.fullmatch(name):
-        side, index, rest, kind = match.groups()
-        block = f"{'single_' if side == 'single' else ''}transformer_blocks.{index}"
-        if kind == "scale" and rest in NORMS:
-            return [Target(f"{block}.{NORMS[rest]}.weight")]
-        table = DOUBLE if side == "double" else SINGLE
-        if rest in table:
-            return [Target(f"{block}.{table[rest]}.{kind}")]
-        if rest in QKV:
-            return [Target(f"{block}.{part}.{kind}", i * width, width) for i, part in enumerate(QKV[rest])]
-        if side == "single" and rest == "linear1":
-            heads = [Target(f"{block}.attn.to_{part}.{kind}", i * width, width) for i, part in enumerate("qkv")]
-            return [*heads, Target(f"{block}.proj_mlp.{kind}", 3 * width, shape[0] - 3 * width)]
-    raise UnsupportedStructure(f"expected a Flux parameter name, got {name!r}: this structure is not supported")
-
-
 def _config(shapes: Shapes) -> dict[str, Any]:
     try:
         width, channels = shapes["img_in.weight"]
         head = shapes["double_blocks.0.img_attn.norm.key_norm.scale"][0]
-        blocks = [match.groups() for name in shapes if (match := BLOCK.fullmatch(name))]
+        described = Described("flux", shapes)
         if width % head or head % 16:
             raise UnsupportedStructure(f"expected heads of a multiple of 16 channels that divide {width}, found {head}: this structure is not supported")
         return {
             "patch_size": 1,
             "in_channels": channels,
             "out_channels": shapes["final_layer.linear.weight"][0],
-            "num_layers": 1 + max(int(index) for side, index, *_ in blocks if side == "double"),
-            "num_single_layers": 1 + max((int(index) for side, index, *_ in blocks if side == "single"), default=-1),
+            "num_layers": described.size("doubleBlocks"),
+            "num_single_layers": described.size("singleBlocks"),
             "attention_head_dim": head,
             "num_attention_heads": width // head,
             "joint_attention_dim": shapes["txt_in.weight"][1],

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+from .descriptions import canonical_names
 from .errors import HeaderError
 
 Shapes = dict[str, tuple[int, ...]]
@@ -43,14 +44,17 @@ def read_header(path: Path) -> dict[str, dict]:
 def canonical_shapes(header: Mapping[str, Mapping]) -> Shapes:
     """Returns canonical names and shapes of the diffusion model inside a checkpoint header.
 
-    The prefix is the one that most keys carry; names that already are canonical stay. fp8 helpers are no parameters.
+    The prefix is the one that most keys carry; names that already are canonical stay. fp8 helpers are no parameters. Names that other releases
+    of a family give its parameters become canonical (docs/adding-a-family.md, "Renames").
     """
     counts = {prefix: sum(name.startswith(prefix) for name in header) for prefix in PREFIXES}
     prefix = max(PREFIXES, key=lambda candidate: counts[candidate])
     if counts[prefix] <= 5:
         prefix = ""
     shapes = {name[len(prefix) :]: tuple(entry["shape"]) for name, entry in header.items() if name.startswith(prefix)}
-    return {name: shape for name, shape in shapes.items() if not is_fp8_helper(name)}
+    shapes = {name: shape for name, shape in shapes.items() if not is_fp8_helper(name)}
+    canonical = canonical_names(shapes)
+    return {canonical[name]: shape for name, shape in shapes.items()}
 
 
 def is_fp8_helper(name: str) -> bool:

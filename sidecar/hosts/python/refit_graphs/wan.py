@@ -6,7 +6,6 @@ encoder_hidden_states and, for the Wan 2.1 image models, encoder_hidden_states_i
 
 from __future__ import annotations
 
-import re
 from types import MethodType
 from typing import Any
 
@@ -15,63 +14,29 @@ from diffusers import WanTransformer3DModel
 from torch import nn
 from torch.nn import functional
 
+from .descriptions import Described
 from .errors import UnsupportedStructure
-from .exportable import Exportable, Target, connect
+from .exportable import Exportable, connect, described_inputs, described_targets
+from .expression import count_indices
 from .header import Shapes
 from .rotary import CosSin, angles, turn
 from .weightless import DataInput
 
 HEAD = 128
 THETA = 10000
-OUTER = {
-    "patch_embedding": "patch_embedding",
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
-    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
-    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
-    "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
-    "head.head": "proj_out",
-}
-ATTENTION = {
-    "q": "to_q",
-    "k": "to_k",
-    "v": "to_v",
-    "o": "to_out.0",
-    "norm_q": "norm_q",
-    "norm_k": "norm_k",
-    "k_img": "add_k_proj",
-    "v_img": "add_v_proj",
-    "norm_k_img": "norm_added_k",
-}
-# The checkpoint's norm3 stands before the cross attention, which diffusers counts second.
-BLOCK_LAYERS = {"ffn.0": "ffn.net.0.proj", "ffn.2": "ffn.net.2", "norm3": "norm2"}
-BLOCK = re.compile(r"blocks\.(\d+)\.(?:(self|cross)_attn\.)?(.+)\.(weight|bias)")
-
-
-def matches(shapes: Shapes) -> bool:
-    return "head.modulation" in shapes and "patch_embedding.weight" in shapes
 
 
 def exportable(shapes: Shapes) -> Exportable:
     config = _config(shapes)
-    weights, refit_map = connect(shapes, lambda name, _shape: [Target(module_name(name))], _build(config))
-    inputs = (
-        DataInput("sample", ("batch", config["in_channels"], "frames", "height", "width")),
-        DataInput("timestep", ("batch",), float_type=False),
-        DataInput("encoder_hidden_states", ("batch", "tokens", config["text_dim"])),
-    )
-    image = DataInput("encoder_hidden_states_image", ("batch", "image_tokens", config["image_dim"] or 0))
+    described = Described("wan", shapes)
+    weights, refit_map = connect(shapes, described_targets(described), _build(config))
     return Exportable(
         family="wan",
         file_stem="transformer",
         config=config,
         build=lambda: _build(config),
         weights=weights,
-        inputs=(*inputs, image) if config["image_dim"] else inputs,
+        inputs=described_inputs(described),
         residuals=(),
         output=DataInput("out_sample", ("batch", config["out_channels"], "frames", "height", "width")),
         trace_sizes={"batch": 2, "frames": 2, "height": 4, "width": 6, "tokens": 5, "image_tokens": 7},
@@ -79,23 +44,6 @@ def exportable(shapes: Shapes) -> Exportable:
         refit_map=refit_map,
         precisions=("fp32", "fp16", "bf16"),
     )
-
-
-def module_name(name: str) -> str:
-    if name == "head.modulation":
-        return "scale_shift_table"
-    stem, _, kind = name.rpartition(".")
-    if stem in OUTER:
-        return f"{OUTER[stem]}.{kind}"
-    if match := re.fullmatch(r"blocks\.(\d+)\.modulation", name):
-        return f"blocks.{match[1]}.scale_shift_table"
-    if match := BLOCK.fullmatch(name):
-        index, attention, rest, kind = match.groups()
-        if attention and rest in ATTENTION:
-            return f"blocks.{index}.attn{1 if attention == 'self' else 2}.{ATTENTION[rest]}.{kind}"
-        if not attention and rest in BLOCK_LAYERS:
-            return f"blocks.{index}.{BLOCK_LAYERS[rest]}.{kind}"
-    raise UnsupportedStructure(f"expected a parameter of a Wan text- or image-to-video model, got {name!r}: this structure is not supported")
 
 
 def _config(shapes: Shapes) -> dict[str, Any]:
@@ -111,7 +59,7 @@ def _config(shapes: Shapes) -> dict[str, Any]:
             "text_dim": shapes["text_embedding.0.weight"][1],
             "freq_dim": shapes["time_embedding.0.weight"][1],
             "ffn_dim": shapes["blocks.0.ffn.0.weight"][0],
-            "num_layers": 1 + max(int(match[1]) for name in shapes if (match := re.match(r"blocks\.(\d+)\.", name))),
+            "num_layers": count_indices(shapes, "blocks."),
             "cross_attn_norm": "blocks.0.norm3.weight" in shapes,
             "image_dim": shapes["img_emb.proj.0.weight"][0] if "img_emb.proj.0.weight" in shapes else None,
             "added_kv_proj_dim": width if "blocks.0.cross_attn.k_img.weight" in shapes else None,

@@ -1,18 +1,18 @@
 // Family, variant and configuration of a diffusion model from names and shapes alone. In: canonical parameters. Out: a detected model, the name of one
 // that is not supported, or null. Never looks at a file's name, and never lets metadata override a shape.
 
-import type { Parameters } from "../../terms/index.ts";
-import { detectFlux } from "./flux.ts";
+import { detectDescribed, type Parameters } from "../../terms/index.ts";
 import { shapesOf } from "./model.ts";
 import type { DetectedModel, Shapes, UnsupportedModel } from "./model.ts";
-import { detectSd3 } from "./sd3.ts";
 import { detectUnet } from "./unet.ts";
-import { detectWan } from "./wan.ts";
 
 export type { DetectedModel, UnsupportedModel } from "./model.ts";
 
 /** Models of other families, by a name that only they have. */
 const others: readonly (readonly [string, RegExp])[] = [
+  ["HunyuanVideo", /^txt_in\.individual_token_refiner\./],
+  ["Chroma", /^distilled_guidance_layer\./],
+  ["Flux.2", /^double_stream_modulation_img\./],
   ["AuraFlow", /^double_layers\.0\.attn\.w1q/],
   ["PixArt or HunyuanDiT", /^t_block\.1\.weight/],
   ["Qwen-Image", /^transformer_blocks\.0\.(txt_norm|txt_mod|img_mod)/],
@@ -34,5 +34,5 @@ function detectOther(shapes: Shapes): UnsupportedModel | null {
 /** `parameters` are the diffusion model's, by canonical name. Null: nothing that is known. */
 export function detectModel(parameters: Parameters): DetectedModel | UnsupportedModel | null {
   const shapes = shapesOf(parameters);
-  return detectSd3(shapes) ?? detectFlux(shapes) ?? detectWan(shapes) ?? detectUnet(shapes) ?? detectOther(shapes);
+  return detectDescribed(parameters) ?? detectUnet(shapes) ?? detectOther(shapes);
 }

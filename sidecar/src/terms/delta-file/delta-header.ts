@@ -1,6 +1,6 @@
 // The header of a delta file: metadata `refit_delta`. Layout: docs/internals.md, "Delta file".
 
-import type { Family } from "../../catalog/types.ts";
+import { familyNames, type Family } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 import type { FactorName, KeyReport, MergeMode, Term } from "../types.ts";
 import { count, list, object, oneOf, parseTerms, text } from "./term-json.ts";
@@ -27,8 +27,6 @@ export interface DeltaHeader {
   readonly bytes: number;
 }
 
-const families = ["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"] as const;
-
 export const encodeDeltaHeader = (header: DeltaHeader): Record<string, string> => ({ [deltaMetadataKey]: JSON.stringify(header) });
 
 export const isDeltaFile = (metadata: Readonly<Record<string, string>>): boolean => metadata[deltaMetadataKey] !== undefined;
@@ -46,7 +44,7 @@ export function decodeDeltaHeader(metadata: Readonly<Record<string, string>>): D
         formatVersion: deltaFormatVersion,
         adapter: text(json["adapter"], "adapter"),
         structure: text(json["structure"], "structure"),
-        family: oneOf(json["family"], families, "family"),
+        family: oneOf(json["family"], familyNames, "family"),
         mode: oneOf(json["mode"], ["comfyui", "extended"] as const, "mode"),
         terms: parseTerms(json["terms"]),
         sources: Object.fromEntries(Object.entries(object(json["sources"], "sources")).map(([name, key]) => [name, text(key, "sources")])),

@@ -1,13 +1,12 @@
 // Header of a checkpoint → canonical parameters and the file keys that hold them, for checkpoint and diffusers formats.
 
+import { familyTable, type Family } from "@refit-sidecar/protocol";
+import { diffusersBlocks, namePairs, scopeOf, type NamePair } from "../families/index.ts";
+import { findName, renamedBy } from "../families/index.ts";
 import { checkpointPrefix, fp8Helper } from "./checkpoint-prefix.ts";
-import { fluxStems } from "./flux-stems.ts";
-import { countIndices, type Parameters } from "./parameters.ts";
-import { sd3Stems } from "./sd3-stems.ts";
-import type { StemPair } from "./stem.ts";
+import type { Parameters } from "./parameters.ts";
 import { diffusersUnetLayout } from "./unet-layout.ts";
 import { unetStems } from "./unet-stems.ts";
-import { wanBareParameters, wanStems } from "./wan-stems.ts";
 
 /** A file tensor that holds a parameter, or rows of one (diffusers files keep q, k and v apart). */
 export interface ParameterPart {
@@ -36,22 +35,46 @@ export interface CanonicalNames {
   readonly otherKeys: readonly string[];
 }
 
-/** Throws nothing: a header that fits no rule gives its keys as bare parameters, and the family test rejects it. */
-export function canonicalNames(shapes: Parameters): CanonicalNames {
+/** `family` given: names as that family has them, whatever they look like. Throws nothing: a header that fits no rule gives its keys as bare parameters, and the family test rejects it. */
+export function canonicalNames(shapes: Parameters, family: Family | null = null): CanonicalNames {
   const stems = diffusersFormat(shapes);
-  return stems ? fromDiffusers(shapes, stems.pairs, stems.bare) : fromCheckpoint(shapes);
+  return stems ? fromDiffusers(shapes, stems) : fromCheckpoint(shapes, family);
 }
 
-function fromCheckpoint(shapes: Parameters): CanonicalNames {
+const same = (name: string): string => name;
+
+/** How a file's names become canonical: by the renames of the family that they then fit, or of the one that is given. */
+function fileNames(prefix: string, shapes: Parameters, family: Family | null): (name: string) => string {
+  const renaming = familyTable.filter((one) => one.checkpoint?.renames !== undefined && (family === null || one.family === family));
+  for (const { checkpoint } of renaming) {
+    const renames = checkpoint?.renames ?? [];
+    const rename = (name: string): string => {
+      for (const [from, to] of renames) {
+        const renamed = renamedBy(from, to, name);
+        if (renamed !== null) return renamed;
+      }
+      return name;
+    };
+    if (family !== null) return rename;
+    const names = new Set([...shapes.keys()].filter((key) => key.startsWith(prefix)).map((key) => rename(key.slice(prefix.length))));
+    const has = (name: string): boolean => findName(names, name) !== undefined;
+    if (checkpoint?.requires.every(has) && !checkpoint.forbids?.some(has)) return rename;
+  }
+  return same;
+}
+
+function fromCheckpoint(shapes: Parameters, family: Family | null): CanonicalNames {
   const prefix = checkpointPrefix(shapes.keys());
   const parameters = new Map<string, CanonicalParameter>();
   const otherKeys: string[] = [];
+  const rename = fileNames(prefix, shapes, family);
   for (const [key, shape] of shapes) {
-    const name = key.slice(prefix.length);
-    if (!key.startsWith(prefix) || fp8Helper(name) !== null) {
+    const stored = key.slice(prefix.length);
+    if (!key.startsWith(prefix) || fp8Helper(stored) !== null) {
       otherKeys.push(key);
       continue;
     }
+    const name = rename(stored);
     const scaleKey = key.endsWith(".weight") ? `${key.slice(0, -".weight".length)}.scale_weight` : "";
     const parts = [{ key, start: 0, length: shape[0] ?? 1, swapHalves: false }];
     parameters.set(name, { name, shape, parts, ...(shapes.has(scaleKey) ? { scaleKey } : {}) });
@@ -59,50 +82,41 @@ function fromCheckpoint(shapes: Parameters): CanonicalNames {
   return { format: "checkpoint", prefix, parameters, otherKeys };
 }
 
-interface DiffusersStems {
-  readonly pairs: readonly StemPair[];
-  readonly bare: readonly (readonly [string, string])[];
-}
-
 /** Stems of a file in diffusers names; null for any other file. */
-function diffusersFormat(shapes: Parameters): DiffusersStems | null {
+function diffusersFormat(shapes: Parameters): readonly NamePair[] | null {
   if (shapes.has("conv_in.weight") && shapes.has("conv_norm_out.weight")) {
     const layout = diffusersUnetLayout(new Set(shapes.keys()));
-    return layout && { pairs: unetStems(layout), bare: [] };
+    return layout && unetStems(layout);
   }
-  const width = shapes.get("transformer_blocks.0.attn.to_q.weight")?.[0];
-  if (width !== undefined && shapes.has("transformer_blocks.0.attn.add_q_proj.weight")) {
-    if (shapes.has("pos_embed.proj.weight")) return { pairs: sd3Stems(countIndices(shapes.keys(), "transformer_blocks.")), bare: [["pos_embed.pos_embed", "pos_embed"]] };
-    const single = countIndices(shapes.keys(), "single_transformer_blocks.");
-    if (single > 0) return { pairs: fluxStems(countIndices(shapes.keys(), "transformer_blocks."), single, width), bare: [] };
-  }
-  if (shapes.has("condition_embedder.text_embedder.linear_1.weight")) {
-    const blocks = countIndices(shapes.keys(), "blocks.");
-    return { pairs: wanStems(blocks), bare: wanBareParameters(blocks) };
-  }
-  return null;
+  const found = familyTable.find(({ diffusers }) => diffusers !== undefined && diffusers.requires.every((name) => findName(shapes, name) !== undefined) && !diffusers.forbids?.some((name) => findName(shapes, name) !== undefined));
+  return found === undefined ? null : namePairs(found, scopeOf(found, shapes, diffusersBlocks(found, shapes.keys())), "file");
 }
 
-function fromDiffusers(shapes: Parameters, pairs: readonly StemPair[], bare: readonly (readonly [string, string])[]): CanonicalNames {
+function fromDiffusers(shapes: Parameters, pairs: readonly NamePair[]): CanonicalNames {
   const found = new Map<string, { shape: readonly number[]; parts: ParameterPart[] }>();
   const used = new Set<string>();
-  const add = (key: string, name: string, pair: StemPair | null): void => {
+  const add = (key: string, name: string, pair: NamePair): void => {
     const shape = shapes.get(key);
     if (!shape || used.has(key)) return;
     used.add(key);
-    const part = { key, start: pair?.slice?.start ?? 0, length: shape[0] ?? 1, swapHalves: pair?.swapHalves ?? false };
     const known = found.get(name);
+    // Rows are counted in the file: what precedes a part is what was read before it.
+    const start = known?.parts.reduce((sum, part) => sum + part.length, 0) ?? 0;
+    const part = { key, start, length: shape[0] ?? 1, swapHalves: pair.swapHalves ?? false };
     if (known) known.parts.push(part);
     else found.set(name, { shape, parts: [part] });
   };
   for (const pair of pairs) {
+    if (pair.only === "adapters") continue;
+    if (pair.bare) {
+      add(pair.diffusers, pair.native, pair);
+      continue;
+    }
     add(`${pair.diffusers}.weight`, pair.native + (pair.nativeSuffix ?? ".weight"), pair);
     add(`${pair.diffusers}.bias`, `${pair.native}.bias`, pair);
   }
-  for (const [key, name] of bare) add(key, name, null);
   const parameters = new Map<string, CanonicalParameter>();
   for (const [name, { shape, parts }] of found) {
-    parts.sort((a, b) => a.start - b.start);
     const rows = parts.reduce((sum, part) => sum + part.length, 0);
     parameters.set(name, { name, shape: parts.length === 1 ? shape : [rows, ...shape.slice(1)], parts });
   }

@@ -1,15 +1,14 @@
 // Adapter name → target, generated from a structure by rule. Never parsed: `_` for `.` loses information, so names are made from parameters and looked up.
 
+import type { FamilyDescription, SpellingRow } from "@refit-sidecar/protocol";
 import type { Family } from "../../catalog/types.ts";
+import { descriptionOf, namePairs, scopeOf, type NamePair } from "../families/index.ts";
+import { evaluate, type Scope } from "../families/index.ts";
 import type { Target } from "../types.ts";
-import { extendedNames } from "./extended-names.ts";
-import { fluxStemsOf, fluxWidth } from "./flux-stems.ts";
-import { countIndices, type Parameters } from "./parameters.ts";
-import { sd3Depth, sd3Stems } from "./sd3-stems.ts";
-import { stemTarget, underscored, type StemPair } from "./stem.ts";
+import type { Parameters } from "./parameters.ts";
+import { stemTarget, underscored } from "./stem.ts";
 import { unetLayout } from "./unet-layout.ts";
 import { unetStems } from "./unet-stems.ts";
-import { wanStems } from "./wan-stems.ts";
 
 /**
  * Iteration order matters: terms of one file are applied in it, and a later name for the same target replaces an earlier one.
@@ -17,68 +16,61 @@ import { wanStems } from "./wan-stems.ts";
  */
 export type KeyMap = ReadonlyMap<string, Target>;
 
-/** Diffusers module paths of a structure. */
-export function diffusersStems(family: Family, parameters: Parameters): readonly StemPair[] {
-  switch (family) {
-    case "sd15":
-    case "sd2":
-    case "sdxl":
-    case "sdxl-refiner": {
-      const layout = unetLayout(new Set(parameters.keys()), family);
-      return layout ? unetStems(layout) : [];
-    }
-    case "flux":
-      return fluxStemsOf(parameters);
-    case "sd3":
-      return sd3Stems(sd3Depth(parameters));
-    case "wan":
-      return wanStems(countIndices(parameters.keys(), "blocks."));
-  }
+type Named = [name: string, target: Target];
+
+/** Prefixes that extended mode takes before a checkpoint's own names, whatever the family. */
+const nativePrefixes = ["", "model.diffusion_model.", "base_model.model.", "base_model.model.diffusion_model.", "base_model.model.model.diffusion_model.", "unet.", "transformer.", "_orig_mod."];
+
+/** Diffusers module paths of a structure, and where diffusers keeps parameters that are no module's weight or bias. */
+export function diffusersStems(family: Family, parameters: Parameters): readonly NamePair[] {
+  const description = descriptionOf(family);
+  if (description.layout !== "unet") return namePairs(description, scopeOf(description, parameters));
+  const layout = unetLayout(new Set(parameters.keys()), family);
+  return layout ? unetStems(layout) : [];
 }
 
-/** The adapter names of one diffusers stem that ComfyUI knows. */
-function comfyNames(family: Family, stem: string): string[] {
-  const flat = underscored(stem);
-  switch (family) {
-    case "sd15":
-    case "sd2":
-    case "sdxl":
-    case "sdxl-refiner": {
-      const processor = stem.replaceAll(".to_", ".processor.to_").replace(/\.to_out\.0$/, ".to_out");
-      return [`lora_unet_${flat}`, `lycoris_${flat}`, processor, `unet.${processor}`];
-    }
-    case "flux":
-      return [`transformer.${stem}`, `lycoris_${flat}`, `lora_transformer_${flat}`];
-    case "sd3":
-      return [`transformer.${stem}`, `base_model.model.${stem}`, `lora_transformer_${flat}`, `lycoris_${flat}`];
-    case "wan":
-      return [];
-  }
+function spelled({ prefix, form }: SpellingRow, stem: string): string {
+  if (form === "processor") return prefix + stem.replaceAll(".to_", ".processor.to_").replace(/\.to_out\.0$/, ".to_out");
+  return prefix + (form === "flat" || (form === undefined && prefix.endsWith("_")) ? underscored(stem) : stem);
 }
+
+const withoutWeight = (parameter: string): string => (parameter.endsWith(".weight") ? parameter.slice(0, -".weight".length) : parameter);
 
 /** Names that come from the parameters themselves, for every family. */
-function nativeNames(parameters: Parameters): [string, Target][] {
-  const names: [string, Target][] = [];
+function nativeNames(parameters: Parameters): Named[] {
+  const names: Named[] = [];
   for (const parameter of parameters.keys()) {
-    if (parameter.endsWith(".weight")) {
-      const stem = parameter.slice(0, -".weight".length);
-      names.push([`lora_unet_${underscored(stem)}`, { parameter }], [`diffusion_model.${stem}`, { parameter }]);
-    } else {
-      names.push([`diffusion_model.${parameter}`, { parameter }]);
-    }
+    if (parameter.endsWith(".weight")) names.push([`lora_unet_${underscored(withoutWeight(parameter))}`, { parameter }]);
+    names.push([`diffusion_model.${withoutWeight(parameter)}`, { parameter }]);
   }
   return names;
 }
 
-/** Rows of Flux' fused single-block projection that files from XLabs call `linear1_qkv`. */
-function fluxQkvNames(parameters: Parameters): [string, Target][] {
-  const width = fluxWidth(parameters);
-  const names: [string, Target][] = [];
-  for (const parameter of parameters.keys()) {
-    const stem = /^(single_blocks\.\d+\.linear1)\.weight$/.exec(parameter)?.[1];
-    if (stem !== undefined && width !== null) names.push([`diffusion_model.${stem}_qkv`, { parameter, slice: { start: 0, length: 3 * width } }]);
+function pairTarget(pair: NamePair): Target {
+  return pair.bare ? { parameter: pair.native } : stemTarget(pair);
+}
+
+/** The description's own spellings of one mode. Bare parameters have no module name: only extended mode spells them. */
+function spelledNames(description: FamilyDescription, parameters: Parameters, pairs: readonly NamePair[], mode: "comfyui" | "extended"): Named[] {
+  const rows = description.spellings.filter((row) => (row.mode ?? "comfyui") === mode);
+  const names: Named[] = [];
+  const native = rows.filter((row) => row.names === "native");
+  if (native.length > 0) for (const parameter of parameters.keys()) if (parameter.endsWith(".weight")) for (const row of native) names.push([spelled(row, withoutWeight(parameter)), { parameter }]);
+  for (const pair of pairs) {
+    if (pair.only === "files" || (pair.bare === true && mode === "comfyui")) continue;
+    for (const row of rows) if (row.names === "diffusers") names.push([spelled(row, pair.diffusers), pairTarget(pair)]);
   }
   return names;
+}
+
+function extraNames(description: FamilyDescription, scope: Scope): Named[] {
+  return (description.extra ?? []).flatMap(({ blocks, name, parameter, start, length }) => {
+    const [from, rows] = [evaluate(start, scope), evaluate(length, scope)];
+    if (typeof from !== "number" || typeof rows !== "number") return [];
+    const count = blocks === undefined ? 1 : Number(scope.named(blocks) ?? 0);
+    const at = (text: string, n: number): string => text.replaceAll("{n}", String(n));
+    return Array.from({ length: count }, (_, n): Named => [at(name, n), { parameter: at(parameter, n), slice: { start: from, length: rows } }]).filter(([, target]) => scope.shapes.has(target.parameter));
+  });
 }
 
 /**
@@ -86,13 +78,10 @@ function fluxQkvNames(parameters: Parameters): [string, Target][] {
  * In extended mode the names that ComfyUI ignores come first, so that a name which ComfyUI knows wins where both are in a file.
  */
 export function keyMap(family: Family, parameters: Parameters, mode: "comfyui" | "extended" = "comfyui"): KeyMap {
-  const stems = diffusersStems(family, parameters);
-  const known = new Map<string, Target>(nativeNames(parameters));
-  for (const pair of stems) {
-    const target = stemTarget(pair);
-    for (const name of comfyNames(family, pair.diffusers)) known.set(name, target);
-  }
-  if (family === "flux") for (const [name, target] of fluxQkvNames(parameters)) known.set(name, target);
+  const description = descriptionOf(family);
+  const pairs = diffusersStems(family, parameters);
+  const known = new Map<string, Target>([...nativeNames(parameters), ...spelledNames(description, parameters, pairs, "comfyui"), ...extraNames(description, scopeOf(description, parameters))]);
   if (mode === "comfyui") return known;
-  return new Map([...extendedNames(family, parameters, stems).filter(([name]) => !known.has(name)), ...known]);
+  const native = [...parameters.keys()].flatMap((parameter) => nativePrefixes.map((prefix): Named => [prefix + withoutWeight(parameter), { parameter }]));
+  return new Map([...[...native, ...spelledNames(description, parameters, pairs, "extended")].filter(([name]) => !known.has(name)), ...known]);
 }

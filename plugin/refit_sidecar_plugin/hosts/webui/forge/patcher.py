@@ -10,20 +10,9 @@ from typing import Any
 
 import torch
 
-from ...denoising import FLUX, SD3, UNET, CallShape, NotServed
+from ...denoising import CallShape, NotServed, call_shape
 from ..desired import Applied
 
-# Class of the diffusion model, in Forge or of the model around it in its forks.
-SHAPES = {
-    "IntegratedUNet2DConditionModel": UNET,
-    "IntegratedFluxTransformer2DModel": FLUX,
-    "MMDiTX": SD3,
-    "BaseModel": UNET,
-    "SDXL": UNET,
-    "SDXLRefiner": UNET,
-    "SD3": SD3,
-    "Flux": FLUX,
-}
 # Weights in other types are approximations that an engine would not repeat.
 WHOLE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -35,8 +24,9 @@ def shape_of(unet: Any) -> CallShape:
     """Raises NotServed for a model class that no engine speaks."""
     model = unet.model
     for name in (type(model).__name__, type(model.diffusion_model).__name__):
-        if name in SHAPES:
-            return SHAPES[name]
+        shape = call_shape("forge", name)
+        if shape is not None:
+            return shape
     raise NotServed(f"models of class {type(model.diffusion_model).__name__}")
 
 

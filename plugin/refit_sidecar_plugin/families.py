@@ -1,0 +1,98 @@
+"""Which model classes of a UI an engine serves, and how their calls feed its inputs. Generated from protocol/families by `npm run generate`; do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class FamilyCall(NamedTuple):
+    family: str
+    title: str
+    #: UI ("comfyui", "forge") -> names of its model classes.
+    classes: Mapping[str, tuple[str, ...]]
+    #: Arguments in the order in which the UI gives them.
+    arguments: tuple[str, ...]
+    #: Argument -> engine input.
+    inputs: Mapping[str, str]
+    #: Engine inputs that are the same over a run.
+    once_per_run: frozenset[str]
+    #: Arguments that say nothing that an engine does not know.
+    ignored: frozenset[str]
+
+
+FAMILY_CALLS: tuple[FamilyCall, ...] = (
+    FamilyCall(
+        "sd15",
+        "SD 1.x",
+        {"comfyui": ("BaseModel",), "forge": ("IntegratedUNet2DConditionModel", "BaseModel")},
+        ("x", "timesteps", "context", "y", "control", "transformer_options"),
+        {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
+        frozenset({"encoder_hidden_states", "y"}),
+        frozenset(),
+    ),
+    FamilyCall(
+        "sd2",
+        "SD 2.x",
+        {"comfyui": ("SD21UNCLIP",), "forge": ("BaseModel",)},
+        ("x", "timesteps", "context", "y", "control", "transformer_options"),
+        {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
+        frozenset({"encoder_hidden_states", "y"}),
+        frozenset(),
+    ),
+    FamilyCall(
+        "sdxl",
+        "SDXL",
+        {"comfyui": ("SDXL",), "forge": ("SDXL",)},
+        ("x", "timesteps", "context", "y", "control", "transformer_options"),
+        {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
+        frozenset({"encoder_hidden_states", "y"}),
+        frozenset(),
+    ),
+    FamilyCall(
+        "sdxl-refiner",
+        "SDXL refiner",
+        {"comfyui": ("SDXLRefiner",), "forge": ("SDXLRefiner",)},
+        ("x", "timesteps", "context", "y", "control", "transformer_options"),
+        {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
+        frozenset({"encoder_hidden_states", "y"}),
+        frozenset(),
+    ),
+    FamilyCall(
+        "sd3",
+        "SD3 and SD3.5",
+        {"comfyui": ("SD3",), "forge": ("MMDiTX", "SD3")},
+        ("x", "timesteps", "context", "y", "control", "transformer_options"),
+        {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
+        frozenset({"encoder_hidden_states", "y"}),
+        frozenset(),
+    ),
+    FamilyCall(
+        "flux",
+        "Flux.1",
+        {"comfyui": ("Flux",), "forge": ("IntegratedFluxTransformer2DModel", "Flux")},
+        ("x", "timestep", "context", "y", "guidance", "ref_latents", "control", "transformer_options"),
+        {"x": "sample", "timestep": "timestep", "context": "encoder_hidden_states", "y": "y", "guidance": "guidance"},
+        frozenset({"encoder_hidden_states", "y", "guidance"}),
+        frozenset(),
+    ),
+    FamilyCall(
+        "wan",
+        "Wan 2.1 and 2.2",
+        {"comfyui": ("WAN21",)},
+        ("x", "timestep", "context", "clip_fea", "time_dim_concat", "transformer_options"),
+        {"x": "sample", "timestep": "timestep", "context": "encoder_hidden_states", "clip_fea": "encoder_hidden_states_image"},
+        frozenset({"encoder_hidden_states", "encoder_hidden_states_image"}),
+        frozenset(),
+    ),
+)
+
+
+def call_of(ui: str, class_name: str) -> FamilyCall | None:
+    """The call of a UI's model class; None when no engine serves it. Families of one class have one call."""
+    return next((call for call in FAMILY_CALLS if class_name in call.classes.get(ui, ())), None)
+
+
+def served_titles(ui: str) -> list[str]:
+    """What people call the families that a UI's runs can use, in list order."""
+    return list(dict.fromkeys(call.title for call in FAMILY_CALLS if ui in call.classes))

@@ -1,0 +1,8 @@
+// Model families as data. In: the descriptions of protocol/families. Out: their names and fields. Computes nothing: expressions are evaluated where shapes are known.
+
+import type { familyNames } from "./table.ts";
+
+export { familyDescription } from "./schema.ts";
+export type { FamilyCall, FamilyDescription, FamilyInput, NameGroup, NameRow, SpellingRow } from "./schema.ts";
+export { familyNames, familyTable } from "./table.ts";
+export type Family = (typeof familyNames)[number];

@@ -1,0 +1,150 @@
+// What protocol/families/<name>.json may say. One description a model family, read by every part of the program. Format: docs/adding-a-family.md.
+
+import { z } from "zod";
+
+/** Arithmetic over named dimensions and tensor names; grammar in docs/adding-a-family.md, "Expressions". */
+const expression = z.string().min(1).max(600);
+/** A tensor name, with `{n}` for a number and `{*}` for any run of characters. */
+const pattern = z.string().min(1).max(200);
+/** Text with expressions in braces. */
+const template = z.string().max(200);
+const note = z.string().max(300).optional();
+
+/** A name that counts when its condition holds; the last of a list needs none. */
+const alternative = z.strictObject({ name: template, when: expression.optional() });
+
+const configValue = z.union([
+  /** `= expression` is computed, any other text stands for itself. */
+  z.string(), z.number(), z.boolean(), z.null(), z.array(z.union([z.number(), z.string()])),
+  /** Left out of the configuration unless `when` holds. */
+  z.strictObject({ when: expression, value: z.union([z.string(), z.number(), z.boolean(), z.array(z.number())]) }),
+  z.strictObject({ choose: z.array(z.strictObject({ value: z.union([z.string(), z.number(), z.null()]), when: expression.optional() })).min(1) }),
+]);
+
+const rename = z.tuple([pattern, pattern]);
+
+const checkpoint = z.strictObject({
+  /** Families are tried by ascending order; the first whose names and conditions fit wins. */
+  order: z.int(),
+  /** Canonical names (after `renames`) that must be there, and that must not. */
+  requires: z.array(pattern).min(1),
+  forbids: z.array(pattern).optional(),
+  where: expression.optional(),
+  /** Sentences for a user, beside the required names. */
+  evidence: z.array(template).optional(),
+  /** Parts of the variant's name, joined by "-"; empty ones are left out. */
+  variant: z.array(z.array(alternative).min(1)),
+  /** The model's configuration in ComfyUI's words. */
+  config: z.record(z.string(), configValue),
+  /** File name → canonical name, for files that call a parameter otherwise. */
+  renames: z.array(rename).optional(),
+});
+
+const diffusers = z.strictObject({
+  class: z.string(),
+  /** Names of diffusers' own file that tell it from every other. */
+  requires: z.array(pattern).min(1),
+  forbids: z.array(pattern).optional(),
+  /** Tensors of such a file that the checkpoint has no parameter for. */
+  note,
+});
+
+const rowOptions = {
+  /** The parameter's suffix when it is not `.weight`. */
+  suffix: z.string().optional(),
+  /** Both names are whole parameter names (no `.weight` or `.bias` behind). */
+  bare: z.literal(true).optional(),
+  /** The diffusers parameter has the halves of dimension 0 in the other order: always, or where the expression holds. */
+  swap: z.union([z.literal(true), expression]).optional(),
+  /** `adapters`: a name that only adapters use; `files`: one that only diffusers' own files use. */
+  only: z.enum(["adapters", "files"]).optional(),
+  when: expression.optional(),
+  note,
+};
+const part = z.tuple([z.string(), expression]);
+const row = z.union([
+  z.tuple([z.string(), z.string()]),
+  z.strictObject({ native: z.string(), diffusers: z.string(), ...rowOptions }),
+  /** A fused parameter: names of its parts and their rows, first rows first. */
+  z.strictObject({ native: z.string(), parts: z.array(part).min(1), ...rowOptions }),
+]);
+const nameGroup = z.strictObject({
+  /** A dimension that counts the blocks; `{n}` in the names runs over them. */
+  blocks: z.string().optional(),
+  native: z.string().optional(),
+  diffusers: z.string().optional(),
+  rows: z.array(row).min(1),
+});
+
+const spelling = z.strictObject({
+  prefix: z.string(),
+  /** `file`: names as other releases of the model write them (`renames`). */
+  names: z.enum(["native", "diffusers", "file"]),
+  /** `dotted` unless the prefix ends in `_`; `flat` has `_` for `.`; `processor` is diffusers' old attention processors. */
+  form: z.enum(["dotted", "flat", "processor"]).optional(),
+  /** Who accepts it: ComfyUI, or only extended mode. */
+  mode: z.enum(["comfyui", "extended"]).optional(),
+  note,
+});
+
+const extraName = z.strictObject({ blocks: z.string().optional(), name: z.string(), parameter: z.string(), start: expression, length: expression, note });
+
+const input = z.strictObject({
+  name: z.string(),
+  /** The engine's float type, or f32 always. */
+  dtype: z.enum(["float", "f32"]),
+  /** A name is a size that changes between steps, `{expression}` one that the structure fixes. */
+  axes: z.array(template).max(8),
+  /** Comes with every step, or is the same over a run. */
+  each: z.enum(["step", "run"]),
+  /** Structures without it lack the input. */
+  when: expression.optional(),
+  /** A step may leave it out. */
+  optional: z.literal(true).optional(),
+  /** At most so many tensors, each with sizes of its own: `name_0`, `name_1`, … */
+  many: z.int().min(1).max(16).optional(),
+  note,
+});
+
+const call = z.strictObject({
+  /** Class names of a UI's models (ComfyUI: comfy.model_base; Forge: the model or the diffusion model in it). */
+  classes: z.partialRecord(z.enum(["comfyui", "forge"]), z.array(z.string())),
+  /** The order in which the UI gives arguments without a name, then every other that it may give. */
+  arguments: z.array(z.string()),
+  /** Argument → engine input. An argument in neither list is refused when a run gives it. */
+  inputs: z.record(z.string(), z.string()),
+  /** Arguments that say nothing that an engine does not know. */
+  ignored: z.array(z.string()).optional(),
+  note,
+});
+
+export const familyDescription = z.strictObject({
+  family: z.string().regex(/^[a-z][a-z0-9.-]*$/),
+  title: z.string(),
+  /** Takes every field that is not given from this family. */
+  like: z.string().optional(),
+  /** `unet`: names and detection are computed (sidecar/src/terms/names/unet-stems.ts), not listed. */
+  layout: z.literal("unet").optional(),
+  checkpoint: checkpoint.optional(),
+  diffusers: diffusers.optional(),
+  /** Engine hosts that serve it, when not all do: `torch` alone means that no ONNX graph is made of it. */
+  hosts: z.array(z.enum(["torch"])).optional(),
+  /** Named sizes, read from shapes; each may use those before it. */
+  dimensions: z.record(z.string(), expression),
+  names: z.array(nameGroup).optional(),
+  spellings: z.array(spelling),
+  /** Adapter names that are neither native nor diffusers', with their rows. */
+  extra: z.array(extraName).optional(),
+  inputs: z.array(input).optional(),
+  calls: z.array(call).optional(),
+  /** Words in an adapter's metadata that name the family. */
+  hints: z.strictObject({ architectures: z.array(z.string()).optional(), implementations: z.array(z.string()).optional(), baseVersions: z.array(z.string()).optional() }).optional(),
+  defaults: z.strictObject({ precisions: z.array(z.enum(["bf16", "fp16", "fp32"])).min(1) }),
+});
+
+export type FamilyDescription = z.infer<typeof familyDescription>;
+export type NameGroup = z.infer<typeof nameGroup>;
+export type NameRow = z.infer<typeof row>;
+export type SpellingRow = z.infer<typeof spelling>;
+export type FamilyInput = z.infer<typeof input>;
+export type FamilyCall = z.infer<typeof call>;

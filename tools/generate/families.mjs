@@ -1,0 +1,119 @@
+// protocol/families/*.json, checked, as one table for each language. A family that is `like` another takes the fields that it does not give.
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+
+/** The order in which people meet the families, for lists; new ones go to the end. */
+const listed = ["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"];
+
+/** Descriptions in list order. Throws with the file's name and the field that is wrong. */
+export function readFamilies(folder, schema) {
+  const raw = new Map(readdirSync(folder).filter((name) => name.endsWith(".json")).map((name) => [name.slice(0, -".json".length), JSON.parse(readFileSync(join(folder, name), "utf8"))]));
+  const place = (name) => (listed.indexOf(name) + 1 || listed.length + 1) * 1000;
+  const names = [...raw.keys()].sort((a, b) => place(a) - place(b) || (raw.get(a).checkpoint?.order ?? 0) - (raw.get(b).checkpoint?.order ?? 0) || (a < b ? -1 : 1));
+  return names.map((name) => {
+    const own = raw.get(name);
+    const base = own.like === undefined ? {} : raw.get(own.like);
+    if (base === undefined) throw new Error(`${name}.json: like names a family without a description, ${own.like}`);
+    const { like: _like, ...whole } = { ...base, ...own };
+    const checked = schema.safeParse(whole);
+    if (!checked.success) throw new Error(`${name}.json: ${z.prettifyError(checked.error)}`);
+    if (checked.data.family !== name) throw new Error(`${name}.json: its family is called ${checked.data.family}`);
+    checkInputs(checked.data);
+    return checked.data;
+  });
+}
+
+function checkInputs({ family, inputs = [], calls = [] }) {
+  const known = new Set(inputs.map(({ name }) => name));
+  for (const call of calls) {
+    for (const [argument, name] of Object.entries(call.inputs)) {
+      if (!known.has(name)) throw new Error(`${family}.json: ${argument} feeds ${name}, which is no engine input of the family`);
+      if (!call.arguments.includes(argument)) throw new Error(`${family}.json: ${argument} is not among the arguments`);
+    }
+  }
+}
+
+export function typescriptTable(families) {
+  return `// The families' descriptions. Generated from protocol/families by \`npm run generate\`; do not edit.
+
+import type { FamilyDescription } from "./schema.ts";
+
+export const familyNames = [${families.map(({ family }) => JSON.stringify(family)).join(", ")}] as const;
+
+export const familyTable: readonly FamilyDescription[] = [
+${families.map((one) => `  ${JSON.stringify(one)},`).join("\n")}
+];
+`;
+}
+
+/** One JSON file for the Python hosts. */
+export const hostTable = (families) => `[\n${families.map((one) => JSON.stringify(one)).join(",\n")}\n]\n`;
+
+const quote = (text) => JSON.stringify(text);
+const tuple = (texts) => `(${texts.map(quote).join(", ")}${texts.length === 1 ? "," : ""})`;
+
+/** What the plugin asks: which class of a UI is served, and how its call feeds the engine. */
+export function pluginTable(families) {
+  const seen = new Map();
+  const rows = families.flatMap(({ family, title, inputs = [], calls = [] }) =>
+    calls.map((call) => {
+      const once = inputs.filter(({ each, name }) => each === "run" && Object.values(call.inputs).includes(name)).map(({ name }) => name);
+      const order = call.arguments;
+      for (const [ui, classes] of Object.entries(call.classes)) {
+        for (const name of classes) {
+          const same = JSON.stringify([order, call.inputs]);
+          const known = seen.get(`${ui} ${name}`);
+          if (known !== undefined && known !== same) throw new Error(`${family}.json: ${ui} calls ${name} in another way in another family`);
+          seen.set(`${ui} ${name}`, same);
+        }
+      }
+      return `    FamilyCall(
+        ${quote(family)},
+        ${quote(title)},
+        {${Object.entries(call.classes).map(([ui, classes]) => `${quote(ui)}: ${tuple(classes)}`).join(", ")}},
+        ${tuple(order)},
+        {${Object.entries(call.inputs).map(([argument, name]) => `${quote(argument)}: ${quote(name)}`).join(", ")}},
+        frozenset({${once.map(quote).join(", ")}}),
+        frozenset({${(call.ignored ?? []).map(quote).join(", ")}}),
+    ),`.replaceAll("frozenset({})", "frozenset()");
+    }),
+  );
+  return `"""Which model classes of a UI an engine serves, and how their calls feed its inputs. Generated from protocol/families by \`npm run generate\`; do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class FamilyCall(NamedTuple):
+    family: str
+    title: str
+    #: UI ("comfyui", "forge") -> names of its model classes.
+    classes: Mapping[str, tuple[str, ...]]
+    #: Arguments in the order in which the UI gives them.
+    arguments: tuple[str, ...]
+    #: Argument -> engine input.
+    inputs: Mapping[str, str]
+    #: Engine inputs that are the same over a run.
+    once_per_run: frozenset[str]
+    #: Arguments that say nothing that an engine does not know.
+    ignored: frozenset[str]
+
+
+FAMILY_CALLS: tuple[FamilyCall, ...] = (
+${rows.join("\n")}
+)
+
+
+def call_of(ui: str, class_name: str) -> FamilyCall | None:
+    """The call of a UI's model class; None when no engine serves it. Families of one class have one call."""
+    return next((call for call in FAMILY_CALLS if class_name in call.classes.get(ui, ())), None)
+
+
+def served_titles(ui: str) -> list[str]:
+    """What people call the families that a UI's runs can use, in list order."""
+    return list(dict.fromkeys(call.title for call in FAMILY_CALLS if ui in call.classes))
+`;
+}
