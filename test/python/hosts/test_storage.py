@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_kitchen.tensor import TensorCoreFP8Layout, TensorCoreMXFP8Layout, TensorCoreNVFP4Layout, TensorWiseINT8Layout
 from engines import CPU
 from refit_host.failure import HostFailure
 from refit_host.files.checkpoint import CheckpointReader, CheckpointSource
@@ -16,15 +15,17 @@ from refit_host.weights.layout import Layout
 from refit_host.weights.stream import Ring, stream
 from safetensors.torch import save_file
 
+kitchen = pytest.importorskip("comfy_kitchen.tensor", reason="comfy-kitchen, the reference of the layouts, is not installed")
+
 # name -> (comfy-kitchen's layout, its options, our storage)
 LAYOUTS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
-    "fp8": (TensorCoreFP8Layout, {}, {"format": "scaled"}),
-    "fp8 e5m2": (TensorCoreFP8Layout, {"dtype": torch.float8_e5m2}, {"format": "scaled"}),
-    "int8": (TensorWiseINT8Layout, {}, {"format": "scaled"}),
-    "int8 per row": (TensorWiseINT8Layout, {"per_channel": True}, {"format": "scaled"}),
-    "int8 turned": (TensorWiseINT8Layout, {"per_channel": True, "convrot": True, "convrot_groupsize": 16}, {"format": "scaled", "rotation": 16}),
-    "nvfp4": (TensorCoreNVFP4Layout, {}, {"format": "nvfp4", "scale2": "x.weight_scale_2"}),
-    "mxfp8": (TensorCoreMXFP8Layout, {}, {"format": "mxfp8"}),
+    "fp8": (kitchen.TensorCoreFP8Layout, {}, {"format": "scaled"}),
+    "fp8 e5m2": (kitchen.TensorCoreFP8Layout, {"dtype": torch.float8_e5m2}, {"format": "scaled"}),
+    "int8": (kitchen.TensorWiseINT8Layout, {}, {"format": "scaled"}),
+    "int8 per row": (kitchen.TensorWiseINT8Layout, {"per_channel": True}, {"format": "scaled"}),
+    "int8 turned": (kitchen.TensorWiseINT8Layout, {"per_channel": True, "convrot": True, "convrot_groupsize": 16}, {"format": "scaled", "rotation": 16}),
+    "nvfp4": (kitchen.TensorCoreNVFP4Layout, {}, {"format": "nvfp4", "scale2": "x.weight_scale_2"}),
+    "mxfp8": (kitchen.TensorCoreMXFP8Layout, {}, {"format": "mxfp8"}),
 }
 CONTAINERS = {
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int8: "I8", torch.uint8: "U8", torch.float32: "F32", torch.bfloat16: "BF16",
