@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Callable, Iterator
 
 import torch
-from refit_host.fused.operations import Modulation, PlainOperations, Projections, Update
+from refit_host.fused.passes import Modulation, PlainOperations, Projections, Update
 
 from ..context import Context, relative_error
 

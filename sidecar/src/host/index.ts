@@ -3,6 +3,8 @@
 
 export { HostConnection } from "./connection.ts";
 export type { ConnectionEdges } from "./connection.ts";
+export { hostEnvironment, namedVariables, withheld } from "./environment.ts";
+export type { EnvironmentOptions } from "./environment.ts";
 export { hugePages } from "./huge-pages.ts";
 export { pythonRun } from "./python.ts";
 export type { HostPython, PythonRun } from "./python.ts";

@@ -23,7 +23,7 @@ export function pythonRun({ python, paths }: HostPython, module: string, args: r
     args: [join(folder, "launch.py"), module, ...args],
     env: {
       REFIT_PYTHON_PATH: paths.join(delimiter),
-      PYTHONPATH: [folder, ...paths, process.env["PYTHONPATH"]].filter(Boolean).join(delimiter),
+      PYTHONPATH: [folder, ...paths].join(delimiter),
       PYTHONUNBUFFERED: "1",
       // Nothing of ours is written among the packages of another program, bytecode included.
       ...(paths.length > 0 ? { PYTHONDONTWRITEBYTECODE: "1" } : {}),

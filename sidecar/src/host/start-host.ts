@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { hostProtocolVersion } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
+import { hostEnvironment } from "./environment.ts";
 import { HostConnection } from "./connection.ts";
 import { LogTail } from "./log-tail.ts";
 import type { Host, HostCommand, HostExit } from "./types.ts";
@@ -12,6 +13,8 @@ export interface StartOptions {
   readonly helloTimeoutMs?: number;
   /** From the request to end until the process is killed. */
   readonly closeTimeoutMs?: number;
+  /** The operator's own variables (option `host-env`); nothing: what REFIT_HOST_ENV says. */
+  readonly environment?: readonly string[];
   /** Where clients' segments lie; null or nothing: tensors go through the pipe. */
   readonly segmentFolder?: string | null;
 }
@@ -21,7 +24,7 @@ export interface StartOptions {
  * Throws Failure HOST_START_FAILED with the last lines of its log.
  */
 export async function startHost(command: HostCommand, options: StartOptions = {}): Promise<Host> {
-  const child = spawn(command.command, [...command.args], { stdio: ["pipe", "pipe", "pipe"], windowsHide: true, env: { ...process.env, ...command.env } });
+  const child = spawn(command.command, [...command.args], { stdio: ["pipe", "pipe", "pipe"], windowsHide: true, env: hostEnvironment(command.env, { named: options.environment }) });
   const tail = new LogTail(options.onLog ?? (() => undefined));
   let reason: string | null = null;
   const kill = (why: string): void => {

@@ -8,7 +8,7 @@ export interface HostCommand {
   readonly kind: string;
   readonly command: string;
   readonly args: readonly string[];
-  /** Added to the sidecar's environment. */
+  /** What the command needs in its environment; `environment.ts` says what else is there. */
   readonly env?: Readonly<Record<string, string>>;
 }
 

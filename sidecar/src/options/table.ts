@@ -54,5 +54,6 @@ export const optionTable = [
   { name: "warm-folder", type: "list", default: [], paths: false, reload: true, help: "When the files of a folder are prepared, as DIR=now, DIR=idle (after everything else) or DIR=off; repeatable, the longest folder counts" },
   { name: "quiet-hours", type: "text", default: null, reload: true, help: "Times of day without background work, as 22:00-07:30, several separated by commas; what a user waits for still runs" },
   { name: "python", type: "text", default: null, reload: false, help: "Python with the packages of the GPU hosts, used for them and for graphs of structures that are not shipped (default: what \"refit-sidecar host install\" installed)" },
+  { name: "host-env", type: "list", default: [], paths: false, reload: false, help: "Environment variable for engine hosts, as NAME=VALUE, or NAME to hand on the sidecar's own; hosts inherit paths, compilers and caches, nothing else; repeatable" },
   { name: "log-level", type: "choice", default: "info", choices: ["error", "warn", "info", "debug"], reload: true, help: "How much is written to stderr" },
 ] as const satisfies readonly OptionSpec[];

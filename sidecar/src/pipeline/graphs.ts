@@ -6,7 +6,7 @@ import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Failure } from "../failure/index.ts";
-import { pythonRun } from "../host/index.ts";
+import { hostEnvironment, pythonRun } from "../host/index.ts";
 import type { HostPython } from "../host/index.ts";
 import { packageRoot } from "../package-root.ts";
 import type { EngineFinger, EngineKey, Store } from "../store/index.ts";
@@ -147,7 +147,7 @@ export async function exportGraph(store: Store, python: HostPython, checkpointPa
 /** `python -m refit_graphs`; progress lines come on stderr, the verdict as the last line of stdout. */
 export async function runExport(python: HostPython, checkpointPath: string, out: string, onLine: (line: string) => void, signal: AbortSignal): Promise<Record<string, unknown>> {
   const { command, args, env } = pythonRun(python, "refit_graphs", ["--header", checkpointPath, "--out", out]);
-  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], signal, env: { ...process.env, ...env } });
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], signal, env: hostEnvironment(env) });
   let verdict = "";
   createInterface({ input: child.stdout }).on("line", (line) => void (verdict = line));
   createInterface({ input: child.stderr }).on("line", onLine);

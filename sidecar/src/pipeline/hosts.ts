@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { Failure } from "../failure/index.ts";
-import { hugePages, pythonRun, startHost } from "../host/index.ts";
+import { hugePages, namedVariables, pythonRun, startHost } from "../host/index.ts";
 import type { Host, HostCommand, HostPython } from "../host/index.ts";
 import { installedHost, pythonOf } from "../install/host/index.ts";
 import type { Options } from "../options/index.ts";
@@ -16,6 +16,8 @@ export interface HostsOptions {
   /** Flags of a GPU host, from the sidecar's own options. */
   readonly flags: (kind: "torch" | "tensorrt") => readonly string[];
   readonly onLog: (kind: string, line: string) => void;
+  /** The operator's own variables, NAME or NAME=VALUE. */
+  readonly environment: readonly string[];
   /** Where clients' segments lie; null: nowhere. Asked at each start. */
   readonly segmentFolder: () => string | null;
 }
@@ -60,8 +62,10 @@ export function hostCommand(kind: string, pythons: HostPythons, flags: HostsOpti
   return { kind, ...pythonRun(python, "refit_host", ["--kind", kind, ...flags(kind)]) };
 }
 
-export function createHostStarter({ pythons, flags, onLog, segmentFolder }: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
-  return (kind, graphs) => startHost(hostCommand(kind, pythons, flags, graphs), { onLog: (line) => onLog(kind, line), segmentFolder: segmentFolder() });
+/** Throws OPTIONS_INVALID for a variable that cannot be set. */
+export function createHostStarter({ pythons, flags, onLog, environment, segmentFolder }: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
+  namedVariables(environment, process.env);
+  return (kind, graphs) => startHost(hostCommand(kind, pythons, flags, graphs), { onLog: (line) => onLog(kind, line), environment, segmentFolder: segmentFolder() });
 }
 
 /** The host that "auto" means: the embedded one, unless there is a Python for a GPU host; of those torch, unless tensorrt won on this computer (`winner`). */

@@ -7,6 +7,7 @@ import type { ArrivalEvent, FolderSpec } from "../arrivals/index.ts";
 import { createCatalog, entryId } from "../catalog/index.ts";
 import type { CatalogChange } from "../catalog/index.ts";
 import { DeltaService } from "../delta/index.ts";
+import { withheld } from "../host/index.ts";
 import { createScheduler } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import { nextState, planRefit } from "../plan/index.ts";
@@ -108,7 +109,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   let segmentFolder: string | null = null;
   const engines = new Engines({
     planning: { planRefit, nextState },
-    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line) => log.debug(`${kind}: ${line}`), segmentFolder: () => segmentFolder }),
+    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line) => log.debug(`${kind}: ${line}`), environment: options["host-env"], segmentFolder: () => segmentFolder }),
     keepsSpare: (kind) => keepsSpareHost(kind, options["spare-host"], freemem()),
     asksDevice: (kind) => kind !== "onnxruntime",
     budgetBytes: (gpuBytes) => (options["engine-memory"] === 0 ? gpuBytes ?? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
@@ -212,6 +213,8 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     await catalog.close();
     throw error;
   });
+  const hidden = withheld(options["host-env"]);
+  if (hidden.length > 0) log.info(`set here, and not handed to engine hosts: ${hidden.join(", ")}; --host-env NAME hands one on`);
   log.info(`listening on ${wire.url}, engines on ${autoHost(options.host, pythons)}`);
 
   const scanned = arrivals.start().then(async () => {

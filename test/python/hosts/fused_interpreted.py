@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "sidecar/hosts/pyth
 
 import torch  # noqa: E402
 from refit_host.fused.kernels import KernelOperations  # noqa: E402
-from refit_host.fused.operations import Modulation, PlainOperations, Projections, Update  # noqa: E402
+from refit_host.fused.passes import Modulation, PlainOperations, Projections, Update  # noqa: E402
 
 # The interpreter cuts off what does not fit into a code instead of rounding to the nearest.
 CODES_TOLERANCE = 0.08

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from refit_host.fused.flux import joined, use_fused_blocks
-from refit_host.fused.operations import Modulation, PlainOperations, Update
+from refit_host.fused.passes import Modulation, PlainOperations, Update
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
 from refit_host.quant.fp8 import CODE
@@ -113,15 +113,15 @@ def test_fused_blocks_serve_only_after_a_step_that_gave_the_plain_output(operati
         made.append(modules(torch.float32)[1])
         return made[-1]
 
-    found = fused_module(spec, make, operations, inputs(spec, 1), 0.02)
-    assert (found is not None) == serves
+    found, reason = fused_module(spec, make, operations, inputs(spec, 1), 0.02)
+    assert (found is not None) == serves == (reason is None)
     if not serves:
         assert "steps stay as they are" in caplog.text and "second line" not in caplog.text
 
 
 def test_a_family_without_fused_blocks_stays_as_it_is():
     spec = replace(modules(torch.float32)[0], fuse=None)
-    assert fused_module(spec, lambda: None, PlainOperations(), {}, 0.02) is None
+    assert fused_module(spec, lambda: None, PlainOperations(), {}, 0.02) == (None, None)
 
 
 def test_bf16_may_differ_more_than_f16():
@@ -133,11 +133,12 @@ def test_an_engine_takes_its_fused_blocks_and_compiles_nothing_then(operations):
     spec, _, _ = modules(torch.float32)
     model = TorchModel.__new__(TorchModel)
     builder, graphs = SimpleNamespace(stage_of={}, stages=[]), object()
-    model.__dict__.update(_spec=spec, _make=lambda: modules(torch.float32)[1], _builder=builder, _graphs=graphs, _fused=False, _module=None, _tolerance=0.02)
+    model.__dict__.update(_spec=spec, _make=lambda: modules(torch.float32)[1], _builder=builder, _graphs=graphs, _fused=False, _module=None, _tolerance=0.02, _refused=[])
     model._checked = lambda probe: probe
     model.use_fused(operations, inputs(spec, 1))
     serves = type(operations) is PlainOperations
     assert (model._builder is None) == (model._module is not None) == serves
+    assert [row["steps"] for row in model._refused] == ([] if serves else ["fused blocks"])
     assert model.tier == ("fused blocks in CUDA graphs" if serves else "CUDA graphs")
 
 

@@ -31,9 +31,15 @@ def main() -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
 
+    from .allocator import WrongAllocator, check_allocator
     from .host.host import Host, device_of, translate
 
     torch.set_grad_enabled(False)
+    try:
+        check_allocator(device_of(options.device))
+    except WrongAllocator as error:
+        logging.getLogger("refit_host").error("%s", error)
+        return 1
     if options.kind == "torch":
         from .torch_engine.maker import TorchMaker
 

@@ -39,6 +39,11 @@ class TensorRTModel:
         """What serves now, in words."""
         return self._library
 
+    @property
+    def refused(self) -> list[dict[str, str]]:
+        """Faster ways that were tried and are not used: there is one way."""
+        return []
+
     def step(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Raises HOST_INPUT_INVALID, HOST_STEP_FAILED, or lets an out-of-memory error through."""
         check_inputs(self._bundle, inputs)

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { hostEnvironment } from "../../host/index.ts";
 import { packageRoot } from "../../package-root.ts";
 
 const scripts = join(packageRoot, "hosts", "python", "refit_install");
@@ -26,7 +27,7 @@ export interface RunOptions {
 export function runScript(python: string, script: "facts" | "repair" | "guarded", args: readonly string[] = [], { signal, onLine, env }: RunOptions = {}): Promise<PythonEnd> {
   return new Promise((resolve, reject) => {
     // Its standard input stays open as long as we live: the guard ends it when we do not.
-    const child = spawn(python, [join(scripts, `${script}.py`), ...args], { stdio: ["pipe", "pipe", "pipe"], windowsHide: true, env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1", PYTHONNOUSERSITE: "1", ...env } });
+    const child = spawn(python, [join(scripts, `${script}.py`), ...args], { stdio: ["pipe", "pipe", "pipe"], windowsHide: true, env: hostEnvironment({ PYTHONDONTWRITEBYTECODE: "1", PYTHONNOUSERSITE: "1", ...env }, { fetches: true }) });
     const tail: string[] = [];
     const stdout: string[] = [];
     const take = (line: string): void => {

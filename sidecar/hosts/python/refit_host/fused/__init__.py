@@ -1,6 +1,6 @@
 """Blocks that a family repeats, as large products with one pass over memory between them. No compiler but Triton's: they serve from the first step.
 
-`operations.py` says what each pass computes (plain PyTorch, any device), `kernels.py` does the same in one launch each. A block takes its operations
+`passes.py` says what each pass computes (plain PyTorch, any device), `kernels.py` does the same in one launch each. A block takes its operations
 as an object, so tests compare the two and run the blocks without a GPU.
 """
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from .operations import Operations
+    from .passes import Operations
 
 
 def operations(device: torch.device) -> "Operations":
     """The kernels where Triton serves the device, else plain PyTorch."""
     from ..weights.merge import triton_works
-    from .operations import PlainOperations
+    from .passes import PlainOperations
 
     if not triton_works(device):
         return PlainOperations()

@@ -12,7 +12,7 @@ from diffusers.models.transformers import transformer_flux
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .operations import Modulation, Operations, Projections, Update
+from .passes import Modulation, Operations, Projections, Update
 from .rows import product, takes_codes
 
 NORM_EPS = 1e-6

@@ -1,4 +1,4 @@
-"""The operations of operations.py, one Triton launch each. Bound by memory: every value is read once and written once.
+"""The operations of passes.py, one Triton launch each. Bound by memory: every value is read once and written once.
 
 fp8 codes of a row need its largest magnitude, so one program holds a whole row in registers.
 """
@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..quant.fp8 import CODE
-from .operations import F16_LIMIT, Modulation, Projections, Update
+from .passes import F16_LIMIT, Modulation, Projections, Update
 from .rows import Rows
 
 # Warps of a program; heads of a program of `rotate`; columns of a program of `gelu` without codes. The fastest, or as fast, of those

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import platform
 import re
 import threading
 import time
+import traceback
 from typing import Any, Callable, Protocol
 
 import psutil
@@ -108,6 +110,7 @@ class Host:
                    f"an engine {given.engine} is loaded already; unload it first", engine=given.engine)
             self._loading.add(given.engine)
         began = time.perf_counter()
+        engine = None
         try:
             engine = self._maker.make(given, CheckpointReader(given.checkpoint), self, call)
             prepared = engine.weights.prepare(engine.images(given.stack), full=False, verify=False)
@@ -117,6 +120,13 @@ class Host:
             engine.weights.commit(prepared)
             call.check()
             self._engines[given.engine] = engine
+        except BaseException as error:
+            if engine is not None and engine.model is not None:
+                engine.model.release()
+            engine = prepared = None
+            forget_frames(error)
+            self._give_back()
+            raise
         finally:
             self._loading.discard(given.engine)
         weights = engine.weights
@@ -174,7 +184,8 @@ class Host:
         return {"bytes": freed}, []
 
     def _give_back(self) -> None:
-        """Freed memory leaves PyTorch's own cache for other programs."""
+        """Freed memory leaves PyTorch's own cache for other programs. What only cycles hold (modules and their hooks) is found first."""
+        gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -211,6 +222,13 @@ class Host:
         return {"engines": engines, "sessionLoads": self.session_loads, "memory": memory}, []
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """The frames that an error keeps for its traceback hold an engine's memory; its text and its lines stay."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
 def device_of(name: str) -> torch.device:
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     return torch.device(chosen)
@@ -228,7 +246,8 @@ def _placement(engine: Engine) -> dict[str, Any]:
     # PyTorch's memory at its highest, without what the driver takes for the process itself.
     peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
     return {"base": weights.base.place, "deviceBytes": weights.device_bytes, "streamedBytes": weights.streamed_bytes,
-            "tier": "none" if engine.model is None else engine.model.tier, "compiling": engine.model is not None and engine.model.busy, "peakBytes": peak}  # fmt: skip
+            "tier": "none" if engine.model is None else engine.model.tier, "compiling": engine.model is not None and engine.model.busy,
+            "refused": [] if engine.model is None else engine.model.refused, "peakBytes": peak}  # fmt: skip
 
 
 # PyTorch says in words how much it lacked.

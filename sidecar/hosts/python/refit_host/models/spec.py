@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ..fused.operations import Operations
+    from ..fused.passes import Operations
 
 Shapes = Mapping[str, tuple[int, ...]]
 

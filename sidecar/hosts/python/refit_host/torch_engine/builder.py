@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..distance import relative_error
 from ..models.spec import ModelSpec
+from ..weights.writes import Writes
 from .artifacts import CompiledCode
 from .compiled import compile_blocks, size_class
 
@@ -25,6 +26,16 @@ SizeClass = tuple[bool, bool]
 Inputs = Mapping[str, Tensor]
 
 
+# Comparisons beside refits, before a refit waits for one: two steps, 0.1 s on a GPU.
+COMPARISONS = 3
+
+
+def describe(kind: SizeClass) -> str:
+    """A kind of step, in words."""
+    one, residuals = kind
+    return f"batch {'1' if one else '2 and more'}{', ControlNet' if residuals else ''}"
+
+
 def tolerance_of(dtype: torch.dtype, *, quantised: bool) -> float:
     """For an engine whose steps are of this dtype."""
     return COARSE_TOLERANCE if quantised or dtype == torch.bfloat16 else TOLERANCE
@@ -35,14 +46,16 @@ class Builder:
 
     def __init__(
         self, spec: ModelSpec, make: Callable[[], torch.nn.Module], device: torch.device, code: CompiledCode,
-        tolerance: float = TOLERANCE,
+        tolerance: float = TOLERANCE, *, writes: Writes | None = None, told: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
+        """`writes`: knows of writes to the live weights. `told`: called when a stage serves or is refused."""
         self.quiet = threading.Lock()
         self._spec, self._make, self._device = spec, make, device
         self._code, self._tolerance = code, tolerance
+        self._writes, self._told = writes or Writes(), told
         self._wanted: dict[SizeClass, dict[str, Tensor]] = {}
         self._ready: dict[SizeClass, torch.nn.Module] = {}
-        self._refused: set[SizeClass] = set()
+        self._refused: dict[SizeClass, str] = {}
         self._done: set[SizeClass] = set()
         self._working = False
         self._wake = threading.Condition()
@@ -63,6 +76,11 @@ class Builder:
                     self._thread.start()
                 self._wake.notify()
         return self._ready.get(kind)
+
+    @property
+    def refusals(self) -> list[dict[str, str]]:
+        """What is not compiled, and why: one row per kind of step."""
+        return [{"steps": describe(kind), "reason": reason} for kind, reason in list(self._refused.items())]
 
     @property
     def busy(self) -> bool:
@@ -91,32 +109,55 @@ class Builder:
             try:
                 self._build(kind, modules, warm)
             except Exception as error:  # a compiler may fail in any way; the uncompiled engine goes on serving
-                log.warning("compiling failed (%s: %s); steps stay uncompiled", type(error).__name__, str(error).splitlines()[0][:200] if str(error) else "")
-                self._refused.add(kind)
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else 'no message'}"
+                log.warning("compiling for %s failed (%s); these steps stay uncompiled", describe(kind), reason)
+                self._refused[kind] = reason
                 self._ready.pop(kind, None)
+                self.stage_of.pop(kind, None)
+                self._told()
             finally:
                 with self._wake:
                     self._working = False
 
     def _build(self, kind: SizeClass, modules: list[torch.nn.Module], warm: bool) -> None:
         inputs = self._wanted[kind]
+        plain = self._make()
         stream = torch.cuda.Stream(self._device)
         with torch.cuda.stream(stream):
-            expected = self._spec.forward(self._make(), inputs)
             for number, classes in enumerate(self.stages):
                 began = time.perf_counter()
                 if len(modules) <= number:
                     modules.append(self._make())
                     compile_blocks(modules[number], classes)
                 with self.quiet:
-                    output = self._spec.forward(modules[number], inputs)
+                    self._spec.forward(modules[number], inputs)
                     stream.synchronize()
-                error = relative_error(output, expected)
+                    error = self._difference(plain, modules[number], inputs, stream)
                 if not error < self._tolerance:
                     raise ValueError(f"compiled output differs by {error:.3g}")
                 self._ready[kind] = modules[number]
                 self.stage_of[kind] = number
                 log.info("compiled %s in %.1f s%s", ", ".join(classes), time.perf_counter() - began, " from the engine store" if warm else "")
+                self._told()
         self._code.save()
 
+    def _difference(self, plain: torch.nn.Module, compiled: torch.nn.Module, inputs: Inputs, stream: torch.cuda.Stream) -> float:
+        """How far the compiled output is from the plain one, both made with one set of weights: a refit between the two makes them again, and
+        after a few of those one waits for the comparison. Compiled code never holds weights, so nothing else depends on when it was made."""
 
+        def compared() -> float:
+            expected = self._spec.forward(plain, inputs)
+            output = self._spec.forward(compiled, inputs)
+            stream.synchronize()
+            return relative_error(output, expected)
+
+        for _ in range(COMPARISONS):
+            before = self._writes.count
+            error = compared()
+            # A wrong output is believed when nothing wrote meanwhile, a right one always: weights that changed in between do not make two outputs equal.
+            if error < self._tolerance:
+                return error
+            if self._writes.count == before and self._writes.still:
+                break
+        with self._writes.held():
+            return compared()

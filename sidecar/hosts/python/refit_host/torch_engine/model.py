@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..engine_store import EngineStore
 from ..failure import HostFailure
-from ..fused.operations import Operations
+from ..fused.passes import Operations
 from ..host.bundle import Bundle
 from ..host.step_inputs import check_inputs
 from ..models.spec import ModelSpec
@@ -39,6 +39,7 @@ class TorchModel:
         self._make = make = placed.make
         self._spec, self._bundle, self._dtype, self._device = spec, bundle, dtype, host.device
         self._module, self._fused = make(), False
+        self._refused: list[dict[str, str]] = []
         self._tolerance = tolerance_of(dtype, quantised=placed.quantised is not None)
         tier = host.options.tier if host.device.type == "cuda" else "eager"
         self._graphs = GraphedStep(spec.forward, host.device) if tier != "eager" else None
@@ -46,15 +47,17 @@ class TorchModel:
         self._without_graph = False
         if placed.compiles:
             code = CompiledCode.of(EngineStore.of(host.options), bundle.structure, placed.precision, host.device, bundle.refit_map)
-            self._builder = Builder(spec, make, host.device, code, self._tolerance)
+            self._builder = Builder(spec, make, host.device, code, self._tolerance, writes=placed.weights.writes)
 
     def use_fused(self, operations: Operations, probe: dict[str, Tensor]) -> None:
         """Serves with the family's fused blocks where it has them and they pass: then nothing is left to compile. `probe`: inputs of a small step."""
         if self._builder is None:
             return
-        module = fused_module(self._spec, self._make, operations, self._checked(probe), self._tolerance)
+        module, reason = fused_module(self._spec, self._make, operations, self._checked(probe), self._tolerance)
         if module is not None:
             self._module, self._builder, self._fused = module, None, True
+        elif reason is not None:
+            self._refused.append({"steps": "fused blocks", "reason": reason})
 
     @property
     def tier(self) -> str:
@@ -64,6 +67,11 @@ class TorchModel:
         if self._builder is not None and self._builder.stage_of:
             return f"compiled blocks in CUDA graphs, stage {1 + max(self._builder.stage_of.values())} of {len(self._builder.stages)}"
         return "CUDA graphs" if self._graphs is not None else "eager"
+
+    @property
+    def refused(self) -> list[dict[str, str]]:
+        """Faster ways that were tried and are not used, and why."""
+        return [*self._refused, *(self._builder.refusals if self._builder is not None else [])]
 
     def step(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Raises HOST_INPUT_INVALID, HOST_STEP_FAILED, or lets an out-of-memory error through."""
@@ -103,7 +111,8 @@ class TorchModel:
         try:
             return self._graphs(module, inputs)
         except torch.OutOfMemoryError:
-            log.info("no memory for another CUDA graph; steps of new sizes run without")
+            log.warning("no memory for another CUDA graph; steps of new sizes run without")
+            self._refused.append({"steps": "new sizes", "reason": "no memory for another CUDA graph"})
             self._graphs.release()
             self._without_graph = True
             torch.cuda.empty_cache()
@@ -125,6 +134,7 @@ class TorchModel:
         if self._graphs is not None:
             self._graphs.release()
         self._without_graph = False
+        self._refused = [row for row in self._refused if row["steps"] != "new sizes"]
 
     def release(self) -> None:
         """Gives back what graphs hold; the module goes with its owner."""

@@ -24,6 +24,7 @@ from .offload import Away, bring_back, send_away
 from .peaks import finite_limit, peak
 from .plan import Stack, Step, check_terms, plan_steps, run_step, signature
 from .stream import Ring
+from .writes import Writes
 
 # f32 working copies that the term evaluator may hold at once, in units of the largest matrix it touches.
 WORKING_COPIES = 6
@@ -57,6 +58,7 @@ class Weights:
         self.ring = ring
         self.live = torch.empty(self._live_bytes(), dtype=torch.uint8, device=device)
         self.base: Base | None = None
+        self.writes = Writes()
         # False from the first write of a commit to its last: weights of no stack.
         self.known = False
         self._signature = np.zeros(len(layout.slots), np.uint64)
@@ -178,13 +180,14 @@ class Weights:
         """Writes the prepared values; returns ms. A failure here leaves `known` false: the next plan must be a full one."""
         assert self.base is not None
         began = time.perf_counter()
-        self.known = False
-        if prepared.base is not None:
-            self.base = prepared.base
-        self._write(prepared)
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
-        self._signature, self.known = prepared.signature, True
+        with self.writes.writing():
+            self.known = False
+            if prepared.base is not None:
+                self.base = prepared.base
+            self._write(prepared)
+            if self.device.type == "cuda":
+                torch.cuda.current_stream(self.device).synchronize()
+            self._signature, self.known = prepared.signature, True
         return (time.perf_counter() - began) * 1000
 
     def _write(self, prepared: Prepared) -> None:

@@ -1,0 +1,100 @@
+"""A host process in the order of a user's day: a second load, a second engine, a load that fails, a refit in the middle of everything."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import pkgutil
+import sys
+import weakref
+
+import pytest
+import refit_graphs
+import refit_host
+import torch
+from engines import UNET
+from refit_graphs.families import plan
+from refit_host.failure import HostFailure
+from refit_host.torch_engine import model
+from test_models import step_inputs
+from transformer_structures import flux
+from users_day import Day
+
+FLUX = flux()
+
+
+def test_flux_serves_with_fused_blocks_whatever_was_loaded_before(tmp_path, monkeypatch):
+    """The second engine of a process, the same one again, in another precision, and after an unload."""
+    day = Day(tmp_path, monkeypatch)
+    day.load("unet", UNET)
+    for name, dtype in (("flux", "f32"), ("flux#again", "bf16"), ("flux#fp8", "fp8")):
+        day.load(name, FLUX, dtype)
+        assert day.status(name)["placement"]["tier"] == "fused blocks in CUDA graphs"
+        assert day.step(name, step_inputs(plan(dict(FLUX))))[1]
+        day.call("unload", {"engine": name})
+    day.load("flux", FLUX)
+    assert day.status("flux")["placement"]["tier"] == "fused blocks in CUDA graphs"
+
+
+@pytest.mark.parametrize("package", [refit_host, refit_graphs])
+def test_no_package_gives_a_name_that_one_of_its_submodules_has_too(package):
+    """`from package import name` would give the one or the other, depending on what was imported before."""
+    for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if info.ispkg:
+            module = importlib.import_module(info.name)
+            submodules = {item.name for item in pkgutil.iter_modules(module.__path__)}
+            shadowed = [name for name, value in vars(module).items() if name in submodules and not isinstance(value, type(sys))]
+            assert shadowed == [], info.name
+
+
+def test_a_refit_while_an_engine_compiles_does_not_keep_it_from_its_tier(tmp_path, monkeypatch):
+    day = Day(tmp_path, monkeypatch, compiling=lambda: refit(day))
+    refits = []
+
+    def refit(day):
+        # As a commit of another stack: every value written anew, to others.
+        weights = day.host._engines["unet"].weights
+        with weights.writes.writing():
+            for slot in weights.layout.slots[:40]:
+                slot.view(weights.live).mul_(1.1)
+        refits.append(True)
+
+    day.load("unet", UNET)
+    day.step("unet", step_inputs(plan(dict(UNET))))
+    placement = day.settled("unet")
+    assert len(refits) == 2
+    assert placement["tier"].startswith("compiled blocks") and placement["refused"] == []
+
+
+@pytest.mark.parametrize("at", ["model", "weights", "memory"])
+def test_a_load_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, at):
+    """Seven prompts that failed once held 106 GB."""
+    day = Day(tmp_path, monkeypatch)
+    held: list[weakref.ref] = []
+    original = model.TorchModel.__init__
+
+    def failing(self, spec, placed, *rest):
+        original(self, spec, placed, *rest)
+        held.append(weakref.ref(placed.weights.live.untyped_storage()))
+        held.append(weakref.ref(self))
+        if at == "model":
+            raise TypeError("'module' object is not callable")
+        if at == "memory":
+            raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(model.TorchModel, "__init__", failing)
+    if at == "weights":
+        monkeypatch.setattr("refit_host.host.engine.Engine.images", lambda *_: (_ for _ in ()).throw(HostFailure("HOST_FILE_CHANGED", "the delta file changed")))
+    gc.disable()
+    try:
+        for name in ("one", "two", "three"):
+            # As the server keeps it while it answers.
+            with pytest.raises((TypeError, HostFailure, torch.OutOfMemoryError)) as failure:
+                day.load(name, UNET)
+            assert [item() for item in held] == [None] * len(held)
+            assert str(failure.value)
+    finally:
+        gc.enable()
+    monkeypatch.setattr(model.TorchModel, "__init__", original)
+    monkeypatch.undo()
+    assert day.host._engines == {} and day.host._loading == set()
