@@ -31,6 +31,10 @@ def checkpoint(folder: Path, shapes: Shapes, device: torch.device, seed: int) ->
     return CheckpointSource.parse(checkpoint_record(folder, shapes, device, seed))
 
 
+def _piece(key: str, shape: Sequence[int]) -> dict:
+    return {"file": 0, "key": key, "dtype": "F16", "start": 0, "length": shape[0] if shape else 1, "swapHalves": False}
+
+
 def checkpoint_record(folder: Path, shapes: Shapes, device: torch.device, seed: int) -> dict:
     """The same as it travels to a host."""
     path = folder / f"checkpoint-{seed}.safetensors"
@@ -43,7 +47,7 @@ def checkpoint_record(folder: Path, shapes: Shapes, device: torch.device, seed: 
     stat = path.stat()
     return {
         "files": [{"path": str(path), "sizeBytes": stat.st_size, "mtimeNs": str(stat.st_mtime_ns), "inode": str(stat.st_ino)}],
-        "parameters": {name: {"file": 0, "key": name, "dtype": "F16", "shape": list(shape)} for name, shape in shapes.items()},
+        "parameters": {name: {"shape": list(shape), "pieces": [_piece(name, shape)]} for name, shape in shapes.items()},
     }
 
 

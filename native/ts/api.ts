@@ -3,7 +3,7 @@
 /** Element types of the safetensors container, as the file spells them. */
 export type Dtype =
   | "BOOL" | "U8" | "I8" | "I16" | "U16" | "I32" | "U32" | "I64" | "U64"
-  | "F16" | "BF16" | "F32" | "F64" | "F8_E4M3" | "F8_E5M2";
+  | "F16" | "BF16" | "F32" | "F64" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0";
 
 /** Dtypes that hold weights or factors. */
 export type FloatDtype = "F16" | "BF16" | "F32" | "F64" | "F8_E4M3" | "F8_E5M2";
@@ -41,6 +41,8 @@ export interface TensorFile {
   read(name: string): Promise<Uint8Array>;
   /** [worker] Copies one tensor's bytes to `target` at `offset` (bytes). */
   readInto(name: string, target: Uint8Array, offset?: number): Promise<void>;
+  /** [worker] Fills `target` with one tensor's bytes from `begin` on. Throws RangeError when they are not that many. */
+  readPart(name: string, target: Uint8Array, begin: number): Promise<void>;
   /** Throws `FILE_CHANGED` when size, mtime or inode differ from `header.stamp`. */
   checkUnchanged(): Promise<void>;
   close(): Promise<void>;

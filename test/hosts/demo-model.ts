@@ -3,7 +3,7 @@
 import { fileURLToPath } from "node:url";
 import { native } from "../../native/ts/index.ts";
 import type { FrameTensor } from "../../protocol/src/index.ts";
-import { buildCheckpointSource } from "../../sidecar/src/catalog/index.ts";
+import { readCheckpointSource } from "../../sidecar/src/catalog/index.ts";
 import type { CheckpointSource } from "../../sidecar/src/catalog/index.ts";
 import { ensureDelta } from "../../sidecar/src/delta/index.ts";
 import type { EngineSpec, Wanted, WantedAdapter } from "../../sidecar/src/refit/index.ts";
@@ -23,7 +23,7 @@ export const demoStacks: readonly NamedStack[] = [[], [["only-sevens", 0.8]], [[
 export const loraFile = (name: string): string => at(`demo/loras/${name}.safetensors`);
 
 export async function demoSource(): Promise<CheckpointSource> {
-  return buildCheckpointSource([{ path: demoCheckpoint, header: await native.readHeader(demoCheckpoint) }]);
+  return readCheckpointSource([demoCheckpoint]);
 }
 
 /** Packs an adapter into a delta below `folder`. */

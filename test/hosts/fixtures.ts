@@ -55,7 +55,7 @@ export async function sourceOf(path: string, parameters: Readonly<Record<string,
   const stamp = await stat(path, { bigint: true });
   return {
     files: [{ path, sizeBytes: Number(stamp.size), mtimeNs: String(stamp.mtimeNs), inode: String(stamp.ino) }],
-    parameters: Object.fromEntries(Object.entries(parameters).map(([name, { shape }]) => [name, { file: 0, key: prefix + name, dtype, shape }])),
+    parameters: Object.fromEntries(Object.entries(parameters).map(([name, { shape }]) => [name, { shape, pieces: [{ file: 0, key: prefix + name, dtype, start: 0, length: shape[0] ?? 1, swapHalves: false }] }])),
   };
 }
 

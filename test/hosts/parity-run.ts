@@ -6,8 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { testPython } from "../../tools/python-env.mjs";
-import { native } from "../../native/ts/index.ts";
-import { buildCheckpointSource } from "../../sidecar/src/catalog/index.ts";
+import { readCheckpointSource } from "../../sidecar/src/catalog/index.ts";
 import { startHost, type HostCommand } from "../../sidecar/src/host/index.ts";
 import { nextState, planRefit } from "../../sidecar/src/plan/index.ts";
 import { LiveEngine } from "../../sidecar/src/refit/index.ts";
@@ -44,7 +43,7 @@ export async function parityErrors(command: HostCommand, folder: string, { graph
   if (shrink) await python("tools/graphs/export.py", "--header", checkpoint, "--out", bundle);
 
   const { structure } = JSON.parse(await readFile(join(bundle, "graph.json"), "utf8")) as { structure: string };
-  const source = buildCheckpointSource([{ path: checkpoint, header: await native.readHeader(checkpoint) }]);
+  const source = await readCheckpointSource([checkpoint]);
   const adapter = await adapterOf(lora, source, structure, family, folder);
   const { inputs, outputs } = readSteps(reference);
   const host = await startHost(command);

@@ -11,7 +11,7 @@ namespace refit::bind {
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  exports.Set("version", 3.0);  // bindingVersion in ts/addon/binding.ts
+  exports.Set("version", 4.0);  // bindingVersion in ts/addon/binding.ts
   exports.Set("simd", kernels().name);
   exports.Set("threads", static_cast<double>(threadCount()));
   exports.Set("createCancel", Napi::Function::New(env, createCancel));

@@ -17,8 +17,8 @@ struct ContainerDtype {
 };
 
 /** Element types of the container; positions are those of `containerDtypes` in ts/addon/binding.ts. */
-inline constexpr std::array<ContainerDtype, 15> containerDtypes = {{{"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"I16", 2}, {"U16", 2}, {"I32", 4}, {"U32", 4}, {"I64", 8}, {"U64", 8}, {"F16", 2}, {"BF16", 2}, {"F32", 4}, {"F64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}}};
-static_assert(containerDtypes.size() == 15 && !containerDtypes.back().name.empty(), "a dtype was added: extend binding.ts and native/ts/dtypes.ts");
+inline constexpr std::array<ContainerDtype, 16> containerDtypes = {{{"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"I16", 2}, {"U16", 2}, {"I32", 4}, {"U32", 4}, {"I64", 8}, {"U64", 8}, {"F16", 2}, {"BF16", 2}, {"F32", 4}, {"F64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}}};
+static_assert(containerDtypes.size() == 16 && !containerDtypes.back().name.empty(), "a dtype was added: extend binding.ts and native/ts/dtypes.ts");
 
 struct TensorInfo {
   uint64_t begin;

@@ -4,10 +4,10 @@ import type { Dtype, FloatDtype } from "../api.ts";
 
 /** Positions are the addon's: FloatDtype in src/math/dtype.h, containerDtypes in src/container/header.h. */
 export const floatDtypes = ["F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"] as const satisfies readonly FloatDtype[];
-export const containerDtypes = ["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"] as const satisfies readonly Dtype[];
+export const containerDtypes = ["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2", "F8_E8M0"] as const satisfies readonly Dtype[];
 
 /** Raised together with src/bind/addon.cpp when the surface changes, so that a stale build is not called wrongly. */
-export const bindingVersion = 3;
+export const bindingVersion = 4;
 
 declare const cancelToken: unique symbol;
 export interface CancelToken {

@@ -58,6 +58,14 @@ class OpenTensorFile implements TensorFile {
     await this.#readEntry(entry, target.subarray(offset, offset + bytes));
   }
 
+  async readPart(name: string, target: Uint8Array, begin: number): Promise<void> {
+    const entry = this.#find(name);
+    if (!Number.isSafeInteger(begin) || begin < 0 || entry.begin + begin + target.byteLength > entry.end) {
+      throw new RangeError(`readPart: expected ${target.byteLength} bytes at ${begin}, the tensor has ${entry.end - entry.begin}`);
+    }
+    await this.#readEntry({ ...entry, begin: entry.begin + begin, end: entry.begin + begin + target.byteLength }, target);
+  }
+
   #find(name: string): TensorEntry {
     const entry = this.header.entries.get(name);
     if (entry === undefined) throw new SafetensorsError("TENSOR_NOT_FOUND", this.#file, "the file has no such tensor", { tensor: name });

@@ -9,17 +9,20 @@ const maxWriteBytes = 1 << 30;
 /** Writes a file front to back: small pieces are collected, large ones go straight to the disk. What was given is used until `write` resolves, not longer. */
 export class BufferedWriter {
   readonly #handle: FileHandle;
-  readonly #buffer = Buffer.allocUnsafe(bufferBytes);
+  readonly #buffer: Buffer;
   #held = 0;
-  #position = 0;
+  #position: number;
 
-  constructor(handle: FileHandle) {
+  /** Writes from `position` on, collecting up to `collected` bytes. */
+  constructor(handle: FileHandle, position = 0, collected = bufferBytes) {
     this.#handle = handle;
+    this.#position = position;
+    this.#buffer = Buffer.allocUnsafe(collected);
   }
 
   async write(data: Uint8Array): Promise<void> {
-    if (this.#held + data.byteLength > bufferBytes) await this.flush();
-    if (data.byteLength > bufferBytes) return this.#writeAll(data);
+    if (this.#held + data.byteLength > this.#buffer.byteLength) await this.flush();
+    if (data.byteLength > this.#buffer.byteLength) return this.#writeAll(data);
     this.#buffer.set(data, this.#held);
     this.#held += data.byteLength;
   }

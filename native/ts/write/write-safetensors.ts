@@ -13,6 +13,8 @@ export interface TensorSource {
   readonly dtype: Dtype;
   readonly shape: readonly number[];
   readonly data: Uint8Array | (() => Uint8Array | Promise<Uint8Array> | AsyncIterable<Uint8Array>);
+  /** Asked for after all others: its place in the file is kept. For what is only known with a tensor that is written later, as a scale. Held in memory whole. */
+  readonly late?: true;
 }
 
 export interface WriteOptions {
@@ -37,13 +39,26 @@ export async function writeSafetensors(path: string, tensors: readonly TensorSou
     const out = new BufferedWriter(handle);
     await out.write(header);
     let position = header.byteLength;
+    const late: (() => Promise<void>)[] = [];
     for (const [index, tensor] of ordered.entries()) {
       options.signal?.throwIfAborted();
-      await writeTensor(out, tensor, sizes[index] ?? 0, file);
-      position += sizes[index] ?? 0;
+      const bytes = sizes[index] ?? 0;
+      if (tensor.late === true) {
+        const place = position;
+        late.push(async () => {
+          const own = new BufferedWriter(handle, place, Math.min(bytes, 1 << 20));
+          await writeTensor(own, tensor, bytes, file);
+          await own.flush();
+        });
+        await writeTensor(out, { ...tensor, data: new Uint8Array(bytes) }, bytes, file);
+      } else {
+        await writeTensor(out, tensor, bytes, file);
+      }
+      position += bytes;
       options.onProgress?.(position, totalBytes);
     }
     await out.flush();
+    for (const write of late) await write();
   }, { durable: options.durable ?? true });
   return { sizeBytes: totalBytes };
 }

@@ -11,9 +11,18 @@ export function isHostCode(code: string): code is HostErrorCode {
   return Object.hasOwn(hostErrors, code);
 }
 
+/** What the checkpoint reader's failures are to the sidecar. */
+const storageCodes: Readonly<Record<string, HostErrorCode>> = {
+  STORAGE_FILE_CHANGED: "HOST_FILE_CHANGED",
+  STORAGE_INVALID: "HOST_FILE_INVALID",
+  STORAGE_PARAMETER_UNKNOWN: "HOST_PARAMETER_UNKNOWN",
+  STORAGE_SHAPE_MISMATCH: "HOST_SHAPE_MISMATCH",
+};
+
 /** What a reader's or the system's error means to the sidecar. Anything unforeseen is HOST_INTERNAL: never blamed on the caller. */
 export function asHostFailure(error: unknown): Failure {
   if (error instanceof Failure && isHostCode(error.code)) return error;
+  if (error instanceof Failure && Object.hasOwn(storageCodes, error.code)) return hostFailure(storageCodes[error.code] ?? "HOST_FILE_INVALID", error.message, error.evidence, error);
   if (error instanceof SafetensorsError) return fileFailure(error);
   if (error instanceof Error && error.name === "AbortError") return hostFailure("HOST_CANCELLED", "cancelled; nothing live was changed", {}, error);
   if (error instanceof RangeError && /array buffer allocation|invalid typed array length/i.test(error.message)) {

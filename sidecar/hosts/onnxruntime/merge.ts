@@ -1,7 +1,7 @@
 import { native, type FloatDtype } from "@refit-sidecar/native";
+import { readMergeable, readStored, type StoredParameter } from "../../src/storage/index.ts";
 import { mergeParameter } from "../../src/terms/index.ts";
 import type { BufferPool } from "./buffer-pool.ts";
-import type { BaseTensor } from "./checkpoint-file.ts";
 import type { DeltaFile } from "./delta-file.ts";
 import { hostFailure } from "./host-failure.ts";
 import { exchangeHalves, type ParameterLayout } from "./refit-map.ts";
@@ -19,18 +19,18 @@ export interface MergedParameter {
  * Computes one parameter from its pristine base and the stack into `out` (engine layout and dtype, one rounding). `out` may be live memory: nothing is read
  * from it. Throws HOST_NON_FINITE when a merged value is NaN or infinite.
  */
-export async function mergeInto(layout: ParameterLayout, base: BaseTensor, deltas: readonly DeltaFile[], dtype: HeldDtype, out: Uint8Array, pool: BufferPool, signal: AbortSignal): Promise<MergedParameter> {
+export async function mergeInto(layout: ParameterLayout, base: StoredParameter, deltas: readonly DeltaFile[], dtype: HeldDtype, out: Uint8Array, pool: BufferPool, signal: AbortSignal): Promise<MergedParameter> {
   const outDtype = containerDtype[dtype];
   const parts = deltas.map((delta) => ({ adapter: delta.sha256, addends: delta.addends(layout.name, layout.shape) })).filter((part) => part.addends.length > 0);
   let failed: MergedParameter["failed"] = [];
-  if (parts.length === 0 && base.dtype === outDtype && base.scale === 1) {
-    await base.readInto(out);
+  if (parts.length === 0 && base.pieces.every(({ piece }) => piece.dtype === outDtype && piece.storage === undefined)) {
+    await readStored(base, out);
   } else {
-    const stored = pool.take(base.bytes);
+    let stored: Uint8Array<ArrayBuffer> | null = null;
     try {
-      await base.readInto(stored);
+      const { data, dtype: baseDtype, scale } = await readMergeable(base, (bytes) => (stored = pool.take(bytes)));
       const outcome = await mergeParameter({
-        base: { data: stored, dtype: base.dtype, shape: layout.shape, scale: base.scale },
+        base: { data, dtype: baseDtype, shape: layout.shape, scale },
         addends: parts.flatMap((part) => part.addends),
         out: { dtype: outDtype, data: out },
         kernels: native,
@@ -38,7 +38,7 @@ export async function mergeInto(layout: ParameterLayout, base: BaseTensor, delta
       });
       failed = outcome.skipped.map(({ term, reason }) => ({ adapter: parts.find((part) => part.addends.some((addend) => addend.term === term))?.adapter ?? "", reason }));
     } finally {
-      pool.give(stored);
+      if (stored !== null) pool.give(stored);
     }
   }
   const bad = await native.firstNonFinite(out, outDtype, layout.elements);

@@ -1,6 +1,6 @@
 import type { StackFile } from "@refit-sidecar/protocol";
 import type { CheckpointSource } from "../../src/catalog/types.ts";
-import { CheckpointFiles } from "./checkpoint-file.ts";
+import { CheckpointFiles } from "../../src/storage/index.ts";
 import { DeltaFile } from "./delta-file.ts";
 
 /** Checkpoint and deltas of one refit. Opened for its duration only: a descriptor kept open would stop a user on Windows from replacing the file. */

@@ -42,7 +42,7 @@ export async function writeWeights(job: WriteJob): Promise<WriteResult> {
   await eachBounded(job.parameters, width, async (parameter) => {
     signal.throwIfAborted();
     const layout = table.layout(parameter);
-    const base = await sources.checkpoint.tensor(parameter, layout.shape);
+    const base = sources.checkpoint.parameter(parameter, layout.shape);
     const out = job.target(parameter, table.sizeOf(layout));
     const outcome = await mergeInto(layout, base, sources.deltas, table.dtype, out, pool, signal);
     for (const entry of outcome.failed) failed.push({ ...entry, parameter });

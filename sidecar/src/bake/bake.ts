@@ -1,15 +1,19 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { dtypeBytes, isFloatDtype, native, writeSafetensors } from "@refit-sidecar/native";
+import { isFloatDtype, native, writeSafetensors } from "@refit-sidecar/native";
 import type { FloatDtype, TensorSource } from "@refit-sidecar/native";
-import type { Family, ParameterSource } from "../catalog/index.ts";
+import type { Family } from "../catalog/index.ts";
 import { ensureDelta } from "../delta/index.ts";
 import type { ReadyDelta } from "../delta/index.ts";
-import { changesShape, f32Factors, mergeParameter, openDelta } from "../terms/index.ts";
-import type { Addend, Delta, KeyReport, MergeMode, MergeOutcome } from "../terms/index.ts";
-import { exchangedHalves, fileOf, openBase, piecesOf, readParameter } from "./base.ts";
+import { nearest, seedOf } from "../storage/index.ts";
+import type { Rounding } from "../storage/index.ts";
+import { f32Factors, openDelta } from "../terms/index.ts";
+import type { Addend, Delta, KeyReport, MergeMode } from "../terms/index.ts";
+import { openBase } from "./base.ts";
 import type { BaseModel } from "./base.ts";
+import { keptMetadata, parameterTensors } from "./tensors.ts";
+import type { Notes } from "./tensors.ts";
 
 export interface BakeJob {
   readonly base: string;
@@ -20,6 +24,8 @@ export interface BakeJob {
   /** Applies to the diffusion model's parameters; everything else in the file is copied as it is. */
   readonly dtype: "keep" | "f16" | "bf16" | "f32";
   readonly mode: MergeMode;
+  /** Of quantised weights: to the nearest code, or by chance as ComfyUI does (repeatable: the chance follows from the content). */
+  readonly rounding: "nearest" | "stochastic";
 }
 
 export interface AdapterReport extends KeyReport {
@@ -78,8 +84,8 @@ export async function bake(job: BakeJob, options: BakeOptions = {}): Promise<Bak
       stack.push({ ready, delta: await openDelta(await native.openTensorFile(ready.path)), strength });
     }
     const notes: Notes = { saturated: [], skipped: [], merged: 0 };
-    const tensors = await plannedTensors(base, stack, job.dtype, notes, options.signal);
-    const metadata = base.files[0]?.header.metadata ?? {};
+    const tensors = await plannedTensors(base, stack, job, notes, options.signal);
+    const metadata = keptMetadata(base, job.dtype !== "keep");
     const { sizeBytes } = await writeSafetensors(job.out, tensors, metadata, options);
     for (const file of base.files) await file.checkUnchanged();
     return {
@@ -104,12 +110,6 @@ function adapterReport({ header, nonFinite }: ReadyDelta, strength: number, path
   return { adapter: basename(path), strength, ...header.report, warnings: header.warnings, nonFinite, problem: header.problem };
 }
 
-interface Notes {
-  readonly saturated: { parameter: string; values: number }[];
-  readonly skipped: { parameter: string; reason: string }[];
-  merged: number;
-}
-
 function addendsOf(stack: readonly StackedDelta[], parameter: string): Addend[] {
   return stack.flatMap(({ ready, delta, strength }) => {
     // A reader per parameter: factors in f32 are dropped with it, so memory does not grow with the adapter.
@@ -119,42 +119,17 @@ function addendsOf(stack: readonly StackedDelta[], parameter: string): Addend[] 
 }
 
 /** Every tensor of the output, in the order of the base's files; values are computed when their turn to be written comes. */
-async function plannedTensors(base: BaseModel, stack: readonly StackedDelta[], dtype: BakeJob["dtype"], notes: Notes, signal: AbortSignal | undefined): Promise<TensorSource[]> {
+async function plannedTensors(base: BaseModel, stack: readonly StackedDelta[], job: BakeJob, notes: Notes, signal: AbortSignal | undefined): Promise<TensorSource[]> {
   const tensors: TensorSource[] = [];
   const placed = new Set<string>();
   const touched = new Set(stack.flatMap(({ ready }) => ready.header.terms.map((term) => term.target.parameter)));
   for (const [name, place] of Object.entries(base.source.parameters)) {
-    const pieces = piecesOf(place);
-    const convert = dtype !== "keep" && isFloatDtype(place.dtype) && place.dtype !== floatOf[dtype];
-    if (!touched.has(name) && !convert) continue;
-    const outDtype = dtype === "keep" || !isFloatDtype(place.dtype) ? place.dtype : floatOf[dtype];
-    if (outDtype !== place.dtype) dropScale(base, place, placed);
-    const addends = addendsOf(stack, name);
-    let outcome: Promise<MergeOutcome> | null = null;
-    const merged = () => (outcome ??= mergedParameter(base, name, addends, outDtype as FloatDtype, notes, signal));
-    // A pad changes the shape, and the header comes before the values: such a parameter (one or two in a file) is computed first.
-    const shape = addends.some(({ term }) => changesShape(term)) ? (await merged()).shape : place.shape;
-    if (addends.length > 0) notes.merged += 1;
-    let left = pieces.length;
-    for (const piece of pieces) {
-      placed.add(`${piece.file}:${piece.key}`);
-      const fromFile = fileOf(base, piece.file).header.entries.get(piece.key);
-      const ownShape = place.pieces === undefined ? shape : (fromFile?.shape ?? []);
-      tensors.push({
-        name: piece.key,
-        dtype: outDtype,
-        shape: ownShape,
-        data: async () => {
-          const { data } = await merged();
-          const rowBytes = place.pieces === undefined ? 0 : data.byteLength / (place.shape[0] ?? 1);
-          const rows = place.pieces === undefined ? data : data.slice(piece.start * rowBytes, (piece.start + piece.length) * rowBytes);
-          left -= 1;
-          // Written for good: let the values go before the next parameter is computed.
-          if (left === 0) outcome = null;
-          return piece.swapHalves ? exchangedHalves(rows) : rows;
-        },
-      });
-    }
+    const [piece] = place.pieces;
+    const holdsNumbers = piece !== undefined && (piece.storage !== undefined || isFloatDtype(piece.dtype));
+    const dtype = job.dtype === "keep" || !holdsNumbers ? null : floatOf[job.dtype];
+    const converts = dtype !== null && (piece?.storage !== undefined || piece?.dtype !== dtype);
+    if (!touched.has(name) && !converts) continue;
+    tensors.push(...(await parameterTensors({ base, name, dtype: converts ? dtype : null, addends: addendsOf(stack, name), rounding: roundingOf(job, stack, name), notes, placed, signal })));
   }
   base.files.forEach((file, index) => {
     for (const entry of file.header.entries.values()) {
@@ -164,20 +139,8 @@ async function plannedTensors(base: BaseModel, stack: readonly StackedDelta[], d
   return tensors;
 }
 
-/** Scaled fp8 that becomes a wider type loses its scale, the scale of its input and the file's marker: the values hold the scale now. */
-function dropScale(base: BaseModel, { file, scaleKey }: ParameterSource, placed: Set<string>): void {
-  if (scaleKey === undefined) return;
-  placed.add(`${file}:${scaleKey}`);
-  placed.add(`${file}:${scaleKey.replace(/scale_weight$/, "scale_input")}`);
-  for (const name of fileOf(base, file).header.entries.keys()) if (name === "scaled_fp8" || name.endsWith(".scaled_fp8")) placed.add(`${file}:${name}`);
-}
-
-async function mergedParameter(base: BaseModel, name: string, addends: readonly Addend[], outDtype: FloatDtype, notes: Notes, signal: AbortSignal | undefined): Promise<MergeOutcome> {
-  const { data, dtype, scale } = await readParameter(base, name);
-  const shape = base.parameters.get(name) ?? [];
-  const keepsScale = dtypeBytes[outDtype] === 1;
-  const outcome = await mergeParameter({ base: { data, dtype, shape, scale }, addends, out: { dtype: outDtype, scale: keepsScale ? scale : 1 }, kernels: native, ...(signal ? { signal } : {}) });
-  if (outcome.saturated > 0) notes.saturated.push({ parameter: name, values: outcome.saturated });
-  for (const { reason } of outcome.skipped) notes.skipped.push({ parameter: name, reason });
-  return outcome;
+/** Chance follows from what is merged, so that the same job writes the same file. */
+function roundingOf({ rounding }: BakeJob, stack: readonly StackedDelta[], name: string): Rounding {
+  if (rounding !== "stochastic") return nearest;
+  return { kind: "stochastic", seed: seedOf([name, ...stack.map(({ ready, strength }) => `${ready.header.adapter} ${strength}`)].join("\n")) };
 }

@@ -13,9 +13,9 @@ import { createPublisher } from "./publish.ts";
 import { adapterFile, createPushed } from "./pushed.ts";
 import { isHeaderOf } from "./read/content.ts";
 import { createReader } from "./read/index.ts";
-import type { Reader } from "./reader.ts";
 import { createRefresher } from "./refresh.ts";
 import { buildCheckpointSource } from "./source.ts";
+import type { StoredFile } from "./source.ts";
 import type { CatalogEntry, CheckpointSource, Identity } from "./types.ts";
 import { entryOf, signatureOf } from "./unit.ts";
 import type { Content, Unit } from "./unit.ts";
@@ -164,11 +164,11 @@ export function createCatalog(options: CatalogOptions): Catalog {
     const key = `${id}\n${content.signature}`;
     const known = sources.get(key);
     if (known !== undefined) return known;
-    const read: { path: string; header: Awaited<ReturnType<Reader["header"]>> }[] = [];
+    const read: StoredFile[] = [];
     for (const { path, stamp } of parts) {
       const header = await reader.header(path);
       if (!isHeaderOf(header, stamp)) throw new Failure("CATALOG_FILE_CHANGED", "expected the checkpoint as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.", { id });
-      read.push({ path, header });
+      read.push({ path, header, notes: await reader.notes(path, header) });
     }
     const source = buildCheckpointSource(read);
     sources.set(key, source);

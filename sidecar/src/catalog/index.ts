@@ -9,6 +9,7 @@ export { detectModel } from "./detect/index.ts";
 export type { DetectedModel, UnsupportedModel } from "./detect/index.ts";
 export { entryId } from "./names.ts";
 export { readShardTable } from "./read/shard-table.ts";
+export { readCheckpointSource, readNotes } from "./read/stored-file.ts";
 export { buildCheckpointSource } from "./source.ts";
 export { structureOf } from "./structure.ts";
 export { summarize } from "./summarize.ts";

@@ -2,6 +2,7 @@
 
 import type { Header } from "@refit-sidecar/native";
 import type { FileKind, Stamp } from "../arrivals/types.ts";
+import type { StorageNotes } from "../storage/types.ts";
 import type { Summary } from "./summarize.ts";
 import type { Problem } from "./types.ts";
 
@@ -16,6 +17,8 @@ export type Reading = { readonly summary: Summary } | { readonly problem: Proble
 export interface Reader {
   /** Throws SafetensorsError. */
   readonly header: (path: string) => Promise<Header>;
+  /** What the header of a quantised checkpoint leaves open. Throws SafetensorsError. */
+  readonly notes: (path: string, header: Header) => Promise<StorageNotes>;
   /** What the headers of a unit's files say. Never rejects: a bad file is a problem. */
   readonly content: (files: readonly ContentFile[], placed: FileKind) => Promise<Reading>;
   /** File names in a sharded checkpoint's table (`weight_map`). Throws Failure CATALOG_INDEX_INVALID or CATALOG_SHARD_NAME_REFUSED. */

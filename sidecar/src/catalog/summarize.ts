@@ -4,7 +4,10 @@ import type { TensorEntry } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
 import { canonicalNames, decodeDeltaHeader, detectAdapterFamily, isDeltaFile, isReduxFile, kindSuffixes } from "../terms/index.ts";
 import type { Parameters } from "../terms/index.ts";
+import { noNotes, plainTensors } from "../storage/index.ts";
+import type { PlainTensors, StorageNotes } from "../storage/index.ts";
 import { detectModel } from "./detect/index.ts";
+import { unreadableStorage, unreadableText } from "./source.ts";
 import { structureOf } from "./structure.ts";
 import type { Family, ModelConfig, Problem } from "./types.ts";
 
@@ -121,16 +124,26 @@ function summarizePacked(tensors: Tensors, metadata: Readonly<Record<string, str
   }
 }
 
-function countDtypes(tensors: Tensors, keys: Iterable<string>): Record<string, number> {
+function unknownCheckpoint(keyPrefix: string): Omit<CheckpointSummary, "problem"> {
+  return { kind: "checkpoint", family: null, variant: null, structure: null, keyPrefix, config: null, parameters: 0, dtypes: {}, format: null, evidence: [] };
+}
+
+/** How often each way of storing occurs; a packed or rotated format goes by its name, the rest by the container's dtype. */
+function countDtypes(tensors: PlainTensors["tensors"], keys: Iterable<string>): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const key of keys) {
-    const dtype = tensors.get(key)?.dtype;
-    if (dtype !== undefined) counts[dtype] = (counts[dtype] ?? 0) + 1;
+    const tensor = tensors.get(key);
+    if (tensor === undefined) continue;
+    const { dtype, storage } = tensor;
+    const name = storage === undefined || storage.format === "scaled" ? (storage?.rotation === undefined ? dtype : `${dtype} convrot`) : storage.format;
+    counts[name] = (counts[name] ?? 0) + 1;
   }
   return counts;
 }
 
-function summarizeCheckpoint(tensors: Tensors): CheckpointSummary {
+function summarizeCheckpoint(stored: Tensors, metadata: Readonly<Record<string, string>>, notes: StorageNotes): CheckpointSummary {
+  const plain = plainTensors(stored, metadata, notes);
+  const { tensors } = plain;
   const names = canonicalNames(new ShapeView(tensors));
   const parameters = new Map<string, readonly number[]>();
   const keys: string[] = [];
@@ -138,12 +151,14 @@ function summarizeCheckpoint(tensors: Tensors): CheckpointSummary {
     parameters.set(name, parameter.shape);
     for (const part of parameter.parts) keys.push(part.key);
   }
+  const unreadable = unreadableStorage(plain, names);
   const model = detectModel(parameters);
   if (model === null || "unsupported" in model) {
+    if (model === null && unreadable !== null) return { ...unknownCheckpoint(names.prefix), problem: { code: "CATALOG_UNSUPPORTED_QUANTISATION", message: unreadableText(unreadable) } };
     const code = model === null ? "CATALOG_UNKNOWN_ARCHITECTURE" : "CATALOG_UNSUPPORTED_MODEL";
     const found = model === null ? `none of them is known by these ${tensors.size} tensor names` : `this is ${model.unsupported}`;
     const message = `expected a diffusion model of SD 1.x, SD 2.x, SDXL, SD3, Flux or Wan; ${found}. Text encoders and VAEs stay in the UI.`;
-    return { kind: "checkpoint", family: null, variant: null, structure: null, keyPrefix: names.prefix, config: null, parameters: 0, dtypes: {}, format: null, evidence: model?.evidence ?? [], problem: { code, message } };
+    return { ...unknownCheckpoint(names.prefix), evidence: model?.evidence ?? [], problem: { code, message } };
   }
   return {
     kind: "checkpoint",
@@ -156,18 +171,18 @@ function summarizeCheckpoint(tensors: Tensors): CheckpointSummary {
     dtypes: countDtypes(tensors, keys),
     format: names.format,
     evidence: model.evidence,
-    problem: null,
+    problem: unreadable === null ? null : { code: "CATALOG_UNSUPPORTED_QUANTISATION", message: unreadableText(unreadable) },
   };
 }
 
 /** `placed` is what the folder holds; the header decides, and only a header that tells nothing is taken for what its folder says. */
-export function summarize(tensors: Tensors, metadata: Readonly<Record<string, string>>, placed: "adapter" | "checkpoint"): Summary {
+export function summarize(tensors: Tensors, metadata: Readonly<Record<string, string>>, placed: "adapter" | "checkpoint", notes: StorageNotes = noNotes): Summary {
   const packed = summarizePacked(tensors, metadata);
   if (packed !== null) return packed;
   const { kinds, keys } = adapterKinds(tensors);
   // A few odd names in a checkpoint do not make it an adapter, nor the other way round.
   if (keys * 4 >= tensors.size && keys > 0) return summarizeAdapter(tensors, metadata, kinds);
-  const checkpoint = summarizeCheckpoint(tensors);
+  const checkpoint = summarizeCheckpoint(tensors, metadata, notes);
   if (checkpoint.family !== null || placed === "checkpoint") return checkpoint;
   const message = `expected a LoRA or LyCORIS file; none of its ${tensors.size} tensor names is one of theirs`;
   return { kind: "adapter", family: null, kinds, tensors: tensors.size, evidence: [], problem: { code: "CATALOG_NOT_AN_ADAPTER", message } };

@@ -1,6 +1,6 @@
-// Values that the catalog stage gives out. Everything here is derived from headers; nothing is read from tensor data.
+// Values that the catalog stage gives out. Derived from headers, and from the few bytes that describe quantised layers; weights are not read.
 
-import type { Dtype } from "@refit-sidecar/native";
+export type { CheckpointSource, ParameterPiece, ParameterSource } from "../storage/types.ts";
 
 export type { Family } from "@refit-sidecar/protocol";
 import type { Family } from "@refit-sidecar/protocol";
@@ -12,37 +12,6 @@ export interface Identity {
   /** Checkpoints: hash over length, header and samples. Known from the first sight on and kept when the full hash comes, so that a confirmation
    *  is not taken for a change (`sameContent`). */
   readonly sampled?: string;
-}
-
-/** Rows of a parameter that the file keeps as a tensor of its own, in row order. */
-export interface ParameterPiece {
-  readonly file: number;
-  readonly key: string;
-  /** First row of the parameter, and how many. */
-  readonly start: number;
-  readonly length: number;
-  /** The tensor has the halves of dimension 0 in the other order. */
-  readonly swapHalves: boolean;
-}
-
-/** One parameter of a diffusion model as a checkpoint stores it. */
-export interface ParameterSource {
-  /** Index into `files`. */
-  readonly file: number;
-  /** Empty when `pieces` are given. */
-  readonly key: string;
-  readonly dtype: Dtype;
-  readonly shape: readonly number[];
-  /** Scaled fp8: key of the f32 scalar; effective weight = stored * scale. */
-  readonly scaleKey?: string;
-  /** Diffusers-format transformers keep fused parameters in pieces, and one with its halves exchanged. All pieces have the dtype above. */
-  readonly pieces?: readonly ParameterPiece[];
-}
-
-/** Where a checkpoint's canonical parameters lie. Sharded checkpoints have several files. */
-export interface CheckpointSource {
-  readonly files: readonly { readonly path: string; readonly sizeBytes: number; readonly mtimeNs: string; readonly inode: string }[];
-  readonly parameters: Readonly<Record<string, ParameterSource>>;
 }
 
 export interface Problem {

@@ -10,6 +10,7 @@ import { progressBar } from "./progress.ts";
 
 const dtypes = ["keep", "f16", "bf16", "f32"] as const;
 const modes = ["comfyui", "extended"] as const;
+const roundings = ["nearest", "stochastic"] as const;
 
 /** Raw fields of a job, from flags or from a line of a jobs file. */
 interface JobFields {
@@ -19,6 +20,7 @@ interface JobFields {
   readonly family?: unknown;
   readonly dtype?: unknown;
   readonly mode?: unknown;
+  readonly rounding?: unknown;
 }
 
 /** "path:strength"; without a number after the last colon the whole text is the path and the strength 1 (Windows drives have colons too). */
@@ -58,6 +60,7 @@ export function parseJob(fields: JobFields): BakeJob {
     family: choice(fields.family, "family", familyNames),
     dtype: choice(fields.dtype, "dtype", dtypes) ?? "keep",
     mode: choice(fields.mode, "mode", modes) ?? "comfyui",
+    rounding: choice(fields.rounding, "rounding", roundings) ?? "nearest",
   };
 }
 
@@ -121,12 +124,13 @@ export function addMerge(program: Command, done: (code: number) => void): void {
     .option("--family <name>", `say which family the base is of (${familyNames.join(", ")}) instead of detecting it`)
     .option("--dtype <dtype>", `dtype of the diffusion model's weights in the output: ${dtypes.join(", ")}`)
     .option("--mode <mode>", "comfyui: merge what ComfyUI merges; extended: also what it ignores")
-    .option("--jobs <file>", "JSON lines with base, adapter, out, family, dtype; one JSON result a line, a failed job does not stop the rest; - reads stdin")
+    .option("--rounding <way>", "of weights that the file keeps quantised: nearest (default), or stochastic as ComfyUI rounds them")
+    .option("--jobs <file>", "JSON lines with base, adapter, out, family, dtype, mode, rounding; one JSON result a line, a failed job does not stop the rest; - reads stdin")
     .option("--json", "print the report as one JSON object")
     .action(async (flags: MergeFlags) => {
       const json = flags.json === true;
       try {
-        if (flags.jobs !== undefined) return done(await runJobs(flags.jobs, { family: flags.family, dtype: flags.dtype, mode: flags.mode }));
+        if (flags.jobs !== undefined) return done(await runJobs(flags.jobs, { family: flags.family, dtype: flags.dtype, mode: flags.mode, rounding: flags.rounding }));
         const bar = json ? null : progressBar("merging");
         const report = await bake(parseJob(flags), bar ? { onProgress: (doneBytes, totalBytes) => bar.update(doneBytes / totalBytes) } : {});
         bar?.stop();

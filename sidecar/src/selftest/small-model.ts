@@ -48,7 +48,7 @@ export async function openSmallModel(folder: string): Promise<SmallModel> {
   const loraPath = (name: SmallAdapter) => join(demoFolder, "loras", `${name}.safetensors`);
   const { source: base, structure, parameters } = await sourceOf(basePath);
   const bakedPath = join(folder, "baked.safetensors");
-  await bake({ base: basePath, adapters: [{ path: loraPath("only-sevens"), strength: 1 }], out: bakedPath, family: "sd15", dtype: "f32", mode: "comfyui" });
+  await bake({ base: basePath, adapters: [{ path: loraPath("only-sevens"), strength: 1 }], out: bakedPath, family: "sd15", dtype: "f32", mode: "comfyui", rounding: "nearest" });
   const { source: baked } = await sourceOf(bakedPath);
   const target = { family: "sd15" as const, structure, parameters };
   const adapters = new Map<SmallAdapter, (strength: number) => WantedAdapter>();

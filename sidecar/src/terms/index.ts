@@ -9,7 +9,7 @@ export { viewShape, type Addend } from "./evaluate/addend.ts";
 export { checkTerm, checkTerms, factorNames, type TermProblem } from "./evaluate/check-terms.ts";
 export { f32Factors } from "./evaluate/factors.ts";
 export { mergeParameter, type MergeOutcome, type MergeRequest } from "./evaluate/merge-parameter.ts";
-export { bytesPerElement } from "./evaluate/round.ts";
+export { asBytes, bytesPerElement } from "./evaluate/round.ts";
 export { changesShape, dependsOnBase, touchedParameters } from "./facts.ts";
 export { detectDescribed, type DescribedModel } from "./families/index.ts";
 export type { F32Tensor, FactorReader, Shape } from "./kinds/kind.ts";

@@ -41,6 +41,7 @@ const stageCodes: readonly (readonly [prefix: string, code: ErrorCode])[] = [
   ["ARRIVALS_", "CATALOG_FAILED"],
   ["CATALOG_", "CATALOG_FAILED"],
   ["READ_", "CATALOG_FAILED"],
+  ["STORAGE_", "CATALOG_FAILED"],
   ["DELTA_", "DELTA_FAILED"],
   ["TERMS_", "DELTA_FAILED"],
   ["PLAN_", "PLAN_STACK_REFUSED"],

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { native } from "../../../native/ts/index.ts";
 import type { WeightDtype } from "../../../protocol/src/index.ts";
-import { buildCheckpointSource } from "../../../sidecar/src/catalog/index.ts";
+import { readCheckpointSource } from "../../../sidecar/src/catalog/index.ts";
 import type { CheckpointSource } from "../../../sidecar/src/catalog/index.ts";
 import { ensureDelta } from "../../../sidecar/src/delta/index.ts";
 import type { Failure } from "../../../sidecar/src/failure/index.ts";
@@ -53,7 +53,7 @@ export function golden(command: HostCommand, precisions: readonly WeightDtype[])
       if (known !== undefined) return known;
       const made = (async (): Promise<Loaded> => {
         const path = goldenPath(golden.base);
-        const checkpoint = buildCheckpointSource([{ path, header: await native.readHeader(path) }]);
+        const checkpoint = await readCheckpointSource([path]);
         const parameters = Object.fromEntries(Object.entries(checkpoint.parameters).map(([name, { shape }]) => [name, [...shape]]));
         await host.call("load", { engine, graph: null, parameters, weightDtype: dtype, checkpoint, stack: [] });
         return { engine, checkpoint, none: (await host.call("checksums", { engine })).sha256, generation: 1 };
@@ -97,7 +97,7 @@ export function golden(command: HostCommand, precisions: readonly WeightDtype[])
         }
         expect((await refit(at, stack, touched)).failed).toEqual([]);
         const { tensors } = await host.call("readBack", { engine: at.engine, parameters: touched });
-        const got = new Map(tensors.map(({ name, shape, data }): [string, GoldenTensor] => [at.checkpoint.parameters[name]?.key ?? "", { dtype: exact?.container ?? "F32", shape, data }]));
+        const got = new Map(tensors.map(({ name, shape, data }): [string, GoldenTensor] => [at.checkpoint.parameters[name]?.pieces[0]?.key ?? "", { dtype: exact?.container ?? "F32", shape, data }]));
         if (exact !== null) expect(mismatches(golden, new Map([...loadTensors(goldenPath(golden.base)), ...got]))).toEqual([]);
         else compareUnrounded(golden, got);
         await refit(at, [], touched);

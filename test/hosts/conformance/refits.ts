@@ -117,7 +117,7 @@ export function refits(command: HostCommand, tolerance: number): void {
         { name: `${prefix}w.scale_weight`, dtype: "F32", shape: [], data: bytesOf(scale) },
       ]);
       const plain = await sourceOf(path, { "w.weight": { shape: [2, 4] } }, "F8_E4M3");
-      const parameters = { "w.weight": { file: 0, key: `${prefix}w.weight`, dtype: "F8_E4M3" as const, shape: [2, 4], scaleKey: `${prefix}w.scale_weight` } };
+      const parameters = { "w.weight": { shape: [2, 4], pieces: [{ file: 0, key: `${prefix}w.weight`, dtype: "F8_E4M3" as const, start: 0, length: 2, swapHalves: false, storage: { format: "scaled" as const, scale: `${prefix}w.scale_weight` } }] } };
       await bench.host.call("load", { engine: "fp8", graph: null, parameters: { "w.weight": [2, 4] }, weightDtype: "f32", checkpoint: { ...plain, parameters }, stack: [] });
       const { tensors } = await bench.host.call("readBack", { engine: "fp8", parameters: ["w.weight"] });
       expect([...floatsOf(tensors[0]?.data ?? new Uint8Array())]).toEqual([1, -1, 2, 0, 0.5, 448, -448, 2 ** -9].map((value) => value * 0.75));
@@ -129,8 +129,8 @@ export function refits(command: HostCommand, tolerance: number): void {
       const tensor = (name: string, list: number[][]) => ({ name, dtype: "F32" as const, shape: [list.length, 2], data: bytesOf(Float32Array.from(list.flat())) });
       await writeSafetensors(path, [tensor("q", rows.slice(0, 2)), tensor("k", [rows[3] ?? [], rows[2] ?? []])]);
       const source = await sourceOf(path, {}, "F32");
-      const piece = { file: 0, length: 2 };
-      const parameters = { "qk.weight": { file: 0, key: "", dtype: "F32" as const, shape: [4, 2], pieces: [{ ...piece, key: "q", start: 0, swapHalves: false }, { ...piece, key: "k", start: 2, swapHalves: true }] } };
+      const piece = { file: 0, dtype: "F32" as const, length: 2 };
+      const parameters = { "qk.weight": { shape: [4, 2], pieces: [{ ...piece, key: "q", start: 0, swapHalves: false }, { ...piece, key: "k", start: 2, swapHalves: true }] } };
       await bench.host.call("load", { engine: "pieces", graph: null, parameters: { "qk.weight": [4, 2] }, weightDtype: "f32", checkpoint: { ...source, parameters }, stack: [] });
       const { tensors } = await bench.host.call("readBack", { engine: "pieces", parameters: ["qk.weight"] });
       expect([...floatsOf(tensors[0]?.data ?? new Uint8Array())]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);

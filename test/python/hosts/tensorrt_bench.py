@@ -53,13 +53,17 @@ def simulation(**settings: Any) -> Iterator[Any]:
         sys.path.remove(str(ROOT / "test/python/simulation"))
 
 
+def _piece(key: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"file": 0, "key": key, "dtype": dtype, "start": 0, "length": shape[0] if shape else 1, "swapHalves": False}
+
+
 def source(path: Path) -> dict[str, Any]:
     """CheckpointSource of a file whose keys carry the usual prefix."""
     stat = path.stat()
     rows = read_header(path).entries
     return {
         "files": [{"path": str(path), "sizeBytes": stat.st_size, "mtimeNs": str(stat.st_mtime_ns), "inode": str(stat.st_ino)}],
-        "parameters": {key.removeprefix(PREFIX): {"file": 0, "key": key, "dtype": row.dtype, "shape": list(row.shape)} for key, row in rows.items()},
+        "parameters": {key.removeprefix(PREFIX): {"shape": list(row.shape), "pieces": [_piece(key, row.dtype, row.shape)]} for key, row in rows.items()},
     }
 
 

@@ -19,7 +19,7 @@ describe("checkpointSource", () => {
     const entry = await put("m.safetensors", safetensors({ ...Object.fromEntries(Object.entries(tinyUnet).map(([name, shape]) => [`model.diffusion_model.${name}`, shape])), "first_stage_model.x": [2], "model_ema.decay": { dtype: "F32", shape: [] } }));
     const source = await catalog.checkpointSource(entry.id);
     expect(Object.keys(source.parameters).sort()).toEqual(Object.keys(tinyUnet).sort());
-    expect(source.parameters["out.2.weight"]).toEqual({ file: 0, key: "model.diffusion_model.out.2.weight", dtype: "F16", shape: [4, 8, 3, 3] });
+    expect(source.parameters["out.2.weight"]).toEqual({ shape: [4, 8, 3, 3], pieces: [{ file: 0, key: "model.diffusion_model.out.2.weight", dtype: "F16", start: 0, length: 4, swapHalves: false }] });
     expect(source.files).toMatchObject([{ path: entry.path, sizeBytes: entry.sizeBytes }]);
     expect(source.files[0]?.mtimeNs).toMatch(/^\d+$/);
     expect(await catalog.checkpointSource(entry.id)).toBe(source);
@@ -36,7 +36,7 @@ describe("checkpointSource", () => {
     const entry = await put("m.safetensors", safetensors(scaled));
     expect(entry).toMatchObject({ family: "sd15", parameters: 8, dtypes: { F8_E4M3: 8 } });
     const source = await catalog.checkpointSource(entry.id);
-    expect(source.parameters["out.2.weight"]).toEqual({ file: 0, key: "model.diffusion_model.out.2.weight", dtype: "F8_E4M3", shape: [4, 8, 3, 3], scaleKey: "model.diffusion_model.out.2.scale_weight" });
+    expect(source.parameters["out.2.weight"]).toEqual({ shape: [4, 8, 3, 3], pieces: [{ file: 0, key: "model.diffusion_model.out.2.weight", dtype: "F8_E4M3", start: 0, length: 4, swapHalves: false, storage: { format: "scaled", scale: "model.diffusion_model.out.2.scale_weight" } }] });
     expect(Object.keys(source.parameters)).toHaveLength(8);
   });
 
@@ -88,14 +88,14 @@ describe("diffusers-format checkpoints", () => {
     const entry = await put("flux.safetensors", safetensors(shapes));
     expect(entry).toMatchObject({ kind: "checkpoint", family: "flux", variant: "dev", format: "diffusers", keyPrefix: "" });
     const { parameters } = await catalog.checkpointSource(entry.id);
-    expect(parameters["img_in.weight"]).toEqual({ file: 0, key: "x_embedder.weight", dtype: "F16", shape: [h, 64] });
-    expect(parameters["double_blocks.0.img_attn.qkv.weight"]).toMatchObject({ key: "", shape: [3 * h, h], pieces: [
+    expect(parameters["img_in.weight"]).toEqual({ shape: [h, 64], pieces: [{ file: 0, key: "x_embedder.weight", dtype: "F16", start: 0, length: h, swapHalves: false }] });
+    expect(parameters["double_blocks.0.img_attn.qkv.weight"]).toMatchObject({ shape: [3 * h, h], pieces: [
       { key: `${block}.attn.to_q.weight`, start: 0, length: h, swapHalves: false },
       { key: `${block}.attn.to_k.weight`, start: h, length: h, swapHalves: false },
       { key: `${block}.attn.to_v.weight`, start: 2 * h, length: h, swapHalves: false },
     ] });
     expect(parameters["single_blocks.0.linear1.weight"]?.shape).toEqual([7 * h, h]);
-    expect(parameters["final_layer.adaLN_modulation.1.weight"]).toMatchObject({ key: "", pieces: [{ key: "norm_out.linear.weight", swapHalves: true }] });
+    expect(parameters["final_layer.adaLN_modulation.1.weight"]).toMatchObject({ pieces: [{ key: "norm_out.linear.weight", swapHalves: true }] });
   });
 
   it("with pieces in two dtypes: CATALOG_MIXED_PIECES", async () => {

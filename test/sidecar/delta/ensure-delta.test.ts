@@ -154,6 +154,11 @@ describe("exported deltas", () => {
   });
 });
 
+function stampOf(path: string) {
+  const stamp = statSync(path, { bigint: true });
+  return { path, sizeBytes: Number(stamp.size), mtimeNs: String(stamp.mtimeNs), inode: String(stamp.ino) };
+}
+
 describe("TensorRT-Redux files", () => {
   const parameter = "input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight";
   const metadata = { base_engine: "sdxl.engine", lora_file: "style.safetensors", lora_strength: "0.8", num_deltas: "2" };
@@ -166,7 +171,7 @@ describe("TensorRT-Redux files", () => {
   test("become differences to their base, and say what they could not place", async () => {
     const basePath = join(root, "base.safetensors");
     await writeAdapter(basePath, { [`model.diffusion_model.${parameter}`]: { shape: [16, 16] } }, {}, 7);
-    const base = { files: [{ path: basePath, sizeBytes: 0, mtimeNs: "0", inode: "0" }], parameters: { [parameter]: { file: 0, key: `model.diffusion_model.${parameter}`, dtype: "F32" as const, shape: [16, 16] } } };
+    const base = { files: [stampOf(basePath)], parameters: { [parameter]: { shape: [16, 16], pieces: [{ file: 0, key: `model.diffusion_model.${parameter}`, dtype: "F32" as const, start: 0, length: 16, swapHalves: false }] } } };
     const request = await requestFor("redux2.trt_lora", { [`unet.${parameter}`]: { shape: [16, 16] }, "onnx::MatMul_12": { shape: [16, 16] } }, metadata);
     const ready = await ensureDelta({ ...request, base }, native);
     expect(ready.header).toMatchObject({ terms: [{ kind: "dense", target: { parameter } }], report: { failed: [{ key: "onnx::MatMul_12" }] } });
@@ -183,7 +188,7 @@ describe("TensorRT-Redux files", () => {
   test("name a base that has no floating-point values", async () => {
     const basePath = join(root, "ints.safetensors");
     await writeAdapter(basePath, { w: { shape: [16, 16], dtype: "I64" } });
-    const base = { files: [{ path: basePath, sizeBytes: 0, mtimeNs: "0", inode: "0" }], parameters: { [parameter]: { file: 0, key: "w", dtype: "I64" as const, shape: [16, 16] } } };
+    const base = { files: [stampOf(basePath)], parameters: { [parameter]: { shape: [16, 16], pieces: [{ file: 0, key: "w", dtype: "I64" as const, start: 0, length: 16, swapHalves: false }] } } };
     const request = await requestFor("redux3.trt_lora", { [parameter]: { shape: [16, 16] } }, metadata);
     await expect(ensureDelta({ ...request, base }, native)).rejects.toMatchObject({ code: "DELTA_BASE_UNREADABLE" });
   });

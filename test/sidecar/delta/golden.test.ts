@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { native, type FloatDtype } from "@refit-sidecar/native";
 import { ensureDelta, type ReadyDelta } from "../../../sidecar/src/delta/index.ts";
-import { canonicalNames, f32Factors, fp8Helper, mergeParameter, openDelta, type Addend, type Delta, type MergeMode } from "../../../sidecar/src/terms/index.ts";
+import { canonicalNames, f32Factors, mergeParameter, openDelta, type Addend, type Delta, type MergeMode } from "../../../sidecar/src/terms/index.ts";
+import { noNotes, plainTensors, type StoredTensors } from "../../../sidecar/src/storage/index.ts";
 import { goldenCases, goldenPath, loadTensors, mismatches, values, type GoldenCase, type GoldenTensor } from "../../golden/cases.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "refit-golden-"));
@@ -12,7 +13,8 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 async function run(golden: GoldenCase, mode: MergeMode): Promise<{ tensors: Map<string, GoldenTensor>; deltas: ReadyDelta[] }> {
   const base = loadTensors(goldenPath(golden.base));
-  const names = canonicalNames(new Map([...base].map(([key, { shape }]) => [key, shape])));
+  const plain = plainTensors(base as StoredTensors, {}, noNotes);
+  const names = canonicalNames(new Map([...plain.tensors].map(([key, { shape }]) => [key, shape])));
   const parameters = new Map([...names.parameters].map(([name, { shape }]) => [name, shape]));
   const deltas: ReadyDelta[] = [];
   const open: { delta: Delta & { close(): Promise<void> }; strength: number }[] = [];
@@ -23,7 +25,7 @@ async function run(golden: GoldenCase, mode: MergeMode): Promise<{ tensors: Map<
     open.push({ delta: await openDelta(await native.openTensorFile(ready.path)), strength });
   }
   const tensors = new Map(base);
-  for (const [name, { parts, shape, scaleKey }] of names.parameters) {
+  for (const [name, { parts, shape }] of names.parameters) {
     const key = parts[0]!.key;
     const addends: Addend[] = open.flatMap(({ delta, strength }) => {
       const factors = f32Factors((factor) => delta.factor(factor), native);
@@ -31,6 +33,7 @@ async function run(golden: GoldenCase, mode: MergeMode): Promise<{ tensors: Map<
     });
     if (addends.length === 0) continue;
     const stored = base.get(key)!;
+    const scaleKey = plain.tensors.get(key)?.storage?.scale;
     const scale = scaleKey === undefined ? 1 : values(base.get(scaleKey)!)[0]!;
     const dtype = stored.dtype as FloatDtype;
     const outcome = await mergeParameter({ base: { data: stored.data, dtype, shape, scale }, addends, out: { dtype, scale }, kernels: native });
@@ -59,12 +62,6 @@ describe("golden cases that ComfyUI cannot evaluate, in extended mode", () => {
       expect(mismatches(golden, tensors, { intended: true })).toEqual([]);
     });
   }
-});
-
-test("fp8 helper tensors are no parameters", () => {
-  const names = canonicalNames(new Map([...loadTensors(goldenPath("flux/flux_fp8_scaled.base.safetensors"))].map(([key, { shape }]) => [key, shape])));
-  expect([...names.parameters.keys()].filter((name) => fp8Helper(name) !== null)).toEqual([]);
-  expect(names.parameters.get("double_blocks.0.img_attn.qkv.weight")?.scaleKey).toBe("double_blocks.0.img_attn.qkv.scale_weight");
 });
 
 test("the comparison notices a base that nothing was merged into", () => {

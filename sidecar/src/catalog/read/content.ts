@@ -4,10 +4,13 @@ import { SafetensorsError } from "@refit-sidecar/native";
 import type { Header, TensorEntry } from "@refit-sidecar/native";
 import type { FileKind, Stamp } from "../../arrivals/types.ts";
 import { Failure } from "../../failure/index.ts";
+import { joinedNotes, noNotes } from "../../storage/index.ts";
+import type { StorageNotes } from "../../storage/index.ts";
 import type { ContentFile, Reading } from "../reader.ts";
 import { summarize } from "../summarize.ts";
 import type { Summary } from "../summarize.ts";
 import type { Problem } from "../types.ts";
+import { readNotes } from "./stored-file.ts";
 
 /** A header that was read from the very file that arrivals reported. */
 export function isHeaderOf(header: Header, stamp: Stamp): boolean {
@@ -45,22 +48,36 @@ function detached(summary: Summary): Summary {
   return JSON.parse(JSON.stringify(summary)) as Summary;
 }
 
+/** A quantised checkpoint is summed up again with what its header leaves open; nothing else is read of any file. */
+async function summarizeWithNotes(files: readonly ContentFile[], headers: readonly Header[], tensors: ReadonlyMap<string, TensorEntry>, metadata: Readonly<Record<string, string>>, placed: FileKind): Promise<Summary> {
+  const summary = summarize(tensors, metadata, placed);
+  if (summary.kind !== "checkpoint") return summary;
+  const parts: StorageNotes[] = [];
+  for (const [index, header] of headers.entries()) parts.push(await readNotes(files[index]?.path ?? "", header));
+  return parts.every((part) => part === noNotes) ? summary : summarize(tensors, metadata, placed, joinedNotes(parts));
+}
+
 /** `readHeader` throws SafetensorsError. It may answer at once (in a worker thread) or later. */
 export async function readContent(files: readonly ContentFile[], placed: FileKind, readHeader: (path: string) => Header | Promise<Header>): Promise<Reading> {
   try {
-    const tensors = new Map<string, TensorEntry>();
-    let metadata: Readonly<Record<string, string>> = {};
+    const headers: Header[] = [];
     for (const { path, stamp } of files) {
       const header = await readHeader(path);
       if (!isHeaderOf(header, stamp)) return { problem: fileChanging, lasting: false };
-      if (files.length === 1) return { summary: detached(summarize(header.entries, header.metadata, placed)) };
+      headers.push(header);
+    }
+    const [only] = headers;
+    if (headers.length === 1 && only !== undefined) return { summary: detached(await summarizeWithNotes(files, headers, only.entries, only.metadata, placed)) };
+    const tensors = new Map<string, TensorEntry>();
+    let metadata: Readonly<Record<string, string>> = {};
+    for (const header of headers) {
       for (const [key, entry] of header.entries) {
         if (tensors.has(key)) return { problem: { code: "CATALOG_SHARD_OVERLAP", message: `expected each tensor in one shard; ${key.slice(0, 100)} is in two. Download the checkpoint again.` }, lasting: true };
         tensors.set(key, entry);
       }
       metadata = header.metadata;
     }
-    const summary = detached(summarize(tensors, metadata, placed));
+    const summary = detached(await summarizeWithNotes(files, headers, tensors, metadata, placed));
     if (summary.kind === "checkpoint") return { summary };
     return { problem: { code: "CATALOG_ADAPTER_SHARDED", message: `expected an adapter in one file; this one is in ${files.length}. Save it as one safetensors file.` }, lasting: true };
   } catch (error) {

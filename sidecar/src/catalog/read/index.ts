@@ -1,5 +1,5 @@
 // The catalog's hands: the only place of this stage that reads and writes files. In: paths of settled files. Out: headers, hashes, the saved catalog.
-// Checks whatever it reads; never reads tensor data but for hashing, never keeps a file open.
+// Checks whatever it reads; never reads tensor data but for hashing and the descriptions of quantised layers, never keeps a file open.
 
 import { availableParallelism } from "node:os";
 import { native } from "@refit-sidecar/native";
@@ -9,6 +9,7 @@ import { createHeaderService } from "./header-service.ts";
 import { sampledHash } from "./sampled-hash.ts";
 import { readShardTable } from "./shard-table.ts";
 import { readStamp } from "./stamp.ts";
+import { readNotes } from "./stored-file.ts";
 import { loadText, saveText } from "./store.ts";
 
 /** More threads would wait for the disk. */
@@ -28,6 +29,7 @@ export function createReader(storePath: string | null): Reader {
   });
   return {
     header: (path) => native.readHeader(path),
+    notes: readNotes,
     content: headers.read,
     shardTable: readShardTable,
     stamp: readStamp,

@@ -41,6 +41,7 @@ async function readNumbers(file: TensorFile, entry: TensorEntry, kernels: Kernel
     case "U16": return each(2, (at) => view.getUint16(at, true));
     case "I8": return each(1, (at) => view.getInt8(at));
     case "U8":
+    case "F8_E8M0":
     case "BOOL": return each(1, (at) => view.getUint8(at));
     case "F16":
     case "BF16":

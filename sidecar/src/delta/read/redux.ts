@@ -6,6 +6,7 @@ import type { FloatDtype, Kernels, TensorFile } from "@refit-sidecar/native";
 import { dtypeBytes, isFloatDtype } from "@refit-sidecar/native";
 import type { CheckpointSource } from "../../catalog/types.ts";
 import { Failure } from "../../failure/index.ts";
+import { CheckpointFiles, readValues } from "../../storage/index.ts";
 import { deltaFormatVersion, type DeltaHeader, type Parameters, type Term } from "../../terms/index.ts";
 import { factorName } from "../recognise/read-module.ts";
 import type { DeltaRequest } from "../types.ts";
@@ -29,7 +30,7 @@ export async function packRedux(file: TensorFile, request: Omit<DeltaRequest, "f
   const failed: { key: string; reason: string }[] = [];
   const terms: Term[] = [];
   const factors: FactorSource[] = [];
-  const baseFiles = new BaseFiles(base, kernels, openFile);
+  const baseFiles = new BaseFiles(base, openFile);
   for (const [key, entry] of entries) {
     const parameter = parameterOf(key, target.parameters);
     const problem = reduxProblem(parameter, entry, base, target.parameters);
@@ -66,51 +67,40 @@ function reduxProblem(parameter: string | null, entry: { readonly dtype: string;
 async function difference(file: TensorFile, key: string, base: BaseFiles, parameter: string, kernels: Kernels): Promise<Uint8Array> {
   const entry = file.header.entries.get(key);
   if (!entry || !isFloatDtype(entry.dtype)) throw new TypeError(`no floating-point tensor ${key}`);
-  const modified = await toF32(await file.read(key), entry.dtype, 1, kernels);
+  const modified = await toF32(await file.read(key), entry.dtype, kernels);
   const pristine = await base.read(parameter);
   for (let i = 0; i < modified.length; i += 1) modified[i] = (modified[i] ?? 0) - (pristine[i] ?? 0);
   return new Uint8Array(modified.buffer);
 }
 
-async function toF32(bytes: Uint8Array, dtype: FloatDtype, scale: number, kernels: Kernels): Promise<Float32Array> {
+async function toF32(bytes: Uint8Array, dtype: FloatDtype, kernels: Kernels): Promise<Float32Array> {
   const count = bytes.byteLength / dtypeBytes[dtype];
   const values = new Float32Array(count);
-  await kernels.convert(bytes, dtype, new Uint8Array(values.buffer), "F32", count, scale);
+  await kernels.convert(bytes, dtype, new Uint8Array(values.buffer), "F32", count);
   return values;
 }
 
 /** Pristine parameters of the base, files opened when first needed. */
 class BaseFiles {
   readonly #source: CheckpointSource;
-  readonly #kernels: Kernels;
   readonly #openFile: OpenFile;
-  readonly #open = new Map<number, Promise<TensorFile>>();
-  constructor(source: CheckpointSource, kernels: Kernels, openFile: OpenFile) {
+  #files: Promise<CheckpointFiles> | null = null;
+  constructor(source: CheckpointSource, openFile: OpenFile) {
     this.#source = source;
-    this.#kernels = kernels;
     this.#openFile = openFile;
   }
 
   async read(parameter: string): Promise<Float32Array> {
     const place = this.#source.parameters[parameter];
-    if (!place || !isFloatDtype(place.dtype)) throw new Failure("DELTA_BASE_UNREADABLE", `expected floating-point values of ${parameter} in the base, got ${place?.dtype ?? "none"}; give a base in f32, f16, bf16 or fp8`, { parameter });
-    const file = await this.#file(place.file);
-    let scale = 1;
-    if (place.scaleKey !== undefined) scale = (await toF32(await file.read(place.scaleKey), "F32", 1, this.#kernels))[0] ?? 1;
-    return toF32(await file.read(place.key), place.dtype, scale, this.#kernels);
-  }
-
-  #file(index: number): Promise<TensorFile> {
-    const known = this.#open.get(index);
-    if (known) return known;
-    const path = this.#source.files[index]?.path;
-    if (path === undefined) throw new TypeError(`the base has no file ${index}`);
-    const opened = this.#openFile(path);
-    this.#open.set(index, opened);
-    return opened;
+    const strange = place?.pieces.find(({ dtype, storage }) => storage === undefined && !isFloatDtype(dtype));
+    if (place === undefined || strange !== undefined) {
+      throw new Failure("DELTA_BASE_UNREADABLE", `expected floating-point values of ${parameter} in the base, got ${strange?.dtype ?? "none"}; give a base in f32, f16, bf16 or a quantised format`, { parameter });
+    }
+    this.#files ??= CheckpointFiles.open(this.#source, this.#openFile);
+    return readValues((await this.#files).parameter(parameter, place.shape));
   }
 
   async close(): Promise<void> {
-    for (const file of this.#open.values()) await (await file).close();
+    await (await this.#files)?.close();
   }
 }

@@ -3,7 +3,7 @@
 import { familyTable, type Family } from "@refit-sidecar/protocol";
 import { diffusersBlocks, namePairs, scopeOf, type NamePair } from "../families/index.ts";
 import { findName, renamedBy } from "../families/index.ts";
-import { checkpointPrefix, fp8Helper } from "./checkpoint-prefix.ts";
+import { checkpointPrefix } from "./checkpoint-prefix.ts";
 import type { Parameters } from "./parameters.ts";
 import { diffusersUnetLayout } from "./unet-layout.ts";
 import { unetStems } from "./unet-stems.ts";
@@ -22,8 +22,6 @@ export interface CanonicalParameter {
   readonly shape: readonly number[];
   /** In row order, covering dimension 0 without gaps. One part unless the file keeps a fused parameter in pieces. */
   readonly parts: readonly ParameterPart[];
-  /** fp8: file key of the scalar to multiply onto the stored values. */
-  readonly scaleKey?: string;
 }
 
 export interface CanonicalNames {
@@ -31,7 +29,7 @@ export interface CanonicalNames {
   /** What precedes canonical names in the file's keys; empty for diffusers files and bare models. */
   readonly prefix: string;
   readonly parameters: ReadonlyMap<string, CanonicalParameter>;
-  /** Keys outside the diffusion model (text encoders, VAE), fp8 helpers, and diffusers keys without a counterpart. */
+  /** Keys outside the diffusion model (text encoders, VAE), and diffusers keys without a counterpart. */
   readonly otherKeys: readonly string[];
 }
 
@@ -70,14 +68,13 @@ function fromCheckpoint(shapes: Parameters, family: Family | null): CanonicalNam
   const rename = fileNames(prefix, shapes, family);
   for (const [key, shape] of shapes) {
     const stored = key.slice(prefix.length);
-    if (!key.startsWith(prefix) || fp8Helper(stored) !== null) {
+    if (!key.startsWith(prefix)) {
       otherKeys.push(key);
       continue;
     }
     const name = rename(stored);
-    const scaleKey = key.endsWith(".weight") ? `${key.slice(0, -".weight".length)}.scale_weight` : "";
     const parts = [{ key, start: 0, length: shape[0] ?? 1, swapHalves: false }];
-    parameters.set(name, { name, shape, parts, ...(shapes.has(scaleKey) ? { scaleKey } : {}) });
+    parameters.set(name, { name, shape, parts });
   }
   return { format: "checkpoint", prefix, parameters, otherKeys };
 }

@@ -1,4 +1,4 @@
-// Which part of a checkpoint file is the diffusion model, and which of its tensors only serve fp8 storage.
+// Which part of a checkpoint file is the diffusion model.
 
 const candidates = ["model.diffusion_model.", "model.model.", "net."] as const;
 
@@ -17,14 +17,4 @@ export function checkpointPrefix(keys: Iterable<string>): string {
   if (count(top) > 5) return top;
   if (count("model.diffusion_model.") > 0) return "model.diffusion_model.";
   return count("model.") > 0 ? "model." : "";
-}
-
-export type Fp8Helper = "marker" | "weight-scale" | "input-scale";
-
-/** Tensors that belong to fp8 storage and are no parameters: never part of a structure, never an adapter's target. */
-export function fp8Helper(name: string): Fp8Helper | null {
-  if (name === "scaled_fp8") return "marker";
-  if (name.endsWith(".scale_weight")) return "weight-scale";
-  if (name.endsWith(".scale_input")) return "input-scale";
-  return null;
 }

@@ -1,0 +1,109 @@
+// One parameter of the output: pristine base, the stack, one rounding into the way that the file stores it.
+
+import { isFloatDtype, native } from "@refit-sidecar/native";
+import type { FloatDtype } from "@refit-sidecar/native";
+import { Failure } from "../failure/index.ts";
+import { blockPadding, decodePiece, encodePiece, exchangeHalves, readMergeable, readValues } from "../storage/index.ts";
+import type { Encoded, Rounding, StoredParameter, StoredPiece } from "../storage/index.ts";
+import { asBytes, mergeParameter } from "../terms/index.ts";
+import type { Addend, MergeOutcome } from "../terms/index.ts";
+
+/** Output of one piece of a parameter, in the order of the file's rows; `encoded` where the file stores it quantised. */
+export interface PieceOutput {
+  readonly piece: StoredPiece;
+  readonly data: Uint8Array;
+  readonly encoded: Encoded | null;
+}
+
+export interface ParameterOutput {
+  readonly shape: readonly number[];
+  readonly pieces: readonly PieceOutput[];
+  readonly saturated: number;
+  readonly skipped: MergeOutcome["skipped"];
+}
+
+export interface ParameterJob {
+  readonly name: string;
+  readonly stored: StoredParameter;
+  readonly addends: readonly Addend[];
+  /** Null keeps the way that the file stores each piece. */
+  readonly dtype: FloatDtype | null;
+  readonly rounding: Rounding;
+  readonly signal?: AbortSignal;
+}
+
+/** Throws BAKE_DTYPE for a parameter that does not hold numbers an adapter can change, and what reading and merging throw. */
+export async function computeParameter(job: ParameterJob): Promise<ParameterOutput> {
+  const { stored, addends, signal } = job;
+  const [first] = stored.pieces;
+  const ownDtype = first?.piece.dtype ?? "F32";
+  const quantised = stored.pieces.some(({ piece }) => piece.storage !== undefined);
+  if (!quantised && !isFloatDtype(ownDtype)) throw new Failure("BAKE_DTYPE", `expected ${job.name} in a floating-point type, the file stores ${ownDtype}; adapters cannot be merged into it`, { parameter: job.name });
+  const common = { addends, kernels: native, ...(signal ? { signal } : {}) };
+  if (job.dtype !== null || !quantised) {
+    const dtype = job.dtype ?? (ownDtype as FloatDtype);
+    const outcome = await mergeParameter({ ...common, base: { ...(await readMergeable(stored)), shape: stored.shape }, out: { dtype } });
+    return { shape: outcome.shape, pieces: plainPieces(stored, outcome), saturated: outcome.saturated, skipped: outcome.skipped };
+  }
+  const before = await readValues(stored);
+  const outcome = await mergeParameter({ ...common, base: { data: asBytes(before), dtype: "F32", shape: stored.shape }, out: { dtype: "F32" } });
+  const values = new Float32Array(outcome.data.buffer, outcome.data.byteOffset, outcome.data.byteLength / 4);
+  const pieces: PieceOutput[] = [];
+  for (const piece of stored.pieces) pieces.push(await encodedPiece(pieceAt(piece, outcome.shape, stored.shape), values, before, job.rounding));
+  return { shape: outcome.shape, pieces, saturated: 0, skipped: outcome.skipped };
+}
+
+/** A pad gives a parameter another shape; such a parameter has one piece. */
+function pieceAt(piece: StoredPiece, shape: readonly number[], before: readonly number[]): StoredPiece {
+  if (shape.join() === before.join()) return piece;
+  const rows = shape[0] ?? 1;
+  const columns = shape.slice(1).reduce((product, dimension) => product * dimension, 1);
+  const multiple = blockPadding(piece.piece.storage);
+  const up = (count: number): number => Math.ceil(count / multiple) * multiple;
+  return { ...piece, piece: { ...piece.piece, length: rows }, rows, columns, storedRows: up(rows), storedColumns: up(columns) };
+}
+
+/** Rows of the outcome for each piece, as the file orders them. */
+function plainPieces(stored: StoredParameter, { data, shape }: MergeOutcome): PieceOutput[] {
+  if (stored.pieces.length === 1 && stored.pieces[0]?.piece.swapHalves === false) return [{ piece: stored.pieces[0], data, encoded: null }];
+  const rowBytes = data.byteLength / (shape[0] ?? 1);
+  return stored.pieces.map((piece) => {
+    const rows = data.slice(piece.piece.start * rowBytes, (piece.piece.start + piece.rows) * rowBytes);
+    if (piece.piece.swapHalves) exchangeHalves(rows);
+    return { piece, data: rows, encoded: null };
+  });
+}
+
+async function encodedPiece(piece: StoredPiece, values: Float32Array, base: Float32Array, rounding: Rounding): Promise<PieceOutput> {
+  const { columns, rows } = piece;
+  const scales = await piece.scales();
+  if (scales === null) throw new TypeError(`no scales of ${piece.piece.key}`);
+  const from = piece.piece.start * columns;
+  const own = values.subarray(from, from + rows * columns);
+  const sameShape = values.length === base.length;
+  if (sameShape && equal(own, base.subarray(from, from + rows * columns))) {
+    const data = new Uint8Array(piece.bytes);
+    await piece.readInto(data);
+    return { piece, data, encoded: { codes: data, scales } };
+  }
+  const work = own.slice();
+  if (piece.piece.swapHalves) exchangeHalves(asBytes(work));
+  const encoded = await encodePiece(piece, work, scales, rounding);
+  return { piece, data: encoded.codes, encoded };
+}
+
+function equal(a: Float32Array, b: Float32Array): boolean {
+  return Buffer.compare(asBytes(a), asBytes(b)) === 0;
+}
+
+/** The values that an output stands for, in canonical row order. */
+export async function decodedOutput(output: ParameterOutput, dtype: FloatDtype): Promise<Float32Array> {
+  const values = new Float32Array(output.shape.reduce((product, dimension) => product * dimension, 1));
+  for (const { piece, data, encoded } of output.pieces) {
+    const target = values.subarray(piece.piece.start * piece.columns, (piece.piece.start + piece.rows) * piece.columns);
+    if (encoded === null) await native.convert(data, dtype, asBytes(target), "F32", target.length);
+    else await decodePiece(piece, data, encoded.scales, target);
+    if (piece.piece.swapHalves) exchangeHalves(asBytes(target));
+  }
+  return values;
+}
