@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Writes every generated file from the protocol's zod schemas, the option table and the table of hardware (needs the build). `--check` writes nothing and fails when one on disk differs.
+// Writes every generated file from the protocol's zod schemas, the option table, the table of hardware and the version number (needs the build). `--check` writes nothing and fails when one on disk differs.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,6 +13,7 @@ import { protocolPage } from "./generate/page.mjs";
 import { pythonMessages } from "./generate/python.mjs";
 import { reliabilityPage } from "./generate/reliability.mjs";
 import { collectSchemas, schemaFile } from "./generate/schemas.mjs";
+import { versionFiles } from "./generate/version.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const schemas = collectSchemas(protocol);
@@ -31,6 +32,7 @@ const files = {
   "docs/configuration.md": configurationPage(optionTable),
   "README.md": withHardware("README.md"),
   "docs/gpu.md": withHardware("docs/gpu.md"),
+  ...versionFiles(root),
   [page]: protocolPage(protocol, readFileSync(join(root, page), "utf8")),
 };
 

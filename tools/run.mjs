@@ -86,8 +86,12 @@ const scripts = {
     build();
     must(process.execPath, ["tools/generate.mjs", ...rest]);
   },
+  release() {
+    build();
+    must(process.execPath, ["tools/release.mjs", ...rest]);
+  },
   clean() {
-    for (const path of ["protocol/dist", "native/dist", "native/build", "native/.cache", "sidecar/dist", "demo-out"]) {
+    for (const path of ["protocol/dist", "native/dist", "native/build", "native/.cache", "sidecar/dist", "demo-out", "dist"]) {
       rmSync(join(root, path), { recursive: true, force: true });
     }
     for (const part of ["protocol", "native", "sidecar"]) rmSync(join(root, part, "tsconfig.tsbuildinfo"), { force: true });

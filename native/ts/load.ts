@@ -23,19 +23,28 @@ export function loadNative(environment: Environment): Native {
 function choose(environment: Environment): Native {
   if (environment["REFIT_NATIVE"] === "off") return fallback("REFIT_NATIVE=off");
   try {
-    const addon = requireAddon();
-    return withFiles(addonKernels(addon, `addon, ${addon.simd}, ${addon.threads} threads`), addonHeaderParser(addon), addonSyncHeaderParser(addon));
+    const { addon, origin } = requireAddon();
+    return withFiles(addonKernels(addon, `addon (${origin}), ${addon.simd}, ${addon.threads} threads`), addonHeaderParser(addon), addonSyncHeaderParser(addon));
   } catch (error) {
     return fallback(error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error));
   }
 }
 
+interface FoundAddon {
+  readonly addon: RawAddon;
+  /** For people: this computer's own build, or the one that a package brought. */
+  readonly origin: string;
+}
+
 /** Looks in `build/Release`, then in `prebuilds/<platform>-<arch>`. */
-function requireAddon(): RawAddon {
+function requireAddon(): FoundAddon {
   const require = createRequire(import.meta.url);
-  const loadAddon: unknown = require("node-gyp-build");
-  if (typeof loadAddon !== "function") throw new Error("node-gyp-build is not installed");
-  return checkAddon(loadAddon(fileURLToPath(new URL("..", import.meta.url))));
+  const finder = require("node-gyp-build") as { readonly path?: unknown };
+  if (typeof finder.path !== "function") throw new Error("node-gyp-build is not installed");
+  const file: unknown = finder.path(fileURLToPath(new URL("..", import.meta.url)));
+  if (typeof file !== "string") throw new Error("node-gyp-build named no file");
+  const prebuilt = /[\\/]prebuilds[\\/]([^\\/]+)[\\/][^\\/]+$/.exec(file);
+  return { addon: checkAddon(require(file)), origin: prebuilt === null ? "built here" : `prebuilt for ${prebuilt[1]}` };
 }
 
 function fallback(reason: string): Native {

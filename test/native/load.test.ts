@@ -19,7 +19,7 @@ test("REFIT_NATIVE=off forces the fallback and says so", () => {
 
 test("the addon is built and chosen, or the reason is known", ({ skip }) => {
   if (process.env["REFIT_NATIVE"] === "off") skip("REFIT_NATIVE=off");
-  expect(native.detail).toMatch(/^addon, (avx512|avx2|neon|scalar), \d+ threads$/);
+  expect(native.detail).toMatch(/^addon \((built here|prebuilt for [a-z0-9-]+)\), (avx512|avx2|neon|scalar), \d+ threads$/);
   expect(native.kind).toBe("native");
 });
 

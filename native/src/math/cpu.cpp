@@ -23,31 +23,43 @@ extern const KernelSet neonKernels;
 
 namespace {
 
-#if defined(REFIT_X64) && defined(_MSC_VER)
-/** One bit of CPUID leaf 1 (ecx) or 7 (ebx). */
+#if defined(REFIT_X64)
+// By the instructions themselves: the builtins of GCC and clang need a runtime part that a cross-compiled addon may lack, and MSVC has none.
+#if defined(_MSC_VER)
+bool cpuLeaf(int leaf, unsigned regs[4]) {
+  int values[4];
+  __cpuid(values, 0);
+  if (values[0] < leaf) return false;
+  __cpuidex(values, leaf, 0);
+  for (int i = 0; i < 4; ++i) regs[i] = static_cast<unsigned>(values[i]);
+  return true;
+}
+
+unsigned long long savedByOs() { return _xgetbv(0); }
+#else
+bool cpuLeaf(int leaf, unsigned regs[4]) { return __get_cpuid_count(static_cast<unsigned>(leaf), 0, &regs[0], &regs[1], &regs[2], &regs[3]) != 0; }
+
+unsigned long long savedByOs() {
+  unsigned low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (static_cast<unsigned long long>(high) << 32) | low;
+}
+#endif
+
+/** One bit of CPUID leaf 1 (register 2, ecx) or 7 (register 1, ebx). */
 bool cpuBit(int leaf, int reg, int bit) {
-  int regs[4];
-  __cpuidex(regs, leaf, 0);
-  return (regs[reg] >> bit) & 1;
+  unsigned regs[4];
+  return cpuLeaf(leaf, regs) && ((regs[reg] >> bit) & 1) != 0;
 }
 
 /** The operating system saves the registers that `mask` of XCR0 stands for. */
-bool osSaves(unsigned long long mask) { return cpuBit(1, 2, 27) && (_xgetbv(0) & mask) == mask; }
+bool osSaves(unsigned long long mask) { return cpuBit(1, 2, 27) && (savedByOs() & mask) == mask; }
 
+/** AVX2, FMA and F16C. */
 bool hasAvx2() { return osSaves(0x6) && cpuBit(1, 2, 12) && cpuBit(1, 2, 29) && cpuBit(7, 1, 5); }
-bool hasAvx512() { return osSaves(0xe6) && hasAvx2() && cpuBit(7, 1, 16) && cpuBit(7, 1, 17) && cpuBit(7, 1, 30) && cpuBit(7, 1, 31); }
-#elif defined(REFIT_X64)
-/** clang's builtin does not know f16c. */
-bool hasF16c() {
-  unsigned eax, ebx, ecx, edx;
-  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
-}
 
-// These builtins also ask the operating system whether it saves the wide registers.
-bool hasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && hasF16c(); }
-bool hasAvx512() {
-  return hasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
+/** AVX-512 F, DQ, BW and VL. */
+bool hasAvx512() { return osSaves(0xe6) && hasAvx2() && cpuBit(7, 1, 16) && cpuBit(7, 1, 17) && cpuBit(7, 1, 30) && cpuBit(7, 1, 31); }
 #endif
 
 const KernelSet& choose() {
