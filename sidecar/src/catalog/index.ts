@@ -4,6 +4,7 @@
 // inode have changed, and never lets a bad file do more than become an entry with a problem.
 
 export { createCatalog } from "./catalog.ts";
+export { catalogFormat } from "./read/store.ts";
 export type { AdapterFile, Catalog, CatalogOptions, PushedFile } from "./door.ts";
 export { detectModel } from "./detect/index.ts";
 export type { DetectedModel, UnsupportedModel } from "./detect/index.ts";

@@ -15,9 +15,9 @@ interface Given {
   readonly json?: boolean;
 }
 
-/** The plugin lies in the package, or beside it in a checkout. */
+/** The plugin lies in the package, beside it in a checkout, or around it where a UI got the whole as an archive. */
 function pluginFolder(): string {
-  const found = [join(packageRoot, "plugin"), join(dirname(packageRoot), "plugin")].find((folder) => existsSync(join(folder, "pyproject.toml")));
+  const found = [join(packageRoot, "plugin"), join(dirname(packageRoot), "plugin"), dirname(packageRoot)].find((folder) => existsSync(join(folder, "pyproject.toml")));
   if (found === undefined) throw new Failure("INSTALL_PLUGIN_MISSING", "expected the plugin's folder in this package; found none. Install the package again.", {});
   return found;
 }

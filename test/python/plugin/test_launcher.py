@@ -79,6 +79,18 @@ def test_the_noted_entry_and_the_one_beside_the_plugin_are_found(tmp_path, monke
     assert find_entry() == noted
 
 
+def test_the_sidecar_of_the_python_package_is_found_by_a_plugin_that_lies_alone(tmp_path, monkeypatch):
+    monkeypatch.delenv("REFIT_SIDECAR", raising=False)
+    monkeypatch.setattr(launcher, "PLUGIN_ROOT", tmp_path / "custom_nodes" / "refit-sidecar")
+    monkeypatch.setattr(launcher, "NOTE", tmp_path / "none")
+    entry = tmp_path / "site-packages" / "refit_sidecar" / "package" / "bin" / "refit-sidecar.mjs"
+    entry.parent.mkdir(parents=True)
+    entry.write_text("")
+    (tmp_path / "site-packages" / "refit_sidecar" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    assert find_entry() == entry
+
+
 def test_node_of_the_package_comes_before_the_one_on_path(tmp_path, monkeypatch):
     name = "node.exe" if sys.platform == "win32" else "node"
     (tmp_path / "bin").mkdir()

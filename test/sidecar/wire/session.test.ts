@@ -1,5 +1,6 @@
 import { WebSocket } from "ws";
 import { describe, expect, it } from "vitest";
+import { versionsApart } from "../../../sidecar/src/wire/session/greeting.ts";
 import { bearer, cleanUp, connect, latent, startFake, wanted, type Client, type Running } from "./support.ts";
 
 async function greeted(): Promise<{ running: Running; client: Client }> {
@@ -37,6 +38,12 @@ describe("a session", () => {
     for (const [method, params] of calls) expect([method, (await client.call(method, params)).code]).toEqual([method, null]);
     expect((await client.call("status")).result).toMatchObject({ clients: 1 });
     expect((await client.call("catalog.get", { id: "nobody" })).code).toBe("CATALOG_ENTRY_UNKNOWN");
+  });
+
+  it("says which of plugin and sidecar to update when they share no protocol version", () => {
+    const hello = { protocolVersions: [1], client: { name: "comfyui", version: "0.1.0" }, capabilities: [] };
+    expect(versionsApart(hello, [2, 3], "0.9.0").message).toBe("expected protocol version 2 or 3, which sidecar 0.9.0 speaks; comfyui 0.1.0 speaks 1: update comfyui (it is the older side)");
+    expect(versionsApart({ ...hello, protocolVersions: [4] }, [2, 3], "0.9.0").message).toContain('update the sidecar (it is the older side): "refit-sidecar update"');
   });
 
   it("demands hello first, once, and in a version that both speak", async () => {

@@ -5,7 +5,7 @@ import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /** Raised when the meaning of the saved fields changes; a file of another format is rebuilt from headers. */
-const format = "refit-catalog-1";
+export const catalogFormat = "refit-catalog-1";
 
 function checksum(text: string): string {
   return createHash("sha256").update(text, "utf8").digest("hex");
@@ -22,7 +22,7 @@ export async function loadText(path: string): Promise<{ readonly text: string | 
   const line = whole.indexOf("\n");
   const [found, sum] = whole.slice(0, Math.max(0, line)).split(" ");
   const text = whole.slice(line + 1);
-  if (found !== format) return { text: null, reason: "it has another format" };
+  if (found !== catalogFormat) return { text: null, reason: "it has another format" };
   if (sum !== checksum(text)) return { text: null, reason: "its checksum is wrong" };
   return { text, reason: null };
 }
@@ -46,7 +46,7 @@ export async function saveText(path: string, text: string): Promise<void> {
     // Owner only: the names of someone's models are nobody else's business.
     const handle = await open(temporary, "wx", 0o600);
     try {
-      await handle.writeFile(`${format} ${checksum(text)}\n${text}`, "utf8");
+      await handle.writeFile(`${catalogFormat} ${checksum(text)}\n${text}`, "utf8");
       await handle.sync();
     } finally {
       await handle.close();

@@ -20,11 +20,18 @@ function offered(shared: Shared, state: LiveState): readonly Capability[] {
   return ["events", ...(state.role === "control" ? (["push", "memory"] as const) : []), ...(shared.segmentFolder !== null && state.role === "control" ? (["segments"] as const) : [])];
 }
 
+/** Says which of the two is older, with both versions: the person who reads it has to know what to update. */
+export function versionsApart({ protocolVersions, client }: WireParams<"hello">, spoken: readonly number[], sidecarVersion: string): Failure {
+  const clientIsOlder = Math.max(...protocolVersions) < Math.min(...spoken);
+  const remedy = clientIsOlder ? `update ${client.name} (it is the older side)` : 'update the sidecar (it is the older side): "refit-sidecar update", then end the one that runs';
+  return new Failure("WIRE_VERSION_UNSUPPORTED", `expected protocol version ${spoken.join(" or ")}, which sidecar ${sidecarVersion} speaks; ${client.name} ${client.version} speaks ${protocolVersions.join(", ")}: ${remedy}`, { clientIsOlder });
+}
+
 export function greetingMethods(state: LiveState, shared: Shared): { readonly hello: Bound; readonly "segments.confirm": Bound } {
   return {
     hello: bind(wireMethods.hello, async (params) => {
       const common = params.protocolVersions.filter((version) => spokenVersions.includes(version));
-      if (common.length === 0) throw new Failure("WIRE_VERSION_UNSUPPORTED", `expected protocol version ${spokenVersions.join(" or ")}, got ${params.protocolVersions.join(", ")}; update the older side`);
+      if (common.length === 0) throw versionsApart(params, spokenVersions, shared.version);
       const capabilities = offered(shared, state).filter((capability) => params.capabilities.includes(capability));
       const segments = await state.greet(new Set(capabilities), sizes(params.segments));
       shared.log.info(`${state.id}: ${params.client.name} ${params.client.version}, ${state.role}, ${capabilities.join(" ") || "no capabilities"}`);
