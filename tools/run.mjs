@@ -74,6 +74,10 @@ const scripts = {
     build();
     must(process.execPath, ["tools/test.mjs", "--e2e", ...rest]);
   },
+  "test:windows"() {
+    build();
+    must(process.execPath, ["tools/test-windows.mjs", ...rest]);
+  },
   "test:leak"() {
     ensureInstalled();
     must(process.execPath, ["tools/test-leak.mjs", ...rest]);

@@ -68,7 +68,7 @@ def find_entry() -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise CannotStart("the sidecar's own files are missing; install the Python package refit-sidecar or run `refit-sidecar install` again, or set REFIT_SIDECAR to its bin/refit-sidecar.mjs")
+    raise CannotStart("the sidecar's own files are missing; install the Python package refit-sidecar, or set REFIT_SIDECAR to the sidecar's bin/refit-sidecar.mjs")
 
 
 def _take_lock(path: Path) -> bool:

@@ -1,0 +1,64 @@
+#!/usr/bin/env node
+// Windows' own paths through the product, under Wine: the package, the demo with its end, the addon, and vitest's suites of everything that meets the operating system.
+// Says what is missing and skips where there is no Wine. `--node 20|22`; further arguments narrow the suites. Ends with "N passed, N failed".
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { layWindowsCheckout } from "./windows/checkout.mjs";
+import { whatIsMissing, windowsNode, windowsPath } from "./windows/wine.mjs";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const { values, positionals } = parseArgs({ options: { node: { type: "string", default: "20" }, "no-package": { type: "boolean", default: false } }, allowPositionals: true });
+const cache = join(root, ".cache", "windows");
+const minutes = 60_000;
+
+/** Each file runs in a process of its own, since Wine's are slow to start and quick to run out of time. */
+const suites = positionals.length > 0 ? positionals : ["test/windows", "test/sidecar/arrivals", "test/sidecar/catalog", "test/sidecar/store", "test/sidecar/wire", "test/sidecar/host", "test/sidecar/install/install.test.ts", "test/sidecar/install/update.test.ts", "test/native", "test/faults"];
+
+let [passed, failed] = [0, 0];
+const tell = (ok, name, ms, more = "") => {
+  if (ok) passed += 1;
+  else failed += 1;
+  console.log(`${ok ? "ok  " : "FAIL"} ${name} (${(ms / 1000).toFixed(1)} s)${more === "" ? "" : `\n${more}`}`);
+};
+
+const lastJson = (text) => {
+  try {
+    return JSON.parse(text.trim().split("\n").at(-1) ?? "");
+  } catch {
+    return null;
+  }
+};
+
+async function packageSteps(node, payload) {
+  const entry = windowsPath(join(payload, "bin", "refit-sidecar.mjs"));
+  const folder = join(cache, "work");
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const doctor = await node([entry, "doctor", "--json", "--data-dir", windowsPath(join(folder, "data"))], { cwd: folder });
+  const native = lastJson(doctor.stdout)?.findings?.find(({ name }) => name === "native addon")?.found ?? "";
+  tell(doctor.status === 0 && native.includes("prebuilt for win32-x64"), `doctor: ${native}`, doctor.ms, doctor.status === 0 ? "" : doctor.stderr);
+  const demo = await node([entry, "demo", "--json", "--out", windowsPath(join(folder, "demo"))], { cwd: folder });
+  const report = lastJson(demo.stdout);
+  tell(demo.status === 0 && report?.ok === true, `demo, with its end: refit ${report?.timeline_ms?.refit?.toFixed(0)} ms after the file arrived, restored ${report?.restored_bit_identical}`, demo.ms, demo.timedOut ? `it did not end\n${demo.stdout}${demo.stderr}` : demo.status === 0 ? "" : `${demo.stdout}${demo.stderr}`);
+}
+
+async function main() {
+  const missing = whatIsMissing();
+  if (missing !== null) return console.log(`skip test:windows: ${missing}`);
+  mkdirSync(cache, { recursive: true });
+  const node = windowsNode(cache, Number(values.node));
+  const { checkout, payload } = layWindowsCheckout(root, cache, (line) => console.log(line));
+  if (!values["no-package"]) await packageSteps(node, payload);
+  for (const suite of suites) {
+    if (!existsSync(join(checkout, suite))) throw new Error(`${suite} is not in this checkout`);
+    const { status, timedOut, stdout, stderr, ms } = await node(["node_modules/vitest/vitest.mjs", "run", "--no-color", "--pool=threads", "--maxWorkers=1", suite], { cwd: checkout, timeoutMs: 20 * minutes });
+    const counts = /Tests\s+(.*)/.exec(stdout)?.[1]?.trim() ?? "no count";
+    tell(status === 0, `${suite}: ${counts}`, ms, status === 0 ? "" : `${timedOut ? "it did not end\n" : ""}${stdout.slice(-6000)}${stderr.slice(-3000)}`);
+  }
+  console.log(`${passed} passed, ${failed} failed`);
+  if (failed > 0) process.exitCode = 1;
+}
+
+await main();

