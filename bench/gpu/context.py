@@ -76,7 +76,8 @@ class Context:
             if index >= warm:
                 times.append((time.perf_counter() - began) * 1000)
         times.sort()
-        return {"median_ms": round(statistics.median(times), 3), "min_ms": round(times[0], 3), "p90_ms": round(times[int(0.9 * (len(times) - 1))], 3), "n": len(times)}
+        at = {f"p{part}_ms": round(times[int(part / 100 * (len(times) - 1))], 3) for part in (90, 95)}
+        return {"median_ms": round(statistics.median(times), 3), "min_ms": round(times[0], 3), **at, "n": len(times)}
 
 
 def relative_error(value: torch.Tensor, reference: torch.Tensor) -> float:

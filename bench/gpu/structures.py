@@ -44,6 +44,11 @@ def wan22_5b() -> Shapes:
     return {name: tuple(sizes.get(n, n) for n in shape) for name, shape in header("wan21-t2v-1.3b").items()}
 
 
+def first_blocks(shapes: Shapes, stem: str, count: int) -> Shapes:
+    """A checkpoint's first blocks, at their real width."""
+    return {name: shape for name, shape in shapes.items() if (found := re.match(rf"{stem}\.(\d+)\.", name)) is None or int(found[1]) < count}
+
+
 FAMILIES = {
     "sd15": (lambda: header("sd15"), PICTURE | {"height": 64, "width": 64}),
     "sd2": (lambda: header("sd2"), PICTURE | {"height": 96, "width": 96}),
@@ -57,6 +62,12 @@ FAMILIES = {
     "wan21-t2v-1.3b": (lambda: header("wan21-t2v-1.3b"), VIDEO),
     "wan22-5b": (wan22_5b, VIDEO | {"height": 44, "width": 80}),
     "wan22-a14b": (lambda: header("wan22-i2v-14b"), VIDEO | {"frames": 3}),
+    "z-image": (lambda: header("z-image"), TRANSFORMER | {"tokens": 200}),
+    "qwen-image-20": (lambda: first_blocks(header("qwen-image"), "transformer_blocks", 20), TRANSFORMER | {"tokens": 256, "frames": 1}),
+    "qwen-image": (lambda: header("qwen-image"), TRANSFORMER | {"tokens": 256, "frames": 1}),
+    "flux2-klein-4b": (lambda: header("flux2-klein-4b"), TRANSFORMER | {"tokens": 512, "height": 64, "width": 64}),
 }
+# Those of the plan: the 20 B Qwen-Image is measured with a third of its blocks.
+IN_PLAN = tuple(name for name in FAMILIES if name != "qwen-image")
 # Two checkpoints, for high and for low noise, on one structure.
 PAIRS = ("wan22-a14b",)

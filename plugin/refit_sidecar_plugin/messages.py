@@ -252,10 +252,14 @@ class EnginePrepareParams(TypedDict):
     priority: Literal["user", "background"]
 
 
-class Port(TypedDict):
+class _Port(TypedDict):
     name: str
     dtype: Literal["f32", "f16", "bf16", "i64"]
     shape: list[int | str]
+
+
+class Port(_Port, total=False):
+    optional: bool
 
 
 class EnginePrepareResultMs(TypedDict):

@@ -1,11 +1,12 @@
 """Every family at real size with random weights made on the device: a step, a step as a CUDA graph, one swap and the way back.
 
-Options: `names` (some of them). With --tiny only the narrowest, to try the piece itself.
+Options: `names` (some of them), `compiled` (compiled blocks too), `swaps` (repeats of a swap). With --tiny only the narrowest, to try the piece itself.
 """
 
 from __future__ import annotations
 
 import gc
+import re
 import statistics
 import time
 from functools import partial
@@ -17,6 +18,9 @@ from refit_graphs.families import plan
 from refit_host.files.delta import read_delta
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
+from refit_host.models.spec import ModelSpec
+from refit_host.quant.report import FLOW
+from refit_host.torch_engine.compiled import compile_blocks, steady
 from refit_host.torch_engine.graphs import GraphedStep
 from refit_host.weights.base import Base
 from refit_host.weights.host_memory import host_arena
@@ -28,7 +32,7 @@ from refit_host.weights.stream import Ring
 
 from .. import data
 from ..context import Context, relative_error
-from ..structures import FAMILIES, PAIRS
+from ..structures import FAMILIES, IN_PLAN, PAIRS
 
 RANK = 8
 # There and back, so many times.
@@ -72,24 +76,26 @@ def equal_bits(layout: Layout, live: torch.Tensor, other: torch.Tensor, change: 
     return all(torch.equal(live[part], change(other[part])) for part in _parts(layout))
 
 
-def step_inputs(found, sizes: dict[str, int], device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def step_inputs(spec: ModelSpec, shapes: dict[str, tuple[int, ...]], sizes: dict[str, int], device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     make = torch.Generator().manual_seed(1)
     values = {}
-    for port in found.inputs:
-        value = torch.randn([sizes.get(axis, axis) for axis in port.axes], generator=make)
-        values[port.name] = value.to(device, torch.float32 if not port.float_type else dtype)
-    values["timestep"] = torch.full_like(values["timestep"], 0.5 if found.family == "flux" else 501.0)
+    for port in spec.ports.inputs if spec.ports is not None else [item.described() for item in plan(dict(shapes)).inputs]:
+        if port.get("optional"):
+            continue
+        value = torch.randn([sizes.get(axis, axis) for axis in port["shape"]], generator=make)
+        values[port["name"]] = value.to(device, dtype if port["dtype"] == "float" else torch.float32)
+    values["timestep"] = torch.full_like(values["timestep"], 0.5 if spec.family in FLOW else 501.0)
     if "guidance" in values:
         values["guidance"] = torch.full_like(values["guidance"], 4.0)
     return values
 
 
-def _one(context: Context, name: str) -> Iterator[dict]:
+def _one(context: Context, name: str, options: dict) -> Iterator[dict]:
     began = time.perf_counter()
     make_shapes, sizes = FAMILIES[name]
     shapes, device = make_shapes(), context.device
-    found, spec, ring = plan(dict(shapes)), spec_of(shapes), Ring(context.device)
-    dtype = torch.float32 if device.type != "cuda" else torch.float16 if spec.family.startswith("sd") and found.file_stem == "unet" else torch.bfloat16
+    spec, ring = spec_of(shapes), Ring(context.device)
+    dtype = torch.float32 if device.type != "cuda" else torch.float16 if spec.ports is None else torch.bfloat16
     layout = layout_of(spec, shapes, dtype, channels_last=False)
     weights = Weights(layout, device, ring)
     weights.base = random_base(layout, ring, 1)
@@ -97,19 +103,19 @@ def _one(context: Context, name: str) -> Iterator[dict]:
     weights.known = True
     module = bind(spec.build(), spec, layout, weights.live)
     built = time.perf_counter()
-    inputs = step_inputs(found, sizes, device, dtype)
+    inputs = step_inputs(spec, shapes, sizes, device, dtype)
     output = spec.forward(module, inputs).clone()
     context.sync()
     label = {"name": name, "family": spec.family, "dtype": str(dtype).removeprefix("torch."), "parameters": sum(slot.count for slot in layout.slots)}
     row = {"what": "family", **label, "weights_gb": round(layout.nbytes / 1e9, 2), "build_s": round(built - began, 2),
            "first_step_s": round(time.perf_counter() - built, 2), "step": context.wall(lambda: spec.forward(module, inputs), repeats=5),
            "finite": bool(torch.isfinite(output).all())}  # fmt: skip
-    layers = [layer for layer, shape in shapes.items() if len(shape) == 2 and "blocks." in layer and layer.endswith("weight")]
+    layers = [layer for layer, shape in shapes.items() if len(shape) == 2 and re.search(r"(blocks|layers|refiner)\.", layer) and layer.endswith("weight")]
     folder = context.folder / "families"
     folder.mkdir(exist_ok=True)
     path = data.adapter(folder, shapes, device, 50, RANK, layers=layers, stem=name)
     image = read_image(read_delta(path), layout, pinned=device.type == "cuda")
-    swap = context.wall(lambda: weights.commit(weights.prepare([(image, 1.0)], full=True)), repeats=3)
+    swap = context.wall(lambda: weights.commit(weights.prepare([(image, 1.0)], full=True)), repeats=options.get("swaps", 3))
     changed = spec.forward(module, inputs)
     weights.commit(weights.prepare([]))
     again = spec.forward(module, inputs)
@@ -121,6 +127,9 @@ def _one(context: Context, name: str) -> Iterator[dict]:
         captured = graphs(module, inputs).clone()
         row |= {"graph_step": context.wall(lambda: graphs(module, inputs), repeats=5), "graph_error": relative_error(captured, output),
                 "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2)}  # fmt: skip
+        if options.get("compiled"):
+            graphs.release()
+            row["compiled"] = compiled(context, spec, bind(spec.build(), spec, layout, weights.live), inputs, output)
     yield {**row, "seconds": round(time.perf_counter() - began, 1)}
     if name in PAIRS:
         yield {"what": "two checkpoints on one structure", **label, **pair(context, weights, lambda: spec.forward(module, inputs))}
@@ -159,10 +168,21 @@ def pair(context: Context, weights: Weights, step: Callable[[], torch.Tensor]) -
             "weights_and_outputs_bit_identical": all(seen), "seconds": round(time.perf_counter() - began, 1)}
 
 
+def compiled(context: Context, spec: ModelSpec, module: torch.nn.Module, inputs: dict[str, torch.Tensor], plain: torch.Tensor) -> dict:
+    """The same step with the repeated blocks compiled, inside a CUDA graph, as the host serves it when its background build is done."""
+    began = time.perf_counter()
+    blocks = compile_blocks(module, spec.repeated)
+    output = spec.forward(module, inputs).clone()
+    context.sync()
+    built, graphs = time.perf_counter() - began, GraphedStep(spec.forward, context.device)
+    with steady():
+        return {"blocks": blocks, "build_s": round(built, 1), "step": context.wall(lambda: graphs(module, inputs), repeats=5), "error": relative_error(output, plain)}
+
+
 def run(context: Context, options: dict) -> Iterator[dict]:
-    for name in options.get("names", ["sd15"] if context.tiny else list(FAMILIES)):
+    for name in options.get("names", ["sd15"] if context.tiny else IN_PLAN):
         try:
-            yield from _one(context, name)
+            yield from _one(context, name, options)
         except Exception as error:  # one structure's failure must not hide the others
             yield {"what": "family", "name": name, "failed": f"{type(error).__name__}: {error}"[:600]}
         gc.collect()  # a module and its hooks know each other

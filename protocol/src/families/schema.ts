@@ -97,8 +97,10 @@ const input = z.strictObject({
   axes: z.array(template).max(8),
   /** Comes with every step, or is the same over a run. */
   each: z.enum(["step", "run"]),
-  /** Structures without it lack the input. */
+  /** Structures without it lack the input, and what a UI gives for it is left out. */
   when: expression.optional(),
+  /** A number as a run brings it, for steps that nobody asked for. */
+  typical: z.number().optional(),
   /** A step may leave it out. */
   optional: z.literal(true).optional(),
   /** At most so many tensors, each with sizes of its own: `name_0`, `name_1`, … */
@@ -129,6 +131,8 @@ export const familyDescription = z.strictObject({
   diffusers: diffusers.optional(),
   /** Engine hosts that serve it, when not all do: `torch` alone means that no ONNX graph is made of it. */
   hosts: z.array(z.enum(["torch"])).optional(),
+  /** `hosts` holds for the structures of which this is true; for all of them without it. */
+  hostsWhen: expression.optional(),
   /** Named sizes, read from shapes; each may use those before it. */
   dimensions: z.record(z.string(), expression),
   names: z.array(nameGroup).optional(),
@@ -136,6 +140,8 @@ export const familyDescription = z.strictObject({
   /** Adapter names that are neither native nor diffusers', with their rows. */
   extra: z.array(extraName).optional(),
   inputs: z.array(input).optional(),
+  /** Axes of the output, where they are not the sample's. */
+  output: z.array(template).max(8).optional(),
   calls: z.array(call).optional(),
   /** Words in an adapter's metadata that name the family. */
   hints: z.strictObject({ architectures: z.array(z.string()).optional(), implementations: z.array(z.string()).optional(), baseVersions: z.array(z.string()).optional() }).optional(),

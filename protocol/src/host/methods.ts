@@ -31,13 +31,15 @@ export const hostMethods = {
       segments: z.boolean().exactOptional(),
     }),
   },
-  /** Makes an engine and writes all of its weights. Without a graph only the parameters exist: load, refit, read back. */
+  /** Makes an engine and writes all of its weights. Without a graph and without `steps` only the parameters exist: load, refit, read back. */
   load: {
     params: z.object({
       engine,
       graph: z.object({ folder: z.string().min(1), variant: z.string().min(1) }).nullable(),
       /** Name to shape; required without a graph, not allowed with one. */
       parameters: z.record(z.string(), shape).exactOptional(),
+      /** Without a graph: the host has a module of its own for such a structure, and the engine steps with it. */
+      steps: z.boolean().exactOptional(),
       weightDtype,
       checkpoint: checkpointSource,
       stack: z.array(stackFile),

@@ -9,6 +9,8 @@ export const port = z.object({
   dtype: z.enum(["f32", "f16", "bf16", "i64"]),
   /** Numbers are fixed, names are free within the profile. */
   shape: z.array(z.union([count, z.string()])),
+  /** A step may come without it. */
+  optional: z.boolean().exactOptional(),
 });
 
 export const keyReason = z.object({ key: z.string(), reason: text });

@@ -12,7 +12,7 @@ import type { Events, StampedEvent } from "../telemetry/index.ts";
 import type { WireBackend } from "../wire/index.ts";
 import type { AdapterFinder } from "./find-adapter.ts";
 import type { Folders } from "./folders.ts";
-import type { GraphBundle } from "./graphs.ts";
+import type { Port } from "./graphs.ts";
 import type { OpenRuns, RunRequest } from "./runs.ts";
 import { withRoom } from "./room.ts";
 import type { StatusPage } from "./status-page.ts";
@@ -116,8 +116,8 @@ export function createBackend(parts: BackendParts): WireBackend {
         engine: run.engine.id,
         host: run.spec.hostKind,
         precision: wirePrecision[run.spec.precision],
-        inputs: portsOf(run.bundle.inputs, run.spec.precision).concat(request.residuals ? portsOf(run.bundle.residuals, run.spec.precision) : []),
-        outputs: portsOf(run.bundle.outputs, run.spec.precision),
+        inputs: portsOf(run.table.inputs, run.spec.precision).concat(request.residuals ? portsOf(run.table.residuals, run.spec.precision) : []),
+        outputs: portsOf(run.table.outputs, run.spec.precision),
         ms: { total: performance.now() - started, delta: run.resolved.deltaMs, load: own?.kind === "refit" ? 0 : refitMs, refit: own?.kind === "refit" ? refitMs : 0 },
         refit: own === null ? null : { writes: own.writes, bytes: own.bytesWritten, full: own.full },
         adapters: run.resolved.deltas.map((ready, index) => adapterReportView(run.resolved.wanted.adapters[index]?.id ?? ready.sha256, ready)),
@@ -189,6 +189,6 @@ export function createBackend(parts: BackendParts): WireBackend {
 type Ports = Awaited<ReturnType<WireBackend["engine.prepare"]>>["inputs"];
 
 /** "float" in a graph means the engine's own float type. */
-function portsOf(ports: GraphBundle["inputs"], precision: keyof typeof floatDtype): Ports[number][] {
-  return ports.map(({ name, dtype, shape }) => ({ name, dtype: dtype === "float" ? floatDtype[precision] : dtype === "i64" ? "i64" : dtype === "f16" ? "f16" : dtype === "bf16" ? "bf16" : "f32", shape: [...shape] }));
+function portsOf(ports: readonly Port[], precision: keyof typeof floatDtype): Ports[number][] {
+  return ports.map(({ name, dtype, shape, optional }) => ({ name, ...(optional === true ? { optional } : {}), dtype: dtype === "float" ? floatDtype[precision] : dtype === "i64" ? "i64" : dtype === "f16" ? "f16" : dtype === "bf16" ? "bf16" : "f32", shape: [...shape] }));
 }

@@ -17,16 +17,22 @@ export interface Port {
   /** "float": the variant's own float type. */
   readonly dtype: string;
   readonly shape: readonly (number | string)[];
+  /** A step may come without it. */
+  readonly optional?: boolean;
 }
 
-/** The part of `graph.json` that the sidecar reads; the host checks the whole of it at load. */
-export interface GraphBundle {
-  readonly folder: string;
-  readonly name: string;
-  readonly structure: string;
+/** What a step takes and gives. */
+export interface StepTable {
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
   readonly residuals: readonly Port[];
+}
+
+/** The part of `graph.json` that the sidecar reads; the host checks the whole of it at load. */
+export interface GraphBundle extends StepTable {
+  readonly folder: string;
+  readonly name: string;
+  readonly structure: string;
   readonly variants: Readonly<Record<string, string>>;
   readonly parameters: Readonly<Record<string, readonly number[]>>;
   readonly fixed: ReadonlySet<string>;

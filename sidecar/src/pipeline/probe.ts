@@ -59,13 +59,13 @@ async function hasRoom({ bytes }: LastStep, memory: ProbePorts["memory"]): Promi
 }
 
 /** Small, and fit for every UNet of the families: sides are multiples of 8, as three halvings need. */
-const smallest: Readonly<Record<string, number>> = { batch: 1, height: 16, width: 16, tokens: 77 };
+const smallest: Readonly<Record<string, number>> = { batch: 1, height: 16, width: 16, tokens: 77, frames: 1 };
 
 const portBytes: Readonly<Record<string, number>> = { f32: 4, f16: 2, bf16: 2, i64: 8 };
 
-/** Zeros for every input of the graph: in the sizes of the last real step when there are some, else in the smallest. */
+/** Zeros for every input that a step cannot be without: in the sizes of the last real step when there are some, else in the smallest. */
 export function probeInputs(ports: readonly Port[], precision: EngineSpec["precision"], last: StepShapes | null): FrameTensor[] {
-  return ports.map(({ name, dtype, shape }) => {
+  return ports.filter(({ optional }) => optional !== true).map(({ name, dtype, shape }) => {
     const own = dtype === "float" ? floatDtype[precision] : dtype === "i64" || dtype === "f16" || dtype === "bf16" ? dtype : "f32";
     const known = last?.[name];
     const fits = known !== undefined && known.length === shape.length && shape.every((dimension, index) => typeof dimension === "string" || dimension === known[index]);

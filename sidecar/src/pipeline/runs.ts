@@ -8,7 +8,7 @@ import { stateKey } from "../plan/index.ts";
 import type { EngineLease, Engines, EngineSpec } from "../refit/index.ts";
 import { Runs } from "../step/index.ts";
 import type { OnProgress, Run, RunReply } from "../step/index.ts";
-import type { GraphBundle } from "./graphs.ts";
+import type { StepTable } from "./graphs.ts";
 import type { ResolvedWanted, WantedRequest } from "./wanted.ts";
 
 /** A run that is not stepped on for this long ends by itself: its client has died without a word, or forgot. */
@@ -27,7 +27,7 @@ export interface RunRequest extends WantedRequest {
 export interface Opened {
   readonly resolved: ResolvedWanted;
   readonly spec: EngineSpec;
-  readonly bundle: GraphBundle;
+  readonly table: StepTable;
   readonly engine: EngineLease["engine"];
   readonly run: Run;
 }
@@ -48,7 +48,7 @@ export interface OpenOptions {
 export interface RunsPorts {
   readonly engines: Engines;
   readonly resolve: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
-  readonly specOf: (resolved: ResolvedWanted, request: RunRequest, signal?: AbortSignal) => Promise<{ readonly spec: EngineSpec; readonly bundle: GraphBundle }>;
+  readonly specOf: (resolved: ResolvedWanted, request: RunRequest, signal?: AbortSignal) => Promise<{ readonly spec: EngineSpec; readonly table: StepTable }>;
   readonly turnMs: () => number;
   /** Weights could not be brought: told with what they were to be made from. */
   readonly onFailed: (resolved: ResolvedWanted) => void;
@@ -112,7 +112,7 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
     onProgress?.({ stage: "delta", done: 0, total: 0 });
     const resolved = await ports.resolve(request, signal);
     onProgress?.({ stage: "graph", done: 0, total: 0 });
-    const { spec, bundle } = await ports.specOf(resolved, request, signal);
+    const { spec, table } = await ports.specOf(resolved, request, signal);
     const engineLease = await ports.engines.acquire(spec);
     const run = runs.open(engineLease, resolved.wanted);
     try {
@@ -123,7 +123,7 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
       ports.onFailed(resolved);
       throw error;
     }
-    return { resolved, spec, bundle, engine: engineLease.engine, run };
+    return { resolved, spec, table, engine: engineLease.engine, run };
   }
 
   const idleTimer = (lease: string) => {

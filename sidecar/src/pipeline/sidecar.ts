@@ -20,6 +20,7 @@ import { createBackend } from "./backend.ts";
 import { createAdapterFinder } from "./find-adapter.ts";
 import { createFolders } from "./folders.ts";
 import { openGraphs } from "./graphs.ts";
+import { servedWithoutGraph } from "./hosted.ts";
 import { hostChoice } from "./host-choice.ts";
 import { autoHost, createHostStarter, hostFlags, hostPythons, keepsSpareHost } from "./hosts.ts";
 import { createLiveFolder } from "./live.ts";
@@ -135,7 +136,8 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     mode: () => options.mode,
     policy: () => policy,
     graph: async (checkpoint, urgency) => {
-      if (pythons("torch") !== null) await graphOf({ graphs, jobs }, checkpoint, urgency);
+      // The torch host, which is what "auto" means here, serves these without one.
+      if (pythons("torch") !== null && !servedWithoutGraph(checkpoint.target)) await graphOf({ graphs, jobs }, checkpoint, urgency);
     },
   });
 

@@ -7,11 +7,12 @@ import type { Options } from "../options/index.ts";
 import type { EngineSpec } from "../refit/index.ts";
 import { autoHost } from "./hosts.ts";
 import type { HostPythons } from "./hosts.ts";
-import type { GraphBundle, Graphs } from "./graphs.ts";
+import type { GraphBundle, Graphs, StepTable } from "./graphs.ts";
+import { hostedSpec } from "./hosted.ts";
+import { weightDtypes } from "./views.ts";
 import type { ResolvedCheckpoint } from "./wanted.ts";
 
-const weightDtypes = { fp32: "f32", fp16: "f16", bf16: "bf16", fp8: "fp8", nvfp4: "nvfp4" } as const;
-type Precision = keyof typeof weightDtypes;
+export type Precision = keyof typeof weightDtypes;
 
 export interface SpecRequest {
   readonly host: WireParams<"engine.prepare">["host"];
@@ -43,11 +44,13 @@ export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs
   return result;
 }
 
-/** Throws what graphOf throws, ENGINE_PRECISION for what the graph lacks, ENGINE_SHAPES when graph and checkpoint disagree. */
-export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoint, request: SpecRequest): Promise<{ readonly spec: EngineSpec; readonly bundle: GraphBundle }> {
+/** Throws what graphOf and hostedSpec throw, ENGINE_PRECISION for what the graph lacks, ENGINE_SHAPES when graph and checkpoint disagree. */
+export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoint, request: SpecRequest): Promise<{ readonly spec: EngineSpec; readonly table: StepTable }> {
   const { host, precision } = parts.options();
   const onGpu = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : "fp16";
   const hostKind = request.host === "auto" ? autoHost(host, parts.pythons, () => parts.winner(checkpoint.target.structure, weightDtypes[onGpu])) : request.host;
+  const hosted = hostedSpec(checkpoint, { kind: hostKind, installed: parts.pythons("torch") !== null, precision: request.precision !== "auto" ? request.precision : precision, residuals: request.residuals });
+  if (hosted !== null) return hosted;
   const wanted: Precision = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : hostKind === "onnxruntime" ? "fp32" : "fp16";
   const bundle = await graphOf(parts, checkpoint, "user");
   // A graph has one float type; bf16 and quantised engines of the torch host run the fp16 graph's structure.
@@ -63,7 +66,7 @@ export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoin
   }
   const names = [...checkpoint.target.parameters.keys()].filter((name) => bundle.parameters[name] !== undefined);
   return {
-    bundle,
+    table: bundle,
     spec: {
       structure: checkpoint.target.structure,
       precision: weightDtypes[wanted],

@@ -18,13 +18,13 @@ export type Warm = (request: RunRequest, context: Pick<JobContext, "signal" | "p
 
 export function createWarm({ engines, runs, lastUsed }: WarmParts): Warm {
   return async (request, { signal, progress }) => {
-    const { lease, bundle, spec, engine } = await withRoom(() => runs.open(request, { signal, onProgress: progress }), nobodyToAsk);
+    const { lease, table, spec, engine } = await withRoom(() => runs.open(request, { signal, onProgress: progress }), nobodyToAsk);
     // Those that are here already, as the live folder's run, wait for no step.
     const here = new Set(runs.list().map((run) => run.lease));
     try {
       progress({ stage: "probe", done: 0, total: 0 });
       await probeSteps(lastUsed.step(spec.structure), {
-        step: async (last) => void (await runs.step(lease, probeInputs(bundle.inputs, spec.precision, last), signal)),
+        step: async (last) => void (await runs.step(lease, probeInputs(table.inputs, spec.precision, last), signal)),
         wanted: () => runs.waiting() > 0 || runs.list().some((run) => run.engine.id === engine.id && !here.has(run.lease)),
         memory: async () => ({ takenBytes: (await hostMemory(engines, spec.hostKind)) ?? 0, freeBytes: freemem() }),
         nowMs: () => performance.now(),

@@ -1,8 +1,8 @@
 import type { EngineSpec } from "./types.ts";
 
 /** Names the engine that a spec means. Checkpoint and stack are not part of it: those are weights. */
-export function engineKey({ structure, precision, profile, hostKind, graph }: EngineSpec): string {
-  return [hostKind, structure.slice(0, 16), precision, profile, graph?.variant ?? "parameters"].join("/");
+export function engineKey({ structure, precision, profile, hostKind, graph, steps }: EngineSpec): string {
+  return [hostKind, structure.slice(0, 16), precision, profile, graph?.variant ?? (steps === true ? "module" : "parameters")].join("/");
 }
 
 /** Bytes of the engine's weights. */

@@ -146,13 +146,14 @@ export class LiveEngine {
     const kind = this.#everLoaded ? "recovery" : "load";
     const started = this.#edges.nowMs();
     this.#checkCovered(this.#plan(null, wanted));
-    const { graph, precision, parameters } = this.spec;
+    const { graph, steps, precision, parameters } = this.spec;
     this.#edges.onStarted({ full: true, writes: parameters.names.length });
     try {
       const loaded = await host.call("load", {
         engine: this.id,
         graph,
         ...(graph === null ? { parameters: Object.fromEntries(parameters.names.map((name) => [name, [...(parameters.shapes[name] ?? [])]])) } : {}),
+        ...(steps === true ? { steps } : {}),
         weightDtype: precision,
         checkpoint: wanted.checkpoint,
         stack: wanted.adapters.map((adapter) => adapter.file),

@@ -29,6 +29,8 @@ export interface EngineSpec {
   readonly hostKind: string;
   /** Null: parameters without a graph. */
   readonly graph: { readonly folder: string; readonly variant: string } | null;
+  /** Without a graph: the host's own module of the family steps. */
+  readonly steps?: true;
   readonly parameters: EngineParameters & { readonly shapes: Readonly<Record<string, readonly number[]>> };
 }
 

@@ -10,6 +10,7 @@ from refit_host.files.checkpoint import CheckpointReader
 from refit_host.files.delta import read_delta
 from refit_host.models.bind import layout_of
 from refit_host.models.registry import spec_of
+from refit_host.models.spec import ModelSpec
 from refit_host.weights.image import read_image
 from refit_host.weights.refit import Weights
 from refit_host.weights.stream import Ring
@@ -34,12 +35,12 @@ def reader(folder: Path, shapes, seed: int = 0) -> CheckpointReader:
     return CheckpointReader(data.checkpoint(folder, shapes, CPU, seed))
 
 
-def image(folder: Path, shapes, layout, seed: int, rank: int = 4):
-    return read_image(read_delta(data.adapter(folder, shapes, CPU, seed, rank)), layout, pinned=False)
+def image(folder: Path, shapes, layout, seed: int, rank: int = 4, layers=None):
+    return read_image(read_delta(data.adapter(folder, shapes, CPU, seed, rank, layers=layers)), layout, pinned=False)
 
 
-def whole_engine(folder: Path, shapes, place: str = "pinned") -> Weights:
-    layout = layout_of(spec_of(shapes), shapes, torch.float32, channels_last=True)
+def whole_engine(folder: Path, shapes, place: str = "pinned", spec: ModelSpec | None = None) -> Weights:
+    layout = layout_of(spec or spec_of(shapes), shapes, torch.float32, channels_last=True)
     weights = Weights(layout, CPU, Ring(CPU))
     weights.load(place, reader(folder, shapes))
     return weights

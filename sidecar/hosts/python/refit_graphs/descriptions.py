@@ -43,6 +43,7 @@ class StepInput:
     axes: tuple[str | int, ...]
     float_type: bool
     once_per_run: bool
+    optional: bool = False
 
 
 class Described:
@@ -85,12 +86,19 @@ class Described:
         return self.named_like() and (condition is None or bool(self.value(condition)))
 
     def inputs(self) -> tuple[StepInput, ...]:
-        """The inputs that this structure has, in the order of the description."""
-        return tuple(
-            StepInput(row["name"], tuple(map(self._axis, row["axes"])), row["dtype"] == "float", row["each"] == "run")
-            for row in self._description["inputs"]
-            if "when" not in row or self.value(row["when"])
-        )
+        """The inputs that this structure has, in the order of the description. Of a list each member is one, with sizes of its own."""
+        rows = (row for row in self._description["inputs"] if "when" not in row or self.value(row["when"]))
+        return tuple(one for row in rows for one in self._inputs_of(row))
+
+    def _inputs_of(self, row: Mapping[str, Any]) -> Iterator[StepInput]:
+        axes = tuple(map(self._axis, row["axes"]))
+        for member in ("",) if "many" not in row else [f"_{number}" for number in range(row["many"])]:
+            own = tuple(axis if isinstance(axis, int) else axis + member for axis in axes)
+            yield StepInput(row["name"] + member, own, row["dtype"] == "float", row["each"] == "run", row.get("optional", False))
+
+    def output(self) -> tuple[str | int, ...] | None:
+        """Axes of a step's output; None: those of the sample."""
+        return tuple(map(self._axis, self._description["output"])) if "output" in self._description else None
 
     def _axis(self, axis: str) -> str | int:
         if not axis.startswith("{"):

@@ -5,3 +5,4 @@ export { descriptionOf, diffusersBlocks, namePairs, scopeOf, type NamePair } fro
 export { detectDescribed, type DescribedModel } from "./detect.ts";
 export { evaluate, fillTemplate, truth, type Scope, type Value } from "./expression.ts";
 export { findName, patternOf, renamedBy } from "./pattern.ts";
+export { describedStep, familyTitle, type DescribedStep } from "./step-table.ts";

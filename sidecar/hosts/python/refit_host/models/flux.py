@@ -9,6 +9,8 @@ import torch
 from refit_graphs.flux import PATCH, THETA
 from torch import Tensor
 
+from .patches import from_tokens, grid, padded, to_tokens
+from .references import beside_each_other, references
 from .rotation import Frequencies, cos_sin
 
 
@@ -26,20 +28,25 @@ def adapt(module: torch.nn.Module, config: Mapping[str, Any]) -> torch.nn.Module
 
 
 def forward(module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """sample [b, c, h, w], timestep [b] (0..1), encoder_hidden_states [b, t, d], y [b, k], optionally guidance [b]."""
+    """sample [b, c, h, w], timestep [b] (0..1), encoder_hidden_states [b, t, d], y [b, k], optionally guidance [b] and reference latents [1 or b, c, h, w]."""
     sample, context = inputs["sample"], inputs["encoder_hidden_states"]
-    batch, channels, height, width = sample.shape
-    rows, columns = height // PATCH, width // PATCH
-    packed = sample.reshape(batch, channels, rows, PATCH, columns, PATCH).permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels * PATCH**2)
-    grid = torch.zeros(rows, columns, 3, device=sample.device)
-    grid[..., 1] += torch.arange(rows, device=sample.device)[:, None]
-    grid[..., 2] += torch.arange(columns, device=sample.device)
+    height, width = sample.shape[-2:]
+    others = references(inputs)
+    places = [(0, 0, 0), *((1, *place) for place in beside_each_other(others, PATCH))]
+    pictures = [padded(picture, PATCH) for picture in (sample, *others)]
+    rows, columns = pictures[0].shape[-2] // PATCH, pictures[0].shape[-1] // PATCH
+    ids = torch.cat([_ids(picture, place) for picture, place in zip(pictures, places, strict=True)])
     guidance = inputs.get("guidance")
     times = [inputs["timestep"] * 1000, *([] if guidance is None else [guidance * 1000])]
     module.refit_times = times
     out = module(
-        packed, context, inputs["y"], inputs["timestep"], img_ids=grid.reshape(-1, 3),
+        torch.cat([to_tokens(picture, PATCH) for picture in pictures], dim=1), context, inputs["y"], inputs["timestep"], img_ids=ids,
         txt_ids=torch.zeros(context.shape[1], 3, device=sample.device), guidance=guidance, return_dict=False,
     )[0]  # fmt: skip
-    out_channels = module.config.out_channels // PATCH**2
-    return out.reshape(batch, rows, columns, out_channels, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5).reshape(batch, out_channels, height, width)
+    return from_tokens(out[:, : rows * columns], rows, columns, PATCH)[..., :height, :width]
+
+
+def _ids(picture: Tensor, place: tuple[int, int, int]) -> Tensor:
+    """(number of the picture, row, column) of each patch, counted from where the picture begins."""
+    row, column = grid(picture.shape[-2] // PATCH, picture.shape[-1] // PATCH, picture.device)
+    return torch.stack([torch.full_like(row, place[0]), row + place[1], column + place[2]], dim=-1)

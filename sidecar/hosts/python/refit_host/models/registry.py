@@ -11,8 +11,9 @@ from refit_graphs.families import plan
 from torch import Tensor
 
 from ..failure import HostFailure
-from . import flux, flux_fused, unet, wan
-from .spec import ModelSpec, Shapes, Source
+from . import flux, flux_fused, hosted, unet, wan
+from .fused_sources import fused_sources
+from .spec import ModelSpec, Ports, Shapes, Source
 
 Forward = Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
 
@@ -20,33 +21,37 @@ Forward = Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
 def spec_of(shapes: Shapes) -> ModelSpec:
     """The model of canonical shapes. Raises HOST_GRAPH_INVALID when no family's rules fit."""
     try:
+        without_graph = hosted.spec_of(shapes)
+        if without_graph is not None:
+            return without_graph
         found = plan(dict(shapes))
     except UnsupportedStructure as error:
         raise HostFailure("HOST_GRAPH_INVALID", str(error)) from error
     adapt: Callable[[torch.nn.Module], torch.nn.Module] = lambda module: module  # noqa: E731
-    run, also, sources, fuse = _in_order(found), (), sources_of(found), None
+    run, also, fuse = _in_order(found), (), None
     if found.file_stem == "unet":
         adapt, also = unet.adapt, unet.ALSO_REPEATED
     elif found.family == "flux":
         from ..fused.flux import use_fused_blocks
 
-        sources = flux_fused.fused_sources(sources)
         fuse = use_fused_blocks
         adapt, run = lambda module: flux_fused.fuse(flux.adapt(module, found.config)), flux.forward  # noqa: E731
     elif found.family == "wan":
         adapt = lambda module: wan.adapt(module, found.config)  # noqa: E731
     # Building takes a tenth of a second: the one that is looked at here is the first that is asked for.
-    kept = [found.build()]
+    kept = [adapt(found.build())]
     # Classes that the model repeats (diffusers lists none for SD3).
     repeated = tuple(getattr(type(kept[0]), "_repeated_blocks", None) or ("JointTransformerBlock",))
 
     def build() -> torch.nn.Module:
         try:
-            return adapt(kept.pop())
+            return kept.pop()
         except IndexError:
             return adapt(found.build())
 
-    return ModelSpec(found.family, found.config, build, sources, (*repeated, *also), run, fuse)
+    sources = fused_sources(sources_of(found), kept[0].state_dict())
+    ports = None if found.residuals else Ports(tuple(item.described() for item in found.inputs), (found.output.described(),))
+    return ModelSpec(found.family, found.config, build, sources, (*repeated, *also), run, fuse, ports)
 
 
 def sources_of(found: Exportable) -> dict[str, Source]:

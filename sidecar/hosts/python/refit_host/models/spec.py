@@ -25,11 +25,20 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Ports:
+    """What a step takes and gives, in the words of graph.json (docs/internals.md)."""
+
+    inputs: tuple[dict[str, Any], ...]
+    outputs: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """`build` makes the module on the meta device; nothing of it but parameters and mapped buffers stays there.
 
     `sources`: module parameter -> canonical. `repeated`: classes worth compiling on their own, because the model repeats them.
     `forward`: one denoiser call from the step's named inputs (graph.json lists them).
+    `ports`: where an engine can do without a graph's table.
     `fuse`: gives a module that `build` made and that is bound to weights the fused blocks of this family (refit_host/fused), where there are any.
     """
 
@@ -40,3 +49,4 @@ class ModelSpec:
     repeated: tuple[str, ...]
     forward: Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
     fuse: Callable[[torch.nn.Module, "Operations"], torch.nn.Module] | None = None
+    ports: Ports | None = None

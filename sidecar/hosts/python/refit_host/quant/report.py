@@ -24,17 +24,18 @@ SIZES = {"batch": 1, "height": 16, "width": 16, "tokens": 77, "frames": 1, "imag
 # Numbers that a step brings: sigma for flow models, a training step for the others; guidance as users set it.
 NUMBERS = {"timestep": 500.0, "guidance": 4.0}
 FLOW_TIMESTEP = 0.5
+FLOW = ("flux", "flux2", "z-image", "qwen-image")
 
 
 def probe_inputs(family: str, ports: Sequence[dict[str, Any]], device: torch.device) -> dict[str, Tensor]:
-    """One fixed input per port of the graph's table; the same on every computer."""
+    """One fixed input per port that every step fills; the same on every computer."""
     make = torch.Generator().manual_seed(0)
     out = {}
-    for port in ports:
+    for port in (port for port in ports if not port.get("optional")):
         name, shape = port["name"], [SIZES.get(axis, 1) if isinstance(axis, str) else axis for axis in port["shape"]]
         dtype = FLOAT if port["dtype"] == "float" else {"i64": torch.int64, "f32": torch.float32}[port["dtype"]]
         if name in NUMBERS:
-            number = FLOW_TIMESTEP if name == "timestep" and family == "flux" else NUMBERS[name]
+            number = FLOW_TIMESTEP if name == "timestep" and family in FLOW else NUMBERS[name]
             out[name] = torch.full(shape, number, device=device).to(dtype)
         else:
             out[name] = torch.randn(shape, generator=make).to(device, dtype)

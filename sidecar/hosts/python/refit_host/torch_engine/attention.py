@@ -18,7 +18,7 @@ ORDERS: dict[str, list[Any]] = {
     "cudnn": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
 }
 # Families whose time is in attention over thousands of tokens, all of one width. UNets have several widths and short sequences.
-FAMILIES = ("flux", "sd3", "wan")
+FAMILIES = ("flux", "sd3", "wan", "flux2", "z-image", "qwen-image")
 TOKENS = 4608
 # Another order must win by this much.
 MARGIN = 0.95
@@ -29,7 +29,8 @@ def prefer_fastest(family: str, config: Mapping[str, Any], device: torch.device)
     """Puts the fastest kernel first for steps of this structure; returns its name, `default` where nothing is changed."""
     if device.type != "cuda" or torch.version.hip is not None or family not in FAMILIES or torch.cuda.get_device_capability(device) < (9, 0):
         return "default"
-    width, heads = int(config["attention_head_dim"]), int(config["num_attention_heads"])
+    heads = int(config.get("num_attention_heads") or config["n_heads"])
+    width = int(config.get("attention_head_dim") or config["dim"] // heads)
     if width not in _chosen:
         _chosen[width] = choose(lambda name: _measure(name, heads, width, device))
     # Entered and never left: the order is the process's, and every thread's steps and compilations must agree.

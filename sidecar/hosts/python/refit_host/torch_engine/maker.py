@@ -53,7 +53,7 @@ class TorchMaker:
         form = FORMATS.get(precision)
         dtype = FLOAT if form is not None else TORCH_OF_WIRE[precision]
         shapes = {name: source.shape for name, source in params.checkpoint.parameters.items()}
-        if params.graph is None:
+        if params.graph is None and not params.steps:
             assert params.parameters is not None
             layout = Layout.build(params.parameters, dtype)
             weights = Weights(layout, host.device, host.ring, merge=host.options.merge) if form is None else QuantWeights(
@@ -61,19 +61,25 @@ class TorchMaker:
             )
             fill(weights, params, reader, host, call)
             return Engine(weights, None, frozenset(), host.images)
-        bundle = read_bundle(params.graph[0])
-        bundle.file(params.graph[1])
-        check_bundle(bundle, shapes)
-        wanted = {row.parameter: shapes[row.parameter] for row in bundle.rows}
-
         from ..fused import operations
         from ..models.registry import spec_of
         from ..quant.report import probe_inputs, report
         from .attention import prefer_fastest
         from .model import TorchModel
         from .placing import place_quantised, place_weights
+        from .table import bundle_of
 
-        spec = spec_of(wanted)
+        if params.graph is None:
+            assert params.parameters is not None
+            wanted = params.parameters
+            spec = spec_of(wanted)
+            bundle = bundle_of(spec, wanted)
+        else:
+            bundle = read_bundle(params.graph[0])
+            bundle.file(params.graph[1])
+            check_bundle(bundle, shapes)
+            wanted = {row.parameter: shapes[row.parameter] for row in bundle.rows}
+            spec = spec_of(wanted)
         planned = time.perf_counter()
         # Quantised weights are merged in f32.
         self._warm.merges(torch.float32 if form is not None else dtype)

@@ -49,9 +49,12 @@ def _item(value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LoadParams:
+    """`steps`: without a graph, the engine gets the module that this host has for such a structure."""
+
     engine: str
     graph: tuple[Path, str] | None
     parameters: Mapping[str, tuple[int, ...]] | None
+    steps: bool
     weight_dtype: str
     checkpoint: CheckpointSource
     stack: tuple[StackFile, ...]
@@ -63,9 +66,11 @@ class LoadParams:
         expect((graph is None) == (shapes is not None), "HOST_INVALID_PARAMS", "load: expected parameters without a graph, or a graph without parameters")
         folder = None if graph is None else (Path(check.text(check.obj(graph, "graph"), "folder")), check.text(graph, "variant"))
         parameters = None if shapes is None else {name: check.shape(dims, name) for name, dims in check.obj(shapes, "parameters").items()}
+        steps = check.flag(row, "steps")
+        expect(not steps or parameters is not None, "HOST_INVALID_PARAMS", "load: expected steps only without a graph")
         dtype = check.text(row, "weightDtype")
         expect(dtype in WEIGHT_DTYPES, "HOST_INVALID_PARAMS", f"weightDtype: expected one of {', '.join(WEIGHT_DTYPES)}")
-        return LoadParams(check.text(row, "engine"), folder, parameters, dtype, sources.parse(row.get("checkpoint")), _stack(row), check.flag(row, "verify"))
+        return LoadParams(check.text(row, "engine"), folder, parameters, steps, dtype, sources.parse(row.get("checkpoint")), _stack(row), check.flag(row, "verify"))
 
 
 @dataclass(frozen=True)

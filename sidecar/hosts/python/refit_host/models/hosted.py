@@ -1,0 +1,57 @@
+"""Families that this host serves without a graph: modules of diffusers, called in ComfyUI's convention.
+
+In: canonical shapes. Out: a ModelSpec, with names and inputs from the family's description (protocol/families); None for every other family.
+A module of this folder says what a description cannot: `config_of(shapes)`, `build(config, shapes)` on the meta device, `adapt(module, config)`,
+and `forward(module, inputs)`.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Mapping
+
+import torch
+from refit_graphs.descriptions import Described, family_of
+
+from . import flux2, qwen_image, z_image
+from .fused_sources import fused_sources
+from .spec import ModelSpec, Ports, Shapes, Source
+
+MODULES: Mapping[str, ModuleType] = {"z-image": z_image, "qwen-image": qwen_image, "flux2": flux2}
+OUTPUT = "out_sample"
+
+
+def spec_of(shapes: Shapes) -> ModelSpec | None:
+    """Raises HOST_GRAPH_INVALID, or UnsupportedStructure for a parameter that the family's description does not know."""
+    described = family_of(shapes)
+    if described is None or described.family not in MODULES:
+        return None
+    module = MODULES[described.family]
+    config = module.config_of(shapes)
+
+    def build() -> torch.nn.Module:
+        return module.adapt(module.build(config, shapes), config).eval()
+
+    kept = [build()]
+    # Markers without values only say what a checkpoint is.
+    values = [name for name, shape in shapes.items() if 0 not in shape]
+    sources = {place.name: _source(name, place) for name in values for place in described.places(name)}
+    return ModelSpec(
+        described.family, config, lambda: kept.pop() if kept else build(), fused_sources(sources, kept[0].state_dict()),
+        tuple(type(kept[0])._repeated_blocks), module.forward, ports=ports_of(described),
+    )  # fmt: skip
+
+
+def _source(parameter: str, place: Any) -> Source:
+    return Source(parameter, None if place.start is None else (place.start, place.length), place.swap)
+
+
+def ports_of(described: Described) -> Ports:
+    inputs = tuple(_port(one) for one in described.inputs())
+    sample = next(port for port in inputs if port["name"] == "sample")
+    return Ports(inputs, ({**sample, "name": OUTPUT, "shape": list(described.output() or sample["shape"])},))
+
+
+def _port(one: Any) -> dict[str, Any]:
+    port = {"name": one.name, "dtype": "float" if one.float_type else "f32", "shape": list(one.axes)}
+    return {**port, "optional": True} if one.optional else port

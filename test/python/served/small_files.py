@@ -1,0 +1,59 @@
+"""Checkpoints and adapters as files, in the names that people's files have. In: a structure's name. Out: files under a folder, and their values."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformer_structures import flux, random_weights, wan
+
+RANK = 4
+# Families with a graph are served without one by this host as well.
+CHECKPOINTS = {"flux-dev": flux, "wan21-t2v": lambda: wan("wan21-t2v-1.3b"), "wan22-a14b": lambda: wan("wan22-i2v-14b")}
+
+
+@lru_cache
+def checkpoint_values(name: str) -> dict[str, Tensor]:
+    return random_weights(CHECKPOINTS[name](), seed=len(name))
+
+
+def write_checkpoint(folder: Path, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    save_file(checkpoint_values(name), folder / f"{name}.safetensors")
+
+
+def matrices(name: str) -> list[str]:
+    """What LoRAs of the family train: matrices of the second block of every list."""
+    return [key for key, value in checkpoint_values(name).items() if value.dim() == 2 and key.endswith(".weight") and ".1." in key and min(value.shape) > RANK]
+
+
+@lru_cache
+def adapter_factors(name: str, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Parameter -> (up, down)."""
+    make = torch.Generator().manual_seed(seed)
+    values = checkpoint_values(name)
+    return {
+        key: (torch.randn(values[key].shape[0], RANK, generator=make) * 0.2, torch.randn(RANK, values[key].shape[1], generator=make) / values[key].shape[1] ** 0.5)
+        for key in matrices(name)
+    }
+
+
+def write_adapter(folder: Path, name: str, seed: int) -> None:
+    folder.mkdir(exist_ok=True)
+    tensors = {}
+    for key, (up, down) in adapter_factors(name, seed).items():
+        stem = f"diffusion_model.{key.removesuffix('.weight')}"
+        tensors |= {f"{stem}.lora_B.weight": up, f"{stem}.lora_A.weight": down}
+    save_file(tensors, folder / f"{name}-{seed}.safetensors")
+
+
+def merged(name: str, stack: dict[int, float]) -> dict[str, Tensor]:
+    """The checkpoint's values with adapters (seed -> strength) added to them."""
+    values = dict(checkpoint_values(name))
+    for seed, strength in stack.items():
+        for key, (up, down) in adapter_factors(name, seed).items():
+            values[key] = values[key] + strength * (up @ down)
+    return values
