@@ -19,6 +19,12 @@ class FamilyCall(NamedTuple):
     once_per_run: frozenset[str]
     #: Arguments that say nothing that an engine does not know.
     ignored: frozenset[str]
+    #: Engine inputs that not every structure of the family has; without it, the UI's own model does not look at the argument.
+    conditional: frozenset[str]
+    #: Engine inputs that a call may leave out.
+    optional: frozenset[str]
+    #: Engine inputs that take a list: at most so many tensors, as name_0, name_1, ...
+    many: Mapping[str, int]
 
 
 FAMILY_CALLS: tuple[FamilyCall, ...] = (
@@ -30,6 +36,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
         frozenset({"encoder_hidden_states", "y"}),
         frozenset(),
+        frozenset({"y"}),
+        frozenset(),
+        {},
     ),
     FamilyCall(
         "sd2",
@@ -39,6 +48,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
         frozenset({"encoder_hidden_states", "y"}),
         frozenset(),
+        frozenset({"y"}),
+        frozenset(),
+        {},
     ),
     FamilyCall(
         "sdxl",
@@ -48,6 +60,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
         frozenset({"encoder_hidden_states", "y"}),
         frozenset(),
+        frozenset({"y"}),
+        frozenset(),
+        {},
     ),
     FamilyCall(
         "sdxl-refiner",
@@ -57,6 +72,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
         frozenset({"encoder_hidden_states", "y"}),
         frozenset(),
+        frozenset({"y"}),
+        frozenset(),
+        {},
     ),
     FamilyCall(
         "sd3",
@@ -66,6 +84,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states", "y": "y"},
         frozenset({"encoder_hidden_states", "y"}),
         frozenset(),
+        frozenset(),
+        frozenset(),
+        {},
     ),
     FamilyCall(
         "flux",
@@ -75,6 +96,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"x": "sample", "timestep": "timestep", "context": "encoder_hidden_states", "y": "y", "guidance": "guidance"},
         frozenset({"encoder_hidden_states", "y", "guidance"}),
         frozenset(),
+        frozenset({"guidance"}),
+        frozenset(),
+        {},
     ),
     FamilyCall(
         "wan",
@@ -84,6 +108,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"x": "sample", "timestep": "timestep", "context": "encoder_hidden_states", "clip_fea": "encoder_hidden_states_image"},
         frozenset({"encoder_hidden_states", "encoder_hidden_states_image"}),
         frozenset(),
+        frozenset({"encoder_hidden_states_image"}),
+        frozenset(),
+        {},
     ),
 )
 

@@ -3,7 +3,7 @@
     COMFYUI_DIR=... python test/plugin/tiny_checkpoints.py OUT_DIR [name ...]
 
 Checkpoints are made of ComfyUI's own classes, so that its detection and loaders accept them; only sizes that detection leaves free are small.
-Writes `checkpoints/<name>.safetensors` and `loras/*.safetensors` under OUT_DIR, every file through a temporary name.
+Writes `checkpoints/<name>.safetensors` or `diffusion_models/<name>.safetensors`, and `loras/*.safetensors`, under OUT_DIR, every file through a temporary name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 
 import torch  # noqa: E402
-from tiny_parts import PREFIX, SD15, adapter, fill, layers, save  # noqa: E402
+from tiny_parts import PREFIX, SD15, adapter, adapter_by_name, fill, layers, save  # noqa: E402
 
 # Arguments of ComfyUI's UNetModel; sizes per row are those that its detection does not fix.
 _SDXL = dict(
@@ -93,5 +93,58 @@ def write(out: Path, names: list[str]) -> None:
             save(out / "loras" / "style-twin.safetensors", twin)
 
 
+# What detection reads off a Flux file: two blocks, 1 GB in fp16, because the width is fixed.
+_FLUX = dict(
+    in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=4096, hidden_size=3072, mlp_ratio=4.0, num_heads=24, depth=1, depth_single_blocks=1,
+    axes_dim=[16, 56, 56], theta=10000, qkv_bias=True, patch_size=2,
+)  # fmt: skip
+_SD3 = dict(
+    in_channels=16, out_channels=16, patch_size=2, depth=2, input_size=None, adm_in_channels=2048, num_patches=64, pos_embed_max_size=8,
+    context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 128}}, pos_embed_scaling_factor=None,
+)  # fmt: skip
+
+
+def transformers(out: Path, names: list[str]) -> None:
+    """SD3 and Flux as diffusion-model files, with an adapter in the spelling of kohya and one in that of diffusers, whose q, k and v share one weight here."""
+    import comfy.ops
+    import comfy.utils
+
+    operations = comfy.ops.disable_weight_init
+    if "sd3_tiny" in names:
+        from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
+
+        tensors = halves(fill(OpenAISignatureMMDITWrapper(**_SD3, dtype=torch.float32, device="cpu", operations=operations), 21))
+        save(out / "diffusion_models" / "sd3_tiny.safetensors", tensors)
+        spelled = comfy.utils.mmdit_to_diffusers({"depth": _SD3["depth"], "num_blocks": _SD3["depth"]}, "")
+        save(out / "loras" / "sd3-diffusers.safetensors", adapter_by_name(split_layers(tensors, spelled), 22))
+    if "flux_tiny" in names:
+        from comfy.ldm.flux.model import Flux
+
+        tensors = halves(fill(Flux(image_model="flux", **_FLUX, guidance_embed=True, dtype=torch.float32, device="cpu", operations=operations), 31))
+        save(out / "diffusion_models" / "flux_tiny.safetensors", tensors)
+        save(out / "diffusion_models" / "schnell_tiny.safetensors", {key: value for key, value in tensors.items() if not key.startswith("guidance_in.")})
+        blocks = {key: value for key, value in tensors.items() if key.startswith(("double_blocks", "single_blocks")) and value.ndim == 2}
+        save(out / "loras" / "flux-kohya.safetensors", adapter("lora", blocks, 33, scale=0.02))
+        spelled = comfy.utils.flux_to_diffusers(_FLUX, "")
+        save(out / "loras" / "flux-diffusers.safetensors", adapter_by_name(split_layers(tensors, spelled), 32, scale=0.02))
+
+
+def halves(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.half().contiguous() for key, value in module.state_dict().items()}
+
+
+def split_layers(tensors: dict[str, torch.Tensor], spelled: dict[str, object]) -> dict[str, tuple[int, int]]:
+    """Name in diffusers to (rows, columns) of the layers of the blocks, for names that stand for a whole weight or for rows of one."""
+    out: dict[str, tuple[int, int]] = {}
+    for name, target in spelled.items():
+        key, rows = (target, None) if isinstance(target, str) else (target[0], target[1])
+        weight = tensors.get(key)
+        if "blocks" in name and name.endswith(".weight") and weight is not None and weight.ndim == 2:
+            out[name.removesuffix(".weight")] = (weight.shape[0] if rows is None else rows[2], weight.shape[1])
+    return out
+
+
 if __name__ == "__main__":
-    write(Path(ARGUMENTS[0]), ARGUMENTS[1:] or ["sd15_tiny", "sd15_other"])
+    folder, wanted = Path(ARGUMENTS[0]), ARGUMENTS[1:] or ["sd15_tiny", "sd15_other"]
+    write(folder, [name for name in wanted if name in UNETS])
+    transformers(folder, wanted)

@@ -39,6 +39,10 @@ def fill(module: torch.nn.Module, seed: int) -> torch.nn.Module:
                 value.fill_(1.0)
             else:
                 value.normal_(0.0, 0.01, generator=generator)
+        for value in module.buffers():
+            # SD3's position table: made without values, read from the file.
+            if value.is_floating_point():
+                value.normal_(0.0, 0.02, generator=generator)
     return module
 
 
@@ -92,4 +96,14 @@ def adapter(kind: str, targets: dict[str, torch.Tensor], seed: int, scale: float
             out[f"{stem}.diff"] = noise(*value.shape) * 0.05
         else:
             raise ValueError(f"unknown kind {kind!r}")
+    return out
+
+
+def adapter_by_name(layers: dict[str, tuple[int, int]], seed: int, scale: float = 0.05, rank: int = 4) -> dict[str, torch.Tensor]:
+    """A LoRA as peft writes it: layers by their names in diffusers, with their rows and columns."""
+    generator = torch.Generator().manual_seed(seed)
+    out: dict[str, torch.Tensor] = {}
+    for name, (rows, columns) in layers.items():
+        out[f"transformer.{name}.lora_A.weight"] = (torch.randn(rank, columns, generator=generator) * scale).half()
+        out[f"transformer.{name}.lora_B.weight"] = (torch.randn(rows, rank, generator=generator) * scale).half()
     return out

@@ -59,6 +59,7 @@ export function pluginTable(families) {
   const rows = families.flatMap(({ family, title, inputs = [], calls = [] }) =>
     calls.map((call) => {
       const once = inputs.filter(({ each, name }) => each === "run" && Object.values(call.inputs).includes(name)).map(({ name }) => name);
+      const fed = inputs.filter(({ name }) => Object.values(call.inputs).includes(name));
       const order = call.arguments;
       for (const [ui, classes] of Object.entries(call.classes)) {
         for (const name of classes) {
@@ -76,6 +77,9 @@ export function pluginTable(families) {
         {${Object.entries(call.inputs).map(([argument, name]) => `${quote(argument)}: ${quote(name)}`).join(", ")}},
         frozenset({${once.map(quote).join(", ")}}),
         frozenset({${(call.ignored ?? []).map(quote).join(", ")}}),
+        frozenset({${fed.filter(({ when }) => when !== undefined).map(({ name }) => quote(name)).join(", ")}}),
+        frozenset({${fed.filter(({ optional }) => optional).map(({ name }) => quote(name)).join(", ")}}),
+        {${fed.filter(({ many }) => many !== undefined).map(({ name, many }) => `${quote(name)}: ${many}`).join(", ")}},
     ),`.replaceAll("frozenset({})", "frozenset()");
     }),
   );
@@ -100,6 +104,12 @@ class FamilyCall(NamedTuple):
     once_per_run: frozenset[str]
     #: Arguments that say nothing that an engine does not know.
     ignored: frozenset[str]
+    #: Engine inputs that not every structure of the family has; without it, the UI's own model does not look at the argument.
+    conditional: frozenset[str]
+    #: Engine inputs that a call may leave out.
+    optional: frozenset[str]
+    #: Engine inputs that take a list: at most so many tensors, as name_0, name_1, ...
+    many: Mapping[str, int]
 
 
 FAMILY_CALLS: tuple[FamilyCall, ...] = (

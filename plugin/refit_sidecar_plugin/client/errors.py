@@ -42,12 +42,14 @@ class SidecarError(Exception):
         self.message = message or (own.message if own else entry.summary if entry else "The sidecar reported an error.")
         self.remedy = remedy or (own.remedy if own else entry.remedy if entry else "")
         self.reason = reason
+        #: Whether the text was written for this one case.
+        self.told = message is not None
         sentence = self.message if self.message.endswith((".", "!", "?")) else f"{self.message}."
         super().__init__(f"{sentence} {self.remedy} [{code}]".replace("  ", " "))
 
     def again(self) -> SidecarError:
         """An equal exception to raise: one that is raised over and over collects tracebacks."""
-        return type(self)(self.code, self.message, self.remedy, self.reason)
+        return type(self)(self.code, self.message if self.told else None, self.remedy, self.reason)
 
 
 class SidecarUnavailable(SidecarError):

@@ -3,9 +3,9 @@
 The desired state travels with every run; nothing is assumed about what an engine holds. It never waits beyond the caller's `check`.
 """
 
-from .choices import HOSTS, PRECISIONS, PROFILES
+from .choices import HOSTS, PRECISIONS
 from .link import Link
 from .run import EngineRun, RunReport
-from .wanted import Range, Wanted, exact_profile
+from .wanted import Wanted
 
-__all__ = ["HOSTS", "PRECISIONS", "PROFILES", "EngineRun", "Link", "Range", "RunReport", "Wanted", "exact_profile"]
+__all__ = ["HOSTS", "PRECISIONS", "EngineRun", "Link", "RunReport", "Wanted"]

@@ -2,5 +2,3 @@
 
 HOSTS = ("auto", "onnxruntime", "torch", "tensorrt")
 PRECISIONS = ("auto", "fp16", "bf16", "fp32", "fp8", "nvfp4")
-#: auto: one engine for all usual sizes. exact size: an engine for just this size.
-PROFILES = ("auto", "exact size")

@@ -15,15 +15,19 @@ PATIENCE_S = 8.0
 
 
 class Catalog:
-    """`folders` maps a folder's path to the id that the sidecar gave it; it is filled by the service at each connection."""
+    """`folders` maps a folder's path to the id that the sidecar gave it; it is filled by the service at each connection, and by `push_folders`."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, link: Link, push_folders: Callable[[], None] = lambda: None) -> None:
+        self._link, self._push_folders = link, push_folders
         self.folders: dict[str, str] = {}
 
     def entry(self, path: str, check: Callable[[], None]) -> dict[str, Any]:
         """The entry of a file. Waits a little for one in the UI's folders that is not listed yet. Raises SidecarError, or what `check` raises."""
         places = self._places(path)
+        if not places:
+            # A folder of the UI that did not exist yet when it was told about.
+            self._push_folders()
+            places = self._places(path)
         deadline = time.monotonic() + (PATIENCE_S if places else 0.0)
         while True:
             for folder, name in places:

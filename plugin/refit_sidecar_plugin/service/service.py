@@ -16,10 +16,10 @@ from .push import Pusher
 from .relay import Relay
 
 TOPICS = ["arrival", "catalog", "delta", "refit", "engine", "host", "live", "job"]
-# A run that starts together with the UI waits this long for the sidecar before it goes the UI's own way.
+# A run waits this long for a sidecar that is being started, with the UI or after it ended, before it goes the UI's own way.
 START_PATIENCE_S = 20.0
-# A sidecar that was running and cannot be reached any more gets this long.
-LOST_PATIENCE_S = 2.0
+# Runs after one that waited in vain; until there is a connection again.
+TRIED_PATIENCE_S = 1.0
 LOOK_EVERY_S = 1.0
 
 
@@ -50,14 +50,14 @@ class Service:
     def __init__(self, client: Client, start_sidecar: Callable[[], None], folders: Callable[[], Sequence[Folder]]) -> None:
         self.client = client
         self.facts = Facts()
-        self.catalog = Catalog(client)
+        self.catalog = Catalog(client, self.push_folders)
         self.pusher = Pusher(client)
         self.relay = Relay(client)
         self._start_sidecar, self._folders = start_sidecar, folders
         self._changed = threading.Condition()
         self._welcomed: Session | None = None
         self._trouble: SidecarError | None = None
-        self._ended = False
+        self._tried = self._ended = False
 
     def run_in_background(self) -> None:
         self.client.subscribe(TOPICS, self.facts.happened)
@@ -75,10 +75,11 @@ class Service:
         Raises SidecarError, or what `check` raises.
         """
         started = time.monotonic()
-        patience = LOST_PATIENCE_S if self._welcomed is not None else START_PATIENCE_S
         with self._changed:
             while not self._connected():
-                if self._trouble is not None or time.monotonic() - started > patience:
+                waited_in_vain = time.monotonic() - started > (TRIED_PATIENCE_S if self._tried else START_PATIENCE_S)
+                if self._trouble is not None or waited_in_vain:
+                    self._tried = self._tried or waited_in_vain
                     raise self._trouble or SidecarUnavailable("CLIENT_NOT_RUNNING")
                 self._changed.notify_all()
                 self._changed.wait(0.03)
@@ -140,4 +141,5 @@ class Service:
     def _set(self, session: Session | None, trouble: SidecarError | None) -> None:
         with self._changed:
             self._welcomed, self._trouble = session, trouble
+            self._tried = self._tried and not self._connected()
             self._changed.notify_all()

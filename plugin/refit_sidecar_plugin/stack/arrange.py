@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from .patches import Patch
 
@@ -32,29 +33,30 @@ class ContentItem:
 
 StackItem = FileItem | ContentItem
 Labels = dict[str, list[int | None]]
+Place = tuple[str, int]
 
 
 def arrange(live: dict[str, list[Patch]], labels: Labels, files: list[FileItem]) -> list[StackItem]:
-    """Greedy topological order: a file goes out when all its patches are next; leftovers go out when no file can.
+    """Greedy topological order: a file goes out when nothing that has to come before one of its patches is left; leftovers go out when no file can.
 
     Two files in opposite order on two parameters cannot both be whole; then the patches of one are given by content.
     """
     labels = {parameter: list(entries) for parameter, entries in labels.items()}
-    done = dict.fromkeys(live, 0)
-    places: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    left = {parameter: list(range(len(patches))) for parameter, patches in live.items()}
+    places: dict[int, list[Place]] = defaultdict(list)
     for parameter, entries in labels.items():
         for index, label in enumerate(entries):
             if label is not None:
                 places[label].append((parameter, index))
     out: list[StackItem] = []
-    while any(done[parameter] < len(patches) for parameter, patches in live.items()):
-        ready = next((label for label, where in places.items() if all(done[parameter] == index for parameter, index in where)), None)
+    while any(left.values()):
+        ready = next((label for label, where in places.items() if _ready(live, left, where)), None)
         if ready is not None:
             out.append(files[ready])
-            for parameter, _ in places.pop(ready):
-                done[parameter] += 1
+            for parameter, index in places.pop(ready):
+                left[parameter].remove(index)
             continue
-        item = _next_content(live, labels, done)
+        item = _next_content(live, labels, left)
         if item is not None:
             out.append(item)
             continue
@@ -63,16 +65,27 @@ def arrange(live: dict[str, list[Patch]], labels: Labels, files: list[FileItem])
     return out
 
 
-def _next_content(live: dict[str, list[Patch]], labels: Labels, done: dict[str, int]) -> ContentItem | None:
-    """Takes the next unexplained patch of every parameter, for the strength that most of them share; moves `done`."""
-    by_strength: dict[float, list[Patch]] = defaultdict(list)
-    for parameter, patches in live.items():
-        index = done[parameter]
-        if index < len(patches) and labels[parameter][index] is None:
-            by_strength[patches[index].strength].append(patches[index])
+def _ready(live: dict[str, list[Patch]], left: dict[str, list[int]], places: list[Place]) -> bool:
+    """True when every patch that is left and comes before one of these touches none of its rows, or is one of these: a file has several on a fused weight."""
+    own = set(places)
+    return all(
+        (parameter, before) in own or not live[parameter][before].target.overlaps(live[parameter][index].target)
+        for parameter, index in places
+        for before in takewhile(lambda earlier, index=index: earlier < index, left[parameter])
+    )
+
+
+def _next_content(live: dict[str, list[Patch]], labels: Labels, left: dict[str, list[int]]) -> ContentItem | None:
+    """Takes the next unexplained patch of every target, for the strength that most of them share; takes them out of `left`."""
+    by_strength: dict[float, list[Place]] = defaultdict(list)
+    for parameter, indices in left.items():
+        for index in indices:
+            if labels[parameter][index] is None and _ready(live, left, [(parameter, index)]):
+                by_strength[live[parameter][index].strength].append((parameter, index))
     if not by_strength:
         return None
     strength = max(by_strength, key=lambda value: len(by_strength[value]))
-    for patch in by_strength[strength]:
-        done[patch.target.parameter] += 1
-    return ContentItem(tuple(by_strength[strength]), strength)
+    taken = by_strength[strength]
+    for parameter, index in taken:
+        left[parameter].remove(index)
+    return ContentItem(tuple(live[parameter][index] for parameter, index in taken), strength)

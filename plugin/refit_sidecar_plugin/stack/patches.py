@@ -29,6 +29,14 @@ class Target:
     rows: tuple[int, int] | None = None
     swapped: bool = False
 
+    def overlaps(self, other: Target) -> bool:
+        """True when both act on a common element, so that their order has a meaning."""
+        if self.parameter != other.parameter:
+            return False
+        if self.rows is None or other.rows is None:
+            return True
+        return self.rows[0] < other.rows[0] + other.rows[1] and other.rows[0] < self.rows[0] + self.rows[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Patch:

@@ -10,7 +10,8 @@ import sys
 import types
 from pathlib import Path
 
-RECORD = json.loads((Path(__file__).with_name("comfy_api.json")).read_text("utf-8"))
+# The stand-ins look like the oldest supported version.
+RECORD = json.loads((Path(__file__).parent / "bind" / "comfyui-0.3.64.json").read_text("utf-8"))
 
 
 def _module(name: str) -> types.ModuleType:

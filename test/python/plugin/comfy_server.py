@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[3]
@@ -39,8 +40,22 @@ def free_port() -> int:
 
 
 def make_models(folder: Path, *names: str) -> None:
+    """Writes the tiny models of these names; those of a kept folder (see `kept`) stay as they are."""
+    names = tuple(name for name in names if not any((folder / kind / f"{name}.safetensors").exists() for kind in ("checkpoints", "diffusion_models")))
+    if not names:
+        return
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run([comfy_python(), str(TINY), str(folder), *names], env=environment, check=True, capture_output=True, timeout=300)
+
+
+def kept(name: str, factory: Callable[[str], Path]) -> Path:
+    """A folder that outlives the session when REFIT_TEST_KEEP names one (graphs are exported once, not once a session), else a temporary one."""
+    given = os.environ.get("REFIT_TEST_KEEP")
+    if not given:
+        return factory(name)
+    folder = Path(given) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class ComfyServer:
@@ -84,8 +99,12 @@ class ComfyServer:
                     raise AssertionError(f"no line with {text!r}; the server's last lines:\n" + "\n".join(self.log[-40:]))
                 self._changed.wait(0.5)
 
-    def ready(self, timeout_s: float = 120.0) -> ComfyServer:
-        self.wait_for_line("To see the GUI go to", timeout_s)
+    def ready(self, timeout_s: float = 300.0) -> ComfyServer:
+        try:
+            self.wait_for_line("To see the GUI go to", timeout_s)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def call(self, path: str, body: object | None = None, headers: dict[str, str] | None = None, method: str | None = None) -> object:

@@ -32,6 +32,8 @@ class FakeSidecar:
     def __init__(self, engine: Engine | None = None) -> None:
         self.engine = engine or scaled
         self.faults = Faults()
+        #: Inputs of the engine beside those of a UNet without class conditioning.
+        self.more_inputs: list[str] = []
         self.calls: list[tuple[str, dict[str, Any], dict[str, Tensor]]] = []
         self.folders: dict[str, tuple[str, str]] = {}
         self.pushed: dict[str, dict[str, Tensor]] = {}
@@ -134,7 +136,7 @@ class FakeSidecar:
         stack = [(self._adapter(item["adapter"]), item["strength"]) for item in params["stack"]]
         lease = uuid.uuid4().hex
         self.leases[lease] = {"checkpoint": checkpoint, "stack": stack, "params": params}
-        names = ["sample", "timestep", "encoder_hidden_states"]
+        names = ["sample", "timestep", "encoder_hidden_states", *self.more_inputs]
         if params["residuals"]:
             names += [f"down_residual_{index}" for index in range(4)] + ["mid_residual"]
         return {

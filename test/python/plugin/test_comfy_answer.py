@@ -8,8 +8,8 @@ comfy_fakes.install()
 
 from fake_sidecar import FakeClient, FakeSidecar  # noqa: E402
 from refit_sidecar_plugin.client import SidecarRefused, Tensor  # noqa: E402
-from refit_sidecar_plugin.engine import EngineRun, Range, Wanted  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising import UNET, NotServed, read_call  # noqa: E402
+from refit_sidecar_plugin.engine import EngineRun, Wanted  # noqa: E402
+from refit_sidecar_plugin.hosts.denoising import UNET, NotServed, call_shape, made_by, read_call, refuse_patches, require_gpu_engine  # noqa: E402
 from refit_sidecar_plugin.hosts.denoising.answer import Answerer  # noqa: E402
 
 
@@ -47,18 +47,12 @@ def call(batch: int, control=None):
     return read_call(UNET, (x, torch.zeros(batch), torch.zeros(batch, 2, 3), None, control, {}), {})
 
 
-def test_a_batch_within_the_profile_is_one_step(answerer):
+def test_a_batch_that_the_engine_takes_is_one_step(answerer):
     engine = Engine()
     assert torch.equal(answerer(engine)(call(3)), call(3).x + 1) and engine.batches == [3]
 
 
-def test_a_batch_beyond_the_profile_of_the_run_is_split(answerer):
-    engine = Engine(2)
-    answer = answerer(engine, profile={name: Range(1, 2, 2) for name in ("batch", "height", "width", "tokens")})
-    assert torch.equal(answer(call(5)), call(5).x + 1) and engine.batches == [2, 2, 1]
-
-
-def test_a_batch_beyond_a_profile_that_the_sidecar_chose_is_split_after_its_refusal_and_then_at_once(answerer):
+def test_a_batch_beyond_what_the_engine_takes_is_split_after_its_refusal_and_then_at_once(answerer):
     engine = Engine(2)
     answer = answerer(engine)
     assert torch.equal(answer(call(8)), call(8).x + 1) and engine.batches == [2, 2, 2, 2]
@@ -84,3 +78,77 @@ def test_an_input_that_the_run_does_not_give_is_named(answerer):
     answer._run.inputs["y"] = ["batch", 2816]
     with pytest.raises(NotServed, match="'y'"):
         answer(call(1))
+
+
+FLUX = call_shape("comfyui", "Flux")
+
+
+def flux_call():
+    x = torch.zeros(1, 16, 2, 2)
+    return read_call(FLUX, (x, torch.zeros(1), torch.zeros(1, 2, 3), torch.zeros(1, 768), torch.ones(1)), {"control": None, "transformer_options": {}})
+
+
+def test_guidance_goes_only_to_an_engine_that_takes_it(answerer):
+    """ComfyUI gives every Flux model a guidance; schnell's own forward does not look at it."""
+    answer = answerer(Engine())
+    answer._run.inputs["y"] = ["batch", 768]
+    assert answer(flux_call()).shape == (1, 16, 2, 2)
+    answer._run.inputs["guidance"] = ["batch"]
+    assert answer(flux_call()).shape == (1, 16, 2, 2)
+
+
+def test_an_input_that_the_engine_does_not_take_is_named(answerer):
+    with pytest.raises(NotServed, match="'y', which this engine does not take"):
+        answerer(Engine())(flux_call())
+
+
+class FreeU_V2:
+    def patch(self):
+        def output_block_patch(h, hsp, options):
+            return h, hsp
+
+        return output_block_patch
+
+
+class CrossAttention:
+    def __call__(self, q, k, v):
+        return q
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"patches": {"output_block_patch": [FreeU_V2().patch()]}}, r"FreeU_V2, which acts inside the model \(output_block_patch\)"),
+        ({"patches_replace": {"attn2": {("input", 4, 0): CrossAttention()}}}, r"CrossAttention, .*\(attn2\)"),
+        ({"rope_options": {"scale_x": 2.0}}, r"a node, which may act inside the model \(option 'rope_options'\)"),
+        ({"a": {"b": FreeU_V2().patch()}}, r"FreeU_V2, which may act inside the model \(option 'a'\)"),
+    ],
+)
+def test_what_reaches_into_the_model_is_refused_by_the_node_that_made_it(options, says):
+    with pytest.raises(NotServed, match=says):
+        refuse_patches(options)
+
+
+def test_options_that_describe_the_call_are_served():
+    refuse_patches({"easycache": object(), "multigpu_thread_device": "cuda:0", "patches": {"attn1_patch": []}, "patches_replace": {}, "prefetch_dynamic_vbars": True})
+    assert made_by(None) == "a node"
+
+
+class Hosts:
+    def __init__(self, *hosts):
+        self._hosts = [{"kind": kind, "available": available, "device": device} for kind, available, device in hosts]
+
+    def call(self, method, params, check):
+        assert method == "status"
+        return type("Reply", (), {"result": {"hosts": self._hosts}})
+
+
+@pytest.mark.parametrize("hosts", [[("onnxruntime", True, None), ("torch", False, None)], [("onnxruntime", True, "cpu"), ("torch", True, "cpu")]])
+def test_a_ui_on_a_graphics_card_takes_no_engine_on_the_processor(hosts):
+    with pytest.raises(NotServed, match="npx refit-sidecar host install torch"):
+        require_gpu_engine(Hosts(*hosts), lambda: None)
+
+
+@pytest.mark.parametrize("hosts", [[("torch", True, None)], [("onnxruntime", True, None), ("tensorrt", True, "cuda:0")]])
+def test_a_ui_on_a_graphics_card_takes_any_engine_of_the_card(hosts):
+    require_gpu_engine(Hosts(*hosts), lambda: None)

@@ -6,7 +6,7 @@ import time
 import pytest
 from fake_sidecar import FakeClient, FakeSidecar
 from refit_sidecar_plugin.client import SidecarError, SidecarRefused, SidecarUnavailable, Tensor
-from refit_sidecar_plugin.engine import EngineRun, Range, Wanted
+from refit_sidecar_plugin.engine import EngineRun, Wanted
 
 ONCE = frozenset({"encoder_hidden_states", "y"})
 
@@ -43,12 +43,10 @@ def open_run(sidecar, check=lambda: None, **wanted) -> tuple[EngineRun, FakeClie
 def test_the_whole_desired_state_travels_with_prepare(sidecar):
     client = FakeClient(sidecar)
     sidecar.pushed["s" * 64] = {}
-    profile = {name: Range(1, 2, 4) for name in ("batch", "height", "width", "tokens")}
-    EngineRun(client, Wanted("checkpoint:base.safetensors", (("s" * 64, -0.5),), "torch", "fp16", profile, True), lambda: None).prepare()
-    size = {"min": 1, "opt": 2, "max": 4}
+    EngineRun(client, Wanted("checkpoint:base.safetensors", (("s" * 64, -0.5),), "torch", "fp16", True), lambda: None).prepare()
     assert sidecar.named("engine.prepare") == [{
         "checkpoint": "checkpoint:base.safetensors", "stack": [{"adapter": "s" * 64, "strength": -0.5}], "host": "torch", "precision": "fp16",
-        "profile": {"batch": size, "height": size, "width": size, "tokens": size}, "mode": "comfyui", "residuals": True, "priority": "user",
+        "profile": "auto", "mode": "comfyui", "residuals": True, "priority": "user",
     }]  # fmt: skip
 
 

@@ -122,6 +122,44 @@ def test_identify_stops_searching_after_a_few_empty_answers():
     assert len(asked) == 3
 
 
+def fused(name: str, *rows: tuple[int, int]) -> list[Patch]:
+    """A file with one patch for each of these rows of one fused weight, and one on another weight."""
+    return [*(patch("qkv.weight", f"{name}/{start}", rows=(start, length)) for start, length in rows), patch("out.weight", f"{name}/out")]
+
+
+QKV = ((0, 4), (4, 4), (8, 4))
+
+
+def test_identify_names_a_file_with_several_patches_on_one_weight():
+    one, two = fused("one", *QKV), fused("two", *QKV)
+    candidates = [candidate("two", two), candidate("one", one)]
+    assert named(identify(apply((one, 0.5)), candidates)) == [("one", 0.5)]
+    assert named(identify(apply((one, 0.5), (two, 1.0)), candidates)) == [("one", 0.5), ("two", 1.0)]
+    assert named(identify(apply((two, 1.0), (one, 0.5), (two, 0.25)), candidates)) == [("two", 1.0), ("one", 0.5), ("two", 0.25)]
+
+
+def test_identify_orders_a_file_on_the_whole_weight_between_files_on_its_rows():
+    whole, rows = file("whole", "qkv.weight"), fused("rows", *QKV)
+    candidates = [candidate("whole", whole), candidate("rows", rows)]
+    assert named(identify(apply((rows, 1.0), (whole, 0.5)), candidates)) == [("rows", 1.0), ("whole", 0.5)]
+    assert named(identify(apply((whole, 0.5), (rows, 1.0)), candidates)) == [("whole", 0.5), ("rows", 1.0)]
+
+
+def test_identify_lets_rows_pass_each_other_that_do_not_overlap():
+    """One parameter holds the files interleaved; no order of theirs has a meaning there."""
+    one, two = [patch("qkv.weight", "one", rows=(0, 4))], [patch("qkv.weight", "two", rows=(4, 4))]
+    live = {"qkv.weight": [two[0], one[0]]}
+    assert sorted(named(identify(live, [candidate("one", one), candidate("two", two)]))) == [("one", 1.0), ("two", 1.0)]
+
+
+def test_a_file_that_is_not_next_on_one_of_its_rows_waits():
+    one, two = fused("one", *QKV), fused("two", (4, 4))
+    live = apply((one, 1.0), (two, 1.0))
+    live["qkv.weight"] = [live["qkv.weight"][3], *live["qkv.weight"][:3]]
+    items = identify(live, [candidate("one", one), candidate("two", two)])
+    assert sum(isinstance(item, FileItem) for item in items) == 1, items
+
+
 def replay(items) -> dict[str, list[Patch]]:
     """Applies a stack: what an engine computes from it, in order."""
     live: dict[str, list[Patch]] = {}

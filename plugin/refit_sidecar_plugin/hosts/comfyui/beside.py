@@ -12,8 +12,7 @@ import torch
 from ...files import Entry, HeaderError, read_header
 from ..denoising.tensors import from_bytes, torch_dtype
 from .classes import call_shape
-from .report import log
-from .sampling import install_beside
+from .sampling import install_beside, install_local
 from .source import ATTACHMENT, FOLDERS, Source
 
 # Elements compared at the start and in the middle of every parameter: a fine-tune or a merge of any layer shows.
@@ -22,13 +21,12 @@ PREFIXES = ("model.diffusion_model.", "")
 
 
 def accelerated_model(model: Any, prompt: dict[str, Any], node_id: str) -> Any:
-    """A clone with an engine beside it; the MODEL itself, with one clear line, when no file can be found for it."""
+    """A clone with an engine beside it. When no file can be found for it, a clone whose runs say why they are not on an engine."""
     if model.get_attachment(ATTACHMENT) is not None:
         return model
     shape = call_shape(model.model)
     if shape is None:
-        log.warning("Refit: models of class %s have no engine; the model is passed through unchanged.", type(model.model).__name__)
-        return model
+        return _ordinary(model, f"models of class {type(model.model).__name__} have no engine", prompt, node_id)
     parameters = _pristine(model)
     for folder, name, path in _candidates(prompt, node_id):
         if _same_weights(path, parameters):
@@ -37,8 +35,14 @@ def accelerated_model(model: Any, prompt: dict[str, Any], node_id: str) -> Any:
             clone.set_attachments(ATTACHMENT, source)
             install_beside(clone, source, shape)
             return clone
-    log.warning("Refit: no checkpoint file holds this model's weights (merged or converted models have none); the model is passed through unchanged.")
-    return model
+    return _ordinary(model, "no checkpoint file holds this model's weights (merged or converted models have none)", prompt, node_id)
+
+
+def _ordinary(model: Any, reason: str, prompt: dict[str, Any], node_id: str) -> Any:
+    name = next(iter(_named_before(prompt, node_id)), type(model.model).__name__)
+    clone = model.clone()
+    install_local(clone, Source("", "", name), reason)
+    return clone
 
 
 def _candidates(prompt: dict[str, Any], node_id: str) -> Iterator[tuple[str, str, str]]:

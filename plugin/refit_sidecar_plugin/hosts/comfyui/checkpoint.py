@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import comfy.model_detection
 import comfy.model_management
@@ -58,11 +60,15 @@ class HeaderTensors(dict):
 
 @dataclass(frozen=True)
 class Detected:
-    """A recognised checkpoint. `parameters` are meta tensors under ComfyUI's own parameter names (no prefix); `model` has no weights."""
+    """A recognised checkpoint. `parameters` are meta tensors under ComfyUI's own parameter names (no prefix); `model` has no weights.
 
-    model_config: object
+    `structure` gives the diffusion model of the class that ComfyUI would make, without values; made once, when it is asked for.
+    """
+
+    model_config: Any
     model: torch.nn.Module
     parameters: dict[str, torch.Tensor]
+    structure: Callable[[], torch.nn.Module | None]
 
 
 def detect(path: str, dtype: torch.dtype | None = None) -> Detected:
@@ -86,7 +92,18 @@ def detect(path: str, dtype: torch.dtype | None = None) -> Detected:
     _choose_dtype(config, names, dtype)
     config.unet_config["disable_unet_model_creation"] = True
     model = config.get_model(tensors, prefix)
-    return Detected(config, model, {name: tensor.to("meta") for name, tensor in names.items()})
+    return Detected(config, model, {name: tensor.to("meta") for name, tensor in names.items()}, cache(lambda: _structure(config)))
+
+
+def _structure(config: Any) -> torch.nn.Module | None:
+    # Not copy.copy: this class answers to every name, copying's own ones included.
+    bare = type(config).__new__(type(config))
+    vars(bare).update(vars(config))
+    bare.unet_config = {name: value for name, value in config.unet_config.items() if name != "disable_unet_model_creation"}
+    try:
+        return bare.get_model({}, "", device=torch.device("meta")).diffusion_model
+    except Exception:  # noqa: BLE001 - classes that read weights while they are made have none here; then nothing of the model can be handed out by name
+        return None
 
 
 def _shapes(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -112,12 +129,18 @@ def _from_diffusers(tensors: HeaderTensors) -> tuple[object, dict[str, torch.Ten
     return config, {names[key]: tensors[key] for key in names if key in tensors}
 
 
-def _choose_dtype(config: object, parameters: dict[str, torch.Tensor], dtype: torch.dtype | None) -> None:
+def _choose_dtype(config: Any, parameters: dict[str, torch.Tensor], dtype: torch.dtype | None) -> None:
     """Follows ComfyUI's own choice, so that the tensors of a call have the dtype that its model would get."""
     if dtype is None:
-        weight_dtype = None if config.scaled_fp8 is not None else comfy.utils.weight_dtype(parameters)
+        weight_dtype = None if _quantised(config) else comfy.utils.weight_dtype(parameters)
         elements = sum(tensor.nelement() for tensor in parameters.values())
         dtype = comfy.model_management.unet_dtype(model_params=elements, supported_dtypes=list(config.supported_inference_dtypes), weight_dtype=weight_dtype)
         cast = comfy.model_management.unet_manual_cast(dtype, comfy.model_management.get_torch_device(), config.supported_inference_dtypes)
         dtype = cast if cast is not None else dtype
     config.set_inference_dtype(dtype, None)
+
+
+def _quantised(config: Any) -> bool:
+    """ComfyUI 0.4 and later say it in `quant_config`, earlier ones in `scaled_fp8`; asking a version for the other's name makes it warn."""
+    name = "quant_config" if "quant_config" in dir(type(config)) else "scaled_fp8"
+    return getattr(config, name, None) is not None

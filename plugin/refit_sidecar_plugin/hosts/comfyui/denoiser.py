@@ -4,32 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import comfy.patcher_extension
 import torch
 
 from ..denoising import Call, CallShape, NotServed, read_call
+from .checkpoint import Detected
+from .modules import Outline, changed, outline
+from .source import Source
 
 Answer = Callable[[Call], torch.Tensor]
+
+# Layers whose shape ComfyUI's own conditioning reads, and nothing else of them.
+READ_FOR_THEIR_SHAPE = ("img_in", "patch_embedding")
+_ABSENT = object()
 
 
 class RemoteDenoiser(torch.nn.Module):
     """LoRA loaders see every parameter in `state_dict()` and keep their patches; memory management sees nothing to load.
 
-    `answer` is set for the time of a run. Third-party wrappers around the diffusion model run here, as in ComfyUI's own models.
+    `answer` is set for the time of a run. Third-party wrappers around the diffusion model run here, as in ComfyUI's own models. Who asks for a part
+    of the model (a block, a layer) gets that of the ordinary MODEL, loaded then, or during a run has it continue there.
     """
 
-    def __init__(self, parameters: dict[str, torch.Tensor], dtype: torch.dtype, shape: CallShape) -> None:
+    def __init__(self, detected: Detected, shape: CallShape, source: Source) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype = detected.model_config.unet_config["dtype"]
         self.answer: Answer | None = None
         # Plain attributes: registered parameters would be walked and loaded.
-        self.__dict__["meta_parameters"] = parameters
-        self.__dict__["call_shape"] = shape
-        patch = parameters.get("patch_embedding.weight")
-        if patch is not None:
-            # WAN's conditioning reads this shape without a guard.
-            self.__dict__["patch_embedding"] = SimpleNamespace(weight=patch)
+        hidden = self.__dict__
+        hidden["meta_parameters"], hidden["call_shape"], hidden["source"] = detected.parameters, shape, source
+        hidden["detected"], hidden["handed_out"] = detected, None
+        for name in READ_FOR_THEIR_SHAPE:
+            weight = detected.parameters.get(f"{name}.weight")
+            if weight is not None:
+                hidden[name] = SimpleNamespace(weight=weight)
+
+    def __getattr__(self, name: str) -> Any:
+        """For names that the ordinary model of this class has; anything else is missing here as there."""
+        hidden = self.__dict__
+        if name.startswith("__") or "detected" not in hidden:
+            return super().__getattr__(name)
+        value = getattr(hidden["detected"].structure(), name, _ABSENT)
+        if value is _ABSENT:
+            return super().__getattr__(name)
+        if not callable(value) and not isinstance(value, torch.Tensor):
+            return value
+        if hidden["answer"] is not None:
+            raise NotServed(f"a node that reaches into the model ({name})")
+        whole = hidden["source"].load_local().model.diffusion_model
+        if hidden["handed_out"] is None:
+            hidden["handed_out"] = outline(whole)
+        return getattr(whole, name)
+
+    def refuse_changes(self) -> None:
+        """Raises NotServed when somebody changed a part that was handed out: the ordinary MODEL has the change, an engine has not."""
+        handed_out: Outline | None = self.__dict__["handed_out"]
+        where = handed_out and changed(handed_out, self.source.load_local().model.diffusion_model)
+        if where:
+            raise NotServed(f"a node that changed the model itself ({where})")
 
     def state_dict(self, *args, destination=None, prefix: str = "", keep_vars: bool = False):
         destination = {} if destination is None else destination
@@ -37,6 +71,8 @@ class RemoteDenoiser(torch.nn.Module):
             destination[prefix + name] = value
         return destination
 
+    # TorchCompileModel would trace the way to the sidecar; there is nothing to compile.
+    @torch.compiler.disable
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, **kwargs) -> torch.Tensor:
         names = self.call_shape.positional
         args = [x, timesteps, *(kwargs.pop(name, None) for name in names[2:])]
@@ -48,11 +84,16 @@ class RemoteDenoiser(torch.nn.Module):
 
     def _forward(self, *args, **kwargs) -> torch.Tensor:
         if self.answer is None:
-            raise RuntimeError("Refit: this node calls the model outside of a sampler, which an engine MODEL cannot do. Use Load Checkpoint for it.")
+            raise RuntimeError(
+                "Refit: this node calls the model outside of a sampler, which an engine MODEL cannot do. Use Load Checkpoint for it; "
+                "Accelerate Model (Refit) behind it brings the engine back."
+            )
         return self.answer(read_call(self.call_shape, args, kwargs))
 
 
-def refuse_unknown(shape: CallShape | None, class_name: str) -> CallShape:
-    if shape is None:
-        raise NotServed(f"models of class {class_name}")
-    return shape
+def denoiser_of(patcher: Any) -> RemoteDenoiser:
+    """Also while an object patch of another node (a compiled model) stands in its place."""
+    found = patcher.model.diffusion_model
+    if not isinstance(found, RemoteDenoiser):
+        found = patcher.object_patches_backup["diffusion_model"]
+    return found

@@ -6,13 +6,12 @@ import os
 from typing import Any
 
 import comfy.model_management
-import torch
 
-from ...client import SidecarError, SidecarRefused
-from ...engine import EngineRun, Range, Wanted, exact_profile
+from ...client import SidecarError, SidecarRefused, SidecarUnavailable
+from ...engine import EngineRun, Wanted
 from ...service.catalog import pause
 from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef
-from ..denoising import NotServed
+from ..denoising import NotServed, require_gpu_engine
 from .freshness import used
 from .hints import adapter_names
 from .memory import make_room
@@ -29,30 +28,34 @@ def check() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-def open_run(source: Source, reading: Reading, noise: torch.Tensor, conds: dict[str, list[dict]]) -> EngineRun:
+def open_run(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> EngineRun:
     """A prepared run. Raises NotServed or SidecarError with the reason, or ComfyUI's interrupt."""
     plugin().ensure(check)
+    if source.settings.host == "auto" and comfy.model_management.get_torch_device().type != "cpu":
+        require_gpu_engine(plugin().client, check)
     for path, seen in reading.files.items():
         used(source.name, path, seen)
     try:
-        return _prepared(source, reading, noise, conds)
+        return _prepared(source, reading, conds)
+    except SidecarUnavailable:
+        # It ended a moment ago, and its successor is being started: nothing of this picture is on it yet.
+        plugin().ensure(check)
     except SidecarError as error:
         if error.code != "CATALOG_ENTRY_UNKNOWN" or not reading.items:
             raise
         # What was pushed before made room for newer pushes, or a file went away between the question and the answer: send it again.
         plugin().pusher.forget()
-        return _prepared(source, reading, noise, conds)
+    return _prepared(source, reading, conds)
 
 
-def _prepared(source: Source, reading: Reading, noise: torch.Tensor, conds: dict[str, list[dict]]) -> EngineRun:
+def _prepared(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> EngineRun:
     try:
         stack = tuple((_reference(item), item.strength) for item in reading.items)
     except NotExpressible as error:
         raise NotServed(str(error)) from error
     settings = source.settings
     residuals = any("control" in cond for entries in conds.values() for cond in entries)
-    profile = _exact(noise, conds) if settings.profile == "exact size" else None
-    wanted = Wanted(checkpoint_id(source), stack, settings.host, settings.precision, profile, residuals)
+    wanted = Wanted(checkpoint_id(source), stack, settings.host, settings.precision, residuals)
     run = EngineRun(plugin().client, wanted, check, make_room)
     with node_progress(f"Refit: {source.name}") as progress:
         run.prepare(progress)
@@ -99,8 +102,3 @@ def _reference(item: StackItem) -> str:
     if isinstance(item, FileItem) and plugin().catalog.knows_content(item.sha256, check):
         return item.sha256
     return plugin().pusher.push(item, check)
-
-
-def _exact(noise: torch.Tensor, conds: dict[str, list[dict]]) -> dict[str, Range]:
-    tokens = [cond["cross_attn"].shape[1] for entries in conds.values() for cond in entries if cond.get("cross_attn") is not None]
-    return exact_profile(noise.shape[0], sum(len(entries) for entries in conds.values()), *noise.shape[-2:], tokens)

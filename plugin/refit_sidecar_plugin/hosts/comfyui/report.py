@@ -8,6 +8,7 @@ from typing import Any
 from ...client import SidecarError
 from ...engine import RunReport
 from ...service import LastRun
+from ...service.spoken import spoken
 from .plugin import plugin
 from .source import Source
 
@@ -21,9 +22,14 @@ def served(source: Source, report: RunReport) -> None:
         log.info("Refit: this run waited %.0f ms for the engine (an interrupted or another run was still on it).", report.queue_ms)
 
 
-def stayed_local(source: Source, error: Exception) -> None:
-    plugin().facts.ran(LastRun("local", source.name, str(error)))
-    log.warning("Refit: %s runs in ComfyUI itself, not on an engine: %s", source.name, error)
+def stayed_local(source: Source, error: Exception) -> str:
+    """Returns the reason as the page tells it; the log has the error's code, too."""
+    reason = spoken(error)
+    plugin().facts.ran(LastRun("local", source.name, reason))
+    log.warning("Refit: %s runs in ComfyUI itself, not on an engine: %s", source.name, reason)
+    if isinstance(error, SidecarError):
+        log.info("Refit: %s", error)
+    return reason
 
 
 def status_text() -> str:

@@ -13,9 +13,11 @@ import comfy.patcher_extension
 import torch
 
 from ...client import SidecarError
-from ..denoising import Answerer, CallShape, NotServed, read_call, refuse_patches
+from ..denoising import Answerer, CallShape, NotServed, made_by, read_call, refuse_patches
+from .denoiser import denoiser_of
 from .fallback import sampling_locally
 from .negotiation import open_run, read_stack
+from .patches import MODEL_PREFIX
 from .report import served, stayed_local
 from .source import ATTACHMENT, Source
 
@@ -30,24 +32,38 @@ def install(patcher: Any) -> None:
 def install_beside(patcher: Any, source: Source, shape: CallShape) -> None:
     """Mode B: the MODEL keeps its weights; calls go to the engine where it can do them."""
     beside = _Beside(source, shape)
-    patcher.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, ATTACHMENT, beside.sample)
-    patcher.add_wrapper_with_key(Wrappers.DIFFUSION_MODEL, ATTACHMENT, beside.call)
+    _replace(patcher, Wrappers.OUTER_SAMPLE, beside.sample)
+    _replace(patcher, Wrappers.DIFFUSION_MODEL, beside.call)
+
+
+def install_local(patcher: Any, source: Source, reason: str) -> None:
+    """An ordinary MODEL in place of an engine's: its runs tell why."""
+
+    def sample(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        stayed_local(source, NotServed(reason))
+        return executor(*args, **kwargs)
+
+    _replace(patcher, Wrappers.OUTER_SAMPLE, sample)
+
+
+def _replace(patcher: Any, kind: str, wrapper: Any) -> None:
+    patcher.remove_wrappers_with_key(kind, ATTACHMENT)
+    patcher.add_wrapper_with_key(kind, ATTACHMENT, wrapper)
 
 
 def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     guider = executor.class_obj
     patcher = guider.model_patcher
     source: Source = patcher.get_attachment(ATTACHMENT)
-    denoiser = patcher.model.diffusion_model
+    denoiser = denoiser_of(patcher)
     # Sampling rewrites the conditioning in place; a second attempt starts from what the first one started from.
     conds = {kind: [dict(cond) for cond in entries] for kind, entries in guider.conds.items()}
-    patches = patcher.patches
-    run = None
+    reading = run = None
     try:
-        reading = read_stack(patcher)
-        patches = reading.patches
+        denoiser.refuse_changes()
         _refuse_run(guider)
-        run = open_run(source, reading, noise, guider.conds)
+        reading = read_stack(patcher)
+        run = open_run(source, reading, guider.conds)
         outer, denoiser.answer = denoiser.answer, Answerer(run)
         try:
             result = executor(noise, *args, **kwargs)
@@ -56,9 +72,9 @@ def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs:
         served(source, run.report)
         return result
     except (NotServed, SidecarError) as error:
-        stayed_local(source, error)
+        reason = stayed_local(source, error)
         guider.conds = conds
-        with sampling_locally(guider, source, patches, str(error)):
+        with sampling_locally(guider, source, reading, reason):
             return executor(noise, *args, **kwargs)
     finally:
         if run is not None:
@@ -77,7 +93,7 @@ class _Beside:
         run = None
         try:
             _refuse_run(guider)
-            run = open_run(self._source, read_stack(guider.model_patcher), noise, guider.conds)
+            run = open_run(self._source, read_stack(guider.model_patcher), guider.conds)
         except (NotServed, SidecarError) as error:
             stayed_local(self._source, error)
         outer, self._answer = self._answer, Answerer(run) if run is not None else None
@@ -104,9 +120,15 @@ class _Beside:
 
 def _refuse_run(guider: Any) -> None:
     """Raises NotServed for what is known to be beyond an engine before the first step."""
+    patcher = guider.model_patcher
     refuse_patches(guider.model_options.get("transformer_options", {}))
     registered = guider.model_options.get("registered_hooks")
     if registered is not None and registered.get_type(comfy.hooks.EnumHookType.Weight):
         raise NotServed("a LoRA or model hook that changes weights during the run")
     if any("gligen" in cond for entries in guider.conds.values() for cond in entries):
         raise NotServed("GLIGEN conditioning")
+    inside = next((name for name in patcher.object_patches if name.startswith(MODEL_PREFIX)), None)
+    if inside is not None:
+        raise NotServed(f"{made_by(patcher.object_patches[inside])}, which replaces a part of the model ({inside})")
+    if any(patcher.weight_wrapper_patches.values()):
+        raise NotServed(f"a node that computes weights while the model runs ({next(iter(patcher.weight_wrapper_patches))})")

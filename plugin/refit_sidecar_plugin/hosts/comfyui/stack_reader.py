@@ -15,6 +15,7 @@ import folder_paths
 from ...files import Identities, Stamp, stamp
 from ...stack import Candidate, ContentItem, FileItem, Patch, StackItem, identify
 from ..denoising.tensors import Digests
+from .injections import bypass_managers, bypass_patches
 from .keys import key_map
 from .patches import MODEL_PREFIX, ComfyPatches, file_patches, read_patches
 
@@ -33,11 +34,15 @@ class Version:
 
 @dataclass(frozen=True)
 class Reading:
-    """`patches` are the MODEL's own unless a file was rewritten since its loader read it; then its newest content stands in their place."""
+    """`patches` are the MODEL's own unless a file was rewritten since its loader read it; then its newest content stands in their place, and in that of
+    the bypass loaders' adapters (`replaced`). `managers` are kept, because their identity is part of what was read.
+    """
 
     items: tuple[StackItem, ...]
     patches: ComfyPatches
     files: dict[str, Stamp]
+    replaced: bool = False
+    managers: tuple[object, ...] = ()
 
 
 class StackReader:
@@ -50,21 +55,25 @@ class StackReader:
 
     def read(self, patcher: Any, hints: list[str], find: FindName) -> Reading:
         """Raises NotServed for patches that are no LoRA."""
-        known = self._readings.get(patcher.patches_uuid)
+        managers = bypass_managers(patcher)
+        state = (patcher.patches_uuid, *map(id, managers))
+        known = self._readings.get(state)
         # ComfyUI itself decides by this id whether patched weights are still right.
         if known is not None and all(stamp(path) == seen for path, seen in known.files.items()) and not self._unexplained(known):
             return known
-        patches: ComfyPatches = patcher.patches
+        own: ComfyPatches = patcher.patches
+        bypassed = bypass_patches(patcher)
+        patches = {key: [*own.get(key, ()), *bypassed.get(key, ())] for key in {**own, **bypassed}}
         items = self._identify(patcher, patches, hints, find)
         stale = [item for item in items if isinstance(item, FileItem) and self._rewritten(item)]
         if stale:
             patches = self._refreshed(patcher, patches, stale)
             items = self._identify(patcher, patches, hints, find)
         files = {path: seen for item in items if isinstance(item, FileItem) and (path := _path(item.name)) and (seen := stamp(path))}
-        reading = Reading(tuple(items), patches, files)
+        reading = Reading(tuple(items), patches if stale else own, files, bool(stale and bypassed), managers)
         if len(self._readings) >= 64:
             self._readings.pop(next(iter(self._readings)))
-        self._readings[patcher.patches_uuid] = reading
+        self._readings[state] = reading
         return reading
 
     @staticmethod

@@ -1,34 +1,81 @@
-"""A MODEL from a checkpoint's name, without loading its diffusion weights."""
+"""A MODEL from a checkpoint's name, without loading its diffusion weights; an ordinary one where no engine can serve its class."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
 
-from ...families import served_titles
+from ...files import HeaderError
 from .checkpoint import NotACheckpoint, detect
 from .classes import call_shape
 from .denoiser import RemoteDenoiser
-from .sampling import install
-from .source import ATTACHMENT, Source
+from .ordinary import twin_of
+from .sampling import install, install_local
+from .source import ATTACHMENT, Source, load_ordinary
 
 
-def weightless_model(source: Source) -> comfy.model_patcher.ModelPatcher:
+class EnginePatcher(comfy.model_patcher.ModelPatcher):
+    """A MODEL without weights. What needs them gets those of the ordinary MODEL behind it, loaded when first asked for."""
+
+    def get_key_patches(self, filter_prefix=None):
+        """Merges, subtractions and extractions start from here: the weights, with the patches that come after them."""
+        return self._twin().get_key_patches(filter_prefix)
+
+    def state_dict_for_saving(self, *args, **kwargs):
+        """ComfyUI 0.33 and later save through the patcher."""
+        twin = self._twin()
+        comfy.model_management.load_models_gpu([twin])
+        return twin.state_dict_for_saving(*args, **kwargs)
+
+    def partially_load(self, device_to, extra_memory=0, force_patch_weights=False):
+        if not force_patch_weights:
+            return super().partially_load(device_to, extra_memory)
+        self.become_ordinary("a node needs the model's own weights (it saves, merges or extracts them)")
+        comfy.model_management.free_memory(self.model_size(), device_to)
+        return self.partially_load(device_to, extra_memory, force_patch_weights=True)
+
+    def become_ordinary(self, reason: str) -> None:
+        """From here on this one patcher (its clones stay as they are) is the ordinary MODEL: ComfyUI patches weights in place only to read them afterwards."""
+        source = self.get_attachment(ATTACHMENT)
+        twin = self._twin()
+        wrappers, options = self.wrappers, self.model_options
+        self.__class__ = type(twin)
+        self.__dict__ = {**twin.__dict__, "wrappers": wrappers, "model_options": options}
+        install_local(self, source, reason)
+
+    def _twin(self) -> Any:
+        return twin_of(self, self.get_attachment(ATTACHMENT))
+
+
+def weightless_model(source: Source) -> EnginePatcher:
     """Raises NotACheckpoint with what to do; HeaderError or OSError for a file that cannot be read."""
     detected = detect(source.path)
     shape = call_shape(detected.model)
     if shape is None:
-        raise NotACheckpoint(
-            f"{source.name} is a {type(detected.model).__name__} model; engines serve {', '.join(served_titles('comfyui'))}. Use Load Checkpoint for it."
-        )
+        raise NotACheckpoint(f"models of class {type(detected.model).__name__} have no engine")
     model = detected.model
-    model.diffusion_model = RemoteDenoiser(detected.parameters, detected.model_config.unet_config["dtype"], shape)
+    model.diffusion_model = RemoteDenoiser(detected, shape, source)
     # The engine splits batches itself, so ComfyUI may hand over conditional and unconditional parts in one call.
     model.memory_required = lambda *args, **kwargs: 0
     # size=1: ComfyUI would otherwise count the meta tensors as memory to reserve.
-    patcher = comfy.model_patcher.ModelPatcher(
+    patcher = EnginePatcher(
         model, load_device=comfy.model_management.get_torch_device(), offload_device=comfy.model_management.unet_offload_device(), size=1
     )
+    # How ComfyUI makes a copy for another GPU.
+    patcher.cached_patcher_init = (load_ordinary, (source.path, source.folder))
     patcher.set_attachments(ATTACHMENT, source)
     install(patcher)
     return patcher
+
+
+def engine_model(source: Source) -> Any:
+    """A weightless MODEL, or the ordinary one, whose runs say why they are not on an engine. Raises what ComfyUI's own loader says of a file that neither can use."""
+    try:
+        return weightless_model(source)
+    except (NotACheckpoint, HeaderError, OSError) as error:
+        patcher = source.load_local().clone()
+        patcher.set_attachments(ATTACHMENT, source)
+        install_local(patcher, source, str(error))
+        return patcher

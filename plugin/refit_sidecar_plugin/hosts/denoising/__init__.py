@@ -4,6 +4,7 @@ Shared by every UI whose models are torch modules; knows no UI and imports none.
 """
 
 from .answer import Answerer
-from .calls import UNET, Call, CallShape, NotServed, call_shape, read_call, refuse_patches
+from .calls import UNET, Call, CallShape, NotServed, call_shape, made_by, read_call, refuse_patches
+from .graphics import require_gpu_engine
 
-__all__ = ["UNET", "Answerer", "Call", "CallShape", "NotServed", "call_shape", "read_call", "refuse_patches"]
+__all__ = ["UNET", "Answerer", "Call", "CallShape", "NotServed", "call_shape", "made_by", "read_call", "refuse_patches", "require_gpu_engine"]

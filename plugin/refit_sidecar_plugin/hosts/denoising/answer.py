@@ -11,7 +11,7 @@ from ...engine import EngineRun
 from .calls import Call, NotServed
 from .tensors import from_bytes, from_wire, to_wire
 
-# The sidecar's word for tensors beyond the engine's profile.
+# The sidecar's word for tensors beyond what the engine takes.
 BEYOND_PROFILE = "STEP_INPUT_INVALID"
 
 
@@ -20,8 +20,7 @@ class Answerer:
 
     def __init__(self, run: EngineRun) -> None:
         self._run = run
-        profile = run.wanted.profile
-        self._largest = profile["batch"].max if profile else None
+        self._largest: int | None = None
 
     def __call__(self, call: Call) -> torch.Tensor:
         """The result has device and dtype of the call's sample. Raises NotServed or SidecarError."""
@@ -32,17 +31,20 @@ class Answerer:
             except SidecarError as error:
                 if error.code != BEYOND_PROFILE or batch == 1:
                     raise
-                # A profile chosen by the sidecar shows its limit only here; half as many always fits sooner or later, or one says what is wrong.
+                # The engine's limit shows only here; half as many always fits sooner or later, or one says what is wrong.
                 self._largest = batch // 2
         # A name of its own: a part that is refused as well makes `_largest` smaller while the parts are being cut.
         count = self._largest
         return torch.cat([self(_part(call, start, count)) for start in range(0, batch, count)])
 
     def _whole(self, call: Call) -> torch.Tensor:
-        tensors = call.tensors | self._residuals(call)
-        missing = {name for name in self._run.inputs if "residual" not in name} - tensors.keys()
+        taken = self._run.inputs.keys()
+        tensors = {name: value for name, value in call.tensors.items() if name in taken or name not in call.conditional} | self._residuals(call)
+        missing = {name for name in taken if "residual" not in name} - tensors.keys() - call.optional
         if missing:
             raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give")
+        if unknown := tensors.keys() - taken:
+            raise NotServed(f"the input {sorted(unknown)[0]!r}, which this engine does not take")
         out = self._run.step({name: to_wire(name, value) for name, value in tensors.items()}, call.once)
         return from_bytes(out.data, from_wire(out.dtype), out.shape).to(device=call.x.device, dtype=call.x.dtype)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from ...families import call_of
 
-# Keys of transformer_options that describe the call and change nothing in the model: ComfyUI's, then those that only Forge has.
+# Keys of transformer_options that describe the call and change nothing in the model: ComfyUI's, those of its newer versions, state of wrappers
+# that only decide whether the model is called (EasyCache, LazyCache), and those that only Forge has.
 DESCRIPTIVE = frozenset({
     "sigmas", "sample_sigmas", "cond_or_uncond", "uuids", "wrappers", "callbacks", "original_shape", "transformer_index", "block",
-    "prefetch_dynamic_vbars",
+    "prefetch_dynamic_vbars", "multigpu_thread_device", "disable_comfy_compiler", "block_index", "block_type", "total_blocks", "activations_shape",
+    "easycache",
     "cond_mark", "cond_indices", "uncond_indices",
 })  # fmt: skip
 
@@ -31,6 +33,12 @@ class CallShape:
     once_per_run: frozenset[str]
     #: Arguments that say nothing that an engine does not know.
     ignored: frozenset[str] = frozenset()
+    #: Engine inputs that not every checkpoint of the class has a layer for; without it, its own forward does not look at the argument.
+    conditional: frozenset[str] = frozenset()
+    #: Engine inputs that a call may leave out.
+    optional: frozenset[str] = frozenset()
+    #: Engine inputs that take a list of at most so many tensors.
+    many: Mapping[str, int] = field(default_factory=dict)
 
 
 def call_shape(ui: str, class_name: str) -> CallShape | None:
@@ -39,7 +47,7 @@ def call_shape(ui: str, class_name: str) -> CallShape | None:
     if found is None:
         return None
     arguments = {argument for argument, name in found.inputs.items() if name in found.once_per_run}
-    return CallShape(found.arguments, found.inputs, frozenset(arguments), found.ignored)
+    return CallShape(found.arguments, found.inputs, frozenset(arguments), found.ignored, found.conditional, found.optional, found.many)
 
 
 # A1111 knows UNets only, and gives them as ComfyUI does.
@@ -48,12 +56,16 @@ UNET: CallShape = call_shape("comfyui", "BaseModel")  # type: ignore[assignment]
 
 @dataclass
 class Call:
-    """Tensors by engine input name; those of `once` are the same over many steps of a run."""
+    """Tensors by engine input name; those of `once` are the same over many steps of a run, those of `conditional` go only to an engine that takes them,
+    and an engine can do without those of `optional`.
+    """
 
     tensors: dict[str, torch.Tensor]
     once: frozenset[str]
     residuals: tuple[torch.Tensor, ...]
     x: torch.Tensor
+    conditional: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
 
 def read_call(shape: CallShape, args: tuple, kwargs: dict) -> Call:
@@ -65,20 +77,65 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict) -> Call:
     for name, value in named.items():
         if value is None or name in shape.ignored:
             continue
-        if name not in shape.inputs or not isinstance(value, torch.Tensor):
-            raise NotServed(f"the model argument {name!r} has no engine input")
-        tensors[shape.inputs[name]] = value
-    once = frozenset(shape.inputs[name] for name in shape.once_per_run if name in shape.inputs)
-    return Call(tensors, once, residuals(control or {}), named[shape.positional[0]])
+        tensors.update(_inputs(shape, name, value))
+    once = {shape.inputs[name] for name in shape.once_per_run if name in shape.inputs}
+    optional = {*shape.optional, *(name for base, count in shape.many.items() for name in _numbered(base, count))}
+    once |= {name for base in shape.many if base in once for name in _numbered(base, shape.many[base])}
+    return Call(tensors, frozenset(once), residuals(control or {}), named[shape.positional[0]], shape.conditional, frozenset(optional))
+
+
+def _inputs(shape: CallShape, argument: str, value: object) -> dict[str, torch.Tensor]:
+    name = shape.inputs.get(argument)
+    if name in shape.many and isinstance(value, (list, tuple)) and all(isinstance(one, torch.Tensor) for one in value):
+        if len(value) > shape.many[name]:
+            raise NotServed(f"{len(value)} tensors as {argument!r} where an engine takes {shape.many[name]}")
+        return dict(zip(_numbered(name, len(value)), value, strict=True))
+    if name is None or name in shape.many or not isinstance(value, torch.Tensor):
+        raise NotServed(f"the model argument {argument!r} has no engine input")
+    return {name: value}
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [f"{name}_{index}" for index in range(count)]
 
 
 def refuse_patches(transformer_options: Mapping[str, object]) -> None:
-    """Raises NotServed for anything in transformer_options that reaches into the model's blocks."""
+    """Raises NotServed for anything in transformer_options that reaches into the model's blocks, by the node that put it there."""
     for key, value in transformer_options.items():
         empty = value is None or value is False or (isinstance(value, (dict, list, tuple)) and not value)
-        if key not in DESCRIPTIVE and not empty:
-            kinds = ", ".join(sorted(map(str, value))) if isinstance(value, dict) else key
-            raise NotServed(f"a patch inside the model ({kinds})")
+        if key in DESCRIPTIVE or empty:
+            continue
+        if key in ("patches", "patches_replace") and isinstance(value, dict):
+            kind, patch = next(((kind, patch) for kind, patch in value.items() if patch), (None, None))
+            if kind is not None:
+                raise NotServed(f"{made_by(patch)}, which acts inside the model ({kind})")
+        else:
+            raise NotServed(f"{made_by(value)}, which may act inside the model (option {key!r})")
+
+
+def made_by(value: object) -> str:
+    """Who wrote a function or an object that a node left in a MODEL: the node's class, as far as the function's name in the source tells it."""
+    found = _code_in(value)
+    if found is None:
+        return "a node"
+    owner = found if isinstance(found, type) else type(found) if not hasattr(found, "__qualname__") else None
+    name = owner.__qualname__ if owner is not None else found.__qualname__  # type: ignore[attr-defined]
+    outermost = name.split(".")[0]
+    module = str(getattr(found, "__module__", "") or "")
+    if module.split(".")[0] in ("torch", "builtins"):
+        return "a node"
+    return outermost if outermost[:1].isupper() else f"a node of {module.split('.')[-1]}" if module else "a node"
+
+
+def _code_in(value: object) -> object | None:
+    """The first thing in nested dictionaries and lists that has a source: a function, or an object of a class of its own."""
+    if isinstance(value, Mapping):
+        return next((found for item in value.values() if (found := _code_in(item)) is not None), None)
+    if isinstance(value, (list, tuple)):
+        return next((found for item in value if (found := _code_in(item)) is not None), None)
+    if value is None or isinstance(value, (str, bytes, int, float, torch.Tensor)):
+        return None
+    return getattr(value, "func", value)
 
 
 def residuals(control: Mapping[str, list]) -> tuple[torch.Tensor, ...]:

@@ -33,7 +33,7 @@ class Hooks:
         """A new picture, or a series of them."""
         wish = Wish.of(values)
         status = plugin().status
-        status.update(enabled=wish.enabled, host=wish.host, profile=wish.profile)
+        status.update(enabled=wish.enabled, host=wish.host)
         if not wish.enabled:
             status.update(state="idle", line=f"Switched off: pictures are made in {ui_name()} itself.", stack=())
         if self._forge is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from ...client import SidecarError
-from ...engine import EngineRun, Range, Wanted
+from ...engine import EngineRun, Wanted
 from ..denoising import Answerer, Call, NotServed
 from .desired import Desired
 from .plugin import plugin
@@ -24,9 +24,9 @@ Check = Callable[[], None]
 class Session:
     """`make_room` frees the UI's device memory: bytes wanted to bytes freed."""
 
-    def __init__(self, desired: Desired, wish: Wish, profile: dict[str, Range] | None, make_room: Callable[[int], int]) -> None:
+    def __init__(self, desired: Desired, wish: Wish, make_room: Callable[[int], int]) -> None:
         self.desired = desired
-        self._wish, self._profile, self._make_room = wish, profile, make_room
+        self._wish, self._make_room = wish, make_room
         self._run: EngineRun | None = None
         self._answer: Answerer | None = None
         self._check: Check = lambda: None
@@ -38,7 +38,7 @@ class Session:
         service = plugin()
         service.ensure(check)
         stack = tuple((_id(applied.path, check), applied.strength) for applied in self.desired.stack)
-        wanted = Wanted(_id(self.desired.checkpoint, check), stack, self._wish.host, "auto", self._profile, residuals)
+        wanted = Wanted(_id(self.desired.checkpoint, check), stack, self._wish.host, "auto", residuals)
         run = EngineRun(service.client, wanted, lambda: self._check(), self._make_room)
         with shown(service.status, self.desired.name, wanted.checkpoint in service.served) as progress:
             run.prepare(progress)

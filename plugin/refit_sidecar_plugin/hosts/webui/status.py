@@ -15,7 +15,6 @@ class View:
 
     enabled: bool = False
     host: str = "auto"
-    profile: str = "auto"
     state: State = "idle"
     line: str = "No picture was made yet."
     last_refit_ms: float | None = None

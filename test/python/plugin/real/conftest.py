@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from comfy_run import Run, rms  # noqa: E402
-from comfy_server import ComfyServer, make_models, skip_reason  # noqa: E402
+from comfy_server import ComfyServer, kept, make_models, skip_reason  # noqa: E402
 from sidecar_process import Sidecar, server_environment  # noqa: E402
 
 REASON = skip_reason() or (None if shutil.which("node") else "no node on PATH")
@@ -30,14 +30,20 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("comfyui")
+    folder = kept("comfyui", tmp_path_factory.mktemp)
     make_models(folder / "models", "sd15_tiny", "sd15_other", "sd15_inpaint", "vega_tiny")
     return folder
 
 
 @pytest.fixture(scope="session")
+def transformers(base) -> None:
+    """SD3 and Flux: 2 GB that only the tests of those classes need."""
+    make_models(base / "models", "sd3_tiny", "flux_tiny")
+
+
+@pytest.fixture(scope="session")
 def sidecar(tmp_path_factory) -> Iterator[Sidecar]:
-    made = Sidecar(tmp_path_factory.mktemp("data"))
+    made = Sidecar(kept("data", tmp_path_factory.mktemp))
     yield made
     made.kill()
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Link = list
+#: ComfyUI's own way to load; stands for "Load Diffusion Model" where the file is one.
+OWN_LOADER = "CheckpointLoaderSimple"
 
 
 @dataclass
@@ -20,6 +22,9 @@ class Choices:
     cfg: float = 5.0
     seed: int = 5
     tokens: int = 77
+    # Where the checkpoint lies: files of "diffusion_models" have no text encoder and no VAE, and a loader of their own in ComfyUI.
+    folder: str = "checkpoints"
+    channels: int = 4
     # Width of the text context and, for SDXL's classes, of the pooled text.
     context: int = 768
     pooled: int = 0
@@ -34,13 +39,19 @@ def node(class_type: str, **inputs: object) -> dict:
     return {"class_type": class_type, "inputs": inputs}
 
 
+def loader(choices: Choices) -> dict:
+    if choices.loader == OWN_LOADER and choices.folder == "diffusion_models":
+        return node("UNETLoader", unet_name=choices.checkpoint, weight_dtype="default")
+    return node(choices.loader, ckpt_name=choices.checkpoint)
+
+
 def graph(out: Path, choices: Choices) -> dict:
     """Four Euler steps (or `steps`) from random conditioning to a latent in `out`."""
     nodes = {
-        "load": node(choices.loader, ckpt_name=choices.checkpoint),
+        "load": loader(choices),
         "pos": node("TestConditioning", seed=1, tokens=choices.tokens, width=choices.context, pooled=choices.pooled),
         "neg": node("TestConditioning", seed=2, tokens=choices.tokens, width=choices.context, pooled=choices.pooled),
-        "empty": node("EmptyLatentImage", width=choices.size, height=choices.size, batch_size=choices.batch),
+        "empty": node("EmptyLatentImage" if choices.channels == 4 else "EmptySD3LatentImage", width=choices.size, height=choices.size, batch_size=choices.batch),
         **choices.extra,
     }
     model: Link = ["load", 0]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,6 +69,31 @@ def test_a_model_of_sdxls_class_is_served_with_its_pooled_text_and_sizes(run, re
     assert relative(own, served) <= 1e-3
     plain = own
     own, served = run.both(Choices(**xl, adapters=[("vega.safetensors", 0.7)]))
+    change = (own - plain).double().pow(2).mean().sqrt()
+    assert change > 0 and (own - served).double().pow(2).mean().sqrt() <= 0.01 * change
+
+
+SD3 = Choices(checkpoint="sd3_tiny.safetensors", folder="diffusion_models", channels=16, context=4096, pooled=2048, size=128)
+FLUX = replace(SD3, checkpoint="flux_tiny.safetensors", pooled=768, cfg=1.0, steps=2)
+SCHNELL = replace(FLUX, checkpoint="schnell_tiny.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("choices", "adapters"),
+    [
+        (SD3, ["sd3-diffusers"]),
+        (FLUX, ["flux-kohya"]),
+        (FLUX, ["flux-diffusers"]),
+        (FLUX, ["flux-kohya", "flux-diffusers"]),
+        (SCHNELL, ["flux-diffusers"]),
+    ],
+    ids=["SD3, diffusers", "Flux, kohya", "Flux, diffusers", "Flux, both", "Flux schnell"],
+)
+def test_a_transformer_is_served_with_adapters_in_every_spelling(run, transformers, relative, choices, adapters):
+    """Spelled as diffusers does, q, k and v are three patches on rows of one weight; schnell has no input for the guidance that ComfyUI always gives."""
+    plain, plain_served = run.both(choices)
+    assert relative(plain, plain_served) <= 1e-3
+    own, served = run.both(replace(choices, adapters=[(f"{name}.safetensors", 0.7) for name in adapters]))
     change = (own - plain).double().pow(2).mean().sqrt()
     assert change > 0 and (own - served).double().pow(2).mean().sqrt() <= 0.01 * change
 

@@ -333,17 +333,6 @@ def test_progress_stands_at_the_preview_while_the_engine_is_prepared_and_is_gone
     assert texts == [("Refit: writing weights of base.safetensors", "refitting")]
 
 
-def test_an_exact_profile_is_of_this_size_with_both_parts_in_a_call(forge):
-    from refit_sidecar_plugin.hosts.webui.wish import Wish
-
-    forge.wish = Wish.of([True, "auto", "exact size"])
-    cond = SimpleNamespace(batch=[[SimpleNamespace(schedules=[(20, torch.zeros(154, 768))])]])
-    forge.hook.before_sampling(forge.processing, forge.wish, X, (cond, [[(20, {"crossattn": torch.zeros(77, 768)})]]))
-    (params,) = forge.sidecar.named("engine.prepare")
-    assert params["profile"]["batch"] == {"min": 1, "opt": 4, "max": 4} and params["profile"]["tokens"] == {"min": 77, "opt": 154, "max": 154}
-    assert params["profile"]["height"] == {"min": 8, "opt": 8, "max": 8}
-
-
 def test_the_sidecar_gets_room_from_the_uis_own_models(forge):
     from refit_sidecar_plugin.hosts.webui.forge.memory import make_room
 

@@ -44,8 +44,8 @@ def test_the_panels_values_are_the_wish_and_show_in_the_status(ui, callbacks, mo
 
     monkeypatch.setattr(hooks, "ui_name", lambda: "Forge")
     made = hooks.Hooks()
-    made.before_process((True, "torch", "exact size"))
-    assert (ui.view.enabled, ui.view.host, ui.view.profile) == (True, "torch", "exact size")
+    made.before_process((True, "torch"))
+    assert (ui.view.enabled, ui.view.host) == (True, "torch")
     made.before_process((False, "auto", "auto"))
     assert not ui.view.enabled and ui.view.line == "Switched off: pictures are made in Forge itself."
     made.networks_active(None, (True,), {})
@@ -54,14 +54,14 @@ def test_the_panels_values_are_the_wish_and_show_in_the_status(ui, callbacks, mo
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [((), (False, "auto", "auto")), ((True,), (True, "auto", "auto")), ((1, "tensorrt", "auto", "more"), (True, "tensorrt", "auto")), ((True, ["x"], 7), (True, "auto", "auto"))],
+    [((), (False, "auto")), ((True,), (True, "auto")), ((1, "tensorrt", "exact size", "more"), (True, "tensorrt")), ((True, ["x"], 7), (True, "auto"))],
     ids=str,
 )
-def test_an_api_call_may_send_fewer_values_or_senseless_ones(ui, values, expected):
+def test_an_api_call_may_send_fewer_values_those_of_an_older_version_or_senseless_ones(ui, values, expected):
     from refit_sidecar_plugin.hosts.webui.wish import Wish
 
     wish = Wish.of(values)
-    assert (wish.enabled, wish.host, wish.profile) == expected
+    assert (wish.enabled, wish.host) == expected
 
 
 def test_folders_come_from_the_uis_own_arguments(ui, tmp_path):

@@ -125,9 +125,13 @@ def used(ui: str) -> set[str]:
 
 def record(ui: str, root: Path) -> dict[str, object]:
     """Parameters of functions, True for other names, None for what is not there."""
-    names = {name: Source(root).describe(name) for name in sorted(used(ui))}
-    others = {folder: {name: _describe(Source(root / folder), name) for name in wanted} for folder, wanted in OTHERS[ui].items()}
-    methods = {folder: {owner: {name: Source(root / folder).method(owner, name) for name in wanted} for owner, wanted in owners.items()} for folder, owners in METHODS[ui].items()}
+
+    def source(folder: str) -> Source:
+        return Source(root / folder, marks=False)
+
+    names = {name: Source(root, marks=False).describe(name) for name in sorted(used(ui))}
+    others = {folder: {name: _describe(source(folder), name) for name in wanted} for folder, wanted in OTHERS[ui].items()}
+    methods = {folder: {owner: {name: source(folder).method(owner, name) for name in wanted} for owner, wanted in owners.items()} for folder, owners in METHODS[ui].items()}
     return {"names": names, "others": others, "methods": methods}
 
 
@@ -137,7 +141,7 @@ def attributes(root: Path, owner: str) -> set[str]:
     tree = ast.parse(root.joinpath(*module.split(".")).with_suffix(".py").read_text("utf-8"))
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name).body
     targets = [target for node in body if isinstance(node, (ast.Assign, ast.AnnAssign)) for target in getattr(node, "targets", None) or [node.target]]
-    return Source(root).attributes(owner) | {target.id for target in targets if isinstance(target, ast.Name)}
+    return Source(root, marks=False).attributes(owner) | {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _describe(source: Source, name: str) -> object | None:

@@ -19,7 +19,7 @@ LINES = "[...document.querySelectorAll('.refit-line')].map((line) => [line.datas
 
 @pytest.fixture(scope="module")
 def ui(models, gradio_python):
-    made = WebUi(models, gradio_python, options={"sd_model_checkpoint": "base.safetensors [0123]", "refit_sidecar_host": "torch", "refit_sidecar_profile": "gone"})
+    made = WebUi(models, gradio_python, options={"sd_model_checkpoint": "base.safetensors [0123]", "refit_sidecar_host": "torch", "refit_sidecar_profile": "exact size"})
     yield made.connected()
     made.stop()
 
@@ -69,14 +69,14 @@ def open_tab(page, title):
 
 
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
-def test_the_accordion_gives_enabled_host_and_profile_to_the_script(page, tab):
+def test_the_accordion_gives_enabled_and_host_to_the_script(page, tab):
     open_tab(page, tab)
     arguments = f"document.querySelector('#arguments_{tab} textarea').value"
     page.evaluate(f"document.querySelector('#generate_{tab}').click(); true")
-    page.until(f"{arguments} === '[false, \"torch\", \"auto\"]'")
+    page.until(f"{arguments} === '[false, \"torch\"]'")
     page.evaluate(f"document.querySelector('#refit_{tab}-checkbox input').click(); true")
     page.evaluate(f"document.querySelector('#generate_{tab}').click(); true")
-    page.until(f"{arguments} === '[true, \"torch\", \"auto\"]'")
+    page.until(f"{arguments} === '[true, \"torch\"]'")
     page.evaluate(f"document.querySelector('#refit_{tab}-checkbox input').click(); true")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import folder_paths
 
-from ....engine import HOSTS, PRECISIONS, PROFILES
+from ....engine import HOSTS, PRECISIONS
 from ....files import stamp
 from ..source import FOLDERS, Settings, Source
 
@@ -37,30 +37,23 @@ def lora_input() -> tuple:
     return (names("loras"), {"tooltip": "A LoRA or LyCORIS file (safetensors) from the loras folders."})
 
 
+def precision_input(**more: object) -> tuple:
+    return (list(PRECISIONS), {"default": "auto", **more, "tooltip": "Number format of the engine's weights. auto: fp16 on a GPU, fp32 on a CPU."})
+
+
 def settings_inputs() -> dict[str, tuple]:
     return {
         "host": (list(HOSTS), {"default": "auto", "advanced": True, "tooltip": "What runs the engine. auto: the best that this computer has."}),
-        "precision": (
-            list(PRECISIONS),
-            {"default": "auto", "advanced": True, "tooltip": "Number format of the engine's weights. auto: fp16 on a GPU, fp32 on a CPU."},
-        ),
-        "profile": (
-            list(PROFILES),
-            {
-                "default": "auto",
-                "advanced": True,
-                "tooltip": "auto: one engine for all usual sizes. exact size: an engine for just this size; faster on TensorRT, built once per size.",
-            },
-        ),
+        "precision": precision_input(advanced=True),
     }
 
 
-def source_of(ckpt_name: str, host: str = "auto", precision: str = "auto", profile: str = "auto") -> Source:
+def source_of(ckpt_name: str, host: str = "auto", precision: str = "auto") -> Source:
     """Raises FileNotFoundError in ComfyUI's own words when the file is gone."""
     for folder in FOLDERS:
         path = folder_paths.get_full_path(folder, ckpt_name)
         if path is not None:
-            return Source(path, folder, ckpt_name, Settings(host, precision, profile))
+            return Source(path, folder, ckpt_name, Settings(host, precision))
     raise FileNotFoundError(f"{ckpt_name} is in none of the folders for {' and '.join(FOLDERS)}. Press R to refresh the lists, and choose a file.")
 
 

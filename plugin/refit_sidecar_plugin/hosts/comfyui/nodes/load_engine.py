@@ -7,7 +7,7 @@ import folder_paths
 
 from ..adapters import apply_lora
 from ..freshness import freshness_of
-from ..weightless import weightless_model
+from ..weightless import engine_model
 from .inputs import STRENGTH, checkpoint_fingerprint, checkpoint_input, file_fingerprint, lora_input, settings_inputs, source_of
 
 
@@ -27,9 +27,9 @@ class RefitLoadEngine:
     def IS_CHANGED(cls, ckpt_name, **_):
         return f"{checkpoint_fingerprint(ckpt_name)}|{freshness_of(ckpt_name)}"
 
-    def load(self, ckpt_name, host="auto", precision="auto", profile="auto"):
-        source = source_of(ckpt_name, host, precision, profile)
-        model = weightless_model(source)
+    def load(self, ckpt_name, host="auto", precision="auto", **_):
+        source = source_of(ckpt_name, host, precision)
+        model = engine_model(source)
         if source.folder != "checkpoints":
             return (model, None, None)
         clip, vae = comfy.sd.load_checkpoint_guess_config(source.path, output_model=False, embedding_directory=folder_paths.get_folder_paths("embeddings"))[1:3]

@@ -8,7 +8,6 @@ import torch
 from modules import sd_unet, shared
 
 from ....client import SidecarError
-from ....engine import exact_profile
 from ...denoising import UNET, NotServed, read_call
 from ..desired import Desired
 from ..interrupt import check_sampling
@@ -16,7 +15,6 @@ from ..patched import refuse_patched
 from ..prompt_networks import refuse_foreign
 from ..report import stayed_local
 from ..session import Session
-from ..wish import EXACT
 from . import memory
 from .networks import stack
 from .picture import picture
@@ -54,8 +52,7 @@ class EngineUnet(sd_unet.SdUnet):
             # Here every extension's hook of this sampling run is done.
             refuse_changed(now.tags)
             self.end()
-            profile = exact_profile(x.shape[0], 1, *x.shape[-2:], [context.shape[1]]) if now.wish.profile == EXACT else None
-            self._session = Session(desired, now.wish, profile, memory.make_room)
+            self._session = Session(desired, now.wish, memory.make_room)
         return self._session
 
 

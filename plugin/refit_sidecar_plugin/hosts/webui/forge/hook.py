@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from ....client import SidecarError
-from ....engine import Range, exact_profile
 from ...denoising import NotServed, refuse_patches
 from ..desired import Desired
 from ..interrupt import Stopped, check_preparing
@@ -17,7 +15,7 @@ from ..patched import refuse_patched
 from ..prompt_networks import refuse_foreign
 from ..report import stayed_local
 from ..session import Session
-from ..wish import EXACT, Wish
+from ..wish import Wish
 from . import memory
 from .patcher import shape_of, stack_of, with_adapters_of, without_adapters
 from .wrapper import EngineWrapper
@@ -87,7 +85,7 @@ def _opened(processing: Any, unet: Any, wish: Wish, x: torch.Tensor, conditionin
     shape = shape_of(unet)
     _refuse(processing, unet)
     desired = Desired(processing.sd_model.sd_checkpoint_info.filename, stack_of(unet, processing.sd_model))
-    session = Session(desired, wish, _exact(x, conditionings) if wish.profile == EXACT else None, memory.make_room)
+    session = Session(desired, wish, memory.make_room)
     try:
         session.open(check_preparing, residuals=getattr(unet, "controlnet_linked_list", None) is not None)
     except BaseException:
@@ -106,23 +104,3 @@ def _refuse(processing: Any, unet: Any) -> None:
         raise NotServed(f"another extension replaced parts of the model ({', '.join(sorted(unet.object_patches))})")
     refuse_patches(unet.model_options.get("transformer_options", {}))
     refuse_patched(unet.model.diffusion_model)
-
-
-def _exact(x: torch.Tensor, conditionings: tuple[Any, Any]) -> dict[str, Range]:
-    return exact_profile(x.shape[0], 2, *x.shape[-2:], (tensor.shape[0] for conditioning in conditionings for tensor in _tensors(conditioning)))
-
-
-def _tensors(conditioning: Any) -> Iterator[torch.Tensor]:
-    """The text tensors (tokens, width) in a UI's nested prompt schedules."""
-    if isinstance(conditioning, torch.Tensor):
-        if conditioning.ndim == 2:
-            yield conditioning
-    elif isinstance(conditioning, dict):
-        yield from _tensors(conditioning.get("crossattn"))
-    elif isinstance(conditioning, (list, tuple)):
-        # ScheduledPromptConditioning is a tuple of a step and a conditioning.
-        for item in conditioning:
-            yield from _tensors(item)
-    else:
-        for name in ("batch", "schedules"):
-            yield from _tensors(getattr(conditioning, name, None) or ())

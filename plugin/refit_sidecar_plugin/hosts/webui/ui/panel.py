@@ -8,14 +8,14 @@ from typing import Any
 import gradio as gr
 from modules.ui_components import InputAccordion
 
-from ....engine import HOSTS, PROFILES
+from ....engine import HOSTS
 from ..plugin import plugin
 from ..status import View
-from .settings import start_host, start_profile, starts_enabled
+from .settings import start_host, starts_enabled
 
 
 def build_panel(is_img2img: bool) -> list[Any]:
-    """Components in the order of the script's arguments: enabled (bool), host, profile. The state line, and a word of it beside
+    """Components in the order of the script's arguments: enabled (bool), host. The state line, and a word of it beside
     the closed accordion's name, update themselves in the page (web/refit/webui.mjs).
     """
     name = "refit_img2img" if is_img2img else "refit_txt2img"
@@ -25,8 +25,7 @@ def build_panel(is_img2img: bool) -> list[Any]:
         gr.HTML(state_line(plugin().status.view), elem_id=f"{name}_state")
         with gr.Row():
             host = gr.Dropdown(list(HOSTS), value=start_host(), label="Engine host", elem_id=f"{name}_host")
-            profile = gr.Dropdown(list(PROFILES), value=start_profile(), label="Engine profile", elem_id=f"{name}_profile")
-    return [enabled, host, profile]
+    return [enabled, host]
 
 
 def state_line(view: View) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 from modules import shared
 
-from ....engine import HOSTS, PROFILES
+from ....engine import HOSTS
 
 SECTION = ("refit-sidecar", "Refit Sidecar")
 
@@ -15,7 +15,6 @@ def add_settings() -> None:
     choices = {
         "refit_sidecar_enabled": shared.OptionInfo(False, "Start switched on").info("also for API calls that do not name Refit Sidecar"),
         "refit_sidecar_host": shared.OptionInfo("auto", "Engine host at the start", gr.Dropdown, {"choices": list(HOSTS)}),
-        "refit_sidecar_profile": shared.OptionInfo("auto", "Engine profile at the start", gr.Dropdown, {"choices": list(PROFILES)}),
         "refit_sidecar_messages_new": shared.OptionInfo(True, "Tell when a new LoRA is ready"),
         "refit_sidecar_messages_fallback": shared.OptionInfo(True, "Tell when a picture was not made on an engine"),
     }
@@ -32,10 +31,6 @@ def starts_enabled() -> bool:
 
 def start_host() -> str:
     return _chosen("refit_sidecar_host", HOSTS)
-
-
-def start_profile() -> str:
-    return _chosen("refit_sidecar_profile", PROFILES)
 
 
 def _chosen(key: str, choices: tuple[str, ...]) -> str:
