@@ -1,0 +1,85 @@
+"""PEFT's layers as terms: what each changes in the weight of its base layer. In: PEFT layers of a module. Out: low-rank factors where the change is a
+plain product, else the changed values. Never: a change of a layer.
+
+PEFT is only looked at when something has imported it: a module without adapters needs none.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def is_tuner(module: nn.Module) -> bool:
+    """Whether PEFT has put adapters around a layer here."""
+    tuners = sys.modules.get("peft.tuners.tuners_utils")
+    return tuners is not None and isinstance(module, tuners.BaseTunerLayer)
+
+
+def is_wrapper(module: nn.Module) -> bool:
+    """Whether PEFT keeps a trained copy of a whole module here (`modules_to_save`)."""
+    other = sys.modules.get("peft.utils.other")
+    return other is not None and isinstance(module, getattr(other, "AuxiliaryTrainingWrapper", ()))
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """scale * up @ down on a weight [rows, cols...]. `up`: [rows, rank, ...], `down`: [rank, cols...]."""
+
+    adapter: str
+    up: Tensor
+    down: Tensor
+    scale: float
+
+
+def active_adapters(layer: Any) -> tuple[str, ...]:
+    """Names whose change a call of this layer adds to its base layer, in order: none while adapters are off or merged into the weight."""
+    if layer.disable_adapters or layer.merged:
+        return ()
+    held = [key for name in layer.adapter_layer_names for key in getattr(layer, name, {})]
+    return tuple(name for name in layer.active_adapters if name in held)
+
+
+def settle(layer: Any) -> None:
+    """Does what PEFT's next call would do: a merged layer whose adapters are off is unmerged."""
+    if layer.disable_adapters and layer.merged:
+        layer.unmerge()
+
+
+def low_rank(layer: Any, name: str) -> LowRank | None:
+    """The change of one adapter as a plain product; None when it is anything else (DoRA, LoHa, LoKr, OFT, a bias, an embedding, groups)."""
+    lora = sys.modules.get("peft.tuners.lora.layer")
+    if lora is None or type(layer) not in _plain_classes(lora) or name not in layer.lora_A:
+        return None
+    base = layer.get_base_layer()
+    up, down = layer.lora_B[name], layer.lora_A[name]
+    scale = layer.scaling[name]
+    if name in layer.lora_variant or layer.lora_bias.get(name) or getattr(layer, "fan_in_fan_out", False) or not isinstance(scale, (int, float)):
+        return None
+    if getattr(base, "groups", 1) != 1 or up.weight.dtype != down.weight.dtype or any(each != 1 for each in up.weight.shape[2:]):
+        return None
+    return LowRank(name, up.weight, down.weight, float(scale))
+
+
+def _plain_classes(lora: Any) -> tuple[type, ...]:
+    return tuple(getattr(lora, name) for name in ("Linear", "Conv1d", "Conv2d", "Conv3d") if hasattr(lora, name))
+
+
+@torch.no_grad()
+def merged_values(layer: Any, names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
+    """f32 values of the base layer's parameters with these adapters in them, by PEFT's own merge on a copy. Raises what PEFT raises."""
+    base = copy.copy(layer.get_base_layer())
+    kept = {key: value for key, value in base._parameters.items() if value is not None}
+    base._parameters = {**base._parameters, **{key: nn.Parameter(value.detach().to(device, torch.float32, copy=True), False) for key, value in kept.items()}}
+    shadow = copy.copy(layer)
+    shadow._modules = {**layer._modules, "base_layer": base}
+    shadow.__dict__["merged_adapters"] = []
+    shadow.__dict__["_caches"] = {}
+    shadow.__dict__["_disable_adapters"] = False
+    shadow.merge(adapter_names=list(names))
+    return {key: base._parameters[key].detach() for key in kept}
