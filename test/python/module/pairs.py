@@ -6,10 +6,9 @@ from typing import Any, Callable
 
 import torch
 from peft import LoraConfig
+from refit_sidecar import RefitModule
 from small_models import Call, output, seeded
 from torch import nn
-
-from refit_sidecar import RefitModule
 
 TARGETS = r".*(to_q|to_k|to_v|to_out\.0|conv1|net\.2|attention\.to_q|w1)$"
 

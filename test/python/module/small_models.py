@@ -63,7 +63,8 @@ def flux_call() -> Call:
 
 
 def wan() -> nn.Module:
-    return WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32)
+    return WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2,
+                                 rope_max_seq_len=32)  # fmt: skip
 
 
 def wan_call() -> Call:
@@ -84,8 +85,8 @@ def qwen_image() -> nn.Module:
 
 def qwen_image_call() -> Call:
     return (), {
-        "hidden_states": _random(1, 16, 16), "encoder_hidden_states": _random(1, 5, 16), "encoder_hidden_states_mask": torch.ones(1, 5, dtype=torch.bool), "timestep": torch.tensor([0.5]),
-        "img_shapes": [[(1, 4, 4)]], "return_dict": False,
+        "hidden_states": _random(1, 16, 16), "encoder_hidden_states": _random(1, 5, 16), "encoder_hidden_states_mask": torch.ones(1, 5, dtype=torch.bool),
+        "timestep": torch.tensor([0.5]), "img_shapes": [[(1, 4, 4)]], "return_dict": False,
     }  # fmt: skip
 
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 from pairs import Pair
 from peft import LoHaConfig, LoKrConfig, inject_adapter_in_model
-from small_models import FAMILIES, sd15, sd15_call, seeded
-
 from refit_sidecar import RefitModule, State, refit_module_weights
+from small_models import FAMILIES, sd15, sd15_call, seeded
 
 
 @pytest.fixture
@@ -141,7 +140,10 @@ def test_an_alias_that_was_taken_before_is_watched(pair):
     assert pair.module.last_refit.written == ("conv_in.weight",)
 
 
-@pytest.mark.parametrize("options", [{"use_dora": True}, {"use_rslora": True}, {"lora_bias": True, "target_modules": ["to_out.0"]}, {"rank_pattern": {"to_q": 7}, "alpha_pattern": {"to_k": 3}}])
+KINDS = [{"use_dora": True}, {"use_rslora": True}, {"lora_bias": True, "target_modules": ["to_out.0"]}, {"rank_pattern": {"to_q": 7}, "alpha_pattern": {"to_k": 3}}]
+
+
+@pytest.mark.parametrize("options", KINDS)
 def test_kinds_of_lora(pair, options):
     base = pair.check()
     pair.add("a", **options)

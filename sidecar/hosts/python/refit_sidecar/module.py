@@ -27,8 +27,8 @@ class RefitModule(nn.Module):
     """Wraps a module in place.
 
     `RefitModule(module, precision="keep", tier="auto", device=None, mode="make_refittable", offload_module_to_cpu=False, cache_built_engines=False,
-    reuse_cached_engines=False, engine_cache_dir=None, engine_cache_size=5 << 30, tolerance=None)` returns `module` itself. Its first call builds an engine; later calls notice every
-    change of weights and adapters, and refit the engine instead of building another.
+    reuse_cached_engines=False, engine_cache_dir=None, engine_cache_size=5 << 30, tolerance=None)` returns `module` itself. Its first call builds an
+    engine; later calls notice every change of weights and adapters, and refit the engine instead of building another.
     """
 
     _refit: Core

@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from .copying import engine_module
-from .options import options_of
 from .snapshot import take
 
 if TYPE_CHECKING:

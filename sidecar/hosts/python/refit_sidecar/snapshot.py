@@ -100,8 +100,14 @@ class Snapshot:
         return any(self._hooks)
 
     def tokens(self) -> dict[str, tuple[int, ...]]:
-        """By name: equal for equal values of one tensor object."""
-        return {name: (id(tensor), *token(tensor)) for name, tensor in self.tensors.items()}
+        """By name: equal for equal values of one tensor object. Batch norms write their running statistics past every counter; what counts is how
+        many batches they have seen."""
+        found = {name: (id(tensor), *token(tensor)) for name, tensor in self.tensors.items()}
+        for name in found:
+            stem, _, leaf = name.rpartition(".")
+            if leaf in ("running_mean", "running_var"):
+                found[name] += found.get(f"{stem}.num_batches_tracked" if stem else "num_batches_tracked", ())
+        return found
 
 
 def take(root: nn.Module) -> Snapshot:
