@@ -8,6 +8,7 @@ import pytest
 import torch
 from pairs import Pair
 from peft import LoHaConfig, LoKrConfig, inject_adapter_in_model
+from refit_host.quant.formats import FORMATS
 from refit_sidecar import RefitModule, State, refit_module_weights
 from small_models import FAMILIES, sd15, sd15_call, seeded
 
@@ -306,6 +307,30 @@ def test_other_number_formats():
         assert got.dtype == torch.float32
         pair.both(lambda module: module.set_adapters(["a"], [0.5]))
         pair.check(limit)
+
+
+@pytest.mark.parametrize("precision", sorted(FORMATS))
+def test_matrices_held_as_codes(precision):
+    pair = Pair(*FAMILIES["flux"], precision=precision)
+    limit = 0.4 if precision == "nvfp4" else 0.2
+    base = pair.check(limit)
+    pair.add("a")
+    with_a = pair.check(limit)
+    assert not torch.equal(base, with_a)
+    coded = pair.module._refit._weights.coded
+    for name in coded.names:
+        layer = pair.plain.get_submodule(name.removesuffix(".weight"))
+        merged = layer.base_layer.weight + layer.get_delta_weight("a") if hasattr(layer, "base_layer") else layer.weight
+        value = coded.stored.value(coded.layout.by_name[name], coded.live).float()
+        # Half a step of the format over the largest value of a row or block, as a root mean square.
+        assert float((value - merged).norm() / merged.norm()) < {"fp8": 0.04, "int8": 0.02, "nvfp4": 0.15}[precision], name
+    pair.add("b", seed=1, use_dora=True)
+    pair.both(lambda module: module.set_adapters(["b"], [0.5]))
+    pair.check(limit)
+    pair.both(lambda module: module.set_adapters(["a"], [1.0]))
+    assert torch.equal(pair.check(limit), with_a)
+    pair.both(lambda module: module.disable_adapters())
+    assert torch.equal(pair.check(limit), base)
 
 
 def test_options_are_checked():

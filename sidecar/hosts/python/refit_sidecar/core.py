@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .cache import EngineCache
+from .coded import coded_of
 from .copying import engine_module
 from .options import Options
 from .running import TOLERANCES, Runner, difference
@@ -254,14 +255,23 @@ class Core:
             self.module.to("cpu")
             now = take(self.module)
         keep = _kept_in_f32(self.module, now)
-        weights = LiveWeights(now, device, self.options.dtype, keep)
+        form = self.options.form
+        coded = None
+        if form is not None:
+            empty = engine_module(self.module, self.original_class, now, lambda name: torch.empty_like(now.tensors[name], device="meta"))
+            coded = coded_of(empty, now, form, device)
+        weights = LiveWeights(now, device, self.options.dtype, keep, coded)
         try:
             done = weights.refit(now)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # an adapter that PEFT itself cannot merge
             raise NotServed(f"its adapters cannot be merged ({type(error).__name__}: {str(error)[:160]})") from error
-        copy = lambda: engine_module(self.module, self.original_class, now, weights.parameter)  # noqa: E731
+
+        def copy() -> nn.Module:
+            made = engine_module(self.module, self.original_class, now, weights.parameter)
+            return made if coded is None else coded.bind(made)
+
         self.cache.select(now.structure, self.options.precision, device)
         runner = Runner(copy(), device, self.options.tier, self.cache)
         ready = self._cast(args, kwargs, device)

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, Mapping
 
 import torch
+from refit_host.quant.formats import FLOAT, FORMATS
 
 from .running import TIERS
 
 log = logging.getLogger("refit_sidecar")
-PRECISIONS: Mapping[str, torch.dtype | None] = {"keep": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PRECISIONS: Mapping[str, torch.dtype | None] = {
+    "keep": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, **dict.fromkeys(FORMATS, FLOAT),
+}  # fmt: skip
 MODES = ("make_refittable", "strip_engine_weights", "fixed")
 # Settings of torch_tensorrt's MutableTorchTensorRTModule: they choose among TensorRT's ways, which are not used here. Its scripts run with them.
 TENSORRT_ONLY = frozenset({
@@ -45,6 +48,11 @@ class Options:
     @property
     def dtype(self) -> torch.dtype | None:
         return PRECISIONS[self.precision]
+
+    @property
+    def form(self) -> str | None:
+        """Name of the format in which large matrices are held as codes."""
+        return self.precision if self.precision in FORMATS else None
 
     @property
     def cache_folder(self) -> Path | None:

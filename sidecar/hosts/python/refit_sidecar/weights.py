@@ -18,6 +18,7 @@ from refit_host.weights.merge import merger
 from refit_host.weights.table import build_table
 from torch import Tensor
 
+from .coded import Coded
 from .peft_layers import LowRank, active_adapters, low_rank, merged_values, settle
 from .snapshot import Snapshot
 from .watched import token
@@ -80,9 +81,11 @@ class LiveWeights:
     """`wanted`: number format of the engine, None: each parameter's own. `device`: the engine's. The wrapped module's own parameters are the pristine
     values; they stay where they are, so that whoever holds a view of them goes on writing into the module."""
 
-    def __init__(self, snapshot: Snapshot, device: torch.device, wanted: torch.dtype | None, keep: frozenset[str] = frozenset()) -> None:
-        """`keep`: parameters that keep their own number format."""
-        self.device = device
+    def __init__(
+        self, snapshot: Snapshot, device: torch.device, wanted: torch.dtype | None, keep: frozenset[str] = frozenset(), coded: Coded | None = None
+    ) -> None:  # fmt: skip
+        """`keep`: parameters that keep their own number format. `coded`: those that are held as codes."""
+        self.device, self.coded = device, coded
         self.groups: list[Group] = []
         self.slots: dict[str, tuple[Group, Slot]] = {}
         self.buffers: dict[str, Tensor] = {}
@@ -91,7 +94,10 @@ class LiveWeights:
         self._now: dict[str, tuple[str, ...]] = {}
         _, self._prepare = merger(device)
         formats: dict[torch.dtype, dict[str, tuple[int, ...]]] = {}
+        held = coded.names if coded is not None else frozenset()
         for name, tensor in snapshot.tensors.items():
+            if name in held:
+                continue
             if name not in snapshot.parameters or not tensor.is_floating_point():
                 self.buffers[name] = _cast(tensor, None if name in keep or name not in snapshot.parameters else wanted, device)
             else:
@@ -103,14 +109,18 @@ class LiveWeights:
             self.slots |= {slot.name: (group, slot) for slot in layout.slots}
 
     def parameter(self, name: str) -> Tensor:
-        """What the engine's module binds: a view of the live arena, or the buffer's own copy."""
+        """What the engine's module binds: a view of the live arena, or the buffer's own copy. Nothing (on the meta device) for codes, which layers of
+        their own read."""
         found = self.slots.get(name)
+        if self.coded is not None and name in self.coded.names:
+            return torch.empty(self.coded.layout.by_name[name].shape, device="meta")
         return self.buffers[name] if found is None else found[1].view(found[0].live)
 
     @property
     def nbytes(self) -> int:
         """Device memory of the live weights."""
-        return sum(group.live.numel() for group in self.groups) + sum(each.numel() * each.element_size() for each in self.buffers.values())
+        coded = 0 if self.coded is None else self.coded.live.numel()
+        return coded + sum(group.live.numel() for group in self.groups) + sum(each.numel() * each.element_size() for each in self.buffers.values())
 
     def wish(self, snapshot: Snapshot) -> Wish:
         """What the module would compute with now."""
@@ -123,14 +133,20 @@ class LiveWeights:
                 continue
             rows = [low_rank(layer, each) for each in names]
             target = f"{name}.weight" if name else "weight"
-            known = self.slots.get(target)
-            fits = known is not None and all(row is not None and row.up.dtype in CODES and row.up.device == self.device and _fits(row, known[1]) for row in rows)
+            slot = self._slot(target)
+            fits = slot is not None and all(row is not None and row.up.dtype in CODES and row.up.device == self.device and _fits(row, slot) for row in rows)
             if fits:
                 wish.fast[target] = [row for row in rows if row is not None and row.scale != 0]
             else:
                 base = layer.get_base_layer()
                 wish.slow |= {f"{name}.{key}" if name else key: (layer, names) for key, value in base._parameters.items() if value is not None}
         return wish
+
+    def _slot(self, name: str) -> Slot | None:
+        if self.coded is not None and name in self.coded.names:
+            return self.coded.layout.by_name[name]
+        found = self.slots.get(name)
+        return None if found is None else found[1]
 
     def differs(self, snapshot: Snapshot) -> list[str]:
         """Names of parameters and buffers whose values are not live."""
@@ -155,6 +171,10 @@ class LiveWeights:
             mine = [self.slots[name][1] for name in changed if name in self.slots and self.slots[name][0] is group]
             if mine:
                 self._write(group, mine, wish, snapshot)
+        if self.coded is not None:
+            for name in changed:
+                if name in self.coded.names:
+                    self._code(name, wish, snapshot)
         for name in changed:
             self._written[name] = targets[name]
             terms = wish.fast.get(name)
@@ -183,6 +203,19 @@ class LiveWeights:
                 done[id(layer)] = merged_values(layer, names, self.device)
             slot.put(group.live, done[id(layer)][slot.name.rpartition(".")[2]])
 
+    def _code(self, name: str, wish: Wish, snapshot: Snapshot) -> None:
+        """One matrix: merged in f32 from the module's own value, coded once."""
+        assert self.coded is not None
+        slot = self.coded.layout.by_name[name]
+        if name in wish.slow:
+            layer, names = wish.slow[name]
+            value = merged_values(layer, names, self.device)[name.rpartition(".")[2]]
+        else:
+            value = snapshot.tensors[name].detach().to(self.device, torch.float32, copy=True)
+            for term in wish.fast.get(name, ()):
+                value.addmm_(term.up.detach().float().reshape(slot.rows, -1), term.down.detach().float().reshape(-1, slot.cols), alpha=term.scale)
+        self.coded.put(name, value.reshape(slot.rows, slot.cols))
+
     def _merge(self, group: Group, slots: list[Slot], wish: Wish) -> None:
         wanted: dict[str, dict[int, LowRank]] = {}
         for slot in slots:
@@ -204,7 +237,7 @@ class LiveWeights:
     def _packed(self, group: Group, adapter: str, wish: Wish) -> Factors:
         """All products of an adapter in this group in one buffer, made anew when a factor changed."""
         terms = [
-            (self.slots[name][1], term) for name, terms in wish.fast.items() if self.slots[name][0] is group for term in terms if term.adapter == adapter
+            (self.slots[name][1], term) for name, terms in wish.fast.items() if name in self.slots and self.slots[name][0] is group for term in terms if term.adapter == adapter
         ]  # fmt: skip
         terms.sort(key=lambda row: row[0].index)
         stamps = tuple((slot.index, id(term.up), token(term.up), id(term.down), token(term.down)) for slot, term in terms)
