@@ -7,6 +7,7 @@ import { loadNative } from "./load.ts";
 export type * from "./api.ts";
 export { dtypeBytes, isDtype, isFloatDtype } from "./dtypes.ts";
 export { SafetensorsError } from "./errors.ts";
+export { replaceFile } from "./write/replace-file.ts";
 export { writeSafetensors, type TensorSource, type WriteOptions } from "./write/write-safetensors.ts";
 
 /** Chosen once per process. REFIT_NATIVE=off forces the TypeScript fallback. */

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { addEngine } from "./cli/engine.ts";
-import { exitCode } from "./cli/exit.ts";
+import { exitCode, exitCodeOf, failureText } from "./cli/exit.ts";
 import { addCache } from "./cli/cache.ts";
 import { addDelta } from "./cli/delta.ts";
 import { addDemo } from "./cli/demo.ts";
@@ -14,6 +14,7 @@ import { addHost } from "./cli/host.ts";
 import { addInspect } from "./cli/inspect.ts";
 import { addInstall } from "./cli/install.ts";
 import { addMerge } from "./cli/merge.ts";
+import { watchOutput } from "./cli/output.ts";
 import { addSelftest } from "./cli/selftest.ts";
 import { addServe } from "./cli/serve.ts";
 import { addState } from "./cli/state.ts";
@@ -21,6 +22,17 @@ import { addUpdate } from "./cli/update.ts";
 import { packageRoot } from "./package-root.ts";
 
 export const version = (JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string }).version;
+
+/** One command as a process runs it: returns its exit code when all of its output has been taken. */
+export async function run(args: readonly string[]): Promise<number> {
+  const printed = watchOutput(process.stdout, process.stderr);
+  return printed.whole(
+    await main(args).catch((error: unknown) => {
+      console.error(failureText(error, false));
+      return exitCodeOf(error);
+    }),
+  );
+}
 
 /** Runs one command and returns its exit code (docs/cli.md). */
 export async function main(args: readonly string[]): Promise<number> {

@@ -3,7 +3,7 @@ import { basename } from "node:path";
 import { Worker } from "node:worker_threads";
 
 import { SafetensorsError } from "../errors.ts";
-import { openRegular, unreadable } from "./open-regular.ts";
+import { openRegular, unreadable, unreadableText } from "./open-regular.ts";
 
 type Answer = { readonly sha256: string } | { readonly code: string };
 
@@ -48,7 +48,7 @@ async function hashInThread(path: string, signal: AbortSignal | undefined): Prom
       worker.once("error", reject);
     });
     if ("sha256" in answer) return answer.sha256;
-    throw new SafetensorsError("UNREADABLE", basename(path), `could not be read (${answer.code}); check that it exists and that its permissions allow reading`);
+    throw new SafetensorsError("UNREADABLE", basename(path), unreadableText(answer.code));
   } finally {
     if (onAbort !== undefined) signal?.removeEventListener("abort", onAbort);
     await worker.terminate();

@@ -31,11 +31,12 @@ export function readHeaderSync(path: string, parse: SyncHeaderParser): Header {
     }
   };
   // As in open-regular.ts: a pipe or device is refused before the open, and after it when it was put there in between.
-  if (!attempt(() => statSync(path)).isFile()) notRegular(file);
+  const before = attempt(() => statSync(path));
+  if (!before.isFile()) notRegular(file, before);
   const descriptor = attempt(() => openSync(path, constants.O_RDONLY | nonBlocking));
   try {
     const stats = attempt(() => fstatSync(descriptor, { bigint: true }));
-    if (!stats.isFile()) notRegular(file);
+    if (!stats.isFile()) notRegular(file, stats);
     const stamp = toStamp(stats);
     const fill = (target: Uint8Array, position: number): void => {
       for (let done = 0; done < target.byteLength; ) {

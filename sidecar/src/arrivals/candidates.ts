@@ -14,7 +14,7 @@ export function classifyName(baseName: string): NameClass {
   if (baseName.startsWith(".")) return "ignored";
   // `.trt_lora`: exported deltas, safetensors inside.
   if (/\.(safetensors|sft|trt_lora)$/i.test(baseName)) return "tensors";
-  if (/\.safetensors\.index\.json$/i.test(baseName)) return "index";
+  if (/\.safetensors\.index(\.[\w-]+)?\.json$/i.test(baseName)) return "index";
   if (refusedFormats.test(baseName)) return "refused";
   return "ignored";
 }

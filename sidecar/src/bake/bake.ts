@@ -46,8 +46,10 @@ export interface BakeReport {
   readonly adapters: readonly AdapterReport[];
   /** Parameters that were written with other values than the base's. */
   readonly merged: number;
-  /** fp8 values that were cut to the type's largest, by parameter. */
+  /** Values that the file's dtype cannot hold, by parameter: fp8 cuts them to its largest number, the others have no finite number for them (also in `overflowed`). */
   readonly saturated: readonly { readonly parameter: string; readonly values: number }[];
+  /** Values that are Inf or NaN in the output and are not in the base: a model with one of them draws black pictures. */
+  readonly overflowed: readonly { readonly parameter: string; readonly values: number; readonly dtype: FloatDtype }[];
   /** Terms that no longer fitted when their turn came. */
   readonly skipped: readonly { readonly parameter: string; readonly reason: string }[];
   readonly sizeBytes: number;
@@ -83,7 +85,7 @@ export async function bake(job: BakeJob, options: BakeOptions = {}): Promise<Bak
       const ready = await ensureDelta({ adapter: { path, sha256 }, target, mode: job.mode, folder: scratch, base: base.source }, native, options.signal);
       stack.push({ ready, delta: await openDelta(await native.openTensorFile(ready.path)), strength });
     }
-    const notes: Notes = { saturated: [], skipped: [], merged: 0 };
+    const notes: Notes = { saturated: [], overflowed: [], skipped: [], merged: 0 };
     const tensors = await plannedTensors(base, stack, job, notes, options.signal);
     const metadata = keptMetadata(base, job.dtype !== "keep");
     const { sizeBytes } = await writeSafetensors(job.out, tensors, metadata, options);
@@ -95,6 +97,7 @@ export async function bake(job: BakeJob, options: BakeOptions = {}): Promise<Bak
       adapters: stack.map(({ ready, strength }, index) => adapterReport(ready, strength, job.adapters[index]?.path ?? "")),
       merged: notes.merged,
       saturated: notes.saturated,
+      overflowed: notes.overflowed,
       skipped: notes.skipped,
       sizeBytes,
       ms: performance.now() - started,

@@ -1,7 +1,7 @@
-import { dirname, join } from "node:path";
+import { basename } from "node:path";
 import type { TensorFile } from "@refit-sidecar/native";
 import { familyNames } from "@refit-sidecar/protocol";
-import { detectModel, readCheckpointSource, readShardTable, structureOf } from "../catalog/index.ts";
+import { checkShards, detectModel, readCheckpointSource, structureOf, wholeCheckpoint } from "../catalog/index.ts";
 import type { CheckpointSource, Family } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
 import { CheckpointFiles } from "../storage/index.ts";
@@ -18,17 +18,13 @@ export interface BaseModel {
   readonly close: () => Promise<void>;
 }
 
-/** All files of a checkpoint: the file itself, or the shards that its `.index.json` lists. */
-async function filesOf(path: string): Promise<readonly string[]> {
-  if (!path.endsWith(".index.json")) return [path];
-  return (await readShardTable(path)).map((name) => join(dirname(path), name));
-}
-
-/** Opens a base. `family` overrides detection (small test structures defeat it). Throws SafetensorsError, CATALOG_INDEX_INVALID, CATALOG_UNSUPPORTED_QUANTISATION, BAKE_FAMILY_UNKNOWN. */
+/** Opens a base. `family` overrides detection (small test structures defeat it). Throws SafetensorsError, what `wholeCheckpoint` and `checkShards` throw, CATALOG_UNSUPPORTED_QUANTISATION, BAKE_FAMILY_UNKNOWN. */
 export async function openBase(path: string, family: Family | null): Promise<BaseModel> {
-  const source = await readCheckpointSource(await filesOf(path), family);
+  const { files, table } = await wholeCheckpoint(path);
+  const source = await readCheckpointSource(files, family);
   const stored = await CheckpointFiles.open(source);
   try {
+    checkShards(stored.files.map((file) => ({ name: basename(file.path), tensors: file.header.entries })), table?.places ?? null);
     const parameters = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
     return { files: stored.files, stored, source, parameters, family: family ?? familyOf(parameters), structure: structureOf(parameters), close: () => stored.close() };
   } catch (error) {

@@ -5,7 +5,7 @@ import type { FloatDtype } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
 import { blockPadding, decodePiece, encodePiece, exchangeHalves, readMergeable, readValues } from "../storage/index.ts";
 import type { Encoded, Rounding, StoredParameter, StoredPiece } from "../storage/index.ts";
-import { asBytes, mergeParameter } from "../terms/index.ts";
+import { asBytes, mergeParameter, newNonFinite } from "../terms/index.ts";
 import type { Addend, MergeOutcome } from "../terms/index.ts";
 
 /** Output of one piece of a parameter, in the order of the file's rows; `encoded` where the file stores it quantised. */
@@ -19,6 +19,10 @@ export interface ParameterOutput {
   readonly shape: readonly number[];
   readonly pieces: readonly PieceOutput[];
   readonly saturated: number;
+  /** Values that are Inf or NaN now and were not in the base. */
+  readonly notFinite: number;
+  /** In which type they are not: the output's, or f32 before values are quantised. */
+  readonly dtype: FloatDtype;
   readonly skipped: MergeOutcome["skipped"];
 }
 
@@ -42,15 +46,18 @@ export async function computeParameter(job: ParameterJob): Promise<ParameterOutp
   const common = { addends, kernels: native, ...(signal ? { signal } : {}) };
   if (job.dtype !== null || !quantised) {
     const dtype = job.dtype ?? (ownDtype as FloatDtype);
-    const outcome = await mergeParameter({ ...common, base: { ...(await readMergeable(stored)), shape: stored.shape }, out: { dtype } });
-    return { shape: outcome.shape, pieces: plainPieces(stored, outcome), saturated: outcome.saturated, skipped: outcome.skipped };
+    const base = await readMergeable(stored);
+    const outcome = await mergeParameter({ ...common, base: { ...base, shape: stored.shape }, out: { dtype } });
+    const notFinite = await newNonFinite(base, outcome, dtype, native);
+    return { shape: outcome.shape, pieces: plainPieces(stored, outcome), saturated: outcome.saturated, notFinite, dtype, skipped: outcome.skipped };
   }
   const before = await readValues(stored);
   const outcome = await mergeParameter({ ...common, base: { data: asBytes(before), dtype: "F32", shape: stored.shape }, out: { dtype: "F32" } });
   const values = new Float32Array(outcome.data.buffer, outcome.data.byteOffset, outcome.data.byteLength / 4);
   const pieces: PieceOutput[] = [];
   for (const piece of stored.pieces) pieces.push(await encodedPiece(pieceAt(piece, outcome.shape, stored.shape), values, before, job.rounding));
-  return { shape: outcome.shape, pieces, saturated: 0, skipped: outcome.skipped };
+  const notFinite = await newNonFinite({ data: asBytes(before), dtype: "F32" }, outcome, "F32", native);
+  return { shape: outcome.shape, pieces, saturated: 0, notFinite, dtype: "F32", skipped: outcome.skipped };
 }
 
 /** A pad gives a parameter another shape; such a parameter has one piece. */

@@ -13,6 +13,7 @@ import type { ParameterOutput } from "./parameter.ts";
 /** What is said of the job when it is done. */
 export interface Notes {
   readonly saturated: { parameter: string; values: number }[];
+  readonly overflowed: { parameter: string; values: number; dtype: FloatDtype }[];
   readonly skipped: { parameter: string; reason: string }[];
   merged: number;
 }
@@ -39,7 +40,8 @@ export async function parameterTensors(planned: PlannedParameter): Promise<Tenso
   let outcome: Promise<ParameterOutput> | null = null;
   const compute = async (): Promise<ParameterOutput> => {
     const output = await computeParameter({ name, stored, addends, dtype, rounding: planned.rounding, ...(signal ? { signal } : {}) });
-    if (output.saturated > 0) notes.saturated.push({ parameter: name, values: output.saturated });
+    if (output.notFinite > 0) notes.overflowed.push({ parameter: name, values: output.notFinite, dtype: output.dtype });
+    if (output.saturated + output.notFinite > 0) notes.saturated.push({ parameter: name, values: output.saturated + output.notFinite });
     for (const { reason } of output.skipped) notes.skipped.push({ parameter: name, reason });
     return output;
   };

@@ -1,7 +1,7 @@
 // Which files there are, and which unit each belongs to. In: arrival events. Out: units whose content has to be looked at again. Pure.
 
 import type { ArrivalEvent, Place, WatchedFolder } from "../arrivals/types.ts";
-import { indexedName, shardName, shardNames } from "./names.ts";
+import { completeShards, indexedName, shardName, shardNames } from "./names.ts";
 import { newUnit } from "./unit.ts";
 import type { Member, Unit } from "./unit.ts";
 
@@ -62,7 +62,7 @@ export function createFileTable(): FileTable {
 
   const expectedOf = (unit: Unit): readonly string[] => {
     if (!unit.sharded) return [unit.name];
-    if (unit.table !== null && unit.table.files.length > 0) return unit.table.files.map((name) => folderOf(unit.name) + name);
+    if (unit.table !== null && unit.table.files.length > 0) return completeShards(unit.table.files).map((name) => folderOf(unit.name) + name);
     // Without a table, any shard tells how many there are.
     for (const member of unit.members) if (shardName(member.name) !== null) return shardNames(member.name);
     return [];

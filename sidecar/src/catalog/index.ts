@@ -9,7 +9,8 @@ export type { AdapterFile, Catalog, CatalogOptions, PushedFile } from "./door.ts
 export { detectModel } from "./detect/index.ts";
 export type { DetectedModel, UnsupportedModel } from "./detect/index.ts";
 export { entryId } from "./names.ts";
-export { readShardTable } from "./read/shard-table.ts";
+export { checkShards, wholeCheckpoint } from "./read/whole-checkpoint.ts";
+export type { WholeCheckpoint } from "./read/whole-checkpoint.ts";
 export { readCheckpointSource, readNotes } from "./read/stored-file.ts";
 export { buildCheckpointSource } from "./source.ts";
 export { structureOf } from "./structure.ts";

@@ -15,7 +15,7 @@ export function sameName(a: string, b: string): boolean {
   return a === b || a.normalize("NFC") === b.normalize("NFC");
 }
 
-const shardPattern = /^(.+)-(\d{5})-of-(\d{5})(\.safetensors)$/i;
+const shardPattern = /^(.+)-(\d{3,6})-of-(\d{3,6})(\.safetensors)$/i;
 
 /** Count cap: the largest public model has fewer than 200 shards. */
 const maxShards = 1000;
@@ -40,15 +40,27 @@ export function shardNames(name: string): readonly string[] {
   if (shard === null) return [name];
   const stem = shard.whole.slice(0, -".safetensors".length);
   const extension = name.slice(-".safetensors".length);
-  const five = (value: number) => String(value).padStart(5, "0");
-  return Array.from({ length: shard.count }, (_, index) => `${stem}-${five(index + 1)}-of-${five(shard.count)}${extension}`);
+  const digits = /-of-(\d+)\./.exec(name.slice(stem.length))?.[1]?.length ?? 5;
+  const padded = (value: number) => String(value).padStart(digits, "0");
+  return Array.from({ length: shard.count }, (_, index) => `${stem}-${padded(index + 1)}-of-${padded(shard.count)}${extension}`);
 }
 
-const indexSuffix = ".index.json";
+/** `names`, and every other shard of the sets that they belong to, in name order: a table that lists one shard of two does not make it the whole. */
+export function completeShards(names: readonly string[]): readonly string[] {
+  return [...new Set(names.flatMap(shardNames))].sort();
+}
 
-/** `model.safetensors` for `model.safetensors.index.json`; null for any other name. */
+const indexPattern = /^(.*\.safetensors)\.index(\.[\w-]+)?\.json$/i;
+
+/** A shard table by its name; `model.safetensors.index.fp16.json` is the one of a variant. */
+export function isIndexName(name: string): boolean {
+  return /\.index(\.[\w-]+)?\.json$/i.test(name);
+}
+
+/** `model.safetensors` for `model.safetensors.index.json`, `model.fp16.safetensors` for `model.safetensors.index.fp16.json`; null for any other name. */
 export function indexedName(name: string): string | null {
-  return name.toLowerCase().endsWith(`.safetensors${indexSuffix}`) ? name.slice(0, -indexSuffix.length) : null;
+  const [, whole, variant = ""] = indexPattern.exec(name) ?? [];
+  return whole === undefined ? null : `${whole.slice(0, -".safetensors".length)}${variant}${whole.slice(-".safetensors".length)}`;
 }
 
 /** One hash for the files of a whole, in order; a single file's own. */

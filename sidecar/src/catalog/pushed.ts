@@ -28,7 +28,7 @@ export function createPushed(reader: Reader): Pushed {
       if (before !== undefined) return before.entry;
       const stamp = await reader.stamp(path);
       if (stamp === null) throw new Failure("CATALOG_FILE_CHANGED", "expected the pushed adapter's file; it is not there any more. Push it again.", {});
-      const reading = await reader.content([{ path, stamp }], "adapter");
+      const reading = await reader.content([{ path, stamp }], "adapter", null);
       const problem = "problem" in reading ? reading.problem : reading.summary.problem;
       if (problem !== null || !("summary" in reading) || reading.summary.kind !== "adapter") {
         throw new Failure("CATALOG_ENTRY_UNUSABLE", `the pushed tensors cannot be used: ${problem?.message ?? "they are a checkpoint, not an adapter"}`, {});

@@ -19,8 +19,8 @@ export interface Reader {
   readonly header: (path: string) => Promise<Header>;
   /** What the header of a quantised checkpoint leaves open. Throws SafetensorsError. */
   readonly notes: (path: string, header: Header) => Promise<StorageNotes>;
-  /** What the headers of a unit's files say. Never rejects: a bad file is a problem. */
-  readonly content: (files: readonly ContentFile[], placed: FileKind) => Promise<Reading>;
+  /** What the headers of a unit's files say, and whether they hold what the table at the path `table` promises. Never rejects: a bad file is a problem. */
+  readonly content: (files: readonly ContentFile[], placed: FileKind, table: string | null) => Promise<Reading>;
   /** File names in a sharded checkpoint's table (`weight_map`). Throws Failure CATALOG_INDEX_INVALID or CATALOG_SHARD_NAME_REFUSED. */
   readonly shardTable: (path: string) => Promise<readonly string[]>;
   /** null when there is no regular file. */

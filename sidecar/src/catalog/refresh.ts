@@ -6,6 +6,7 @@ import { fileChanging, problemOf, problemSummary } from "./read/content.ts";
 import type { FileTable } from "./files.ts";
 import type { Reader } from "./reader.ts";
 import type { Problem } from "./types.ts";
+import { missingShards } from "./read/whole-checkpoint.ts";
 import { sameButRenamed, signatureOf } from "./unit.ts";
 import type { Content, Member, Unit } from "./unit.ts";
 import type { Stamp } from "../arrivals/types.ts";
@@ -54,8 +55,8 @@ function needOf(unit: Unit, files: FileTable): Need {
     settled.push({ name, path, stamp: state.stamp });
   }
   if (missing.length === 0 && settled.length > 0) return { files: settled };
-  const shown = missing.slice(0, 3).join(", ");
-  return { hindrance: { code: "CATALOG_SHARD_MISSING", message: `expected ${members.length} shards; ${missing.length} are not there (${shown}${missing.length > 3 ? ", …" : ""}). Download them into the same folder.` } };
+  const { code, message } = missingShards(members.length, missing);
+  return { hindrance: { code, message } };
 }
 
 export function createRefresher(ports: RefresherPorts): Refresher {
@@ -99,6 +100,7 @@ export function createRefresher(ports: RefresherPorts): Refresher {
   };
 
   const readOnce = async (unit: Unit): Promise<void> => {
+    const tableBefore = unit.table?.readAs;
     const tableProblem = unit.sharded ? await readTable(unit) : null;
     if (tableProblem !== null) return finish(unit, null, tableProblem);
     const { version } = unit;
@@ -106,12 +108,14 @@ export function createRefresher(ports: RefresherPorts): Refresher {
     if ("hindrance" in need) return finish(unit, null, need.hindrance);
     if ("refused" in need) {
       const { problem, stamp, look } = need.refused;
-      const precise = look && stamp !== null ? await limit(() => reader.content([{ path: need.path, stamp }], unit.folder.kind)) : null;
+      const precise = look && stamp !== null ? await limit(() => reader.content([{ path: need.path, stamp }], unit.folder.kind, null)) : null;
       if (unit.version !== version) return;
       return finish(unit, null, precise !== null && "problem" in precise && precise.lasting ? precise.problem : problem);
     }
-    if (reuse(unit, need.files, undefined)) return;
-    const reading = await limit(() => reader.content(need.files, unit.folder.kind));
+    // What was read before its table came has not been held against it.
+    const heldAgainst = unit.table === null || unit.content === null || unit.table.readAs === tableBefore;
+    if (heldAgainst && reuse(unit, need.files, undefined)) return;
+    const reading = await limit(() => reader.content(need.files, unit.folder.kind, files.tableOf(unit)?.path ?? null));
     if (unit.version !== version) return;
     const signature = signatureOf(need.files);
     if ("summary" in reading) finish(unit, { signature, summary: reading.summary, identity: null }, null);

@@ -8,6 +8,7 @@ import { ensureDelta, exportDelta } from "../delta/index.ts";
 import { Failure } from "../failure/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { parseAdapter } from "./merge.ts";
+import { checkOutput, checkpointInputs } from "./outputs.ts";
 
 interface ExportFlags {
   readonly adapter: string;
@@ -20,6 +21,8 @@ interface ExportFlags {
 async function exportOne(flags: ExportFlags): Promise<Record<string, unknown>> {
   if (flags.mode !== "comfyui" && flags.mode !== "extended") throw new Failure("CLI_ARGUMENTS", `--mode expects comfyui or extended, got ${JSON.stringify(flags.mode)}`, {});
   const { path, strength } = parseAdapter(flags.adapter);
+  const inputs = [...(await checkpointInputs("the base", flags.base)), { what: "the adapter", path }];
+  await checkOutput({ out: flags.out, option: "--out", code: "CLI_ARGUMENTS", inputs });
   const base = await openBase(flags.base, null);
   const folder = await mkdtemp(join(tmpdir(), "refit-delta-"));
   try {

@@ -11,6 +11,7 @@ import type { DemoAssets, DemoLora } from "../demo/index.ts";
 import { Failure } from "../failure/index.ts";
 import { packageRoot } from "../package-root.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { checkOutputFolder } from "./outputs.ts";
 
 interface DemoFlags {
   readonly json?: boolean;
@@ -20,6 +21,8 @@ interface DemoFlags {
 
 /** Generous for a machine that is busy with something else; a quiet one needs a tenth of it. */
 const patienceMs = 60_000;
+/** Tells a folder of the demo from any other. */
+const marker = "made-by-refit-demo.txt";
 /** Pictures drawn in one denoiser call. */
 const batch = 16;
 
@@ -143,7 +146,10 @@ const sameBits = (a: Float32Array, b: Float32Array) => Buffer.compare(Buffer.fro
 
 async function runDemo(flags: DemoFlags, say: (line: string) => void): Promise<{ readonly report: Record<string, unknown>; readonly running: Running }> {
   const out = resolve(flags.out);
+  await checkOutputFolder({ out, option: "--out", code: "CLI_ARGUMENTS", inputs: [{ what: "the demo's model", path: demoFolder }], isOurs: (names) => names.includes(marker) });
   await rm(out, { recursive: true, force: true });
+  await mkdir(out, { recursive: true });
+  await writeFile(join(out, marker), "The demo of Refit Sidecar made this folder and empties it when it runs again. Keep nothing of yours here.\n");
   for (const name of ["checkpoints", "loras", "live"]) await mkdir(join(out, name), { recursive: true });
   const assets = await readDemoAssets();
   const { description } = assets;
@@ -201,7 +207,7 @@ export function addDemo(program: Command, done: (code: number) => void): void {
   program
     .command("demo")
     .description("draw pictures, drop a LoRA into the live folder, draw the same seeds again, remove it")
-    .option("--out <dir>", "folder for the demo's folders and pictures; replaced when it exists", "demo-out")
+    .option("--out <dir>", "folder for the demo's folders and pictures; one that an earlier demo made is replaced", "demo-out")
     .option("--keep", "leave the sidecar running and print how to connect")
     .option("--json", "print one JSON object as the last line")
     .action(async (flags: DemoFlags) => {

@@ -11,6 +11,7 @@ import { aboutPython } from "./about.ts";
 import type { About, EnginePlatform } from "./about.ts";
 import { hostPythons } from "../pipeline/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { checkOutput, folderInputs } from "./outputs.ts";
 
 interface EngineFlags extends StoreFlags {
   readonly json?: boolean;
@@ -33,6 +34,8 @@ async function exportOne(entry: string, flags: EngineFlags): Promise<Record<stri
   const info = await entryBy(store, entry);
   const found = info.manifest === null ? null : await store.find(info.manifest.key, info.manifest.finger);
   if (found?.found !== "hit") throw new Failure("STORE_DAMAGED", "the engine's files are damaged; it is not exported", { entry: info.entry });
+  const inputs = [{ what: "the private key", path: flags.signKey }, ...(await folderInputs("a file of the engine", found.folder))];
+  await checkOutput({ out: flags.out, option: "--out", code: "CLI_ARGUMENTS", inputs });
   const { sizeBytes, signer } = await exportBundle(found.folder, found.manifest, readKey(await readFile(flags.signKey, "utf8"), "private"), flags.out);
   return { entry: info.entry, out: flags.out, size_bytes: sizeBytes, signer };
 }

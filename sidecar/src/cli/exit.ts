@@ -1,6 +1,7 @@
 // Exit codes and how a failure is shown on a terminal. Documented in docs/cli.md.
 
-import { Failure } from "../failure/index.ts";
+import { SafetensorsError } from "@refit-sidecar/native";
+import { Failure, isSystemError, systemText, unexpectedText } from "../failure/index.ts";
 
 export const exitCode = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
@@ -12,10 +13,17 @@ export function exitCodeOf(error: unknown): number {
   return exitCode.failed;
 }
 
-/** One line for people, or one JSON object with code and evidence. */
+/** Code and text of anything that was thrown: a failure's own, the file system's in words, and a request to report what nobody expected. */
+function described(error: unknown): { readonly code: string; readonly message: string } {
+  if (error instanceof Failure || error instanceof SafetensorsError) return { code: error.code, message: error.message };
+  if (isSystemError(error)) return { code: `SYSTEM_${error.code ?? "ERROR"}`, message: systemText(error, error.path ?? null) };
+  // Errors of the wire and of the host protocol carry a declared code, which is upper-case and ours.
+  if (error instanceof Error && "code" in error && typeof error.code === "string" && !error.code.startsWith("ERR_")) return { code: error.code, message: error.message };
+  return { code: "INTERNAL", message: unexpectedText(error) };
+}
+
+/** One line for people, or one JSON object with code and text. */
 export function failureText(error: unknown, json: boolean): string {
-  const coded = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "INTERNAL";
-  const message = error instanceof Error ? error.message : String(error);
-  if (json) return JSON.stringify({ ok: false, error: { code: coded, message } });
-  return `refit-sidecar: ${message} [${coded}]`;
+  const { code, message } = described(error);
+  return json ? JSON.stringify({ ok: false, error: { code, message } }) : `refit-sidecar: ${message} [${code}]`;
 }

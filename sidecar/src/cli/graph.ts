@@ -4,6 +4,7 @@ import { Failure } from "../failure/index.ts";
 import { exportGraph, hostPythons, runExport } from "../pipeline/index.ts";
 import { ownStore } from "./cache.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { checkOutputFolder, checkpointInputs } from "./outputs.ts";
 import { defaultDataDir } from "./serve.ts";
 
 interface GraphFlags {
@@ -26,6 +27,8 @@ export function addGraph(program: Command, done: (code: number) => void): void {
     .option("--json", "print one JSON object")
     .action(async (checkpoint: string, flags: GraphFlags) => {
       try {
+        const inputs = await checkpointInputs("the checkpoint", checkpoint);
+        if (flags.out !== undefined) await checkOutputFolder({ out: flags.out, option: "--out", code: "CLI_ARGUMENTS", inputs, isOurs: (names) => names.includes("graph.json") && names.every((name) => name === "graph.json" || name.endsWith(".onnx")) });
         const base = await openBase(checkpoint, null);
         await base.close();
         const pythons = hostPythons(flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir(), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);

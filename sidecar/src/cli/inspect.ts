@@ -12,7 +12,7 @@ function rows(title: string, counts: Readonly<Record<string, number>>): string {
 
 function lines(found: Explanation): string[] {
   const { family, evidence, problem } = found.summary;
-  const head = [`${found.file}: ${found.kind}, ${(found.sizeBytes / 1e6).toFixed(1)} MB`, `family: ${family ?? "unknown"}${found.kind === "checkpoint" && found.summary.variant ? ` (${found.summary.variant})` : ""}`, ...evidence.map((fact) => `  because of ${fact}`)];
+  const head = [`${found.file}: ${found.kind}, ${(found.sizeBytes / 1e6).toFixed(1)} MB${found.files === 1 ? "" : ` in ${found.files} shards`}`, `family: ${family ?? "unknown"}${found.kind === "checkpoint" && found.summary.variant ? ` (${found.summary.variant})` : ""}`, ...evidence.map((fact) => `  because of ${fact}`)];
   if (problem !== null) head.push(`problem: ${problem.message} [${problem.code}]`);
   if (found.kind === "checkpoint") {
     const { structure, parameters, dtypes, format, keyPrefix } = found.summary;
@@ -53,7 +53,7 @@ export function addInspect(program: Command, done: (code: number) => void): void
 /** Flat where scripts look first: kind, family, structure, layers, ignored keys. */
 function jsonOf(found: Explanation): Record<string, unknown> {
   const { family, evidence, problem } = found.summary;
-  const common = { ok: problem === null, file: found.file, kind: found.kind, family, evidence, problem, size_bytes: found.sizeBytes };
+  const common = { ok: problem === null, file: found.file, files: found.files, kind: found.kind, family, evidence, problem, size_bytes: found.sizeBytes };
   if (found.kind === "checkpoint") {
     const { structure, variant, parameters, dtypes, format, keyPrefix, config } = found.summary;
     return { ...common, structure, variant, parameters, dtypes, format, key_prefix: keyPrefix, config, metadata: found.hints };

@@ -1,11 +1,17 @@
-import { createReadStream } from "node:fs";
+import { createReadStream, existsSync } from "node:fs";
+import { basename } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
 import { familyNames } from "@refit-sidecar/protocol";
 import { bake } from "../bake/index.ts";
-import type { BakeJob, BakeReport } from "../bake/index.ts";
+import type { BakeJob, BakeOptions, BakeReport } from "../bake/index.ts";
 import { Failure } from "../failure/index.ts";
+import { readStrength } from "../terms/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { printLine } from "./output.ts";
+import { checkOutput, checkpointInputs, outputLedger } from "./outputs.ts";
+import type { Input } from "./outputs.ts";
 import { progressBar } from "./progress.ts";
 
 const dtypes = ["keep", "f16", "bf16", "f32"] as const;
@@ -23,10 +29,20 @@ interface JobFields {
   readonly rounding?: unknown;
 }
 
-/** "path:strength"; without a number after the last colon the whole text is the path and the strength 1 (Windows drives have colons too). */
+/**
+ * "path:strength"; without a number after the last colon the whole text is the path and the strength 1 (Windows drives have colons too).
+ * Throws CLI_MERGE_ARGUMENTS for a strength that cannot be used, or that is written in another way than `:0.8`.
+ */
 export function parseAdapter(text: string): { readonly path: string; readonly strength: number } {
-  const match = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/is.exec(text);
-  return match ? { path: match[1] ?? "", strength: Number(match[2]) } : { path: text, strength: 1 };
+  const match = /^(.+):([^:]*)$/s.exec(text);
+  if (match === null) return { path: text, strength: 1 };
+  const [, path = "", behind = ""] = match;
+  const written = readStrength(behind, { comma: false, place: "after the colon" });
+  if (written.is === "strength") return { path, strength: written.strength };
+  // A colon may belong to the file's own name; then there is such a file.
+  if (existsSync(text) || (written.is === "text" && !existsSync(path))) return { path: text, strength: 1 };
+  const reason = written.is === "refused" ? written.reason : `expected a strength behind ${basename(path)}, got ${JSON.stringify(behind)}`;
+  throw new Failure("CLI_MERGE_ARGUMENTS", `${reason}; a strength is written ${basename(path)}:0.8`, {});
 }
 
 function textField(fields: JobFields, name: "base" | "out"): string {
@@ -52,7 +68,6 @@ export function parseJob(fields: JobFields): BakeJob {
   const base = textField(fields, "base");
   const out = textField(fields, "out");
   if (adapters.length === 0) throw new Failure("CLI_MERGE_ARGUMENTS", "merge expects at least one adapter (--adapter FILE[:strength])", {});
-  if ([base, ...adapters.map((adapter) => adapter.path)].includes(out)) throw new Failure("CLI_MERGE_ARGUMENTS", "the output would overwrite one of its inputs; choose another --out", {});
   return {
     base,
     out,
@@ -79,6 +94,7 @@ function printReport(report: BakeReport): void {
     if (adapter.nonFinite.length > 0) console.log(`  note: ${adapter.nonFinite.length} tensors hold NaN or infinity, first ${adapter.nonFinite[0]}; they were merged as ComfyUI merges them`);
   }
   for (const { parameter, values } of report.saturated) console.log(`  note: ${values} values of ${parameter} were cut to the largest fp8 number`);
+  for (const { parameter, values, dtype } of report.overflowed) console.log(`  note: ${values} values of ${parameter} are not finite in ${dtype}: a lower strength, or --dtype f32, keeps them`);
   for (const { parameter, reason } of report.skipped) console.log(`  note: left out on ${parameter}: ${reason}`);
   console.log(`${report.merged} parameters merged (${report.family}), ${(report.sizeBytes / 1e6).toFixed(1)} MB written in ${(report.ms / 1000).toFixed(2)} s`);
 }
@@ -89,24 +105,90 @@ function grouped(entries: readonly { readonly key: string; readonly reason: stri
   return groups;
 }
 
+const code = "CLI_MERGE_ARGUMENTS";
+
+async function inputsOf({ base, adapters }: BakeJob): Promise<readonly Input[]> {
+  return [...(await checkpointInputs("the base", base)), ...adapters.map(({ path }) => ({ what: "an adapter", path }))];
+}
+
+interface JobLine {
+  readonly label: string;
+  readonly fields: JobFields;
+  /** The job, or why the line is none. */
+  readonly job: BakeJob | Error;
+}
+
+function readLine(text: string, label: string, defaults: JobFields): JobLine {
+  let fields: JobFields = {};
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value !== "object" || value === null || Array.isArray(value)) throw new SyntaxError(`found ${text.slice(0, 60)}`);
+    fields = value;
+    return { label, fields, job: parseJob({ ...defaults, ...fields }) };
+  } catch (error) {
+    const cause = error instanceof SyntaxError ? new Failure("CLI_MERGE_JOB", `expected one JSON object a line: ${error.message}`, {}) : error;
+    return { label, fields, job: cause instanceof Error ? cause : new Error(String(cause)) };
+  }
+}
+
+/** From standard input lines may come one by one, each after the answer to the one before: what comes together is looked at together. */
+const togetherMs = 50;
+
+/** Lines of a jobs file in groups: all of a file, what has arrived of a stream. */
+async function* lineGroups(path: string): AsyncGenerator<readonly string[]> {
+  const input = path === "-" ? process.stdin : createReadStream(path);
+  const arrived: string[] = [];
+  let ended = false;
+  let failed: unknown = null;
+  let wake: () => void = () => undefined;
+  const lines = createInterface({ input, crlfDelay: Infinity });
+  lines.on("line", (line) => (arrived.push(line), wake()));
+  lines.on("close", () => ((ended = true), wake()));
+  input.on("error", (error: Error) => ((failed = error), (ended = true), wake()));
+  for (;;) {
+    while (arrived.length === 0 && !ended) await new Promise<void>((resolve) => (wake = resolve));
+    if (path === "-") await delay(togetherMs);
+    else while (!ended) await new Promise<void>((resolve) => (wake = resolve));
+    if (failed !== null) throw failed;
+    if (arrived.length === 0) return;
+    yield arrived.splice(0);
+  }
+}
+
 async function runJobs(path: string, defaults: JobFields): Promise<number> {
   let failed = 0;
-  const lines = createInterface({ input: path === "-" ? process.stdin : createReadStream(path), crlfDelay: Infinity });
-  for await (const line of lines) {
-    if (line.trim() === "") continue;
-    let fields: JobFields = {};
-    try {
-      fields = JSON.parse(line) as JobFields;
-      const result = resultOf(await bake(parseJob({ ...defaults, ...fields })));
-      if (result["ok"] !== true) failed += 1;
-      console.log(JSON.stringify(result));
-    } catch (error) {
-      failed += 1;
-      const cause = error instanceof SyntaxError ? new Failure("CLI_MERGE_JOB", `expected one JSON object a line: ${error.message}`, {}) : error;
-      console.log(JSON.stringify({ ...(JSON.parse(failureText(cause, true)) as object), ...(typeof fields === "object" && fields !== null && "out" in fields ? { out: fields.out } : {}) }));
+  let count = 0;
+  const ledger = outputLedger(code);
+  const own: readonly Input[] = path === "-" ? [] : [{ what: "the jobs file", path }];
+  for await (const group of lineGroups(path)) {
+    const jobs: JobLine[] = [];
+    for (const text of group) {
+      count += 1;
+      if (text.trim() === "") continue;
+      const line = readLine(text, `line ${count}`, defaults);
+      jobs.push(line);
+      if (!(line.job instanceof Error)) await ledger.add(line.label, line.job.out, await inputsOf(line.job));
+    }
+    for (const { label, fields, job } of jobs) {
+      try {
+        if (job instanceof Error) throw job;
+        ledger.check(label);
+        const result = resultOf(await merged(job, own));
+        if (result["ok"] !== true) failed += 1;
+        await printLine(JSON.stringify(result));
+      } catch (error) {
+        failed += 1;
+        await printLine(JSON.stringify({ ...(JSON.parse(failureText(error, true)) as object), ...("out" in fields ? { out: fields.out } : {}) }));
+      }
     }
   }
   return failed === 0 ? exitCode.ok : exitCode.failed;
+}
+
+/** One job, after a look at where its output goes. */
+async function merged(job: BakeJob, alsoRead: readonly Input[], options: BakeOptions = {}): Promise<BakeReport> {
+  await checkOutput({ out: job.out, option: "--out", code, inputs: [...(await inputsOf(job)), ...alsoRead] });
+  return bake(job, options);
 }
 
 interface MergeFlags extends JobFields {
@@ -132,7 +214,7 @@ export function addMerge(program: Command, done: (code: number) => void): void {
       try {
         if (flags.jobs !== undefined) return done(await runJobs(flags.jobs, { family: flags.family, dtype: flags.dtype, mode: flags.mode, rounding: flags.rounding }));
         const bar = json ? null : progressBar("merging");
-        const report = await bake(parseJob(flags), bar ? { onProgress: (doneBytes, totalBytes) => bar.update(doneBytes / totalBytes) } : {});
+        const report = await merged(parseJob(flags), [], bar ? { onProgress: (doneBytes, totalBytes) => bar.update(doneBytes / totalBytes) } : {});
         bar?.stop();
         const result = resultOf(report);
         if (json) console.log(JSON.stringify(result));

@@ -1,6 +1,6 @@
-import { writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Command } from "commander";
+import { replaceFile } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
 import { findGpus } from "../install/host/index.ts";
 import { hostCommand, hostPythons } from "../pipeline/index.ts";
@@ -9,6 +9,7 @@ import { checkHost, reportMarkdown, systemFacts } from "../selftest/index.ts";
 import type { HostReport, Row, SelftestReport } from "../selftest/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { dataDirOf } from "./host.ts";
+import { checkOutput } from "./outputs.ts";
 
 interface SelftestFlags {
   readonly json?: boolean;
@@ -77,9 +78,10 @@ export function addSelftest(program: Command, version: string, done: (code: numb
     .option("--json", "print the report as one JSON object too")
     .action(async (flags: SelftestFlags) => {
       try {
-        const report = await run(version, flags, (line) => void process.stderr.write(`${line}\n`));
         const out = resolve(flags.out ?? "refit-selftest.md");
-        await writeFile(out, reportMarkdown(report));
+        await checkOutput({ out, option: "--out", code: "CLI_ARGUMENTS", inputs: flags.python === undefined ? [] : [{ what: "the Python to use", path: flags.python }] });
+        const report = await run(version, flags, (line) => void process.stderr.write(`${line}\n`));
+        await replaceFile(out, (handle) => handle.writeFile(reportMarkdown(report)));
         if (flags.json === true) console.log(JSON.stringify({ ...report, out }));
         else console.log(`${report.ok ? "passed" : "FAILED"}: ${out}\nThe file holds no paths, file names or tokens of yours; read it, then send it.`);
         done(report.ok ? exitCode.ok : exitCode.failed);

@@ -1,5 +1,6 @@
-import { readFile, rename, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { replaceFile } from "@refit-sidecar/native";
 import type { WireParams, WireResult } from "@refit-sidecar/protocol";
 import type { Command } from "commander";
 import { z } from "zod";
@@ -8,6 +9,7 @@ import type { Client } from "../client/index.ts";
 import { Failure } from "../failure/index.ts";
 import { ownStore } from "./cache.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { checkOutput, folderInputs } from "./outputs.ts";
 import { defaultDataDir } from "./serve.ts";
 
 // Files are named by content, so that the state means the same on a computer whose folders lie elsewhere; names are for people, and for files that are not hashed yet.
@@ -193,10 +195,10 @@ export function addState(program: Command, version: string, done: (code: number)
   };
   sub("export <file>", "write engines' checkpoints, stacks and strengths, recently used stacks and pins to a file").action((file: string, flags: StateFlags) =>
     run(flags, async (client, dataDir) => {
+      await checkOutput({ out: file, option: "the file of the export", code: "CLI_ARGUMENTS", inputs: await folderInputs("a file of the sidecar's data folder", dataDir) });
       const pinned = (await (await ownStore({ dataDir }, false)).list()).filter((info) => info.pinned).map(({ entry }) => entry);
       const exported = await exportState(client, dataDir, version, pinned);
-      await writeFile(`${file}.tmp`, `${JSON.stringify(exported, null, 2)}\n`, { mode: 0o600, flush: true });
-      await rename(`${file}.tmp`, file);
+      await replaceFile(file, (handle) => handle.writeFile(`${JSON.stringify(exported, null, 2)}\n`), { mode: 0o600 });
       return { ok: true, json: { file, stacks: exported.stacks.length, pinned: exported.pinned.length }, line: `${exported.stacks.length} stacks and ${exported.pinned.length} pins written to ${file}` };
     }),
   );

@@ -2,12 +2,14 @@ import { basename } from "node:path";
 import { native } from "@refit-sidecar/native";
 import type { Header } from "@refit-sidecar/native";
 import { openBase } from "../bake/index.ts";
-import { readNotes, summarize } from "../catalog/index.ts";
+import { checkShards, readNotes, summarize, wholeCheckpoint } from "../catalog/index.ts";
 import type { AdapterSummary, CheckpointSummary } from "../catalog/index.ts";
 import { inspectAdapter } from "../delta/index.ts";
 import type { AdapterInspection } from "../delta/index.ts";
+import { joinedNotes } from "../storage/index.ts";
 
-export type Explanation = { readonly file: string; readonly sizeBytes: number } & (
+/** `files`: more than one for a sharded checkpoint, whose table or name was given. */
+export type Explanation = { readonly file: string; readonly files: number; readonly sizeBytes: number } & (
   | { readonly kind: "adapter"; readonly summary: AdapterSummary; readonly adapter: AdapterInspection }
   | { readonly kind: "checkpoint"; readonly summary: CheckpointSummary; readonly hints: Readonly<Record<string, string>> }
 );
@@ -15,12 +17,17 @@ export type Explanation = { readonly file: string; readonly sizeBytes: number } 
 /** Metadata is shown cut: some files carry a training log of megabytes. */
 const shownMetadata = 200;
 
-/** Everything that a file's header says; no weights are read, only what describes quantised ones. `against` is a checkpoint to try an adapter's names on. Throws SafetensorsError. */
+/** Everything that a file's header says; no weights are read, only what describes quantised ones. `against` is a checkpoint to try an adapter's names on. Throws SafetensorsError, and what `wholeCheckpoint` and `checkShards` throw. */
 export async function explain(path: string, against: string | null): Promise<Explanation> {
-  const header = await native.readHeader(path);
-  const first = summarize(header.entries, header.metadata, "adapter");
-  const summary = first.kind === "checkpoint" ? summarize(header.entries, header.metadata, "adapter", await readNotes(path, header)) : first;
-  const common = { file: basename(path), sizeBytes: header.stamp.sizeBytes };
+  const { files, table } = await wholeCheckpoint(path);
+  const headers = await Promise.all(files.map((file) => native.readHeader(file)));
+  checkShards(headers.map(({ entries }, index) => ({ name: basename(files[index] ?? ""), tensors: entries })), table?.places ?? null);
+  const header = wholeHeader(headers);
+  const placed = files.length === 1 ? "adapter" : "checkpoint";
+  const first = summarize(header.entries, header.metadata, placed);
+  const notes = () => Promise.all(headers.map((own, index) => readNotes(files[index] ?? "", own)));
+  const summary = first.kind === "checkpoint" ? summarize(header.entries, header.metadata, placed, joinedNotes(await notes())) : first;
+  const common = { file: basename(path), files: files.length, sizeBytes: headers.reduce((sum, { stamp }) => sum + stamp.sizeBytes, 0) };
   if (summary.kind === "checkpoint") return { ...common, kind: "checkpoint", summary, hints: hintsOf(header) };
   const base = against === null ? null : await openBase(against, null);
   try {
@@ -31,6 +38,13 @@ export async function explain(path: string, against: string | null): Promise<Exp
   }
 }
 
-function hintsOf({ metadata }: Header): Record<string, string> {
+/** Tensors of all shards; metadata of the last one, as the catalog takes it. */
+function wholeHeader(headers: readonly Header[]): Pick<Header, "entries" | "metadata"> {
+  const [only] = headers;
+  if (only !== undefined && headers.length === 1) return only;
+  return { entries: new Map(headers.flatMap(({ entries }) => [...entries])), metadata: headers.at(-1)?.metadata ?? {} };
+}
+
+function hintsOf({ metadata }: Pick<Header, "metadata">): Record<string, string> {
   return Object.fromEntries(Object.entries(metadata).map(([key, value]) => [key, value.slice(0, shownMetadata)]));
 }

@@ -1,8 +1,6 @@
 import type { AdapterEntry } from "../catalog/types.ts";
+import { readStrength } from "../terms/index.ts";
 import type { StackItem } from "./types.ts";
-
-/** Beyond this a strength is a typing mistake, not a wish. */
-const maxStrength = 100;
 
 export interface LiveFolderStack {
   readonly stack: readonly StackItem[];
@@ -13,13 +11,17 @@ export interface LiveFolderStack {
   readonly refused: readonly { readonly id: string; readonly reason: string }[];
 }
 
-/** `name@0.8.safetensors` → name and 0.8; without `@number` the strength is 1. An `@` that is not followed by a plain number belongs to the name. */
-export function parseStrength(fileName: string): { readonly stem: string; readonly strength: number } {
-  const stem = fileName.replace(/\.[^./]+$/, "");
-  const match = /^(.*[^/])@([+-]?(?:\d+(?:\.\d*)?|\.\d+))$/s.exec(stem);
-  if (match === null) return { stem, strength: 1 };
-  // `+ 0` turns -0 into 0, so that equal stacks compare equal.
-  return { stem: match[1] ?? "", strength: Number(match[2]) + 0 };
+/**
+ * `name@0.8.safetensors` and `name@0,8.safetensors` → name and 0.8; without an `@` the strength is 1. What follows the last `@` and is meant as a number, but is none, is a reason
+ * to refuse the file; anything else belongs to the name.
+ */
+export function parseStrength(fileName: string): { readonly stem: string; readonly strength: number; readonly problem?: string } {
+  const stem = fileName.replace(/\.(safetensors|sft|trt_lora)$/i, "");
+  const match = /^(.*[^/])@([^@/]+)$/s.exec(stem);
+  const written = match === null ? null : readStrength(match[2] ?? "", { comma: true, place: "after the @" });
+  if (match === null || written === null || written.is === "text") return { stem, strength: 1 };
+  if (written.is === "refused") return { stem: match[1] ?? "", strength: 1, problem: written.reason };
+  return { stem: match[1] ?? "", strength: written.strength };
 }
 
 /** Code unit order of the composed form: the same on every computer, whatever its locale and its file system's normal form. */
@@ -37,9 +39,9 @@ export function liveFolderStack(entries: readonly AdapterEntry[]): LiveFolderSta
   const ids: string[] = [];
   const waiting: string[] = [];
   const refused: { id: string; reason: string }[] = [];
-  for (const { entry, strength } of named.sort(byName)) {
+  for (const { entry, strength, problem } of named.sort(byName)) {
     if (entry.problem !== null) refused.push({ id: entry.id, reason: entry.problem.message });
-    else if (Math.abs(strength) > maxStrength) refused.push({ id: entry.id, reason: `expected a strength between -${maxStrength} and ${maxStrength} after the @, got ${strength}; rename the file` });
+    else if (problem !== undefined) refused.push({ id: entry.id, reason: `${problem}; rename the file` });
     else if (entry.identity?.proof !== "full") waiting.push(entry.id);
     else {
       stack.push({ sha256: entry.identity.sha256, strength });

@@ -5,11 +5,11 @@
 import { createHash, createPrivateKey, createPublicKey, sign, verify } from "node:crypto";
 import type { KeyObject } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { open, rename } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { join } from "node:path";
+import { replaceFile } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
-import { removeQuietly, syncFile, syncFolder } from "./durable.ts";
 import { parseManifest } from "./manifest.ts";
 import type { Manifest } from "./manifest.ts";
 import type { Store } from "./store.ts";
@@ -42,10 +42,8 @@ export async function exportBundle(folder: string, manifest: Manifest, privateKe
   const length = Buffer.alloc(4);
   length.writeUInt32LE(header.byteLength);
   const signed = Buffer.concat([magic, length, header]);
-  const temp = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
-  const out = await open(temp, "w", 0o600);
   let sizeBytes = 0;
-  try {
+  await replaceFile(path, async (out) => {
     const write = async (bytes: Buffer) => {
       await out.writeFile(bytes);
       sizeBytes += bytes.byteLength;
@@ -55,15 +53,7 @@ export async function exportBundle(folder: string, manifest: Manifest, privateKe
     for (const file of manifest.files) {
       for await (const chunk of createReadStream(join(folder, file.name), { highWaterMark: chunkBytes })) await write(chunk as Buffer);
     }
-    await out.close();
-    await syncFile(temp);
-    await rename(temp, path);
-    await syncFolder(dirname(path));
-  } catch (error) {
-    await out.close().catch(() => undefined);
-    await removeQuietly(temp);
-    throw error;
-  }
+  }, { mode: 0o600 });
   return { sizeBytes, signer };
 }
 

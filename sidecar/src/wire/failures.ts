@@ -16,6 +16,7 @@ const exactCodes: ReadonlyMap<string, ErrorCode> = new Map([
   ["CATALOG_FOLDER", "CATALOG_FOLDER_REFUSED"],
   ["DELTA_CANCELLED", "WIRE_CANCELLED"],
   ["DELTA_OTHER_STRUCTURE", "PLAN_STACK_REFUSED"],
+  ["DELTA_UNEXPECTED", "WIRE_INTERNAL"],
   ["ENGINE_HOST", "ENGINE_UNSUPPORTED"],
   ["HOST_CANCELLED", "WIRE_CANCELLED"],
   ["HOST_FILE_CHANGED", "CATALOG_FAILED"],
@@ -91,7 +92,7 @@ export function toWireFailure(error: unknown): WireFailure {
     if (isErrorCode(error.code)) return { code: error.code, message: shown(error.code, error.message), reason: null };
     const code = exactCodes.get(error.code) ?? stageCodes.find(([prefix]) => error.code.startsWith(prefix))?.[1] ?? "WIRE_INTERNAL";
     const reason = /^[A-Z0-9_]{1,64}$/.test(error.code) ? error.code : null;
-    return { code, message: code === "WIRE_INTERNAL" ? errorTable[code].summary : shown(code, error.message), reason };
+    return { code, message: code === "WIRE_INTERNAL" && !error.code.endsWith("_UNEXPECTED") ? errorTable[code].summary : shown(code, error.message), reason };
   }
   if (error instanceof Error && error.name === "AbortError") return { code: "WIRE_CANCELLED", message: errorTable.WIRE_CANCELLED.summary, reason: null };
   return { code: "WIRE_INTERNAL", message: errorTable.WIRE_INTERNAL.summary, reason: null };

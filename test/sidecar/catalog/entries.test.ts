@@ -109,7 +109,7 @@ describe("problems, never crashes", () => {
 
   it("unreadable by the reader's word: CATALOG_UNREADABLE is not remembered", async () => {
     let broken = true;
-    const first = await world({ wrap: (reader) => ({ ...reader, content: (files, placed) => (broken ? readContent(files, placed, () => Promise.reject(Object.assign(new Error("no"), { code: "EIO" }))) : reader.content(files, placed)) }) });
+    const first = await world({ wrap: (reader) => ({ ...reader, content: (files, placed, table) => (broken ? readContent(files, placed, table, () => Promise.reject(Object.assign(new Error("no"), { code: "EIO" }))) : reader.content(files, placed, table)) }) });
     expect((await first.put("x.safetensors", lora())).problem?.code).toBe("CATALOG_UNREADABLE");
     broken = false;
     const second = await first.restart();

@@ -35,7 +35,7 @@ afterEach(async () => {
 async function start(options: { pollMs?: number } = {}) {
   let headers = 0;
   const reader = createReader(join(root, "data", "catalog.json"));
-  const catalog = createCatalog({ storePath: null, reader: { ...reader, content: (files, placed) => ((headers += files.length), reader.content(files, placed)) } });
+  const catalog = createCatalog({ storePath: null, reader: { ...reader, content: (files, placed, table) => ((headers += files.length), reader.content(files, placed, table)) } });
   await catalog.open();
   const arrivals = createArrivals({ folders: [{ path: join(root, "loras"), kind: "adapter" }], ...options });
   let scans = 0;

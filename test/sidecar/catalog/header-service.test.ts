@@ -31,9 +31,9 @@ function start(worker: URL | null): HeaderService {
   service = createHeaderService({
     entry: worker,
     threads: 2,
-    readHere: (files, placed) => {
+    readHere: (files, placed, table) => {
       here += 1;
-      return readContent(files, placed, native.readHeader);
+      return readContent(files, placed, table, native.readHeader);
     },
   });
   return service;
@@ -56,17 +56,17 @@ describe("header service", () => {
     expect(existsSync(entry), "run `npm run build` first").toBe(true);
     const { read } = start(entry);
     const list = await files(60);
-    const many = await Promise.all(list.map((file) => read([file], "adapter")));
+    const many = await Promise.all(list.map((file) => read([file], "adapter", null)));
     expect(here).toBeGreaterThan(0);
     expect(here).toBeLessThan(20);
-    for (const [index, file] of list.entries()) expect(many[index]).toEqual(await readContent([file], "adapter", native.readHeader));
-    expect(many[9]).toMatchObject({ problem: { code: "CATALOG_HEADER_TOO_LARGE" }, lasting: true });
+    for (const [index, file] of list.entries()) expect(many[index]).toEqual(await readContent([file], "adapter", null, native.readHeader));
+    expect(many[9]).toMatchObject({ problem: { code: "CATALOG_NOT_SAFETENSORS" }, lasting: true });
   });
 
   it("reads everything here without a worker", async () => {
     const { read } = start(null);
     const list = await files(20);
-    await Promise.all(list.map((file) => read([file], "adapter")));
+    await Promise.all(list.map((file) => read([file], "adapter", null)));
     expect(here).toBe(20);
   });
 
@@ -75,7 +75,7 @@ describe("header service", () => {
     writeFileSync(path, "process.exit(3);\n");
     const { read } = start(pathToFileURL(path));
     const list = await files(30);
-    const readings = await Promise.all(list.map((file) => read([file], "adapter")));
+    const readings = await Promise.all(list.map((file) => read([file], "adapter", null)));
     const lost = readings.filter((reading) => "problem" in reading && reading.problem.code === "CATALOG_READER_DIED");
     expect(lost.length).toBeGreaterThan(0);
     expect(lost.every((reading) => "lasting" in reading && !reading.lasting)).toBe(true);

@@ -87,9 +87,9 @@ async function startIn(root: string, options: WorldOptions): Promise<World> {
   const real = createReader(join(root, "data", "catalog.json"));
   const counted: Reader = {
     ...real,
-    content: async (files, placed) => {
+    content: async (files, placed, table) => {
       reads += files.length;
-      return real.content(files, placed);
+      return real.content(files, placed, table);
     },
   };
   const troubles: string[] = [];

@@ -21,8 +21,9 @@ describe("parseStrength", () => {
     ["a@0.1@0.2.safetensors", "a@0.1", 0.2],
     ["@0.5.safetensors", "@0.5", 1],
     ["sub/@0.5.safetensors", "sub/@0.5", 1],
-    ["name@1e3.safetensors", "name@1e3", 1],
-    ["name@NaN.safetensors", "name@NaN", 1],
+    ["name@1e1.safetensors", "name", 10],
+    ["name@0,8.safetensors", "name", 0.8],
+    ["name@v1.5.safetensors", "name@v1.5", 1],
     ["two\nlines@0.5.safetensors", "two\nlines", 0.5],
   ])("%j → %j at %d", (name, stem, strength) => expect(parseStrength(name)).toEqual({ stem, strength }));
   it("reads -0 as 0", () => expect(Object.is(parseStrength("a@-0.safetensors").strength, 0)).toBe(true));

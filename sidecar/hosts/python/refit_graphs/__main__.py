@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(1, "GRAPH_STRUCTURE_UNSUPPORTED", str(error))
     except errors.HeaderError as error:
         return _fail(2, "GRAPH_HEADER_UNREADABLE", str(error))
+    except errors.OutputRefused as error:
+        return _fail(2, "GRAPH_OUTPUT_REFUSED", str(error))
     except ImportError as error:
         return _fail(3, "GRAPH_PACKAGE_MISSING", f"expected the packages torch, diffusers and onnx, missing: {error.name}; install them into this Python")
     except OSError as error:

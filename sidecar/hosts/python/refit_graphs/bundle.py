@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto
 
 from . import slim, weightless
+from .errors import OutputRefused
 from .exportable import Exportable
 from .families import plan
 from .header import Shapes, structure_hash
@@ -27,6 +28,7 @@ FLOAT_TYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "bf16": T
 
 def export_bundle(shapes: Shapes, name: str, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Exports every variant of the structure to the folder `out` and returns graph.json's content. Raises UnsupportedStructure."""
+    _require_place(out)
     model = plan(shapes)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -52,6 +54,15 @@ def export_bundle(shapes: Shapes, name: str, out: Path, say: Callable[[str], Non
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+def _require_place(out: Path) -> None:
+    """A folder that is replaced holds an older bundle or nothing: never somebody's models."""
+    if not out.exists():
+        return
+    names = [entry.name for entry in out.iterdir()] if out.is_dir() else None
+    if names is None or (names and ("graph.json" not in names or any(name != "graph.json" and not name.endswith(".onnx") for name in names))):
+        raise OutputRefused(f"expected a folder to make, or an older bundle to replace; {out.name} is something else and would be lost. Choose another --out.")
 
 
 def _trace(model: Exportable, residuals: bool) -> onnx.ModelProto:

@@ -1,5 +1,6 @@
 // Reads what a unit's files hold. In: members that have settled. Out: content, or the problem that stands in the way. Never throws for a bad file.
 
+import { basename } from "node:path";
 import { SafetensorsError } from "@refit-sidecar/native";
 import type { Header, TensorEntry } from "@refit-sidecar/native";
 import type { FileKind, Stamp } from "../../arrivals/types.ts";
@@ -10,7 +11,9 @@ import type { ContentFile, Reading } from "../reader.ts";
 import { summarize } from "../summarize.ts";
 import type { Summary } from "../summarize.ts";
 import type { Problem } from "../types.ts";
+import { readShardTable } from "./shard-table.ts";
 import { readNotes } from "./stored-file.ts";
+import { checkShards } from "./whole-checkpoint.ts";
 
 /** A header that was read from the very file that arrivals reported. */
 export function isHeaderOf(header: Header, stamp: Stamp): boolean {
@@ -58,7 +61,7 @@ async function summarizeWithNotes(files: readonly ContentFile[], headers: readon
 }
 
 /** `readHeader` throws SafetensorsError. It may answer at once (in a worker thread) or later. */
-export async function readContent(files: readonly ContentFile[], placed: FileKind, readHeader: (path: string) => Header | Promise<Header>): Promise<Reading> {
+export async function readContent(files: readonly ContentFile[], placed: FileKind, table: string | null, readHeader: (path: string) => Header | Promise<Header>): Promise<Reading> {
   try {
     const headers: Header[] = [];
     for (const { path, stamp } of files) {
@@ -67,14 +70,12 @@ export async function readContent(files: readonly ContentFile[], placed: FileKin
       headers.push(header);
     }
     const [only] = headers;
+    checkShards(headers.map(({ entries }, index) => ({ name: basename(files[index]?.path ?? ""), tensors: entries })), table === null ? null : await readShardTable(table));
     if (headers.length === 1 && only !== undefined) return { summary: detached(await summarizeWithNotes(files, headers, only.entries, only.metadata, placed)) };
     const tensors = new Map<string, TensorEntry>();
     let metadata: Readonly<Record<string, string>> = {};
     for (const header of headers) {
-      for (const [key, entry] of header.entries) {
-        if (tensors.has(key)) return { problem: { code: "CATALOG_SHARD_OVERLAP", message: `expected each tensor in one shard; ${key.slice(0, 100)} is in two. Download the checkpoint again.` }, lasting: true };
-        tensors.set(key, entry);
-      }
+      for (const [key, entry] of header.entries) tensors.set(key, entry);
       metadata = header.metadata;
     }
     const summary = detached(await summarizeWithNotes(files, headers, tensors, metadata, placed));

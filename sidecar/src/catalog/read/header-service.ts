@@ -7,13 +7,13 @@ import type { ContentFile, Reading } from "../reader.ts";
 import type { ContentAnswer, ContentRequest } from "./header-worker.ts";
 
 export interface HeaderService {
-  readonly read: (files: readonly ContentFile[], placed: FileKind) => Promise<Reading>;
+  readonly read: (files: readonly ContentFile[], placed: FileKind, table: string | null) => Promise<Reading>;
   readonly close: () => Promise<void>;
 }
 
 export interface HeaderServicePorts {
   /** Reads on the calling thread. */
-  readonly readHere: (files: readonly ContentFile[], placed: FileKind) => Promise<Reading>;
+  readonly readHere: (files: readonly ContentFile[], placed: FileKind, table: string | null) => Promise<Reading>;
   /** Compiled worker; null reads everything here. */
   readonly entry: URL | null;
   readonly threads: number;
@@ -60,7 +60,7 @@ export function createHeaderService(ports: HeaderServicePorts): HeaderService {
     return thread;
   };
 
-  const readThere = (entry: URL, files: readonly ContentFile[], placed: FileKind): Promise<Reading> => {
+  const readThere = (entry: URL, files: readonly ContentFile[], placed: FileKind, table: string | null): Promise<Reading> => {
     const leastBusy = threads.reduce<Thread | null>((best, thread) => (best === null || thread.waiting.size < best.waiting.size ? thread : best), null);
     const thread = leastBusy !== null && (leastBusy.waiting.size === 0 || threads.length >= ports.threads) ? leastBusy : start(entry);
     const id = nextId;
@@ -68,7 +68,7 @@ export function createHeaderService(ports: HeaderServicePorts): HeaderService {
     return new Promise((resolve) => {
       thread.waiting.set(id, resolve);
       thread.worker.ref();
-      thread.worker.postMessage({ id, files, placed } satisfies ContentRequest);
+      thread.worker.postMessage({ id, files, placed, table } satisfies ContentRequest);
     });
   };
 
@@ -77,13 +77,13 @@ export function createHeaderService(ports: HeaderServicePorts): HeaderService {
   };
 
   return {
-    async read(files, placed) {
+    async read(files, placed, table) {
       active += 1;
       if (idle !== null) clearTimeout(idle);
       idle = null;
       try {
         const there = ports.entry !== null && !closed && (threads.length > 0 || active > fewReadings);
-        return there && ports.entry !== null ? await readThere(ports.entry, files, placed) : await ports.readHere(files, placed);
+        return there && ports.entry !== null ? await readThere(ports.entry, files, placed, table) : await ports.readHere(files, placed, table);
       } finally {
         active -= 1;
         if (active === 0 && threads.length > 0) idle = setTimeout(() => void stopAll(), idleMs).unref();

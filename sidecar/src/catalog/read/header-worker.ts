@@ -10,6 +10,7 @@ export interface ContentRequest {
   readonly id: number;
   readonly files: readonly ContentFile[];
   readonly placed: FileKind;
+  readonly table: string | null;
 }
 
 export interface ContentAnswer {
@@ -17,6 +18,6 @@ export interface ContentAnswer {
   readonly reading: Reading;
 }
 
-parentPort?.on("message", ({ id, files, placed }: ContentRequest) => {
-  void readContent(files, placed, (path) => native.readHeaderSync(path)).then((reading) => parentPort?.postMessage({ id, reading } satisfies ContentAnswer));
+parentPort?.on("message", ({ id, files, placed, table }: ContentRequest) => {
+  void readContent(files, placed, table, (path) => native.readHeaderSync(path)).then((reading) => parentPort?.postMessage({ id, reading } satisfies ContentAnswer));
 });

@@ -7,7 +7,7 @@ import type { Reader } from "../reader.ts";
 import { readContent } from "./content.ts";
 import { createHeaderService } from "./header-service.ts";
 import { sampledHash } from "./sampled-hash.ts";
-import { readShardTable } from "./shard-table.ts";
+import { readShardTable, shardFiles } from "./shard-table.ts";
 import { readStamp } from "./stamp.ts";
 import { readNotes } from "./stored-file.ts";
 import { loadText, saveText } from "./store.ts";
@@ -23,7 +23,7 @@ function workerEntry(): URL | null {
 /** `storePath`: where the catalog is kept between runs; null keeps nothing. */
 export function createReader(storePath: string | null): Reader {
   const headers = createHeaderService({
-    readHere: (files, placed) => readContent(files, placed, native.readHeader),
+    readHere: (files, placed, table) => readContent(files, placed, table, native.readHeader),
     entry: workerEntry(),
     threads: Math.min(maxThreads, availableParallelism()),
   });
@@ -31,7 +31,7 @@ export function createReader(storePath: string | null): Reader {
     header: (path) => native.readHeader(path),
     notes: readNotes,
     content: headers.read,
-    shardTable: readShardTable,
+    shardTable: async (path) => shardFiles(await readShardTable(path)),
     stamp: readStamp,
     fullHash: (path, signal) => native.hashFile(path, signal),
     sampledHash,

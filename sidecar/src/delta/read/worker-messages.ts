@@ -1,6 +1,7 @@
 // What passes between the delta service and its worker thread. Errors cross as plain data: classes do not survive the trip.
 
-import { Failure } from "../../failure/index.ts";
+import { SafetensorsError } from "@refit-sidecar/native";
+import { asFailure, Failure, isSystemError, systemText } from "../../failure/index.ts";
 import type { DeltaRequest, ReadyDelta } from "../types.ts";
 
 export type ToWorker = { readonly type: "make"; readonly id: number; readonly request: DeltaRequest } | { readonly type: "cancel"; readonly id: number };
@@ -11,10 +12,12 @@ export type FromWorker =
 
 export function encodeFailure(id: number, error: unknown): FromWorker {
   if (error instanceof Failure) return { id, failure: { code: error.code, message: error.message, evidence: error.evidence } };
-  const aborted = error instanceof Error && error.name === "AbortError";
-  const reason = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "unknown";
-  const text = aborted ? "the delta was cancelled" : `expected to write the delta, the attempt failed (${reason}); check free space and rights of the data folder`;
-  return { id, failure: { code: aborted ? "DELTA_CANCELLED" : "DELTA_WRITE_FAILED", message: text, evidence: { reason } } };
+  if (error instanceof SafetensorsError) return { id, failure: { code: "DELTA_ADAPTER_UNREADABLE", message: error.message, evidence: { reason: error.code } } };
+  if (error instanceof Error && error.name === "AbortError") return { id, failure: { code: "DELTA_CANCELLED", message: "the delta was cancelled", evidence: {} } };
+  // Files are read through checked readers, which name their own errors: what the system says here is about writing.
+  if (isSystemError(error)) return { id, failure: { code: "DELTA_WRITE_FAILED", message: `expected to write the delta into the data folder: ${systemText(error, null)}`, evidence: { reason: error.code } } };
+  const { code, message, evidence } = asFailure(error, "DELTA_UNEXPECTED");
+  return { id, failure: { code, message, evidence } };
 }
 
 export const decodeFailure = (message: Extract<FromWorker, { failure: unknown }>): Failure => new Failure(message.failure.code, message.failure.message, message.failure.evidence);

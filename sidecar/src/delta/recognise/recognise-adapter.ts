@@ -139,19 +139,20 @@ function problemOf(term: Term, parameters: Parameters, factors: FactorTable): st
   return checkTerm(term, shapeOf, parameter);
 }
 
+function inExtended(request: RecogniseRequest): { readonly used: ReadonlySet<string>; readonly failed: ReadonlyMap<string, string> } {
+  const { used, failed } = recogniseAdapter({ ...request, mode: "extended" }).report;
+  return { used: new Set(used), failed: new Map(failed.map(({ key, reason }) => [key, reason])) };
+}
+
 function explain(request: RecogniseRequest, named: AdapterTensors, map: ReturnType<typeof keyMap>, ledger: KeyLedger): void {
-  let extendedMap: ReturnType<typeof keyMap> | undefined;
-  let extendedNames: Map<string, string> | undefined;
+  let extended: ReturnType<typeof inExtended> | undefined;
   const context = {
     mode: request.mode,
     map,
-    extendedMap: () => (extendedMap ??= keyMap(request.family, request.parameters, "extended")),
-    extendedName: (key: string) => (extendedNames ??= namesByKey(renameKeys(request.tensors, "extended").tensors)).get(key) ?? key,
+    extended: () => (extended ??= inExtended(request)),
+    has: (name: string) => named.has(name),
   };
   for (const [name, { key }] of named) {
     if (key !== null && !ledger.consumed(key)) ledger.ignore(key, explainIgnored(key, name, context));
   }
 }
-
-const namesByKey = (tensors: AdapterTensors): Map<string, string> => new Map([...tensors].flatMap(([name, { key }]) => (key === null ? [] : [[key, name] as const])));
-

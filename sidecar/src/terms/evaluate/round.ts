@@ -27,3 +27,19 @@ export async function roundInto(values: Float32Array, out: Uint8Array, dtype: Fl
   await kernels.convert(asBytes(source), "F32", out, dtype, source.length);
   return saturated;
 }
+
+/**
+ * How many values of an output are Inf or NaN where the base's are not: overflow of the output's type, or a calculation that left the numbers. A first look is one
+ * pass of the kernel; values are counted one by one only when it finds some. Bases of another size (a pad) count as finite.
+ */
+export async function newNonFinite(base: { readonly data: Uint8Array; readonly dtype: FloatDtype }, out: { readonly data: Uint8Array }, dtype: FloatDtype, kernels: Kernels): Promise<number> {
+  const count = out.data.byteLength / bytesPerElement[dtype];
+  if ((await kernels.firstNonFinite(out.data, dtype, count)) < 0) return 0;
+  const values = new Float32Array(count);
+  await kernels.convert(out.data, dtype, asBytes(values), "F32", count);
+  const before = new Float32Array(base.data.byteLength / bytesPerElement[base.dtype] === count ? count : 0);
+  if (before.length > 0) await kernels.convert(base.data, base.dtype, asBytes(before), "F32", count);
+  let found = 0;
+  for (let i = 0; i < count; i += 1) if (!Number.isFinite(values[i]) && Number.isFinite(before[i] ?? 0)) found += 1;
+  return found;
+}
