@@ -2,9 +2,10 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { native, writeSafetensors } from "@refit-sidecar/native";
 import { beforeAll, describe, expect, it } from "vitest";
-import { openBase } from "../../sidecar/src/bake/index.ts";
+import { bake, openBase } from "../../sidecar/src/bake/index.ts";
+import { parseJob } from "../../sidecar/src/cli/merge.ts";
 import { explain } from "../../sidecar/src/explain/index.ts";
-import { demo, newFolder, run } from "./support.ts";
+import { demo, newFolder } from "./support.ts";
 
 const folder = newFolder();
 const at = (name: string) => join(folder, name);
@@ -67,10 +68,9 @@ describe("half a checkpoint", () => {
       expect(whole.parameters.size).toBe(684);
       await whole.close();
     }
-    expect(run(folder, "inspect", "m.safetensors.index.json", "--json")).toMatchObject({ status: 0, last: { ok: true, kind: "checkpoint", family: "sd15", parameters: 684, files: 2 } });
-    const merged = run(folder, "merge", "--base", "m.safetensors", "--adapter", lora, "--out", "whole.safetensors", "--json");
-    run(folder, "merge", "--base", base, "--adapter", lora, "--out", "single.safetensors");
-    expect(merged.status).toBe(0);
+    const explained = await explain(at("m.safetensors.index.json"), null);
+    expect(explained).toMatchObject({ kind: "checkpoint", files: 2, summary: { family: "sd15", parameters: 684, problem: null } });
+    for (const [from, out] of [[at("m.safetensors.index.json"), "whole.safetensors"], [base, "single.safetensors"]] as const) await bake(parseJob({ base: from, adapter: [lora], out: at(out) }));
     expect(readFileSync(at("whole.safetensors")).subarray(-4096).equals(readFileSync(at("single.safetensors")).subarray(-4096))).toBe(true);
   });
 });
