@@ -5,7 +5,7 @@
 //   --only LIST      of npm, wheel, zip; default all
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync, copyFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { sha256 } from "./release/archive.mjs";
 import { readJson } from "./release/bundled.mjs";
@@ -56,6 +56,13 @@ function packNpm(payload) {
   return { name: packed.filename, size: statSync(join(out, packed.filename)).size };
 }
 
+/** The payload has to run with its own addon where that can be tried: a stale one would silently be TypeScript. */
+function tryHere(payload) {
+  const found = mustRun(process.execPath, ["--input-type=module", "-e", `import { native } from ${JSON.stringify(pathToFileURL(join(payload, "node_modules/@refit-sidecar/native/dist/index.js")).href)}; console.log(native.detail)`], { env: { ...process.env, REFIT_NATIVE: "" } }).trim();
+  if (!found.includes(`prebuilt for ${here}`)) throw new Error(`the payload's kernels are not native here: ${found}; run "npm run build" first`);
+  say(`kernels: ${found}`);
+}
+
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
 async function main() {
@@ -66,6 +73,7 @@ async function main() {
   const payload = join(out, ".payload");
   const all = { root, to: payload, natives: natives.folder };
   const packages = layPayload({ ...all, platforms: natives.platforms });
+  if (natives.platforms.includes(here)) tryHere(payload);
   const sbom = sbomOf({ root, version, packages, zigVersion: values.natives === "host" ? null : zigVersion });
   writeFileSync(join(out, `refit-sidecar-${version}.cdx.json`), sbom);
   const made = [];

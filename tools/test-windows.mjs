@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Windows' own paths through the product, under Wine: the package, the demo with its end, the addon, and vitest's suites of everything that meets the operating system.
 // Says what is missing and skips where there is no Wine. `--node 20|22`; further arguments narrow the suites. Ends with "N passed, N failed".
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -44,13 +45,48 @@ async function packageSteps(node, payload) {
   tell(demo.status === 0 && report?.ok === true, `demo, with its end: refit ${report?.timeline_ms?.refit?.toFixed(0)} ms after the file arrived, restored ${report?.restored_bit_identical}`, demo.ms, demo.timedOut ? `it did not end\n${demo.stdout}${demo.stderr}` : demo.status === 0 ? "" : `${demo.stdout}${demo.stderr}`);
 }
 
+const pythonCall = `
+import sys
+from pathlib import Path
+from refit_sidecar_plugin.client import SidecarClient
+client = SidecarClient("test-windows", "1", data_dir=Path(sys.argv[1]))
+print(", ".join(sorted(client.call("status", {}).result)))
+client.close()
+`;
+
+/** A sidecar of Windows, spoken to by the plugin's Python client (of this system: sockets are shared), and ended by Ctrl-C: Wine hands SIGINT on as the console's CTRL_C_EVENT. */
+async function serveSteps(node, payload) {
+  const data = join(cache, "work", "serve-data");
+  const python = join(root, ".venv", "bin", "python");
+  const before = process.umask(0o077);
+  let pid = 0;
+  const ended = node([windowsPath(join(payload, "bin", "refit-sidecar.mjs")), "serve", "--data-dir", windowsPath(data)], { timeoutMs: 5 * minutes, onStart: (started) => (pid = started) });
+  process.umask(before);
+  const address = join(data, "sidecar.json");
+  const started = performance.now();
+  while (!existsSync(address) && performance.now() - started < 4 * minutes) await new Promise((wake) => setTimeout(wake, 200));
+  if (!existsSync(python)) console.log("skip a Python client over the socket: the test environment (.venv) is not made");
+  else {
+    const asked = performance.now();
+    const { status, stdout, stderr } = spawnSync(python, ["-c", pythonCall, data], { encoding: "utf8", env: { ...process.env, PYTHONPATH: join(root, "plugin") } });
+    tell(status === 0, `a Python client over the socket: status ${stdout.trim()}`, performance.now() - asked, stderr);
+  }
+  const asked = performance.now();
+  process.kill(pid, "SIGINT");
+  const { status, timedOut, stderr } = await ended;
+  tell(status === 0 && !timedOut && !existsSync(address), "CTRL_C ends the sidecar, and its address is gone", performance.now() - asked, status === 0 ? "" : `status ${status}${timedOut ? ", it did not end" : ""}\n${stderr.slice(-2000)}`);
+}
+
 async function main() {
   const missing = whatIsMissing();
   if (missing !== null) return console.log(`skip test:windows: ${missing}`);
   mkdirSync(cache, { recursive: true });
   const node = windowsNode(cache, Number(values.node));
   const { checkout, payload } = layWindowsCheckout(root, cache, (line) => console.log(line));
-  if (!values["no-package"]) await packageSteps(node, payload);
+  if (!values["no-package"]) {
+    await packageSteps(node, payload);
+    await serveSteps(node, payload);
+  }
   for (const suite of suites) {
     if (!existsSync(join(checkout, suite))) throw new Error(`${suite} is not in this checkout`);
     const { status, timedOut, stdout, stderr, ms } = await node(["node_modules/vitest/vitest.mjs", "run", "--no-color", "--pool=threads", "--maxWorkers=1", suite], { cwd: checkout, timeoutMs: 20 * minutes });

@@ -63,10 +63,29 @@ function linkFlags(zig, target, headers, folder) {
     case "win32":
       return [importLibrary(zig, target, headers, folder)];
     case "darwin":
-      return ["-Wl,-undefined,dynamic_lookup"];
+      // Its own name would be the temporary path of this build.
+      return ["-Wl,-undefined,dynamic_lookup", "-Wl,-install_name,@loader_path/refit_native.node"];
     default:
       return ["-pthread"];
   }
+}
+
+/** Machine word of each file format, where it stands. */
+const machines = {
+  linux: { magic: "7f454c46", at: () => 18, x64: 0x3e, arm64: 0xb7 },
+  win32: { magic: "4d5a", at: (bytes) => bytes.readUInt32LE(0x3c) + 4, x64: 0x8664, arm64: 0xaa64 },
+  darwin: { magic: "cffaedfe", at: () => 4, x64: 0x0007, arm64: 0x000c },
+};
+
+/** What can be seen of an addon without running it: format, machine, Node's two doors, the N-API calls, and no path of this build. Throws with what is wrong. */
+export function checkAddon({ platform, arch }, bytes, folder) {
+  const { magic, at, [arch]: machine } = machines[platform];
+  const name = `the addon for ${platform}-${arch}`;
+  if (bytes.subarray(0, magic.length / 2).toString("hex") !== magic || bytes.readUInt16LE(at(bytes)) !== machine) throw new Error(`${name} is a file of another platform`);
+  for (const symbol of ["napi_register_module_v1", "node_api_module_get_api_version_v1", "napi_create_function", "napi_create_async_work"]) {
+    if (!bytes.includes(symbol)) throw new Error(`${name} lacks ${symbol}`);
+  }
+  if (folder !== undefined && bytes.includes(folder)) throw new Error(`${name} holds a path of this build`);
 }
 
 function buildOne(zig, native, target, headers, out) {
@@ -81,7 +100,9 @@ function buildOne(zig, native, target, headers, out) {
     zig(["c++", "-target", target.zig, "-shared", "-s", ...objects, ...linkFlags(zig, target, headers, folder), "-o", made]);
     const place = join(out, `${target.platform}-${target.arch}`);
     mkdirSync(place, { recursive: true });
-    writeFileSync(join(place, fileName(target)), readFileSync(made));
+    const bytes = readFileSync(made);
+    checkAddon(target, bytes, folder);
+    writeFileSync(join(place, fileName(target)), bytes);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -37,7 +37,7 @@ function preparePrefix(prefix, env) {
 /**
  * @param {string} cache
  * @param {20 | 22} major of Node
- * @returns {(args: readonly string[], options?: {cwd?: string, timeoutMs?: number, env?: object, until?: (pid: number) => void}) => Promise<{status: number | null, timedOut: boolean, stdout: string, stderr: string, ms: number}>}
+ * @returns {(args: readonly string[], options?: {cwd?: string, timeoutMs?: number, env?: object, onStart?: (pid: number) => void}) => Promise<{status: number | null, timedOut: boolean, stdout: string, stderr: string, ms: number}>}
  */
 export function windowsNode(cache, major) {
   const prefix = join(cache, "prefix");
@@ -46,13 +46,14 @@ export function windowsNode(cache, major) {
   preparePrefix(prefix, wineEnv);
   const exe = nodeFolder(cache, major);
   let runs = 0;
-  return (args, { cwd = cache, timeoutMs = 600_000, env = {} } = {}) =>
+  return (args, { cwd = cache, timeoutMs = 600_000, env = {}, onStart = () => undefined } = {}) =>
     new Promise((done) => {
       // Node on Wine cannot take Wine's pipes to Linux as its standard streams: files and the null device it can.
       const files = ["out", "err"].map((end) => join(cache, `run-${process.pid}-${(runs += 1)}.${end}`));
       const [out, err] = files.map((file) => openSync(file, "w"));
       const started = performance.now();
       const child = spawn("wine", [exe, ...args], { cwd, env: { ...wineEnv, ...env }, stdio: ["ignore", out, err], detached: true });
+      onStart(child.pid);
       let timedOut = false;
       const timer = setTimeout(() => {
         timedOut = true;

@@ -49,6 +49,18 @@ async function startServe(folder: string): Promise<Running> {
   return { child, client, dataDir, url: started.url };
 }
 
+/** The sidecar closes its engines in a second or two; the demo's end does not hang on one that a system keeps from ending. */
+const endPatienceMs = 20_000;
+
+async function endServe(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null) return;
+  const ended = new Promise((stop) => child.once("exit", stop));
+  child.stdin?.end();
+  const timer = setTimeout(() => void child.kill("SIGKILL"), endPatienceMs);
+  await ended;
+  clearTimeout(timer);
+}
+
 type Status = Awaited<ReturnType<typeof statusOf>>;
 const statusOf = async (client: Client) => (await client.call("status", {})).result;
 
@@ -222,8 +234,7 @@ export function addDemo(program: Command, done: (code: number) => void): void {
           await new Promise((stop) => void running.child.once("exit", stop));
         } else {
           await running.client.close();
-          running.child.stdin?.end();
-          await new Promise((stop) => (running.child.exitCode === null ? running.child.once("exit", stop) : stop(null)));
+          await endServe(running.child);
           if (json) console.log(JSON.stringify(report));
         }
         done(report["ok"] === true ? exitCode.ok : exitCode.failed);
