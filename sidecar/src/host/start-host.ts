@@ -19,6 +19,9 @@ export interface StartOptions {
   readonly segmentFolder?: string | null;
 }
 
+/** From a host's exit until its pipes are given up; what it wrote before arrives in milliseconds. */
+const pipesEndMs = 1_000;
+
 /**
  * Starts a host process and greets it. The child's stdin is our end of its life: when this process dies, however it dies, the pipe closes and the host ends.
  * Throws Failure HOST_START_FAILED with the last lines of its log.
@@ -60,6 +63,13 @@ export async function startHost(command: HostCommand, options: StartOptions = {}
       if (child.pid === undefined) finish(null, null);
     });
     child.on("close", finish);
+    // Its last log lines are worth waiting for, but not for ever: a grandchild may hold the pipes open, and Wine sometimes loses their end.
+    child.once("exit", () => {
+      const timer = setTimeout(() => {
+        for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy();
+      }, pipesEndMs);
+      child.once("close", () => clearTimeout(timer));
+    });
   });
 
   const hello = connection.call("hello", { protocolVersion: hostProtocolVersion, ...(options.segmentFolder ? { segments: options.segmentFolder } : {}) }, { timeoutMs: options.helloTimeoutMs ?? 120_000 });

@@ -35,6 +35,14 @@ describe("startHost", () => {
     expect(await host.close()).toMatchObject({ reason: "it did not end when asked" });
     expect(alive(host.pid)).toBe(false);
   });
+  it("does not wait for pipes that a grandchild holds open", async () => {
+    const source = `const { pid } = require("node:child_process").spawn(process.execPath, ["-e", "setTimeout(() => {}, 60000)"], { stdio: "inherit" }); console.error(pid); process.exit(4);`;
+    const failure: unknown = await startHost(script(source)).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: "HOST_START_FAILED", evidence: { code: 4 } });
+    const grandchild = Number((failure as { readonly evidence: { readonly log: readonly string[] } }).evidence.log[0]);
+    expect(alive(grandchild)).toBe(true);
+    process.kill(grandchild, "SIGKILL");
+  });
   it("reports a program that does not exist as HOST_START_FAILED", async () => {
     await expect(startHost({ kind: "none", command: "there-is-no-such-program-3f1c", args: [] })).rejects.toMatchObject({ code: "HOST_START_FAILED" });
   });
