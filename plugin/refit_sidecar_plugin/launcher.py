@@ -13,12 +13,24 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 ENTRY = Path("bin") / "refit-sidecar.mjs"
 PLUGIN_ROOT = Path(__file__).resolve().parent.parent
 # Written by `refit-sidecar install` when the plugin was copied: the path of the entry file.
 NOTE = PLUGIN_ROOT / "sidecar-entry.txt"
+# What a UI set for its own torch, CUDA and threads, and what its Python was started with. The sidecar serves every UI of the computer, and outlives
+# this one: an allocator setting or a thread count of one UI is nobody else's. Which cards may be used (…_VISIBLE_DEVICES) stays.
+UI_ONLY = (
+    "PYTORCH_", "TORCH", "CUDA_", "CUBLAS_", "CUDNN_", "NCCL_", "NVIDIA_TF32", "XFORMERS_", "TRITON_", "MIOPEN_", "HSA_",
+    "OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_", "NUMEXPR_", "VECLIB_", "BLIS_", "MALLOC_", "LD_PRELOAD",
+    "PYTHON", "VIRTUAL_ENV", "CONDA_", "GRADIO_", "COMMANDLINE_ARGS",
+)  # fmt: skip
+KEPT = (
+    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "CUDA_PATH", "CUDA_CACHE_PATH",
+    "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "HSA_OVERRIDE_GFX_VERSION",
+)  # fmt: skip
 # Another UI that starts a sidecar at the same moment is given this long.
 LOCK_SECONDS = 20.0
 
@@ -37,9 +49,14 @@ def start_sidecar(data_dir: Path) -> None:
         return
     with open(data_dir / "sidecar.log", "ab") as log:
         try:
-            subprocess.Popen(command, cwd=data_dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True, **_detached())
+            subprocess.Popen(command, cwd=data_dir, env=clean_environment(os.environ), stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True, **_detached())
         except OSError as error:
             raise CannotStart(f"the sidecar could not be started ({error.strerror})") from error
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what belongs to the UI alone."""
+    return {name: value for name, value in environment.items() if name in KEPT or not name.upper().startswith(UI_ONLY)}
 
 
 def find_node() -> str:

@@ -7,6 +7,7 @@ import { createClient } from "./refit/client.mjs";
 import { comfyuiMessages } from "./refit/comfyui-messages.mjs";
 import { createCommands } from "./refit/commands.mjs";
 import { createPanel } from "./refit/panel.mjs";
+import { migrateWorkflow } from "./refit/migrate.mjs";
 import { createStore } from "./refit/store.mjs";
 import { createToasts } from "./refit/toasts.mjs";
 
@@ -28,11 +29,21 @@ function refreshLists() {
   listsTimer = setTimeout(() => (app.reloadNodeDefs ?? app.refreshComboInNodes)?.call(app), 500);
 }
 
-function badgeText(state) {
+/** The page draws the badges anew when something that it watches changes, and it watches its own sidebar tabs. */
+const ownTab = () => app.extensionManager?.getSidebarTabs?.().find((tab) => tab.id === tabId);
+store.subscribe(() => {
+  const tab = ownTab();
+  if (tab) tab.refitChanges = (tab.refitChanges ?? 0) + 1;
+});
+
+function badgeText() {
+  void ownTab()?.refitChanges;
+  const { state } = store;
+
   if (state.facts.connection.state !== "connected") return { label: "REFIT", text: "offline", variant: "warning" };
   const run = state.facts.lastRun;
   if (run === null) return { label: "REFIT", text: "ready", variant: "info" };
-  return run.served_by === "engine" ? { label: "REFIT", text: "engine", variant: "info" } : { label: "REFIT", text: "ComfyUI", variant: "warning" };
+  return run.served_by === "engine" ? { label: "REFIT", text: "engine", variant: "info" } : { label: "REFIT", text: "in ComfyUI", variant: "warning" };
 }
 
 app.registerExtension({
@@ -47,9 +58,9 @@ app.registerExtension({
   actionBarButtons: [{ icon: "icon-[lucide--zap]", label: "Refit", tooltip: "Engines, LoRAs and refits", onClick: () => commands.run("Refit.ShowPanel") }],
   topbarBadges: [
     {
-      get text() { return badgeText(store.state).text; },
-      get label() { return badgeText(store.state).label; },
-      get variant() { return badgeText(store.state).variant; },
+      get text() { return badgeText().text; },
+      get label() { return badgeText().label; },
+      get variant() { return badgeText().variant; },
       tooltip: "Where the last run was done",
     },
   ],
@@ -78,6 +89,10 @@ app.registerExtension({
       if (event.type === "catalog.changed" && event.added.length + event.removed.length > 0) refreshLists();
     });
     await store.refresh();
+  },
+
+  beforeConfigureGraph(workflow) {
+    migrateWorkflow(workflow);
   },
 
   nodeCreated(node) {

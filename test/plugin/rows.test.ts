@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { adapterRows, engineRows, historyRows, jobRows, runLine, stateBrief, stateLine } from "../../plugin/web/refit/rows.mjs";
+import { adapterRows, engineRows, failureRows, historyRows, jobRows, runLine, stateBrief, stateLine } from "../../plugin/web/refit/rows.mjs";
 
 const engine = { id: "e1", family: "sd15", precision: "fp16", host: "torch", device: "cuda:0", state: "LIVE", reason: null, memoryBytes: 3 * 2 ** 20, leases: 0, lastRefit: { ms: 12.34 } };
 const adapter = { id: "a", kind: "adapter", folder: "f", name: "sub/Ink.safetensors", family: "sdxl", kinds: ["lora", "dora"], sizeBytes: 2 ** 20, delta: "ready", problem: null };
@@ -25,10 +25,19 @@ describe("rows of the panel", () => {
     expect(adapterRows(entries, "pen")).toHaveLength(0);
   });
 
-  test("work shows progress, ended work is left out, a failure says why", () => {
+  test("work shows progress, ended work is left out", () => {
     expect(jobRows([job])[0]).toEqual({ name: "warm", state: "running", detail: "build · about 2.5 s left", tone: "busy", progress: 0.25 });
-    expect(jobRows([{ ...job, state: "done" }, { ...job, state: "cancelled" }])).toEqual([]);
-    expect(jobRows([{ ...job, state: "failed", problem: { code: "X", message: "no room" } }])[0]).toMatchObject({ tone: "bad", detail: "no room" });
+    expect(jobRows([{ ...job, state: "done" }, { ...job, state: "cancelled" }, { ...job, state: "failed" }])).toEqual([]);
+  });
+
+  test("failed work is one row a title, with its newest reason, until it is dismissed", () => {
+    const failed = (id: string, message: string) => ({ ...job, id, state: "failed", problem: { code: "X", message } });
+    const jobs = [failed("1", "no room"), failed("2", "still no room"), { ...failed("3", "other"), title: "export" }, job];
+    expect(failureRows(jobs)).toEqual([
+      { name: "warm", state: "failed 2 times", detail: "still no room", tone: "bad" },
+      { name: "export", state: "failed", detail: "other", tone: "bad" },
+    ]);
+    expect(failureRows(jobs, new Set(["1", "2", "3"]))).toEqual([]);
   });
 
   test("refits come newest first, at most twenty", () => {

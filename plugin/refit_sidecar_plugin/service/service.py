@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -90,7 +91,8 @@ class Service:
         ids: dict[str, str] = {}
         for path, kind in self._folders():
             try:
-                ids[path] = self.client.call("folders.add", {"path": path, "kind": kind}).result["folder"]["id"]
+                # The real folder: two UIs often share one through links, and each of its files is one file.
+                ids[path] = self.client.call("folders.add", {"path": os.path.realpath(path), "kind": kind}).result["folder"]["id"]
             except SidecarRefused as error:
                 # A configured folder that does not exist (yet) is ordinary in every UI.
                 if error.code != "CATALOG_FOLDER_REFUSED":

@@ -1,12 +1,13 @@
 // ComfyUI's commands for the menu, the palette and the panel's buttons. Each does one thing and says how it went.
 
 import { putOnEngines } from "./convert.mjs";
+import { allNodes } from "./graphs.mjs";
 import { commandList, engineCommands } from "./engine-commands.mjs";
 
 export function createCommands({ app, client, store, toasts }) {
-  /** Checkpoints named by loader nodes of the open workflow. */
+  /** Checkpoints named by loader nodes of the open workflow, subgraphs included. */
   function checkpointsInWorkflow() {
-    const names = (app.graph?._nodes ?? []).flatMap((node) => (node.widgets ?? []).filter((widget) => ["ckpt_name", "unet_name"].includes(widget.name)).map((widget) => widget.value));
+    const names = allNodes(app).flatMap((node) => (node.widgets ?? []).filter((widget) => ["ckpt_name", "unet_name"].includes(widget.name)).map((widget) => widget.value));
     return [...new Set(names)];
   }
 

@@ -1,31 +1,68 @@
-// "Use engines in this workflow": every Load Checkpoint becomes Load Engine in the same place, with the same links; its outputs are the same three.
+// "Use engines in this workflow": every Load Checkpoint and Load Diffusion Model becomes Load Engine in the same place, with the same links, in subgraphs
+// too. What a loader was (bypassed, muted, coloured, collapsed, titled) it stays.
 
-const replacements = { CheckpointLoaderSimple: "RefitLoadEngine" };
+import { allGraphs, linksOf, nodesOf } from "./graphs.mjs";
+
+const target = "RefitLoadEngine";
+/** The widget that names the file, per loader. Outputs of the same slot are the same thing. */
+const loaders = { CheckpointLoaderSimple: "ckpt_name", UNETLoader: "unet_name" };
+
+const plural = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
+const widget = (node, name) => node.widgets?.find((one) => one.name === name);
 
 export function putOnEngines(app) {
-  const graph = app.graph;
-  const found = graph._nodes.filter((node) => node.comfyClass in replacements);
-  for (const node of found) replace(graph, node, replacements[node.comfyClass]);
-  graph.setDirtyCanvas(true, true);
-  if (found.length > 0) return `${found.length} loader${found.length === 1 ? "" : "s"} replaced. LoRA loaders and samplers stay as they are.`;
-  return graph._nodes.some((node) => node.comfyClass?.startsWith("RefitLoad")) ? "The workflow is on engines already." : "The workflow has no Load Checkpoint. For other loaders, put Accelerate Model behind the MODEL.";
+  let replaced = 0;
+  const left = new Set();
+  const graphs = allGraphs(app);
+  for (const graph of graphs) {
+    for (const node of nodesOf(graph).filter((one) => one.comfyClass in loaders)) {
+      const reason = replace(graph, node, loaders[node.comfyClass]);
+      if (reason === null) replaced += 1;
+      else left.add(reason);
+    }
+    graph.setDirtyCanvas?.(true, true);
+  }
+  const parts = [];
+  if (replaced > 0) parts.push(`${plural(replaced, "loader")} replaced. LoRA loaders and samplers stay as they are.`);
+  if (left.size > 0) parts.push(`Left as they are: ${[...left].join("; ")}.`);
+  if (parts.length > 0) return parts.join(" ");
+  if (graphs.some((graph) => nodesOf(graph).some((node) => node.comfyClass?.startsWith("RefitLoad")))) return "The workflow is on engines already.";
+  return "The workflow has no Load Checkpoint and no Load Diffusion Model. For other loaders, put Accelerate Model behind the MODEL.";
 }
 
-function replace(graph, node, type) {
-  const fresh = globalThis.LiteGraph.createNode(type);
+/** Null when done, else why the loader stays. */
+function replace(graph, node, nameWidget) {
+  const name = widget(node, nameWidget);
+  const kind = widget(node, "weight_dtype")?.value;
+  if (kind !== undefined && kind !== "default") return `a loader with the weight type ${kind}`;
+  const fresh = globalThis.LiteGraph.createNode(target);
+  if (!fresh) return "the nodes of Refit Sidecar are not loaded";
+  const choice = widget(fresh, "ckpt_name");
+  const linked = linksOf(graph).filter((link) => link.target_id === node.id);
+  const known = choice?.options?.values;
+  if (name && Array.isArray(known) && !known.includes(name.value) && linked.length === 0) return `${name.value}, which is no safetensors file of the models folders`;
+
   graph.add(fresh);
   fresh.pos = [...node.pos];
-  fresh.size = [Math.max(node.size[0], fresh.size[0]), fresh.size[1]];
+  fresh.size = [Math.max(node.size[0], fresh.size[0]), Math.max(node.size[1], fresh.size[1])];
+  for (const field of ["mode", "color", "bgcolor"]) if (node[field] !== undefined) fresh[field] = node[field];
+  fresh.flags = { ...fresh.flags, ...node.flags };
   if (node.title !== node.constructor.title) fresh.title = node.title;
-  const name = node.widgets?.find((widget) => widget.name === "ckpt_name");
-  const target = fresh.widgets?.find((widget) => widget.name === "ckpt_name");
-  if (name && target) target.value = name.value;
-  for (const [slot, output] of (node.outputs ?? []).entries()) {
-    for (const id of [...(output.links ?? [])]) {
-      const link = graph.links[id] ?? graph.links.get?.(id);
-      const to = link && graph.getNodeById(link.target_id);
-      if (to) fresh.connect(slot, to, link.target_slot);
-    }
+  if (name && choice) choice.value = name.value;
+
+  // The file's name may come from a primitive, or be an input of the subgraph.
+  const input = (fresh.inputs ?? []).findIndex((one) => one.name === "ckpt_name");
+  for (const link of linked) {
+    if (node.inputs?.[link.target_slot]?.name !== nameWidget || input < 0) continue;
+    const origin = graph.getNodeById(link.origin_id);
+    if (origin) origin.connect(link.origin_slot, fresh, input);
+    else graph.inputs?.[link.origin_slot]?.connect?.(fresh.inputs[input], fresh);
+  }
+  for (const link of linksOf(graph).filter((one) => one.origin_id === node.id)) {
+    const to = graph.getNodeById(link.target_id);
+    if (to) fresh.connect(link.origin_slot, to, link.target_slot);
+    else graph.outputs?.[link.target_slot]?.connect?.(fresh.outputs[link.origin_slot], fresh);
   }
   graph.remove(node);
+  return null;
 }

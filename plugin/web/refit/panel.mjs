@@ -1,6 +1,6 @@
 // The sidebar tab of ComfyUI, the tab of A1111 and Forge, and the page of its own (dashboard.html): the same element, drawn from the store's state. Text only, never HTML from data.
 
-import { engineRows, historyRows, jobRows, adapterRows, runLine } from "./rows.mjs";
+import { engineRows, failureRows, historyRows, jobRows, adapterRows, runLine } from "./rows.mjs";
 
 const buttons = ["Refit.Warm", "Refit.RefitNow", "Refit.PauseWatching", "Refit.FreeMemory", "Refit.Rebuild", "Refit.OpenDashboard"];
 
@@ -29,6 +29,18 @@ function section(title, rows, empty) {
   const out = element("section", "refit-section");
   out.append(element("h3", "", title), ...(rows.length === 0 ? [element("p", "refit-empty", empty)] : rows.map(line)));
   return out;
+}
+
+/** Folded: what went wrong once may be of no interest any more. */
+function failures(rows, open, dismiss) {
+  if (rows.length === 0) return [];
+  const out = element("details", "refit-failures");
+  out.open = open;
+  const button = element("button", "refit-button refit-dismiss", "Dismiss");
+  button.type = "button";
+  button.addEventListener("click", dismiss);
+  out.append(element("summary", "", `${rows.length} failed`), ...rows.map(line), button);
+  return [out];
 }
 
 /** Draws into `host` until destroyed. `commands.list` gives the buttons; a page without a workflow leaves out what needs one. `ui`: the UI's name. */
@@ -65,12 +77,15 @@ export function createPanel(host, { store, commands, ui }) {
     const paused = state.status?.watch.paused === true;
     const pause = bar.querySelector('[data-command="Refit.PauseWatching"]');
     if (pause) pause.textContent = paused ? "Resume watching" : "Pause watching";
+    const unfolded = facts.querySelector(".refit-failures")?.open === true;
+    const failed = failures(failureRows(state.jobs, state.dismissed), unfolded, () => store.dismissFailures());
     facts.replaceChildren(
       element("p", `refit-connection refit-${connection.state}`, connection.text),
       ...(state.error ? [element("p", "refit-error", state.error.message)] : []),
       section("Last run", runLine(state.facts.lastRun, ui), "No run yet."),
       section("Engines", engineRows(state.engines), "No engine is loaded."),
       section("Work in the background", jobRows(state.jobs), "Nothing to do."),
+      ...failed,
       section("Refits", historyRows(state.history), "No refit yet."),
     );
     title.textContent = `LoRAs${paused ? " (watching is paused)" : ""}`;

@@ -18,14 +18,25 @@ export function engineRows(engines) {
 
 export function jobRows(jobs) {
   return jobs
-    .filter((job) => ["queued", "running", "paused", "failed"].includes(job.state))
+    .filter((job) => ["queued", "running", "paused"].includes(job.state))
     .map((job) => ({
       name: job.title,
       state: job.state,
-      detail: job.problem ? job.problem.message : [job.stage, job.remainingMs === null ? null : `about ${ms(job.remainingMs)} left`].filter(Boolean).join(" · "),
-      tone: job.state === "failed" ? "bad" : "busy",
+      detail: [job.stage, job.remainingMs === null ? null : `about ${ms(job.remainingMs)} left`].filter(Boolean).join(" · "),
+      tone: "busy",
       ...(job.state === "running" && job.total > 0 ? { progress: job.done / job.total } : {}),
     }));
+}
+
+/** Work that failed, each title once with its newest reason, without what the user has dismissed. */
+export function failureRows(jobs, dismissed = new Set()) {
+  const byTitle = new Map();
+  for (const job of jobs) {
+    if (job.state !== "failed" || dismissed.has(job.id)) continue;
+    const times = (byTitle.get(job.title)?.times ?? 0) + 1;
+    byTitle.set(job.title, { job, times });
+  }
+  return [...byTitle.values()].map(({ job, times }) => ({ name: job.title, state: times > 1 ? `failed ${times} times` : "failed", detail: job.problem?.message ?? "", tone: "bad" }));
 }
 
 export function historyRows(history) {

@@ -5,8 +5,18 @@ const quietMs = 500;
 /** Which events make which list old. */
 const listsByTopic = { arrival: ["catalog"], catalog: ["catalog"], delta: ["catalog"], refit: ["engines", "history"], engine: ["engines"], host: ["engines"], live: ["engines"], job: ["jobs", "engines"] };
 
+async function everyEntry(client) {
+  const entries = [];
+  for (let after; ;) {
+    const page = await client.read("catalog.list", { kind: "adapter", limit: 1000, ...(after === undefined ? {} : { after }) });
+    entries.push(...page.entries);
+    if (!page.next) return entries;
+    after = page.next;
+  }
+}
+
 export function createStore(client) {
-  const state = { facts: { connection: { state: "starting", text: "…" }, lastRun: null, events: [] }, engines: [], catalog: [], jobs: [], history: [], status: null, error: null };
+  const state = { facts: { connection: { state: "starting", text: "…" }, lastRun: null, events: [] }, engines: [], catalog: [], jobs: [], history: [], status: null, error: null, dismissed: new Set() };
   const listeners = new Set();
   const eventListeners = new Set();
   const old = new Set();
@@ -14,7 +24,7 @@ export function createStore(client) {
 
   const readers = {
     engines: async () => { state.engines = (await client.read("engine.list")).engines; state.status = await client.read("status"); },
-    catalog: async () => { state.catalog = (await client.read("catalog.list", { limit: 1000 })).entries; },
+    catalog: async () => { state.catalog = await everyEntry(client); },
     jobs: async () => { state.jobs = (await client.read("jobs.list")).jobs; },
     history: async () => { state.history = (await client.read("events.history", { topics: ["refit"], limit: 50 })).events; },
   };
@@ -62,6 +72,11 @@ export function createStore(client) {
       if (find() === undefined) await load(["catalog"]);
       return find() ?? id;
     },
+    /** Failed work that was read is not shown again; the sidecar keeps its record. */
+    dismissFailures() {
+      for (const job of state.jobs) if (job.state === "failed") state.dismissed.add(job.id);
+      changed();
+    },
     subscribe(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
@@ -80,6 +95,8 @@ export function createStore(client) {
         state.facts.lastRun = detail;
         for (const listener of eventListeners) listener({ type: "run", run: detail });
         changed();
+        // The run has given its engine back, or is about to: no event of the sidecar says so.
+        mark(["engines"]);
       });
       api.addEventListener("refit.event", ({ detail }) => {
         for (const listener of eventListeners) listener(detail.event);

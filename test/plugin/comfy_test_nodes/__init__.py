@@ -2,6 +2,7 @@
 
 import uuid
 
+import comfy.patcher_extension
 import torch
 
 
@@ -68,6 +69,92 @@ class TestDropPatches:
         return (clone,)
 
 
+class TestInjection:
+    """Changes a layer for the time of a run, as AnimateDiff does."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        clone = model.clone()
+        own = {}
+
+        def inject(patcher):
+            block = patcher.model.diffusion_model.middle_block
+            own["forward"] = block.forward
+            block.forward = lambda *given, **named: own["forward"](*given, **named) * 0.5
+
+        def eject(patcher):
+            patcher.model.diffusion_model.middle_block.forward = own["forward"]
+
+        clone.set_injections("test", [comfy.patcher_extension.PatcherInjection(inject=inject, eject=eject)])
+        return (clone,)
+
+
+class TestObjectPatch:
+    """Puts another layer in the place of one."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        clone = model.clone()
+        clone.add_object_patch("diffusion_model.middle_block.1", HalfLayer(clone.get_model_object("diffusion_model.middle_block.1")))
+        return (clone,)
+
+
+class HalfLayer(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *given, **named):
+        return self.layer(*given, **named) * 0.5
+
+
+class TestReadBlocks:
+    """A wrapper around the diffusion model that looks into it."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        clone = model.clone()
+
+        def wrapper(executor, *given, **named):
+            assert len(executor.class_obj.input_blocks) > 0
+            return executor(*given, **named)
+
+        clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "test", wrapper)
+        return (clone,)
+
+
+class TestChangeInPlace:
+    """Changes a layer of the model itself, for good."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        block = model.model.diffusion_model.middle_block
+        if "forward" not in vars(block):
+            own = block.forward
+            block.forward = lambda *given, **named: own(*given, **named) * 0.5
+        return (model,)
+
+
 class TestControl:
     """Conditioning with a stand-in ControlNet: constant residuals of the right shapes, so that no ControlNet file is needed."""
 
@@ -85,6 +172,8 @@ class TestControl:
 class ConstantControl:
     extra_hooks = None
     previous_controlnet = None
+    # Read by ComfyUI's newer versions.
+    multigpu_clones = {}
     cond_hint_original = None
     timestep_range = None
 
@@ -124,4 +213,7 @@ class ConstantControl:
         return {"input": [], "middle": [residual(9, *small)], "output": [residual(1, h, w), residual(2, h, w), residual(3, *small), residual(4, *small)]}
 
 
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (TestConditioning, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl)}
+NODES = (
+    TestConditioning, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch, TestReadBlocks, TestChangeInPlace,
+)  # fmt: skip
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}

@@ -67,6 +67,17 @@ def test_example_workflows_use_nodes_that_exist_with_inputs_that_exist():
             assert [one["type"] for one in node.get("outputs", [])] == list(cls.RETURN_TYPES), (file.name, node["type"])
 
 
+def test_example_workflows_name_no_file_and_lay_no_node_over_another():
+    """Nobody has our files: without a value a node takes the first of the user's own list."""
+    for file in sorted((PLUGIN / "example_workflows").glob("*.json")):
+        nodes = json.loads(file.read_text("utf-8"))["nodes"]
+        assert ".safetensors" not in file.read_text("utf-8"), file.name
+        for index, one in enumerate(nodes):
+            for other in nodes[index + 1 :]:
+                apart = [one["pos"][axis] + one["size"][axis] <= other["pos"][axis] or other["pos"][axis] + other["size"][axis] <= one["pos"][axis] for axis in (0, 1)]
+                assert any(apart), (file.name, one["type"], other["type"])
+
+
 def test_only_safetensors_files_are_offered():
     required = NODE_CLASS_MAPPINGS["RefitLoadEngineLora"].INPUT_TYPES()["required"]
     assert required["ckpt_name"][0] == ["base.safetensors"] and required["lora_name"][0] == ["a.safetensors"]

@@ -34,6 +34,23 @@ def test_start_runs_the_entry_on_the_data_folder_and_only_once(entry, tmp_path, 
     assert (data / "sidecar.log").is_file()
 
 
+def test_the_sidecar_gets_none_of_what_the_ui_set_for_itself(entry, tmp_path, monkeypatch):
+    """ComfyUI chooses another allocator for CUDA, and Python's own variables would reach the sidecar's Pythons."""
+    data, out = tmp_path / "data", tmp_path / "out.json"
+    entry.write_text(f"import json, os; json.dump(dict(os.environ), open({str(out)!r}, 'w'))")
+    of_the_ui = {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync", "PYTORCH_ALLOC_CONF": "x", "CUDA_LAUNCH_BLOCKING": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": "/x"}
+    kept = {"CUDA_VISIBLE_DEVICES": "1", "REFIT_DATA_DIR": str(data), "TRITON_CACHE_DIR": "/y", "LANG": "C"}
+    for name, value in {**of_the_ui, **kept}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launcher, "find_node", lambda: sys.executable)
+    real, children = subprocess.Popen, []
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **options: children.append(real(*given, **options)) or children[-1])
+    start_sidecar(data)
+    assert children[0].wait(60) == 0
+    found = json.loads(out.read_text())
+    assert not of_the_ui.keys() & found.keys() and kept.items() <= found.items() and "PATH" in found
+
+
 def test_a_lock_that_was_left_over_expires(entry, tmp_path, monkeypatch):
     data = tmp_path / "data"
     data.mkdir()

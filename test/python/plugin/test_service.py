@@ -9,7 +9,9 @@ from refit_sidecar_plugin.engine import RunReport
 from refit_sidecar_plugin.launcher import CannotStart
 from refit_sidecar_plugin.service import Catalog, Facts, Folder, LastRun, Pusher, Relay, RelayRefused, Service
 from refit_sidecar_plugin.service import catalog as catalog_module
+from refit_sidecar_plugin.service import service as service_module
 from refit_sidecar_plugin.service.facts import KEPT_EVENTS
+from refit_sidecar_plugin.service.spoken import spoken
 from refit_sidecar_plugin.stack import ContentItem, Patch, Target, TensorRef
 
 
@@ -83,6 +85,70 @@ def test_ensure_tells_at_once_why_no_sidecar_can_be_started(make):
     with pytest.raises(SidecarUnavailable, match="Node is missing; install it"):
         service.ensure(nothing)
     assert "Node is missing" in service.facts.snapshot()["connection"]["text"]
+
+
+def test_ensure_waits_for_a_sidecar_that_ended_and_is_being_started_again(make):
+    client = FakeClient(FakeSidecar())
+    delayed: list[threading.Timer] = []
+
+    def start():
+        if not delayed:
+            delayed.append(threading.Timer(0.5, client.restart))
+            delayed[0].start()
+
+    service = make(client, start)
+    service.ensure(nothing)
+    client.kill()
+    service.ensure(nothing)
+    assert delayed and service.facts.snapshot()["connection"]["state"] == "connected"
+
+
+def test_after_one_wait_in_vain_the_next_runs_do_not_wait_as_long(make, monkeypatch):
+    monkeypatch.setattr(service_module, "START_PATIENCE_S", 0.2)
+    monkeypatch.setattr(service_module, "TRIED_PATIENCE_S", 0.0)
+    client = FakeClient(FakeSidecar())
+    service = make(client)
+    service.ensure(nothing)
+    client.kill()
+    for _ in range(2):
+        with pytest.raises(SidecarUnavailable) as raised:
+            service.ensure(nothing)
+        assert spoken(raised.value) == "the engine's helper program did not start in time"
+    client.restart()
+    monkeypatch.setattr(service_module, "START_PATIENCE_S", 20.0)
+    monkeypatch.setattr(service_module, "TRIED_PATIENCE_S", 20.0)
+    service.ensure(nothing)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SidecarUnavailable("CLIENT_CONNECTION_LOST"), "the connection to the engine's helper program was lost; it is being started again"),
+        (SidecarUnavailable("CLIENT_NOT_RUNNING", "No sidecar is running: Node is missing; install it.", " "), "No sidecar is running: Node is missing; install it"),
+        (SidecarRefused("CATALOG_FAILED", "the header is damaged", "Prepare again."), "the header is damaged"),
+        (ValueError("anything else"), "anything else"),
+    ],
+)
+def test_reasons_are_for_people_who_draw_pictures(error, says):
+    assert spoken(error) == says
+
+
+def test_a_folder_that_two_uis_share_through_links_is_one_folder(world):
+    (world / "linked").symlink_to(world / "loras")
+    client = FakeClient(FakeSidecar())
+    service = Service(client, nothing, lambda: [Folder(str(world / "loras"), "adapters"), Folder(str(world / "linked"), "adapters")])
+    service.push_folders()
+    assert len(set(service.catalog.folders.values())) == 1 and len(service.catalog.folders) == 2
+    assert service.catalog.entry(str(world / "linked" / "sub" / "a.safetensors"), nothing)["name"] == "sub/a.safetensors"
+
+
+def test_a_folder_that_was_made_later_is_told_about_when_a_file_of_it_is_used(world):
+    client = FakeClient(FakeSidecar())
+    service = Service(client, nothing, lambda: folders(world))
+    service.push_folders()
+    (world / "gone").mkdir()
+    (world / "gone" / "new.safetensors").write_bytes(b"new")
+    assert service.catalog.entry(str(world / "gone" / "new.safetensors"), nothing)["name"] == "new.safetensors"
 
 
 def test_ensure_can_be_interrupted(make):

@@ -69,7 +69,7 @@ class StackReader:
         if stale:
             patches = self._refreshed(patcher, patches, stale)
             items = self._identify(patcher, patches, hints, find)
-        files = {path: seen for item in items if isinstance(item, FileItem) and (path := _path(item.name)) and (seen := stamp(path))}
+        files = {path: seen for item in items if isinstance(item, FileItem) and (path := adapter_path(item.name)) and (seen := stamp(path))}
         reading = Reading(tuple(items), patches if stale else own, files, bool(stale and bypassed), managers)
         if len(self._readings) >= 64:
             self._readings.pop(next(iter(self._readings)))
@@ -92,7 +92,7 @@ class StackReader:
 
     def _candidates(self, model: Any, name: str) -> Iterator[Candidate]:
         """The file as it is, then as it was when it was matched before (a loader may still hold the older content)."""
-        path = _path(name)
+        path = adapter_path(name)
         if path is None:
             return
         versions = self._versions.setdefault((path, id(key_map(model))), [])
@@ -120,7 +120,7 @@ class StackReader:
         return sha256
 
     def _rewritten(self, item: FileItem) -> bool:
-        path = _path(item.name)
+        path = adapter_path(item.name)
         now = path and self._identities.sha256(path)
         return bool(now) and now != item.sha256
 
@@ -129,7 +129,7 @@ class StackReader:
         out = {key: list(entries) for key, entries in patches.items()}
         names = patcher.model_state_dict()
         for item in stale:
-            path = _path(item.name)
+            path = adapter_path(item.name)
             tensors = comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(path, safe_load=True))
             fresh: dict[str, list[tuple]] = {}
             for key, adapter in comfy.lora.load_lora(tensors, dict(key_map(patcher.model)), log_missing=False).items():
@@ -146,5 +146,6 @@ class StackReader:
         return {key: entries for key, entries in out.items() if entries}
 
 
-def _path(name: str) -> str | None:
+def adapter_path(name: str) -> str | None:
+    """The file behind a name of the loras folders."""
     return folder_paths.get_full_path("loras", name.replace("/", os.sep))
