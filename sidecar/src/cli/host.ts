@@ -90,7 +90,8 @@ function line(dataDir: string, host: InstalledHost): string {
   return `${host.kind.padEnd(9)} PyTorch ${torch ?? "?"}${special === undefined ? "" : `, ${special.join(" ")}`}, Python ${host.pythonVersion}, ${host.device}, ${place}, ${(host.sizeBytes / 1e9).toFixed(2)} GB, ${host.installedAt.slice(0, 10)}`;
 }
 
-async function install(name: string, flags: InstallFlags): Promise<InstalledHost> {
+/** Also what `install` does for a UI on a graphics card. */
+export async function installHostByName(name: string, flags: InstallFlags): Promise<InstalledHost> {
   const kind = kindOf(name);
   const say = (text: string) => void process.stderr.write(`refit-sidecar: ${text}\n`);
   const interrupted = new AbortController();
@@ -131,7 +132,7 @@ export function addHost(program: Command, done: (code: number) => void): void {
     .action((name: string, flags: InstallFlags) =>
       run(
         flags,
-        () => install(name, flags),
+        () => installHostByName(name, flags),
         (installed) => console.log(`installed: ${line(dataDirOf(flags), installed)}\nA sidecar finds it by itself, a running one too. "refit-sidecar selftest --host ${installed.kind}" checks it in full.`),
         (installed) => ({ installed: shown(dataDirOf(flags), installed) }),
       ),

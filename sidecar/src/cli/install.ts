@@ -2,16 +2,20 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Command } from "commander";
 import { Failure } from "../failure/index.ts";
-import { applyPlan, look, planInstall, planUninstall } from "../install/index.ts";
-import type { InstallPlan, Named } from "../install/index.ts";
+import { findGpus, installedHost } from "../install/host/index.ts";
+import { applyPlan, look, planGpuHost, planInstall, planUninstall } from "../install/index.ts";
+import type { InstallPlan, Interface, Named } from "../install/index.ts";
 import { packageRoot } from "../package-root.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { dataDirOf, installHostByName } from "./host.ts";
 
 interface Given {
   readonly comfyui?: string;
   readonly webui?: string;
   readonly copy?: boolean;
   readonly packages: boolean;
+  readonly gpu: boolean;
+  readonly dataDir?: string;
   readonly json?: boolean;
 }
 
@@ -40,10 +44,27 @@ function addTargets(command: Command): Command {
     .option("--json", "print one JSON line with what was done");
 }
 
-async function carryOut(given: Given, done: (code: number) => void, plan: (target: Target) => InstallPlan): Promise<void> {
+/** The engine host of a graphics card, with the plugin. Returns what the user has still to do; the plugin is in place whatever comes of it. */
+async function bringGpuHost(given: Given, ui: Interface, python: string | null): Promise<readonly string[]> {
+  const plan = planGpuHost({ ui, python, gpus: await findGpus(), installed: installedHost(dataDirOf(given), "torch"), wanted: given.gpu });
+  if (plan.kind === "nothing") return [];
+  if (plan.kind === "note") return [plan.note];
+  console.error(`refit-sidecar: ${plan.says}`);
   try {
-    const made = plan(targetOf(given));
-    await applyPlan(made, (action) => console.error(`refit-sidecar: ${action.kind} ${"command" in action ? action.command.join(" ") : "path" in action ? action.path : "at" in action ? action.at : action.to}`));
+    await installHostByName("torch", { reuse: plan.python, wheels: "auto", index: true, ...(given.dataDir === undefined ? {} : { dataDir: given.dataDir }) });
+    return [];
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    return [`The plugin is in place; the engine for the graphics card is not: ${error.message} Try again with: ${plan.command}`];
+  }
+}
+
+async function carryOut(given: Given, done: (code: number) => void, plan: (target: Target) => InstallPlan, more: (made: InstallPlan, target: Target) => Promise<readonly string[]> = async () => []): Promise<void> {
+  try {
+    const target = targetOf(given);
+    const planned = plan(target);
+    await applyPlan(planned, (action) => console.error(`refit-sidecar: ${action.kind} ${"command" in action ? action.command.join(" ") : "path" in action ? action.path : "at" in action ? action.at : action.to}`));
+    const made = { ...planned, notes: [...(await more(planned, target)), ...planned.notes] };
     if (given.json === true) console.log(JSON.stringify({ ok: true, ...made }));
     else for (const note of made.notes) console.log(note);
     done(exitCode.ok);
@@ -59,9 +80,14 @@ export function addInstall(program: Command, done: (code: number) => void): void
   addTargets(program.command("install").description("put the plugin into ComfyUI, A1111, Forge or reForge"))
     .option("--copy", "copy the plugin instead of linking it (for containers and other drives)")
     .option("--no-packages", "do not install the plugin's Python packages into the UI's Python; say how instead")
+    .option("--no-gpu", "leave out the engine host of a graphics card (about 150 MB beside the UI's own PyTorch)")
+    .option("--data-dir <dir>", "data folder of the sidecar")
     .action(async (given: Given) =>
-      carryOut(given, done, ({ named, folder }) =>
-        planInstall(look(folder), named, { plugin: pluginFolder(), entry: join(packageRoot, "bin", "refit-sidecar.mjs"), mode: given.copy === true ? "copy" : "link", packages: given.packages }),
+      carryOut(
+        given,
+        done,
+        ({ named, folder }) => planInstall(look(folder), named, { plugin: pluginFolder(), entry: join(packageRoot, "bin", "refit-sidecar.mjs"), mode: given.copy === true ? "copy" : "link", packages: given.packages }),
+        async ({ ui }, { folder }) => bringGpuHost(given, ui, given.packages ? look(folder).python : null),
       ),
     );
   addTargets(program.command("uninstall").description("take the plugin out of a UI again")).action(async (given: Given) => carryOut(given, done, ({ named, folder }) => planUninstall(look(folder), named)));

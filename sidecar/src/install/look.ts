@@ -12,6 +12,8 @@ const has = (folder: string, ...names: readonly string[]) => names.every((name) 
 
 function interfaceAt(folder: string): Interface | null {
   if (has(folder, "main.py", "comfy", "custom_nodes")) return "comfyui";
+  // The user's half of a ComfyUI whose program lies elsewhere: a folder for --base-directory, or what ComfyUI Desktop asks for at its first start.
+  if (has(folder, "custom_nodes", "models") && !has(folder, "extensions")) return "comfyui";
   if (!has(folder, "launch.py", join("modules", "launch_utils.py"), "extensions")) return null;
   if (!has(folder, "modules_forge")) return "a1111";
   return has(folder, "ldm_patched") ? "reforge" : "forge";

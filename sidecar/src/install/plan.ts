@@ -25,7 +25,7 @@ export interface InstallWish {
 }
 
 const looksLike: Readonly<Record<Named, string>> = {
-  comfyui: "ComfyUI (main.py, comfy/, custom_nodes/)",
+  comfyui: "ComfyUI (main.py, comfy/, custom_nodes/), or its user folder (custom_nodes/, models/)",
   webui: "A1111, Forge or reForge (launch.py, modules/launch_utils.py, extensions/)",
 };
 

@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Failure } from "../../../sidecar/src/failure/index.ts";
-import { applyPlan, look, planInstall, planUninstall } from "../../../sidecar/src/install/index.ts";
+import type { Gpu, InstalledHost } from "../../../sidecar/src/install/host/index.ts";
+import { applyPlan, look, planGpuHost, planInstall, planUninstall } from "../../../sidecar/src/install/index.ts";
 import type { Sight } from "../../../sidecar/src/install/index.ts";
 
 let root: string;
@@ -45,6 +46,25 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
+describe("the engine host of a graphics card comes with the plugin", () => {
+  const card = { name: "NVIDIA GeForce RTX 4070" } as Gpu;
+  const sight = { ui: "comfyui" as const, gpus: [card], installed: null, python: "/ui/python", wanted: true };
+
+  test("beside the UI's own Python, and says what it downloads", () => {
+    expect(planGpuHost(sight)).toEqual({ kind: "install", python: "/ui/python", command: 'refit-sidecar host install torch --reuse "/ui/python"', says: expect.stringMatching(/RTX 4070.*150 MB.*--no-gpu/) });
+  });
+
+  test("nothing without a card, or where it is there already", () => {
+    expect(planGpuHost({ ...sight, gpus: [] })).toEqual({ kind: "nothing" });
+    expect(planGpuHost({ ...sight, installed: {} as InstalledHost })).toEqual({ kind: "nothing" });
+  });
+
+  test("a line with the command where the UI's Python was not found, and where it was left out", () => {
+    expect(planGpuHost({ ...sight, python: null })).toMatchObject({ kind: "note", note: expect.stringContaining("host install torch --reuse PYTHON") });
+    expect(planGpuHost({ ...sight, wanted: false })).toMatchObject({ kind: "note", note: expect.stringContaining('host install torch --reuse "/ui/python"') });
+  });
+});
+
 describe("look tells the interfaces apart", () => {
   test.each([
     ["comfyui", ["main.py", "comfy/", "custom_nodes/"], "custom_nodes"],
@@ -61,6 +81,16 @@ describe("look tells the interfaces apart", () => {
     const sight = look(portable);
     expect(sight.uiFolder).toBe(join(portable, "ComfyUI"));
     expect(sight.python).toBe(join(portable, "python_embeded", "python.exe"));
+  });
+
+  test("the user's half of a ComfyUI: a folder for --base-directory, or that of ComfyUI Desktop with its environment", () => {
+    const base = make(join(root, "base"), "custom_nodes/", "models/");
+    expect(look(base)).toMatchObject({ ui: "comfyui", uiFolder: base, pluginsFolder: join(base, "custom_nodes"), python: null });
+    expect(planInstall(look(base), "comfyui", wish()).actions).toContainEqual({ kind: "link", at: place(base), to: plugin });
+    const desktop = make(join(root, "Documents", "ComfyUI"), "custom_nodes/", "models/", "input/", "output/", "user/", ".venv/bin/python");
+    expect(look(desktop)).toMatchObject({ ui: "comfyui", python: join(desktop, ".venv", "bin", "python") });
+    // Folders of other programs that hold models, and an empty one.
+    for (const files of [["models/"], ["custom_nodes/"], ["custom_nodes/", "models/", "extensions/"]]) expect(look(make(join(root, `other-${files.length}-${files[0]?.length}`), ...files)).ui).toBeNull();
   });
 
   test("a virtual environment in the UI's folder", () => {
