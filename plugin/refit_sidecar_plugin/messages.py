@@ -193,6 +193,27 @@ class EngineInfoLastRefit(TypedDict):
     writes: int
 
 
+class EngineInfoServingRefusedItem(TypedDict):
+    steps: str
+    reason: str
+
+
+class EngineInfoServingQuantised(TypedDict):
+    format: str
+    way: str
+    weightError: float
+    outputError: float | None
+
+
+class EngineInfoServing(TypedDict):
+    tier: str
+    refused: list[EngineInfoServingRefusedItem]
+    base: str
+    deviceBytes: int
+    streamedBytes: int
+    quantised: EngineInfoServingQuantised | None
+
+
 class EngineInfo(TypedDict):
     id: str
     structure: str
@@ -207,6 +228,7 @@ class EngineInfo(TypedDict):
     leases: int
     steps: int
     lastRefit: EngineInfoLastRefit | None
+    serving: EngineInfoServing | None
 
 
 class PingParams(TypedDict):
@@ -443,6 +465,33 @@ class EventEngineState(TypedDict):
     reason: str | None
 
 
+class EventEngineServingServingRefusedItem(TypedDict):
+    steps: str
+    reason: str
+
+
+class EventEngineServingServingQuantised(TypedDict):
+    format: str
+    way: str
+    weightError: float
+    outputError: float | None
+
+
+class EventEngineServingServing(TypedDict):
+    tier: str
+    refused: list[EventEngineServingServingRefusedItem]
+    base: str
+    deviceBytes: int
+    streamedBytes: int
+    quantised: EventEngineServingServingQuantised | None
+
+
+class EventEngineServing(TypedDict):
+    type: Literal["engine.serving"]
+    engine: str
+    serving: EventEngineServingServing
+
+
 class EventHostCrashed(TypedDict):
     type: Literal["host.crashed"]
     engine: str
@@ -460,6 +509,13 @@ class EventJobChanged(TypedDict):
     job: Job
 
 
+class EventJobMany(TypedDict):
+    type: Literal["job.many"]
+    queued: int
+    running: int
+    ended: int
+
+
 Event = (
     EventArrivalSettled
     | EventArrivalRefused
@@ -470,9 +526,11 @@ Event = (
     | EventRefitCommitted
     | EventRefitFailed
     | EventEngineState
+    | EventEngineServing
     | EventHostCrashed
     | EventLiveDeleted
     | EventJobChanged
+    | EventJobMany
 )
 
 

@@ -94,6 +94,7 @@ function showStatus(status) {
   fillTable("engines", status.engines.map((engine) => {
     const state = element("div");
     state.append(element("b", engine.state, engine.state), element("div", engine.reason ?? ""));
+    if (engine.serving) state.append(element("div", engine.serving.tier), ...engine.serving.refused.map(({ steps, reason }) => element("div", `${steps}: ${reason}`)));
     const weights = element("div");
     if (engine.weights) weights.append(element("div", nameOf(engine.weights.checkpoint)), element("div", stackText(engine.weights.stack)));
     const buttons = element("div");

@@ -8,6 +8,8 @@ const job = { title: "warm", state: "running", stage: "build", done: 1, total: 4
 describe("rows of the panel", () => {
   test("an engine tells state, memory and its last refit", () => {
     expect(engineRows([engine])).toEqual([{ name: "sd15 fp16 · torch", state: "LIVE", detail: "3 MiB · idle · refit 12 ms", tone: "ok", title: "e1 on cuda:0" }]);
+    const serving = { tier: "CUDA graphs", refused: [{ steps: "batch 1", reason: "output differs by 0.2" }], base: "resident", deviceBytes: 1, streamedBytes: 3 * 2 ** 20, quantised: { format: "fp8", way: "rowwise", weightError: 0.02, outputError: 0.0291 } };
+    expect(engineRows([{ ...engine, serving }])[0]?.detail).toBe("3 MiB · idle · CUDA graphs · 3 MiB streamed · fp8 error 2.9 % · batch 1: output differs by 0.2 · refit 12 ms");
     expect(engineRows([{ ...engine, state: "UNKNOWN", reason: "the host was restarted", leases: 1, lastRefit: null }])[0]).toMatchObject({ tone: "warn", detail: "3 MiB · in use · the host was restarted" });
   });
 

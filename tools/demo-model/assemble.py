@@ -15,8 +15,8 @@ import sampling
 import torch
 from lora import merge
 from model import CONTEXT, NULL_CLASS, PREFIX, TOKENS, WIDTHS, canonical_state, conditioning, create
-from refit_graphs.bundle import to_json
 from refit_graphs.header import structure_hash
+from refit_graphs.table import to_json
 from refit_graphs.unet_names import diffusers_name
 from render import grid_png
 from safetensors.torch import load_file, safe_open, save_file

@@ -9,8 +9,8 @@ import shutil
 from typing import Iterator
 
 import torch
-from refit_graphs.bundle import describe, to_json
 from refit_graphs.families import plan
+from refit_graphs.table import describe, to_json
 
 from .. import data
 from ..context import Context

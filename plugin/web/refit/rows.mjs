@@ -6,11 +6,18 @@ const time = (at) => new Date(at).toLocaleTimeString();
 
 const engineTones = { LIVE: "ok", NEEDS_REFIT: "busy", NEEDS_RECOMPILE: "warn", UNKNOWN: "warn" };
 
+/** How an engine serves, one text a fact; older sidecars do not tell. */
+function servingTexts(serving) {
+  if (!serving) return [];
+  const { tier, refused, streamedBytes, quantised } = serving;
+  return [tier, streamedBytes > 0 ? `${size(streamedBytes)} streamed` : null, quantised?.outputError > 0 ? `${quantised.format} error ${(quantised.outputError * 100).toFixed(1)} %` : null, ...refused.map(({ steps, reason }) => `${steps}: ${reason}`)];
+}
+
 export function engineRows(engines) {
   return engines.map((engine) => ({
     name: `${engine.family ?? "unknown"} ${engine.precision} · ${engine.host}`,
     state: engine.state,
-    detail: [size(engine.memoryBytes), engine.leases > 0 ? "in use" : "idle", engine.lastRefit ? `refit ${ms(engine.lastRefit.ms)}` : null, engine.reason].filter(Boolean).join(" · "),
+    detail: [size(engine.memoryBytes), engine.leases > 0 ? "in use" : "idle", ...servingTexts(engine.serving), engine.lastRefit ? `refit ${ms(engine.lastRefit.ms)}` : null, engine.reason].filter(Boolean).join(" · "),
     tone: engineTones[engine.state] ?? "warn",
     title: `${engine.id} on ${engine.device}`,
   }));

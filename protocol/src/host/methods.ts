@@ -12,6 +12,15 @@ const count = z.int().nonnegative();
 /** A step belongs to one session, which has one segment for requests. */
 const maxSegments = 8;
 
+/** Where an engine's weights lie and how it steps. `tier` is in words; `refused`: faster ways that were tried and are not used. */
+const placement = z.looseObject({
+  base: z.string(),
+  tier: z.string().max(200),
+  deviceBytes: bytes,
+  streamedBytes: bytes,
+  refused: z.array(z.object({ steps: z.string().max(200), reason: z.string().max(2000) })).max(64).default([]),
+});
+
 export const hostMethods = {
   /** First call of every session. */
   hello: {
@@ -100,7 +109,7 @@ export const hostMethods = {
           /** The weights are off the device. */
           away: z.boolean().exactOptional(),
           /** GPU hosts: where the weights lie and how steps run, in the host's words. */
-          placement: z.looseObject({ base: z.string(), tier: z.string(), deviceBytes: bytes, streamedBytes: bytes }).exactOptional(),
+          placement: placement.exactOptional(),
           quantised: quantised.exactOptional(),
           /** How its steps run now, in words. */
           tier: z.string().max(200).exactOptional(),
@@ -125,6 +134,8 @@ export const hostNotifications = {
   /** `id` is the request that makes progress. */
   progress: z.object({ id: z.int(), stage: z.string(), done: z.number(), total: z.number() }),
   log: z.object({ level: z.enum(["debug", "info", "warn", "error"]), message: z.string() }),
+  /** An engine steps in another way than before, or a faster way was refused; sent after its load too. */
+  serving: z.object({ engine, placement, quantised: quantised.exactOptional() }),
 } as const;
 export type HostNotification = keyof typeof hostNotifications;
 export type HostNotificationParams<N extends HostNotification> = z.output<(typeof hostNotifications)[N]>;

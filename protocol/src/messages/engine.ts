@@ -26,6 +26,20 @@ export const adapterReport = z.object({
   failedKeys: z.array(keyReason).max(200),
 });
 
+/** How an engine serves, by its host's own word. Errors are relative to the engine before it was quantised. */
+export const serving = z.object({
+  /** In words: eager, CUDA graphs, compiled blocks, fused blocks. */
+  tier: z.string(),
+  /** Faster ways that were tried and are not used. */
+  refused: z.array(z.object({ steps: text, reason: text })),
+  /** Where pristine weights stay: resident, pinned or file. */
+  base: z.string(),
+  deviceBytes: count,
+  /** Weights that are copied to the device for every step. */
+  streamedBytes: count,
+  quantised: z.object({ format: z.string(), way: z.string(), weightError: z.number(), outputError: z.number().nullable() }).nullable(),
+});
+
 export const engineInfo = z.object({
   id,
   structure: z.string(),
@@ -40,6 +54,8 @@ export const engineInfo = z.object({
   leases: count,
   steps: count,
   lastRefit: z.object({ at: z.string(), ms: milliseconds, writes: count }).nullable(),
+  /** Null before the host has told it, and for a host that knows one way only. */
+  serving: serving.nullable(),
 });
 
 const wanted = {

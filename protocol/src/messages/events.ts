@@ -1,6 +1,7 @@
 // events: what happened, as it happens. A client that reads too slowly misses events (told by `missed`) before it is dropped; replies are never left out.
 
 import { z } from "zod";
+import { serving } from "./engine.ts";
 import { job } from "./jobs.ts";
 import { method, notificationOf, type DeepReadonly } from "./method.ts";
 import { count, id, milliseconds, nothing, text } from "./values.ts";
@@ -18,9 +19,12 @@ export const wireEvent = z.discriminatedUnion("type", [
   fact("refit.committed", { engine: id, ms: milliseconds, writes: count, bytes: count, stack: z.array(z.object({ id, strength: z.number() })) }),
   fact("refit.failed", { engine: id, code: z.string(), message: text }),
   fact("engine.state", { engine: id, state: z.string(), reason: text.nullable() }),
+  fact("engine.serving", { engine: id, serving }),
   fact("host.crashed", { engine: id, message: text }),
   fact("live.deleted", { id, message: text }),
   fact("job.changed", { job }),
+  /** Many jobs changed at once: besides those told one by one, so many more wait, run or have ended. Ask for the list. */
+  fact("job.many", { queued: count, running: count, ended: count }),
 ]);
 
 export type WireEventValue = DeepReadonly<z.infer<typeof wireEvent>>;

@@ -1,7 +1,9 @@
-import { encodeFrameParts, FrameReader, hostErrors, hostMethods, hostNotifications, type Frame, type FrameTensor, type HostMethod, type HostParams } from "@refit-sidecar/protocol";
+import { encodeFrameParts, FrameReader, hostErrors, hostMethods, hostNotifications, type Frame, type FrameTensor, type HostMethod, type HostNotificationParams, type HostParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { allInFrame, byPlace, readPlaced, type Sent } from "./placed.ts";
 import type { CallOptions, HostReply, StepTensor } from "./types.ts";
+
+export type LogLevel = HostNotificationParams<"log">["level"];
 
 interface Pending {
   readonly method: HostMethod;
@@ -15,7 +17,8 @@ export interface ConnectionEdges {
   readonly write: (parts: readonly Uint8Array[]) => void;
   /** The host broke the protocol or fell silent: nothing it says can be trusted any more. */
   readonly onBroken: (reason: string) => void;
-  readonly onLog: (level: string, message: string) => void;
+  readonly onLog: (level: LogLevel, message: string) => void;
+  readonly onServing?: (serving: HostNotificationParams<"serving">) => void;
 }
 
 /** Longest silence during any call. A step of a large model on a small CPU takes minutes, and other calls wait behind it. */
@@ -132,6 +135,9 @@ export class HostConnection {
     } else if (method === "log") {
       const line = hostNotifications.log.safeParse(params);
       if (line.success) this.#edges.onLog(line.data.level, line.data.message);
+    } else if (method === "serving") {
+      const serving = hostNotifications.serving.safeParse(params);
+      if (serving.success) this.#edges.onServing?.(serving.data);
     }
   }
 

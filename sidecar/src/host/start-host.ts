@@ -1,14 +1,18 @@
 import { spawn } from "node:child_process";
 import { hostProtocolVersion } from "@refit-sidecar/protocol";
+import type { HostNotificationParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { hostEnvironment } from "./environment.ts";
 import { HostConnection } from "./connection.ts";
+import type { LogLevel } from "./connection.ts";
 import { LogTail } from "./log-tail.ts";
 import type { Host, HostCommand, HostExit } from "./types.ts";
 
 export interface StartOptions {
-  /** A line of the host's log. */
-  readonly onLog?: (line: string) => void;
+  /** A line of the host's log: what it says itself, at its own level, and what its libraries print (debug). */
+  readonly onLog?: (line: string, level: LogLevel) => void;
+  /** How one of its engines serves has changed. */
+  readonly onServing?: (serving: HostNotificationParams<"serving">) => void;
   /** From spawn to the answer to hello; a Python host imports its libraries in this time. */
   readonly helloTimeoutMs?: number;
   /** From the request to end until the process is killed. */
@@ -28,7 +32,7 @@ const pipesEndMs = 1_000;
  */
 export async function startHost(command: HostCommand, options: StartOptions = {}): Promise<Host> {
   const child = spawn(command.command, [...command.args], { stdio: ["pipe", "pipe", "pipe"], windowsHide: true, env: hostEnvironment(command.env, { named: options.environment }) });
-  const tail = new LogTail(options.onLog ?? (() => undefined));
+  const tail = new LogTail((line) => options.onLog?.(line, "debug"));
   let reason: string | null = null;
   const kill = (why: string): void => {
     reason ??= why;
@@ -43,7 +47,8 @@ export async function startHost(command: HostCommand, options: StartOptions = {}
       child.stdin.uncork();
     },
     onBroken: kill,
-    onLog: (level, message) => options.onLog?.(`${level}: ${message}`),
+    onLog: (level, message) => options.onLog?.(message, level),
+    onServing: (serving) => options.onServing?.(serving),
   });
   // A broken pipe shows as the child's exit, which says more than EPIPE.
   child.stdin.on("error", () => undefined);

@@ -9,6 +9,8 @@ export interface SchedulerOptions {
   readonly stepsActive: () => boolean;
   /** Longest that a background job is held up by steps before it goes on anyway: work must end even under a queue of prompts. */
   readonly maxYieldMs: number;
+  /** True while nobody has used an engine for a while; asked for jobs that want rest, and again every `restPollMs`. */
+  readonly resting?: () => boolean;
   readonly onChange: (job: JobInfo) => void;
   /** False while no background job may start (quiet hours); asked when a job comes or ends, and by `wake`. */
   readonly mayStart?: () => boolean;
@@ -37,6 +39,7 @@ export interface Scheduler {
 const rank: Readonly<Record<Urgency, number>> = { user: 0, lastUsed: 1, arrival: 2, idle: 3 };
 const keptEnded = 50;
 const yieldPollMs = 20;
+const restPollMs = 1000;
 
 interface Entry {
   readonly id: string;
@@ -65,6 +68,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   let count = 0;
   let paused = false;
   let closed = false;
+  let restTimer: NodeJS.Timeout | null = null;
 
   const info = (entry: Entry): JobInfo => ({
     id: entry.id,
@@ -101,6 +105,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     options.onChange(info(entry));
     const context: JobContext = {
       signal: entry.abort.signal,
+      background: () => entry.urgency !== "user",
       yieldToSteps: () => yieldToSteps(entry),
       progress: (progress) => {
         if (progress.stage !== entry.progress.stage && entry.progress.stage !== "queued") entry.stageAtMs = nowMs();
@@ -120,12 +125,25 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     }
   }
 
+  const mayWork = (entry: Entry): boolean => entry.spec.atRest !== true || options.resting === undefined || options.resting();
+
+  /** Looks again after a while at jobs that wait for rest: nothing tells when it begins. */
+  function awaitRest(entries: readonly Entry[]): void {
+    if (restTimer !== null || closed || !entries.some((entry) => entry.state === "queued" && entry.urgency !== "user" && !mayWork(entry))) return;
+    restTimer = setTimeout(() => {
+      restTimer = null;
+      pump();
+    }, restPollMs);
+    restTimer.unref();
+  }
+
   function pump(): void {
     const entries = [...open.values()];
     let background = entries.filter((other) => other.state === "running" && other.urgency !== "user").length;
     const held = paused || options.mayStart?.() === false;
     // Thousands of files may have been queued at once: what cannot start is not put in order.
-    const startable = entries.filter((entry) => entry.state === "queued" && (entry.urgency === "user" || (!held && background < options.concurrency)));
+    const startable = entries.filter((entry) => entry.state === "queued" && (entry.urgency === "user" || (!held && background < options.concurrency && mayWork(entry))));
+    awaitRest(entries);
     for (const entry of startable.sort((a, b) => rank[a.urgency] - rank[b.urgency] || a.order - b.order)) {
       if (entry.urgency !== "user" && background >= options.concurrency) continue;
       if (entry.urgency !== "user") background += 1;
@@ -201,6 +219,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     },
     async close() {
       closed = true;
+      if (restTimer !== null) clearTimeout(restTimer);
       for (const entry of [...open.values()]) cancelEntry(entry);
       await Promise.all(running);
     },

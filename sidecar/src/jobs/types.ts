@@ -13,6 +13,8 @@ export interface JobProgress {
 }
 
 export interface JobContext {
+  /** Whether nobody waits for it now: such work takes a low priority. */
+  readonly background: () => boolean;
   /** Aborted by cancel and by close; the job ends soon, with any error. */
   readonly signal: AbortSignal;
   readonly progress: (progress: JobProgress) => void;
@@ -26,6 +28,8 @@ export interface JobSpec<Result> {
   readonly kind: string;
   readonly title: string;
   readonly urgency: Urgency;
+  /** In the background it starts only while the computer rests: heavy work that nobody has asked for. Not when a user waits for it. */
+  readonly atRest?: boolean;
   /** Of the work, in units that jobs of its kind share (bytes); for jobs that cannot tell their own progress. */
   readonly size?: number;
   readonly run: (context: JobContext) => Promise<Result>;

@@ -177,7 +177,7 @@ export function createBackend(parts: BackendParts): WireBackend {
     history: () => events.history().map(({ atMs, at, event }: StampedEvent) => ({ atMs, at, event })),
     subscribe: (listener) => {
       const stopEvents = events.subscribe(listener);
-      const stopJobs = parts.page.onJob((job) => listener({ atMs: performance.now(), at: new Date().toISOString(), event: { type: "job.changed", job } }));
+      const stopJobs = parts.page.onJob((event) => listener({ atMs: performance.now(), at: new Date().toISOString(), event }));
       return () => {
         stopEvents();
         stopJobs();

@@ -3,6 +3,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { readFile, readdir } from "node:fs/promises";
+import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Failure } from "../failure/index.ts";
@@ -36,7 +37,12 @@ export interface GraphBundle extends StepTable {
   readonly variants: Readonly<Record<string, string>>;
   readonly parameters: Readonly<Record<string, readonly number[]>>;
   readonly fixed: ReadonlySet<string>;
+  /** The models that its variants name are there; else it is the table alone. */
+  readonly hasModels: boolean;
 }
+
+/** The table alone (graph.json), or the ONNX models too. */
+export type GraphNeed = "table" | "models";
 
 interface GraphFile {
   readonly formatVersion: number;
@@ -65,14 +71,20 @@ function parametersOf(file: GraphFile): Pick<GraphBundle, "parameters" | "fixed"
 async function readBundle(folder: string): Promise<GraphBundle> {
   const file = JSON.parse(await readFile(join(folder, "graph.json"), "utf8")) as GraphFile;
   if (file.formatVersion !== 1) throw new Failure("ENGINE_GRAPH_VERSION", `expected a graph of format 1, ${file.name} has ${file.formatVersion}; export it again`, {});
-  return { folder, name: file.name, structure: file.structure, inputs: file.inputs, outputs: file.outputs, residuals: file.residuals ?? [], variants: file.variants, ...parametersOf(file) };
+  return { folder, name: file.name, structure: file.structure, inputs: file.inputs, outputs: file.outputs, residuals: file.residuals ?? [], variants: file.variants, ...parametersOf(file), hasModels: Object.values(file.variants).every((model) => existsSync(join(folder, model))) };
 }
 
 export interface Graphs {
-  /** Null when no bundle of this structure is here yet. */
-  readonly find: (structure: string) => GraphBundle | null;
-  /** Exports the graph of a checkpoint's structure with the configured Python. Throws ENGINE_GRAPH_MISSING (no Python) and ENGINE_GRAPH_EXPORT_FAILED. */
-  readonly exportFor: (structure: string, checkpointPath: string, onLine: (line: string) => void, signal: AbortSignal) => Promise<GraphBundle>;
+  /** Null when no bundle of this structure with what is needed is here yet. */
+  readonly find: (structure: string, need?: GraphNeed) => GraphBundle | null;
+  /** Makes the graph of a checkpoint's structure with the configured Python. Throws ENGINE_GRAPH_MISSING (no Python) and ENGINE_GRAPH_EXPORT_FAILED. */
+  readonly exportFor: (structure: string, checkpointPath: string, onLine: (line: string) => void, signal: AbortSignal, how?: ExportHow) => Promise<GraphBundle>;
+}
+
+/** `quietly`: at a low priority, because nobody waits for it. */
+export interface ExportHow {
+  readonly need?: GraphNeed;
+  readonly quietly?: boolean;
 }
 
 export interface GraphsOptions {
@@ -84,8 +96,8 @@ export interface GraphsOptions {
 }
 
 /** Under which an exported graph is kept: it fits every host, precision, profile and device. */
-export function graphKey(structure: string): EngineKey {
-  return { structure, precision: "any", profile: "any", host: "graph", library: "graph 1", capability: "any", driverBranch: "" };
+export function graphKey(structure: string, need: GraphNeed = "models"): EngineKey {
+  return { structure, precision: "any", profile: "any", host: need === "models" ? "graph" : "graph-table", library: "graph 1", capability: "any", driverBranch: "" };
 }
 
 const graphFinger: EngineFinger = { libraryVersion: "1", driver: "", device: "" };
@@ -95,7 +107,7 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
   const take = async (folder: string, name: string) => {
     try {
       const bundle = await readBundle(folder);
-      bundles.set(bundle.structure, bundle);
+      if (bundles.get(bundle.structure)?.hasModels !== true) bundles.set(bundle.structure, bundle);
     } catch (error) {
       options.onBadBundle(name, error);
     }
@@ -104,7 +116,7 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
   for (const entry of await readdir(shipped, { withFileTypes: true })) if (entry.isDirectory()) await take(join(shipped, entry.name), entry.name);
   for (const store of options.stores.readable) {
     for (const { manifest } of await store.list()) {
-      if (manifest?.key.host !== "graph" || bundles.has(manifest.key.structure)) continue;
+      if ((manifest?.key.host !== "graph" && manifest?.key.host !== "graph-table") || bundles.get(manifest.key.structure)?.hasModels === true) continue;
       const found = await store.find(manifest.key, graphFinger);
       if (found.found === "hit") {
         await take(found.folder, manifest.key.structure.slice(0, 16));
@@ -113,47 +125,57 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
     }
   }
   return {
-    find(structure) {
+    find(structure, need = "models") {
       const bundle = bundles.get(structure);
-      if (bundle === undefined) return null;
+      if (bundle === undefined || (need === "models" && !bundle.hasModels)) return null;
       if (existsSync(join(bundle.folder, "graph.json"))) return bundle;
       // Another program has removed it from the store since: it is exported again.
       bundles.delete(structure);
       return null;
     },
-    async exportFor(structure, checkpointPath, onLine, signal) {
+    async exportFor(structure, checkpointPath, onLine, signal, how = {}) {
       const python = options.python();
       if (python === null) {
         throw new Failure("ENGINE_GRAPH_MISSING", "no graph of this checkpoint's structure is shipped, and no Python with diffusers is there to make one; run \"refit-sidecar host install torch\", or pass --python", { structure });
       }
-      const { folder, entry } = await exportGraph(options.stores.own, python, checkpointPath, structure, onLine, signal);
+      const { folder, entry } = await exportGraph(options.stores.own, python, checkpointPath, structure, onLine, signal, how);
       options.stores.own.hold(entry);
       options.stores.prune();
       const bundle = await readBundle(folder);
-      bundles.set(structure, bundle);
+      if (bundles.get(structure)?.hasModels !== true || bundle.hasModels) bundles.set(structure, bundle);
       return bundle;
     },
   };
 }
 
 /** Exports into the store: staged, checked to be of that structure, published whole or not at all. Throws ENGINE_GRAPH_EXPORT_FAILED and what the store throws. */
-export async function exportGraph(store: Store, python: HostPython, checkpointPath: string, structure: string, onLine: (line: string) => void, signal: AbortSignal): Promise<{ readonly entry: string; readonly folder: string }> {
+export async function exportGraph(store: Store, python: HostPython, checkpointPath: string, structure: string, onLine: (line: string) => void, signal: AbortSignal, how: ExportHow = {}): Promise<{ readonly entry: string; readonly folder: string }> {
   const staging = await store.stage();
   try {
-    await runExport(python, checkpointPath, staging.folder, onLine, signal);
+    await runExport(python, checkpointPath, staging.folder, onLine, signal, how);
     const made = await readBundle(staging.folder);
     if (made.structure !== structure) throw new Failure("ENGINE_GRAPH_EXPORT_FAILED", "the exported graph belongs to another structure than the checkpoint; was the file replaced meanwhile? Try again", { expected: structure, got: made.structure });
-    return await staging.publish(graphKey(structure), graphFinger);
+    return await staging.publish(graphKey(structure, how.need), graphFinger);
   } catch (error) {
     await staging.discard();
     throw error;
   }
 }
 
+/** Behind whatever else wants the processor. A system that refuses it runs the program as any other. */
+function setLowPriority(pid: number): void {
+  try {
+    setPriority(pid, constants.priority.PRIORITY_LOW);
+  } catch {
+    // It ended already, or the system has no priorities.
+  }
+}
+
 /** `python -m refit_graphs`; progress lines come on stderr, the verdict as the last line of stdout. */
-export async function runExport(python: HostPython, checkpointPath: string, out: string, onLine: (line: string) => void, signal: AbortSignal): Promise<Record<string, unknown>> {
-  const { command, args, env } = pythonRun(python, "refit_graphs", ["--header", checkpointPath, "--out", out]);
+export async function runExport(python: HostPython, checkpointPath: string, out: string, onLine: (line: string) => void, signal: AbortSignal, { need = "models", quietly = false }: ExportHow = {}): Promise<Record<string, unknown>> {
+  const { command, args, env } = pythonRun(python, "refit_graphs", ["--header", checkpointPath, "--out", out, ...(need === "table" ? ["--table"] : [])]);
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], signal, env: hostEnvironment(env) });
+  if (quietly && child.pid !== undefined) setLowPriority(child.pid);
   let verdict = "";
   createInterface({ input: child.stdout }).on("line", (line) => void (verdict = line));
   createInterface({ input: child.stderr }).on("line", onLine);

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { Failure } from "../failure/index.ts";
 import { hugePages, namedVariables, pythonRun, startHost } from "../host/index.ts";
-import type { Host, HostCommand, HostPython } from "../host/index.ts";
+import type { Host, HostCommand, HostPython, LogLevel, StartOptions } from "../host/index.ts";
 import { installedHost, pythonOf } from "../install/host/index.ts";
 import type { Options } from "../options/index.ts";
 import { packageRoot } from "../package-root.ts";
@@ -15,7 +15,8 @@ export interface HostsOptions {
   readonly pythons: HostPythons;
   /** Flags of a GPU host, from the sidecar's own options. */
   readonly flags: (kind: "torch" | "tensorrt") => readonly string[];
-  readonly onLog: (kind: string, line: string) => void;
+  readonly onLog: (kind: string, line: string, level: LogLevel) => void;
+  readonly onServing: NonNullable<StartOptions["onServing"]>;
   /** The operator's own variables, NAME or NAME=VALUE. */
   readonly environment: readonly string[];
   /** Where clients' segments lie; null: nowhere. Asked at each start. */
@@ -63,9 +64,9 @@ export function hostCommand(kind: string, pythons: HostPythons, flags: HostsOpti
 }
 
 /** Throws OPTIONS_INVALID for a variable that cannot be set. */
-export function createHostStarter({ pythons, flags, onLog, environment, segmentFolder }: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
+export function createHostStarter({ pythons, flags, onLog, onServing, environment, segmentFolder }: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
   namedVariables(environment, process.env);
-  return (kind, graphs) => startHost(hostCommand(kind, pythons, flags, graphs), { onLog: (line) => onLog(kind, line), environment, segmentFolder: segmentFolder() });
+  return (kind, graphs) => startHost(hostCommand(kind, pythons, flags, graphs), { onLog: (line, level) => onLog(kind, line, level), onServing, environment, segmentFolder: segmentFolder() });
 }
 
 /** The host that "auto" means: the embedded one, unless there is a Python for a GPU host; of those torch, unless tensorrt won on this computer (`winner`). */

@@ -29,7 +29,7 @@ import { createPrefetch } from "./prefetch.ts";
 import { operatorMetrics } from "./operator-metrics.ts";
 import { createOpenRuns } from "./runs.ts";
 import type { RunRequest } from "./runs.ts";
-import { engineSpec, graphOf } from "./spec.ts";
+import { engineSpec, graphNeed, graphOf } from "./spec.ts";
 import { createStatusPage } from "./status-page.ts";
 import { openStores } from "./stores.ts";
 import { createDeltaTrimmer } from "./trim-deltas.ts";
@@ -56,6 +56,8 @@ export interface Sidecar {
 
 /** Steps are "active" this long after the last one: a sampler is between two steps, not done. */
 const stepPauseMs = 250;
+/** Heavy work that nobody asked for begins after so long without a run. */
+const restMs = 30_000;
 /** Background work goes on after this long even under a queue of prompts. */
 const maxYieldMs = 10_000;
 const backgroundJobs = 1;
@@ -102,6 +104,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   const jobs = createScheduler({
     concurrency: backgroundJobs,
     stepsActive: () => runs.activeWithin(stepPauseMs),
+    resting: () => runs.list().length === 0 && !runs.activeWithin(restMs),
     maxYieldMs,
     onChange: (job) => page.noteJob(jobView(job)),
     mayStart: () => !policy.isQuiet(new Date()),
@@ -110,7 +113,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   let segmentFolder: string | null = null;
   const engines = new Engines({
     planning: { planRefit, nextState },
-    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line) => log.debug(`${kind}: ${line}`), environment: options["host-env"], segmentFolder: () => segmentFolder }),
+    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line, level) => log[level](`${kind}: ${line}`), onServing: (serving) => engines.noteServing(serving), environment: options["host-env"], segmentFolder: () => segmentFolder }),
     keepsSpare: (kind) => keepsSpareHost(kind, options["spare-host"], freemem()),
     asksDevice: (kind) => kind !== "onnxruntime",
     budgetBytes: (gpuBytes) => (options["engine-memory"] === 0 ? gpuBytes ?? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
@@ -137,7 +140,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     policy: () => policy,
     graph: async (checkpoint, urgency) => {
       // The torch host, which is what "auto" means here, serves these without one.
-      if (pythons("torch") !== null && !servedWithoutGraph(checkpoint.target)) await graphOf({ graphs, jobs }, checkpoint, urgency);
+      if (pythons("torch") !== null && !servedWithoutGraph(checkpoint.target)) await graphOf({ graphs, jobs }, checkpoint, urgency, graphNeed(autoHost(options.host, pythons)));
     },
   });
 
@@ -200,6 +203,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   events.subscribe(({ event }) => {
     if (event.type === "refit.failed") log.warn(`refit failed on ${event.engine}: ${event.message} [${event.code}]; old weights keep serving`);
     if (event.type === "host.crashed") log.error(`engine host ${event.engine} ended: ${event.message}; it is started again`);
+    if (event.type === "engine.serving") log.info(`engine ${event.engine} serves with ${event.serving.tier}, base ${event.serving.base}`);
     if (event.type === "engine.state") log.info(`engine ${event.engine}: ${event.state}${event.reason === null ? "" : ` (${event.reason})`}`);
   });
 

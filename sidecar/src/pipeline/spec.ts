@@ -7,7 +7,7 @@ import type { Options } from "../options/index.ts";
 import type { EngineSpec } from "../refit/index.ts";
 import { autoHost } from "./hosts.ts";
 import type { HostPythons } from "./hosts.ts";
-import type { GraphBundle, Graphs, StepTable } from "./graphs.ts";
+import type { GraphBundle, GraphNeed, Graphs, StepTable } from "./graphs.ts";
 import { hostedSpec } from "./hosted.ts";
 import { weightDtypes } from "./views.ts";
 import type { ResolvedCheckpoint } from "./wanted.ts";
@@ -29,17 +29,21 @@ export interface SpecParts {
   readonly winner: (structure: string, dtype: EngineSpec["precision"]) => "torch" | "tensorrt" | null;
 }
 
-/** The graph of a structure: here already, or exported now, once for everybody who waits for it. */
-export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs">, checkpoint: ResolvedCheckpoint, urgency: Urgency): Promise<GraphBundle> {
+/** The torch host steps on PyTorch's own modules: of a graph it reads the table only. */
+export const graphNeed = (hostKind: string): GraphNeed => (hostKind === "torch" ? "table" : "models");
+
+/** The graph of a structure: here already, or made now, once for everybody who waits for it. What nobody waits for is made while the computer rests. */
+export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs">, checkpoint: ResolvedCheckpoint, urgency: Urgency, need: GraphNeed): Promise<GraphBundle> {
   const { structure } = checkpoint.target;
-  const known = graphs.find(structure);
+  const known = graphs.find(structure, need);
   if (known) return known;
   const { result } = jobs.submit({
-    key: `graph ${structure}`,
+    key: `graph ${need} ${structure}`,
     kind: "graph",
-    title: `Export the graph of ${checkpoint.entry.name}`,
+    title: need === "models" ? `Export the graph of ${checkpoint.entry.name}` : `Read the structure of ${checkpoint.entry.name}`,
     urgency,
-    run: ({ signal, progress }) => graphs.exportFor(structure, checkpoint.entry.path, (line) => progress({ stage: line.slice(0, 200), done: 0, total: 0 }), signal),
+    atRest: true,
+    run: ({ signal, progress, background }) => graphs.exportFor(structure, checkpoint.entry.path, (line) => progress({ stage: line.slice(0, 200), done: 0, total: 0 }), signal, { need, quietly: background() }),
   });
   return result;
 }
@@ -52,7 +56,7 @@ export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoin
   const hosted = hostedSpec(checkpoint, { kind: hostKind, installed: parts.pythons("torch") !== null, precision: request.precision !== "auto" ? request.precision : precision, residuals: request.residuals });
   if (hosted !== null) return hosted;
   const wanted: Precision = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : hostKind === "onnxruntime" ? "fp32" : "fp16";
-  const bundle = await graphOf(parts, checkpoint, "user");
+  const bundle = await graphOf(parts, checkpoint, "user", graphNeed(hostKind));
   // A graph has one float type; bf16 and quantised engines of the torch host run the fp16 graph's structure.
   const variant = hostKind === "onnxruntime" || wanted === "fp32" ? wanted : "fp16";
   // Residual inputs are no other engine: a host opens that variant on the same weights with the first step that brings them.

@@ -7,6 +7,8 @@ import type { WireBackend } from "../wire/index.ts";
 import type { Folders } from "./folders.ts";
 import type { LiveFolder } from "./live.ts";
 import type { OpenRuns } from "./runs.ts";
+import { createJobNews } from "./job-news.ts";
+import type { JobNews } from "./job-news.ts";
 import { engineView } from "./views.ts";
 import type { EngineView, JobView } from "./views.ts";
 import type { Resolver } from "./wanted.ts";
@@ -28,7 +30,7 @@ export interface StatusParts {
 export interface StatusPage {
   readonly status: WireBackend["status"];
   readonly engines: () => EngineView[];
-  readonly onJob: (listener: (job: JobView) => void) => () => void;
+  readonly onJob: (listener: (news: JobNews) => void) => () => void;
   readonly noteJob: (job: JobView) => void;
 }
 
@@ -36,7 +38,10 @@ export function createStatusPage(parts: StatusParts): StatusPage {
   const { catalog, engines, runs, jobs, resolver, folders } = parts;
   const startedAt = new Date();
   const startedMs = performance.now();
-  const jobListeners = new Set<(job: JobView) => void>();
+  const jobListeners = new Set<(news: JobNews) => void>();
+  const news = createJobNews((told) => {
+    for (const listener of jobListeners) listener(told);
+  });
   const wallClockOf = (monotonicMs: number) => new Date(Date.now() - (performance.now() - monotonicMs)).toISOString();
 
   function families(): Map<string, EngineView["family"]> {
@@ -75,9 +80,7 @@ export function createStatusPage(parts: StatusParts): StatusPage {
       jobListeners.add(listener);
       return () => void jobListeners.delete(listener);
     },
-    noteJob(job) {
-      for (const listener of jobListeners) listener(job);
-    },
+    noteJob: news.note,
     status: async () => {
       const entries = [...catalog.snapshot().entries.values()];
       const list = jobs.list();

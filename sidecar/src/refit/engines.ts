@@ -1,3 +1,4 @@
+import type { HostNotificationParams } from "@refit-sidecar/protocol";
 import { LRUCache } from "lru-cache";
 import { Failure } from "../failure/index.ts";
 import { HostSupervisor } from "../host/index.ts";
@@ -97,6 +98,15 @@ export class Engines {
         this.#release(engine);
       },
     };
+  }
+
+  /** A host tells how one of its engines serves. */
+  noteServing({ engine: id, placement, quantised }: HostNotificationParams<"serving">): void {
+    const { tier, refused, base, deviceBytes, streamedBytes } = placement;
+    const engine = this.#engines.peek(id);
+    if (engine === undefined) return;
+    engine.serving = { tier, refused, base, deviceBytes, streamedBytes, quantised: quantised === undefined ? null : { format: quantised.format, way: quantised.way, weightError: quantised.weightError, outputError: quantised.outputError } };
+    this.#options.emit({ type: "engine.serving", engine: id, serving: engine.serving });
   }
 
   #release(engine: LiveEngine): void {
@@ -267,7 +277,7 @@ export class Engines {
     return {
       engines: [...this.#engines.values()].map((engine) => {
         const { structure, precision, profile, hostKind } = engine.spec;
-        return { engine: engine.id, spec: { structure, precision, profile, hostKind }, state: engine.state, sinceMs: engine.sinceMs, generation: engine.generation, bytes: engine.bytes, leases: this.#leases.get(engine) ?? 0 };
+        return { engine: engine.id, spec: { structure, precision, profile, hostKind }, state: engine.state, sinceMs: engine.sinceMs, generation: engine.generation, bytes: engine.bytes, leases: this.#leases.get(engine) ?? 0, serving: engine.loaded ? engine.serving : null };
       }),
       hosts: Object.fromEntries([...this.#supervisors].map(([kind, supervisor]) => [kind, supervisor.status])),
       engineBuilds: this.#engineBuilds,

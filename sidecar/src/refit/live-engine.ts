@@ -5,6 +5,7 @@ import type { CallOptions, Host, HostReply, StepTensor } from "../host/types.ts"
 import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan, Touches } from "../plan/index.ts";
 import { engineBytes, engineKey } from "./engine-key.ts";
 import { OneAtATime } from "./one-at-a-time.ts";
+import type { Serving } from "../telemetry/index.ts";
 import type { EngineSpec, RefitRecord, StepReply, Wanted } from "./types.ts";
 import { checkWeights } from "./verify.ts";
 
@@ -46,6 +47,8 @@ export class LiveEngine {
   /** What the engine was last asked to be: the state to recover into. */
   #lastWanted: Wanted | null = null;
   #everLoaded = false;
+  /** As its host told it last. */
+  serving: Serving | null = null;
 
   constructor(spec: EngineSpec, edges: LiveEngineEdges) {
     this.id = engineKey(spec);
@@ -117,6 +120,7 @@ export class LiveEngine {
     this.#lastWanted = this.wanted;
     this.#host = null;
     this.#present = null;
+    this.serving = null;
     this.#move({ type: "lost", reason });
   }
 

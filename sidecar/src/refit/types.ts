@@ -3,6 +3,7 @@
 import type { HostReply } from "../host/types.ts";
 import type { FrameTensor, StackFile, WeightDtype } from "@refit-sidecar/protocol";
 import type { CheckpointSource } from "../catalog/types.ts";
+import type { Serving } from "../telemetry/index.ts";
 import type { AdapterTouches, DesiredState, EngineParameters, EngineState } from "../plan/types.ts";
 
 /** An adapter of a stack, ready for a host. */
@@ -61,6 +62,8 @@ export interface EngineStatus {
   readonly generation: number;
   readonly bytes: number;
   readonly leases: number;
+  /** Null before the host has told it. */
+  readonly serving: Serving | null;
 }
 
 export interface StepReply {

@@ -1,5 +1,15 @@
 // The event stream that the pages, the plugins and the demo's timeline are fed from.
 
+/** How an engine serves, by its host's own word. Errors are relative. */
+export interface Serving {
+  readonly tier: string;
+  readonly refused: readonly { readonly steps: string; readonly reason: string }[];
+  readonly base: string;
+  readonly deviceBytes: number;
+  readonly streamedBytes: number;
+  readonly quantised: { readonly format: string; readonly way: string; readonly weightError: number; readonly outputError: number | null } | null;
+}
+
 export type SidecarEvent =
   | { readonly type: "arrival.settled"; readonly id: string; readonly kind: "adapter" | "checkpoint"; readonly waitedMs: number }
   | { readonly type: "arrival.refused"; readonly id: string; readonly code: string; readonly message: string }
@@ -10,6 +20,7 @@ export type SidecarEvent =
   | { readonly type: "refit.committed"; readonly engine: string; readonly ms: number; readonly writes: number; readonly bytes: number; readonly stack: readonly { readonly id: string; readonly strength: number }[] }
   | { readonly type: "refit.failed"; readonly engine: string; readonly code: string; readonly message: string }
   | { readonly type: "engine.state"; readonly engine: string; readonly state: string; readonly reason: string | null }
+  | { readonly type: "engine.serving"; readonly engine: string; readonly serving: Serving }
   | { readonly type: "host.crashed"; readonly engine: string; readonly message: string }
   | { readonly type: "live.deleted"; readonly id: string; readonly message: string };
 

@@ -2,7 +2,7 @@
 // Never configures anything global, never holds paths or tokens in an event that leaves the process, never throws into the caller.
 
 export { createEvents } from "./events.ts";
-export type { Events, SidecarEvent, StampedEvent } from "./events.ts";
+export type { Events, Serving, SidecarEvent, StampedEvent } from "./events.ts";
 export { createLog } from "./log.ts";
 export type { Log, LogLevel } from "./log.ts";
 export { createMetrics } from "./metrics.ts";

@@ -33,6 +33,10 @@ def test_exports_from_a_checkpoint_file_and_names_the_structure(tmp_path):
     assert (table["structure"], table["name"]) == (answer["structure"], "tiny")
     assert sorted(path.name for path in out.iterdir()) == sorted([*table["variants"].values(), "graph.json"])
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
+    # The table alone is the same table.
+    status, answer = run("--header", str(checkpoint), "--out", str(tmp_path / "table" / "tiny"), "--table")
+    assert status == 0 and [path.name for path in (tmp_path / "table" / "tiny").iterdir()] == ["graph.json"]
+    assert json.loads((tmp_path / "table" / "tiny" / "graph.json").read_text(encoding="utf-8")) == table
 
 
 @pytest.mark.parametrize(

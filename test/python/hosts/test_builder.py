@@ -51,7 +51,8 @@ class Live:
         return inputs["sample"] * self.value + (self.off if module.compiled else 0.0)
 
 
-def built(live: Live, monkeypatch, compiling=lambda: None, repeated=("Block", "Res")):
+def built(live: Live, monkeypatch, compiling=lambda: None, repeated=("Block", "Res"), rested=lambda: 60.0):
+    monkeypatch.setattr(building, "yield_processor", lambda: None)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
 
@@ -62,7 +63,7 @@ def built(live: Live, monkeypatch, compiling=lambda: None, repeated=("Block", "R
     monkeypatch.setattr(building, "compile_blocks", compile_blocks)
     told, ended, code = [], threading.Event(), Code()
     spec = SimpleNamespace(repeated=repeated, forward=live.forward)
-    builder = Builder(spec, lambda: SimpleNamespace(compiled=False), torch.device("cpu"), code, writes=live.writes, told=lambda: told.append(builder.refusals))
+    builder = Builder(spec, lambda: SimpleNamespace(compiled=False), torch.device("cpu"), code, writes=live.writes, told=lambda: told.append(builder.refusals), rested=rested)
     assert builder.module_for(INPUTS) is None
     for _ in range(WAIT * 100):
         if not builder.busy:
@@ -144,3 +145,17 @@ def test_a_compiler_that_fails_is_told_in_one_line(monkeypatch, failure):
 
     builder, told, _ = built(live, monkeypatch, compiling=fails)
     assert "second line" not in builder.refusals[0]["reason"] and told == [builder.refusals]
+
+
+def test_each_stage_waits_until_no_step_came_for_a_while(monkeypatch):
+    live, seconds, began = Live(), iter([0.05, 0.3, 1.0, 2.0, 0.1, 9.0]), []
+    monkeypatch.setattr(building, "LOOK_AGAIN", 0.001)
+    builder, _, _ = built(live, monkeypatch, compiling=lambda: began.append(True), rested=lambda: next(seconds))
+    assert builder.module_for(INPUTS).compiled and len(began) == 2 and next(seconds, None) is None
+
+
+def test_under_steps_without_end_it_compiles_after_the_longest_wait(monkeypatch):
+    monkeypatch.setattr(building, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(building, "LOOK_AGAIN", 0.001)
+    builder, _, _ = built(Live(), monkeypatch, rested=lambda: 0.0)
+    assert builder.module_for(INPUTS).compiled

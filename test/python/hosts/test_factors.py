@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 from engines import UNET, image, values, whole_engine
 from refit_host.failure import HostFailure
+from refit_host.files.delta import StackFile
 from refit_host.host.engine import Engine
 from refit_host.weights.factors import SPARE_BYTES, FactorCache
+from refit_host.weights.image import ImageCache
+
+from bench.gpu import data
 
 PLENTY = lambda: 1 << 40  # noqa: E731
 
@@ -124,3 +129,19 @@ def test_a_step_without_memory_is_tried_again_without_kept_factors(held, works):
             engine.step({}, 3)
     with pytest.raises(HostFailure, match="generation"):
         engine.step({}, 2)
+
+
+def test_an_adapters_image_stays_though_the_sidecar_notes_its_use_and_no_other_engine_takes_it(tmp_path):
+    """The sidecar keeps the order of use in the files' times, while the host reads them."""
+    images = ImageCache(1 << 30)
+    first, second = (Engine(whole_engine(tmp_path, UNET), None, frozenset(), images) for _ in range(2))
+    path = data.adapter(tmp_path, UNET, torch.device("cpu"), 1, 4)
+    stack = (StackFile(path, f"{1:064x}", 0.5),)
+    ((kept, _),) = first.images(stack)
+    os.utime(path, (1, 1))
+    assert first.images(stack)[0][0] is kept
+    assert second.images(stack)[0][0] is not kept
+    replaced = tmp_path / "new"
+    replaced.write_bytes(path.read_bytes())
+    os.replace(replaced, path)
+    assert first.images(stack)[0][0] is not kept

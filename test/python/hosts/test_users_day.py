@@ -47,6 +47,17 @@ def test_no_package_gives_a_name_that_one_of_its_submodules_has_too(package):
             assert shadowed == [], info.name
 
 
+def test_the_host_tells_how_an_engine_serves_after_its_load_and_when_a_tier_takes_over(tmp_path, monkeypatch):
+    day = Day(tmp_path, monkeypatch)
+    day.load("unet", UNET)
+    assert [(method, params["engine"], params["placement"]["tier"]) for method, params in day.notified] == [("serving", "unet", "eager")]
+    day.step("unet", step_inputs(plan(dict(UNET))))
+    day.settled("unet")
+    assert day.notified[-1][1]["placement"]["tier"] == "compiled blocks in CUDA graphs, stage 2 of 2"
+    day.load("flux", FLUX, "fp8")
+    assert day.notified[-1][1]["quantised"]["format"] == "fp8" and day.notified[-1][1]["placement"]["refused"] == []
+
+
 def test_a_refit_while_an_engine_compiles_does_not_keep_it_from_its_tier(tmp_path, monkeypatch):
     day = Day(tmp_path, monkeypatch, compiling=lambda: refit(day))
     refits = []

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import torch
 from engines import CPU
-from refit_graphs.bundle import describe, to_json
 from refit_graphs.families import plan
+from refit_graphs.table import describe, to_json
 from refit_host.fused import operations
 from refit_host.host.host import Host
 from refit_host.host.options import parse_options
@@ -45,6 +45,8 @@ class Day:
         monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
         monkeypatch.setattr(builder, "compile_blocks", lambda *_: compiling())
         monkeypatch.setattr(model.CompiledCode, "of", lambda *_: Code())
+        monkeypatch.setattr(builder, "REST", 0.0)
+        monkeypatch.setattr(builder, "yield_processor", lambda: None)
         monkeypatch.setattr(placing, "_compiles", lambda _: True)
         monkeypatch.setattr(maker, "prefer_fastest", lambda *_: None, raising=False)
         self.host = Host(parse_options(["--device", "cpu"]), TorchMaker(CPU))

@@ -33,6 +33,14 @@ describe("HostConnection", () => {
     answer({ id: 1, result: committed });
     expect([(await first).generation, (await second).generation]).toEqual([3, 8]);
   });
+  it("hands on how an engine serves, and leaves out what does not fit", () => {
+    const told: unknown[] = [];
+    const connection = new HostConnection({ write: () => undefined, onBroken: () => undefined, onLog: () => undefined, onServing: (serving) => told.push(serving) });
+    const say = (placement: JsonObject): void => connection.receive(encodeFrame({ jsonrpc: "2.0", method: "serving", params: { engine: "e", placement } }));
+    say({ base: "resident", tier: "CUDA graphs", deviceBytes: 1, streamedBytes: 0, refused: [{ steps: "batch 1", reason: "no compiler" }] });
+    say({ base: "resident", tier: 7, deviceBytes: 1, streamedBytes: 0 });
+    expect(told).toEqual([{ engine: "e", placement: { base: "resident", tier: "CUDA graphs", deviceBytes: 1, streamedBytes: 0, refused: [{ steps: "batch 1", reason: "no compiler" }] } }]);
+  });
   it("carries tensors both ways", async () => {
     const { connection, sent, answer } = wire();
     const tensor: FrameTensor = { name: "sample", dtype: "u8", shape: [2], data: Uint8Array.of(1, 2) };

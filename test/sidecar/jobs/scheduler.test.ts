@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { createScheduler } from "../../../sidecar/src/jobs/index.ts";
 import type { JobContext, JobInfo, Urgency } from "../../../sidecar/src/jobs/index.ts";
 
-function bench(overrides: { concurrency?: number; stepsActive?: () => boolean; maxYieldMs?: number; mayStart?: () => boolean } = {}) {
+function bench(overrides: { concurrency?: number; stepsActive?: () => boolean; maxYieldMs?: number; mayStart?: () => boolean; resting?: () => boolean } = {}) {
   const changes: JobInfo[] = [];
   let clock = 0;
   const scheduler = createScheduler({
@@ -10,6 +10,7 @@ function bench(overrides: { concurrency?: number; stepsActive?: () => boolean; m
     stepsActive: overrides.stepsActive ?? (() => false),
     maxYieldMs: overrides.maxYieldMs ?? 1000,
     onChange: (job) => void changes.push(job),
+    ...(overrides.resting ? { resting: overrides.resting } : {}),
     ...(overrides.mayStart ? { mayStart: overrides.mayStart } : {}),
     nowMs: () => clock,
     wait: async (ms) => {
@@ -54,6 +55,26 @@ describe("createScheduler", () => {
     await first.result;
     await settled();
     expect(started).toEqual(["idle 1", "last used"]);
+  });
+
+  it("holds heavy work that nobody asked for until the computer rests, lets lighter work pass it, and starts it at once for a user", async () => {
+    let resting = false;
+    const { scheduler, submit, started, open } = bench({ resting: () => resting });
+    const heavy = (urgency: Urgency, key = "heavy") => scheduler.submit({ key, kind: "graph", title: key, urgency, atRest: true, run: async ({ background }) => void started.push(`${key}${background() ? "" : " for a user"}`) });
+    heavy("arrival");
+    const light = submit("light", "idle");
+    open("light");
+    await light.result;
+    await settled();
+    expect(started).toEqual(["light"]);
+    await heavy("user", "heavy").result;
+    expect(started).toEqual(["light", "heavy for a user"]);
+    heavy("arrival", "other");
+    resting = true;
+    scheduler.wake();
+    await settled();
+    expect(started).toEqual(["light", "heavy for a user", "other"]);
+    await scheduler.close();
   });
 
   it("starts nothing in the background in quiet hours but what a user waits for, and goes on when it is woken after them", async () => {

@@ -89,4 +89,27 @@ describe("openGraphs", () => {
     expect(graphs.find("mine")).toBeNull();
     await stores.close();
   });
+
+  it("a table without models serves a host that reads none, and gives way to a graph with models", async () => {
+    const store = await openStore({ folder: join(data, "engines"), writable: true, maxBytes: 1e9 });
+    const put = async (need: "table" | "models", models: readonly string[]) => {
+      const staging = await store.stage();
+      await writeFile(join(staging.folder, "graph.json"), JSON.stringify({ formatVersion: 1, name: need, structure: "mine", inputs: [], outputs: [], variants: { fp32: "unet.onnx" }, refitMap: [] }));
+      for (const model of models) await writeFile(join(staging.folder, model), "x");
+      await staging.publish(graphKey("mine", need), finger);
+    };
+    const opened = async () => {
+      const stores = await openStores(() => base, data, log);
+      return { stores, graphs: await openGraphs({ stores, python: () => null, onBadBundle: () => undefined }) };
+    };
+    await put("table", []);
+    const first = await opened();
+    expect([first.graphs.find("mine", "table")?.name, first.graphs.find("mine", "models")]).toEqual(["table", null]);
+    await expect(first.graphs.exportFor("mine", "x.safetensors", () => undefined, new AbortController().signal, { need: "models" })).rejects.toMatchObject({ code: "ENGINE_GRAPH_MISSING" });
+    await first.stores.close();
+    await put("models", ["unet.onnx"]);
+    const second = await opened();
+    expect([second.graphs.find("mine", "table")?.name, second.graphs.find("mine")?.name]).toEqual(["models", "models"]);
+    await second.stores.close();
+  });
 });

@@ -52,6 +52,22 @@ describe("Engines", () => {
     await engines.close();
   });
 
+  it("tells how an engine serves in its status and as an event, until its host is gone", async () => {
+    const engines = make();
+    const lease = await engines.acquire(spec());
+    await lease.engine.bring(wanted("x"));
+    const placement = { base: "resident", tier: "CUDA graphs", deviceBytes: 9, streamedBytes: 1, refused: [{ steps: "batch 1", reason: "compiled output differs by 0.2" }] };
+    const quantised = { format: "fp8" as const, way: "rowwise", layers: 3, whole: [], weightError: 0.02, outputError: 0.03 };
+    engines.noteServing({ engine: lease.engine.id, placement, quantised });
+    engines.noteServing({ engine: "unknown", placement });
+    expect(events.filter((event) => event === "engine.serving")).toHaveLength(1);
+    const { layers: _, whole: __, ...errors } = quantised;
+    expect(engines.status.engines[0]?.serving).toEqual({ ...placement, quantised: errors });
+    lease.engine.lost("the host ended");
+    expect(engines.status.engines[0]?.serving).toBeNull();
+    await engines.close();
+  });
+
   it("opens one engine for requests that come together", async () => {
     const engines = make();
     const [a, b] = await Promise.all([engines.acquire(spec()), engines.acquire(spec())]);

@@ -1,4 +1,4 @@
-"""Command line: `python -m refit_graphs --header FILE --out DIR [--name NAME]`.
+"""Command line: `python -m refit_graphs --header FILE --out DIR [--name NAME] [--table]`.
 
 FILE is a checkpoint (.safetensors; only its header is read) or a JSON table `{name: {"dtype", "shape"}}`. Progress goes to stderr;
 the last line of stdout is JSON: `{"ok": true, "name", "family", "structure", "out"}` or `{"ok": false, "code", "message"}`.
@@ -21,15 +21,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--header", type=Path, required=True, help="checkpoint, or JSON table of names with dtype and shape")
     parser.add_argument("--out", type=Path, required=True, help="folder to make; an older bundle there is replaced")
     parser.add_argument("--name", help="name of the bundle; default: the folder's name")
+    parser.add_argument("--table", action="store_true", help="graph.json alone, without the ONNX models: what the torch host reads")
     options = parser.parse_args(arguments)
     # Nothing here downloads; this keeps the libraries from trying.
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         shapes = header.canonical_shapes(header.read_header(options.header))
         # Only now: PyTorch and diffusers take seconds to load, and a header that cannot be read needs neither.
+        name = options.name or options.out.name
+        if options.table:
+            from .table import write_table
+
+            made = write_table(shapes, name, options.out)
+            print(json.dumps({"ok": True, "name": name, "family": made["family"], "structure": made["structure"], "out": str(options.out)}))
+            return 0
         from . import bundle
 
-        table = bundle.export_bundle(shapes, options.name or options.out.name, options.out, lambda text: print(text, file=sys.stderr, flush=True))
+        table = bundle.export_bundle(shapes, name, options.out, lambda text: print(text, file=sys.stderr, flush=True))
     except errors.UnsupportedStructure as error:
         return _fail(1, "GRAPH_STRUCTURE_UNSUPPORTED", str(error))
     except errors.HeaderError as error:

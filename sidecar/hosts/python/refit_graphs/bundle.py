@@ -5,11 +5,10 @@ The folder is made beside its place and renamed into it, so a reader never sees 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from . import slim, weightless
 from .errors import OutputRefused
 from .exportable import Exportable
 from .families import plan
-from .header import Shapes, structure_hash
+from .header import Shapes
+from .table import describe, model_files, to_json
 
-FORMAT_VERSION = 1
 FLOAT_TYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
@@ -35,15 +34,16 @@ def export_bundle(shapes: Shapes, name: str, out: Path, say: Callable[[str], Non
     try:
         os.chmod(work, 0o755)
         variants: dict[str, str] = {}
-        for kind, residuals in (("", False), ("residuals-", True)):
+        for residuals in (False, True):
             if residuals and not model.residuals:
                 continue
             say(f"tracing {model.family}{' with ControlNet residuals' if residuals else ''}")
             traced = _trace(model, residuals)
-            for precision in model.precisions:
-                file = f"{model.file_stem}{'-residuals' if residuals else ''}.{precision}.onnx"
-                _save(slim.variant(traced, FLOAT_TYPES[precision]), work / file)
-                variants[kind + precision] = file
+            for name_of, file in model_files(model).items():
+                if name_of.startswith("residuals-") != residuals:
+                    continue
+                _save(slim.variant(traced, FLOAT_TYPES[name_of.removeprefix("residuals-")]), work / file)
+                variants[name_of] = file
                 say(f"wrote {file}")
         table = describe(model, shapes, name, variants)
         (work / "graph.json").write_text(to_json(table), encoding="utf-8", newline="\n")
@@ -72,32 +72,3 @@ def _trace(model: Exportable, residuals: bool) -> onnx.ModelProto:
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def describe(model: Exportable, shapes: Shapes, name: str, variants: Mapping[str, str]) -> dict[str, Any]:
-    """The content of graph.json (docs/internals.md)."""
-    return {
-        "formatVersion": FORMAT_VERSION,
-        "name": name,
-        "family": model.family,
-        "structure": structure_hash(shapes),
-        "opset": weightless.OPSET,
-        "config": dict(model.config),
-        "inputs": [item.described() for item in model.inputs],
-        "outputs": [model.output.described()],
-        "variants": dict(variants),
-        "residuals": [item.described() for item in model.residuals],
-        "refitMap": model.refit_map,
-    }
-
-
-def to_json(table: Mapping[str, Any]) -> str:
-    """JSON with one line per entry of a list, so that a change of the map reads as a change of lines."""
-    lines = []
-    for key, value in table.items():
-        if isinstance(value, list) and value:
-            body = ",\n".join(f"    {json.dumps(item)}" for item in value)
-            lines.append(f'  "{key}": [\n{body}\n  ]')
-        else:
-            lines.append(f'  "{key}": {json.dumps(value)}')
-    return "{\n" + ",\n".join(lines) + "\n}\n"

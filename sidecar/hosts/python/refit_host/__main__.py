@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from .host.options import parse_options
 from .lean import answer_quickly, begin_imports, end_imports, hide_unused, last_import
+from .log import ToSidecar
 from .wire.server import Server
 
 
@@ -49,7 +50,10 @@ def main() -> int:
 
         maker = TensorRTMaker(options)
         end_imports()
-    server = Server(Host(options, maker).methods(), output, translate)
+    host = Host(options, maker)
+    server = Server(host.methods(), output, translate)
+    host.notify = server.notify
+    logging.getLogger("refit_host").addHandler(ToSidecar(server.notify))
     status = server.serve(sys.stdin.buffer)
     # A step in flight has nobody left to answer, and a compiler thread must not keep the process alive.
     os._exit(status)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
+import threading
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Callable, Iterator
@@ -15,6 +17,8 @@ UNUSED = ("peft", "transformers", "accelerate", "scipy", "sklearn", "torchvision
 COMPILER = "torch._dynamo"
 # Seconds. A compiler in the background would else keep a step or a refit waiting for 5 ms at every change of threads.
 SWITCH_INTERVAL = 0.0005
+# 0 is usual, 19 the lowest.
+LOW_PRIORITY = 10
 # Linux: F_SETPIPE_SZ. A step's tensors fit, so that a writer does not wait for the reader after every 64 KiB.
 SET_PIPE_SIZE, PIPE_BYTES = 1031, 1 << 20
 
@@ -106,3 +110,13 @@ def answer_quickly() -> None:
             fcntl.fcntl(pipe, SET_PIPE_SIZE, PIPE_BYTES)
         except OSError:
             pass  # a socket, or a pipe that may not grow: it works as it is
+
+
+def yield_processor() -> None:
+    """The calling thread, and processes that it starts, stand back behind everything else that wants the processor (Linux: a thread has a priority of its own)."""
+    if sys.platform != "linux":
+        return
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
+    except OSError:
+        pass  # a sandbox that forbids it: it works as before

@@ -41,20 +41,21 @@ class DeltaFile:
     entries: dict[str, Entry]
     checks: dict[str, tuple[int, bool]]
     size_bytes: int
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, int]
 
     @property
     def touched(self) -> frozenset[str]:
         return frozenset(term.parameter for term in self.terms)
 
 
-def stamp_of(path: Path) -> tuple[int, int, int]:
-    """Size, modification time and inode: what makes a cached image of a delta file stale. Raises HOST_FILE_MISSING."""
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Size and inode: what makes a cached image of a delta file stale. Delta files are renamed into place and never written again; their times
+    are the order of use that the sidecar keeps, and change beside a host that reads. Raises HOST_FILE_MISSING."""
     try:
         stat = path.stat()
     except OSError as error:
         raise missing(path, error) from error
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+    return stat.st_size, stat.st_ino
 
 
 def _invalid(message: str, path: Path, **evidence: Any) -> HostFailure:

@@ -122,7 +122,7 @@ class Engine:
         """Delta files as images, from the cache where the file is unchanged."""
         out = []
         for item in stack:
-            key = (str(item.delta), item.sha256, stamp_of(item.delta), id(self.weights.layout))
+            key = (str(item.delta), item.sha256, stamp_of(item.delta), self.weights.number)
             image = self._images.get(key)
             if image is None:
                 file = read_delta(item.delta, item.sha256)

@@ -58,9 +58,17 @@ class Host:
         self._lock = threading.Lock()
         self._sources = Sources()
         self._ended = threading.Event()
+        # Set by whoever serves this host: sends a notification, from any thread.
+        self.notify: Callable[[str, dict[str, Any]], None] = lambda method, params: None
         apply_cap(self.device, options.vram_cap_bytes)
         if options.idle_seconds > 0 and self.device.type == "cuda":
             threading.Thread(target=self._watch_idle, name="refit-idle", daemon=True).start()
+
+    def tell_serving(self, name: str) -> None:
+        """How an engine serves has changed. Nothing is told of one whose load is not through: that ends by telling."""
+        engine = self._engines.get(name)
+        if engine is not None:
+            self.notify("serving", {"engine": name, "placement": _placement(engine), **_quantised(engine)})
 
     def methods(self) -> dict[str, Method]:
         lanes: dict[str, tuple[str, Callable[[dict[str, Any], Call], Answer]]] = {
@@ -129,6 +137,7 @@ class Host:
             raise
         finally:
             self._loading.discard(given.engine)
+        self.tell_serving(given.engine)
         weights = engine.weights
         result = {
             "ms": (time.perf_counter() - began) * 1000, "parameters": len(weights.layout.slots), "bytes": weights.weight_bytes,

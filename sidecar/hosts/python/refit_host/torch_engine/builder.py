@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..distance import relative_error
+from ..lean import yield_processor
 from ..models.spec import ModelSpec
 from ..weights.writes import Writes
 from .artifacts import CompiledCode
@@ -26,6 +27,10 @@ SizeClass = tuple[bool, bool]
 Inputs = Mapping[str, Tensor]
 
 
+# Seconds. A sampler that has not asked for a step for so long is done with its picture.
+REST = 1.5
+LONGEST_WAIT = 120.0
+LOOK_AGAIN = 0.25
 # Comparisons beside refits, before a refit waits for one: two steps, 0.1 s on a GPU.
 COMPARISONS = 3
 
@@ -47,12 +52,13 @@ class Builder:
     def __init__(
         self, spec: ModelSpec, make: Callable[[], torch.nn.Module], device: torch.device, code: CompiledCode,
         tolerance: float = TOLERANCE, *, writes: Writes | None = None, told: Callable[[], None] = lambda: None,
+        rested: Callable[[], float] = lambda: float("inf"),
     ) -> None:  # fmt: skip
-        """`writes`: knows of writes to the live weights. `told`: called when a stage serves or is refused."""
+        """`writes`: knows of writes to the live weights. `told`: called when a stage serves or is refused. `rested`: seconds since the last step."""
         self.quiet = threading.Lock()
         self._spec, self._make, self._device = spec, make, device
         self._code, self._tolerance = code, tolerance
-        self._writes, self._told = writes or Writes(), told
+        self._writes, self._told, self._rested = writes or Writes(), told, rested
         self._wanted: dict[SizeClass, dict[str, Tensor]] = {}
         self._ready: dict[SizeClass, torch.nn.Module] = {}
         self._refused: dict[SizeClass, str] = {}
@@ -95,6 +101,7 @@ class Builder:
 
     def _work(self) -> None:
         torch.set_grad_enabled(False)
+        yield_processor()
         warm = self._code.load()
         done = self._done
         modules: list[torch.nn.Module] = []
@@ -125,6 +132,7 @@ class Builder:
         stream = torch.cuda.Stream(self._device)
         with torch.cuda.stream(stream):
             for number, classes in enumerate(self.stages):
+                self._await_rest()
                 began = time.perf_counter()
                 if len(modules) <= number:
                     modules.append(self._make())
@@ -140,6 +148,13 @@ class Builder:
                 log.info("compiled %s in %.1f s%s", ", ".join(classes), time.perf_counter() - began, " from the engine store" if warm else "")
                 self._told()
         self._code.save()
+
+    def _await_rest(self) -> None:
+        """A compiler takes half of the speed of the steps beside it: each stage begins between two pictures, under a queue without end after a while anyway."""
+        deadline = time.monotonic() + LONGEST_WAIT
+        with self._wake:
+            while not self._ended and self._rested() < REST and time.monotonic() < deadline:
+                self._wake.wait(LOOK_AGAIN)
 
     def _difference(self, plain: torch.nn.Module, compiled: torch.nn.Module, inputs: Inputs, stream: torch.cuda.Stream) -> float:
         """How far the compiled output is from the plain one, both made with one set of weights: a refit between the two makes them again, and

@@ -90,7 +90,7 @@ class TorchMaker:
         prefer_fastest(spec.family, spec.config, host.device)
         host.session_loads += 1
         log.info("loaded: modules %.1f s, weights %.1f s, then waited %.1f s for libraries", planned - began, filled - planned, time.perf_counter() - filled)
-        model = TorchModel(spec, placed, bundle, dtype, host)
+        model = TorchModel(spec, placed, bundle, dtype, host, lambda: host.tell_serving(params.engine))
         if spec.fuse is not None and placed.compiles:
             model.use_fused(operations(host.device), probe_inputs(bundle.family, bundle.inputs, host.device))
         engine = Engine(placed.weights, model, frozenset(), host.images)

@@ -7,8 +7,9 @@ when the background build is done. Every way reads the same arena, so changing b
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 import torch
 from torch import Tensor
@@ -34,8 +35,10 @@ KINDS = {"f32": torch.float32, "i64": torch.int64}
 
 
 class TorchModel:
-    def __init__(self, spec: ModelSpec, placed: Placed, bundle: Bundle, dtype: torch.dtype, host: "Host") -> None:
-        """`dtype`: of the step's float tensors."""
+    def __init__(
+        self, spec: ModelSpec, placed: Placed, bundle: Bundle, dtype: torch.dtype, host: "Host", told: Callable[[], None] = lambda: None
+    ) -> None:  # fmt: skip
+        """`dtype`: of the step's float tensors. `told`: called when the way that steps take has changed."""
         self._make = make = placed.make
         self._spec, self._bundle, self._dtype, self._device = spec, bundle, dtype, host.device
         self._module, self._fused = make(), False
@@ -45,9 +48,10 @@ class TorchModel:
         self._graphs = GraphedStep(spec.forward, host.device) if tier != "eager" else None
         self._builder: Builder | None = None
         self._without_graph = False
+        self._told, self._stepped = told, 0.0
         if placed.compiles:
             code = CompiledCode.of(EngineStore.of(host.options), bundle.structure, placed.precision, host.device, bundle.refit_map)
-            self._builder = Builder(spec, make, host.device, code, self._tolerance, writes=placed.weights.writes)
+            self._builder = Builder(spec, make, host.device, code, self._tolerance, writes=placed.weights.writes, told=told, rested=lambda: time.monotonic() - self._stepped)
 
     def use_fused(self, operations: Operations, probe: dict[str, Tensor]) -> None:
         """Serves with the family's fused blocks where it has them and they pass: then nothing is left to compile. `probe`: inputs of a small step."""
@@ -75,6 +79,7 @@ class TorchModel:
 
     def step(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Raises HOST_INPUT_INVALID, HOST_STEP_FAILED, or lets an out-of-memory error through."""
+        self._stepped = time.monotonic()
         ready = self._checked(inputs)
         try:
             # Gradient mode belongs to a thread, and compiled code made without gradients is refused where they are on.
@@ -113,6 +118,7 @@ class TorchModel:
         except torch.OutOfMemoryError:
             log.warning("no memory for another CUDA graph; steps of new sizes run without")
             self._refused.append({"steps": "new sizes", "reason": "no memory for another CUDA graph"})
+            self._told()
             self._graphs.release()
             self._without_graph = True
             torch.cuda.empty_cache()

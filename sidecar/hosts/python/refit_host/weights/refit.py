@@ -6,6 +6,7 @@ Every value is computed from the pristine base, so A -> B -> A is bit-identical 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from dataclasses import dataclass, field
 from typing import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ from .writes import Writes
 # f32 working copies that the term evaluator may hold at once, in units of the largest matrix it touches.
 WORKING_COPIES = 6
 Cancelled = Callable[[], bool]
+_numbers = itertools.count()
 
 
 @dataclass
@@ -53,6 +55,8 @@ class Weights:
     """Live weights of one engine and their pristine base. One caller at a time may commit; prepare may run beside steps."""
 
     def __init__(self, layout: Layout, device: torch.device, ring: Ring, *, merge: str = "auto") -> None:
+        # No other weights of this process have it, also when these are gone: images of adapters are kept for it.
+        self.number = next(_numbers)
         self.layout = layout
         self.device = device
         self.ring = ring

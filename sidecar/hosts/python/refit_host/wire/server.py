@@ -93,7 +93,7 @@ class Server:
         if method is None:
             self._cancel(number, params)
             return
-        call = Call(number, tensors, self._notify)
+        call = Call(number, tensors, self.notify)
         self._calls[number] = call
         if name == "shutdown":
             self._ending = True
@@ -130,7 +130,8 @@ class Server:
         data = {"code": failure.code, "evidence": failure.evidence}
         self._send({"jsonrpc": "2.0", "id": number, "error": {"code": NUMBERS[failure.code], "message": failure.message, "data": data}}, None, [])
 
-    def _notify(self, name: str, params: dict[str, Any]) -> None:
+    def notify(self, name: str, params: dict[str, Any]) -> None:
+        """A notification, from any thread."""
         self._send({"jsonrpc": "2.0", "method": name, "params": params}, None, [])
 
     def _send(self, message: dict[str, Any], slot: str | None, tensors: list[WireTensor]) -> None:
