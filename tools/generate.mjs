@@ -7,7 +7,7 @@ import * as protocol from "../protocol/dist/index.js";
 import { optionTable } from "../sidecar/dist/src/options/index.js";
 import { asyncapi } from "./generate/asyncapi.mjs";
 import { configurationPage } from "./generate/configuration.mjs";
-import { hostTable, pluginTable, readFamilies, typescriptTable } from "./generate/families.mjs";
+import { hostTable, pluginTable, readFamilies, readOtherModels, typescriptTable } from "./generate/families.mjs";
 import { hardwarePage } from "./generate/hardware.mjs";
 import { protocolPage } from "./generate/page.mjs";
 import { pythonMessages } from "./generate/python.mjs";
@@ -22,7 +22,7 @@ const families = readFamilies(join(root, "protocol/families"), protocol.familyDe
 const hardware = JSON.parse(readFileSync(join(root, "sidecar/hardware.json"), "utf8"));
 const withHardware = (file) => hardwarePage(hardware, readFileSync(join(root, file), "utf8"), file);
 const files = {
-  "protocol/src/families/table.ts": typescriptTable(families),
+  "protocol/src/families/table.ts": typescriptTable(families, readOtherModels(join(root, "protocol/other-models.json"), protocol.otherModels)),
   "sidecar/hosts/python/refit_graphs/families.json": hostTable(families),
   "plugin/refit_sidecar_plugin/families.py": pluginTable(families),
   "protocol/generated/schema.json": schemaFile(protocol, schemas),

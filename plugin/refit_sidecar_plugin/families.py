@@ -101,6 +101,18 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
     ),
     FamilyCall(
+        "z-image",
+        "Z-Image",
+        {"comfyui": ("Lumina2",)},
+        ("x", "timesteps", "context", "num_tokens", "attention_mask", "control", "transformer_options"),
+        {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states"},
+        frozenset({"encoder_hidden_states"}),
+        frozenset({"num_tokens", "attention_mask"}),
+        frozenset(),
+        frozenset(),
+        {},
+    ),
+    FamilyCall(
         "wan",
         "Wan 2.1 and 2.2",
         {"comfyui": ("WAN21",)},

@@ -103,7 +103,7 @@ class CatalogEntry(TypedDict):
     sizeBytes: int
     sha256: str | None
     proof: Literal["full", "sampled"] | None
-    family: Literal["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"] | None
+    family: str | None
     variant: str | None
     structure: str | None
     kinds: list[str]
@@ -134,7 +134,7 @@ class CatalogGetResult(TypedDict):
 
 class CatalogListParams(TypedDict, total=False):
     kind: Literal["adapter", "checkpoint"]
-    family: Literal["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"]
+    family: str
     structure: str
     folder: str
     after: str
@@ -217,7 +217,7 @@ class EngineInfoServing(TypedDict):
 class EngineInfo(TypedDict):
     id: str
     structure: str
-    family: Literal["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"] | None
+    family: str | None
     precision: str
     host: str
     device: str

@@ -7,7 +7,7 @@ export { checkpointSource, desiredState, hostErrors, hostMethods, hostNotificati
 export type { HostErrorCode, HostErrorData, HostErrorRow, HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult, MergeReport, StackFile, WeightDtype } from "./host/index.ts";
 export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
 export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
-export { familyDescription, familyNames, familyTable } from "./families/index.ts";
+export { familyDescription, familyNames, familyTable, otherModels, otherModelTable } from "./families/index.ts";
 export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameGroup, NameRow, SpellingRow } from "./families/index.ts";
 export { failure, isRequestId, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";
 export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";

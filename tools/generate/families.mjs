@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { z } from "zod";
 
 /** The order in which people meet the families, for lists; new ones go to the end. */
-const listed = ["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"];
+const listed = ["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "flux2", "chroma", "z-image", "lumina2", "qwen-image", "krea2", "anima", "wan", "ltxv", "ltx2", "hunyuan-video", "hunyuan-video-1.5", "hidream", "kandinsky5"];
 
 /** Descriptions in list order. Throws with the file's name and the field that is wrong. */
 export function readFamilies(folder, schema) {
@@ -34,15 +34,24 @@ function checkInputs({ family, inputs = [], calls = [] }) {
   }
 }
 
-export function typescriptTable(families) {
+/** Models without a family, checked. */
+export function readOtherModels(file, schema) {
+  return schema.parse(JSON.parse(readFileSync(file, "utf8")));
+}
+
+export function typescriptTable(families, others) {
   return `// The families' descriptions. Generated from protocol/families by \`npm run generate\`; do not edit.
 
-import type { FamilyDescription } from "./schema.ts";
+import type { FamilyDescription, OtherModels } from "./schema.ts";
 
 export const familyNames = [${families.map(({ family }) => JSON.stringify(family)).join(", ")}] as const;
 
 export const familyTable: readonly FamilyDescription[] = [
 ${families.map((one) => `  ${JSON.stringify(one)},`).join("\n")}
+];
+
+export const otherModelTable: OtherModels = [
+${others.map((one) => `  ${JSON.stringify(one)},`).join("\n")}
 ];
 `;
 }

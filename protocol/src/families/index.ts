@@ -2,7 +2,7 @@
 
 import type { familyNames } from "./table.ts";
 
-export { familyDescription } from "./schema.ts";
-export type { FamilyCall, FamilyDescription, FamilyInput, NameGroup, NameRow, SpellingRow } from "./schema.ts";
-export { familyNames, familyTable } from "./table.ts";
+export { familyDescription, otherModels } from "./schema.ts";
+export type { FamilyCall, FamilyDescription, FamilyInput, NameGroup, NameRow, OtherModels, SpellingRow } from "./schema.ts";
+export { familyNames, familyTable, otherModelTable } from "./table.ts";
 export type Family = (typeof familyNames)[number];

@@ -21,7 +21,8 @@ const configValue = z.union([
   z.strictObject({ choose: z.array(z.strictObject({ value: z.union([z.string(), z.number(), z.null()]), when: expression.optional() })).min(1) }),
 ]);
 
-const rename = z.tuple([pattern, pattern]);
+/** A third element: adapters may use the file's name too. */
+const rename = z.union([z.tuple([pattern, pattern]), z.tuple([pattern, pattern, z.literal("adapters")])]);
 
 const checkpoint = z.strictObject({
   /** Families are tried by ascending order; the first whose names and conditions fit wins. */
@@ -56,8 +57,10 @@ const rowOptions = {
   bare: z.literal(true).optional(),
   /** The diffusers parameter has the halves of dimension 0 in the other order: always, or where the expression holds. */
   swap: z.union([z.literal(true), expression]).optional(),
-  /** `adapters`: a name that only adapters use; `files`: one that only diffusers' own files use. */
-  only: z.enum(["adapters", "files"]).optional(),
+  /** `adapters`: a name that only adapters use; `files`: one that only diffusers' own files use; `extended`: both, but ComfyUI's map lacks it. */
+  only: z.enum(["adapters", "files", "extended"]).optional(),
+  /** The parameter's shape where diffusers keeps its values in another one; `size` is their number. */
+  shape: z.array(expression).optional(),
   when: expression.optional(),
   note,
 };
@@ -82,12 +85,15 @@ const spelling = z.strictObject({
   names: z.enum(["native", "diffusers", "file"]),
   /** `dotted` unless the prefix ends in `_`; `flat` has `_` for `.`; `processor` is diffusers' old attention processors. */
   form: z.enum(["dotted", "flat", "processor"]).optional(),
-  /** Who accepts it: ComfyUI, or only extended mode. */
+  /** Who accepts it: ComfyUI, or only extended mode. Extended mode has usual prefixes for every family beside these. */
   mode: z.enum(["comfyui", "extended"]).optional(),
   note,
 });
 
 const extraName = z.strictObject({ blocks: z.string().optional(), name: z.string(), parameter: z.string(), start: expression, length: expression, note });
+
+/** A test of an adapter's module names. The first that holds wins, over all families and other models by ascending order. */
+const adapterRule = z.strictObject({ order: z.int(), where: expression, evidence: template.optional(), note });
 
 const input = z.strictObject({
   name: z.string(),
@@ -137,6 +143,8 @@ export const familyDescription = z.strictObject({
   dimensions: z.record(z.string(), expression),
   names: z.array(nameGroup).optional(),
   spellings: z.array(spelling),
+  /** How adapters of the family are told; functions over module names: docs/adding-a-family.md, "Adapters". */
+  adapters: z.array(adapterRule).optional(),
   /** Adapter names that are neither native nor diffusers', with their rows. */
   extra: z.array(extraName).optional(),
   inputs: z.array(input).optional(),
@@ -148,6 +156,10 @@ export const familyDescription = z.strictObject({
   defaults: z.strictObject({ precisions: z.array(z.enum(["bf16", "fp16", "fp32"])).min(1) }),
 });
 
+/** Models that are known by name and have no family here. */
+export const otherModels = z.array(z.strictObject({ title: z.string(), checkpoint: z.array(pattern).optional(), adapters: z.array(adapterRule).optional(), note }));
+
+export type OtherModels = z.infer<typeof otherModels>;
 export type FamilyDescription = z.infer<typeof familyDescription>;
 export type NameGroup = z.infer<typeof nameGroup>;
 export type NameRow = z.infer<typeof row>;

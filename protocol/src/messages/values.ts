@@ -1,7 +1,7 @@
 // Values that several message families carry. Every text and list has a cap: what is refused by its size costs nothing to refuse.
 
 import { z } from "zod";
-import { familyNames } from "../families/table.ts";
+import { familyNames, type Family } from "../families/index.ts";
 
 export const count = z.int().nonnegative();
 export const milliseconds = z.number().nonnegative();
@@ -11,7 +11,8 @@ export const text = z.string().max(2000);
 export const id = z.string().min(1).max(200);
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in lower-case hex");
 
-export const family = z.enum(familyNames);
+/** One of the families of protocol/families. The schema says no names, so that a client needs no new one for a new family. */
+export const family = z.string().refine((name): name is Family => (familyNames as readonly string[]).includes(name), `expected a family's name: ${familyNames.join(", ")}`);
 export const precision = z.enum(["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]);
 export const hostKind = z.enum(["auto", "onnxruntime", "torch", "tensorrt"]);
 export const mode = z.enum(["comfyui", "extended"]);

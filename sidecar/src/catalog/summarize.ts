@@ -1,6 +1,7 @@
 // From a file's header to what the catalog keeps of it. Pure; the header itself is let go, because 2,000 of them would fill the memory.
 
 import type { TensorEntry } from "@refit-sidecar/native";
+import { familyTable } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { canonicalNames, decodeDeltaHeader, detectAdapterFamily, isDeltaFile, isReduxFile, kindSuffixes } from "../terms/index.ts";
 import type { Parameters } from "../terms/index.ts";
@@ -152,12 +153,12 @@ function summarizeCheckpoint(stored: Tensors, metadata: Readonly<Record<string, 
     for (const part of parameter.parts) keys.push(part.key);
   }
   const unreadable = unreadableStorage(plain, names);
-  const model = detectModel(parameters);
+  const model = detectModel(parameters, names.family);
   if (model === null || "unsupported" in model) {
     if (model === null && unreadable !== null) return { ...unknownCheckpoint(names.prefix), problem: { code: "CATALOG_UNSUPPORTED_QUANTISATION", message: unreadableText(unreadable) } };
     const code = model === null ? "CATALOG_UNKNOWN_ARCHITECTURE" : "CATALOG_UNSUPPORTED_MODEL";
     const found = model === null ? `none of them is known by these ${tensors.size} tensor names` : `this is ${model.unsupported}`;
-    const message = `expected a diffusion model of SD 1.x, SD 2.x, SDXL, SD3, Flux or Wan; ${found}. Text encoders and VAEs stay in the UI.`;
+    const message = `expected a diffusion model of ${familyTable.map(({ title }) => title).join(", ")}; ${found}. Text encoders and VAEs stay in the UI.`;
     return { ...unknownCheckpoint(names.prefix), evidence: model?.evidence ?? [], problem: { code, message } };
   }
   return {

@@ -11,7 +11,7 @@ export { f32Factors } from "./evaluate/factors.ts";
 export { mergeParameter, type MergeOutcome, type MergeRequest } from "./evaluate/merge-parameter.ts";
 export { asBytes, bytesPerElement, newNonFinite } from "./evaluate/round.ts";
 export { changesShape, dependsOnBase, touchedParameters } from "./facts.ts";
-export { describedStep, detectDescribed, familyTitle, type DescribedModel, type DescribedStep } from "./families/index.ts";
+export { describedStep, detectDescribed, findName, familyTitle, type DescribedModel, type DescribedStep } from "./families/index.ts";
 export type { F32Tensor, FactorReader, Shape } from "./kinds/kind.ts";
 export type { ModuleTensors, Reading, RecogniseContext, TermBody } from "./kinds/recognise.ts";
 export { recognisers } from "./kinds/table.ts";

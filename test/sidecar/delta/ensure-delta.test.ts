@@ -95,7 +95,8 @@ describe("ensureDelta", () => {
     const cases: [string, Parameters<typeof writeAdapter>[1], RegExp][] = [
       ["for-sdxl", { [`${sdxl}.lora_up.weight`]: { shape: [640, 4] }, [`${sdxl}.lora_down.weight`]: { shape: [4, 2048] } }, /made for sdxl \(condition width 2048 .*use it with a sdxl checkpoint/],
       ["for-flux", { "lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": { shape: [9, 4] }, "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": { shape: [4, 3072] } }, /made for flux .*input width 3072/],
-      ["for-hunyuan", { "lora_unet_double_blocks_0_img_mod_linear.lora_up.weight": { shape: [9, 4] } }, /made for HunyuanVideo .*not supported/],
+      ["for-hunyuan", { "lora_unet_double_blocks_0_img_mod_linear.lora_up.weight": { shape: [9, 4] } }, /made for hunyuan-video .*use it with a hunyuan-video checkpoint/],
+      ["for-auraflow", { "lora_unet_double_layers_0_attn_w1q.lora_up.weight": { shape: [9, 4] } }, /made for AuraFlow .*not supported/],
       ["peft", { "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight": { shape: [4, 768] }, "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_B.weight": { shape: [16, 4] } }, /right family, but: ComfyUI does not know this spelling; extended mode/],
       ["text-encoder", { "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": { shape: [9, 4] } }, /text encoder/],
       ["empty", {}, /no adapter tensors/],

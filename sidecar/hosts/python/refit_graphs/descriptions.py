@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UnsupportedStructure
-from .expression import Shapes, Value, evaluate, find_name, pattern_of
+from .expression import Shapes, Value, evaluate, fill_template, find_name, pattern_of
 
 TABLE = Path(__file__).with_name("families.json")
 
@@ -110,6 +110,9 @@ class Described:
 
     def places(self, parameter: str) -> list[Place]:
         """Where diffusers keeps a canonical parameter: one place, or one for each part of a fused one. Raises UnsupportedStructure for an unknown name."""
+        if "names" not in self._description:
+            # diffusers has the checkpoint's own names.
+            return [Place(parameter)]
         if self._places is None:
             self._places = self._all_places()
         found = self._places.get(parameter)
@@ -122,9 +125,8 @@ class Described:
         places: dict[str, list[Place]] = {}
         for group in self._description.get("names", ()):
             for n in range(int(self[group["blocks"]] or 0)) if "blocks" in group else (None,):
-                native, diffusers = (group.get(side, "").replace("{n}", str(n)) for side in ("native", "diffusers"))
                 for row in group["rows"]:
-                    for parameter, found in self._row(row, native, diffusers, {} if n is None else {"n": n}):
+                    for parameter, found in self._row(row, group.get("native", ""), group.get("diffusers", ""), {} if n is None else {"n": n}):
                         places.setdefault(parameter, []).extend(found)
         return places
 
@@ -134,25 +136,26 @@ class Described:
         if row.get("only") == "adapters" or ("when" in row and not self.value(row["when"], **given)):
             return
         swap = row.get("swap") is True or (isinstance(row.get("swap"), str) and bool(self.value(row["swap"], **given)))
-        stem = native + row["native"]
+        fill = lambda text: fill_template(text, self.shapes, lambda name: given[name] if name in given else self[name])  # noqa: E731
+        stem = fill(native + row["native"])
         kinds = (("", ""),) if row.get("bare") else ((row.get("suffix", ".weight"), ".weight"), (".bias", ".bias"))
         for own, theirs in kinds:
             if stem + own not in self.shapes:
                 continue
             if "parts" not in row:
-                yield stem + own, [Place(diffusers + row["diffusers"] + theirs, swap=swap)]
+                yield stem + own, [Place(fill(diffusers + row["diffusers"] + theirs), swap=swap)]
                 continue
             found, start = [], 0
             for name, rows in row["parts"]:
                 length = int(self.value(rows, **given) or 0)
-                found.append(Place(diffusers + name + theirs, start, length, swap))
+                found.append(Place(fill(diffusers + name + theirs), start, length, swap))
                 start += length
             yield stem + own, found
 
 
 def renamed(family: str, name: str) -> str:
     """The canonical name of a parameter that a file of this family may call otherwise."""
-    for source, target in descriptions()[family].get("checkpoint", {}).get("renames", ()):
+    for source, target, *_ in descriptions()[family].get("checkpoint", {}).get("renames", ()):
         if match := pattern_of(source).fullmatch(name):
             return _filled(target, match.groups())
     return name

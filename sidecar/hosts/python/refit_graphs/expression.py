@@ -1,6 +1,6 @@
 """The expressions of family descriptions (protocol/families), over shapes. The grammar is a subset of Python's, so Python's own parser reads it.
 
-A size that is not there is None, and None makes every sum, product and order None or False: as in sidecar/src/terms/families/expression.ts.
+A size that is not there is None: it makes sums and products None, orders False, and equals nothing, as in sidecar/src/terms/families/expression.ts.
 Nothing is executed: only the node types below are understood, and every other one is refused. Standard library only.
 """
 
@@ -128,7 +128,7 @@ def evaluate(text: str, shapes: Shapes, named: Callable[[str], Value]) -> Value:
 
 def _compare(op: ast.cmpop, a: Value, b: Value) -> bool:
     if isinstance(op, (ast.Eq, ast.NotEq)):
-        return (a == b) == isinstance(op, ast.Eq)
+        return (a is not None and b is not None and a == b) == isinstance(op, ast.Eq)
     if type(op) not in ORDERS:
         raise ExpressionError("expected one of == != < <= > >= in an expression of a family description")
     return a is not None and b is not None and ORDERS[type(op)](a, b)

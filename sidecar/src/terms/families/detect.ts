@@ -21,18 +21,20 @@ const inOrder: readonly { readonly description: FamilyDescription; readonly chec
   .flatMap((description) => (description.checkpoint === undefined ? [] : [{ description, checkpoint: description.checkpoint }]))
   .sort((a, b) => a.checkpoint.order - b.checkpoint.order);
 
-/** Null: no described family. */
-export function detectDescribed(shapes: Parameters): DescribedModel | null {
+/** Null: no described family. `told`: the family that the file's format told (names of diffusers' own file); its canonical names may be fewer than a checkpoint's. */
+export function detectDescribed(shapes: Parameters, told: Family | null = null): DescribedModel | null {
   for (const { description, checkpoint } of inOrder) {
-    const required = checkpoint.requires.map((name) => findName(shapes, name));
-    if (required.includes(undefined) || checkpoint.forbids?.some((name) => findName(shapes, name) !== undefined)) continue;
+    const required = checkpoint.requires.map((name) => findName(shapes, name)).filter((name) => name !== undefined);
     const scope = scopeOf(description, shapes);
-    if (checkpoint.where !== undefined && !truth(evaluate(checkpoint.where, scope))) continue;
+    if (told === null) {
+      if (required.length < checkpoint.requires.length || checkpoint.forbids?.some((name) => findName(shapes, name) !== undefined)) continue;
+      if (checkpoint.where !== undefined && !truth(evaluate(checkpoint.where, scope))) continue;
+    } else if (told !== description.family) continue;
     return {
       family: description.family as Family,
       variant: variantOf(checkpoint, scope),
       config: configOf(checkpoint, scope),
-      evidence: [...required.map((name) => `key ${name ?? ""}`), ...(checkpoint.evidence ?? []).map((text) => fillTemplate(text, scope))],
+      evidence: [...required.map((name) => `key ${name}`), ...(checkpoint.evidence ?? []).map((text) => fillTemplate(text, scope))],
     };
   }
   return null;

@@ -1,5 +1,5 @@
 // The expressions of family descriptions. Grammar (a subset of Python's, so that both languages read it alike): docs/adding-a-family.md, "Expressions".
-// A size that is not there is null, and null makes every sum, product and order null or false.
+// A size that is not there is null: it makes sums and products null, orders false, and equals nothing.
 
 import type { Parameters } from "../names/parameters.ts";
 import { countIndices } from "../names/parameters.ts";
@@ -11,6 +11,8 @@ export type Value = number | boolean | string | null | readonly number[];
 export interface Scope {
   readonly shapes: Parameters;
   readonly named: (name: string) => Value;
+  /** Functions of their own, before those below. */
+  readonly functions?: Readonly<Record<string, (argument: string) => Value>>;
 }
 
 type Compiled = (scope: Scope) => Value;
@@ -51,6 +53,9 @@ const functions: Readonly<Record<string, (scope: Scope, args: readonly Value[]) 
   max: (_scope, values) => combine(values, Math.max),
 };
 
+/** Functions that only a scope of an adapter's modules has. */
+const adapterFunctions: readonly string[] = ["last", "width", "rows"];
+
 function apply(value: Value | undefined, change: (x: number) => number): Value {
   const x = number(value ?? null);
   return x === null ? null : change(x);
@@ -77,7 +82,7 @@ const comparisons = ["==", "!=", "<=", ">=", "<", ">"];
 
 function binary(operator: string, left: Value, right: Value): Value {
   const [a, b] = [number(left), number(right)];
-  if (operator === "==" || operator === "!=") return (a !== null && b !== null ? a === b : left === right) === (operator === "==");
+  if (operator === "==" || operator === "!=") return (left !== null && right !== null && (a !== null && b !== null ? a === b : left === right)) === (operator === "==");
   if (a === null || b === null) return comparisons.includes(operator) ? false : null;
   return operators[operator]?.(a, b) ?? null;
 }
@@ -197,12 +202,16 @@ class Parser {
     }
     if (this.#take("sign", "(") === null) return (scope) => scope.named(next.value);
     const call = functions[next.value];
-    if (call === undefined) throw this.#wrong(next.value);
+    if (call === undefined && !adapterFunctions.includes(next.value)) throw this.#wrong(next.value);
     const args: Compiled[] = [];
     while (this.#take("sign", ")") === null) {
       if (args.length > 0) this.#must(",");
       args.push(this.#either());
     }
-    return (scope) => call(scope, args.map((arg) => arg(scope)));
+    return (scope) => {
+      const values = args.map((arg) => arg(scope));
+      const own = scope.functions?.[next.value];
+      return own ? own(String(values[0])) : (call?.(scope, values) ?? null);
+    };
   }
 }

@@ -1,6 +1,7 @@
 // Family of an adapter from its keys and shapes alone, with the evidence. Table: docs/adapters.md, "Which family".
 
-import type { Family } from "../../catalog/types.ts";
+import { familyTable, otherModelTable, type Family } from "@refit-sidecar/protocol";
+import { adapterModules, evaluate, fillTemplate, truth, type AdapterModules, type Scope } from "../families/index.ts";
 import { foreignKey } from "./foreign-keys.ts";
 import { metadataFamilies } from "./metadata-hints.ts";
 import { inputWidth } from "./input-width.ts";
@@ -30,67 +31,52 @@ function rejected(name: string, ...evidence: string[]): AdapterFamily {
   return { family: null, candidates: [], evidence, unsupported: name };
 }
 
+interface Rule {
+  readonly order: number;
+  readonly where: string;
+  readonly evidence?: string | undefined;
+  readonly family: Family | null;
+  readonly title: string;
+}
+
+/** Rules of every family and of other models, in order. */
+const rules: readonly Rule[] = [
+  ...familyTable.flatMap(({ family, title, adapters }) => (adapters ?? []).map((rule) => ({ ...rule, family: family as Family, title }))),
+  ...otherModelTable.flatMap(({ title, adapters }) => (adapters ?? []).map((rule) => ({ ...rule, family: null, title }))),
+].sort((one, other) => one.order - other.order);
+
 /** `shapes` are the tensors of the adapter's header; metadata only decides between families that the shapes leave open. */
 export function detectAdapterFamily(shapes: Parameters, metadata: Readonly<Record<string, string>> = {}): AdapterFamily {
   const keys = [...shapes.keys()];
   const model = keys.filter((key) => foreignKey(key) === null);
-  const first = (pattern: RegExp): string | undefined => model.find((key) => pattern.test(key));
-  // Thousands of files are looked at in a row: a test that all their keys fail should be one test, and names that settle the matter come first.
-  const other = first(anyOtherModel) === undefined ? undefined : otherModels.find(({ pattern }) => first(pattern) !== undefined);
-  if (other) return rejected(other.name, `key ${first(other.pattern) ?? ""}`);
-  const transformerOnly = first(/joint_blocks|single_(transformer_)?blocks|double_blocks|add_[qkv]_proj/) === undefined ? null : ofTransformer(shapes, first);
-  if (transformerOnly !== null) return transformerOnly;
-  const unetBlock = first(/(down|up|input|output)_blocks/);
-  if (unetBlock === undefined) {
-    const wan = first(/(^|\.|^lora_transformer_|(?<!transformer)_)blocks[._]\d+[._]((self|cross)_attn|ffn[._](0|2|net)|attn[12][._])/);
-    if (wan !== undefined) return found("wan", `key ${wan}`, ...widthText(shapes, wan), ...(first(/k_img|add_k_proj/) === undefined ? [] : ["image cross-attention (2.1 i2v)"]));
-    const transformer = first(/(?<!single_)transformer_blocks[._]\d+[._](attn|ff|norm1)[._]/);
-    if (transformer !== undefined && first(/mid_block|middle_block/) === undefined) return transformerByWidth(shapes, transformer);
+  // Thousands of files are looked at in a row, most of them for UNets: names that only UNets have come first.
+  const unet = model.find((key) => /(down|up|input|output)_blocks[._]\d|mid_block|middle_block/.test(key));
+  const videoUnet = unet !== undefined && model.some((key) => /temporal_transformer_block|time_stack|time_mixer|temporal_res_block/.test(key));
+  if (unet !== undefined && !videoUnet) return unetFamily(shapes, model, keys, metadata);
+  const modules = adapterModules(shapes, new Set(model.flatMap((key) => moduleName(key) ?? [])));
+  const scope: Scope = { shapes, named: (name) => { throw new TypeError(`a rule of an adapter has no dimension ${name}`); }, functions: modules.functions };
+  const rule = rules.find(({ where }) => truth(evaluate(where, scope)));
+  if (rule !== undefined) {
+    const evidence = [`module ${exampleOf(rule.where, modules)}`, ...(rule.evidence === undefined ? [] : [fillTemplate(rule.evidence, scope)])];
+    return rule.family === null ? rejected(rule.title, ...evidence) : found(rule.family, ...evidence, ...widthText(modules));
   }
-  const unet = unetBlock ?? first(/mid_block|middle_block|time_embed|conv_(in|out)|proj_(in|out)/);
-  if (unet !== undefined) return unetFamily(shapes, model, keys, metadata);
+  const outside = model.find((key) => /time_embed|conv_(in|out)|proj_(in|out)/.test(key));
+  if (outside !== undefined) return unetFamily(shapes, model, keys, metadata);
   return { family: null, candidates: metadataFamilies(metadata), evidence: [`no known block name among ${keys.length} keys`], unsupported: null };
 }
 
-/** SD3 and Flux by the blocks that only they have; null when a name only looked like theirs. */
-function ofTransformer(shapes: Parameters, first: (pattern: RegExp) => string | undefined): AdapterFamily | null {
-  const joint = first(/joint_blocks[._]\d/);
-  const single = first(/single_(transformer_)?blocks[._]\d/);
-  const addQ = first(/(?<!single_)transformer_blocks[._]\d+[._]attn[._]add_[qkv]_proj/);
-  if (joint !== undefined) return found("sd3", `key ${joint}`, ...widthText(shapes, joint));
-  if (single !== undefined || first(/double_blocks[._]\d/) !== undefined) return flux(shapes, single ?? first(/double_blocks[._]\d/) ?? "");
-  if (addQ !== undefined) {
-    const image = first(/img_mod|txt_mod[._]1/);
-    return image === undefined ? transformerByWidth(shapes, addQ) : rejected("Qwen-Image", `key ${image}`);
+/** A module that the rule asked for. */
+function exampleOf(where: string, modules: AdapterModules): string {
+  for (const [, pattern] of where.matchAll(/'([^']*)'/g)) {
+    const example = modules.example(pattern ?? "");
+    if (example !== null) return example;
   }
-  return null;
+  return modules.example("") ?? "";
 }
 
-const otherModels: readonly { readonly name: string; readonly pattern: RegExp }[] = [
-  { name: "HunyuanVideo", pattern: /img_mod_linear|img_mod\.linear|txt_in_individual_token_refiner|txt_in\.individual_token_refiner|img_attn_qkv_fc|img_mlp_fc1/ },
-  { name: "Chroma", pattern: /distilled_guidance_layer/ },
-  { name: "Qwen-Image", pattern: /transformer_blocks[._]\d+[._](img|txt)_(mod|mlp)[._]/ },
-  { name: "PixArt", pattern: /(^|[._])t_block[._]1|adaln_single/ },
-  { name: "AuraFlow", pattern: /double_layers[._]\d+[._]attn[._]w1q/ },
-];
-
-const anyOtherModel = new RegExp(otherModels.map(({ pattern }) => pattern.source).join("|"));
-
-function widthText(shapes: Parameters, key: string): string[] {
-  const width = inputWidth(shapes, moduleName(key) ?? "");
-  return width === null ? [] : [`input width ${width}`];
-}
-
-function flux(shapes: Parameters, key: string): AdapterFamily {
-  return found("flux", `key ${key}`, ...widthText(shapes, key));
-}
-
-/** Transformer-block names that SD3 and Flux share: Flux is 3072 wide, SD3 1536 or 2432. */
-function transformerByWidth(shapes: Parameters, key: string): AdapterFamily {
-  const width = inputWidth(shapes, moduleName(key) ?? "");
-  if (width === 3072) return found("flux", `key ${key}`, "input width 3072");
-  if (width !== null) return found("sd3", `key ${key}`, `input width ${width}`);
-  return { family: null, candidates: ["sd3", "flux"], evidence: [`key ${key}`, "no tensor tells the width"], unsupported: null };
+function widthText({ functions }: AdapterModules): string[] {
+  const width = functions["width"]?.("[._](to_q|q|qkv|wq|q_proj|to_query)$") ?? null;
+  return typeof width === "number" ? [`input width ${width}`] : [];
 }
 
 function unetFamily(shapes: Parameters, model: readonly string[], keys: readonly string[], metadata: Readonly<Record<string, string>>): AdapterFamily {

@@ -1,9 +1,8 @@
 // Header of a checkpoint → canonical parameters and the file keys that hold them, for checkpoint and diffusers formats.
 
 import { familyTable, type Family } from "@refit-sidecar/protocol";
-import { diffusersBlocks, namePairs, scopeOf, type NamePair } from "../families/index.ts";
-import { findName, renamedBy } from "../families/index.ts";
-import { checkpointPrefix } from "./checkpoint-prefix.ts";
+import { diffusersBlocks, findName, namePairs, patternOf, renamedBy, scopeOf, type NamePair } from "../families/index.ts";
+import { checkpointPrefix, toldPrefix } from "./checkpoint-prefix.ts";
 import type { Parameters } from "./parameters.ts";
 import { diffusersUnetLayout } from "./unet-layout.ts";
 import { unetStems } from "./unet-stems.ts";
@@ -31,6 +30,8 @@ export interface CanonicalNames {
   readonly parameters: ReadonlyMap<string, CanonicalParameter>;
   /** Keys outside the diffusion model (text encoders, VAE), and diffusers keys without a counterpart. */
   readonly otherKeys: readonly string[];
+  /** The family whose diffusers class the names are of; null for a checkpoint, whose names are asked later. */
+  readonly family: Family | null;
 }
 
 /** `family` given: names as that family has them, whatever they look like. Throws nothing: a header that fits no rule gives its keys as bare parameters, and the family test rejects it. */
@@ -54,6 +55,9 @@ function fileNames(prefix: string, shapes: Parameters, family: Family | null): (
       return name;
     };
     if (family !== null) return rename;
+    // What no rename makes must be there as it is: most files are told apart by that, without a look at all of their names.
+    const asStored = checkpoint?.requires.filter((name) => !name.includes("{") && !renames.some(([, to]) => patternOf(to)?.test(name) ?? to === name)) ?? [];
+    if (!asStored.every((name) => shapes.has(prefix + name))) continue;
     const names = new Set([...shapes.keys()].filter((key) => key.startsWith(prefix)).map((key) => rename(key.slice(prefix.length))));
     const has = (name: string): boolean => findName(names, name) !== undefined;
     if (checkpoint?.requires.every(has) && !checkpoint.forbids?.some(has)) return rename;
@@ -62,7 +66,7 @@ function fileNames(prefix: string, shapes: Parameters, family: Family | null): (
 }
 
 function fromCheckpoint(shapes: Parameters, family: Family | null): CanonicalNames {
-  const prefix = checkpointPrefix(shapes.keys());
+  const prefix = family === null ? checkpointPrefix(shapes.keys()) : toldPrefix([...shapes.keys()]);
   const parameters = new Map<string, CanonicalParameter>();
   const otherKeys: string[] = [];
   const rename = fileNames(prefix, shapes, family);
@@ -76,25 +80,34 @@ function fromCheckpoint(shapes: Parameters, family: Family | null): CanonicalNam
     const parts = [{ key, start: 0, length: shape[0] ?? 1, swapHalves: false }];
     parameters.set(name, { name, shape, parts });
   }
-  return { format: "checkpoint", prefix, parameters, otherKeys };
+  return { format: "checkpoint", prefix, parameters, otherKeys, family: null };
+}
+
+interface DiffusersFile {
+  readonly pairs: readonly NamePair[];
+  readonly family: Family | null;
 }
 
 /** Stems of a file in diffusers names; null for any other file. */
-function diffusersFormat(shapes: Parameters): readonly NamePair[] | null {
+function diffusersFormat(shapes: Parameters): DiffusersFile | null {
   if (shapes.has("conv_in.weight") && shapes.has("conv_norm_out.weight")) {
     const layout = diffusersUnetLayout(new Set(shapes.keys()));
-    return layout && unetStems(layout);
+    return layout && { pairs: unetStems(layout), family: null };
   }
   const found = familyTable.find(({ diffusers }) => diffusers !== undefined && diffusers.requires.every((name) => findName(shapes, name) !== undefined) && !diffusers.forbids?.some((name) => findName(shapes, name) !== undefined));
-  return found === undefined ? null : namePairs(found, scopeOf(found, shapes, diffusersBlocks(found, shapes.keys())), "file");
+  if (found === undefined) return null;
+  return { pairs: namePairs(found, scopeOf(found, shapes, diffusersBlocks(found, shapes.keys())), "file"), family: found.family as Family };
 }
 
-function fromDiffusers(shapes: Parameters, pairs: readonly NamePair[]): CanonicalNames {
+const product = (shape: readonly number[]): number => shape.reduce((size, dim) => size * dim, 1);
+
+function fromDiffusers(shapes: Parameters, { pairs, family }: DiffusersFile): CanonicalNames {
   const found = new Map<string, { shape: readonly number[]; parts: ParameterPart[] }>();
   const used = new Set<string>();
   const add = (key: string, name: string, pair: NamePair): void => {
-    const shape = shapes.get(key);
-    if (!shape || used.has(key)) return;
+    const stored = shapes.get(key);
+    if (!stored || used.has(key)) return;
+    const shape = pair.shapeOf?.(product(stored)) ?? stored;
     used.add(key);
     const known = found.get(name);
     // Rows are counted in the file: what precedes a part is what was read before it.
@@ -117,5 +130,5 @@ function fromDiffusers(shapes: Parameters, pairs: readonly NamePair[]): Canonica
     const rows = parts.reduce((sum, part) => sum + part.length, 0);
     parameters.set(name, { name, shape: parts.length === 1 ? shape : [rows, ...shape.slice(1)], parts });
   }
-  return { format: "diffusers", prefix: "", parameters, otherKeys: [...shapes.keys()].filter((key) => !used.has(key)) };
+  return { format: "diffusers", prefix: "", parameters, family, otherKeys: [...shapes.keys()].filter((key) => !used.has(key)) };
 }

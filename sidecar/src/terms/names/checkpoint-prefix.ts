@@ -18,3 +18,8 @@ export function checkpointPrefix(keys: Iterable<string>): string {
   if (count("model.diffusion_model.") > 0) return "model.diffusion_model.";
   return count("model.") > 0 ? "model." : "";
 }
+
+/** The prefix of a file that somebody says to be of a family: one that every key carries counts, however few there are. */
+export function toldPrefix(keys: readonly string[]): string {
+  return candidates.find((candidate) => keys.length > 0 && keys.every((key) => key.startsWith(candidate))) ?? checkpointPrefix(keys);
+}

@@ -21,3 +21,16 @@ export function inputWidth(shapes: Parameters, stem: string): number | null {
   const a2 = shapes.get(`${stem}.a2.weight`);
   return a2 && a2.length >= 2 ? Math.max(a2[0] ?? 0, a2[1] ?? 0) : null;
 }
+
+/** Out-features (or out-channels) of the module; null when its tensors do not tell. */
+export function outputRows(shapes: Parameters, stem: string): number | null {
+  const dim = (suffix: string, index = 0): number | null => shapes.get(stem + suffix)?.[index] ?? null;
+  for (const { up } of loraSpellings) {
+    const rows = dim(up);
+    if (rows !== null) return rows;
+  }
+  const left = dim(".lokr_w1") ?? dim(".lokr_w1_a");
+  const right = dim(".lokr_w2") ?? dim(".lokr_w2_a");
+  if (left !== null && right !== null) return left * right;
+  return dim(".hada_w1_a") ?? dim(".diff") ?? dim(".set_weight");
+}

@@ -2,8 +2,7 @@
 
 import type { FamilyDescription, SpellingRow } from "@refit-sidecar/protocol";
 import type { Family } from "../../catalog/types.ts";
-import { descriptionOf, namePairs, scopeOf, type NamePair } from "../families/index.ts";
-import { evaluate, type Scope } from "../families/index.ts";
+import { descriptionOf, evaluate, namePairs, renamedBy, scopeOf, type NamePair, type Scope } from "../families/index.ts";
 import type { Target } from "../types.ts";
 import type { Parameters } from "./parameters.ts";
 import { stemTarget, underscored } from "./stem.ts";
@@ -20,6 +19,9 @@ type Named = [name: string, target: Target];
 
 /** Prefixes that extended mode takes before a checkpoint's own names, whatever the family. */
 const nativePrefixes = ["", "model.diffusion_model.", "base_model.model.", "base_model.model.diffusion_model.", "base_model.model.model.diffusion_model.", "unet.", "transformer.", "_orig_mod."];
+
+/** The same before diffusers' module paths, where no description lists a family's own (UNets do). PEFT wraps whole pipelines or single modules. */
+const diffusersPrefixes = ["", "transformer.", "base_model.model.", "base_model.model.transformer.", "diffusion_model.", "lycoris_", "lora_transformer_", "lora_unet_"];
 
 /** Diffusers module paths of a structure, and where diffusers keeps parameters that are no module's weight or bias. */
 export function diffusersStems(family: Family, parameters: Parameters): readonly NamePair[] {
@@ -52,15 +54,28 @@ function pairTarget(pair: NamePair): Target {
 
 /** The description's own spellings of one mode. Bare parameters have no module name: only extended mode spells them. */
 function spelledNames(description: FamilyDescription, parameters: Parameters, pairs: readonly NamePair[], mode: "comfyui" | "extended"): Named[] {
-  const rows = description.spellings.filter((row) => (row.mode ?? "comfyui") === mode);
+  const listed = description.spellings.filter((row) => (row.mode ?? "comfyui") === mode);
+  const usual: readonly SpellingRow[] = mode === "extended" && description.layout === undefined ? diffusersPrefixes.map((prefix) => ({ prefix, names: "diffusers" })) : [];
+  const rows = [...listed, ...usual];
   const names: Named[] = [];
   const native = rows.filter((row) => row.names === "native");
   if (native.length > 0) for (const parameter of parameters.keys()) if (parameter.endsWith(".weight")) for (const row of native) names.push([spelled(row, withoutWeight(parameter)), { parameter }]);
   for (const pair of pairs) {
-    if (pair.only === "files" || (pair.bare === true && mode === "comfyui")) continue;
+    if (pair.only === "files" || ((pair.bare === true || pair.only === "extended") && mode === "comfyui")) continue;
     for (const row of rows) if (row.names === "diffusers") names.push([spelled(row, pair.diffusers), pairTarget(pair)]);
   }
   return names;
+}
+
+/** What files of other releases call a parameter's module, where adapters use that name too. */
+function fileNames(description: FamilyDescription, parameters: Parameters): Named[] {
+  const rows = description.spellings.filter(({ names }) => names === "file");
+  const renames = (description.checkpoint?.renames ?? []).filter((rename) => rename[2] === "adapters");
+  if (rows.length === 0) return [];
+  return [...parameters.keys()].filter((parameter) => parameter.endsWith(".weight")).flatMap((parameter) => {
+    const name = renames.reduce<string | null>((found, [from, to]) => found ?? renamedBy(to, from, parameter), null) ?? parameter;
+    return rows.map((row): Named => [spelled(row, withoutWeight(name)), { parameter }]);
+  });
 }
 
 function extraNames(description: FamilyDescription, scope: Scope): Named[] {
@@ -80,7 +95,7 @@ function extraNames(description: FamilyDescription, scope: Scope): Named[] {
 export function keyMap(family: Family, parameters: Parameters, mode: "comfyui" | "extended" = "comfyui"): KeyMap {
   const description = descriptionOf(family);
   const pairs = diffusersStems(family, parameters);
-  const known = new Map<string, Target>([...nativeNames(parameters), ...spelledNames(description, parameters, pairs, "comfyui"), ...extraNames(description, scopeOf(description, parameters))]);
+  const known = new Map<string, Target>([...nativeNames(parameters), ...fileNames(description, parameters), ...spelledNames(description, parameters, pairs, "comfyui"), ...extraNames(description, scopeOf(description, parameters))]);
   if (mode === "comfyui") return known;
   const native = [...parameters.keys()].flatMap((parameter) => nativePrefixes.map((prefix): Named => [prefix + withoutWeight(parameter), { parameter }]));
   return new Map([...[...native, ...spelledNames(description, parameters, pairs, "extended")].filter(([name]) => !known.has(name)), ...known]);
