@@ -5,7 +5,8 @@ import type { Family } from "../../../sidecar/src/catalog/types.ts";
 import { canonicalNames, checkpointPrefix, diffusersStems, type Parameters } from "../../../sidecar/src/terms/names/index.ts";
 
 const golden = new URL("../../golden/headers/", import.meta.url);
-const models = readdirSync(golden).map((file) => file.replace(".json.gz", ""));
+/** Models of the families whose layout is computed or old; the others' own layouts by diffusers are compared in described.test.ts. */
+const models = readdirSync(golden).map((file) => file.replace(".json.gz", "")).filter((model) => /^(sd|wan21-[ti]2v|wan22-i2v|flux-)/.test(model));
 const familyOf = (model: string): Family => (model.startsWith("sd3") ? "sd3" : model.startsWith("flux") ? "flux" : model.startsWith("wan") ? "wan" : (model as Family));
 const header = (model: string): Map<string, number[]> => new Map(Object.entries(JSON.parse(gunzipSync(readFileSync(new URL(`${model}.json.gz`, golden))).toString("utf8")) as Record<string, number[]>));
 
