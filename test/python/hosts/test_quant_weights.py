@@ -96,7 +96,8 @@ def test_scales_grow_with_what_an_adapter_adds(tmp_path):
     swap(weights, stack_of(tmp_path, shapes, weights, (1, 100.0)))
     after = weights.stored.parts(slot, weights.live)
     assert (after["scale"] > 2 * before).float().mean() > 0.9
-    assert after["codes"].float().abs().amax(1).eq(448).all()
+    # Grown by powers of two: the largest code is more than half of the largest that there is.
+    assert after["codes"].float().abs().amax(1).ge(224).all()
 
 
 # The host reads a second base beside the first only on the device.

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping
+from typing import Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..models.spec import Source
 from .formats import Format
 from .linear import QuantLinear
+from .weights import QuantWeights
 
 
 def replace_linears(
-    module: nn.Module, layers: Mapping[str, Source], parts: Callable[[str], Mapping[str, Tensor]], form: Format, way: str
+    module: nn.Module, layers: Mapping[str, Source], weights: QuantWeights, form: Format, way: str, *, branched: bool
 ) -> nn.Module:  # fmt: skip
-    """`parts`: codes and scales of a whole parameter, row by row; a layer takes its rows of each. Biases stay the module's own."""
+    """A layer takes its rows of each part of its parameter, with `branched` also of the branch that is held for it. Biases stay the module's own."""
     for name, source in layers.items():
         path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(path)
         layer = getattr(owner, leaf)
-        whole = parts(source.parameter)
+        slot = weights.slot(source.parameter)
+        whole, branch = weights.stored.parts(slot, weights.live), weights.branches.held.get(slot.index) if branched else None
         begin, count = source.rows or (0, layer.out_features)
-        setattr(owner, leaf, QuantLinear(form, {key: value[begin : begin + count] for key, value in whole.items()}, layer.bias, way))
+        parts = {key: value[begin : begin + count] for key, value in whole.items()}
+        setattr(owner, leaf, QuantLinear(form, parts, layer.bias, way, slot.rotation, None if branch is None else branch.rows(begin, count)))
     return module
