@@ -111,7 +111,7 @@ class QuantBase:
             # In the turned domain, where merges happen.
             peaks.note(slot, base.stored.form.decode(value.parts))
             if base.arena is not None:
-                for name, part in base._codes(slot).items():
+                for name, part in base.codes(slot).items():
                     part.copy_(value.parts[name])
 
         count = stream(reader, layout.slots, ring, put, coded=keep, **options)
@@ -123,7 +123,14 @@ class QuantBase:
         begin = self.held.floats[slot.index]
         return self.arena[begin : begin + slot.nbytes].view(slot.dtype).view(slot.rows, slot.cols)
 
-    def _codes(self, slot: Slot) -> dict[str, Tensor]:
+    def at(self, slot: Slot) -> tuple[int, int]:
+        """Bytes where a matrix's values lie in the arena, and its scales (-1: values are floats)."""
+        if slot.index not in self.held.coded:
+            return self.held.floats[slot.index], -1
+        return self.held.coded[slot.index][0][0], self.held.coded[slot.index][1][0]
+
+    def codes(self, slot: Slot) -> dict[str, Tensor]:
+        """The parts of a matrix that stays the file's codes, in the arena."""
         return {part.name: self.arena[begin : begin + part.nbytes].view(part.dtype).view(part.shape) for begin, part in self.held.coded[slot.index]}
 
     @staticmethod
@@ -139,7 +146,7 @@ class QuantBase:
         if self.arena is not None:
             for slot in slots:
                 if slot.index in self.held.coded:
-                    parts = {name: part.to(self.ring.device, non_blocking=True) for name, part in self._codes(slot).items()}
+                    parts = {name: part.to(self.ring.device, non_blocking=True) for name, part in self.codes(slot).items()}
                     yield slot, self.stored.form.decode(parts), parts
                 else:
                     yield slot, self._floats(slot).to(self.ring.device, non_blocking=True).float(), None

@@ -4,7 +4,7 @@ A -> B -> A gives the same bits. The base is the file's own codes where the file
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -20,8 +20,10 @@ from ..weights.loss import LossSums, report
 from ..weights.plan import Stack, run_step
 from ..weights.refit import Cancelled, Prepared, Weights
 from ..weights.stream import Ring
+from ..weights.table import build_table
 from .base import QuantBase
 from .branch import Branches, Staged, norms_of, products_of
+from .encode import has_merge
 from .formats import Format
 from .stored import Stored
 from .ways import USUAL_LIMIT, Steps
@@ -31,6 +33,14 @@ CHUNK_BYTES = 64 << 20
 # Adapters whose sizes are remembered.
 KEPT_NORMS = 64
 Codes = Mapping[int, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a commit writes without the working memory: one kernel, and parts that are copied as they are (targets, sources)."""
+
+    launch: Any
+    copies: tuple[Sequence[Tensor], Sequence[Tensor]]
 
 
 class QuantWeights(Weights):
@@ -43,6 +53,9 @@ class QuantWeights(Weights):
         self.stored = Stored.build(layout, parameters, form)
         self.branches = Branches(form, way, device)
         self._norms: dict[str, dict[int, float]] = {}
+        # Of the refit that is being prepared: slots for the kernel, slots for the term evaluator.
+        self._for_launch: list[Slot] = []
+        self._evaluates: frozenset[int] = frozenset()
         self._steps: Mapping[int, Steps] = {}
         super().__init__(layout, device, ring, merge=merge)
         chunks = _chunks_of(layout)
@@ -150,6 +163,7 @@ class QuantWeights(Weights):
         return QuantBase("file", self.layout, self.stored, reader, self.ring, None, peaks)
 
     def _reserve(self, slow: frozenset[int]) -> None:
+        self._evaluates = slow
         super()._reserve(slow)
         if self.device.type == "cuda":
             # What quantising a chunk needs besides the chunk.
@@ -162,9 +176,53 @@ class QuantWeights(Weights):
             inside.setdefault(self._chunk_of[slot.index], []).append(slot)
         return sorted(inside.items())
 
+    def prepare(self, stack: Stack, **options: Any) -> Prepared:
+        """As `Weights.prepare`; what the kernel writes at once is planned apart from what goes through the working memory."""
+        prepared = super().prepare(stack, **options)
+        prepared.launched = self._launched(prepared)
+        return prepared
+
+    def _at_once(self, base: QuantBase, later: CheckpointReader | None) -> bool:
+        """Whether one launch can merge and quantise: both sides on the device."""
+        return self.merge_name == "triton" and later is None and base.place == "resident" and has_merge(self.stored.form.name, self.device)
+
+    def _launched(self, prepared: Prepared) -> "Launched | None":
+        slots, self._for_launch = self._for_launch, []
+        if not slots:
+            return None
+        base = prepared.base or self.base
+        # A matrix that no adapter reaches is a copy where the base is codes, and only has to be rounded where it is not.
+        kept = [slot for slot in slots if slot.index not in prepared.touched and slot.index in base.held.coded]
+        here = frozenset(slot.index for slot in kept)
+        merged = [slot for slot in slots if slot.index not in here]
+        copies = ([part for slot in kept for part in self.stored.parts(slot, self.live).values()], [part for slot in kept for part in base.codes(slot).values()])
+        launch = None
+        if merged:
+            from . import merge_triton
+
+            table = build_table(self.layout, [(image.fast, strength) for image, strength in prepared.stack], merged)
+            places = {slot.index: (*base.at(slot), *(begin for begin, _ in self.stored.coded[slot.index])) for slot in merged}
+            launch = merge_triton.prepare(self.stored.form, table, places, prepared.factors, self.device)
+        return Launched(launch, copies)
+
+    def _run(self, launched: "Launched", losses: LossSums) -> None:
+        targets, sources = ([part.view(torch.uint8) for part in parts] for parts in launched.copies)
+        if targets:
+            torch._foreach_copy_(targets, sources)
+        if launched.launch is not None:
+            from . import merge_triton
+
+            merge_triton.run(launched.launch, self.live, self.base.arena)
+            losses.note_rows(launched.launch.keys, launched.launch.lost[: len(launched.launch.keys)])
+
     def _groups(
         self, slots: list[Slot], touched: frozenset[int], base: QuantBase, later: CheckpointReader | None
     ) -> tuple[list[Slot], list[list[Slot]]]:  # fmt: skip
+        self._for_launch = []
+        if self._at_once(base, later):
+            self._for_launch = [slot for slot in slots if slot.index in self.stored.coded and slot.index not in self._evaluates]
+            here = frozenset(slot.index for slot in self._for_launch)
+            slots = [slot for slot in slots if slot.index not in here]
         return slots, [[self.placed.slots[slot.index] for slot in inside] for _, inside in self._chunks(slots)]
 
     def _fill(self, working: Tensor, slots: list[Slot], base: QuantBase) -> Codes:
@@ -191,6 +249,8 @@ class QuantWeights(Weights):
             self._read_again(prepared.reader, None)
         self.branches.commit(prepared.beside)
         losses = prepared.losses
+        if prepared.launched is not None:
+            self._run(prepared.launched, losses)
         for (_, slots), step in zip(self._chunks(prepared.restore), prepared.steps):
             codes = self._fill(self._working, slots, self.base)
             changing = [slot for slot in slots if slot.index in prepared.touched]

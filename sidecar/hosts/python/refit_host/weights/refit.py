@@ -57,6 +57,8 @@ class Prepared:
     touched: frozenset[int]
     beside: Any
     losses: LossSums = field(default_factory=LossSums)
+    # Of a quantised engine: what its kernel writes (quant/weights.py).
+    launched: Any = None
 
 
 class Weights:
