@@ -101,13 +101,13 @@ class QuantBase:
             turned = base._turned(slot, value)
             peaks.note(slot, turned)
             if base.arena is not None:
-                base._floats(slot).copy_(turned)
+                base.floats(slot).copy_(turned)
 
         def keep(slot: Slot, value: Coded) -> None:
             if slot.index not in base.held.coded:
                 put(slot, value.value().view(slot.shape))
                 return
-            base.steps[slot.index] = Steps.of(base.stored.form, value.parts)
+            base.note_steps(slot, value.parts)
             # In the turned domain, where merges happen.
             peaks.note(slot, base.stored.form.decode(value.parts))
             if base.arena is not None:
@@ -118,7 +118,11 @@ class QuantBase:
         base.peaks = peaks.finish()
         return base, count
 
-    def _floats(self, slot: Slot) -> Tensor:
+    def note_steps(self, slot: Slot, parts: Mapping[str, Tensor]) -> None:
+        """Of a matrix that stays these codes."""
+        self.steps[slot.index] = Steps.of(self.stored.form, parts)
+
+    def floats(self, slot: Slot) -> Tensor:
         """[rows, cols] in the arena, in physical order."""
         begin = self.held.floats[slot.index]
         return self.arena[begin : begin + slot.nbytes].view(slot.dtype).view(slot.rows, slot.cols)
@@ -149,7 +153,7 @@ class QuantBase:
                     parts = {name: part.to(self.ring.device, non_blocking=True) for name, part in self.codes(slot).items()}
                     yield slot, self.stored.form.decode(parts), parts
                 else:
-                    yield slot, self._floats(slot).to(self.ring.device, non_blocking=True).float(), None
+                    yield slot, self.floats(slot).to(self.ring.device, non_blocking=True).float(), None
             return
         found: list[tuple[Slot, Tensor, dict[str, Tensor] | None]] = []
 
