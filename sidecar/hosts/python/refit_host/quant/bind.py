@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import Callable, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..models.spec import Source
+from .branch import Branch
 from .formats import Format
 from .linear import QuantLinear
-from .weights import QuantWeights
+
+# Codes and scales of a whole parameter, the groups of columns that it turned, and what stays beside it.
+Held = tuple[Mapping[str, Tensor], int, "Branch | None"]
 
 
-def replace_linears(
-    module: nn.Module, layers: Mapping[str, Source], weights: QuantWeights, form: Format, way: str, *, branched: bool
-) -> nn.Module:  # fmt: skip
-    """A layer takes its rows of each part of its parameter, with `branched` also of the branch that is held for it. Biases stay the module's own."""
+def replace_linears(module: nn.Module, layers: Mapping[str, Source], held: Callable[[str], Held], form: Format, way: str) -> nn.Module:
+    """A layer takes its rows of each part of its parameter, and of its branch. Biases stay the module's own."""
     for name, source in layers.items():
         path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(path)
         layer = getattr(owner, leaf)
-        slot = weights.slot(source.parameter)
-        whole, branch = weights.stored.parts(slot, weights.live), weights.branches.held.get(slot.index) if branched else None
+        whole, rotation, branch = held(source.parameter)
         begin, count = source.rows or (0, layer.out_features)
         parts = {key: value[begin : begin + count] for key, value in whole.items()}
-        setattr(owner, leaf, QuantLinear(form, parts, layer.bias, way, slot.rotation, None if branch is None else branch.rows(begin, count)))
+        setattr(owner, leaf, QuantLinear(form, parts, layer.bias, way, rotation, None if branch is None else branch.rows(begin, count)))
     return module

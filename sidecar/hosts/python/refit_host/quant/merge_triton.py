@@ -157,7 +157,10 @@ def prepare(
     form: Format, table: MergeTable, places: Mapping[int, tuple[int, int, int, int]], factors: Sequence[Tensor], device: torch.device,
     blocks: tuple[int, int, int] | None = None,
 ) -> Launch:  # fmt: skip
-    """`blocks`: None for the usual ones. `table`: jobs and products of the slots. `places`: slot -> where its base values, its base scales (-1: the base is bf16), its codes and its scales lie, in bytes."""
+    """`blocks`: None for the usual ones.
+
+    `table`: jobs and products of the slots. `places`: slot -> where its base values, its base scales (-1: the base is bf16), its codes and its scales
+    lie, in bytes."""
     blocks = blocks or BLOCKS
     jobs, products = table.jobs, table.products
     where = np.array([places[slot] for slot in jobs["slot"].tolist()], np.int64).reshape(-1, 4)

@@ -10,7 +10,7 @@ from ..models.bind import bind, layout_of
 from ..models.spec import ModelSpec, Shapes
 from ..weights.stream import Ring
 from .base import file_codes, rotations
-from .bind import replace_linears
+from .bind import Held, replace_linears
 from .choose import quantised_layers
 from .formats import FLOAT, FORMATS
 from .linear import best_way
@@ -46,5 +46,11 @@ class QuantEngine:
         return self._module(branched=True)
 
     def _module(self, *, branched: bool) -> torch.nn.Module:
-        module = replace_linears(self.spec.build(), self.layers, self.weights, self.form, self.way, branched=branched)
+        weights = self.weights
+
+        def held(parameter: str) -> Held:
+            slot = weights.slot(parameter)
+            return weights.stored.parts(slot, weights.live), slot.rotation, weights.branches.held.get(slot.index) if branched else None
+
+        module = replace_linears(self.spec.build(), self.layers, held, self.form, self.way)
         return bind(module, self.spec, self.weights.stored.whole, self.weights.live)
