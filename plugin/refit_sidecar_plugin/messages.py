@@ -267,7 +267,7 @@ class EnginePrepareParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
     profile: Profile
-    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"]
+    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]
     host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
     mode: Literal["comfyui", "extended"]
     residuals: bool
@@ -370,7 +370,7 @@ class EngineWarmParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
     profile: Profile
-    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"]
+    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]
     host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
     mode: Literal["comfyui", "extended"]
     residuals: bool

@@ -5,6 +5,8 @@ import uuid
 import comfy.patcher_extension
 import torch
 
+from . import small_widths as small_widths
+
 
 class TestConditioning:
     CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "make", ("CONDITIONING",)

@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[3]
 class Sidecar:
     """The built sidecar on its own folders. `options` go to `serve`."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, folders: tuple[str, str] = ("checkpoints", "loras")) -> None:
         self.folder, self.data = folder, folder / "data"
         self.data.mkdir()
-        command = ["node", str(ROOT / "sidecar/bin/refit-sidecar.mjs"), "serve", "--data-dir", str(self.data), "--checkpoints", str(folder / "checkpoints"),
-                   "--loras", str(folder / "loras"), "--quiet-window", "50", *options]  # fmt: skip
+        command = ["node", str(ROOT / "sidecar/bin/refit-sidecar.mjs"), "serve", "--data-dir", str(self.data), "--checkpoints", str(folder / folders[0]),
+                   "--loras", str(folder / folders[1]), "--quiet-window", "50", *options]  # fmt: skip
         self.log = (self.data / "test.log").open("wb")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment)

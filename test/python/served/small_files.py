@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
+from family_structures import STRUCTURES, z_image
 from safetensors.torch import save_file
 from torch import Tensor
 from transformer_structures import flux, random_weights, wan
 
 RANK = 4
 # Families with a graph are served without one by this host as well.
-CHECKPOINTS = {"flux-dev": flux, "wan21-t2v": lambda: wan("wan21-t2v-1.3b"), "wan22-a14b": lambda: wan("wan22-i2v-14b")}
+CHECKPOINTS = {**STRUCTURES, "z-image-comfyui": partial(z_image, 384), "flux-dev": flux, "wan21-t2v": lambda: wan("wan21-t2v-1.3b"), "wan22-a14b": lambda: wan("wan22-i2v-14b")}
 
 
 @lru_cache

@@ -9,11 +9,12 @@ import torch
 from refit_host.distance import relative_error
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
-from refit_sidecar_plugin.client import Tensor
+from refit_sidecar_plugin.client import SidecarClient, SidecarError, Tensor
+from served_sidecar import Sidecar
 from small_files import CHECKPOINTS, merged
 from step_inputs import inputs_of
 
-QUICK = ("wan21-t2v",)
+QUICK = ("z-image", "wan21-t2v")
 
 
 def catalogued(client, wanted: set[str]) -> dict[str, str]:
@@ -73,3 +74,21 @@ def test_a_checkpoint_and_a_stack_are_served_without_a_graph(client, name):
     assert not torch.equal(other, both)
     assert torch.equal(step(client, prepare(client, name, stack), inputs), both)
     assert torch.equal(step(client, prepare(client, name, {}), inputs), plain)
+
+
+@pytest.mark.e2e
+def test_without_the_torch_host_the_message_says_what_to_install(models, tmp_path):
+    for folder in ("checkpoints", "loras"):
+        (tmp_path / folder).symlink_to(models / folder)
+    alone = Sidecar(tmp_path)
+    client = SidecarClient("test", "0", data_dir=alone.data)
+    try:
+        with pytest.raises(SidecarError) as failure:
+            prepare(client, "z-image", {})
+        assert failure.value.code == "ENGINE_UNSUPPORTED"
+        assert "Z-Image" in str(failure.value) and "refit-sidecar host install torch" in str(failure.value)
+    finally:
+        client.close()
+        alone.stop()
+
+

@@ -13,11 +13,11 @@ from typing import Any, Mapping
 import torch
 from refit_graphs.descriptions import Described, family_of
 
-from . import flux2, qwen_image, z_image
+from . import flux2, krea2, lumina2, qwen_image, z_image
 from .fused_sources import fused_sources
 from .spec import ModelSpec, Ports, Shapes, Source
 
-MODULES: Mapping[str, ModuleType] = {"z-image": z_image, "qwen-image": qwen_image, "flux2": flux2}
+MODULES: Mapping[str, ModuleType] = {"z-image": z_image, "qwen-image": qwen_image, "flux2": flux2, "krea2": krea2, "lumina2": lumina2}
 OUTPUT = "out_sample"
 
 
@@ -38,7 +38,7 @@ def spec_of(shapes: Shapes) -> ModelSpec | None:
     sources = {place.name: _source(name, place) for name in values for place in described.places(name)}
     return ModelSpec(
         described.family, config, lambda: kept.pop() if kept else build(), fused_sources(sources, kept[0].state_dict()),
-        tuple(type(kept[0])._repeated_blocks), module.forward, ports=ports_of(described),
+        tuple(type(kept[0])._repeated_blocks or type(kept[0])._no_split_modules), module.forward, ports=ports_of(described),
     )  # fmt: skip
 
 

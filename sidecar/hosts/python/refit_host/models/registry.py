@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Callable, Mapping
 
 import torch
+from refit_graphs.descriptions import family_of
 from refit_graphs.errors import UnsupportedStructure
 from refit_graphs.exportable import Exportable
 from refit_graphs.families import plan
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..failure import HostFailure
 from . import flux, flux_fused, hosted, unet, wan
 from .fused_sources import fused_sources
-from .spec import ModelSpec, Ports, Shapes, Source
+from .spec import ModelSpec, Shapes, Source
 
 Forward = Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
 
@@ -50,7 +51,8 @@ def spec_of(shapes: Shapes) -> ModelSpec:
             return adapt(found.build())
 
     sources = fused_sources(sources_of(found), kept[0].state_dict())
-    ports = None if found.residuals else Ports(tuple(item.described() for item in found.inputs), (found.output.described(),))
+    described = family_of(shapes)
+    ports = None if described is None else hosted.ports_of(described)
     return ModelSpec(found.family, found.config, build, sources, (*repeated, *also), run, fuse, ports)
 
 

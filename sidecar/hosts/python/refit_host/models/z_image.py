@@ -81,7 +81,7 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     device = sample.device
     words = _fill(module.cap_embedder(context), module.cap_pad_token)
     tokens = _fill(module.all_x_embedder["2-1"](to_tokens(picture, PATCH, channels_last=True)), module.x_pad_token)
-    text_angles, picture_angles = _angles(module.refit_frequencies.on(device), words.shape[1], rows, columns, tokens.shape[1])
+    text_angles, picture_angles = angles(module.refit_frequencies.on(device), words.shape[1], rows, columns, tokens.shape[1])
     turned = cos_sin([text_angles])
     for block in module.context_refiner:
         words = block(words, None, turned)
@@ -102,7 +102,7 @@ def _fill(tokens: Tensor, token: Tensor) -> Tensor:
     return torch.cat([tokens, token.to(tokens.dtype).expand(tokens.shape[0], lacking, -1)], dim=1) if lacking else tokens
 
 
-def _angles(frequencies: list[Tensor], words: int, rows: int, columns: int, tokens: int) -> tuple[Tensor, Tensor]:
+def angles(frequencies: list[Tensor], words: int, rows: int, columns: int, tokens: int) -> tuple[Tensor, Tensor]:
     """Angles [n, head / 2] of text, at (1 + i, 0, 0), and picture, at (1 + words, row, column); tokens that fill up stand at the origin."""
     device = frequencies[0].device
     time, row, column = frequencies

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any, Sequence
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..distance import relative_error
 from ..models.spec import ModelSpec
-from .base import QuantBase
+from ..weights.base import Base
 from .formats import FLOAT
 from .placing import QuantEngine
 
@@ -23,7 +24,7 @@ SIZES = {"batch": 1, "height": 16, "width": 16, "tokens": 77, "frames": 1, "imag
 # Numbers that a step brings: sigma for flow models, a training step for the others; guidance as users set it.
 NUMBERS = {"timestep": 500.0, "guidance": 4.0}
 FLOW_TIMESTEP = 0.5
-FLOW = ("flux", "flux2", "z-image", "qwen-image")
+FLOW = ("flux", "flux2", "z-image", "qwen-image", "krea2", "lumina2", "chroma")
 
 
 def probe_inputs(family: str, ports: Sequence[dict[str, Any]], device: torch.device) -> dict[str, Tensor]:
@@ -41,7 +42,7 @@ def probe_inputs(family: str, ports: Sequence[dict[str, Any]], device: torch.dev
     return out
 
 
-def base_module(spec: ModelSpec, base: QuantBase, device: torch.device) -> torch.nn.Module:
+def base_module(spec: ModelSpec, base: Base, device: torch.device) -> torch.nn.Module:
     """The unquantised network without a copy of its weights: each layer takes its values from the base while it runs."""
     module = spec.build().eval().requires_grad_(False)
     for path, child in module.named_modules():
@@ -53,11 +54,12 @@ def base_module(spec: ModelSpec, base: QuantBase, device: torch.device) -> torch
     return module
 
 
-def _take(sources: dict, base: QuantBase, device: torch.device, child: torch.nn.Module, given: object) -> None:
+def _take(sources: dict, base: Base, device: torch.device, child: torch.nn.Module, given: object) -> None:
     for leaf, source in sources.items():
-        value = base.value(base.layout.by_name[source.parameter])
-        if source.swap_halves:
-            value = torch.cat([value[len(value) // 2 :], value[: len(value) // 2]])
+        slot = base.layout.by_name[source.parameter]
+        memory = torch.empty(slot.nbytes, dtype=torch.uint8, device=device)
+        base.fill(memory, slot.offset, [slot])
+        value = replace(slot, offset=0).view(memory)
         if source.rows is not None:
             value = value[source.rows[0] : source.rows[0] + source.rows[1]]
         _set(child, leaf, value.reshape(getattr(child, leaf).shape))

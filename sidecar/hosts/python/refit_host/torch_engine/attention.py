@@ -18,7 +18,7 @@ ORDERS: dict[str, list[Any]] = {
     "cudnn": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
 }
 # Families whose time is in attention over thousands of tokens, all of one width. UNets have several widths and short sequences.
-FAMILIES = ("flux", "sd3", "wan", "flux2", "z-image", "qwen-image")
+FAMILIES = ("flux", "sd3", "wan", "flux2", "z-image", "qwen-image", "krea2", "lumina2")
 TOKENS = 4608
 # Another order must win by this much.
 MARGIN = 0.95

@@ -1,0 +1,102 @@
+"""ComfyUI's own model classes on tensors of a file; run with ComfyUI's Python.
+
+    COMFYUI_DIR=... python test/python/hosts/comfyui_classes.py FILE.pt
+
+FILE holds {"family", "config", "weights", "steps": [inputs]}; the answers are written to FILE.out.pt. Sizes that ComfyUI's detection takes from published
+models come from the configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+FILE = sys.argv[1]
+sys.argv = [sys.argv[0], "--cpu"]
+sys.path.insert(0, os.environ["COMFYUI_DIR"])
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import comfy.ops  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+COMMON = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
+
+
+def listed(inputs: dict) -> dict:
+    """Reference latents as ComfyUI gives them: a list, each for the whole batch."""
+    batch = inputs["sample"].shape[0]
+    found = [inputs[name].expand(batch, *inputs[name].shape[1:]) for name in sorted(inputs) if name.startswith("reference_latents_")]
+    return {"ref_latents": found} if found else {}
+
+
+def next_dit(config: dict, weights: dict):
+    from comfy.ldm.lumina.model import NextDiT
+
+    z_image = "cap_pad_token" in weights
+    inner = weights["layers.0.feed_forward.w1.weight"].shape[0]
+    width = weights["cap_embedder.1.weight"].shape[0]
+    heads = width // weights["layers.0.attention.q_norm.weight"].shape[0]
+    keys = (weights["layers.0.attention.qkv.weight"].shape[0] - width) // 2 * heads // width
+    more = {"z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32} if z_image else {}
+    axes = config.get("axes_dims") or config["axes_dim_rope"]
+    model = NextDiT(
+        patch_size=2, in_channels=16, dim=width, n_layers=2, n_heads=heads, n_kv_heads=keys, multiple_of=1, ffn_dim_multiplier=(inner + 0.5) / width, qk_norm=True,
+        cap_feat_dim=weights["cap_embedder.1.weight"].shape[1], axes_dims=axes, axes_lens=(1536, 512, 512), rope_theta=256.0 if z_image else 10000.0, **more, **COMMON,
+    )  # fmt: skip
+    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"], given["encoder_hidden_states"].shape[1])
+
+
+def qwen_image(config: dict, weights: dict):
+    from comfy.ldm.qwen_image.model import QwenImageTransformer2DModel
+
+    method = "index_timestep_zero" if "__index_timestep_zero__" in weights else "index"
+    model = QwenImageTransformer2DModel(
+        num_layers=2, num_attention_heads=config["num_attention_heads"], joint_attention_dim=config["joint_attention_dim"], default_ref_method=method, **COMMON
+    )
+
+    def call(given: dict):
+        mask = given["attention_mask"].long() if "attention_mask" in given else None
+        return model(given["sample"], given["timestep"], given["encoder_hidden_states"], attention_mask=mask, **listed(given))
+
+    return model, call
+
+
+def flux2(config: dict, weights: dict):
+    from comfy.ldm.flux.model import Flux
+
+    model = Flux(
+        image_model="flux2", axes_dim=config["axes_dims_rope"], mlp_ratio=3.0, theta=2000, out_channels=128, global_modulation=True, mlp_silu_act=True, qkv_bias=False,
+        ops_bias=False, default_ref_method="index", ref_index_scale=10.0, txt_ids_dims=[3], in_channels=128, patch_size=1, vec_in_dim=None, yak_mlp=False, txt_norm=False,
+        hidden_size=weights["img_in.weight"].shape[0], context_in_dim=config["joint_attention_dim"], num_heads=config["num_attention_heads"], depth=2,
+        depth_single_blocks=2, guidance_embed=config["guidance_embeds"], **COMMON,
+    )  # fmt: skip
+    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"], guidance=given.get("guidance", torch.ones(1)), **listed(given))
+
+
+def krea2(config: dict, weights: dict):
+    from comfy.ldm.krea2.model import SingleStreamDiT
+
+    model = SingleStreamDiT(
+        features=weights["first.weight"].shape[0], txtdim=config["text_hidden_dim"], heads=config["num_attention_heads"], kvheads=config["num_key_value_heads"], layers=2,
+        txtlayers=config["num_text_layers"], txtheads=config["text_num_attention_heads"], txtkvheads=config["text_num_key_value_heads"], **COMMON,
+    )  # fmt: skip
+    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"])
+
+
+MAKERS = {"z-image": next_dit, "lumina2": next_dit, "qwen-image": qwen_image, "flux2": flux2, "krea2": krea2}
+
+
+def main() -> None:
+    torch.set_grad_enabled(False)
+    given = torch.load(FILE)
+    model, call = MAKERS[given["family"]](given["config"], given["weights"])
+    missing, unknown = model.load_state_dict(given["weights"], strict=False)
+    assert not missing and not unknown, (missing, unknown)
+    torch.save([call(step) for step in given["steps"]], FILE.replace(".pt", ".out.pt"))
+
+
+main()

@@ -1,0 +1,82 @@
+"""How diffusers' own pipelines call their transformers: the other side of the comparison. In: the inputs of an engine's step. Out: what the engine should answer."""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+Inputs = Mapping[str, Tensor]
+
+
+def pictures(inputs: Inputs) -> list[Tensor]:
+    batch = inputs["sample"].shape[0]
+    more = [inputs[name] for name in sorted(inputs) if name.startswith("reference_latents_")]
+    return [inputs["sample"], *(value.expand(batch, *value.shape[1:]) for value in more)]
+
+
+def packed(picture: Tensor, patch: int = 2) -> Tensor:
+    """[b, c, (1,) h, w] as tokens of (channel, row, column)."""
+    if picture.dim() == 5:
+        picture = picture[:, :, 0]
+    batch, channels, height, width = picture.shape
+    cells = picture.view(batch, channels, height // patch, patch, width // patch, patch).permute(0, 2, 4, 1, 3, 5)
+    return cells.reshape(batch, -1, channels * patch**2)
+
+
+def unpacked(tokens: Tensor, like: Tensor, patch: int = 2) -> Tensor:
+    height, width = like.shape[-2:]
+    count = (height // patch) * (width // patch)
+    cells = tokens[:, :count].view(len(tokens), height // patch, width // patch, -1, patch, patch).permute(0, 3, 1, 4, 2, 5)
+    out = cells.reshape(len(tokens), -1, height, width)
+    return out[:, :, None] if like.dim() == 5 else out
+
+
+def z_image(module: nn.Module, inputs: Inputs) -> Tensor:
+    """Lists of pictures and of words, time from noise to picture, the velocity's other sign."""
+    out = module([one[:, None] for one in inputs["sample"]], 1 - inputs["timestep"], list(inputs["encoder_hidden_states"]), return_dict=False)[0]
+    return -torch.stack(list(out))[:, :, 0]
+
+
+def qwen_image(module: nn.Module, inputs: Inputs) -> Tensor:
+    seen = pictures(inputs)
+    shapes = [[(1, one.shape[-2] // 2, one.shape[-1] // 2) for one in seen]] * len(inputs["sample"])
+    out = module(
+        hidden_states=torch.cat([packed(one) for one in seen], dim=1), encoder_hidden_states=inputs["encoder_hidden_states"],
+        encoder_hidden_states_mask=inputs.get("attention_mask"), timestep=inputs["timestep"], img_shapes=shapes, return_dict=False,
+    )[0]  # fmt: skip
+    return unpacked(out, inputs["sample"])
+
+
+def flux2(module: nn.Module, inputs: Inputs) -> Tensor:
+    seen = pictures(inputs)
+    ids = torch.cat([_flux2_ids(one, 10 * number) for number, one in enumerate(seen)])
+    words = torch.zeros(inputs["encoder_hidden_states"].shape[1], 4)
+    words[:, 3] = torch.arange(len(words))
+    out = module(
+        hidden_states=torch.cat([packed(one, 1) for one in seen], dim=1), encoder_hidden_states=inputs["encoder_hidden_states"], timestep=inputs["timestep"],
+        img_ids=ids, txt_ids=words, guidance=inputs.get("guidance"), return_dict=False,
+    )[0]  # fmt: skip
+    return unpacked(out, inputs["sample"], 1)
+
+
+def _flux2_ids(picture: Tensor, place: int) -> Tensor:
+    rows, columns = picture.shape[-2:]
+    return torch.cartesian_prod(torch.tensor([place]), torch.arange(rows), torch.arange(columns), torch.tensor([0])).float()
+
+
+def krea2(module: nn.Module, inputs: Inputs) -> Tensor:
+    words = inputs["encoder_hidden_states"].unflatten(-1, (module.config.num_text_layers, -1))
+    rows, columns = inputs["sample"].shape[-2] // 2, inputs["sample"].shape[-1] // 2
+    places = torch.cartesian_prod(torch.tensor([0]), torch.arange(rows), torch.arange(columns))
+    places = torch.cat([torch.zeros(words.shape[1], 3, dtype=places.dtype), places])
+    return unpacked(module(packed(inputs["sample"]), words, inputs["timestep"], places, return_dict=False)[0], inputs["sample"])
+
+
+def lumina2(module: nn.Module, inputs: Inputs) -> Tensor:
+    words = inputs["encoder_hidden_states"]
+    return -module(inputs["sample"], 1 - inputs["timestep"], words, torch.ones(words.shape[:2], dtype=torch.bool), return_dict=False)[0]
+
+
+CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {"z-image": z_image, "qwen-image": qwen_image, "flux2": flux2, "krea2": krea2, "lumina2": lumina2}

@@ -1,0 +1,79 @@
+"""Small relatives of real checkpoints, one per family that the torch host serves without a graph. In: real headers of test/golden/headers. Out: canonical shapes."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Mapping
+
+from refit_graphs.descriptions import canonical_names
+from transformer_structures import golden_header
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def stored(header: str, sizes: Mapping[int, int], lists: Mapping[str, int]) -> Shapes:
+    """Every dimension through `sizes`; of each list of blocks its first ones. Names as the file has them."""
+    shapes = {}
+    for name, shape in golden_header(header).items():
+        cut = False
+        for stem, count in lists.items():
+            match = re.match(rf"{re.escape(stem)}\.(\d+)\.", name)
+            cut = cut or (match is not None and int(match[1]) >= count)
+        if not cut:
+            shapes[name] = tuple(sizes.get(size, size) for size in shape)
+    return shapes
+
+
+def small(header: str, sizes: Mapping[int, int], lists: Mapping[str, int]) -> Shapes:
+    """The same in canonical names."""
+    found = stored(header, sizes, lists)
+    canonical = canonical_names(found)
+    return {canonical[name]: shape for name, shape in found.items()}
+
+
+def times(real: int, narrow: int, *factors: int) -> dict[int, int]:
+    return {real * factor: narrow * factor for factor in factors}
+
+
+def z_image(times_inner: int = 1024) -> Shapes:
+    """`times_inner`: inner width of the time's embedding; diffusers has one for all, ComfyUI makes it no wider than the model."""
+    return small("z-image", times(3840, 384, 1, 3, 4) | {10240: 1024, 2560: 40, 1024: times_inner}, {"layers": 2})
+
+
+def qwen_image() -> Shapes:
+    return small("qwen-image", times(3072, 256, 1, 2, 4, 6) | {3584: 40}, {"transformer_blocks": 2})
+
+
+def qwen_image_edit_2511() -> Shapes:
+    return small("qwen-image-edit-2511", times(3072, 256, 1, 2, 4, 6) | {3584: 40}, {"transformer_blocks": 2})
+
+
+def flux2_dev() -> Shapes:
+    return small("flux2-dev", times(6144, 256, 1, 2, 3, 4, 6, 9) | {15360: 40, 128: 128}, {"double_blocks": 2, "single_blocks": 2})
+
+
+def flux2_klein() -> Shapes:
+    return small("flux2-klein-4b", times(3072, 256, 1, 2, 3, 4, 6, 9) | {7680: 40}, {"double_blocks": 2, "single_blocks": 2})
+
+
+def krea2() -> Shapes:
+    sizes = times(6144, 256, 1, 6) | {1536: 128, 16384: 768, 2560: 256, 6912: 768}
+    return small("krea2", sizes, {"blocks": 2})
+
+
+def lumina2() -> Shapes:
+    return small("lumina2", times(2304, 288, 1, 4) | {3840: 480, 1024: 288}, {"layers": 2})
+
+
+STRUCTURES = {
+    "z-image": z_image,
+    "qwen-image": qwen_image,
+    "qwen-image-edit-2511": qwen_image_edit_2511,
+    "flux2-dev": flux2_dev,
+    "flux2-klein-4b": flux2_klein,
+    "krea2": krea2,
+    "lumina2": lumina2,
+}
+# As ComfyUI's classes have them.
+COMFYUI = STRUCTURES | {"z-image": partial(z_image, 384)}

@@ -1,0 +1,110 @@
+"""Families served without a graph: the host's call in ComfyUI's convention against diffusers' own module in diffusers' convention, before and after swaps.
+
+diffusers' module gets its weights through the family's description, part by part; the host binds the same values where they lie.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import diffusers
+import pytest
+import torch
+from diffusers_calls import CALLS
+from engines import image, swap, values, whole_engine
+from family_structures import STRUCTURES
+from refit_graphs.descriptions import Described
+from refit_host.distance import relative_error
+from refit_host.failure import HostFailure
+from refit_host.models.bind import bind
+from refit_host.models.registry import spec_of
+from step_inputs import inputs_of
+from torch import Tensor
+
+TOLERANCE = 1e-5
+def diffusers_module(spec, weights: dict[str, Tensor]) -> torch.nn.Module:
+    """diffusers' class with the same values under its own names."""
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    described, state = Described(spec.family, shapes), {}
+    for name, value in weights.items():
+        for place in described.places(name):
+            part = value if place.start is None else value[place.start : place.start + place.length]
+            state[place.name] = torch.cat(part.chunk(2)[::-1]) if place.swap else part
+    found = spec.build()
+    module = getattr(diffusers, type(found).__name__)(**spec.config)
+    own = module.state_dict()
+    # Krea 2's tables are a vector in the file.
+    module.load_state_dict({name: value.reshape(own[name].shape) for name, value in state.items()}, strict=True)
+    return module.eval()
+
+
+@pytest.fixture(params=STRUCTURES)
+def case(request, tmp_path):
+    shapes = STRUCTURES[request.param]()
+    held = {name: shape for name, shape in shapes.items() if 0 not in shape}
+    spec = spec_of(shapes)
+    weights = whole_engine(tmp_path, held, spec=spec)
+    return spec, weights, bind(spec.build(), spec, weights.layout, weights.live), tmp_path, held
+
+
+def check(spec, module, weights, inputs) -> float:
+    got = spec.forward(module, inputs)
+    assert torch.isfinite(got).all()
+    call: Callable = CALLS[spec.family]
+    expected = call(diffusers_module(spec, values(weights)), inputs)
+    assert got.shape == expected.shape
+    return relative_error(got, expected)
+
+
+def test_a_step_is_diffusers_own_and_stays_so_through_swaps(case):
+    spec, weights, module, folder, held = case
+    plain, full = inputs_of(spec), inputs_of(spec, optional=True)
+    assert check(spec, module, weights, plain) < TOLERANCE
+    if full.keys() != plain.keys():
+        assert check(spec, module, weights, full) < TOLERANCE
+        assert relative_error(spec.forward(module, full), spec.forward(module, plain)) > 1e-3
+    base = spec.forward(module, plain).clone()
+    matrices = [name for name, shape in held.items() if len(shape) == 2 and ".1." in name]
+    first, second = (image(folder, held, weights.layout, seed, layers=matrices) for seed in (11, 12))
+    swap(weights, [(first, 1.0), (second, -0.5)])
+    both = spec.forward(module, plain).clone()
+    assert relative_error(both, base) > 1e-3
+    assert check(spec, module, weights, plain) < TOLERANCE
+    swap(weights, [(second, 1.0)])
+    assert not torch.equal(spec.forward(module, plain), both)
+    swap(weights, [(first, 1.0), (second, -0.5)])
+    assert torch.equal(spec.forward(module, plain), both)
+    swap(weights, [])
+    assert torch.equal(spec.forward(module, plain), base)
+
+
+def test_a_row_of_a_batch_is_that_row_alone(case):
+    spec, _, module, *_ = case
+    whole = inputs_of(spec)
+    alone = {name: value[:1] for name, value in whole.items()}
+    assert relative_error(spec.forward(module, alone), spec.forward(module, whole)[:1]) < TOLERANCE
+
+
+def test_any_size_is_served(case):
+    spec, _, module, *_ = case
+    for sizes in ({"height": 11, "width": 17, "tokens": 40}, {"height": 4, "width": 26, "tokens": 1}):
+        inputs = inputs_of(spec, sizes=sizes)
+        assert spec.forward(module, inputs).shape == inputs["sample"].shape
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_a_structure_that_lacks_a_parameter_is_refused_by_name(name):
+    shapes = STRUCTURES[name]()
+    gone = next(key for key in shapes if "blocks.1." in key or "layers.1." in key)
+    spec = spec_of({key: shape for key, shape in shapes.items() if key != gone})
+    with pytest.raises(HostFailure) as failure:
+        bind_without_values(spec, shapes, gone)
+    assert failure.value.code == "HOST_SHAPE_MISMATCH"
+
+
+def bind_without_values(spec, shapes, gone) -> None:
+    from refit_host.models.bind import layout_of
+
+    held = {key: shape for key, shape in shapes.items() if key != gone and 0 not in shape}
+    layout = layout_of(spec, held, torch.float32, channels_last=False)
+    bind(spec.build(), spec, layout, torch.empty(layout.nbytes, dtype=torch.uint8))
