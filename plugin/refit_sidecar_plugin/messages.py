@@ -247,31 +247,17 @@ class StackItem(TypedDict):
     strength: float
 
 
-class Range(TypedDict):
-    min: int
-    opt: int
-    max: int
-
-
-class ProfileChoice2(TypedDict):
-    batch: Range
-    height: Range
-    width: Range
-    tokens: Range
-
-
-Profile = Literal["auto"] | ProfileChoice2
-
-
-class EnginePrepareParams(TypedDict):
+class _EnginePrepareParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
-    profile: Profile
     precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]
     host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
     mode: Literal["comfyui", "extended"]
     residuals: bool
-    priority: Literal["user", "background"]
+
+
+class EnginePrepareParams(_EnginePrepareParams, total=False):
+    follow: bool
 
 
 class _Port(TypedDict):
@@ -369,7 +355,6 @@ class EngineStepResult(_EngineStepResult, total=False):
 class EngineWarmParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
-    profile: Profile
     precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]
     host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
     mode: Literal["comfyui", "extended"]
@@ -504,6 +489,12 @@ class EventLiveDeleted(TypedDict):
     message: str
 
 
+class EventLiveReplaced(TypedDict):
+    type: Literal["live.replaced"]
+    id: str
+    message: str
+
+
 class EventJobChanged(TypedDict):
     type: Literal["job.changed"]
     job: Job
@@ -529,6 +520,7 @@ Event = (
     | EventEngineServing
     | EventHostCrashed
     | EventLiveDeleted
+    | EventLiveReplaced
     | EventJobChanged
     | EventJobMany
 )
@@ -1110,14 +1102,14 @@ ERRORS: dict[str, ErrorEntry] = {
     "ENGINE_UNSUPPORTED": ErrorEntry(
         6401,
         "host",
-        "No engine host here can serve this structure, profile or precision.",
+        "No engine host here can serve this structure or precision.",
         "Use the UI's own path; `refit-sidecar doctor` tells what is missing.",
     ),
     "ENGINE_OUT_OF_MEMORY": ErrorEntry(
         6402,
         "host",
         "The engine does not fit into the device's memory.",
-        "Unload other models, or choose a smaller precision or profile.",
+        "Unload other models, or choose a smaller precision.",
     ),
     "ENGINE_FAILED": ErrorEntry(
         6403,
@@ -1135,7 +1127,7 @@ ERRORS: dict[str, ErrorEntry] = {
         4406,
         "client",
         "The step's tensors do not fit the engine's inputs.",
-        "Send the inputs that prepare listed, within the profile.",
+        "Send the inputs that prepare listed.",
     ),
     "STEP_FAILED": ErrorEntry(
         6405,

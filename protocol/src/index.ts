@@ -11,6 +11,6 @@ export { familyDescription, familyNames, familyTable, otherModels, otherModelTab
 export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameGroup, NameRow, SpellingRow } from "./families/index.ts";
 export { failure, isRequestId, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";
 export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";
-export { isWireMethod, protocolVersion, wireMethods, wireNotifications, wireValues } from "./messages/index.ts";
+export { isWireMethod, protocolVersion, retiredParams, wireMethods, wireNotifications, wireValues } from "./messages/index.ts";
 export type { Capability, DeepReadonly, Method, Notification, Role, TensorDirection, Topic, WireEventValue, WireMethod, WireNotification, WireNotificationParams, WireParams, WireResult } from "./messages/index.ts";
 export { alignTo64, readDescriptors, withDescriptors } from "./frame.ts";

@@ -104,7 +104,7 @@ it("a list of shards cannot name files outside its folder", { timeout: 60_000 },
 
 it("a path is no id, wherever an id belongs", { timeout: 60_000 }, async () => {
   const checkpoint = await idOf(bench, "checkpoint", "demo.safetensors");
-  const wanted = { checkpoint, stack: [] as { adapter: string; strength: number }[], profile: "auto", precision: "auto", host: "auto", mode: "comfyui", residuals: false, priority: "user" } as const;
+  const wanted = { checkpoint, stack: [] as { adapter: string; strength: number }[], precision: "auto", host: "auto", mode: "comfyui", residuals: false } as const;
   const secret = join(outside, "secret.safetensors");
   for (const path of [secret, `file://${secret}`, "../outside/secret.safetensors", "..\\outside\\secret.safetensors", "\\\\server\\share\\x.safetensors", "/dev/zero", "\u0000", "small.safetensors\u0000"]) {
     const failures = [

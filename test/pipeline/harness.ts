@@ -109,7 +109,7 @@ export interface Stack {
 }
 
 export async function prepare(bench: Bench, checkpoint: string, stack: readonly Stack[], extra: Partial<Parameters<Client["call"]>[1]> = {}) {
-  const { result } = await bench.client.call("engine.prepare", { checkpoint, stack: [...stack], profile: "auto", precision: "auto", host: "auto", mode: "comfyui", residuals: false, priority: "user", ...extra });
+  const { result } = await bench.client.call("engine.prepare", { checkpoint, stack: [...stack], precision: "auto", host: "auto", mode: "comfyui", residuals: false, ...extra });
   return result;
 }
 

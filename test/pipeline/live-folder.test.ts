@@ -104,7 +104,7 @@ describe("the live folder", () => {
   it("keeps serving what it held when a file of a prepared stack is deleted, and reports it", async () => {
     bench.place("loras", "leaves.safetensors", demoLora("thick-strokes"));
     const adapter = await idOf(bench, "adapter", "leaves.safetensors");
-    const { lease } = (await bench.client.call("engine.prepare", { checkpoint, stack: [{ adapter, strength: 1 }], profile: "auto", precision: "auto", host: "auto", mode: "comfyui", residuals: false, priority: "user" })).result;
+    const { lease } = (await bench.client.call("engine.prepare", { checkpoint, stack: [{ adapter, strength: 1 }], precision: "auto", host: "auto", mode: "comfyui", residuals: false })).result;
     const held = await step(bench, lease);
     rmSync(bench.path("loras", "leaves.safetensors"));
     await until("the report", () => bench.heard.some(({ event }) => event.type === "live.deleted" && event.id === adapter));

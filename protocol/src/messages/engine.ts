@@ -2,12 +2,12 @@
 
 import { z } from "zod";
 import { method } from "./method.ts";
-import { adapterRef, count, empty, engineStateName, family, hostKind, id, milliseconds, mode, nothing, precision, priority, profile, sha256, stack, text, weights } from "./values.ts";
+import { adapterRef, count, empty, engineStateName, family, hostKind, id, milliseconds, mode, nothing, precision, sha256, stack, text, weights } from "./values.ts";
 
 export const port = z.object({
   name: z.string(),
   dtype: z.enum(["f32", "f16", "bf16", "i64"]),
-  /** Numbers are fixed, names are free within the profile. */
+  /** Numbers are fixed, names are free. */
   shape: z.array(z.union([count, z.string()])),
   /** A step may come without it. */
   optional: z.boolean().exactOptional(),
@@ -61,7 +61,6 @@ export const engineInfo = z.object({
 const wanted = {
   checkpoint: id,
   stack,
-  profile,
   precision,
   host: hostKind,
   mode,
@@ -69,12 +68,19 @@ const wanted = {
   residuals: z.boolean(),
 };
 
+/** Params that earlier clients of protocol version 1 still send, and that mean nothing any more: one engine serves every size, and steps of users always go first. They are taken off before a call is checked. */
+export const retiredParams: Readonly<Record<string, readonly string[]>> = { "engine.prepare": ["profile", "priority"], "engine.warm": ["profile", "priority"] };
+
 export const engineMethods = {
   "engine.prepare": method({
     summary: "Brings an engine to this checkpoint and stack and leases it. Progress is notified; can be cancelled. Nothing is ever taken from an earlier call.",
     role: "control",
     tensors: "none",
-    params: z.strictObject({ ...wanted, priority }),
+    params: z.strictObject({
+      ...wanted,
+      /** The lease follows files that are replaced, between two steps. Without it the lease keeps the weights that it was prepared with. */
+      follow: z.boolean().exactOptional(),
+    }),
     result: z.object({
       lease: id,
       /** A lease that is not used for this long ends by itself. */

@@ -22,6 +22,7 @@ export const wireEvent = z.discriminatedUnion("type", [
   fact("engine.serving", { engine: id, serving }),
   fact("host.crashed", { engine: id, message: text }),
   fact("live.deleted", { id, message: text }),
+  fact("live.replaced", { id, message: text }),
   fact("job.changed", { job }),
   /** Many jobs changed at once: besides those told one by one, so many more wait, run or have ended. Ask for the list. */
   fact("job.many", { queued: count, running: count, ended: count }),

@@ -13,7 +13,7 @@ import { job, jobMethods } from "./jobs.ts";
 import { memoryMethods, memoryNotifications } from "./memory.ts";
 import { statusMethods } from "./status.ts";
 import { stepMethods } from "./step.ts";
-import { problem, profile, range, segmentRange, stackItem, tensorDescriptor, weights } from "./values.ts";
+import { problem, segmentRange, stackItem, tensorDescriptor, weights } from "./values.ts";
 
 export const wireMethods = {
   ...helloMethods,
@@ -54,8 +54,6 @@ export const wireValues = {
   KeyReason: keyReason,
   Port: port,
   Problem: problem,
-  Profile: profile,
-  Range: range,
   Segment: segment,
   SegmentRange: segmentRange,
   StackItem: stackItem,
@@ -64,6 +62,7 @@ export const wireValues = {
   Weights: weights,
 } as const;
 
+export { retiredParams } from "./engine.ts";
 export { protocolVersion, type Capability } from "./hello.ts";
 export type { Topic, WireEventValue } from "./events.ts";
 export type { DeepReadonly, Method, Notification, Role, TensorDirection } from "./method.ts";

@@ -16,7 +16,6 @@ export const family = z.string().refine((name): name is Family => (familyNames a
 export const precision = z.enum(["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]);
 export const hostKind = z.enum(["auto", "onnxruntime", "torch", "tensorrt"]);
 export const mode = z.enum(["comfyui", "extended"]);
-export const priority = z.enum(["user", "background"]);
 
 /** Beyond 100 a strength is a typing mistake, and half floats overflow. */
 export const strength = z.number().min(-100).max(100);
@@ -26,13 +25,6 @@ export const adapterRef = id;
 export const stackItem = z.strictObject({ adapter: adapterRef, strength });
 /** Nobody stacks a hundred adapters; the cap bounds the work of one call. */
 export const stack = z.array(stackItem).max(100);
-
-export const range = z
-  .strictObject({ min: z.int().positive(), opt: z.int().positive(), max: z.int().positive() })
-  .refine(({ min, opt, max }) => min <= opt && opt <= max, "expected min <= opt <= max");
-
-/** What an engine must accept. Height and width in latent cells (pixels / 8 for most families), tokens of the text context. */
-export const profile = z.union([z.literal("auto"), z.strictObject({ batch: range, height: range, width: range, tokens: range })]);
 
 export const problem = z.object({ code: z.string(), message: text });
 

@@ -20,6 +20,8 @@ export interface Arrivals {
   readonly rescan: () => Promise<void>;
   /** Replaces the set of folders; those that stay are not disturbed. Resolves when new ones have been scanned. */
   readonly setFolders: (folders: readonly FolderSpec[]) => Promise<void>;
+  /** Another quiet window, for every file from now on. */
+  readonly setQuiet: (quietMs: number) => void;
   readonly folders: () => readonly WatchedFolder[];
   /** Returns the function that ends the subscription. */
   readonly subscribe: (listener: ArrivalListener) => () => void;
@@ -76,6 +78,10 @@ export function createArrivals(given: GivenArrivalsOptions): Arrivals {
     async start() {
       started = true;
       await applyFolders();
+    },
+    setQuiet(quietMs) {
+      // One object that every folder's tracker looks into each time it decides.
+      Object.assign(options.limits, resolveArrivalsOptions({ ...given, quietMs }).limits);
     },
     async rescan() {
       await Promise.all([...watched.values()].map(({ watch }) => watch.rescan()));

@@ -52,6 +52,7 @@ export interface ArrivalsOptions {
   readonly rescanMs: number;
 }
 
+/** The windows of time that follow from the quiet window and from where the files lie. */
 export function resolveArrivalsOptions(given: GivenArrivalsOptions): ArrivalsOptions {
   const quietMs = given.quietMs ?? 100;
   const poll = given.poll ?? false;

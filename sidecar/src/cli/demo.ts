@@ -87,7 +87,7 @@ async function draw({ description, conditioning, classifier }: DemoAssets, clien
   const { live } = await statusOf(client);
   if (!live?.weights) throw new Failure("DEMO_SIDECAR", "the live engine is not up", {});
   const stack = live.weights.stack.map(({ sha256, strength }) => ({ adapter: sha256, strength }));
-  const { result: prepared } = await client.call("engine.prepare", { checkpoint: live.weights.checkpoint, stack, profile: "auto", precision: "auto", host: "auto", mode: "comfyui", residuals: false, priority: "user" });
+  const { result: prepared } = await client.call("engine.prepare", { checkpoint: live.weights.checkpoint, stack, precision: "auto", host: "auto", mode: "comfyui", residuals: false });
   const [channels, rows, columns] = description.latent.shape;
   const [, tokens, width] = description.conditioning.shape;
   const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);

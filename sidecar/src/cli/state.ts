@@ -152,7 +152,6 @@ function requestOf(entries: readonly Entry[], { checkpoint, stack, host, precisi
   return {
     checkpoint: own.id,
     stack: stack.map((item) => ({ adapter: find("adapter", item).id, strength: item.strength })),
-    profile: "auto",
     precision: z.enum(["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]).parse(precision),
     host: z.enum(["auto", "onnxruntime", "torch", "tensorrt"]).parse(host),
     mode,

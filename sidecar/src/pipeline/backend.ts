@@ -13,6 +13,7 @@ import type { WireBackend } from "../wire/index.ts";
 import type { AdapterFinder } from "./find-adapter.ts";
 import type { Folders } from "./folders.ts";
 import type { Port } from "./graphs.ts";
+import { leaseIdleMs } from "./runs.ts";
 import type { OpenRuns, RunRequest } from "./runs.ts";
 import { withRoom } from "./room.ts";
 import type { StatusPage } from "./status-page.ts";
@@ -105,14 +106,14 @@ export function createBackend(parts: BackendParts): WireBackend {
         context.progress({ ...told, remainingMs: remainingMs(performance.now() - stage.sinceMs, told.done, told.total), text: "Preparing the engine" });
       };
       const before = engines.status.history.at(-1);
-      const run = await withRoom(() => runs.open(request, { signal: context.signal, onProgress }), context.makeRoom);
+      const run = await withRoom(() => runs.open(request, { signal: context.signal, onProgress, follow: params.follow === true }), context.makeRoom);
       parts.lastUsed.note(request);
       const record = engines.status.history.findLast((entry) => entry.engine === run.engine.id && entry.failure === null);
       const own = record !== undefined && record !== before && record.atMs >= started ? record : null;
       const refitMs = own === null ? 0 : own.prepareMs + own.commitMs;
       return {
         lease: run.lease,
-        leaseIdleMs: 600_000,
+        leaseIdleMs,
         engine: run.engine.id,
         host: run.spec.hostKind,
         precision: wirePrecision[run.spec.precision],
@@ -120,7 +121,7 @@ export function createBackend(parts: BackendParts): WireBackend {
         outputs: portsOf(run.table.outputs, run.spec.precision),
         ms: { total: performance.now() - started, delta: run.resolved.deltaMs, load: own?.kind === "refit" ? 0 : refitMs, refit: own?.kind === "refit" ? refitMs : 0 },
         refit: own === null ? null : { writes: own.writes, bytes: own.bytesWritten, full: own.full },
-        adapters: run.resolved.deltas.map((ready, index) => adapterReportView(run.resolved.wanted.adapters[index]?.id ?? ready.sha256, ready)),
+        adapters: run.resolved.adapters.map(({ id, delta }) => adapterReportView(id, delta)),
       };
     },
     "engine.release": async ({ lease }) => {

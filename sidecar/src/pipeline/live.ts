@@ -86,6 +86,10 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
     const { stack, ids, waiting, refused } = liveFolderStack(adaptersHere());
     if (waiting.length > 0) return;
     const identity = await catalog.identity(checkpoint);
+    // Bringing the engine away from them would end that run with an error; its end brings the folder's stack.
+    if (run !== null && runs.holdsReplaced(checkpoint, (await parts.resolver.checkpoint(checkpoint)).state)) {
+      return note(new Failure("LIVE_WAITS", "the checkpoint was replaced while a run draws with it; the folder follows when that run ends"), "what was live keeps serving");
+    }
     const key = JSON.stringify([checkpoint, identity.sampled ?? identity.sha256, ids, stack, refused, parts.request()]);
     if (key === present && run !== null) return;
     problem = null;

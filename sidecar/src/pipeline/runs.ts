@@ -1,4 +1,4 @@
-// Leases: a client's right to step on an engine with its own weights. Follows files that are replaced on disk, ends leases that nobody uses.
+// Leases: a client's right to step on an engine with its own weights. A lease keeps them for its run, or follows replaced files where it asked for that; one that nobody uses ends.
 
 import { randomBytes } from "node:crypto";
 import type { WireParams } from "@refit-sidecar/protocol";
@@ -41,6 +41,8 @@ export interface OpenOptions {
   readonly signal?: AbortSignal;
   /** Never ends by idleness: the live folder's own run. */
   readonly keep?: boolean;
+  /** Takes the new content of a replaced file between two steps; without it the weights stay what they were prepared to be. */
+  readonly follow?: boolean;
   /** Deltas, graph, then what the host tells of a load. */
   readonly onProgress?: OnProgress;
 }
@@ -53,6 +55,13 @@ export interface RunsPorts {
   /** Weights could not be brought: told with what they were to be made from. */
   readonly onFailed: (resolved: ResolvedWanted) => void;
   readonly onStep: (engine: string, reply: RunReply) => void;
+  readonly onReleased: () => void;
+}
+
+export interface FollowReport {
+  /** A lease goes on with what it has of this file (id in the catalog). */
+  readonly kept: (id: string) => void;
+  readonly failed: (run: OpenRun, error: unknown) => void;
 }
 
 export interface OpenRuns {
@@ -61,8 +70,10 @@ export interface OpenRuns {
   readonly get: (lease: string) => OpenRun;
   readonly step: (lease: string, tensors: readonly StepTensor[], signal?: AbortSignal) => Promise<RunReply>;
   readonly release: (lease: string) => void;
-  /** Leases whose files changed get the new content between two steps; `failed` hears of those that could not follow and go on as they were. */
-  readonly follow: (changed: ReadonlySet<string>, failed: (run: OpenRun, error: unknown) => void) => Promise<void>;
+  /** Leases that asked for it get the new content of replaced files between two steps; `failed` hears of those that could not and go on as they were. */
+  readonly follow: (changed: ReadonlySet<string>, told: FollowReport) => Promise<void>;
+  /** A client's run keeps weights of this checkpoint that are not those of `state`, and could not be made again: its file has been replaced. */
+  readonly holdsReplaced: (checkpoint: string, state: string) => boolean;
   readonly list: () => readonly OpenRun[];
   readonly steps: (engine: string) => number;
   readonly totalSteps: () => number;
@@ -76,6 +87,7 @@ export interface OpenRuns {
 interface Held {
   current: OpenRun;
   readonly keep: boolean;
+  readonly follow: boolean;
   timer: NodeJS.Timeout;
   busy: number;
 }
@@ -141,6 +153,7 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
     held.delete(lease);
     clearTimeout(entry.timer);
     entry.current.run.close();
+    ports.onReleased();
   }
 
   function required(lease: string): Held {
@@ -150,11 +163,11 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
   }
 
   return {
-    async open(request, { signal, keep = false, onProgress } = {}) {
+    async open(request, { signal, keep = false, follow = false, onProgress } = {}) {
       const opened = await openWanted(request, signal, onProgress);
       const lease = `lease-${randomBytes(9).toString("base64url")}`;
       const current = { ...opened, lease, request };
-      held.set(lease, { current, keep, timer: idleTimer(lease), busy: 0 });
+      held.set(lease, { current, keep, follow, timer: idleTimer(lease), busy: 0 });
       return current;
     },
     get: (lease) => required(lease).current,
@@ -173,18 +186,23 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
       }
     },
     release,
-    async follow(changed, failed) {
+    async follow(changed, { kept, failed }) {
       for (const entry of [...held.values()]) {
         // The live folder follows by itself.
         if (entry.keep) continue;
         const { request, resolved } = entry.current;
-        const concerned = changed.has(resolved.checkpoint.entry.id) || resolved.wanted.adapters.some((adapter, index) => changed.has(adapter.id) && request.stack[index]?.adapter === adapter.id);
-        if (!concerned) continue;
+        const files = [resolved.checkpoint.entry.id, ...resolved.adapters.flatMap(({ id }, index) => (request.stack[index]?.adapter === id ? [id] : []))];
+        const concerned = files.filter((id) => changed.has(id));
+        if (concerned.length === 0) continue;
         const before = entry.current;
         try {
           // An entry also changes when its hash becomes known: the same content needs nothing.
           const now = await ports.resolve(request);
           if (stateKey(now.wanted.desired) === stateKey(resolved.wanted.desired)) continue;
+          if (!entry.follow) {
+            for (const id of concerned) kept(id);
+            continue;
+          }
           const opened = await openWanted(request);
           if (held.get(before.lease) !== entry) opened.run.close();
           else {
@@ -196,6 +214,7 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
         }
       }
     },
+    holdsReplaced: (checkpoint, state) => [...held.values()].some(({ keep, follow, current: { resolved } }) => !keep && !follow && resolved.checkpoint.entry.id === checkpoint && resolved.checkpoint.state !== state),
     list: () => [...held.values()].map((entry) => entry.current),
     steps: (engine) => stepCounts.get(engine) ?? 0,
     waiting: () => Object.values(runs.waiting).reduce((sum, count) => sum + count, 0),

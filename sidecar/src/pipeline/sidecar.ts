@@ -10,7 +10,7 @@ import { DeltaService } from "../delta/index.ts";
 import { withheld } from "../host/index.ts";
 import { createScheduler } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
-import { nextState, planRefit } from "../plan/index.ts";
+import { nextState, planRefit, sameState } from "../plan/index.ts";
 import { Engines } from "../refit/index.ts";
 import { createEvents, createMetrics } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
@@ -94,7 +94,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   const deltas = new DeltaService();
   deltas.start();
   const deltaFolder = join(dataDir, "deltas");
-  const deltasInUse = () => new Set(runs.list().flatMap((run) => run.resolved.deltas.map(({ path }) => path)));
+  const deltasInUse = () => new Set(runs.list().flatMap((run) => run.resolved.adapters.map(({ delta }) => delta.path)));
   const trimmer = createDeltaTrimmer(deltaFolder, () => options["delta-cache"] * mebibyte, deltasInUse);
   const resolver = createResolver({ catalog, deltas, deltaFolder, events, onUsed: trimmer.used });
   let policy = warmPolicy(options);
@@ -112,7 +112,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   // The wire makes it before it listens, and no host starts before somebody can ask for one.
   let segmentFolder: string | null = null;
   const engines = new Engines({
-    planning: { planRefit, nextState },
+    planning: { planRefit, nextState, sameState },
     startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line, level) => log[level](`${kind}: ${line}`), onServing: (serving) => engines.noteServing(serving), environment: options["host-env"], segmentFolder: () => segmentFolder }),
     keepsSpare: (kind) => keepsSpareHost(kind, options["spare-host"], freemem()),
     asksDevice: (kind) => kind !== "onnxruntime",
@@ -126,6 +126,9 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     specOf: (resolved, request) => engineSpec({ graphs, jobs, pythons, options: () => options, winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype) }, resolved.checkpoint, request),
     turnMs: () => options.turn,
     onFailed: resolver.distrust,
+    onReleased: () => {
+      if (live?.status().problem?.code === "LIVE_WAITS") void live.update();
+    },
     onStep: (_engine, reply) => watched.stepped(reply.ms, reply.waitedMs),
   });
   const folders = createFolders(arrivals, catalog, foldersOf(options));
@@ -162,13 +165,16 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     catalog.accept(batch);
   };
 
-  /** Engines follow files that were replaced; a deleted one keeps serving and is reported. */
+  /** Leases keep what they hold when their files are replaced or deleted, which is reported; those that asked to follow do. */
   async function follow(change: CatalogChange): Promise<void> {
     await live?.update();
-    const inStacks = new Map(runs.list().flatMap((run) => run.resolved.wanted.adapters.map(({ id }) => [id, run] as const)));
+    const inStacks = new Set(runs.list().flatMap((run) => [run.resolved.checkpoint.entry.id, ...run.resolved.adapters.map(({ id }) => id)]));
     for (const id of change.removed) if (inStacks.has(id)) events.emit({ type: "live.deleted", id, message: "the file was deleted; the engine keeps serving what it held until it is asked for something else" });
     const replaced = new Set(change.changed.filter((id) => change.snapshot.entries.get(id)?.problem === null));
-    if (replaced.size > 0) await runs.follow(replaced, (run, error) => log.warn(`${run.lease} could not follow a replaced file and goes on as it was: ${String(error)}`));
+    if (replaced.size > 0) await runs.follow(replaced, {
+      kept: (id) => events.emit({ type: "live.replaced", id, message: "the file was replaced; a run that is under way keeps what it holds, the next one takes the new content" }),
+      failed: (run, error) => log.warn(`${run.lease} could not follow a replaced file and goes on as it was: ${String(error)}`),
+    });
   }
 
   const page = createStatusPage({
@@ -238,6 +244,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
       policy = warmPolicy(next);
       options = next;
       jobs.wake();
+      arrivals.setQuiet(next["quiet-window"]);
       stores.prune();
       log.setLevel(next["log-level"]);
       wire.reload({ allowHosts: next["allow-host"], allowOrigins: next["allow-origin"], maxClients: next["max-clients"] });

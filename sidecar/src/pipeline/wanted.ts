@@ -8,8 +8,8 @@ import type { Catalog, CheckpointEntry, CheckpointSource } from "../catalog/inde
 import type { DeltaService, DeltaTarget, ReadyDelta } from "../delta/index.ts";
 import { Failure } from "../failure/index.ts";
 import type { Wanted, WantedAdapter } from "../refit/index.ts";
-import { changesShape, touchedParameters } from "../terms/index.ts";
-import type { MergeMode } from "../terms/index.ts";
+import { changesShape, notForTheEngine, touchedParameters } from "../terms/index.ts";
+import type { KeyReport, MergeMode } from "../terms/index.ts";
 import type { Events } from "../telemetry/index.ts";
 
 export interface StackRequest {
@@ -35,9 +35,15 @@ export interface ResolvedCheckpoint {
 export interface ResolvedWanted {
   readonly wanted: Wanted;
   readonly checkpoint: ResolvedCheckpoint;
-  readonly deltas: readonly ReadyDelta[];
+  /** Every adapter of the request, in its order, with what was made of it; one that is for the text encoder alone is here and not in `wanted`. */
+  readonly adapters: readonly { readonly id: string; readonly delta: ReadyDelta }[];
   /** Time spent on deltas that were not ready. */
   readonly deltaMs: number;
+}
+
+/** Every key is for the text encoder, the VAE or an embedding: the file is in order, and none of an engine's business. */
+function isForOthers({ used, ignored, failed }: KeyReport): boolean {
+  return used.length === 0 && failed.length === 0 && ignored.length > 0 && ignored.every(({ reason }) => reason.startsWith(notForTheEngine));
 }
 
 /** Where an adapter's delta stands, for lists and badges. */
@@ -145,7 +151,7 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
 
   function usable(made: ReadyDelta, name: string): ReadyDelta {
     const { problem, terms } = made.header;
-    if (problem !== null && terms.length === 0) throw new Failure(problem.code, `${name}: ${problem.message}`, { adapter: made.sha256 });
+    if (problem !== null && terms.length === 0 && !isForOthers(made.header.report)) throw new Failure(problem.code, `${name}: ${problem.message}`, { adapter: made.sha256 });
     if (made.nonFinite.length > 0) {
       throw new Failure("DELTA_NON_FINITE", `${name} holds NaN or infinity in ${made.nonFinite.length} tensors (first ${made.nonFinite[0]}); a live engine refuses it. Get the file again, or remove it from the stack`, { adapter: made.sha256 });
     }
@@ -172,22 +178,24 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
       const resolved = await checkpoint(request.checkpoint);
       const started = performance.now();
       const adapters: WantedAdapter[] = [];
-      const readies: ReadyDelta[] = [];
+      const all: { id: string; delta: ReadyDelta }[] = [];
       for (const { adapter, strength } of request.stack) {
         const id = adapterId(adapter);
         const made = usable(await delta(id, resolved, request.mode, signal), catalog.entry(id).name);
-        readies.push(made);
+        all.push({ id, delta: made });
+        // Nothing in it is for the denoiser: the UI has its part, and the engine's weights do not depend on it.
+        if (made.header.terms.length === 0) continue;
         const reshapes = new Set(made.header.terms.filter(changesShape).map((term) => term.target.parameter));
         adapters.push({ id, file: { delta: made.path, sha256: made.sha256, strength }, touches: { parameters: [...touchedParameters(made.header.terms)], reshapes: [...reshapes] } });
       }
       const desired = { checkpoint: resolved.state, stack: adapters.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) };
-      return { wanted: { desired, checkpoint: resolved.source, adapters }, checkpoint: resolved, deltas: readies, deltaMs: performance.now() - started };
+      return { wanted: { desired, checkpoint: resolved.source, adapters }, checkpoint: resolved, adapters: all, deltaMs: performance.now() - started };
     },
     deltaState: (id) => states.get(id) ?? "none",
     checkpointId: (state) => checkpointIds.get(state) ?? null,
     forget: (id) => void states.delete(id),
     distrust: (resolved) => {
-      for (const [key, delta] of ready.entries()) if (resolved.deltas.includes(delta)) ready.delete(key);
+      for (const [key, delta] of ready.entries()) if (resolved.adapters.some((adapter) => adapter.delta === delta)) ready.delete(key);
     },
   };
 }

@@ -54,8 +54,8 @@ export interface EnginesStatus {
 export class Engines {
   readonly #options: EnginesOptions;
   readonly #nowMs: () => number;
-  /** Order of use and sizes. Eviction is ours, because it has to respect leases and a budget that can change. */
-  readonly #engines = new LRUCache<string, LiveEngine>({ maxSize: Number.MAX_SAFE_INTEGER, sizeCalculation: (engine) => Math.max(1, engine.bytes) });
+  /** Order of use. Eviction is ours, because it has to respect leases and a budget that can change. */
+  readonly #engines = new LRUCache<string, LiveEngine>({ max: 1000 });
   readonly #leases = new Map<LiveEngine, number>();
   readonly #opening = new Map<string, Promise<LiveEngine>>();
   readonly #supervisors = new Map<string, HostSupervisor>();
@@ -233,9 +233,10 @@ export class Engines {
     const engine = this.#engines.peek(key);
     if (engine === undefined) return;
     this.#engines.delete(key);
-    this.#disposingBytes += engine.bytes;
+    const { bytes } = engine;
+    this.#disposingBytes += bytes;
     // A host that cannot unload has died, and the memory with it.
-    this.#disposals = Promise.all([this.#disposals, engine.unload().catch(() => undefined)]).then(() => void (this.#disposingBytes -= engine.bytes));
+    this.#disposals = Promise.all([this.#disposals, engine.unload().catch(() => undefined)]).then(() => void (this.#disposingBytes -= bytes));
   }
 
   #nextRelease(timeoutMs: number): Promise<void> {
@@ -282,7 +283,7 @@ export class Engines {
       hosts: Object.fromEntries([...this.#supervisors].map(([kind, supervisor]) => [kind, supervisor.status])),
       engineBuilds: this.#engineBuilds,
       sessionLoads: this.#sessionLoadsTotal,
-      bytes: this.#engines.calculatedSize + this.#disposingBytes,
+      bytes: [...this.#engines.values()].reduce((sum, engine) => sum + engine.bytes, this.#disposingBytes),
       budgetBytes: this.#options.budgetBytes(Math.max(0, ...this.#gpuBytes.values()) || null),
       totals: this.#history.totals,
       history: this.#history.records,

@@ -11,6 +11,7 @@ import { checkWeights } from "./verify.ts";
 
 /** The deciding functions of the plan stage; handed in, because stages meet only in the pipeline. */
 export interface Planning {
+  readonly sameState: (a: DesiredState, b: DesiredState) => boolean;
   readonly planRefit: (from: DesiredState | null, to: DesiredState, touches: Touches, engine: EngineSpec["parameters"]) => PlanResult;
   readonly nextState: (state: EngineState, event: EngineEvent) => EngineState;
 }
@@ -34,7 +35,6 @@ export interface LiveEngineEdges {
 export class LiveEngine {
   readonly id: string;
   readonly spec: EngineSpec;
-  readonly bytes: number;
   readonly #edges: LiveEngineEdges;
   readonly #queue = new OneAtATime();
   #state: EngineState = { state: "UNKNOWN", reason: "not loaded yet" };
@@ -42,6 +42,7 @@ export class LiveEngine {
   /** The host that holds it, null when it has to be loaded (again). */
   #host: Host | null = null;
   #generation = 0;
+  #bytes: number;
   /** What the weights are, as long as the state is not UNKNOWN. */
   #present: Wanted | null = null;
   /** What the engine was last asked to be: the state to recover into. */
@@ -53,11 +54,15 @@ export class LiveEngine {
   constructor(spec: EngineSpec, edges: LiveEngineEdges) {
     this.id = engineKey(spec);
     this.spec = spec;
-    this.bytes = engineBytes(spec);
+    this.#bytes = engineBytes(spec);
     this.#edges = edges;
     this.#sinceMs = edges.nowMs();
   }
 
+  /** Bytes of its weights: the host's own answer once it is loaded, until then what the parameters take unquantised. */
+  get bytes(): number {
+    return this.#bytes;
+  }
   get state(): EngineState {
     return this.#state;
   }
@@ -84,6 +89,8 @@ export class LiveEngine {
       signal?.throwIfAborted();
       this.#move({ type: "desired", desired: wanted.desired });
       const host = await this.#edges.host();
+      // The usual step: nothing has changed, and nothing has to be planned to know it.
+      if (this.#host === host && this.#state.state === "LIVE" && this.#present !== null && this.#edges.planning.sameState(this.#present.desired, wanted.desired)) return this.#generation;
       if (this.#host !== host) await this.#load(host, wanted, onProgress);
       else await this.#refit(host, wanted, signal);
       this.#lastWanted = wanted;
@@ -165,6 +172,7 @@ export class LiveEngine {
       }, onProgress === undefined ? {} : { onProgress });
       this.#host = host;
       this.#generation = loaded.generation;
+      if (loaded.bytes > 0) this.#bytes = loaded.bytes;
       this.#edges.onLoaded(host, loaded.sessionLoads);
       if (this.#everLoaded) await checkWeights(host.call, this.id, loaded.sha256 ?? {}, parameters.names);
       this.#everLoaded = true;

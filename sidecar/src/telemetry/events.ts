@@ -22,7 +22,7 @@ export type SidecarEvent =
   | { readonly type: "engine.state"; readonly engine: string; readonly state: string; readonly reason: string | null }
   | { readonly type: "engine.serving"; readonly engine: string; readonly serving: Serving }
   | { readonly type: "host.crashed"; readonly engine: string; readonly message: string }
-  | { readonly type: "live.deleted"; readonly id: string; readonly message: string };
+  | { readonly type: "live.deleted" | "live.replaced"; readonly id: string; readonly message: string };
 
 export interface StampedEvent {
   /** Monotonic milliseconds since the process started. */

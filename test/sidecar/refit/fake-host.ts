@@ -52,7 +52,7 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
       if (engines.has(params.engine)) throw new Failure("HOST_ENGINE_EXISTS", params.engine);
       const weights = new Map(Object.keys(params.parameters ?? {}).map((name) => [name, value(params.checkpoint, params.stack, name)]));
       engines.set(params.engine, { weights, checkpoint: params.checkpoint, generation: 1, dirty: false, prepared: new Map() });
-      return { ms: 1, parameters: weights.size, bytes: 4 * weights.size, sessionLoads: engines.size, generation: 1, report, ...(params.verify === true ? { sha256: hashes(weights) } : {}) };
+      return { ms: 1, parameters: weights.size, bytes: Object.values(params.parameters ?? {}).reduce((sum, shape) => sum + 4 * shape.reduce((product, dimension) => product * dimension, 1), 0), sessionLoads: engines.size, generation: 1, report, ...(params.verify === true ? { sha256: hashes(weights) } : {}) };
     },
     prepare(params: HostParams<"prepare">): HostResult<"prepare"> {
       const engine = find(params.engine);

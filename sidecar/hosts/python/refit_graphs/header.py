@@ -52,9 +52,13 @@ def canonical_shapes(header: Mapping[str, Mapping]) -> Shapes:
     if counts[prefix] <= 5:
         prefix = ""
     shapes = {name[len(prefix) :]: tuple(entry["shape"]) for name, entry in header.items() if name.startswith(prefix)}
-    shapes = {name: shape for name, shape in shapes.items() if not is_fp8_helper(name)}
+    shapes = {name: shape for name, shape in shapes.items() if not is_fp8_helper(name) and name not in SAMPLING_MARKERS}
     canonical = canonical_names(shapes)
     return {canonical[name]: shape for name, shape in shapes.items()}
+
+
+# Empty tensors that tell a UI's sampler how the model was trained (`samplingMarkers` of the sidecar's names/canonical.ts).
+SAMPLING_MARKERS = frozenset({"v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred.sigma_min"})
 
 
 def is_fp8_helper(name: str) -> bool:

@@ -9,9 +9,12 @@ import type { DeltaRequest, ReadyDelta } from "../types.ts";
 import { packAdapter } from "./pack-adapter.ts";
 import { writeDelta } from "./write-delta.ts";
 
-/** Name of a delta in its folder: content hash, structure, mode. */
+/** Raised when the same file would be packed otherwise than before: deltas of earlier versions are not found any more, and trimmed as unused. */
+const packingVersion = 2;
+
+/** Name of a delta in its folder: content hash, structure, mode, version of the packing. */
 export function deltaFileName({ adapter, target, mode }: Pick<DeltaRequest, "adapter" | "target" | "mode">): string {
-  return `${adapter.sha256}-${target.structure.slice(0, 16)}-${mode}.delta`;
+  return `${adapter.sha256}-${target.structure.slice(0, 16)}-${mode}-${packingVersion}.delta`;
 }
 
 /**

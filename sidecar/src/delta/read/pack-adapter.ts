@@ -24,7 +24,7 @@ export async function packAdapter(file: TensorFile, request: Omit<DeltaRequest, 
   const { family, structure, parameters } = request.target;
   const tensors = await readAdapterTensors(file, kernels);
   const { metadata } = file.header;
-  const { terms, factors, report } = recogniseAdapter({ tensors, metadata, family, parameters, mode: request.mode });
+  const { terms, factors, report, notes } = recogniseAdapter({ tensors, metadata, family, parameters, mode: request.mode });
   const sources = [...factors].map(([name, { tensor, shape }]) => copiedFactor(file, name, tensor.key ?? "", shape));
   const facts = { shapes: new Map([...tensors].map(([key, { shape }]) => [key, shape])), metadata, report, expected: family };
   const problem = terms.length === 0 ? noWeightChanges(facts) : null;
@@ -37,7 +37,7 @@ export async function packAdapter(file: TensorFile, request: Omit<DeltaRequest, 
     terms,
     sources: sourcesOf(sources),
     report,
-    warnings: problem ? [] : familyWarnings(facts),
+    warnings: problem ? [] : [...familyWarnings(facts), ...notes],
     problem: problem && { code: problem.code, message: problem.message },
     bytes: totalBytes(sources),
   };

@@ -1,6 +1,7 @@
 // One module of the file → readings with their terms' factors registered.
 
 import { recognisers, type FactorName, type MergeMode, type ModuleTensors, type Reading, type Shape } from "../../terms/index.ts";
+import type { ModeNotes } from "./mode-notes.ts";
 import type { MetadataScales } from "./peft-metadata.ts";
 import type { AdapterTensor } from "./tensors.ts";
 
@@ -44,6 +45,7 @@ export interface ModuleContext {
   /** Shape of what the term would act on; null when the checkpoint lacks it. */
   readonly view: Shape | null;
   readonly scales: MetadataScales;
+  readonly notes: ModeNotes;
 }
 
 export function readModule(tensors: ReadonlyMap<string, AdapterTensor>, factors: FactorTable, context: ModuleContext): ModuleReadings {
@@ -69,17 +71,31 @@ export function readModule(tensors: ReadonlyMap<string, AdapterTensor>, factors:
     recognise(view, {
       mode: context.mode,
       alpha: alpha?.[0] ?? null,
-      metadataScale: (rank) => (context.mode === "extended" ? context.scales(context.module, rank) : null),
+      metadataScale: (rank) => metadataScale(context, rank),
       view: context.view,
     }),
   );
-  const peft = dora !== null && dora.norm === "merged" ? [".lora_magnitude_vector"] : [];
+  const peft = dora !== null && dora.norm === "merged" && !tensors.has(".dora_scale") ? [".lora_magnitude_vector"] : [];
   return { readings, shared: [...shared, ...peft], dora, problem: null };
 }
 
+function metadataScale({ mode, module, scales, notes }: ModuleContext, rank: number): number | null {
+  const wanted = scales(module, rank);
+  if (mode === "extended" || wanted === null) return wanted;
+  notes.scale(wanted);
+  return null;
+}
+
+/** One magnitude a row as a flat list, for a parameter of several dimensions. */
+function isFlat(magnitude: AdapterTensor, view: Shape | null): view is Shape {
+  return magnitude.shape.length === 1 && view !== null && view.length > 1 && magnitude.shape[0] === view[0];
+}
+
 /** PEFT keeps one magnitude per output as [o], convolutions as [1, o, 1, 1]; here it is [o, 1, …] like everywhere else. */
-function magnitude(tensors: ReadonlyMap<string, AdapterTensor>, factors: FactorTable, { mode, view }: ModuleContext): ModuleReadings["dora"] {
+function magnitude(tensors: ReadonlyMap<string, AdapterTensor>, factors: FactorTable, { mode, view, notes }: ModuleContext): ModuleReadings["dora"] {
   const own = tensors.get(".dora_scale");
+  if (own && mode === "extended" && isFlat(own, view)) return { factor: factors.add(own, [...own.shape, ...view.slice(1).map(() => 1)]), norm: "merged" };
+  if (own && isFlat(own, view)) notes.flatMagnitude();
   if (own) return { factor: factors.add(own, own.shape), norm: null };
   const peft = tensors.get(".lora_magnitude_vector");
   if (!peft || mode !== "extended" || !view) return null;

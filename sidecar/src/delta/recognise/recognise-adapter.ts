@@ -4,6 +4,7 @@ import type { Family } from "../../catalog/types.ts";
 import { checkTerm, factorNames, keyMap, splitKey, type KeyReport, type MergeMode, type Parameters, type Reading, type Shape, type Target, type Term } from "../../terms/index.ts";
 import { explainIgnored } from "./explain-ignored.ts";
 import { KeyLedger } from "./key-ledger.ts";
+import { ModeNotes } from "./mode-notes.ts";
 import { metadataScales } from "./peft-metadata.ts";
 import { FactorTable, readModule, type ModuleReadings, type PendingFactor } from "./read-module.ts";
 import { renameKeys } from "./rename-keys.ts";
@@ -24,6 +25,8 @@ export interface RecognisedAdapter {
   /** Only factors that some term refers to. */
   readonly factors: ReadonlyMap<string, PendingFactor>;
   readonly report: KeyReport;
+  /** What the file asks for and this mode does not do. */
+  readonly notes: readonly string[];
 }
 
 /** What holds a target until a later spelling takes it. */
@@ -43,18 +46,19 @@ export function recogniseAdapter(request: RecogniseRequest): RecognisedAdapter {
   const factors = new FactorTable();
   const claims = new Map<string, Claim>();
   const scales = metadataScales(request.metadata);
+  const notes = new ModeNotes();
   for (const [name, target] of map) {
     const tensors = modules.get(name);
     if (!tensors) continue;
     const parameter = parameters.get(target.parameter);
     const view = parameter ? (target.slice ? [target.slice.length, ...parameter.slice(1)] : parameter) : null;
-    const read = readModule(tensors, factors, { mode, module: name, view, scales });
+    const read = readModule(tensors, factors, { mode, module: name, view, scales, notes });
     claim(read, tensors, target, claims, ledger);
   }
   const terms = settle(claims, parameters, factors, ledger);
   const needed = new Set(terms.flatMap((term) => factorNames(term)));
   explain(request, named, map, ledger);
-  return { terms, factors: new Map([...factors.factors].filter(([name]) => needed.has(name))), report: ledger.report() };
+  return { terms, factors: new Map([...factors.factors].filter(([name]) => needed.has(name))), report: ledger.report(), notes: notes.sentences() };
 }
 
 function indexModules(tensors: AdapterTensors): Map<string, Map<string, AdapterTensor>> {

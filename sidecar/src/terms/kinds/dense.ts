@@ -3,7 +3,7 @@
 import type { Term } from "../types.ts";
 import { elements, shown, type Kind } from "./kind.ts";
 import { broadcastIndex } from "./tensor-math.ts";
-import { reading, type Recogniser } from "./recognise.ts";
+import { reading, scaleFor, type Recogniser } from "./recognise.ts";
 
 type DenseTerm = Extract<Term, { kind: "dense" }>;
 type SetTerm = Extract<Term, { kind: "set" }>;
@@ -65,6 +65,16 @@ export const recogniseNorm: Recogniser = (tensors, context) => (tensors.has(".w_
 
 export const recogniseSet: Recogniser = (tensors) =>
   tensors.has(".set_weight") ? [{ used: [".set_weight"], on: "weight", outcome: { body: { kind: "set", value: tensors.factor(".set_weight") } } }] : [];
+
+/** PEFT's `lora_bias` (extended mode): the bias of B, scaled as the pair is. A scale other than 1 has no term of its own, so it is named and left out. */
+export const recogniseLoraBias: Recogniser = (tensors, context) => {
+  const suffix = ".lora_B.bias";
+  if (context.mode !== "extended" || !tensors.has(suffix)) return [];
+  const rank = tensors.shape(".lora_A.weight")[0] ?? 0;
+  const scale = rank === 0 ? 1 : scaleFor(context, rank);
+  if (scale !== 1) return [{ used: [suffix], on: "bias", outcome: { problem: `a bias of lora_B at alpha / rank = ${scale}: only biases at 1 can be merged`, holdsTarget: false } }];
+  return [{ used: [suffix], on: "bias", outcome: { body: { kind: "dense", value: tensors.factor(suffix) } } }];
+};
 
 /** LyCORIS IA3; ComfyUI has none. `on_input` tells columns from rows. */
 export const recogniseIa3: Recogniser = (tensors, context) => {

@@ -1,7 +1,7 @@
 // One row per kind in each of the two tables: how it is evaluated, and how it is recognised in a file.
 
 import type { Term } from "../types.ts";
-import { channelScale, dense, recogniseBiasDiff, recogniseDiff, recogniseIa3, recogniseNorm, recogniseSet, set } from "./dense.ts";
+import { channelScale, dense, recogniseBiasDiff, recogniseDiff, recogniseIa3, recogniseLoraBias, recogniseNorm, recogniseSet, set } from "./dense.ts";
 import { glora, recogniseGlora } from "./glora.ts";
 import { hadamard, recogniseLoha } from "./hadamard.ts";
 import type { Kind } from "./kind.ts";
@@ -33,6 +33,7 @@ export const recognisers: readonly Recogniser[] = [
   recogniseGlora,
   recogniseOft,
   recogniseNorm,
+  recogniseLoraBias,
   recogniseDiff,
   recogniseBiasDiff,
   recogniseSet,

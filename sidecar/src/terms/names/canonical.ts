@@ -40,6 +40,9 @@ export function canonicalNames(shapes: Parameters, family: Family | null = null)
   return stems ? fromDiffusers(shapes, stems) : fromCheckpoint(shapes, family);
 }
 
+/** Empty tensors that tell a UI's sampler how the model was trained. Beside bare names they would look like parameters. */
+const samplingMarkers: ReadonlySet<string> = new Set(["v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred.sigma_min"]);
+
 const same = (name: string): string => name;
 
 /** How a file's names become canonical: by the renames of the family that they then fit, or of the one that is given. */
@@ -73,6 +76,10 @@ function fromCheckpoint(shapes: Parameters, family: Family | null): CanonicalNam
   for (const [key, shape] of shapes) {
     const stored = key.slice(prefix.length);
     if (!key.startsWith(prefix)) {
+      otherKeys.push(key);
+      continue;
+    }
+    if (samplingMarkers.has(stored)) {
       otherKeys.push(key);
       continue;
     }

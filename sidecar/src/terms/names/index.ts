@@ -5,7 +5,7 @@
 export { detectAdapterFamily, type AdapterFamily } from "./adapter-family.ts";
 export { canonicalNames, type CanonicalNames, type CanonicalParameter, type ParameterPart } from "./canonical.ts";
 export { checkpointPrefix } from "./checkpoint-prefix.ts";
-export { foreignKey } from "./foreign-keys.ts";
+export { foreignKey, notForTheEngine } from "./foreign-keys.ts";
 export { diffusersStems, keyMap, type KeyMap } from "./key-map.ts";
 export { isReduxFile, metadataFamilies, metadataHints } from "./metadata-hints.ts";
 export { moduleElements, moduleRank } from "./module-shape.ts";

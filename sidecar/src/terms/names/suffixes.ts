@@ -26,7 +26,7 @@ export const kindSuffixes = {
   ia3: [".on_input"],
 } as const;
 
-const sharedSuffixes = [".alpha", ".dora_scale", ".reshape_weight", ".lora_magnitude_vector", ".weight", ".scalar"];
+const sharedSuffixes = [".alpha", ".dora_scale", ".reshape_weight", ".lora_magnitude_vector", ".lora_B.bias", ".weight", ".scalar"];
 
 /** Suffixes whose tensors are small and are read as numbers, not kept as factors. */
 export const numberSuffixes = [".alpha", ".reshape_weight", ".on_input"] as const;

@@ -11,6 +11,7 @@ import { closeCodes, limits } from "../limits.ts";
 import { createCalls, type OpenCall } from "./calls.ts";
 import type { Bound, CallInput, Reply, SessionState } from "./method-table.ts";
 import { createOutbox } from "./outbox.ts";
+import { withoutRetired } from "./retired.ts";
 import type { SessionPorts } from "./ports.ts";
 
 export interface Session {
@@ -113,7 +114,7 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
     if (calls.bytes() > limits.inFlightBytes) socket.pause();
     try {
       const bound = find(request);
-      const work = bound.check(request.params);
+      const work = bound.check(withoutRetired(request.method, request.params));
       answer(call, await work({ call, ...(await gather(incoming, bound)), context: state.contextOf(call) }));
     } catch (error) {
       answerFailure(call, error);
