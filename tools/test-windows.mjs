@@ -2,7 +2,7 @@
 // Windows' own paths through the product, under Wine: the package, the demo with its end, the addon, and vitest's suites of everything that meets the operating system.
 // Says what is missing and skips where there is no Wine. `--node 20|22`; further arguments narrow the suites. Ends with "N passed, N failed".
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -58,15 +58,15 @@ client.close()
 async function serveSteps(node, payload) {
   const data = join(cache, "work", "serve-data");
   const python = join(root, ".venv", "bin", "python");
-  const before = process.umask(0o077);
   let pid = 0;
   const ended = node([windowsPath(join(payload, "bin", "refit-sidecar.mjs")), "serve", "--data-dir", windowsPath(data)], { timeoutMs: 5 * minutes, onStart: (started) => (pid = started) });
-  process.umask(before);
   const address = join(data, "sidecar.json");
   const started = performance.now();
   while (!existsSync(address) && performance.now() - started < 4 * minutes) await new Promise((wake) => setTimeout(wake, 200));
   if (!existsSync(python)) console.log("skip a Python client over the socket: the test environment (.venv) is not made");
   else {
+    // Wine gives every file the rights of its server's umask; a Linux client refuses an address that others can read.
+    chmodSync(address, 0o600);
     const asked = performance.now();
     const { status, stdout, stderr } = spawnSync(python, ["-c", pythonCall, data], { encoding: "utf8", env: { ...process.env, PYTHONPATH: join(root, "plugin") } });
     tell(status === 0, `a Python client over the socket: status ${stdout.trim()}`, performance.now() - asked, stderr);

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "shapes", "capped", "peers", "host", "residuals", "room", "quantised", "families",
-          "flux_kernels", "passes", "flux", "flux_swap", "flux_host", "flux_sensitivity", "module")  # fmt: skip
+          "flux_kernels", "passes", "flux", "flux_swap", "flux_host", "flux_sensitivity", "quant_flux", "module")  # fmt: skip
 # 7 GB and 5 GB as the host counts them.
 CAPS = {7: 7 * 10**9 >> 20, 5: 5 * 10**9 >> 20}
 
@@ -53,6 +53,7 @@ LANES: tuple[tuple[Run, ...], ...] = (
         Run("peers", 120),
         Run("families", 200),
         Run("flux_host", 200),
+        Run("quant_flux", 400),
         Run("quantised", 90),
         Run("flux_sensitivity", 60),
         Run("flux_kernels", 60),

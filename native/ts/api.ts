@@ -76,7 +76,21 @@ export interface MergeLowRankJob {
   readonly rows: number;
   readonly cols: number;
   readonly factors: readonly LowRankFactor[];
+  /** Three sums are added: change^2, change * error, error^2; change is what the factors add, error = out - (base as outDtype holds it) - change. In f64. */
+  readonly loss?: Float64Array;
   readonly signal?: AbortSignal;
+}
+
+/** How much of a change the stored values have. All arrays have one length. */
+export interface LossJob {
+  /** Stored without the change; null: `after` holds the error already. */
+  readonly before: Float32Array | null;
+  readonly change: Float32Array;
+  readonly after: Float32Array;
+  /** Receives after - before - change; may be `after`. */
+  readonly error?: Float32Array;
+  /** Three sums are added, as in `MergeLowRankJob.loss`. */
+  readonly sums: Float64Array;
 }
 
 /** f32 kernels that the term evaluator is built on. All accept row-major data and accumulate in f32. */
@@ -86,6 +100,8 @@ export interface Kernels {
   readonly detail: string;
   /** [worker] Base conversion, all addends and one rounding in a single pass; multithreaded. */
   mergeLowRank(job: MergeLowRankJob): Promise<void>;
+  /** [worker] Sums that tell what storing a change has kept of it, in f64; multithreaded. */
+  lossOf(job: LossJob): Promise<void>;
   /** [worker] out[m,n] (+)= scale * a[m,k] * b[k,n]. */
   matmul(a: Float32Array, b: Float32Array, m: number, k: number, n: number, out: Float32Array, scale: number, accumulate: boolean): Promise<void>;
   /** [worker] Converts `count` elements; one round-to-nearest-even for narrower targets, fp8 saturates to +-max (e4m3fn has no inf). */

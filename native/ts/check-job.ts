@@ -1,6 +1,6 @@
 // What every kernel checks about its arguments before it touches a byte; shared by the native and the TypeScript kernels.
 
-import type { FloatDtype, MergeLowRankJob } from "./api.ts";
+import type { FloatDtype, LossJob, MergeLowRankJob } from "./api.ts";
 import { dtypeBytes } from "./dtypes.ts";
 
 export function checkMergeJob(job: MergeLowRankJob): void {
@@ -12,6 +12,7 @@ export function checkMergeJob(job: MergeLowRankJob): void {
   checkBytes("base", job.base, job.baseDtype, elements);
   checkBytes("out", job.out, job.outDtype, elements);
   if (job.baseScale !== undefined) checkScale("baseScale", job.baseScale);
+  if (job.loss !== undefined && job.loss.length < 3) throw new RangeError(`loss: expected room for 3 numbers, got ${job.loss.length}`);
   if (overlap(job.base, job.out) && !(job.base.byteOffset === job.out.byteOffset && job.baseDtype === job.outDtype)) {
     throw new RangeError("mergeLowRank: base and out overlap; expected separate buffers, or the same start and dtype");
   }
@@ -22,6 +23,11 @@ export function checkMergeJob(job: MergeLowRankJob): void {
     checkFloats(`factors[${index}].down`, factor.down, factor.rank * cols);
     if (overlap(factor.up, job.out) || overlap(factor.down, job.out)) throw new RangeError(`mergeLowRank: factors[${index}] overlaps out`);
   }
+}
+
+export function checkLossJob({ before, change, after, error, sums }: LossJob): void {
+  for (const [name, values] of Object.entries({ before, after, error })) if (values !== undefined && values !== null) checkFloats(name, values, change.length);
+  if (sums.length < 3) throw new RangeError(`sums: expected room for 3 numbers, got ${sums.length}`);
 }
 
 export function checkMatmul(a: Float32Array, b: Float32Array, m: number, k: number, n: number, out: Float32Array): void {

@@ -250,7 +250,7 @@ class StackItem(TypedDict):
 class _EnginePrepareParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
-    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]
+    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"]
     host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
     mode: Literal["comfyui", "extended"]
     residuals: bool
@@ -355,7 +355,7 @@ class EngineStepResult(_EngineStepResult, total=False):
 class EngineWarmParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
-    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]
+    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"]
     host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
     mode: Literal["comfyui", "extended"]
     residuals: bool

@@ -9,6 +9,7 @@ import { failures } from "./conformance/failures.ts";
 import { fused } from "./conformance/fused.ts";
 import { golden } from "./conformance/golden.ts";
 import { lifetime } from "./conformance/lifetime.ts";
+import { quantised } from "./conformance/quantised.ts";
 import { refits } from "./conformance/refits.ts";
 import { segments } from "./conformance/segments.ts";
 import { steps } from "./conformance/steps.ts";
@@ -30,6 +31,7 @@ export function hostConformance(name: string, command: HostCommand, options: Con
     refits(command, options.mergeTolerance ?? 1e-6);
     failures(command);
     golden(command, options.precisions ?? ["f32", "f16", "bf16"]);
+    quantised(command);
     steps(command, options.stepTolerance ?? 1e-3, options.churn ?? { steps: 40, changes: 15 });
     fused(command, options.stepTolerance ?? 1e-3);
     segments(command);

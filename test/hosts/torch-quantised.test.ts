@@ -19,6 +19,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 // Output error of a step against PyTorch's f32: what these formats cost on the small model, with room.
 const formats = [
   { weightDtype: "fp8", worst: 0.1 },
+  { weightDtype: "int8", worst: 0.1 },
   { weightDtype: "nvfp4", worst: 0.4 },
 ] as const;
 

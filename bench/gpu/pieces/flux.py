@@ -68,7 +68,7 @@ class Modules:
         module = flux.module()
         layers = quantised_layers(module, flux.spec, flux.shapes, form)
         way = kind if flux.context.device.type == "cuda" else "dequantise"
-        return replace_linears(module, layers, self._encoded, form, way)
+        return replace_linears(module, layers, lambda name: (self._encoded(name), 0, None), form, way)
 
     def _encoded(self, parameter: str) -> dict[str, torch.Tensor]:
         if parameter not in self._parts:

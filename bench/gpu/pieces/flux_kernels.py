@@ -6,7 +6,7 @@ from typing import Callable, Iterator
 
 import torch
 from refit_host.quant.fp8 import Fp8
-from refit_host.quant.linear import quantise_rows
+from refit_host.quant.product import quantise_tokens
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -55,7 +55,7 @@ def _products(context: Context, tokens: int, cols: int, rows: int) -> Iterator[d
     if context.device.type != "cuda":
         return
     parts = Fp8().encode(weight)
-    codes, scale = quantise_rows(value)
+    codes, scale = quantise_tokens(value, torch.float8_e4m3fn)
     right, across, one = parts["codes"].t(), parts["scale"].view(1, -1), torch.ones((), device=context.device)
     ways = {
         "fp8 rowwise": lambda: torch._scaled_mm(codes, right, scale_a=scale, scale_b=across, bias=bias, out_dtype=torch.bfloat16, use_fast_accum=True),

@@ -13,7 +13,6 @@ from refit_host.models.bind import bind
 from refit_host.quant.choose import quantised_layers
 from refit_host.quant.encode import encode_into, has_kernel
 from refit_host.quant.formats import FORMATS
-from refit_host.quant.placing import QuantEngine
 from refit_host.weights.image import read_image
 from refit_host.weights.refit import Weights
 from refit_host.weights.stream import Ring
@@ -21,6 +20,7 @@ from refit_host.weights.stream import Ring
 from .. import data
 from ..context import Context, relative_error
 from ..flux import Flux
+from .quant_flux import quant_engine
 
 LABEL = {"bf16": {}, "fp8": {}, "nvfp4": {"note": "stored and dequantised; no hardware product was run"}}
 
@@ -32,8 +32,7 @@ def _engine(flux: Flux, kind: str, merge: str) -> tuple[Weights, torch.nn.Module
         weights.base, weights.known = flux.base(), True
         weights.live.copy_(flux.arena)
         return weights, bind(flux.spec.build(), flux.spec, flux.layout, weights.live)
-    engine = QuantEngine(flux.spec, flux.shapes, kind, device, Ring(device), channels_last=False, room=1 << 60, merge=merge)
-    engine.weights.adopt(flux.base())
+    engine = quant_engine(flux, kind, coded=False, merge=merge)
     return engine.weights, engine.make()
 
 

@@ -41,18 +41,18 @@ def run(context: Context, options: dict) -> Iterator[dict]:
 
     # name: (call on operations, bytes moved, {constant of kernels: values to try})
     works: dict[str, tuple[Callable, int, dict]] = {
-        "norm": (lambda on: on.norm(x, modulation, 1e-6, codes=False), 4 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
-        "norm, codes": (lambda on: on.norm(x, modulation, 1e-6, codes=True), 3 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
+        "norm": (lambda on: on.norm(x, modulation, 1e-6, codes=None), 4 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
+        "norm, codes": (lambda on: on.norm(x, modulation, 1e-6, codes=torch.float8_e4m3fn), 3 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
         "update": (lambda on: (on.update(x, Update(y, gate, out)), out)[1], 6 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
-        "update and norm": (lambda on: on.update_and_norm(x, Update(y, gate, out), modulation, 1e-6, codes=False), 8 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
+        "update and norm": (lambda on: on.update_and_norm(x, Update(y, gate, out), modulation, 1e-6, codes=None), 8 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
         "rotate": (lambda on: stacked(on.rotate(projections[2:], 1, HEADS, rotation, 1e-6)[:2]) if on is plain else on.rotate(projections[2:], 1, HEADS, rotation, 1e-6),
                    8 * row, {"HEADS": (2, 4, 8, 16), "ROTATE_WARPS": (2, 4, 8)}),
         "rotate, text and picture": (lambda on: on.rotate(projections[:2], 1, HEADS, rotation, 1e-6), 12 * row, {"HEADS": (4, 8), "ROTATE_WARPS": (2, 4, 8)}),
-        "gelu": (lambda on: on.gelu(wide, None, codes=False), 16 * row, {"GELU_COLUMNS": (1024, 2048, 4096), "GELU_WARPS": (4, 8)}),
-        "gelu beside": (lambda on: on.gelu(wide, mixed, codes=False), 20 * row, {"GELU_COLUMNS": (1024, 2048, 4096), "GELU_WARPS": (4, 8)}),
-        "gelu, codes": (lambda on: on.gelu(wide, None, codes=True), 12 * row, {"CODES_WARPS": (8, 16, 32)}),
-        "gelu beside, codes": (lambda on: on.gelu(wide, mixed, codes=True), 15 * row, {"CODES_WARPS": (8, 16, 32)}),
-        "codes": (lambda on: on.rows(x, codes=True), 3 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
+        "gelu": (lambda on: on.gelu(wide, None, codes=None), 16 * row, {"GELU_COLUMNS": (1024, 2048, 4096), "GELU_WARPS": (4, 8)}),
+        "gelu beside": (lambda on: on.gelu(wide, mixed, codes=None), 20 * row, {"GELU_COLUMNS": (1024, 2048, 4096), "GELU_WARPS": (4, 8)}),
+        "gelu, codes": (lambda on: on.gelu(wide, None, codes=torch.float8_e4m3fn), 12 * row, {"CODES_WARPS": (8, 16, 32)}),
+        "gelu beside, codes": (lambda on: on.gelu(wide, mixed, codes=torch.float8_e4m3fn), 15 * row, {"CODES_WARPS": (8, 16, 32)}),
+        "codes": (lambda on: on.rows(x, codes=torch.float8_e4m3fn), 3 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
     }  # fmt: skip
     for name, (call, moved, constants) in works.items():
         first, second = call(do), call(plain)

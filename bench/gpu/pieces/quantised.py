@@ -15,7 +15,7 @@ from ..context import Context, relative_error
 from ..host_process import HostError, HostProcess
 from ..setting import Setting
 
-KINDS = ("bf16", "fp8", "nvfp4")
+KINDS = ("bf16", "fp8", "int8", "nvfp4")
 DEFAULTS = {"graph": "sd15", "size": [2, 512, 512], "args": ["--tier", "graphs"]}
 NOTE = {"nvfp4": {"note": "stored and dequantised; no hardware product was run"}}
 Outputs = dict[str, torch.Tensor]

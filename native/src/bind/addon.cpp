@@ -11,7 +11,7 @@ namespace refit::bind {
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  exports.Set("version", 4.0);  // bindingVersion in ts/addon/binding.ts
+  exports.Set("version", 5.0);  // bindingVersion in ts/addon/binding.ts
   exports.Set("simd", kernels().name);
   exports.Set("threads", static_cast<double>(threadCount()));
   exports.Set("createCancel", Napi::Function::New(env, createCancel));
@@ -19,6 +19,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("parseHeader", Napi::Function::New(env, parseHeaderCall));
   exports.Set("parseHeaderSync", Napi::Function::New(env, parseHeaderSyncCall));
   exports.Set("mergeLowRank", Napi::Function::New(env, mergeLowRankCall));
+  exports.Set("lossOf", Napi::Function::New(env, lossOfCall));
   exports.Set("matmul", Napi::Function::New(env, matmulCall));
   exports.Set("convert", Napi::Function::New(env, convertCall));
   exports.Set("firstNonFinite", Napi::Function::New(env, firstNonFiniteCall));

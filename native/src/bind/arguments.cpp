@@ -42,6 +42,13 @@ float* floatsArgument(Napi::Value value, size_t count) {
   return array.Data();
 }
 
+double* doublesArgument(Napi::Value value, size_t count) {
+  if (!value.IsTypedArray()) refuse(value.Env(), "expected a Float64Array");
+  auto array = value.As<Napi::Float64Array>();
+  if (array.TypedArrayType() != napi_float64_array || array.ElementLength() < count) refuse(value.Env(), "a double array is shorter than its job");
+  return array.Data();
+}
+
 Napi::Value createCancel(const Napi::CallbackInfo& info) {
   auto* token = new CancelToken(std::make_shared<std::atomic<bool>>(false));
   return Napi::External<CancelToken>::New(info.Env(), token, [](Napi::Env, CancelToken* owned) { delete owned; });

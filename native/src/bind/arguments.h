@@ -15,6 +15,7 @@ size_t countArgument(Napi::Value value);
 /** The memory of a Uint8Array that holds at least `count` elements. */
 std::byte* bytesArgument(Napi::Value value, FloatDtype dtype, size_t count);
 float* floatsArgument(Napi::Value value, size_t count);
+double* doublesArgument(Napi::Value value, size_t count);
 /** a * b, or an error when it is not a size. */
 size_t product(Napi::Env env, size_t a, size_t b);
 

@@ -22,12 +22,14 @@ struct MergeState {
   MergeJob job;
   std::vector<LowRankFactor> factors;
   CancelToken token;
+  LossSums loss;
+  double* lossOut = nullptr;
   bool finished = false;
 };
 
 }  // namespace
 
-// (base, baseDtype, baseScale, out, outDtype, rows, cols, ups[], downs[], ranks[], scales[], token | null) -> finished, or a promise of it
+// (base, baseDtype, baseScale, out, outDtype, rows, cols, ups[], downs[], ranks[], scales[], token | null, loss sums | null) -> finished, or a promise of it
 Napi::Value mergeLowRankCall(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto state = std::make_shared<MergeState>();
@@ -46,11 +48,20 @@ Napi::Value mergeLowRankCall(const Napi::CallbackInfo& info) {
   }
   state->token = cancelArgument(info[11]);
   state->job = {bytesArgument(info[0], baseDtype, elements), baseDtype, info[2].As<Napi::Number>().FloatValue(), bytesArgument(info[3], outDtype, elements), outDtype, rows, cols, state->factors, state->token.get()};
+  std::vector<Napi::Object> held = {info[0].As<Napi::Object>(), info[3].As<Napi::Object>(), ups, downs};
+  if (info[12].IsTypedArray()) {
+    state->lossOut = doublesArgument(info[12], 3);
+    state->job.loss = &state->loss;
+    held.push_back(info[12].As<Napi::Object>());
+  }
   size_t depth = 0;
   for (const LowRankFactor& factor : state->factors) depth += factor.rank;
   const bool small = elements <= smallElements && elements * depth <= smallProducts;
-  return runSmallOrAsync(env, small, {.held = {info[0].As<Napi::Object>(), info[3].As<Napi::Object>(), ups, downs},
-                        .work = [state] { state->finished = mergeLowRank(state->job); },
+  return runSmallOrAsync(env, small, {.held = std::move(held),
+                        .work = [state] {
+                          state->finished = mergeLowRank(state->job);
+                          for (size_t i = 0; state->lossOut != nullptr && i < 3; ++i) state->lossOut[i] += state->loss.values[i];
+                        },
                         .answer = [state](Napi::Env end) -> Napi::Value { return Napi::Boolean::New(end, state->finished); }});
 }
 
@@ -65,6 +76,26 @@ Napi::Value matmulCall(const Napi::CallbackInfo& info) {
   const bool accumulate = info[7].As<Napi::Boolean>().Value();
   return runSmallOrAsync(env, static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) <= smallProducts, {.held = {info[0].As<Napi::Object>(), info[1].As<Napi::Object>(), info[5].As<Napi::Object>()},
                         .work = [=] { matmul(a, b, m, k, n, out, scale, accumulate); },
+                        .answer = undefined});
+}
+
+// (before | null, change, after, error | null, count, sums) -> undefined, or a promise of it
+Napi::Value lossOfCall(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const size_t count = countArgument(info[4]);
+  const float* before = info[0].IsTypedArray() ? floatsArgument(info[0], count) : nullptr;
+  const float* change = floatsArgument(info[1], count);
+  const float* after = floatsArgument(info[2], count);
+  float* error = info[3].IsTypedArray() ? floatsArgument(info[3], count) : nullptr;
+  double* sums = doublesArgument(info[5], 3);
+  std::vector<Napi::Object> held = {info[1].As<Napi::Object>(), info[2].As<Napi::Object>(), info[5].As<Napi::Object>()};
+  if (before != nullptr) held.push_back(info[0].As<Napi::Object>());
+  if (error != nullptr) held.push_back(info[3].As<Napi::Object>());
+  return runSmallOrAsync(env, count <= smallElements, {.held = std::move(held),
+                        .work = [=] {
+                          const LossSums loss = lossOf(before, change, after, error, count);
+                          for (size_t i = 0; i < 3; ++i) sums[i] += loss.values[i];
+                        },
                         .answer = undefined});
 }
 

@@ -7,6 +7,7 @@ namespace refit::bind {
 
 Napi::Value mergeLowRankCall(const Napi::CallbackInfo& info);
 Napi::Value matmulCall(const Napi::CallbackInfo& info);
+Napi::Value lossOfCall(const Napi::CallbackInfo& info);
 Napi::Value convertCall(const Napi::CallbackInfo& info);
 Napi::Value firstNonFiniteCall(const Napi::CallbackInfo& info);
 

@@ -16,6 +16,8 @@ struct KernelSet {
   void (*tile)(const float* up, const float* down, size_t depth, float* out, size_t outStride);
   /** values = values * scale + addend; two roundings, as written. */
   void (*scaleAdd)(float* values, float scale, const float* addend, size_t count);
+  /** Adds to sums: change^2, change * error, error^2 with error = after - before - change, all in f64. */
+  void (*lossSums)(const float* before, const float* change, const float* after, size_t count, double* sums);
   /** `encode` to F32 past the cache, for outputs larger than it; call `fence` before another thread may read them. */
   void (*streamF32)(const float* source, float* target, size_t count);
   void (*fence)();

@@ -60,6 +60,34 @@ void scaleAdd(float* values, float scale, const float* addend, size_t count) {
   }
 }
 
+/** Sums in lanes of their own, so that the loop over them becomes vector instructions; the order of the additions depends on nothing but `count`. */
+void lossSums(const float* before, const float* change, const float* after, size_t count, double* sums) {
+  constexpr size_t lanes = 8;
+  double changeSq[lanes] = {}, dot[lanes] = {}, errorSq[lanes] = {};
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    for (size_t lane = 0; lane < lanes; ++lane) {
+      const double wanted = change[i + lane];
+      const double error = static_cast<double>(after[i + lane]) - static_cast<double>(before[i + lane]) - wanted;
+      changeSq[lane] += wanted * wanted;
+      dot[lane] += wanted * error;
+      errorSq[lane] += error * error;
+    }
+  }
+  for (; i < count; ++i) {
+    const double wanted = change[i];
+    const double error = static_cast<double>(after[i]) - static_cast<double>(before[i]) - wanted;
+    changeSq[0] += wanted * wanted;
+    dot[0] += wanted * error;
+    errorSq[0] += error * error;
+  }
+  for (size_t lane = 0; lane < lanes; ++lane) {
+    sums[0] += changeSq[lane];
+    sums[1] += dot[lane];
+    sums[2] += errorSq[lane];
+  }
+}
+
 void decodeF16(const void* source, float* target, size_t count) {
   const auto* codes = static_cast<const unsigned char*>(source);
   size_t i = 0;
@@ -163,7 +191,7 @@ void encodeE5m2(const float* source, void* target, size_t count) {
 /** Tile rows and vectors are chosen so that all sums, the right side and one broadcast fit the registers. */
 template <size_t rows, size_t vectors>
 constexpr KernelSet makeKernels(const char* name) {
-  return {name, rows, vectors * Vec::lanes, tileOf<rows, vectors>, scaleAdd, streamF32, Vec::fence,
+  return {name, rows, vectors * Vec::lanes, tileOf<rows, vectors>, scaleAdd, lossSums, streamF32, Vec::fence,
           {decodeF16, decodeBf16, decodeF32, decodeF64, decodeE4m3, decodeE5m2},
           {encodeF16, encodeBf16s, encodeF32s, encodeF64, encodeE4m3, encodeE5m2}};
 }

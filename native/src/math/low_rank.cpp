@@ -65,9 +65,12 @@ class RowChunk {
  public:
   RowChunk(const KernelSet& set, const MergeJob& job, const RightPanels& right, size_t maxRows)
       : set_(set), job_(job), right_(right), left_(roundUp(maxRows, set.tileRows) * right.depth()), sums_(set.tileRows * blockCols), line_(blockCols),
+        before_(job.loss == nullptr ? 0 : blockCols), after_(before_.size()), codes_(before_.size() * sizeof(double)),
         streams_(job.outDtype == FloatDtype::F32 && job.out != job.base && job.rows * job.cols * sizeof(float) >= streamBytes) {}
 
-  void merge(size_t firstRow, size_t rows) {
+  /** Adds to `loss` when the job measures it. */
+  void merge(size_t firstRow, size_t rows, LossSums& loss) {
+    loss_ = &loss;
     for (size_t row = 0; row < rows; row += set_.tileRows) packLeft(firstRow + row, std::min(set_.tileRows, rows - row), left_.data() + row * right_.depth());
     const size_t passCols = std::max(blockCols, rightBytes / sizeof(float) / std::max<size_t>(1, right_.depth()) / blockCols * blockCols);
     for (size_t pass = 0; pass < job_.cols; pass += passCols) {
@@ -106,19 +109,63 @@ class RowChunk {
 
   void writeLine(size_t element, size_t count, const float* sums) {
     set_.decode[indexOf(job_.baseDtype)](static_cast<const std::byte*>(job_.base) + element * bytesOf(job_.baseDtype), line_.data(), count);
+    if (job_.loss != nullptr) keepBefore(count);
     set_.scaleAdd(line_.data(), job_.baseScale, sums, count);
-    if (streams_) set_.streamF32(line_.data(), static_cast<float*>(job_.out) + element, count);
-    else set_.encode[indexOf(job_.outDtype)](line_.data(), static_cast<std::byte*>(job_.out) + element * bytesOf(job_.outDtype), count);
+    std::byte* out = static_cast<std::byte*>(job_.out) + element * bytesOf(job_.outDtype);
+    if (streams_) set_.streamF32(line_.data(), reinterpret_cast<float*>(out), count);
+    else set_.encode[indexOf(job_.outDtype)](line_.data(), out, count);
+    if (job_.loss == nullptr) return;
+    const bool asWritten = job_.outDtype == FloatDtype::F32;
+    if (!asWritten) set_.decode[indexOf(job_.outDtype)](out, after_.data(), count);
+    set_.lossSums(before_.data(), sums, asWritten ? line_.data() : after_.data(), count, loss_->values);
+  }
+
+  /** The base in the output's dtype: what is stored when nothing is merged. */
+  void keepBefore(size_t count) {
+    for (size_t i = 0; i < count; ++i) before_[i] = line_[i] * job_.baseScale;
+    if (job_.baseDtype == job_.outDtype && job_.baseScale == 1.0f) return;
+    set_.encode[indexOf(job_.outDtype)](before_.data(), codes_.data(), count);
+    set_.decode[indexOf(job_.outDtype)](codes_.data(), before_.data(), count);
   }
 
   const KernelSet& set_;
   const MergeJob& job_;
   const RightPanels& right_;
-  std::vector<float> left_, sums_, line_;
+  std::vector<float> left_, sums_, line_, before_, after_;
+  std::vector<std::byte> codes_;
+  LossSums* loss_ = nullptr;
   bool streams_;
 };
 
+void addInOrder(const std::vector<LossSums>& parts, LossSums& total) {
+  for (const LossSums& part : parts) {
+    for (size_t i = 0; i < 3; ++i) total.values[i] += part.values[i];
+  }
+}
+
 }  // namespace
+
+LossSums lossOf(const float* before, const float* change, const float* after, float* error, size_t count) {
+  const KernelSet& set = kernels();
+  constexpr size_t chunkSize = 64 * 1024, lineSize = 1024;
+  const size_t chunks = (count + chunkSize - 1) / chunkSize;
+  std::vector<LossSums> parts(chunks);
+  parallelFor(chunks, [&](size_t chunk) {
+    float none[lineSize];
+    const size_t end = std::min(count, (chunk + 1) * chunkSize);
+    for (size_t at = chunk * chunkSize; at < end; at += lineSize) {
+      const size_t size = std::min(lineSize, end - at);
+      const float* from = before == nullptr ? none : before + at;
+      // The error itself: what must be taken off it for "after - before - change" is minus the change.
+      if (before == nullptr) for (size_t i = 0; i < size; ++i) none[i] = -change[at + i];
+      set.lossSums(from, change + at, after + at, size, parts[chunk].values);
+      if (error != nullptr) for (size_t i = 0; i < size; ++i) error[at + i] = static_cast<float>(static_cast<double>(after[at + i]) - static_cast<double>(from[i]) - static_cast<double>(change[at + i]));
+    }
+  });
+  LossSums total;
+  addInOrder(parts, total);
+  return total;
+}
 
 bool mergeLowRank(const MergeJob& job) {
   if (job.rows == 0 || job.cols == 0) return true;
@@ -129,6 +176,7 @@ bool mergeLowRank(const MergeJob& job) {
   const size_t chunks = (job.rows + chunkRows - 1) / chunkRows;
   // Buffers for every lane are there before a byte is written; whichever thread runs a lane takes chunks until none is left.
   std::vector<RowChunk> lanes(std::min(chunks, threadCount()), RowChunk(set, job, right, std::min(chunkRows, job.rows)));
+  std::vector<LossSums> losses(job.loss == nullptr ? 1 : chunks);
   std::atomic<size_t> nextChunk{0};
   std::atomic<bool> stopped{false};
   parallelFor(lanes.size(), [&](size_t lane) {
@@ -137,9 +185,10 @@ bool mergeLowRank(const MergeJob& job) {
         stopped = true;
         return;
       }
-      lanes[lane].merge(chunk * chunkRows, std::min(chunkRows, job.rows - chunk * chunkRows));
+      lanes[lane].merge(chunk * chunkRows, std::min(chunkRows, job.rows - chunk * chunkRows), losses[job.loss == nullptr ? 0 : chunk]);
     }
   });
+  if (job.loss != nullptr) addInOrder(losses, *job.loss);
   return !stopped;
 }
 

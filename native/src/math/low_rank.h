@@ -21,6 +21,11 @@ struct LowRankFactor {
   float scale;
 };
 
+/** What storing a change kept of it, in f64: sums of change^2, change * error and error^2, where error = stored after - stored before - change. */
+struct LossSums {
+  double values[3] = {0, 0, 0};
+};
+
 struct MergeJob {
   const void* base;
   FloatDtype baseDtype;
@@ -31,6 +36,8 @@ struct MergeJob {
   size_t cols;
   std::span<const LowRankFactor> factors;
   CancelFlag cancel;
+  /** Null: not measured. "Before" is the base as `outDtype` holds it. */
+  LossSums* loss = nullptr;
 };
 
 /**
@@ -39,6 +46,9 @@ struct MergeJob {
  * cancelled: part of `out` is then written. Throws std::bad_alloc before `out` is touched.
  */
 bool mergeLowRank(const MergeJob& job);
+
+/** [worker] Loss of f32 values; with `before` null, `after` is the error itself. `error` (may be null) receives it. Bits do not depend on the number of threads. */
+LossSums lossOf(const float* before, const float* change, const float* after, float* error, size_t count);
 
 /**
  * [worker] out[m, n] = (accumulate ? out : 0) + scale * a[m, k] * b[k, n], f32 row-major. `out` must not overlap `a` or `b`. Throws std::bad_alloc;

@@ -1,5 +1,5 @@
 import type { FloatDtype, Kernels, MergeLowRankJob } from "../api.ts";
-import { checkBytes, checkConvert, checkCount, checkMatmul, checkMergeJob } from "../check-job.ts";
+import { checkBytes, checkConvert, checkCount, checkLossJob, checkMatmul, checkMergeJob } from "../check-job.ts";
 import { hashFile } from "../file/hash-file.ts";
 import { floatDtypeIndex, type RawAddon } from "./binding.ts";
 
@@ -9,6 +9,10 @@ export function addonKernels(addon: RawAddon, detail: string): Kernels {
     kind: "native",
     detail,
     mergeLowRank: (job) => mergeLowRank(addon, job),
+    async lossOf(job) {
+      checkLossJob(job);
+      await addon.lossOf(job.before, job.change, job.after, job.error ?? null, job.change.length, job.sums);
+    },
     async matmul(a, b, m, k, n, out, scale, accumulate) {
       checkMatmul(a, b, m, k, n, out);
       await addon.matmul(a, b, m, k, n, out, scale, accumulate);
@@ -38,7 +42,7 @@ async function mergeLowRank(addon: RawAddon, job: MergeLowRankJob): Promise<void
   try {
     const finished = await addon.mergeLowRank(
       job.base, floatDtypeIndex(job.baseDtype), job.baseScale ?? 1, job.out, floatDtypeIndex(job.outDtype), job.rows, job.cols,
-      factors.map((factor) => factor.up), factors.map((factor) => factor.down), factors.map((factor) => factor.rank), factors.map((factor) => factor.scale), token,
+      factors.map((factor) => factor.up), factors.map((factor) => factor.down), factors.map((factor) => factor.rank), factors.map((factor) => factor.scale), token, job.loss ?? null,
     );
     if (!finished) signal?.throwIfAborted();
   } finally {

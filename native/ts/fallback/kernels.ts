@@ -1,5 +1,5 @@
-import type { FloatDtype, Kernels, MergeLowRankJob } from "../api.ts";
-import { checkBytes, checkConvert, checkCount, checkMatmul, checkMergeJob } from "../check-job.ts";
+import type { FloatDtype, Kernels, LossJob, MergeLowRankJob } from "../api.ts";
+import { checkBytes, checkConvert, checkCount, checkLossJob, checkMatmul, checkMergeJob } from "../check-job.ts";
 import { dtypeBytes } from "../dtypes.ts";
 import { hashFile } from "../file/hash-file.ts";
 import { decodeTo, encodeFrom, view } from "./convert.ts";
@@ -13,7 +13,7 @@ const blockElements = 16 * 1024;
  * multiply-add; results agree with the native kernels within 1e-6 relative, not bit for bit.
  */
 export function fallbackKernels(detail: string): Kernels {
-  return { kind: "fallback", detail, mergeLowRank, matmul, convert, firstNonFinite, hashFile };
+  return { kind: "fallback", detail, mergeLowRank, lossOf, matmul, convert, firstNonFinite, hashFile };
 }
 
 async function mergeLowRank(job: MergeLowRankJob): Promise<void> {
@@ -22,18 +22,56 @@ async function mergeLowRank(job: MergeLowRankJob): Promise<void> {
   const baseScale = Math.fround(job.baseScale ?? 1);
   const merged = new Float32Array(cols);
   const delta = new Float32Array(cols);
+  const before = job.loss === undefined ? null : new Float32Array(cols);
   const rowsPerBlock = Math.max(1, Math.floor(blockElements / Math.max(1, cols)));
   await inSlices(rows, rowsPerBlock, job.signal, (start, end) => {
     for (let row = start; row < end; row++) {
       decodeTo(base, baseDtype, row * cols, cols, merged);
       if (baseScale !== 1) scaleBy(merged, baseScale);
       if (job.factors.length > 0) {
+        if (before !== null) keepBefore(merged, before, job);
         delta.fill(0);
         for (const factor of job.factors) addProductRow(factor.up, row * factor.rank, factor.rank, factor.down, cols, Math.fround(factor.scale), delta);
         for (let i = 0; i < cols; i++) merged[i] = (merged[i] as number) + (delta[i] as number);
       }
       encodeFrom(merged, out, outDtype, row * cols);
+      if (before === null || job.loss === undefined || job.factors.length === 0) continue;
+      decodeTo(out, outDtype, row * cols, cols, merged);
+      addLoss(before, delta, merged, 0, cols, job.loss);
     }
+  });
+}
+
+/** The base in the output's dtype: what is stored when nothing is merged. */
+function keepBefore(values: Float32Array, before: Float32Array, { baseDtype, outDtype, baseScale }: MergeLowRankJob): void {
+  before.set(values);
+  if (baseDtype === outDtype && (baseScale ?? 1) === 1) return;
+  const codes = new Uint8Array(values.length * dtypeBytes[outDtype]);
+  encodeFrom(before, codes, outDtype, 0);
+  decodeTo(codes, outDtype, 0, before.length, before);
+}
+
+function addLoss(before: Float32Array | null, change: Float32Array, after: Float32Array, start: number, end: number, sums: Float64Array): void {
+  let [changeSq, dot, errorSq] = [0, 0, 0];
+  for (let i = start; i < end; i++) {
+    const wanted = change[i] as number;
+    const error = before === null ? (after[i] as number) : (after[i] as number) - (before[i] as number) - wanted;
+    changeSq += wanted * wanted;
+    dot += wanted * error;
+    errorSq += error * error;
+  }
+  sums[0] = (sums[0] ?? 0) + changeSq;
+  sums[1] = (sums[1] ?? 0) + dot;
+  sums[2] = (sums[2] ?? 0) + errorSq;
+}
+
+async function lossOf(job: LossJob): Promise<void> {
+  checkLossJob(job);
+  const { before, change, after, error } = job;
+  await inSlices(change.length, blockElements, undefined, (start, end) => {
+    addLoss(before, change, after, start, end, job.sums);
+    if (error === undefined) return;
+    for (let i = start; i < end; i++) error[i] = before === null ? (after[i] as number) : (after[i] as number) - (before[i] as number) - (change[i] as number);
   });
 }
 

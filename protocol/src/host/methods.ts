@@ -1,7 +1,7 @@
 // Every method of the host protocol with the schemas of its params and result. Tensors travel beside them in the frame (`tensors`), never inside.
 
 import { z } from "zod";
-import { bytes, checkpointSource, checksums, generation, mergeReport, milliseconds, quantised, refitPlan, segmentName, shape, stackFile, weightDtype } from "./values.ts";
+import { adapterLosses, adapterLossLimit, bytes, checkpointSource, checksums, generation, mergeReport, milliseconds, quantised, refitPlan, segmentName, shape, stackFile, weightDtype } from "./values.ts";
 
 export const hostProtocolVersion = 1;
 
@@ -52,6 +52,8 @@ export const hostMethods = {
       weightDtype,
       checkpoint: checkpointSource,
       stack: z.array(stackFile),
+      /** Quantised engines; the host's own limit where it is absent. */
+      adapterLoss: adapterLossLimit.exactOptional(),
       /** Also answer with the checksums of the values computed from the files, to be compared with `checksums` of what the engine holds. */
       verify: z.boolean().exactOptional(),
     }),
@@ -67,6 +69,7 @@ export const hostMethods = {
       /** null: the one that the engine has, from the files that it was read from. Its table has thousands of rows, and most refits keep it. */
       checkpoint: checkpointSource.nullable(),
       stack: z.array(stackFile),
+      adapterLoss: adapterLossLimit.exactOptional(),
       verify: z.boolean().exactOptional(),
     }),
     result: z.object({
@@ -81,7 +84,8 @@ export const hostMethods = {
       sha256: checksums.exactOptional(),
     }),
   },
-  commit: { params: z.object({ engine, token }), result: z.object({ ms: milliseconds, writes: count, generation }) },
+  /** `losses`: of the stack that is live now; known once its weights are written. */
+  commit: { params: z.object({ engine, token }), result: z.object({ ms: milliseconds, writes: count, generation, losses: adapterLosses.exactOptional() }) },
   discard: { params: z.object({ engine, token }), result: empty },
   /**
    * One denoiser call; input and output tensors travel in the frame. Inputs whose descriptors have a `segment` lie in that one of `segments`, for a host that offers to read
@@ -111,6 +115,8 @@ export const hostMethods = {
           /** GPU hosts: where the weights lie and how steps run, in the host's words. */
           placement: placement.exactOptional(),
           quantised: quantised.exactOptional(),
+          /** Of the present stack, as the last commit answered. */
+          losses: adapterLosses.exactOptional(),
           /** How its steps run now, in words. */
           tier: z.string().max(200).exactOptional(),
         }),

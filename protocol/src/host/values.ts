@@ -5,8 +5,8 @@ import { z } from "zod";
 const count = z.int().nonnegative();
 const hash = z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in lower-case hex");
 
-/** Element type of an engine's weights. fp8 and nvfp4: large matrices quantised after each merge, everything else (and a step's tensors) bf16. */
-export const weightDtype = z.enum(["f32", "f16", "bf16", "fp8", "nvfp4"]);
+/** Element type of an engine's weights. fp8, int8 and nvfp4: large matrices quantised after each merge, everything else (and a step's tensors) bf16. */
+export const weightDtype = z.enum(["f32", "f16", "bf16", "fp8", "int8", "nvfp4"]);
 export type WeightDtype = z.infer<typeof weightDtype>;
 
 export const shape = z.array(count).max(8).readonly();
@@ -66,11 +66,39 @@ export const mergeReport = z
   .readonly();
 export type MergeReport = z.infer<typeof mergeReport>;
 
+/** How an adapter reaches a layer: in its weights, or beside them as a low-rank branch. */
+const adapterWay = z.enum(["merged", "branch"]);
+
+/**
+ * How much of each adapter's change the engine's weights got, in the order of the stack. With d = what the adapter intended and e = what the stack changed minus what it intended:
+ * `projection` is 1 + <e, d> / <d, d> (1: all of it arrived; 0: rounding swallowed it), `lostShare` is |e| / |d| (noise counts too). An adapter that changes nothing has no entry.
+ */
+export const adapterLosses = z
+  .array(
+    z
+      .object({
+        adapter: hash,
+        projection: z.number(),
+        lostShare: z.number().nonnegative(),
+        /** Parameters that it reaches in each way. */
+        merged: count,
+        branched: count,
+        /** Those that lost most, the worst first. */
+        parameters: z.array(z.object({ parameter: z.string(), way: adapterWay, projection: z.number(), lostShare: z.number().nonnegative() }).readonly()).readonly(),
+      })
+      .readonly(),
+  )
+  .readonly();
+export type AdapterLosses = z.infer<typeof adapterLosses>;
+
+/** The largest share of an adapter's change that rounding may swallow before the adapter stays a branch beside the layer. 1: never a branch. */
+export const adapterLossLimit = z.number().min(0).max(1);
+
 /** What quantising cost when the engine was loaded. Errors are relative: ||quantised - bf16|| / ||bf16||. */
 export const quantised = z
   .object({
-    format: z.enum(["fp8", "nvfp4"]),
-    /** How a step multiplies: fp8 products (`rowwise`, `unit`), or weights made bf16 again (`dequantise`). */
+    format: z.enum(["fp8", "int8", "nvfp4"]),
+    /** How a step multiplies: fp8 products (`rowwise`, `unit`), int8 products (`integer`), or weights made bf16 again (`dequantise`). */
     way: z.string(),
     layers: count,
     /** Kinds of matrices that are not quantised; numbers in names are *. */

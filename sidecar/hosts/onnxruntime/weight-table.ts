@@ -3,13 +3,13 @@ import { hostFailure } from "./host-failure.ts";
 import type { ParameterLayout } from "./refit-map.ts";
 
 /** What this host holds: ONNX Runtime gets no quantised weights from it. */
-export type HeldDtype = Exclude<WeightDtype, "fp8" | "nvfp4">;
+export type HeldDtype = Exclude<WeightDtype, "fp8" | "int8" | "nvfp4">;
 
 export const elementBytes: Readonly<Record<HeldDtype, number>> = { f32: 4, f16: 2, bf16: 2 };
 
 /** Throws HOST_PRECISION_UNSUPPORTED. */
 export function heldDtype(dtype: WeightDtype): HeldDtype {
-  if (dtype !== "fp8" && dtype !== "nvfp4") return dtype;
+  if (dtype !== "fp8" && dtype !== "int8" && dtype !== "nvfp4") return dtype;
   throw hostFailure("HOST_PRECISION_UNSUPPORTED", `this host holds no ${dtype} weights; the torch host does`, { weightDtype: dtype });
 }
 

@@ -1,17 +1,19 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { isFloatDtype, native, writeSafetensors } from "@refit-sidecar/native";
+import { isFloatDtype, writeSafetensors } from "@refit-sidecar/native";
 import type { FloatDtype, TensorSource } from "@refit-sidecar/native";
 import type { Family } from "../catalog/index.ts";
-import { ensureDelta } from "../delta/index.ts";
 import type { ReadyDelta } from "../delta/index.ts";
 import { nearest, seedOf } from "../storage/index.ts";
 import type { Rounding } from "../storage/index.ts";
-import { f32Factors, openDelta } from "../terms/index.ts";
-import type { Addend, Delta, KeyReport, MergeMode } from "../terms/index.ts";
+import type { KeyReport, MergeMode } from "../terms/index.ts";
 import { openBase } from "./base.ts";
 import type { BaseModel } from "./base.ts";
+import { LossLedger } from "./loss-report.ts";
+import type { LossReport } from "./loss-report.ts";
+import { addendsOf, openStack } from "./stack.ts";
+import type { StackedDelta } from "./stack.ts";
 import { keptMetadata, parameterTensors } from "./tensors.ts";
 import type { Notes } from "./tensors.ts";
 
@@ -37,6 +39,8 @@ export interface AdapterReport extends KeyReport {
   readonly nonFinite: readonly string[];
   /** Set when the adapter changes nothing in this base: the likely cause. */
   readonly problem: { readonly code: string; readonly message: string } | null;
+  /** How much of the adapter's change the output has; null when it changes nothing. */
+  readonly loss: LossReport | null;
 }
 
 export interface BakeReport {
@@ -52,17 +56,13 @@ export interface BakeReport {
   readonly overflowed: readonly { readonly parameter: string; readonly values: number; readonly dtype: FloatDtype }[];
   /** Terms that no longer fitted when their turn came. */
   readonly skipped: readonly { readonly parameter: string; readonly reason: string }[];
+  /** How much of the whole stack's change the output has. */
+  readonly loss: LossReport | null;
   readonly sizeBytes: number;
   readonly ms: number;
 }
 
 const floatOf: Readonly<Record<Exclude<BakeJob["dtype"], "keep">, FloatDtype>> = { f16: "F16", bf16: "BF16", f32: "F32" };
-
-interface StackedDelta {
-  readonly ready: ReadyDelta;
-  readonly delta: Delta & { close(): Promise<void> };
-  readonly strength: number;
-}
 
 export interface BakeOptions {
   readonly signal?: AbortSignal;
@@ -77,15 +77,10 @@ export async function bake(job: BakeJob, options: BakeOptions = {}): Promise<Bak
   const started = performance.now();
   const base = await openBase(job.base, job.family);
   const scratch = await mkdtemp(join(tmpdir(), "refit-merge-"));
-  const stack: StackedDelta[] = [];
+  let stack: readonly StackedDelta[] = [];
   try {
-    for (const { path, strength } of job.adapters) {
-      const sha256 = await native.hashFile(path, options.signal);
-      const target = { family: base.family, structure: base.structure, parameters: base.parameters };
-      const ready = await ensureDelta({ adapter: { path, sha256 }, target, mode: job.mode, folder: scratch, base: base.source }, native, options.signal);
-      stack.push({ ready, delta: await openDelta(await native.openTensorFile(ready.path)), strength });
-    }
-    const notes: Notes = { saturated: [], overflowed: [], skipped: [], merged: 0 };
+    stack = await openStack(base, job.adapters, { mode: job.mode, folder: scratch, ...(options.signal ? { signal: options.signal } : {}) });
+    const notes: Notes = { saturated: [], overflowed: [], skipped: [], merged: 0, loss: new LossLedger() };
     const tensors = await plannedTensors(base, stack, job, notes, options.signal);
     const metadata = keptMetadata(base, job.dtype !== "keep");
     const { sizeBytes } = await writeSafetensors(job.out, tensors, metadata, options);
@@ -94,11 +89,12 @@ export async function bake(job: BakeJob, options: BakeOptions = {}): Promise<Bak
       out: job.out,
       family: base.family,
       structure: base.structure,
-      adapters: stack.map(({ ready, strength }, index) => adapterReport(ready, strength, job.adapters[index]?.path ?? "")),
+      adapters: stack.map(({ ready, strength }, index) => adapterReport(ready, strength, job.adapters[index]?.path ?? "", notes.loss.adapter(index))),
       merged: notes.merged,
       saturated: notes.saturated,
       overflowed: notes.overflowed,
       skipped: notes.skipped,
+      loss: notes.loss.whole(),
       sizeBytes,
       ms: performance.now() - started,
     };
@@ -109,16 +105,8 @@ export async function bake(job: BakeJob, options: BakeOptions = {}): Promise<Bak
   }
 }
 
-function adapterReport({ header, nonFinite }: ReadyDelta, strength: number, path: string): AdapterReport {
-  return { adapter: basename(path), strength, ...header.report, warnings: header.warnings, nonFinite, problem: header.problem };
-}
-
-function addendsOf(stack: readonly StackedDelta[], parameter: string): Addend[] {
-  return stack.flatMap(({ ready, delta, strength }) => {
-    // A reader per parameter: factors in f32 are dropped with it, so memory does not grow with the adapter.
-    const factors = f32Factors((name) => delta.factor(name), native);
-    return ready.header.terms.filter((term) => term.target.parameter === parameter).map((term) => ({ term, strength, factors }));
-  });
+function adapterReport({ header, nonFinite }: ReadyDelta, strength: number, path: string, loss: LossReport | null): AdapterReport {
+  return { adapter: basename(path), strength, ...header.report, warnings: header.warnings, nonFinite, problem: header.problem, loss };
 }
 
 /** Every tensor of the output, in the order of the base's files; values are computed when their turn to be written comes. */

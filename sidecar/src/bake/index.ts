@@ -3,5 +3,8 @@
 
 export { bake } from "./bake.ts";
 export type { AdapterReport, BakeJob, BakeOptions, BakeReport } from "./bake.ts";
+export { lossText } from "./loss-report.ts";
+export type { LossReport } from "./loss-report.ts";
+export { measureAdapter } from "./measure.ts";
 export { openBase } from "./base.ts";
 export type { BaseModel } from "./base.ts";

@@ -5,8 +5,8 @@ import type { FloatDtype } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
 import { blockPadding, decodePiece, encodePiece, exchangeHalves, readMergeable, readValues } from "../storage/index.ts";
 import type { Encoded, Rounding, StoredParameter, StoredPiece } from "../storage/index.ts";
-import { asBytes, mergeParameter, newNonFinite } from "../terms/index.ts";
-import type { Addend, MergeOutcome } from "../terms/index.ts";
+import { asBytes, lossOfStored, mergeParameter, newNonFinite } from "../terms/index.ts";
+import type { Addend, MergeLoss, MergeOutcome } from "../terms/index.ts";
 
 /** Output of one piece of a parameter, in the order of the file's rows; `encoded` where the file stores it quantised. */
 export interface PieceOutput {
@@ -24,6 +24,7 @@ export interface ParameterOutput {
   /** In which type they are not: the output's, or f32 before values are quantised. */
   readonly dtype: FloatDtype;
   readonly skipped: MergeOutcome["skipped"];
+  readonly loss: MergeLoss | null;
 }
 
 export interface ParameterJob {
@@ -43,21 +44,25 @@ export async function computeParameter(job: ParameterJob): Promise<ParameterOutp
   const ownDtype = first?.piece.dtype ?? "F32";
   const quantised = stored.pieces.some(({ piece }) => piece.storage !== undefined);
   if (!quantised && !isFloatDtype(ownDtype)) throw new Failure("BAKE_DTYPE", `expected ${job.name} in a floating-point type, the file stores ${ownDtype}; adapters cannot be merged into it`, { parameter: job.name });
-  const common = { addends, kernels: native, ...(signal ? { signal } : {}) };
+  const common = { addends, kernels: native, measure: addends.length > 0, ...(signal ? { signal } : {}) };
   if (job.dtype !== null || !quantised) {
     const dtype = job.dtype ?? (ownDtype as FloatDtype);
     const base = await readMergeable(stored);
     const outcome = await mergeParameter({ ...common, base: { ...base, shape: stored.shape }, out: { dtype } });
     const notFinite = await newNonFinite(base, outcome, dtype, native);
-    return { shape: outcome.shape, pieces: plainPieces(stored, outcome), saturated: outcome.saturated, notFinite, dtype, skipped: outcome.skipped };
+    return { shape: outcome.shape, pieces: plainPieces(stored, outcome), saturated: outcome.saturated, notFinite, dtype, skipped: outcome.skipped, loss: outcome.loss };
   }
   const before = await readValues(stored);
-  const outcome = await mergeParameter({ ...common, base: { data: asBytes(before), dtype: "F32", shape: stored.shape }, out: { dtype: "F32" } });
+  const outcome = await mergeParameter({ ...common, measure: false, base: { data: asBytes(before), dtype: "F32", shape: stored.shape }, out: { dtype: "F32" } });
   const values = new Float32Array(outcome.data.buffer, outcome.data.byteOffset, outcome.data.byteLength / 4);
   const pieces: PieceOutput[] = [];
   for (const piece of stored.pieces) pieces.push(await encodedPiece(pieceAt(piece, outcome.shape, stored.shape), values, before, job.rounding));
   const notFinite = await newNonFinite({ data: asBytes(before), dtype: "F32" }, outcome, "F32", native);
-  return { shape: outcome.shape, pieces, saturated: 0, notFinite, dtype: "F32", skipped: outcome.skipped };
+  const output = { shape: outcome.shape, pieces, saturated: 0, notFinite, dtype: "F32" as const, skipped: outcome.skipped };
+  if (addends.length === 0 || values.length !== before.length) return { ...output, loss: null };
+  const request = { base: { data: asBytes(before), dtype: "F32" as const, shape: stored.shape }, kernels: native, ...(signal ? { signal } : {}) };
+  const left = addends.filter(({ term }) => !outcome.skipped.some((skipped) => skipped.term === term));
+  return { ...output, loss: await lossOfStored(request, left, { base: before, merged: values, before, after: await decodedOutput(output) }) };
 }
 
 /** A pad gives a parameter another shape; such a parameter has one piece. */
@@ -103,13 +108,12 @@ function equal(a: Float32Array, b: Float32Array): boolean {
   return Buffer.compare(asBytes(a), asBytes(b)) === 0;
 }
 
-/** The values that an output stands for, in canonical row order. */
-export async function decodedOutput(output: ParameterOutput, dtype: FloatDtype): Promise<Float32Array> {
+/** The values that a quantised output stands for, in canonical row order. */
+async function decodedOutput(output: Pick<ParameterOutput, "shape" | "pieces">): Promise<Float32Array> {
   const values = new Float32Array(output.shape.reduce((product, dimension) => product * dimension, 1));
   for (const { piece, data, encoded } of output.pieces) {
     const target = values.subarray(piece.piece.start * piece.columns, (piece.piece.start + piece.rows) * piece.columns);
-    if (encoded === null) await native.convert(data, dtype, asBytes(target), "F32", target.length);
-    else await decodePiece(piece, data, encoded.scales, target);
+    await decodePiece(piece, data, encoded?.scales ?? null, target);
     if (piece.piece.swapHalves) exchangeHalves(asBytes(target));
   }
   return values;

@@ -7,6 +7,8 @@ import { asBytes, changesShape } from "../terms/index.ts";
 import type { Addend } from "../terms/index.ts";
 import { fileOf } from "./base.ts";
 import type { BaseModel } from "./base.ts";
+import { formatName } from "./loss-report.ts";
+import type { LossLedger } from "./loss-report.ts";
 import { computeParameter } from "./parameter.ts";
 import type { ParameterOutput } from "./parameter.ts";
 
@@ -15,6 +17,7 @@ export interface Notes {
   readonly saturated: { parameter: string; values: number }[];
   readonly overflowed: { parameter: string; values: number; dtype: FloatDtype }[];
   readonly skipped: { parameter: string; reason: string }[];
+  readonly loss: LossLedger;
   merged: number;
 }
 
@@ -42,6 +45,8 @@ export async function parameterTensors(planned: PlannedParameter): Promise<Tenso
     const output = await computeParameter({ name, stored, addends, dtype, rounding: planned.rounding, ...(signal ? { signal } : {}) });
     if (output.notFinite > 0) notes.overflowed.push({ parameter: name, values: output.notFinite, dtype: output.dtype });
     if (output.saturated + output.notFinite > 0) notes.saturated.push({ parameter: name, values: output.saturated + output.notFinite });
+    const [piece] = place.pieces;
+    if (output.loss !== null && piece !== undefined) notes.loss.add(name, output.loss, formatName(piece, dtype));
     for (const { reason } of output.skipped) notes.skipped.push({ parameter: name, reason });
     return output;
   };

@@ -1,6 +1,10 @@
 import type { Command } from "commander";
+import { familyNames } from "@refit-sidecar/protocol";
+import { lossText } from "../bake/index.ts";
 import { explain } from "../explain/index.ts";
 import type { Explanation } from "../explain/index.ts";
+import type { Family } from "../catalog/types.ts";
+import { Failure } from "../failure/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 
 const listed = 10;
@@ -25,20 +29,35 @@ function lines(found: Explanation): string[] {
   if (adapter.against !== null) {
     const { parameters, report } = adapter.against;
     head.push(`on this checkpoint: ${parameters.length} parameters touched, ${report.used.length} keys used, ${report.ignored.length} ignored, ${report.failed.length} failed`);
+    if (found.loss !== null) head.push(...lossText(found.loss));
     for (const { key, reason } of [...report.failed, ...report.ignored].slice(0, listed)) head.push(`  ${key}: ${reason}`);
   }
   return head;
+}
+
+function strengthOf(value: number): number {
+  if (Number.isFinite(value)) return value;
+  throw new Failure("CLI_INSPECT_ARGUMENTS", "--strength expects a number, as 0.8", {});
+}
+
+function familyOf(name: string | undefined): Family | null {
+  if (name === undefined) return null;
+  const found = familyNames.find((candidate) => candidate === name);
+  if (found !== undefined) return found;
+  throw new Failure("CLI_INSPECT_ARGUMENTS", `--family expects one of ${familyNames.join(", ")}, got ${JSON.stringify(name)}`, {});
 }
 
 export function addInspect(program: Command, done: (code: number) => void): void {
   program
     .command("inspect <file>")
     .description("explain an adapter or a checkpoint from its header")
-    .option("--base <file>", "checkpoint to try an adapter's names and shapes on")
+    .option("--base <file>", "checkpoint to try an adapter's names and shapes on; also says how much of the adapter a merge into it would keep")
+    .option("--family <name>", "say which family that checkpoint is of instead of detecting it")
+    .option("--strength <number>", "strength for that (default 1)", Number)
     .option("--json", "print one JSON object")
-    .action(async (file: string, flags: { readonly json?: boolean; readonly base?: string }) => {
+    .action(async (file: string, flags: { readonly json?: boolean; readonly base?: string; readonly strength?: number; readonly family?: string }) => {
       try {
-        const found = await explain(file, flags.base ?? null);
+        const found = await explain(file, flags.base ?? null, { strength: strengthOf(flags.strength ?? 1), family: familyOf(flags.family) });
         if (flags.json === true) console.log(JSON.stringify(jsonOf(found)));
         else for (const line of lines(found)) if (line !== "") console.log(line);
         done(found.summary.problem === null ? exitCode.ok : exitCode.failed);
@@ -73,6 +92,7 @@ function jsonOf(found: Explanation): Record<string, unknown> {
     refit_bytes_f16: adapter.refit.bytesF16,
     not_for_the_engine: adapter.foreign,
     touched: adapter.against?.parameters ?? null,
+    loss: found.loss,
     ignored: adapter.against?.report.ignored ?? [],
     failed: adapter.against?.report.failed ?? [],
   };

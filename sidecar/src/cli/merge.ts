@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
 import { familyNames } from "@refit-sidecar/protocol";
-import { bake } from "../bake/index.ts";
+import { bake, lossText } from "../bake/index.ts";
 import type { BakeJob, BakeOptions, BakeReport } from "../bake/index.ts";
 import { Failure } from "../failure/index.ts";
 import { readStrength } from "../terms/index.ts";
@@ -90,6 +90,7 @@ function printReport(report: BakeReport): void {
   for (const adapter of report.adapters) {
     console.log(`${adapter.adapter} at ${adapter.strength}: ${adapter.used.length} keys used, ${adapter.ignored.length} ignored, ${adapter.failed.length} failed`);
     for (const [reason, keys] of grouped([...adapter.failed, ...adapter.ignored])) console.log(`  ${keys.length} x ${reason} (${keys[0]}${keys.length > 1 ? ", …" : ""})`);
+    if (adapter.loss !== null) for (const line of lossText(adapter.loss)) console.log(`  ${line}`);
     for (const warning of adapter.warnings) console.log(`  note: ${warning}`);
     if (adapter.nonFinite.length > 0) console.log(`  note: ${adapter.nonFinite.length} tensors hold NaN or infinity, first ${adapter.nonFinite[0]}; they were merged as ComfyUI merges them`);
   }

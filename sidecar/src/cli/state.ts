@@ -152,7 +152,7 @@ function requestOf(entries: readonly Entry[], { checkpoint, stack, host, precisi
   return {
     checkpoint: own.id,
     stack: stack.map((item) => ({ adapter: find("adapter", item).id, strength: item.strength })),
-    precision: z.enum(["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"]).parse(precision),
+    precision: z.enum(["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"]).parse(precision),
     host: z.enum(["auto", "onnxruntime", "torch", "tensorrt"]).parse(host),
     mode,
     residuals,

@@ -23,7 +23,7 @@ export const optionTable = [
   { name: "live-folder", type: "folder", default: null, reload: false, help: "The adapters in this folder are the live engine's stack, in name order; strength from name@0.8.safetensors" },
   { name: "live-checkpoint", type: "text", default: null, reload: false, help: "Checkpoint that the live folder applies to (catalog id or name; default: the only one there is)" },
   { name: "host", type: "choice", default: "auto", choices: ["auto", "onnxruntime", "torch", "tensorrt"], reload: false, help: "Engine host to use when a client does not name one" },
-  { name: "precision", type: "choice", default: "auto", choices: ["auto", "fp32", "fp16", "bf16", "fp8", "nvfp4"], reload: false, help: "Weight dtype of engines when a client does not name one (auto: fp32 on a CPU; fp8 and nvfp4: torch host)" },
+  { name: "precision", type: "choice", default: "auto", choices: ["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"], reload: false, help: "Weight dtype of engines when a client does not name one (auto: fp32 on a CPU; fp8, int8 and nvfp4: torch host)" },
   { name: "mode", type: "choice", default: "comfyui", choices: ["comfyui", "extended"], reload: true, help: "comfyui merges what ComfyUI merges; extended also merges names and kinds that ComfyUI ignores" },
   { name: "bind", type: "text", default: "127.0.0.1", reload: false, help: "Address to listen on; anything but loopback needs TLS or --behind-proxy" },
   { name: "port", type: "number", default: 0, min: 0, max: 65535, unit: "", reload: false, help: "Port to listen on; 0 takes any free one (see sidecar.json)" },

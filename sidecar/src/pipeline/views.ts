@@ -18,11 +18,11 @@ export type FolderView = WireResult<"folders.list">["folders"][number];
 const listedKeys = 200;
 
 /** Dtypes of weights in the wire's words. */
-export const wirePrecision = { f32: "fp32", f16: "fp16", bf16: "bf16", fp8: "fp8", nvfp4: "nvfp4" } as const;
-export const weightDtypes = { fp32: "f32", fp16: "f16", bf16: "bf16", fp8: "fp8", nvfp4: "nvfp4" } as const;
+export const wirePrecision = { f32: "fp32", f16: "fp16", bf16: "bf16", fp8: "fp8", int8: "int8", nvfp4: "nvfp4" } as const;
+export const weightDtypes = { fp32: "f32", fp16: "f16", bf16: "bf16", fp8: "fp8", int8: "int8", nvfp4: "nvfp4" } as const;
 
 /** Dtype of a step's float tensors: quantised engines take and give bf16. */
-export const floatDtype = { f32: "f32", f16: "f16", bf16: "bf16", fp8: "bf16", nvfp4: "bf16" } as const;
+export const floatDtype = { f32: "f32", f16: "f16", bf16: "bf16", fp8: "bf16", int8: "bf16", nvfp4: "bf16" } as const;
 
 export function catalogEntryView(entry: CatalogEntry, delta: DeltaState): CatalogEntryView {
   return {

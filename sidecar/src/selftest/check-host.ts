@@ -31,7 +31,7 @@ const none: SmallStack = [];
 /** 16-bit weights and arithmetic move latents of size 1 to 3 by this much over sixteen steps. */
 const halfTolerance = 0.25;
 /** A merge on the device against one on the CPU, in the output: another order of f32 sums, one rounding to 16 bits, or a neighbouring code. */
-const bakedTolerance = { f32: 1e-3, f16: 0.05, bf16: 0.2, fp8: 0.5, nvfp4: 1 } as const;
+const bakedTolerance = { f32: 1e-3, f16: 0.05, bf16: 0.2, fp8: 0.5, int8: 0.5, nvfp4: 1 } as const;
 const recoveryMs = 120_000;
 
 async function floatsOf({ bytes, dtype }: { readonly bytes: Buffer; readonly dtype: FrameTensor["dtype"] }): Promise<Float32Array> {

@@ -33,8 +33,8 @@ def check(dtype: torch.dtype, tolerance: float) -> None:
     x, y = rand(BATCH, 9, COLS)[:, 2:7], rand(BATCH * TOKENS, COLS)
     gate, scale, shift, *_ = rand(BATCH, 6 * COLS).chunk(6, 1)
     modulation = Modulation(scale, shift)
-    for codes in (False, True):
-        limit = CODES_TOLERANCE if codes else tolerance
+    for codes in (None, torch.float8_e4m3fn, torch.int8):
+        limit = tolerance if codes is None else CODES_TOLERANCE
         compare("norm", do.norm(x, modulation, 1e-6, codes=codes), plain.norm(x, modulation, 1e-6, codes=codes), limit)
         one, other = rand(BATCH, 9, COLS)[:, 1:6], torch.empty_like(x)
         found = [on.update_and_norm(x, Update(y, gate, out), modulation, 1e-6, codes=codes) for on, out in ((do, one), (plain, other))]

@@ -141,7 +141,7 @@ def test_residuals_equal_plain_diffusers(tmp_path):
 @pytest.mark.e2e
 def test_quantised_engines_come_back_bit_for_bit(tmp_path):
     rows = rows_of("quantised", tmp_path)
-    assert [row["kind"] for row in rows["quantised load"]] == ["bf16", "fp8", "nvfp4"]
+    assert [row["kind"] for row in rows["quantised load"]] == ["bf16", "fp8", "int8", "nvfp4"]
     assert all(row["A_to_B_to_A_weights_bit_identical"] and row["A_to_B_to_A_output_bit_identical"] for row in rows["quantised swap and step"])
     assert all(row["weights_bit_identical"] and row["output_bit_identical"] for row in rows["quantised back to base"])
-    assert {row["kind"]: row["with an adapter"] < 0.2 for row in rows["quantised against the first kind"]} == {"fp8": True, "nvfp4": True}
+    assert {row["kind"]: row["with an adapter"] < 0.2 for row in rows["quantised against the first kind"]} == {"fp8": True, "int8": True, "nvfp4": True}

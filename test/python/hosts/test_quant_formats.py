@@ -8,8 +8,8 @@ import pytest
 import torch
 from refit_host.quant.formats import FORMATS, parts_of
 from refit_host.quant.fp8 import Fp8
-from refit_host.quant.linear import quantise_rows
 from refit_host.quant.nvfp4 import BLOCK, VALUES, Nvfp4, e2m1
+from refit_host.quant.product import quantise_tokens
 
 
 def random_matrix(rows: int = 48, cols: int = 64, seed: int = 0) -> torch.Tensor:
@@ -118,9 +118,9 @@ def test_scales_follow_the_values(name):
 
 def test_activations_are_coded_per_token():
     value = random_matrix(32, 64).bfloat16()
-    codes, scale = quantise_rows(value)
+    codes, scale = quantise_tokens(value, torch.float8_e4m3fn)
     assert codes.dtype == torch.float8_e4m3fn and scale.shape == (32, 1)
     decoded = codes.float() * scale
     error = (decoded - value.float()).norm(dim=1) / value.float().norm(dim=1)
     assert (error < 0.04).all()
-    assert torch.equal(quantise_rows(torch.zeros(2, 16).bfloat16())[0].float(), torch.zeros(2, 16))
+    assert torch.equal(quantise_tokens(torch.zeros(2, 16).bfloat16(), torch.float8_e4m3fn)[0].float(), torch.zeros(2, 16))

@@ -56,6 +56,7 @@ def test_a_merge_is_made_in_f32_and_quantised_once(tmp_path, structure):
     shapes = STRUCTURES[structure]()
     weights = quant_engine(tmp_path, shapes, dtype=torch.float32)
     whole = whole_engine(tmp_path, shapes)
+    base = values(whole)
     for engine in (weights, whole):
         swap(engine, stack_of(tmp_path, shapes, engine, (1, 0.8), (2, -0.5)))
     form = FORMATS["fp8"]
@@ -63,7 +64,8 @@ def test_a_merge_is_made_in_f32_and_quantised_once(tmp_path, structure):
         merged = whole.value(whole.slot(slot.name))
         if slot.index in weights.stored.coded:
             # The order of sums may differ by a bit of f32, which may move a value that lies on a border by one code.
-            expected = form.decode(form.encode(merged.view(slot.rows, slot.cols))).view(slot.shape)
+            before = form.encode(base[slot.name].view(slot.rows, slot.cols))
+            expected = form.decode(form.encode(merged.view(slot.rows, slot.cols), before)).view(slot.shape)
             different = (weights.value(slot) - expected).abs() > 1e-5 * expected.abs()
             assert different.float().mean() < 0.01, slot.name
         else:
@@ -96,7 +98,8 @@ def test_scales_grow_with_what_an_adapter_adds(tmp_path):
     swap(weights, stack_of(tmp_path, shapes, weights, (1, 100.0)))
     after = weights.stored.parts(slot, weights.live)
     assert (after["scale"] > 2 * before).float().mean() > 0.9
-    assert after["codes"].float().abs().amax(1).eq(448).all()
+    # Grown by powers of two: the largest code is more than half of the largest that there is.
+    assert after["codes"].float().abs().amax(1).ge(224).all()
 
 
 # The host reads a second base beside the first only on the device.

@@ -93,7 +93,7 @@ def test_pieces_join_as_codes_with_the_scale_of_each(tmp_path):
     where = source(tmp_path, tensors, {"x": {"shape": [48, 32], "pieces": pieces}})
     assert torch.equal(read(where)["x"], expected)
     kept: list[torch.Tensor] = []
-    read(where, coded=lambda slot, value: kept.append(value.codes.clone()))
+    read(where, coded=lambda slot, value: kept.append(value.parts["codes"].clone()))
     assert torch.equal(kept[0], torch.cat([codes[0], codes[1][16:], codes[1][:16]]))
 
 

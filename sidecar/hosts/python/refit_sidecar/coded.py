@@ -42,7 +42,7 @@ class Coded:
     def bind(self, module: nn.Module) -> nn.Module:
         """The chosen layers of an engine's module, over the codes."""
         form = FORMATS[self.form]
-        return replace_linears(module, self.layers, lambda name: self.stored.parts(self.layout.by_name[name], self.live), form, best_way(form, self.live.device, FLOAT))
+        return replace_linears(module, self.layers, lambda name: (self.stored.parts(self.layout.by_name[name], self.live), 0, None), form, best_way(form, self.live.device, FLOAT))
 
 
 def coded_of(module: nn.Module, snapshot: Snapshot, form: str, device: torch.device) -> Coded:

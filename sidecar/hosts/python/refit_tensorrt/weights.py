@@ -3,7 +3,7 @@ device from the base and hands each to the sink, so that the device holds one co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Callable, Sequence
 
 import torch
@@ -17,13 +17,6 @@ from refit_host.weights.stream import Ring
 from torch import Tensor
 
 from .sink import Sink, not_refittable
-
-
-@dataclass
-class EnginePrepared(Prepared):
-    """`stack`: what the values are computed with; the engine may ask for more of them than the plan writes."""
-
-    stack: Stack = ()
 
 
 class EngineWeights(Weights):
@@ -117,7 +110,7 @@ class EngineWeights(Weights):
             slots, values = self._evaluate([slot for slot in group if slot.name not in self.sink.fixed])
             self.sink.write(slots, values, self._further)
 
-    def prepare(self, stack: Stack, **options: Any) -> EnginePrepared:
+    def prepare(self, stack: Stack, **options: Any) -> Prepared:
         """As `Weights.prepare`. Raises HOST_NOT_REFITTABLE naming a parameter that this engine cannot change."""
         prepared = super().prepare(stack, **options)
         fixed = self.sink.fixed
@@ -127,7 +120,7 @@ class EngineWeights(Weights):
             for slot in prepared.restore:
                 if slot.name in fixed and (changes or slot.index in touched):
                     raise not_refittable(slot.name)
-        return EnginePrepared(**vars(prepared), stack=tuple(stack))
+        return prepared
 
     def _groups(
         self, slots: list[Slot], touched: frozenset[int], base: Base, later: CheckpointReader | None
@@ -141,7 +134,7 @@ class EngineWeights(Weights):
         return [inside[number] for number in sorted(inside)]
 
     def _write(self, prepared: Prepared) -> None:
-        assert self.base is not None and isinstance(prepared, EnginePrepared)
+        assert self.base is not None
         if prepared.reader is not None:
             old, self.base.arena = self.base.arena, None
             self.base, _ = self._read_base(self.base.place, prepared.reader, old)

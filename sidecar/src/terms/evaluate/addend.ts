@@ -7,6 +7,8 @@ import type { Term } from "../types.ts";
 export interface Addend {
   readonly term: Term;
   readonly strength: number;
+  /** Place of its adapter in the stack; only loss is told apart by it. */
+  readonly adapter?: number;
   /** Factors of the delta that the term came from. */
   readonly factors: FactorReader;
 }

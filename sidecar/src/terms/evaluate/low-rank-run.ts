@@ -23,6 +23,8 @@ export interface LowRankRun {
   readonly shape: Shape;
   readonly addends: readonly LowRankAddend[];
   readonly kernels: Kernels;
+  /** Loss is added here, as in the kernel's job. */
+  readonly loss?: Float64Array;
   readonly signal?: AbortSignal;
 }
 
@@ -53,6 +55,7 @@ export async function mergeLowRankRun(run: LowRankRun): Promise<void> {
       rows: end - start,
       cols,
       factors,
+      ...(run.loss ? { loss: run.loss } : {}),
       ...(run.signal ? { signal: run.signal } : {}),
     });
   }

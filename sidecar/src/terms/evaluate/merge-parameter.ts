@@ -10,6 +10,7 @@ import type { Term } from "../types.ts";
 import { isPlainLowRank, viewOf, viewShape, type Addend, type LowRankAddend } from "./addend.ts";
 import { checkTerm, factorNames } from "./check-terms.ts";
 import { applyDora } from "./dora.ts";
+import { byAdapter, decoded, measureLoss, noLoss, type LossRequest, type LossSums, type MergeLoss } from "./loss.ts";
 import { fitsKernel, mergeLowRankRun } from "./low-rank-run.ts";
 import { asBytes, bytesPerElement, roundInto } from "./round.ts";
 
@@ -31,6 +32,8 @@ export interface MergeRequest {
     readonly data?: Uint8Array;
   };
   readonly kernels: Kernels;
+  /** Also say how much of each adapter's change the stored values have. */
+  readonly measure?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -42,6 +45,8 @@ export interface MergeOutcome {
   readonly saturated: number;
   /** Addends that no longer fitted (after a pad earlier in the stack): left out, as ComfyUI leaves them out. */
   readonly skipped: readonly { readonly term: Term; readonly reason: string }[];
+  /** Null unless it was asked for, and for a parameter that a term pads: there is nothing to hold it against. */
+  readonly loss: MergeLoss | null;
 }
 
 /** Throws Failure TERMS_SHAPE_CHANGED when a term pads the parameter and `out.data` cannot hold it; AbortError when cancelled. */
@@ -51,8 +56,9 @@ export async function mergeParameter(request: MergeRequest): Promise<MergeOutcom
   const { addends, skipped } = await fitting(request);
   if (out.dtype !== "F8_E4M3" && out.dtype !== "F8_E5M2" && (out.scale ?? 1) === 1 && (await allForKernel(addends, shape))) {
     const data = out.data ?? new Uint8Array(elements(shape) * bytesPerElement[out.dtype]);
-    await lowRankPass(request, addends.filter(isPlainLowRank), data, out.dtype);
-    return { data, shape, saturated: 0, skipped };
+    const whole = noLoss();
+    await lowRankPass(request, addends.filter(isPlainLowRank), data, out.dtype, request.measure === true ? whole : undefined);
+    return { data, shape, saturated: 0, skipped, loss: request.measure === true ? await kernelLoss(request, addends, data, whole) : null };
   }
   const merged = await mergeF32(request, addends);
   const bytes = merged.data.length * bytesPerElement[out.dtype];
@@ -61,7 +67,36 @@ export async function mergeParameter(request: MergeRequest): Promise<MergeOutcom
   }
   const data = out.data ?? new Uint8Array(bytes);
   const saturated = await roundInto(merged.data, data, out.dtype, out.scale ?? 1, request.kernels);
-  return { data, shape: merged.shape, saturated, skipped };
+  const loss = request.measure === true && merged.data.length === elements(shape) ? await roundedLoss(request, addends, merged.data, data) : null;
+  return { data, shape: merged.shape, saturated, skipped, loss };
+}
+
+/** The kernel has summed the whole up; several adapters are told apart in a second look. */
+async function kernelLoss(request: MergeRequest, addends: readonly Addend[], data: Uint8Array, whole: LossSums): Promise<MergeLoss> {
+  const groups = [...byAdapter(addends).keys()];
+  if (groups.length <= 1) return { whole, adapters: new Map(groups.map((adapter) => [adapter, whole])) };
+  return { ...(await roundedLoss(request, addends, null, data)), whole };
+}
+
+/** Loss of values that were rounded to `out.dtype`; "before" is the base rounded in the same way. */
+async function roundedLoss(request: MergeRequest, addends: readonly Addend[], merged: Float32Array | null, data: Uint8Array): Promise<MergeLoss> {
+  const { base, out, kernels } = request;
+  const count = elements(base.shape);
+  const scale = out.scale ?? 1;
+  const before = await decoded(base.data, base.dtype, count, kernels, base.scale ?? 1);
+  const rounded = new Uint8Array(count * bytesPerElement[out.dtype]);
+  await roundInto(before, rounded, out.dtype, scale, kernels);
+  return lossOfStored(request, addends, { base: before, merged, before: await decoded(rounded, out.dtype, count, kernels, scale), after: await decoded(data, out.dtype, count, kernels, scale) });
+}
+
+/** Loss of values that are stored in another way than a float dtype; `merged` is what was stored. */
+export async function lossOfStored(request: Pick<MergeRequest, "base" | "kernels" | "signal">, addends: readonly Addend[], values: Pick<LossRequest, "base" | "merged" | "before" | "after">): Promise<MergeLoss> {
+  const { shape } = request.base;
+  // The sum of plain terms is more exact than the difference that it made to f32 values.
+  const merged = (await allForKernel(addends, shape)) ? null : values.merged;
+  const apply = async (state: Float32Array, own: readonly Addend[]): Promise<Float32Array> =>
+    (await mergeF32({ base: { data: asBytes(state), dtype: "F32", shape }, addends: own, out: { dtype: "F32" }, kernels: request.kernels, ...(request.signal ? { signal: request.signal } : {}) }, own)).data;
+  return measureLoss({ ...values, merged, shape, addends, kernels: request.kernels, apply });
 }
 
 /** Leaves out what does not fit the shape that the parameter has when its turn comes. */
@@ -98,10 +133,10 @@ async function forKernel(addend: Addend, shape: Shape): Promise<boolean> {
   return fitsKernel(up, (await addend.factors(term.down)).shape, view);
 }
 
-async function lowRankPass(request: MergeRequest, addends: readonly LowRankAddend[], out: Uint8Array, outDtype: FloatDtype): Promise<void> {
+async function lowRankPass(request: MergeRequest, addends: readonly LowRankAddend[], out: Uint8Array, outDtype: FloatDtype, loss?: LossSums): Promise<void> {
   const { base, kernels, signal } = request;
   if (addends.length === 0) return kernels.convert(base.data, base.dtype, out, outDtype, elements(base.shape), base.scale ?? 1);
-  await mergeLowRankRun({ base: base.data, baseDtype: base.dtype, baseScale: base.scale ?? 1, out, outDtype, shape: base.shape, addends, kernels, ...(signal ? { signal } : {}) });
+  await mergeLowRankRun({ base: base.data, baseDtype: base.dtype, baseScale: base.scale ?? 1, out, outDtype, shape: base.shape, addends, kernels, ...(loss ? { loss } : {}), ...(signal ? { signal } : {}) });
 }
 
 /** The f32 way: a leading run of plain low-rank terms in one pass, the rest one by one. */

@@ -37,13 +37,10 @@ class Piece:
     storage: Storage | None
 
     @staticmethod
-    def parse(row: dict[str, Any], name: str, defaults: Mapping[str, Any]) -> "Piece":
-        dtype, storage = check.text({**defaults, **row}, "dtype"), row.get("storage")
-        if storage is None and defaults.get("scaleKey") is not None:
-            storage = {"format": "scaled", "scale": check.text(defaults, "scaleKey")}
-        parsed = None if storage is None else Storage.parse(check.obj(storage, name), name)
-        check_dtype(name, parsed, dtype, FLOAT_DTYPES)
-        return Piece(check.whole(row, "file"), check.text(row, "key"), dtype, check.whole(row, "start"), check.whole(row, "length"), check.flag(row, "swapHalves"), parsed)
+    def parse(row: dict[str, Any], name: str) -> "Piece":
+        dtype, storage = check.text(row, "dtype"), None if row.get("storage") is None else Storage.parse(check.obj(row["storage"], name), name)
+        check_dtype(name, storage, dtype, FLOAT_DTYPES)
+        return Piece(check.whole(row, "file"), check.text(row, "key"), dtype, check.whole(row, "start"), check.whole(row, "length"), check.flag(row, "swapHalves"), storage)
 
 
 @dataclass(frozen=True)
@@ -58,13 +55,9 @@ class ParameterSource:
 
     @staticmethod
     def parse(row: dict[str, Any], name: str, files: int) -> "ParameterSource":
-        """A row has `pieces`, or names the one tensor itself."""
         shape = check.shape(row.get("shape"), name)
         rows = shape[0] if shape else 1
-        if row.get("pieces") is None:
-            pieces = (Piece.parse({"file": row.get("file"), "key": row.get("key"), "start": 0, "length": rows, "storage": row.get("storage")}, name, row),)
-        else:
-            pieces = tuple(Piece.parse(check.obj(item, name), name, row) for item in check.arr(row["pieces"], name))
+        pieces = tuple(Piece.parse(check.obj(item, name), name) for item in check.arr(row.get("pieces"), name))
         at = 0
         for piece in pieces:
             expect(piece.file < files, "HOST_INVALID_PARAMS", f"{name}: no such file in the checkpoint source")

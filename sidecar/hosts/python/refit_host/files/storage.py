@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ CODE_DTYPES = {"scaled": ("F8_E4M3", "F8_E5M2", "I8", "F16", "BF16", "F32"), "nv
 BLOCK = {"nvfp4": 16, "mxfp8": 32}
 # Rows and columns of a tile of block scales.
 TILE_ROWS, TILE_COLS = 128, 4
+# Codes that an engine's format has too.
+KINDS = {torch.float8_e4m3fn: "fp8", torch.int8: "int8"}
 # Values of the e2m1 codes 0..7; bit 3 is the sign.
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
@@ -54,16 +56,36 @@ class Storage:
 
 @dataclass(frozen=True)
 class Coded:
-    """A matrix as `scaled` storage holds it: codes [rows, cols], one f32 scale per row [rows, 1], and the groups that are turned (0: none)."""
+    """A matrix as codes and scales, every part with the matrix's rows first. `kind`: `fp8`, `int8` and `nvfp4` have the parts of the engine's format of that
+    name (refit_host/quant), `other` codes are no engine's. `rotation`: groups of columns that are turned (0: none)."""
 
-    codes: Tensor
-    scale: Tensor
+    kind: str
+    parts: Mapping[str, Tensor]
     rotation: int
 
     def value(self) -> Tensor:
         """f32 [rows, cols]."""
-        value = self.codes.float() * self.scale
+        scale = self.parts["scale"]
+        if self.kind == "nvfp4":
+            return nvfp4_values(self.parts["codes"], self.parts["block_scale"], scale)
+        value = self.parts["codes"].float() * scale
         return rotate(value, self.rotation) if self.rotation else value
+
+    def of_rows(self, change: Callable[[Tensor], Tensor]) -> "Coded":
+        """The same with rows chosen or moved. One-byte parts are handed over as bytes: torch has no cat for fp8."""
+        return Coded(self.kind, {name: change(_plain(part)).view(part.dtype) for name, part in self.parts.items()}, self.rotation)
+
+    @staticmethod
+    def joined(several: Sequence["Coded"]) -> "Coded":
+        """Rows one below the other; all of one kind."""
+        first = several[0]
+        return Coded(
+            first.kind, {name: torch.cat([_plain(each.parts[name]) for each in several]).view(part.dtype) for name, part in first.parts.items()}, first.rotation
+        )
+
+
+def _plain(part: Tensor) -> Tensor:
+    return part.view(torch.uint8) if part.dtype.itemsize == 1 else part
 
 
 def stored_shape_fits(storage: Storage, stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -82,7 +104,7 @@ def scaled(name: str, codes: Tensor, scale: Tensor, rotation: int) -> Coded:
     expect(scale.numel() in (1, rows), "HOST_FILE_INVALID", f"{name}: expected one scale or one per row ({rows}), the file has {scale.numel()}", parameter=name)
     flat = codes.reshape(rows, -1)
     expect(rotation == 0 or flat.shape[1] % rotation == 0, "HOST_FILE_INVALID", f"{name}: its {flat.shape[1]} columns are no groups of {rotation}", parameter=name)
-    return Coded(flat, scale.float().reshape(-1, 1).expand(rows, 1).contiguous(), rotation)
+    return Coded(KINDS.get(codes.dtype, "other"), {"codes": flat, "scale": scale.float().reshape(-1, 1).expand(rows, 1).contiguous()}, rotation)
 
 
 def untiled(scales: Tensor, rows: int, cols: int) -> Tensor:
@@ -98,21 +120,33 @@ def e2m1_values(device: torch.device) -> Tensor:
     return torch.tensor([*E2M1, *(-value for value in E2M1)], device=device)
 
 
-def blocks(name: str, storage: Storage, codes: Tensor, scale: Tensor, scale2: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-    """f32 values of a matrix stored in blocks. `codes`, `scale`: as in the file, bytes. Raises HOST_FILE_INVALID."""
-    rows, cols = codes.shape[0], codes.shape[1] * (2 if storage.format == "nvfp4" else 1)
+def nvfp4_values(codes: Tensor, block_scale: Tensor, scale: Tensor) -> Tensor:
+    """f32 [rows, cols] of packed e2m1 codes (the left one in the low half), one e4m3 scale per 16 columns and one f32 scale per row."""
+    digits = torch.stack([codes & 15, codes >> 4], dim=-1).flatten(-2)
+    step = (block_scale.float() * scale)[..., None]
+    return (e2m1_values(codes.device)[digits.long()].unflatten(-1, (-1, 16)) * step).flatten(-2)
+
+
+def blocks(name: str, storage: Storage, codes: Tensor, scale: Tensor, scale2: Tensor | None, shape: tuple[int, ...]) -> Coded | Tensor:
+    """A matrix stored in blocks: nvfp4 as codes, mxfp8 as f32 values (which bf16 holds exactly). `codes`, `scale`: as in the file, bytes. Raises HOST_FILE_INVALID."""
+    packed = storage.format == "nvfp4"
+    rows, cols = codes.shape[0], codes.shape[1] * (2 if packed else 1)
     count = cols // BLOCK[storage.format]
     room = -(-rows // TILE_ROWS) * TILE_ROWS * -(-count // TILE_COLS) * TILE_COLS
     expect(scale.numel() == room, "HOST_FILE_INVALID", f"{name}: expected {room} scales of blocks, the file has {scale.numel()}", parameter=name)
-    if storage.format == "nvfp4":
-        expect(scale2 is not None and scale2.numel() == 1, "HOST_FILE_INVALID", f"{name}: expected one weight_scale_2", parameter=name)
-        digits = torch.stack([codes >> 4, codes & 15], dim=-1).flatten(-2)
-        step = untiled(scale.view(torch.float8_e4m3fn).float(), rows, count) * scale2.float().reshape(())
-        value = e2m1_values(codes.device)[digits.long()].unflatten(-1, (-1, 16)) * step[..., None]
-    else:
-        step = torch.exp2(untiled(scale.view(torch.uint8).float(), rows, count) - 127)
-        value = codes.view(torch.float8_e4m3fn).float().unflatten(-1, (-1, 32)) * step[..., None]
-    return value.flatten(-2)[: shape[0], : shape[1]]
+    steps = untiled(scale.view(torch.uint8), rows, count)
+    if not packed:
+        value = codes.view(torch.float8_e4m3fn).float().unflatten(-1, (-1, 32)) * torch.exp2(steps.float() - 127)[..., None]
+        return value.flatten(-2)[: shape[0], : shape[1]]
+    expect(scale2 is not None and scale2.numel() == 1, "HOST_FILE_INVALID", f"{name}: expected one weight_scale_2", parameter=name)
+    # The file has the left code in the high half.
+    turned = (codes >> 4) | (codes << 4)
+    parts = {"codes": turned, "block_scale": steps.contiguous().view(torch.float8_e4m3fn), "scale": scale2.float().reshape(1, 1).expand(rows, 1).contiguous()}
+    whole = Coded("nvfp4", parts, 0)
+    if shape[1] % BLOCK["nvfp4"]:
+        return whole.value()[: shape[0], : shape[1]]
+    return Coded("nvfp4", {"codes": turned[: shape[0], : shape[1] // 2], "block_scale": parts["block_scale"][: shape[0], : shape[1] // 16],
+                           "scale": parts["scale"][: shape[0]]}, 0)  # fmt: skip
 
 
 def check_dtype(name: str, storage: Storage | None, dtype: str, plain: frozenset[str]) -> None:

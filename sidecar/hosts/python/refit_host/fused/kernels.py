@@ -1,6 +1,6 @@
 """The operations of passes.py, one Triton launch each. Bound by memory: every value is read once and written once.
 
-fp8 codes of a row need its largest magnitude, so one program holds a whole row in registers.
+Codes of a row need its largest magnitude, so one program holds a whole row in registers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..quant.fp8 import CODE
+from ..quant import fp8, int8
+from ..quant.product_triton import nearest
 from .passes import F16_LIMIT, Modulation, Projections, Update
 from .rows import Rows
 
@@ -24,13 +25,18 @@ HEADS, GELU_COLUMNS = 8, 2048
 
 @triton.jit
 def _put(value, out, scales, row, at, inside, cols, CODES: tl.constexpr):
-    """A row of `out`: codes with their scale, or values. Lanes outside the row hold zeros."""
-    if CODES:
+    """A row of `out`: fp8 (1) or int8 (2) codes with their scale, or values (0). Lanes outside the row hold zeros."""
+    if CODES == 1:
         # 448: the largest code; the smallest scale is the smallest normal f32.
         peak = tl.maximum(tl.max(tl.abs(value), axis=0), 5.2665e-36)
         code = tl.minimum(tl.maximum(value * (448.0 / peak), -448.0), 448.0)
         tl.store(out + row * cols + at, code.to(tl.float8e4nv), mask=inside)
         tl.store(scales + row, peak / 448.0)
+    elif CODES == 2:
+        peak = tl.maximum(tl.max(tl.abs(value), axis=0), 1.493e-36)
+        code = tl.minimum(tl.maximum(value * (127.0 / peak), -127.0), 127.0)
+        tl.store(out + row * cols + at, nearest(code).to(tl.int8), mask=inside)
+        tl.store(scales + row, peak / 127.0)
     else:
         tl.store(out + row * cols + at, value.to(out.dtype.element_ty), mask=inside)
 
@@ -105,19 +111,23 @@ def _gelu(beside, value, out, scales, beside_cols, cols, CODES: tl.constexpr, BL
 
 
 @triton.jit
-def _codes(x, out, scales, tokens, cols, x_batch, BLOCK: tl.constexpr):
+def _codes(x, out, scales, tokens, cols, x_batch, CODES: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < cols
-    _put(tl.load(x + row // tokens * x_batch + row % tokens * cols + at, mask=inside, other=0.0).to(tl.float32), out, scales, row, at, inside, cols, True)
+    _put(tl.load(x + row // tokens * x_batch + row % tokens * cols + at, mask=inside, other=0.0).to(tl.float32), out, scales, row, at, inside, cols, CODES)
 
 
-def _room(rows: int, cols: int, like: Tensor, codes: bool) -> tuple[Tensor, Tensor]:
+# What `_put` writes.
+KINDS = {None: 0, fp8.CODE: 1, int8.CODE: 2}
+
+
+def _room(rows: int, cols: int, like: Tensor, codes: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """(out, scales); scales are a placeholder where there are none."""
-    if not codes:
+    if codes is None:
         out = like.new_empty(rows, cols)
         return out, out
-    return like.new_empty(rows, cols, dtype=CODE), like.new_empty(rows, 1, dtype=torch.float32)
+    return like.new_empty(rows, cols, dtype=codes), like.new_empty(rows, 1, dtype=torch.float32)
 
 
 def _tokens_follow(x: Tensor) -> Tensor:
@@ -128,7 +138,7 @@ def _tokens_follow(x: Tensor) -> Tensor:
 class KernelOperations:
     """For CUDA tensors."""
 
-    def _norm(self, x: Tensor, update: Update | None, modulation: Modulation | None, eps: float, codes: bool) -> Rows:
+    def _norm(self, x: Tensor, update: Update | None, modulation: Modulation | None, eps: float, codes: torch.dtype | None) -> Rows:
         batch, tokens, cols = x.shape
         x = _tokens_follow(x)
         norms, kept = modulation is not None, x if update is None else update.out
@@ -139,18 +149,18 @@ class KernelOperations:
         assert kept.stride()[1:] == (cols, 1) and gate.stride(-1) == scale.stride(-1) == 1 and scale.stride(0) == shift.stride(0)
         _norm[(batch * tokens,)](
             x, y, gate, kept, scale, shift, out, scales, tokens, cols, x.stride(0), kept.stride(0), gate.stride(0), scale.stride(0), eps,
-            UPDATES=update is not None, NORMS=norms, CODES=codes, LIMIT=F16_LIMIT if x.dtype == torch.float16 else 0.0,
+            UPDATES=update is not None, NORMS=norms, CODES=KINDS[codes], LIMIT=F16_LIMIT if x.dtype == torch.float16 else 0.0,
             BLOCK=triton.next_power_of_2(cols), num_warps=NORM_WARPS,
         )  # fmt: skip
-        return (out, scales) if codes else out
+        return out if codes is None else (out, scales)
 
-    def norm(self, x: Tensor, modulation: Modulation, eps: float, *, codes: bool) -> Rows:
+    def norm(self, x: Tensor, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows:
         return self._norm(x, None, modulation, eps, codes)
 
     def update(self, x: Tensor, update: Update) -> None:
-        self._norm(x, update, None, 0.0, False)
+        self._norm(x, update, None, 0.0, None)
 
-    def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: bool) -> Rows:
+    def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows:
         return self._norm(x, update, modulation, eps, codes)
 
     def rotate(self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,21 +182,21 @@ class KernelOperations:
             first += count
         return query, key, value
 
-    def gelu(self, value: Tensor, beside: Tensor | None, *, codes: bool) -> Rows:
+    def gelu(self, value: Tensor, beside: Tensor | None, *, codes: torch.dtype | None) -> Rows:
         rows, cols = value.shape
         left = 0 if beside is None else beside.shape[1]
         out, scales = _room(rows, left + cols, value, codes)
-        block = triton.next_power_of_2(left + cols) if codes else GELU_COLUMNS
+        block = triton.next_power_of_2(left + cols) if codes is not None else GELU_COLUMNS
         _gelu[(rows, triton.cdiv(left + cols, block))](
-            value if beside is None else beside, value, out, scales, left, cols, CODES=codes, BLOCK=block, num_warps=CODES_WARPS if codes else GELU_WARPS,
+            value if beside is None else beside, value, out, scales, left, cols, CODES=KINDS[codes], BLOCK=block, num_warps=GELU_WARPS if codes is None else CODES_WARPS,
         )  # fmt: skip
-        return (out, scales) if codes else out
+        return out if codes is None else (out, scales)
 
-    def rows(self, x: Tensor, *, codes: bool) -> Rows:
-        if not codes:
+    def rows(self, x: Tensor, *, codes: torch.dtype | None) -> Rows:
+        if codes is None:
             return x.reshape(-1, x.shape[-1])
         batch, tokens, cols = x.shape
         x = _tokens_follow(x)
-        out, scales = _room(batch * tokens, cols, x, True)
-        _codes[(batch * tokens,)](x, out, scales, tokens, cols, x.stride(0), BLOCK=triton.next_power_of_2(cols), num_warps=NORM_WARPS)
+        out, scales = _room(batch * tokens, cols, x, codes)
+        _codes[(batch * tokens,)](x, out, scales, tokens, cols, x.stride(0), CODES=KINDS[codes], BLOCK=triton.next_power_of_2(cols), num_warps=NORM_WARPS)
         return out, scales

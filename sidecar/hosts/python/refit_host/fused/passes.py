@@ -1,7 +1,7 @@
 """The passes between the products of a transformer block with adaptive norms, as plain PyTorch: f32 inside, one rounding at the end.
 
 `x`, `out`: [batch, tokens, cols]; batches may lie apart, tokens follow each other. `y`, results: [batch * tokens, cols].
-Modulations (`gate`, `scale`, `shift`): [batch, cols].
+`codes`: the codes that the next product takes, None for values. Modulations (`gate`, `scale`, `shift`): [batch, cols].
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..quant.linear import quantise_rows
+from ..quant.product import quantise_tokens
 from .rows import Rows
 
 # Largest f16: values beyond it would become infinite (diffusers' blocks clip there too).
@@ -41,28 +41,28 @@ class Projections(NamedTuple):
 
 
 class Operations(Protocol):
-    def norm(self, x: Tensor, modulation: Modulation, eps: float, *, codes: bool) -> Rows: ...
+    def norm(self, x: Tensor, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows: ...
 
     def update(self, x: Tensor, update: Update) -> None: ...
 
-    def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: bool) -> Rows: ...
+    def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows: ...
 
     def rotate(self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]: ...
 
-    def gelu(self, value: Tensor, beside: Tensor | None, *, codes: bool) -> Rows: ...
+    def gelu(self, value: Tensor, beside: Tensor | None, *, codes: torch.dtype | None) -> Rows: ...
 
-    def rows(self, x: Tensor, *, codes: bool) -> Rows: ...
+    def rows(self, x: Tensor, *, codes: torch.dtype | None) -> Rows: ...
 
 
-def _rows(value: Tensor, dtype: torch.dtype, codes: bool) -> Rows:
+def _rows(value: Tensor, dtype: torch.dtype, codes: torch.dtype | None) -> Rows:
     flat = value.reshape(-1, value.shape[-1])
-    return quantise_rows(flat) if codes else flat.to(dtype)
+    return flat.to(dtype) if codes is None else quantise_tokens(flat, codes)
 
 
 class PlainOperations:
     """The reference."""
 
-    def norm(self, x: Tensor, modulation: Modulation, eps: float, *, codes: bool) -> Rows:
+    def norm(self, x: Tensor, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows:
         """Layer norm without weights, then (1 + scale) and shift."""
         normed = functional.layer_norm(x.float(), (x.shape[-1],), eps=eps)
         return _rows(normed * (1 + modulation.scale[:, None].float()) + modulation.shift[:, None].float(), x.dtype, codes)
@@ -71,7 +71,7 @@ class PlainOperations:
         value = x.float() + update.gate[:, None].float() * update.y.view(x.shape).float()
         update.out.copy_(value.clamp(-F16_LIMIT, F16_LIMIT) if x.dtype == torch.float16 else value)
 
-    def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: bool) -> Rows:
+    def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows:
         self.update(x, update)
         return self.norm(update.out, modulation, eps, codes=codes)
 
@@ -93,10 +93,10 @@ class PlainOperations:
             out.append(torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-2).to(dtype))
         return out[0], out[1], torch.cat(found[2], 1) if len(parts) > 1 else found[2][0]
 
-    def gelu(self, value: Tensor, beside: Tensor | None, *, codes: bool) -> Rows:
+    def gelu(self, value: Tensor, beside: Tensor | None, *, codes: torch.dtype | None) -> Rows:
         """GELU (tanh form) of `value` [rows, cols]; `beside` [rows, k] as it is to the left of it."""
         out = functional.gelu(value.float(), approximate="tanh")
         return _rows(out if beside is None else torch.cat([beside.float(), out], -1), value.dtype, codes)
 
-    def rows(self, x: Tensor, *, codes: bool) -> Rows:
+    def rows(self, x: Tensor, *, codes: torch.dtype | None) -> Rows:
         return _rows(x, x.dtype, codes)

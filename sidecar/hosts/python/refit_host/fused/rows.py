@@ -1,9 +1,10 @@
-"""What a product takes: values as they are, or fp8 codes with one scale per row."""
+"""What a product takes: values as they are, or fp8 or int8 codes with one scale per row."""
 
 from __future__ import annotations
 
 from typing import Union
 
+import torch
 from torch import Tensor, nn
 
 from ..quant.linear import QuantLinear
@@ -12,9 +13,10 @@ from ..quant.linear import QuantLinear
 Rows = Union[Tensor, tuple[Tensor, Tensor]]
 
 
-def takes_codes(*layers: nn.Module) -> bool:
-    """Whether all of these multiply fp8 codes: then what comes before gives them."""
-    return all(isinstance(layer, QuantLinear) and layer.way == "rowwise" for layer in layers)
+def takes_codes(*layers: nn.Module) -> torch.dtype | None:
+    """Codes that all of these multiply: then what comes before gives them. None: values as they are."""
+    (kind, *others) = {layer.code_dtype if isinstance(layer, QuantLinear) else None for layer in layers}
+    return None if others else kind
 
 
 def product(layer: nn.Module, rows: Rows) -> Tensor:

@@ -142,7 +142,7 @@ class Engine:
         expect(reader is None or params.plan.full, "HOST_PLAN_INVALID", "expected a full plan for another checkpoint")
         prepared = self.weights.prepare(
             stack, writes=slots, reader=reader, stage=reader is not None and self._second_base_fits(cap_bytes), full=params.plan.full,
-            verify=params.verify, cancelled=cancelled, free=self._room_for_factors(cap_bytes),
+            verify=params.verify, cancelled=cancelled, free=self._room_for_factors(cap_bytes), loss=params.adapter_loss,
         )  # fmt: skip
         (reader or self.weights.base.reader).check_unchanged()
         with self._lock:

@@ -121,10 +121,10 @@ class Host:
         engine = None
         try:
             engine = self._maker.make(given, CheckpointReader(given.checkpoint), self, call)
-            prepared = engine.weights.prepare(engine.images(given.stack), full=False, verify=False)
+            prepared = engine.weights.prepare(engine.images(given.stack), full=False, verify=False, loss=given.adapter_loss)
             sha256 = {}
             if given.verify:
-                sha256 = engine.weights.prepare(engine.images(given.stack), full=True, verify=True, cancelled=call.cancelled).sha256
+                sha256 = engine.weights.prepare(engine.images(given.stack), full=True, verify=True, cancelled=call.cancelled, loss=given.adapter_loss).sha256
             engine.weights.commit(prepared)
             call.check()
             self._engines[given.engine] = engine
@@ -157,7 +157,7 @@ class Host:
         engine = self._find(params)
         with engine.present():
             ms, writes = engine.commit(check.text(params, "token"))
-        return {"ms": ms, "writes": writes, "generation": engine.generation}, []
+        return {"ms": ms, "writes": writes, "generation": engine.generation, "losses": engine.weights.losses}, []
 
     def _discard(self, params: dict[str, Any], call: Call) -> Answer:
         self._find(params).discard(check.text(params, "token"))
@@ -224,7 +224,8 @@ class Host:
     def _status(self, params: dict[str, Any], call: Call) -> Answer:
         engines = [
             {"engine": name, "generation": engine.generation, "dirty": engine.dirty, "bytes": engine.weights.weight_bytes,
-             "parameters": len(engine.weights.layout.slots), "prepared": engine.tokens, "away": engine.weights.away, "placement": _placement(engine), **_quantised(engine)}
+             "parameters": len(engine.weights.layout.slots), "prepared": engine.tokens, "away": engine.weights.away, "placement": _placement(engine),
+             "losses": engine.weights.losses, **_quantised(engine)}
             for name, engine in list(self._engines.items())
         ]  # fmt: skip
         memory = {**self._memory(), "processBytes": psutil.Process().memory_info().rss}

@@ -14,13 +14,14 @@ from .spec import ModelSpec, Shapes
 
 
 def layout_of(
-    spec: ModelSpec, shapes: Shapes, dtype: torch.dtype, *, channels_last: bool, part: Mapping[str, int] = MappingProxyType({})
-) -> Layout:
-    """Layout of the engine's arena; `part` as in Layout.build. Raises HOST_SHAPE_MISMATCH when the model wants a parameter that the checkpoint lacks."""
+    spec: ModelSpec, shapes: Shapes, dtype: torch.dtype, *, channels_last: bool, part: Mapping[str, int] = MappingProxyType({}),
+    rotated: Mapping[str, int] = MappingProxyType({}),
+) -> Layout:  # fmt: skip
+    """Layout of the engine's arena; `part` and `rotated` as in Layout.build. Raises HOST_SHAPE_MISMATCH when the model wants a parameter that the checkpoint lacks."""
     missing = sorted({source.parameter for source in spec.sources.values()} - shapes.keys())
     expect(not missing, "HOST_SHAPE_MISMATCH", f"the {spec.family} model needs parameters that the checkpoint lacks", missing=missing[:8])
     swapped = frozenset(source.parameter for source in spec.sources.values() if source.swap_halves)
-    return Layout.build(shapes, dtype, channels_last=channels_last, swapped=swapped, part=part)
+    return Layout.build(shapes, dtype, channels_last=channels_last, swapped=swapped, part=part, rotated=rotated)
 
 
 def _owner(module: torch.nn.Module, name: str) -> tuple[torch.nn.Module, str]:

@@ -1,4 +1,4 @@
-"""Which layers are quantised: the large products inside repeated blocks. Everything else stays as it is.
+"""Which layers are quantised: those that the file holds in the engine's own format; where it holds none, the large products inside repeated blocks. Everything else stays as it is.
 
 Left out, because they cost little time and memory or spoil most: embeddings of picture, text and time, the modulation that time gives
 (its error moves whole channels), norms, convolutions, the last layer, and what has sizes that the format cannot hold.
@@ -17,14 +17,18 @@ from .formats import Format
 MODULATION = ("norm", "time_emb_proj", "ada_norm", "modulation")
 
 
-def quantised_layers(module: nn.Module, spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], form: Format) -> dict[str, Source]:
-    """Name of each quantised linear layer -> where its weight lies. A parameter with a user that is not quantised stays whole."""
+def quantised_layers(
+    module: nn.Module, spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], form: Format, of_file: frozenset[str] = frozenset()
+) -> dict[str, Source]:  # fmt: skip
+    """Name of each quantised linear layer -> where its weight lies. A parameter with a user that is not quantised stays whole. `of_file`: parameters that the file
+    holds in this format."""
     inside = [name for name, child in module.named_modules() if type(child).__name__ in spec.repeated]
     found = {}
     for name, layer in module.named_modules():
         source = spec.sources.get(f"{name}.weight")
-        if isinstance(layer, nn.Linear) and source is not None and _fits(layer, source, form) and _is_product(name, inside):
-            found[name] = source
+        if isinstance(layer, nn.Linear) and source is not None and _fits(layer, source, form):
+            if source.parameter in of_file or (not of_file and _is_product(name, inside)):
+                found[name] = source
     users: dict[str, int] = {}
     for source in spec.sources.values():
         users[source.parameter] = users.get(source.parameter, 0) + 1
@@ -35,9 +39,10 @@ def quantised_layers(module: nn.Module, spec: ModelSpec, shapes: Mapping[str, tu
     return {name: source for name, source in found.items() if source.parameter in matrix}
 
 
-def plain_matrices(shapes: Mapping[str, tuple[int, ...]], form: Format) -> list[str]:
-    """Of parameters without a module: every matrix that the format can hold."""
-    return [name for name, shape in shapes.items() if len(shape) == 2 and all(size % form.multiple == 0 for size in shape)]
+def plain_matrices(shapes: Mapping[str, tuple[int, ...]], form: Format, of_file: frozenset[str] = frozenset()) -> list[str]:
+    """Of parameters without a module: those of the file that are in this format, or else every matrix that the format can hold."""
+    fitting = [name for name, shape in shapes.items() if len(shape) == 2 and all(size % form.multiple == 0 for size in shape)]
+    return [name for name in fitting if not of_file or name in of_file]
 
 
 def _fits(layer: nn.Linear, source: Source, form: Format) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .fp8 import Fp8
+from .int8 import Int8
 from .nvfp4 import Nvfp4
 
 Parts = Mapping[str, Tensor]
@@ -38,12 +39,16 @@ class Format(Protocol):
 
     def parts(self, rows: int, cols: int) -> tuple[tuple[str, tuple[int, ...], torch.dtype], ...]: ...
 
-    def encode(self, value: Tensor) -> dict[str, Tensor]: ...
+    code: torch.dtype
+
+    def encode(self, value: Tensor, base: Parts | None = None) -> dict[str, Tensor]: ...
 
     def decode(self, parts: Parts) -> Tensor: ...
 
+    def steps(self, parts: Parts) -> Tensor: ...
 
-FORMATS: dict[str, Format] = {"fp8": Fp8(), "nvfp4": Nvfp4()}
+
+FORMATS: dict[str, Format] = {"fp8": Fp8(), "int8": Int8(), "nvfp4": Nvfp4()}
 
 
 def parts_of(form: Format, rows: int, cols: int) -> tuple[Part, ...]:

@@ -7,34 +7,43 @@ from typing import Mapping
 import torch
 from torch import Tensor
 
+from .row_scale import SHRUNK, SMALLEST_SCALE, fresh_scales, row_peaks
+
 CODE = torch.float8_e4m3fn
 LIMIT = 448.0
-# A row of zeros, or one whose scale would be no normal number, takes the smallest normal f32: its codes are zeros, or nearly so.
-SMALLEST_SCALE = 2.0**-126
-
-
-def row_scales(value: Tensor) -> Tensor:
-    """f32 [..., 1]: the largest magnitude of each row over the largest code."""
-    peak = value.float().abs().amax(dim=-1, keepdim=True)
-    # Divided by a tensor: by a plain number, PyTorch multiplies with the reciprocal on CUDA, which rounds 1/448 once more.
-    return (peak / torch.full_like(peak, LIMIT)).clamp_min(SMALLEST_SCALE)
+# Under 464, the middle between 448 and the code that would come next, a value rounds to 448.
+COVER = 456.0
 
 
 class Fp8:
     name = "fp8"
+    code = CODE
     # What torch._scaled_mm wants of both sizes.
     multiple = 16
 
     def parts(self, rows: int, cols: int) -> tuple[tuple[str, tuple[int, ...], torch.dtype], ...]:
         return ("codes", (rows, cols), CODE), ("scale", (rows, 1), torch.float32)
 
-    def encode(self, value: Tensor) -> dict[str, Tensor]:
-        """`value`: finite [rows, cols]. The nearest code, ties to even; a row's relative error is at most 1/16 of each value
-        above 2^-6 of its largest."""
-        scale = row_scales(value)
-        # The quotient may exceed 448 by a rounding; clamped, because beyond it PyTorch's cast gives NaN.
+    def encode(self, value: Tensor, base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """`value`: finite [rows, cols]. The nearest code, ties to even; a row's relative error is at most 1/16 of each value above 2^-6 of its largest. `base`: the pristine
+        matrix as it is coded; a row keeps its scale, times a power of two where it has grown past it: codes that the change does not reach stay what they were."""
+        peak = row_peaks(value)
+        scale = fresh_scales(peak, LIMIT)
+        if base is not None:
+            old = base["scale"]
+            base_peak = row_peaks(base["codes"]) * old
+            # 2^k with the smallest k that covers the row.
+            grown = torch.ldexp(old, torch.ceil(torch.log2((peak / (old * COVER)).clamp_min(1.0))).to(torch.int32))
+            keeps = (base_peak > 0) & (peak >= SHRUNK * base_peak) & torch.isfinite(grown) & (old >= SMALLEST_SCALE)
+            scale = torch.where(keeps, grown, scale)
+        # The quotient may exceed 448; clamped, because beyond it PyTorch's cast gives NaN.
         return {"codes": (value.float() / scale).clamp(-LIMIT, LIMIT).to(CODE), "scale": scale}
 
     def decode(self, parts: Mapping[str, Tensor]) -> Tensor:
         """f32 [rows, cols]."""
         return parts["codes"].float() * parts["scale"]
+
+    def steps(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """f32 [rows, cols]: the distance between neighbouring values at each place."""
+        exponent = torch.frexp(parts["codes"].float().abs().clamp_min(2.0**-6))[1]
+        return torch.ldexp(parts["scale"].expand(exponent.shape), exponent - 4)

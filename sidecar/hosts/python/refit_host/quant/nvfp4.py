@@ -5,19 +5,20 @@ Not run on hardware that multiplies it (Blackwell): weights are stored packed, s
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Mapping
 
 import torch
 from torch import Tensor
 
+from ..files.storage import E2M1 as VALUES
+from ..files.storage import nvfp4_values
 from .fp8 import CODE as SCALE_CODE
 from .fp8 import LIMIT as SCALE_LIMIT
-from .fp8 import SMALLEST_SCALE
+from .row_scale import SHRUNK, SMALLEST_SCALE
 
 BLOCK = 16
-# Magnitudes of the codes 0..7; bit 3 is the sign.
-VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+# Under 7, the middle between 6 and the code that would come next, a value rounds to 6.
+COVER = 6.4
 # Halfway between neighbours. A value on a border takes the even code.
 BORDERS = tuple((low + high) / 2 for low, high in zip(VALUES, VALUES[1:]))
 
@@ -32,14 +33,9 @@ def e2m1(value: Tensor) -> Tensor:
     return code | (torch.signbit(value).to(torch.uint8) << 3)
 
 
-@lru_cache
-def _table(device: torch.device) -> Tensor:
-    """Value of each code; made once per device, because a CUDA graph cannot hold a copy from ordinary host memory."""
-    return torch.tensor([*VALUES, *(-value for value in VALUES)], device=device)
-
-
 class Nvfp4:
     name = "nvfp4"
+    code = torch.uint8
     multiple = BLOCK
 
     def parts(self, rows: int, cols: int) -> tuple[tuple[str, tuple[int, ...], torch.dtype], ...]:
@@ -50,23 +46,35 @@ class Nvfp4:
             ("scale", (rows, 1), torch.float32),
         )
 
-    def encode(self, value: Tensor) -> dict[str, Tensor]:
-        """`value`: finite [rows, cols]. Two codes per byte, the left one in the low half."""
+    def encode(self, value: Tensor, base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """`value`: finite [rows, cols]. Two codes per byte, the left one in the low half. `base`: the pristine matrix as it is coded; a block that still fits keeps its scale."""
         rows, cols = value.shape
         blocks = value.float().reshape(rows, cols // BLOCK, BLOCK)
         peaks = blocks.abs().amax(dim=-1)
-        scale = (peaks.amax() / (VALUES[-1] * SCALE_LIMIT)).clamp_min(SMALLEST_SCALE)
+        scale = (peaks.amax() / (VALUES[-1] * SCALE_LIMIT)).clamp_min(SMALLEST_SCALE).expand(rows, 1)
+        if base is not None and bool((peaks <= base["scale"] * (SCALE_LIMIT * COVER)).all()) and bool((peaks.amax() >= SHRUNK * self._peaks(base).amax())):
+            scale = base["scale"]
         block_scale = (peaks / VALUES[-1] / scale).clamp(max=SCALE_LIMIT).to(SCALE_CODE)
+        if base is not None:
+            old, before = base["block_scale"].float(), self._peaks(base)
+            fits = (peaks <= old * scale * COVER) & (peaks >= SHRUNK * before) & (scale == base["scale"])
+            block_scale = torch.where(fits, old, block_scale.float()).to(SCALE_CODE)
         step = block_scale.float() * scale
         # A block whose scale rounds to zero is zeros.
         quotient = torch.where(step[..., None] > 0, blocks / step[..., None].clamp_min(SMALLEST_SCALE), torch.zeros_like(blocks))
         codes = e2m1(quotient).view(rows, cols // 2, 2)
-        return {"codes": codes[..., 0] | (codes[..., 1] << 4), "block_scale": block_scale, "scale": scale.expand(rows, 1).contiguous()}
+        return {"codes": codes[..., 0] | (codes[..., 1] << 4), "block_scale": block_scale, "scale": scale.contiguous()}
+
+    def _peaks(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Largest magnitude of each block [rows, blocks]."""
+        return self.decode(parts).unflatten(-1, (-1, BLOCK)).abs().amax(dim=-1)
 
     def decode(self, parts: Mapping[str, Tensor]) -> Tensor:
         """f32 [rows, cols]."""
-        packed = parts["codes"]
-        codes = torch.stack([packed & 15, packed >> 4], dim=-1).flatten(-2)
-        table = _table(packed.device)
-        step = (parts["block_scale"].float() * parts["scale"])[..., None]
-        return (table[codes.long()].unflatten(-1, (-1, BLOCK)) * step).flatten(-2)
+        return nvfp4_values(parts["codes"], parts["block_scale"], parts["scale"])
+
+    def steps(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """f32 [rows, cols]: the distance between neighbouring values at each place."""
+        unit = (parts["block_scale"].float() * parts["scale"]).repeat_interleave(BLOCK, 1)
+        size = (self.decode(parts) / unit.clamp_min(SMALLEST_SCALE)).abs()
+        return unit * torch.where(size >= 4, 2.0, torch.where(size >= 2, 1.0, 0.5))

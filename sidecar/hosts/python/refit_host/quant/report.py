@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-from dataclasses import replace
 from functools import partial
 from typing import Any, Sequence
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ..distance import relative_error
 from ..models.spec import ModelSpec
-from ..weights.base import Base
+from .base import QuantBase
 from .formats import FLOAT
 from .placing import QuantEngine
 
@@ -42,7 +41,7 @@ def probe_inputs(family: str, ports: Sequence[dict[str, Any]], device: torch.dev
     return out
 
 
-def base_module(spec: ModelSpec, base: Base, device: torch.device) -> torch.nn.Module:
+def base_module(spec: ModelSpec, base: QuantBase, device: torch.device) -> torch.nn.Module:
     """The unquantised network without a copy of its weights: each layer takes its values from the base while it runs."""
     module = spec.build().eval().requires_grad_(False)
     for path, child in module.named_modules():
@@ -54,12 +53,11 @@ def base_module(spec: ModelSpec, base: Base, device: torch.device) -> torch.nn.M
     return module
 
 
-def _take(sources: dict, base: Base, device: torch.device, child: torch.nn.Module, given: object) -> None:
+def _take(sources: dict, base: QuantBase, device: torch.device, child: torch.nn.Module, given: object) -> None:
     for leaf, source in sources.items():
-        slot = base.layout.by_name[source.parameter]
-        memory = torch.empty(slot.nbytes, dtype=torch.uint8, device=device)
-        base.fill(memory, slot.offset, [slot])
-        value = replace(slot, offset=0).view(memory)
+        value = base.value(base.layout.by_name[source.parameter])
+        if source.swap_halves:
+            value = torch.cat([value[len(value) // 2 :], value[: len(value) // 2]])
         if source.rows is not None:
             value = value[source.rows[0] : source.rows[0] + source.rows[1]]
         _set(child, leaf, value.reshape(getattr(child, leaf).shape))

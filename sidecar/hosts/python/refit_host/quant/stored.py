@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
 from ..weights.layout import ALIGN, Layout, Slot
@@ -58,11 +59,21 @@ class Stored:
             return self.whole.by_name[slot.name].get(live)
         return self._canonical(slot, self.parts(slot, live))
 
-    def settled(self, slot: Slot, merged: Tensor) -> Tensor:
-        """What `value` gives after `put` of a merged f32 value in canonical order."""
-        if slot.index not in self.coded:
-            return merged.to(slot.dtype)
-        return self._canonical(slot, self.form.encode(merged.reshape(slot.rows, slot.cols)))
+    def copy(self, slot: Slot, live: Tensor, codes: Mapping[str, Tensor]) -> None:
+        """Stores a matrix that is coded already."""
+        for name, part in self.parts(slot, live).items():
+            part.copy_(codes[name])
+
+    def change(self, slot: Slot, live: Tensor, value: Tensor, before: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Stores a merged value of a matrix whose pristine codes are `before`; returns its parts."""
+        after = self.form.encode(value, before)
+        self.copy(slot, live, after)
+        return after
+
+    def settled(self, slot: Slot, codes: Mapping[str, Tensor]) -> Tensor:
+        """What `value` gives for a matrix of these codes."""
+        return self._canonical(slot, codes)
 
     def _canonical(self, slot: Slot, parts: Mapping[str, Tensor]) -> Tensor:
-        return self.form.decode(parts).to(slot.dtype).view(slot.shape)
+        value = self.form.decode(parts).contiguous()
+        return replace(slot, offset=0, dtype=torch.float32).get(value.view(torch.uint8).flatten()).to(slot.dtype).view(slot.shape)

@@ -52,10 +52,11 @@ class Builder:
     def __init__(
         self, spec: ModelSpec, make: Callable[[], torch.nn.Module], device: torch.device, code: CompiledCode,
         tolerance: float = TOLERANCE, *, writes: Writes | None = None, told: Callable[[], None] = lambda: None,
-        rested: Callable[[], float] = lambda: float("inf"),
+        rested: Callable[[], float] = lambda: float("inf"), quiet: threading.Lock | None = None,
     ) -> None:  # fmt: skip
-        """`writes`: knows of writes to the live weights. `told`: called when a stage serves or is refused. `rested`: seconds since the last step."""
-        self.quiet = threading.Lock()
+        """`writes`: knows of writes to the live weights. `told`: called when a stage serves or is refused. `rested`: seconds since the last step. `quiet`: of another builder of
+        the same engine."""
+        self.quiet = quiet or threading.Lock()
         self._spec, self._make, self._device = spec, make, device
         self._code, self._tolerance = code, tolerance
         self._writes, self._told, self._rested = writes or Writes(), told, rested

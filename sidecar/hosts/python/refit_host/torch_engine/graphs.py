@@ -75,6 +75,11 @@ class GraphedStep:
         current.wait_stream(self._stream)
         return Captured(graph, static, output)
 
+    def forget(self, module: torch.nn.Module) -> None:
+        """Drops the graphs of a module that goes: another may get its place in memory."""
+        for key in [key for key in self._graphs if key[0] == id(module)]:
+            del self._graphs[key]
+
     def release(self) -> None:
         """Drops all graphs and their memory."""
         self._graphs.clear()

@@ -6,17 +6,18 @@ import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Mapping
 
 import torch
 
 from ..failure import expect
-from ..files.checkpoint import CheckpointReader
+from ..files.checkpoint import CheckpointReader, CheckpointSource
 from ..files.dtypes import TORCH_OF_WIRE
 from ..host.bundle import check_bundle, read_bundle
 from ..host.engine import Engine, check_shapes
+from ..quant.base import file_codes, rotations
 from ..quant.choose import plain_matrices
-from ..quant.formats import FLOAT, FORMATS
+from ..quant.formats import FLOAT, FORMATS, Format
 from ..quant.weights import QuantWeights
 from ..weights.layout import Layout
 from ..weights.memory import choose_place, device_budget
@@ -55,10 +56,7 @@ class TorchMaker:
         shapes = {name: source.shape for name, source in params.checkpoint.parameters.items()}
         if params.graph is None and not params.steps:
             assert params.parameters is not None
-            layout = Layout.build(params.parameters, dtype)
-            weights = Weights(layout, host.device, host.ring, merge=host.options.merge) if form is None else QuantWeights(
-                layout, plain_matrices(params.parameters, form), form, host.device, host.ring, merge=host.options.merge
-            )
+            weights = _plain(params.parameters, dtype, params.checkpoint, form, host)
             fill(weights, params, reader, host, call)
             return Engine(weights, None, frozenset(), host.images)
         from ..fused import operations
@@ -83,7 +81,7 @@ class TorchMaker:
         planned = time.perf_counter()
         # Quantised weights are merged in f32.
         self._warm.merges(torch.float32 if form is not None else dtype)
-        placed = place_quantised(spec, wanted, precision, host) if form is not None else place_weights(spec, wanted, dtype, host, params.engine)
+        placed = place_quantised(spec, wanted, precision, params.checkpoint, host) if form is not None else place_weights(spec, wanted, dtype, host, params.engine)
         fill(placed.weights, params, reader, host, call)
         filled = time.perf_counter()
         self._warm.ready()
@@ -97,6 +95,15 @@ class TorchMaker:
         if placed.quantised is not None:
             engine.quantised = report(placed.quantised, bundle.family, bundle.inputs)
         return engine
+
+
+def _plain(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, source: CheckpointSource, form: Format | None, host: "Host") -> Weights:
+    """Weights without a module."""
+    if form is None:
+        return Weights(Layout.build(shapes, dtype), host.device, host.ring, merge=host.options.merge)
+    matrices = plain_matrices(shapes, form, frozenset(file_codes(form, source)))
+    layout = Layout.build(shapes, dtype, rotated={name: turn for name, turn in rotations(form, source).items() if name in matrices})
+    return QuantWeights(layout, matrices, form, host.device, host.ring, merge=host.options.merge)
 
 
 def fill(weights: Weights, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,17 @@ log = logging.getLogger("refit_host")
 KINDS = {"f32": torch.float32, "i64": torch.int64}
 
 
+Make = Callable[[], torch.nn.Module]
+
+
+class _Other(NamedTuple):
+    """Modules of a variant of the weights."""
+
+    number: int
+    module: torch.nn.Module
+    builder: Builder | None
+
+
 class TorchModel:
     def __init__(
         self, spec: ModelSpec, placed: Placed, bundle: Bundle, dtype: torch.dtype, host: "Host", told: Callable[[], None] = lambda: None
@@ -43,21 +54,28 @@ class TorchModel:
         self._spec, self._bundle, self._dtype, self._device = spec, bundle, dtype, host.device
         self._module, self._fused = make(), False
         self._refused: list[dict[str, str]] = []
+        # Modules of the present variant of the weights, where it is not the first (weights with branches beside their products).
+        self._writes = placed.weights.writes
+        self._variant, self._make_other, self._other = placed.variant, placed.make_variant or make, _Other(0, self._module, None)
         self._tolerance = tolerance_of(dtype, quantised=placed.quantised is not None)
         tier = host.options.tier if host.device.type == "cuda" else "eager"
         self._graphs = GraphedStep(spec.forward, host.device) if tier != "eager" else None
         self._builder: Builder | None = None
+        self._code: CompiledCode | None = None
+        self._fuse: Callable[[Make], tuple[torch.nn.Module | None, str | None]] | None = None
         self._without_graph = False
         self._told, self._stepped = told, 0.0
         if placed.compiles:
-            code = CompiledCode.of(EngineStore.of(host.options), bundle.structure, placed.precision, host.device, bundle.refit_map)
-            self._builder = Builder(spec, make, host.device, code, self._tolerance, writes=placed.weights.writes, told=told, rested=lambda: time.monotonic() - self._stepped)
+            self._code = CompiledCode.of(EngineStore.of(host.options), bundle.structure, placed.precision, host.device, bundle.refit_map)
+            self._builder = Builder(spec, make, host.device, self._code, self._tolerance, writes=placed.weights.writes, told=told, rested=lambda: time.monotonic() - self._stepped)
 
     def use_fused(self, operations: Operations, probe: dict[str, Tensor]) -> None:
         """Serves with the family's fused blocks where it has them and they pass: then nothing is left to compile. `probe`: inputs of a small step."""
         if self._builder is None:
             return
-        module, reason = fused_module(self._spec, self._make, operations, self._checked(probe), self._tolerance)
+        inputs = self._checked(probe)
+        self._fuse = lambda make: fused_module(self._spec, make, operations, inputs, self._tolerance)
+        module, reason = self._fuse(self._make)
         if module is not None:
             self._module, self._builder, self._fused = module, None, True
         elif reason is not None:
@@ -92,22 +110,41 @@ class TorchModel:
         return {self._bundle.outputs[0]["name"]: output}
 
     def _run(self, inputs: dict[str, Tensor]) -> Tensor:
-        compiled = None if self._builder is None else self._builder.module_for(inputs)
-        module = self._module if compiled is None else compiled
+        plain, builder = self._present()
+        compiled = None if builder is None else builder.module_for(inputs)
+        module = plain if compiled is None else compiled
         if self._graphs is None:
             return self._spec.forward(module, inputs)
         if self._graphs.has(module, inputs):
             return self._graphs(module, inputs)
-        if self._builder is None:
+        if builder is None:
             return self._captured(module, inputs)
         # A compiler at work must not be disturbed by a capture, nor the capture by it: until it pauses, steps run as they can.
-        if not self._builder.quiet.acquire(blocking=False):
-            return self._graphs(self._module, inputs) if self._graphs.has(self._module, inputs) else self._spec.forward(self._module, inputs)
+        if not builder.quiet.acquire(blocking=False):
+            return self._graphs(plain, inputs) if self._graphs.has(plain, inputs) else self._spec.forward(plain, inputs)
         try:
             with steady() if compiled is not None else nullcontext():
                 return self._captured(module, inputs)
         finally:
-            self._builder.quiet.release()
+            builder.quiet.release()
+
+    def _present(self) -> tuple[torch.nn.Module, Builder | None]:
+        """What steps on the present weights. A variant is made when it is first stepped on; the first one stays beside it."""
+        number = self._variant()
+        if number == 0:
+            return self._module, self._builder
+        if self._other.number != number:
+            if self._other.builder is not None:
+                self._other.builder.close()
+            if self._graphs is not None and self._other.number:
+                self._graphs.forget(self._other.module)
+            module = self._fuse(self._make_other)[0] if self._fused and self._fuse is not None else None
+            builder = None
+            if self._builder is not None and self._code is not None:
+                builder = Builder(self._spec, self._make_other, self._device, self._code, self._tolerance, writes=self._writes,
+                                  told=self._told, rested=lambda: time.monotonic() - self._stepped, quiet=self._builder.quiet)  # fmt: skip
+            self._other = _Other(number, module or self._make_other(), builder)
+        return self._other.module, self._other.builder
 
     def _captured(self, module: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The first step of a size as a CUDA graph; without one where its memory does not fit beside everything else."""
@@ -133,7 +170,7 @@ class TorchModel:
     @property
     def busy(self) -> bool:
         """Something other than a step uses the weights: a compilation in the background."""
-        return self._builder is not None and self._builder.busy
+        return any(builder is not None and builder.busy for builder in (self._builder, self._other.builder))
 
     def offload(self) -> None:
         """Gives back what graphs hold; their next use captures them again. Compiled code stays."""
@@ -146,5 +183,6 @@ class TorchModel:
         """Gives back what graphs hold; the module goes with its owner."""
         if self._graphs is not None:
             self._graphs.release()
-        if self._builder is not None:
-            self._builder.close()
+        for builder in (self._builder, self._other.builder):
+            if builder is not None:
+                builder.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Callable, Mapping
 import torch
 
 from ..failure import HostFailure, expect
+from ..files.checkpoint import CheckpointSource
 from ..models.bind import bind, layout_of
 from ..models.spec import ModelSpec
 from ..models.units import units_of
@@ -30,21 +31,24 @@ STEP_BYTES = 1 << 30
 @dataclass(frozen=True)
 class Placed:
     """`make` gives another module over the same weights. `compiles`: compiled code may run on them. `precision`: as compiled code
-    depends on it. `quantised`: what is known of a quantised engine."""
+    depends on it. `quantised`: what is known of a quantised engine. `variant`: which modules step on the present weights, 0 those of `make`; any other
+    number those that `make_variant` gives then."""
 
     weights: Weights
     make: Callable[[], torch.nn.Module]
     compiles: bool
     precision: str
     quantised: QuantEngine | None = None
+    variant: Callable[[], int] = lambda: 0
+    make_variant: Callable[[], torch.nn.Module] | None = None
 
 
-def place_quantised(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], name: str, host: "Host") -> Placed:
-    """Weights in a number format without values yet. Raises HOST_OUT_OF_MEMORY, HOST_PRECISION_UNSUPPORTED."""
+def place_quantised(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], name: str, source: CheckpointSource, host: "Host") -> Placed:
+    """Weights in a number format without values yet, laid out for the checkpoint `source`. Raises HOST_OUT_OF_MEMORY, HOST_PRECISION_UNSUPPORTED."""
     engine = QuantEngine(
-        spec, shapes, name, host.device, host.ring, channels_last=_compiles(host), room=_room(host), merge=host.options.merge,
+        spec, shapes, name, source, host.device, host.ring, channels_last=_compiles(host), room=_room(host), merge=host.options.merge,
     )  # fmt: skip
-    return Placed(engine.weights, engine.make, _compiles(host), f"{name} {engine.way}", engine)
+    return Placed(engine.weights, engine.make, _compiles(host), f"{name} {engine.way}", engine, lambda: engine.weights.branches.variant, engine.make_branched)
 
 
 def _compiles(host: "Host") -> bool:

@@ -1,7 +1,7 @@
 """A delta file as the merge kernels want it: all factors in one buffer, plus one row of numbers per fast term.
 
-Fast: a plain low-rank product. Its `down` is stored with columns in the weight's physical order, so the kernel never
-permutes; everything else goes through the term evaluator.
+Fast: a plain low-rank product. Its `down` is stored with columns in the weight's physical order (and turned where the weight's are), so the
+kernel never permutes; everything else goes through the term evaluator.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..failure import HostFailure, expect
 from ..files.delta import DeltaFile
 from ..files.dtypes import FLOAT_DTYPES, TORCH_OF_FILE
 from ..files.safetensors_header import Entry
+from ..rotation import rotate
 from ..terms.term import Term
 from .layout import Layout, Slot
 from .peaks import peak
@@ -63,6 +64,19 @@ class DeltaImage:
     def changes(self) -> frozenset[int]:
         return frozenset(self.every)
 
+    def without(self, slots: frozenset[int]) -> "DeltaImage":
+        """The same adapter where it leaves these slots alone."""
+        if not slots:
+            return self
+        keep = ~np.isin(self.fast["slot"], np.fromiter(slots, np.int64, len(slots)))
+        every = {index: terms for index, terms in self.every.items() if index not in slots}
+        return replace(self, fast=self.fast[keep], every=every, slow={index: terms for index, terms in self.slow.items() if index not in slots})
+
+    def rows_of(self, slot: Slot) -> slice:
+        """Rows of a parameter, in canonical order, between the first and the last that it changes."""
+        spans = [term.slice or (0, slot.rows) for term in self.every[slot.index]]
+        return slice(min(start for start, _ in spans), max(start + length for start, length in spans))
+
     def factor(self, name: str, buffer: Tensor) -> Tensor:
         """A factor in its canonical shape out of `buffer` (the image itself or its copy on the device)."""
         begin, entry, slot = self.spans[name]
@@ -70,6 +84,8 @@ class DeltaImage:
         if slot is None:
             return raw.view(entry.shape)
         rank = entry.shape[0]
+        if slot.rotation:
+            return rotate(raw.view(rank, -1).float(), slot.rotation).to(raw.dtype).view(entry.shape)
         return raw.view(rank, *slot.shape[2:], slot.shape[1]).movedim(-1, 1).reshape(entry.shape)
 
     def factors_of(self, term: Term, buffer: Tensor) -> dict[str, Tensor]:
@@ -105,7 +121,7 @@ def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, 
                parameter=term.parameter)
         every.setdefault(slot.index, []).append(term)
         fast = _fast_row(term, slot, file.entries)
-        order = slot if slot.channels_last else None
+        order = slot if slot.channels_last or slot.rotation else None
         if fast is None or orders.setdefault(term.factors["down"], order) != order:
             slow_slots.add(slot.index)
         else:
@@ -122,7 +138,7 @@ def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, 
     for slot, term, *_ in rows:
         name = term.factors["down"]
         begin, entry, _ = spans[name]
-        if slot.channels_last and slot.index not in slow_slots:
+        if (slot.channels_last or slot.rotation) and slot.index not in slow_slots:
             spans[name] = (begin, entry, slot)
     return spans, rows, every, {index: every[index] for index in slow_slots}
 
@@ -146,7 +162,7 @@ def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
             _permute(factors[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype]), entry.shape[0], slot)
     fast = np.array(
         [(slot.index, start, length, term.swap_halves, spans[term.factors["up"]][0], spans[term.factors["down"]][0], rank,
-          FAST_DTYPES[file.entries[term.factors["up"]].dtype], term.scale, rank * peaks[term.factors["up"]] * peaks[term.factors["down"]])
+          FAST_DTYPES[file.entries[term.factors["up"]].dtype], term.scale, rank * peaks[term.factors["up"]] * peaks[term.factors["down"]] * max(1, slot.rotation) ** 0.5)
          for slot, term, start, length, rank in rows if slot.index not in slow], dtype=FAST)  # fmt: skip
     return DeltaImage(file, factors, fast, slow, every, spans)
 
@@ -196,7 +212,10 @@ def _fill(source, target: memoryview) -> None:
 
 
 def _permute(down: Tensor, rank: int, slot: Slot) -> None:
-    """[r, i, k..] to [r, k.., i], in place."""
+    """[r, i, k..] to [r, k.., i], or with groups of columns turned; in place."""
+    if slot.rotation:
+        down.copy_(rotate(down.view(rank, -1).float(), slot.rotation).reshape(-1))
+        return
     down.copy_(down.view(rank, *slot.shape[1:]).movedim(1, -1).reshape(-1).clone())
 
 

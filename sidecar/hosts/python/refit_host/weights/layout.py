@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..rotation import rotate
+
 # Enough for every vector load and for cuBLAS/cuDNN's own alignment wishes.
 ALIGN = 256
 
@@ -25,7 +27,7 @@ class Slot:
     """One canonical parameter in the arena.
 
     `channels_last`: stored as [o, k.., i] (what cuDNN's tensor-core kernels read); `swap_halves`: the engine's rows are the
-    parameter's with halves exchanged.
+    parameter's with halves exchanged; `rotation`: groups of so many columns are turned (rotation.py), 0 for none.
     """
 
     index: int
@@ -35,6 +37,7 @@ class Slot:
     offset: int
     channels_last: bool
     swap_halves: bool
+    rotation: int = 0
 
     # Asked for by the thousand in every refit.
     @cached_property
@@ -68,6 +71,8 @@ class Slot:
     def put(self, arena: Tensor, canonical: Tensor) -> None:
         """Writes a value given in canonical order; converts dtype with one rounding."""
         target = self.view(arena)
+        if self.rotation:
+            canonical = rotate(canonical.float(), self.rotation)
         if self.swap_halves:
             half = self.rows // 2
             target[:half].copy_(canonical[half:])
@@ -78,6 +83,8 @@ class Slot:
     def get(self, arena: Tensor) -> Tensor:
         """The value in canonical order (a view where possible)."""
         value = self.view(arena)
+        if self.rotation:
+            value = rotate(value.float(), self.rotation).to(self.dtype)
         return torch.cat([value[self.rows // 2 :], value[: self.rows // 2]]) if self.swap_halves else value
 
 
@@ -90,16 +97,16 @@ class Layout:
     @staticmethod
     def build(
         shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, *, channels_last: bool = False,
-        swapped: frozenset[str] = frozenset(), part: Mapping[str, int] = MappingProxyType({}),
+        swapped: frozenset[str] = frozenset(), part: Mapping[str, int] = MappingProxyType({}), rotated: Mapping[str, int] = MappingProxyType({}),
     ) -> "Layout":  # fmt: skip
         """Places every parameter. `channels_last` applies to convolution kernels larger than one. `part`: number per parameter (0
-        when absent); those of one number lie together, in the order of numbers."""
+        when absent); those of one number lie together, in the order of numbers. `rotated`: columns of a group that is turned, of parameters that have such."""
         names = sorted(shapes, key=lambda name: (part.get(name, 0), len(shapes[name]) < 2, shapes[name], name))
         slots, offset = [], 0
         for index, name in enumerate(names):
             shape = shapes[name]
             spatial = channels_last and len(shape) in (4, 5) and math.prod(shape[2:]) > 1
-            slot = Slot(index, name, shape, dtype, offset, spatial, name in swapped)
+            slot = Slot(index, name, shape, dtype, offset, spatial, name in swapped, rotated.get(name, 0))
             slots.append(slot)
             offset += (slot.nbytes + ALIGN - 1) // ALIGN * ALIGN
         return Layout(tuple(slots), {slot.name: slot for slot in slots}, offset)

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import time
 from dataclasses import dataclass, field
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from ..files.checkpoint import CheckpointReader
 from .base import STEP_BYTES, Base, Place
 from .factors import FactorCache
 from .layout import Layout, Slot
+from .loss import LossSums, report
 from .merge import merger
 from .offload import Away, bring_back, send_away
 from .peaks import finite_limit, peak
@@ -37,7 +38,8 @@ _numbers = itertools.count()
 class Prepared:
     """A refit that can no longer fail for what a file holds. `base`: another checkpoint, read already; `reader`: one to be read
     at the commit, because a second base does not fit. `factors`: those of the stack, on the device; a merge may know no more of them
-    than their addresses, so they stay until the commit is through."""
+    than their addresses, so they stay until the commit is through. `stack`: what is merged into `touched`, of `every` adapter; `beside`: what stays a branch; `losses`: what
+    the commit finds that rounding lost."""
 
     base: Base | None
     reader: CheckpointReader | None
@@ -48,7 +50,15 @@ class Prepared:
     bytes_read: int
     bytes_written: int
     factors: Sequence[Tensor]
-    sha256: dict[str, str] = field(default_factory=dict)
+    sha256: dict[str, str]
+    asked: np.ndarray
+    stack: Stack
+    every: Stack
+    touched: frozenset[int]
+    beside: Any
+    losses: LossSums = field(default_factory=LossSums)
+    # Of a quantised engine: what its kernel writes (quant/weights.py).
+    launched: Any = None
 
 
 class Weights:
@@ -65,7 +75,11 @@ class Weights:
         self.writes = Writes()
         # False from the first write of a commit to its last: weights of no stack.
         self.known = False
+        # Of what is merged, and of the whole stack with what stays beside the products.
         self._signature = np.zeros(len(layout.slots), np.uint64)
+        self._asked = np.zeros(len(layout.slots), np.uint64)
+        # What was lost of each adapter of the present stack (loss.py).
+        self.losses: list[dict[str, Any]] = []
         self._away: list[Away] = []
         self._factors = FactorCache(lambda source: source.to(device, non_blocking=True))
         self.merge_name, self._prepare_merge = merger(device, merge)
@@ -81,24 +95,32 @@ class Weights:
 
     def prepare(
         self, stack: Stack, *, writes: Iterable[int] | None = None, reader: CheckpointReader | None = None, stage: bool = False,
-        full: bool = False, verify: bool = False, cancelled: Cancelled = lambda: False, free: Callable[[], int] | None = None,
+        full: bool = False, verify: bool = False, cancelled: Cancelled = lambda: False, free: Callable[[], int] | None = None, loss: float | None = None,
     ) -> Prepared:  # fmt: skip
         """Everything that can fail. `writes`: slots that the plan lists (None: those that change). `reader`: another checkpoint,
         with `stage` read now into a second base, else at the commit. `free`: device memory that could be allocated now, where factors may stay
-        on the device for the next refits. Raises HostFailure; nothing live has changed then."""
+        on the device for the next refits. `loss`: the largest share of an adapter's change that rounding may swallow (None: the usual). Raises HostFailure; nothing live has
+        changed then."""
         assert self.base is not None
         everything = full or reader is not None or not self.known
-        target = signature(self.layout, stack)
-        changing = np.arange(len(self.layout.slots)) if everything else np.flatnonzero(target != self._signature)
-        planned = frozenset(changing.tolist() if writes is None else writes)
-        lacking = sorted(frozenset(changing.tolist()) - planned)
+        asked = signature(self.layout, stack)
+        touching = np.arange(len(self.layout.slots)) if everything else np.flatnonzero(asked != self._asked)
+        planned = frozenset(touching.tolist() if writes is None else writes)
+        lacking = sorted(frozenset(touching.tolist()) - planned)
         expect(not lacking, "HOST_PLAN_INVALID",
                f"expected a plan that writes {self.layout.slots[lacking[0]].name if lacking else ''}, which the change of stack touches")
-        touched = planned.intersection(frozenset().union(*(image.changes for image, _ in stack)))
-        slow = frozenset(index for image, _ in stack for index in image.slow) & touched
-        check_terms(self.layout, stack, sorted(slow))
+        every = stack
+        check_terms(self.layout, every, sorted(frozenset(index for image, _ in every for index in image.slow) & planned))
         base, later, peaks, count = self._next_base(reader, stage, cancelled)
         buffers = [self._factors.get(image.factors, free) for image, _ in stack]
+        stack, beside = self._divide(stack, buffers, loss)
+        target = signature(self.layout, stack)
+        if not everything:
+            # A way that an adapter goes may change without the stack.
+            changing = frozenset(np.flatnonzero(target != self._signature).tolist())
+            planned = changing if beside is not None else planned
+        touched = planned.intersection(frozenset().union(*(image.changes for image, _ in stack)))
+        slow = frozenset(index for image, _ in stack for index in image.slow) & touched
         self._reserve(slow)
         ordered = sorted(planned)
         slots = [self.layout.slots[index] for index in ordered]
@@ -107,7 +129,14 @@ class Weights:
         sha256 = self._dry_run(slots if verify else doubtful, base, later, parts, verify, cancelled)
         restore, groups = self._groups(slots, touched, base, later)
         steps = plan_steps(self._merged_layout, groups, *parts)
-        return Prepared(None if base is self.base else base, later, restore, steps, target, len(slots), count, int(self.layout.sizes[ordered].sum()), buffers, sha256)
+        return Prepared(
+            None if base is self.base else base, later, restore, steps, target, len(slots), count, int(self.layout.sizes[ordered].sum()), buffers, sha256, asked, stack,
+            every, touched, beside,
+        )  # fmt: skip
+
+    def _divide(self, stack: Stack, buffers: Sequence[Tensor], loss: float | None) -> tuple[Stack, Any]:
+        """What is merged, and what stays beside the products (None: this engine has no branches)."""
+        return stack, None
 
     @property
     def _merged_layout(self) -> Layout:
@@ -156,7 +185,7 @@ class Weights:
     ) -> dict[str, str]:
         """Computes slots beside the live weights: proves that they stay finite; with `verify` their checksums."""
         hashes = {}
-        source = base if later is None else Base("file", self.layout, later, self.ring, None, base.peaks)
+        source = base if later is None else self._file_base(later, base.peaks)
         for scratch, inside, shifted in self._scratch(slots, source):
             expect(not cancelled(), "HOST_CANCELLED", "the refit was cancelled while it was prepared; nothing live was changed")
             (step,) = plan_steps(shifted, [[shifted.slots[slot.index] for slot in inside]], *parts)
@@ -167,12 +196,16 @@ class Weights:
                     raise HostFailure("HOST_NON_FINITE", f"{slot.name} becomes NaN or infinite in {slot.dtype}; remove the adapter or lower its strength",
                                       {"parameter": slot.name})  # fmt: skip
                 if verify:
-                    hashes[slot.name] = digest(self._settled(slot, here.get(scratch)))
+                    hashes[slot.name] = digest(self._settled(slot, here, scratch))
         return hashes
 
-    def _settled(self, slot: Slot, merged: Tensor) -> Tensor:
-        """What `value` will give once a value of the scratch memory is committed."""
-        return merged
+    def _file_base(self, reader: CheckpointReader, peaks: np.ndarray) -> Base:
+        """A base that is read at the commit, as a dry run reads it."""
+        return Base("file", self.layout, reader, self.ring, None, peaks)
+
+    def _settled(self, slot: Slot, here: Slot, scratch: Tensor) -> Tensor:
+        """What `value` will give once a value of the scratch memory (there at `here`) is committed."""
+        return here.get(scratch)
 
     def _scratch(self, slots: Sequence[Slot], base: Base) -> Iterator[tuple[Tensor, list[Slot], Layout]]:
         for begin, end, inside in self.layout.ranges(list(slots), STEP_BYTES):
@@ -191,8 +224,12 @@ class Weights:
             self._write(prepared)
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
-            self._signature, self.known = prepared.signature, True
+            self._signature, self._asked, self.known = prepared.signature, prepared.asked, True
+        self.losses = self._report(prepared)
         return (time.perf_counter() - began) * 1000
+
+    def _report(self, prepared: Prepared) -> list[dict[str, Any]]:
+        return report(self.layout, [image.file.adapter for image, _ in prepared.every], prepared.losses.fetch(), [])
 
     def _write(self, prepared: Prepared) -> None:
         """Enqueues every write of a commit."""

@@ -156,7 +156,7 @@ class _Assembly:
             return value
         have = self._waiting.setdefault(slot.name, {})
         # The buffer behind `raw` is filled again before the other pieces come.
-        have[piece.start] = Coded(value.codes.clone(), value.scale, value.rotation) if isinstance(value, Coded) else value.clone()
+        have[piece.start] = value.of_rows(Tensor.clone) if isinstance(value, Coded) else value.clone()
         if len(have) < len(parameter.pieces):
             return None
         return _joined([part for _, part in sorted(self._waiting.pop(slot.name).items())], parameter.shape)
@@ -166,23 +166,21 @@ class _Assembly:
         if raw.storage_offset() % dtype.itemsize or raw.data_ptr() % dtype.itemsize:
             raw = raw.clone()  # old files may hold unaligned data
         storage = piece.storage
-        if storage is None or storage.format == "scaled":
-            value = _ordered(raw.view(dtype).view(shape), piece)
-            return value if storage is None else self._scaled(name, piece, value)
-        stored = raw.view(self._reader.entry(piece.file, piece.key).shape)
-        scale2 = None if storage.scale2 is None else self._beside(piece, storage.scale2)
-        # A scale of blocks is one byte, whatever its container is called.
-        value = blocks(name, storage, stored, self._beside(piece, storage.scale, torch.uint8), scale2, shape)
-        return _ordered(value if storage.column_scale is None else value * self._beside(piece, storage.column_scale).float().view(1, -1), piece)
-
-    def _scaled(self, name: str, piece: Piece, codes: Tensor) -> Tensor | Coded:
-        storage = piece.storage
-        assert storage is not None
-        scale = self._beside(piece, storage.scale)
-        found = scaled(name, codes, _ordered(scale, piece) if scale.numel() > 1 else scale, storage.rotation)
-        if storage.column_scale is None:
-            return found
-        return (found.value() * self._beside(piece, storage.column_scale).float().view(1, -1)).view(codes.shape)
+        if storage is None:
+            return _ordered(raw.view(dtype).view(shape), piece)
+        if storage.format == "scaled":
+            value = scaled(name, raw.view(dtype).view(shape), self._beside(piece, storage.scale), storage.rotation)
+        else:
+            stored = raw.view(self._reader.entry(piece.file, piece.key).shape)
+            scale2 = None if storage.scale2 is None else self._beside(piece, storage.scale2)
+            # A scale of blocks is one byte, whatever its container is called.
+            value = blocks(name, storage, stored, self._beside(piece, storage.scale, torch.uint8), scale2, shape)
+        if storage.column_scale is not None:
+            plain = value.value() if isinstance(value, Coded) else value
+            value = plain * self._beside(piece, storage.column_scale).float().view(1, -1)
+        if isinstance(value, Coded):
+            return value.of_rows(lambda part: _ordered(part, piece))
+        return _ordered(value.view(shape), piece)
 
     def _beside(self, piece: Piece, key: str, dtype: torch.dtype | None = None) -> Tensor:
         """A small tensor of the piece's file, on the device."""
@@ -204,9 +202,8 @@ def _ordered(value: Tensor, piece: Piece) -> Tensor:
 def _joined(parts: list[Tensor | Coded], shape: tuple[int, ...]) -> Tensor | Coded:
     """Pieces in row order as one. Codes stay codes when all have the same kind."""
     coded = [part for part in parts if isinstance(part, Coded)]
-    if len(coded) == len(parts) and len({(part.codes.dtype, part.rotation) for part in coded}) == 1:
-        codes = torch.cat([part.codes.view(torch.uint8) if part.codes.dtype.itemsize == 1 else part.codes for part in coded]).view(coded[0].codes.dtype)
-        return Coded(codes, torch.cat([part.scale for part in coded]), coded[0].rotation)
+    if len(coded) == len(parts) and len({(part.kind, part.rotation, part.parts["codes"].dtype) for part in coded}) == 1:
+        return Coded.joined(coded)
     values = [part.value() if isinstance(part, Coded) else part for part in parts]
     if len({value.dtype for value in values}) > 1:
         values = [value.float() for value in values]

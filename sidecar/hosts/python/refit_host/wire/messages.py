@@ -11,7 +11,7 @@ from ..files.checkpoint import CheckpointSource
 from ..files.delta import StackFile
 from . import check
 
-WEIGHT_DTYPES = ("f32", "f16", "bf16", "fp8", "nvfp4")
+WEIGHT_DTYPES = ("f32", "f16", "bf16", "fp8", "int8", "nvfp4")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class LoadParams:
     checkpoint: CheckpointSource
     stack: tuple[StackFile, ...]
     verify: bool
+    adapter_loss: float | None
 
     @staticmethod
     def parse(row: dict[str, Any], sources: "Sources") -> "LoadParams":
@@ -70,12 +71,13 @@ class LoadParams:
         expect(not steps or parameters is not None, "HOST_INVALID_PARAMS", "load: expected steps only without a graph")
         dtype = check.text(row, "weightDtype")
         expect(dtype in WEIGHT_DTYPES, "HOST_INVALID_PARAMS", f"weightDtype: expected one of {', '.join(WEIGHT_DTYPES)}")
-        return LoadParams(check.text(row, "engine"), folder, parameters, steps, dtype, sources.parse(row.get("checkpoint")), _stack(row), check.flag(row, "verify"))
+        return LoadParams(check.text(row, "engine"), folder, parameters, steps, dtype, sources.parse(row.get("checkpoint")), _stack(row), check.flag(row, "verify"),
+                          _adapter_loss(row))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PrepareParams:
-    """`checkpoint`: None for the one that the engine has."""
+    """`checkpoint`: None for the one that the engine has. `adapter_loss`: share of an adapter's change that rounding may swallow, None for the host's own limit."""
 
     engine: str
     generation: int
@@ -83,18 +85,27 @@ class PrepareParams:
     checkpoint: CheckpointSource | None
     stack: tuple[StackFile, ...]
     verify: bool
+    adapter_loss: float | None
 
     @staticmethod
     def parse(row: dict[str, Any], sources: "Sources") -> "PrepareParams":
         checkpoint = None if row.get("checkpoint") is None else sources.parse(row["checkpoint"])
         return PrepareParams(
             check.text(row, "engine"), check.whole(row, "generation"), Plan.parse(row.get("plan")), checkpoint,
-            _stack(row), check.flag(row, "verify"),
+            _stack(row), check.flag(row, "verify"), _adapter_loss(row),
         )  # fmt: skip
 
 
 def _stack(row: dict[str, Any]) -> tuple[StackFile, ...]:
     return tuple(StackFile.parse(item) for item in check.arr(row.get("stack"), "stack"))
+
+
+def _adapter_loss(row: dict[str, Any]) -> float | None:
+    if row.get("adapterLoss") is None:
+        return None
+    value = check.number(row, "adapterLoss")
+    expect(0 <= value <= 1, "HOST_INVALID_PARAMS", f"adapterLoss: expected a share from 0 to 1, got {value}")
+    return value
 
 
 class Sources:
