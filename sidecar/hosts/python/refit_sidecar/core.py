@@ -18,7 +18,7 @@ from .copying import engine_module
 from .options import Options
 from .running import TOLERANCES, Runner, difference
 from .shapes import Ranges
-from .snapshot import NotServed, Snapshot, take
+from .snapshot import Look, NotServed, Snapshot, take
 from .states import State
 from .weights import LiveWeights, Refit
 
@@ -55,10 +55,11 @@ class Core:
         """Looks at the module again, and computes nothing."""
         if self._weights is None or self._snapshot is None or self._state is State.NEEDS_RECOMPILE:
             return self._state
-        if self._snapshot.holds():
+        look = self._snapshot.look()
+        if look is Look.SAME:
             return self._state
         try:
-            state, reason, _ = self._compare(take(self.module))
+            state, reason, _ = self._compare(self._snapshot if look is Look.VALUES else take(self.module))
         except NotServed as error:
             state, reason = State.NEEDS_RECOMPILE, str(error)
         return self._to(state, reason)
@@ -173,10 +174,20 @@ class Core:
 
     def _bring(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
         """The engine becomes the module's. Raises NotServed and out-of-memory errors."""
-        if self._snapshot is not None and self._weights is not None and self._state is State.LIVE and self._snapshot.holds():
-            self._outside(args, kwargs)
-            return
+        if self._snapshot is not None and self._weights is not None and self._state in (State.LIVE, State.NEEDS_REFIT):
+            look = self._snapshot.look()
+            if look is Look.VALUES or (look is Look.SAME and self._state is State.NEEDS_REFIT):
+                if self.options.mode != "fixed":
+                    if self._state is State.LIVE:
+                        self._to(State.NEEDS_REFIT, "values or adapters changed")
+                    self._refit(self._snapshot, args, kwargs, base_is_same=self._snapshot.base_is_same)
+                    look = Look.SAME
+            if look is Look.SAME:
+                self._outside(args, kwargs)
+                return
         now = take(self.module)
+        if self._weights is not None:
+            self._weights.other_layers()
         if self._snapshot is None or self._weights is None:
             self._build(now, args, kwargs)
             return
@@ -228,19 +239,20 @@ class Core:
         kinds = {leaf.dtype for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)} | ({self.options.dtype} if self.options.dtype else set())
         return max((TOLERANCES.get(kind, 1e-3) for kind in kinds), default=1e-3)
 
-    def _refit(self, now: Snapshot, args: tuple, kwargs: Mapping[str, Any]) -> None:
+    def _refit(self, now: Snapshot, args: tuple, kwargs: Mapping[str, Any], *, base_is_same: bool = False) -> None:
         assert self._weights is not None
         try:
-            done = self._weights.refit(now)
+            done = self._weights.refit(now, base_is_same=base_is_same)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # PEFT's merges may fail in any way: a fresh engine is made, and if that fails too the original answers
             log.warning("refit_sidecar: a refit failed (%s: %s); building the engine anew", type(error).__name__, str(error)[:160])
             self._to(State.NEEDS_RECOMPILE, f"a refit failed: {type(error).__name__}")
-            self._build(now, args, kwargs)
+            self._build(take(self.module), args, kwargs)
             return
         self._record(done)
-        self._snapshot = take(self.module)
+        now.keep()
+        self._snapshot = now
         self._to(State.LIVE, f"refitted {len(done.written)} values in {done.ms:.1f} ms")
 
     def _record(self, done: Refit) -> None:
@@ -319,7 +331,6 @@ class Core:
         """The next call writes every value again, whatever it looks like."""
         if self._weights is not None:
             self._weights.unknown()
-            self._snapshot = None if self._snapshot is None else take(self.module)
             self._to(State.NEEDS_REFIT, "all values are to be written again")
 
     def drop(self) -> None:

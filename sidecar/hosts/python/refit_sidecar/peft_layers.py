@@ -37,12 +37,31 @@ class LowRank:
     scale: float
 
 
-def active_adapters(layer: Any) -> tuple[str, ...]:
-    """Names whose change a call of this layer adds to its base layer, in order: none while adapters are off or merged into the weight."""
-    if layer.disable_adapters or layer.merged:
-        return ()
-    held = [key for name in layer.adapter_layer_names for key in getattr(layer, name, {})]
-    return tuple(name for name in layer.active_adapters if name in held)
+def has_adapter(layer: Any, name: str) -> bool:
+    """Whether a layer has anything of this adapter."""
+    return any(name in getattr(layer, key, ()) for key in layer.adapter_layer_names)
+
+
+def adapter_names(active: Any) -> list[str]:
+    """PEFT's `_active_adapter`: one name or several."""
+    return [active] if isinstance(active, str) else list(active)
+
+
+def factors_of(layer: Any, name: str) -> tuple[list[Tensor], list[dict]]:
+    """Tensors of one adapter in a layer, and the dicts that hold them."""
+    tensors: list[Tensor] = []
+    dicts: list[dict] = []
+    for key in layer.adapter_layer_names:
+        held = layer._modules.get(key)
+        if held is None:
+            continue
+        inner = held._modules.get(name)
+        holders = [held._parameters] if inner is None and name in held._parameters else [each._parameters for each in inner.modules()] if inner is not None else []
+        for each in holders:
+            if each:
+                dicts.append(each)
+                tensors += [value for value in each.values() if value is not None]
+    return tensors, dicts
 
 
 def settle(layer: Any) -> None:

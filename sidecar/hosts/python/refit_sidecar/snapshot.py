@@ -2,20 +2,21 @@
 layers, with everything that could change the result of a call. Never: values of tensors.
 
 The question "is it still so?" is asked at every call, so it runs over flat lists in C: identities of all children, parameters and buffers,
-counters of all tensors, PEFT's switches and scales.
+counters of all tensors that take part, PEFT's switches and scales.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from itertools import chain
 from operator import attrgetter, is_, itemgetter
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from .peft_layers import is_tuner, is_wrapper
+from .peft_layers import adapter_names, factors_of, is_tuner, is_wrapper
 from .watched import aliases_of, epoch, pointer_of, token, version_of, watch, watchable
 
 # Attributes of every nn.Module, and those that PEFT, accelerate and this package put on one: none of them changes what a call computes.
@@ -32,6 +33,14 @@ class NotServed(Exception):
     """Why an engine cannot stand in for this module; the text completes "the original module runs: ..."."""
 
 
+class Look(Enum):
+    """SAME: nothing changed. VALUES: values, adapters' switches or strengths. OTHER: modules, parameters as objects, or attributes; read the module again."""
+
+    SAME = 0
+    VALUES = 1
+    OTHER = 2
+
+
 @dataclass(frozen=True)
 class Structure:
     """All that an engine depends on but values: equal structures share an engine."""
@@ -40,10 +49,35 @@ class Structure:
     tensors: tuple[tuple[str, tuple[int, ...], torch.dtype, bool], ...]
 
 
+class Counters:
+    """The counters of a list of tensors, as they were."""
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self.tensors = list(tensors)
+        self.keep()
+
+    def keep(self) -> None:
+        """What the tensors hold now is what they held."""
+        self._versions, self._pointers = list(map(version_of, self.tensors)), list(map(pointer_of, self.tensors))
+        self._aliases = aliases_of(self.tensors)
+        self._alias_versions = list(map(version_of, self._aliases))
+        self._epoch = epoch()
+        self._tokens: list[tuple] | None = None
+
+    @property
+    def same(self) -> bool:
+        """Exact, but for writes that no counter shows: those change the epoch, and then every token is compared."""
+        counted = (
+            list(map(version_of, self.tensors)) == self._versions and list(map(pointer_of, self.tensors)) == self._pointers
+            and list(map(version_of, self._aliases)) == self._alias_versions
+        )  # fmt: skip
+        return counted and self._epoch == epoch()
+
+
 @dataclass
 class Snapshot:
     """`tensors`: name without PEFT's `base_layer` -> the tensor. `tuners`: name -> PEFT layer. `attributes`: (module name, attribute) -> value, as it
-    was. `aliases` of a name are further names of the same tensor."""
+    was. `tied`: further name of a tensor -> its first. `factors`: every tensor of PEFT's layers."""
 
     structure: Structure
     tensors: dict[str, Tensor]
@@ -52,38 +86,44 @@ class Snapshot:
     tuners: dict[str, nn.Module]
     attributes: dict[tuple[str, str], Any]
     factors: list[Tensor]
-    _dicts: list[dict]
+    _full: list[dict]
+    _empty: list[dict]
     _children: list[Any]
     _readers: list[tuple[Callable[[Mapping[str, Any]], Any], dict]]
     _values: list[Any]
     _sizes: list[int]
     _plain: list[dict]
     _hooks: list[Mapping]
-    _watched: list[Tensor]
-    _versions: list[int]
-    _pointers: list[int]
-    _aliases: list[Tensor]
-    _alias_versions: list[int]
-    _epoch: int
-    _layers: list[nn.Module]
-    _switches: list[Any]
-    _merged: list[list[str]]
-    _scales: list[Any]
+    _base: Counters = field(default_factory=Counters)
+    _active: Counters = field(default_factory=Counters)
+    _active_dicts: list[dict] = field(default_factory=list)
+    _active_children: list[Any] = field(default_factory=list)
+    _layers: list[nn.Module] = field(default_factory=list)
+    _switches: list[Any] = field(default_factory=list)
+    _merged: list[list[str]] = field(default_factory=list)
+    _scales: list[Any] = field(default_factory=list)
+    _found: dict[tuple[int, str], tuple[list[Tensor], list[dict]]] = field(default_factory=dict)
+
+    def look(self) -> Look:
+        """Compares the module with what it was. A write into memory from outside (numpy) cannot be seen."""
+        if not (self._same_dicts(self._full, self._children) and not any(self._empty) and self._same_attributes()):
+            return Look.OTHER
+        if not self._same_dicts(self._active_dicts, self._active_children):
+            return Look.OTHER
+        same = self._base.same and self._active.same and self._same_switches()
+        return Look.SAME if same else Look.VALUES
 
     def holds(self) -> bool:
-        """Whether nothing changed since: parameters, buffers, inner modules, their attributes, adapters, switches, scales. Exact for every write
-        that PyTorch counts, for `.data` and for optimisers; a write into memory from outside (numpy) cannot be seen."""
+        return self.look() is Look.SAME
+
+    @staticmethod
+    def _same_dicts(dicts: list[dict], children: list[Any]) -> bool:
+        return sum(map(len, dicts)) == len(children) and all(map(is_, chain.from_iterable(map(dict.values, dicts)), children))
+
+    def _same_switches(self) -> bool:
         return (
-            self._epoch == epoch()
-            and sum(map(len, self._dicts)) == len(self._children)
-            and all(map(is_, chain.from_iterable(map(dict.values, self._dicts)), self._children))
-            and list(map(version_of, self._watched)) == self._versions
-            and list(map(pointer_of, self._watched)) == self._pointers
-            and list(map(version_of, self._aliases)) == self._alias_versions
-            and list(map(_SWITCHES, self._layers)) == self._switches
-            and list(map(_MERGED, self._layers)) == self._merged
+            list(map(_SWITCHES, self._layers)) == self._switches and list(map(_MERGED, self._layers)) == self._merged
             and [layer.__dict__.get("scaling") for layer in self._layers] == self._scales
-            and self._same_attributes()
         )  # fmt: skip
 
     def _same_attributes(self) -> bool:
@@ -94,20 +134,47 @@ class Snapshot:
         except KeyError:
             return False
 
+    def keep(self) -> None:
+        """What the module is now is what it was: called once an engine has followed it."""
+        self._base.keep()
+        self._layers = list(self.tuners.values())
+        self._switches = [_kept(_SWITCHES(layer)) for layer in self._layers]
+        self._merged = [list(layer.merged_adapters) for layer in self._layers]
+        self._scales = [_copied(layer.__dict__.get("scaling")) for layer in self._layers]
+        tensors: list[Tensor] = []
+        self._active_dicts = []
+        for layer, (active, off), merged in zip(self._layers, self._switches, self._merged):
+            if off or merged:
+                continue
+            for name in adapter_names(active):
+                key = (id(layer), name)
+                if key not in self._found:
+                    self._found[key] = factors_of(layer, name)
+                found, dicts = self._found[key]
+                tensors += found
+                self._active_dicts += dicts
+        self._active = Counters(tensors)
+        self._active_children = list(chain.from_iterable(map(dict.values, self._active_dicts)))
+
     @property
     def hooked(self) -> bool:
         """Whether an inner module has hooks: an engine would not call them."""
         return any(self._hooks)
 
-    def tokens(self) -> dict[str, tuple[int, ...]]:
+    def tokens(self) -> dict[str, tuple[Any, ...]]:
         """By name: equal for equal values of one tensor object. Batch norms write their running statistics past every counter; what counts is how
         many batches they have seen."""
-        found = {name: (id(tensor), *token(tensor)) for name, tensor in self.tensors.items()}
+        found: dict[str, tuple[Any, ...]] = {name: (id(tensor), *token(tensor)) for name, tensor in self.tensors.items()}
         for name in found:
             stem, _, leaf = name.rpartition(".")
             if leaf in ("running_mean", "running_var"):
                 found[name] += found.get(f"{stem}.num_batches_tracked" if stem else "num_batches_tracked", ())
         return found
+
+    @property
+    def base_is_same(self) -> bool:
+        """Whether parameters and buffers themselves are as they were: then only adapters changed."""
+        return self._base.same
 
 
 def take(root: nn.Module) -> Snapshot:
@@ -120,12 +187,14 @@ def take(root: nn.Module) -> Snapshot:
     first: dict[int, str] = {}
     modules, dicts, hooks, readers, values, plain, factors = [], [], [], [], [], [], []
     for name, module, tuner in _walk(root, ""):
-        dicts += [module._modules, module._parameters, module._buffers]
         if tuner:
+            # Which adapters there are; what is inside of them is watched while they are on.
+            dicts += [module._modules, *(child._modules for child in module._modules.values() if isinstance(child, nn.ModuleDict))]
+            factors += [value for key, child in module._modules.items() if key != "base_layer" and child is not None for value in (*child.parameters(), *child.buffers())]
             factors += [each for each in (*module._parameters.values(), *module._buffers.values()) if each is not None]
-            if name is not None:
-                tuners[name] = module
+            tuners[name] = module
             continue
+        dicts += [module._modules, module._parameters, module._buffers]
         if module is not root:
             hooks += [module._forward_hooks, module._forward_pre_hooks]
         modules.append((name, _class_of(module)))
@@ -149,20 +218,18 @@ def take(root: nn.Module) -> Snapshot:
             readers.append((_reader(own), module.__dict__))
             values += [module.__dict__[key] for key in own]
             plain.append(module.__dict__)
-    watched = [*tensors.values(), *factors]
-    for each in watched:
+    for each in (*tensors.values(), *factors):
         if each.is_inference():
             raise NotServed("its parameters were made in inference mode, where PyTorch does not count writes; load it outside of it")
         watch(each)
-    aliases = aliases_of(watched)
-    layers = list(tuners.values())
     rows = tuple((name, tuple(value.shape), value.dtype, name in parameters) for name, value in tensors.items())
-    return Snapshot(
-        Structure(tuple(modules), rows), tensors, frozenset(parameters), tied, tuners, attributes, factors, dicts,
-        list(chain.from_iterable(map(dict.values, dicts))), readers, values, list(map(len, plain)), plain, hooks, watched,
-        list(map(version_of, watched)), list(map(pointer_of, watched)), aliases, list(map(version_of, aliases)), epoch(), layers,
-        [_kept(_SWITCHES(layer)) for layer in layers], [list(layer.merged_adapters) for layer in layers], [_copied(layer.__dict__.get("scaling")) for layer in layers],
+    full = [each for each in dicts if each]
+    found = Snapshot(
+        Structure(tuple(modules), rows), tensors, frozenset(parameters), tied, tuners, attributes, factors, full, [each for each in dicts if not each],
+        list(chain.from_iterable(map(dict.values, full))), readers, values, list(map(len, plain)), plain, hooks, Counters(tensors.values()),
     )  # fmt: skip
+    found.keep()
+    return found
 
 
 def _copied(value: Any) -> Any:
@@ -191,8 +258,8 @@ def _reader(keys: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     return itemgetter(*keys)
 
 
-def _walk(module: nn.Module, name: str) -> Iterator[tuple[str | None, nn.Module, bool]]:
-    """(name without PEFT's wrappers, module, whether it belongs to PEFT). A PEFT layer's inner modules have no name, but for its base layer."""
+def _walk(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module, bool]]:
+    """(name without PEFT's wrappers, module, whether it is a PEFT layer), PEFT's inner modules left out but for base layers."""
     if is_wrapper(module):
         raise NotServed(f"{name} is a {type(module).__name__} of PEFT")
     if not is_tuner(module):
@@ -202,10 +269,7 @@ def _walk(module: nn.Module, name: str) -> Iterator[tuple[str | None, nn.Module,
                 yield from _walk(child, f"{name}.{key}" if name else key)
         return
     yield name, module, True
-    for key, child in module._modules.items():
-        if key == "base_layer":
-            if is_tuner(child):
-                raise NotServed(f"{name} has two kinds of PEFT adapters in one layer")
-            yield from _walk(child, name)
-        elif child is not None:
-            yield from ((None, each, True) for each in child.modules())
+    base = module._modules["base_layer"]
+    if is_tuner(base):
+        raise NotServed(f"{name} has two kinds of PEFT adapters in one layer")
+    yield from _walk(base, name)

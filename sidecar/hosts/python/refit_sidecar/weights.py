@@ -1,5 +1,5 @@
-"""Live weights of an engine beside the pristine ones, and the refit between two calls. In: a snapshot of the module. Out: memory that the engine's
-module reads, equal to round(base + sum(scale * up * down)) everywhere. Never: a guess; what cannot be computed raises, and nothing counts as live.
+"""Live weights of an engine, and the refit between two calls. In: a snapshot of the module. Out: memory that the engine's module reads, equal to
+round(value + sum(scale * up * down)) everywhere. Never: a guess; what cannot be computed raises, and nothing counts as live.
 
 One arena per number format; merges are the engine hosts' own kernels (refit_host.weights).
 """
@@ -7,6 +7,7 @@ One arena per number format; merges are the engine hosts' own kernels (refit_hos
 from __future__ import annotations
 
 import time
+import zlib
 from dataclasses import dataclass, field
 from typing import Any, Iterable
 
@@ -16,19 +17,22 @@ from refit_host.weights.image import ALIGN, FAST, FAST_DTYPES
 from refit_host.weights.layout import Layout, Slot
 from refit_host.weights.merge import merger
 from refit_host.weights.table import build_table
-from torch import Tensor
+from torch import Tensor, nn
 
 from .coded import Coded
-from .peft_layers import LowRank, active_adapters, low_rank, merged_values, settle
+from .peft_layers import LowRank, adapter_names, has_adapter, low_rank, merged_values, settle
 from .snapshot import Snapshot
 from .watched import token
 
 CODES = {torch.float16: FAST_DTYPES["F16"], torch.bfloat16: FAST_DTYPES["BF16"], torch.float32: FAST_DTYPES["F32"]}
+# Packed adapters that stay on the device when they are off.
+MAX_PACKED = 32
 
 
 @dataclass(frozen=True)
 class Refit:
-    """What one refit did. `written`: names of parameters, `adapters`: those that are in the weights now, `ms`: milliseconds on the caller's clock."""
+    """What one refit did. `written`: names of parameters, `base_changed`: those whose own value changed, `adapters`: those that are in the weights now,
+    `ms`: milliseconds on the caller's clock."""
 
     written: tuple[str, ...]
     base_changed: tuple[str, ...]
@@ -42,39 +46,30 @@ class Group:
 
     layout: Layout
     live: Tensor
+    views: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Factors:
-    """One adapter's products of one group, packed: what a swap back to it needs no copy for. `rows` by slot index."""
+class Packed:
+    """One adapter's products of one group in one buffer: a swap back to it copies nothing. `rows` by slot index; `layers`: the PEFT layer of each row.
+    `stamp` grows with every packing."""
 
-    stamps: tuple[Any, ...]
+    tokens: list[tuple[Any, ...]]
+    factors: list[Tensor]
     buffer: Tensor
     rows: np.ndarray
+    layers: list[Any]
+    stamp: int
 
 
 @dataclass
 class Wish:
-    """What every slot should hold: its base's token and the terms on it. `slow`: slots that PEFT itself has to merge, with their layer."""
+    """What the module computes with now. `scales`: adapter -> strength by layer name, in the order in which they are added. `slow`: parameters that PEFT has to
+    merge, with their layer and adapters."""
 
-    bases: dict[str, tuple[Any, ...]]
-    fast: dict[str, list[LowRank]] = field(default_factory=dict)
-    slow: dict[str, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)
-
-    def of(self, name: str) -> tuple[Any, ...]:
-        """Equal when the value is."""
-        layer = self.slow.get(name)
-        if layer is not None:
-            return self.bases[name], "slow", layer[1], _layer_token(*layer)
-        return self.bases[name], tuple((term.adapter, term.scale, id(term.up), token(term.up), id(term.down), token(term.down)) for term in self.fast.get(name, ()))
-
-
-def _layer_token(layer: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
-    """Of everything in a PEFT layer but its base: conservative, for layers that are not plain products."""
-    inner = [tensor for key, child in layer._modules.items() if key != "base_layer" and child is not None for tensor in child.parameters()]
-    inner += [each for each in layer._parameters.values() if each is not None]
-    scales = layer.__dict__.get("scaling")
-    return (*((id(each), token(each)) for each in inner), tuple(scales.get(name) for name in names) if isinstance(scales, dict) else None)
+    order: list[str]
+    scales: dict[str, dict[str, float]]
+    slow: dict[str, tuple[Any, tuple[str, ...]]]
 
 
 class LiveWeights:
@@ -89,8 +84,11 @@ class LiveWeights:
         self.groups: list[Group] = []
         self.slots: dict[str, tuple[Group, Slot]] = {}
         self.buffers: dict[str, Tensor] = {}
-        self._written: dict[str, tuple[Any, ...]] = {}
-        self._factors: dict[tuple[int, str], Factors] = {}
+        self._bases: dict[str, tuple[Any, ...]] = {}
+        self._terms: dict[str, tuple[Any, ...]] = {}
+        self._packed: dict[tuple[int, str], Packed] = {}
+        self._packings = 0
+        self._products: dict[tuple[int, str], LowRank | None] = {}
         self._now: dict[str, tuple[str, ...]] = {}
         _, self._prepare = merger(device)
         formats: dict[torch.dtype, dict[str, tuple[int, ...]]] = {}
@@ -104,17 +102,18 @@ class LiveWeights:
                 formats.setdefault(tensor.dtype if wanted is None or name in keep else wanted, {})[name] = tuple(tensor.shape)
         for kind, shapes in formats.items():
             layout = Layout.build(shapes, kind)
-            group = Group(layout, torch.empty(layout.nbytes, dtype=torch.uint8, device=device))
+            live = torch.empty(layout.nbytes, dtype=torch.uint8, device=device)
+            group = Group(layout, live, {slot.name: slot.view(live) for slot in layout.slots})
             self.groups.append(group)
             self.slots |= {slot.name: (group, slot) for slot in layout.slots}
 
     def parameter(self, name: str) -> Tensor:
         """What the engine's module binds: a view of the live arena, or the buffer's own copy. Nothing (on the meta device) for codes, which layers of
         their own read."""
-        found = self.slots.get(name)
         if self.coded is not None and name in self.coded.names:
             return torch.empty(self.coded.layout.by_name[name].shape, device="meta")
-        return self.buffers[name] if found is None else found[1].view(found[0].live)
+        found = self.slots.get(name)
+        return self.buffers[name] if found is None else found[0].views[name]
 
     @property
     def nbytes(self) -> int:
@@ -122,25 +121,53 @@ class LiveWeights:
         coded = 0 if self.coded is None else self.coded.live.numel()
         return coded + sum(group.live.numel() for group in self.groups) + sum(each.numel() * each.element_size() for each in self.buffers.values())
 
-    def wish(self, snapshot: Snapshot) -> Wish:
-        """What the module would compute with now."""
-        for layer in snapshot.tuners.values():
-            settle(layer)
-        wish = Wish(snapshot.tokens())
+    def other_layers(self) -> None:
+        """PEFT's layers are no longer the objects that they were."""
+        self._products.clear()
+        self._packed.clear()
+
+    # --- what should be live
+
+    def _wish(self, snapshot: Snapshot) -> Wish:
+        order: dict[str, None] = {}
+        scales: dict[str, dict[str, float]] = {}
+        slow: dict[str, tuple[Any, tuple[str, ...]]] = {}
+        combos: dict[int, list[str]] = {}
         for name, layer in snapshot.tuners.items():
-            names = active_adapters(layer)
-            if not names:
+            held = layer.__dict__
+            if held["_disable_adapters"] or held["merged_adapters"]:
                 continue
-            rows = [low_rank(layer, each) for each in names]
-            target = f"{name}.weight" if name else "weight"
-            slot = self._slot(target)
-            fits = slot is not None and all(row is not None and row.up.dtype in CODES and row.up.device == self.device and _fits(row, slot) for row in rows)
-            if fits:
-                wish.fast[target] = [row for row in rows if row is not None and row.scale != 0]
-            else:
-                base = layer.get_base_layer()
-                wish.slow |= {f"{name}.{key}" if name else key: (layer, names) for key, value in base._parameters.items() if value is not None}
-        return wish
+            active = held.get("_active_adapter", layer._active_adapter)
+            names = combos.get(id(active))
+            if names is None:
+                names = combos[id(active)] = adapter_names(active)
+                order.update(dict.fromkeys(names))
+            strengths = held.get("scaling")
+            whole = True
+            for adapter in names:
+                term = self._product(name, layer, adapter)
+                if term is None:
+                    whole = whole and not has_adapter(layer, adapter)
+                else:
+                    strength = strengths[adapter]
+                    whole = whole and isinstance(strength, (int, float))
+                    scales.setdefault(adapter, {})[name] = strength
+            if not whole:
+                for adapter in names:
+                    scales.get(adapter, {}).pop(name, None)
+                present = tuple(adapter for adapter in names if has_adapter(layer, adapter))
+                slow |= {f"{name}.{key}" if name else key: (layer, present) for key, value in layer.get_base_layer()._parameters.items() if value is not None}
+        return Wish(list(order), scales, slow)
+
+    def _product(self, name: str, layer: Any, adapter: str) -> LowRank | None:
+        """The adapter's plain product on this layer, if it is one that the kernels can do."""
+        key = (id(layer), adapter)
+        if key not in self._products:
+            term = low_rank(layer, adapter)
+            slot = self._slot(f"{name}.weight" if name else "weight")
+            fits = term is not None and slot is not None and term.up.dtype in CODES and term.up.device == self.device and _fits(term, slot)
+            self._products[key] = term if fits else None
+        return self._products[key]
 
     def _slot(self, name: str) -> Slot | None:
         if self.coded is not None and name in self.coded.names:
@@ -148,52 +175,84 @@ class LiveWeights:
         found = self.slots.get(name)
         return None if found is None else found[1]
 
+    def _targets(self, snapshot: Snapshot, wish: Wish) -> dict[str, tuple[Any, ...]]:
+        """By parameter that adapters touch: what says that its adapters' part is the same."""
+        out: dict[str, tuple[Any, ...]] = {}
+        for adapter in wish.order:
+            layers = wish.scales.get(adapter)
+            if not layers:
+                continue
+            stamps = {id(group): self._pack(group, adapter, snapshot).stamp for group in self.groups}
+            for name, strength in layers.items():
+                if strength == 0:
+                    continue
+                full = f"{name}.weight" if name else "weight"
+                found = self.slots.get(full)
+                stamp = stamps[id(found[0])] if found is not None else _stamp(self._products[id(snapshot.tuners[name]), adapter])
+                out[full] = (*out.get(full, ()), adapter, strength, stamp)
+        for full, (layer, names) in wish.slow.items():
+            out[full] = ("slow", names, _layer_token(layer, names))
+        return out
+
     def differs(self, snapshot: Snapshot) -> list[str]:
         """Names of parameters and buffers whose values are not live."""
-        wish = self.wish(snapshot)
-        return [name for name in snapshot.tensors if self._written.get(name) != wish.of(name)]
+        terms = self._targets(snapshot, self._wish(snapshot))
+        bases = snapshot.tokens()
+        return [name for name in snapshot.tensors if self._bases.get(name) != bases[name] or self._terms.get(name, ()) != terms.get(name, ())]
+
+    # --- the refit
 
     @torch.no_grad()
-    def refit(self, snapshot: Snapshot) -> Refit:
-        """Writes what differs, and only that. A failure leaves those parameters unknown: they are written by the next refit. Raises what PEFT's
-        merge raises, and out-of-memory errors."""
+    def refit(self, snapshot: Snapshot, *, base_is_same: bool = False) -> Refit:
+        """Writes what differs, and only that. `base_is_same`: the caller knows that only adapters changed. A failure leaves those parameters unknown: they are
+        written by the next refit. Raises what PEFT's merge raises, and out-of-memory errors."""
         began = time.perf_counter()
-        wish = self.wish(snapshot)
-        targets = {name: wish.of(name) for name in snapshot.tensors}
-        changed = [name for name, target in targets.items() if self._written.get(name) != target]
-        bases = [name for name in changed if name not in self._written or self._written[name][0] != targets[name][0]]
+        for layer in snapshot.tuners.values():
+            if layer.__dict__["_disable_adapters"] and layer.__dict__["merged_adapters"]:
+                settle(layer)
+                base_is_same = False
+        wish = self._wish(snapshot)
+        terms = self._targets(snapshot, wish)
+        bases = self._bases if base_is_same else snapshot.tokens()
+        moved = [] if base_is_same else [name for name, stamp in bases.items() if self._bases.get(name) != stamp]
+        touched = dict.fromkeys([*self._terms, *terms])
+        changed = dict.fromkeys(moved) | {name: None for name in touched if self._terms.get(name, ()) != terms.get(name, ())}
         for name in changed:
-            self._written.pop(name, None)
-        for name in bases:
+            self._bases.pop(name, None) if not base_is_same else None
+            self._terms[name] = ("unknown",)
+        for name in moved:
             if name in self.buffers:
                 self.buffers[name].copy_(snapshot.tensors[name].detach())
         for group in self.groups:
             mine = [self.slots[name][1] for name in changed if name in self.slots and self.slots[name][0] is group]
             if mine:
-                self._write(group, mine, wish, snapshot)
+                self._write(group, mine, wish, terms, snapshot)
         if self.coded is not None:
             for name in changed:
                 if name in self.coded.names:
                     self._code(name, wish, snapshot)
         for name in changed:
-            self._written[name] = targets[name]
-            terms = wish.fast.get(name)
-            self._now[name] = wish.slow[name][1] if name in wish.slow else tuple(term.adapter for term in terms or ())
-        self._forget(wish)
+            self._terms.pop(name, None)
+            if name in terms:
+                self._terms[name] = terms[name]
+            if not base_is_same:
+                self._bases[name] = bases[name]
+            self._now[name] = wish.slow[name][1] if name in wish.slow else tuple(terms.get(name, ())[::3])
         adapters = tuple(dict.fromkeys(adapter for names in self._now.values() for adapter in names))
-        return Refit(tuple(changed), tuple(bases), adapters, (time.perf_counter() - began) * 1000)
+        return Refit(tuple(changed), tuple(moved), adapters, (time.perf_counter() - began) * 1000)
 
     def unknown(self) -> None:
         """Forgets what is live: the next refit writes everything from the module."""
-        self._written.clear()
+        self._bases.clear()
+        self._terms.clear()
 
-    def _write(self, group: Group, slots: list[Slot], wish: Wish, snapshot: Snapshot) -> None:
+    def _write(self, group: Group, slots: list[Slot], wish: Wish, terms: dict[str, tuple[Any, ...]], snapshot: Snapshot) -> None:
         """Pristine values first, from the module itself; then what adapters add, in place and rounded once."""
         slow = [slot for slot in slots if slot.name in wish.slow]
         copied = [slot for slot in slots if slot.name not in wish.slow]
         if copied:
-            torch._foreach_copy_([slot.view(group.live) for slot in copied], [snapshot.tensors[slot.name].detach() for slot in copied])
-        fast = [slot for slot in copied if wish.fast.get(slot.name)]
+            torch._foreach_copy_([group.views[slot.name] for slot in copied], [snapshot.tensors[slot.name] for slot in copied])
+        fast = [slot for slot in copied if slot.name in terms]
         if fast:
             self._merge(group, fast, wish)
         done: dict[int, dict[str, Tensor]] = {}
@@ -203,54 +262,71 @@ class LiveWeights:
                 done[id(layer)] = merged_values(layer, names, self.device)
             slot.put(group.live, done[id(layer)][slot.name.rpartition(".")[2]])
 
+    def _merge(self, group: Group, slots: list[Slot], wish: Wish) -> None:
+        wanted = np.zeros(len(group.layout.slots), bool)
+        wanted[[slot.index for slot in slots]] = True
+        stack, buffers = [], []
+        for adapter in wish.order:
+            held, strengths = self._packed.get((id(group), adapter)), wish.scales.get(adapter)
+            if held is None or not strengths:
+                continue
+            rows = held.rows.copy()
+            rows["scale"] = [strengths.get(name, 0.0) for name, _ in held.layers]
+            rows = rows[wanted[rows["slot"]] & (rows["scale"] != 0)]
+            if len(rows):
+                stack.append((rows, 1.0))
+                buffers.append(held.buffer)
+        table = build_table(group.layout, stack, slots)
+        run = self._prepare(group.layout, table, buffers, self.device, np.zeros(len(table.jobs), np.int64))
+        run[0](group.live, group.live)
+
     def _code(self, name: str, wish: Wish, snapshot: Snapshot) -> None:
         """One matrix: merged in f32 from the module's own value, coded once."""
         assert self.coded is not None
-        slot = self.coded.layout.by_name[name]
+        slot, layer_name = self.coded.layout.by_name[name], name.removesuffix(".weight")
         if name in wish.slow:
             layer, names = wish.slow[name]
             value = merged_values(layer, names, self.device)[name.rpartition(".")[2]]
         else:
             value = snapshot.tensors[name].detach().to(self.device, torch.float32, copy=True)
-            for term in wish.fast.get(name, ()):
-                value.addmm_(term.up.detach().float().reshape(slot.rows, -1), term.down.detach().float().reshape(-1, slot.cols), alpha=term.scale)
+            for adapter in wish.order:
+                strength = wish.scales.get(adapter, {}).get(layer_name, 0)
+                term = self._products.get((id(snapshot.tuners.get(layer_name)), adapter))
+                if strength and term is not None:
+                    value.addmm_(term.up.detach().float().reshape(slot.rows, -1), term.down.detach().float().reshape(-1, slot.cols), alpha=strength)
         self.coded.put(name, value.reshape(slot.rows, slot.cols))
 
-    def _merge(self, group: Group, slots: list[Slot], wish: Wish) -> None:
-        wanted: dict[str, dict[int, LowRank]] = {}
-        for slot in slots:
-            for term in wish.fast[slot.name]:
-                wanted.setdefault(term.adapter, {})[slot.index] = term
-        order = _order([[term.adapter for term in wish.fast[slot.name]] for slot in slots])
-        stack, buffers = [], []
-        for adapter in order:
-            terms = wanted[adapter]
-            held = self._packed(group, adapter, wish)
-            rows = held.rows[np.isin(held.rows["slot"], np.fromiter(terms, np.int64, len(terms)))].copy()
-            rows["scale"] = [terms[index].scale for index in rows["slot"].tolist()]
-            stack.append((rows, 1.0))
-            buffers.append(held.buffer)
-        table = build_table(group.layout, stack, slots)
-        run = self._prepare(group.layout, table, buffers, self.device, np.zeros(len(table.jobs), np.int64))
-        run[0](group.live, group.live)
-
-    def _packed(self, group: Group, adapter: str, wish: Wish) -> Factors:
+    def _pack(self, group: Group, adapter: str, snapshot: Snapshot) -> Packed:
         """All products of an adapter in this group in one buffer, made anew when a factor changed."""
-        terms = [
-            (self.slots[name][1], term) for name, terms in wish.fast.items() if name in self.slots and self.slots[name][0] is group for term in terms if term.adapter == adapter
-        ]  # fmt: skip
-        terms.sort(key=lambda row: row[0].index)
-        stamps = tuple((slot.index, id(term.up), token(term.up), id(term.down), token(term.down)) for slot, term in terms)
         key = (id(group), adapter)
-        held = self._factors.get(key)
-        if held is None or held.stamps != stamps:
-            held = self._factors[key] = _pack(terms, stamps, self.device)
-        return held
+        held = self._packed.get(key)
+        if held is not None and held.tokens == list(map(token, held.factors)):
+            return held
+        terms = []
+        for name, layer in snapshot.tuners.items():
+            found = self.slots.get(f"{name}.weight" if name else "weight")
+            term = self._product(name, layer, adapter) if found is not None and found[0] is group else None
+            if term is not None:
+                terms.append((found[1], term, (name, layer)))
+        terms.sort(key=lambda row: row[0].index)
+        self._packings += 1
+        self._packed.pop(key, None)
+        while len(self._packed) >= MAX_PACKED:
+            self._packed.pop(next(iter(self._packed)))
+        made = self._packed[key] = _pack(terms, self.device, self._packings)
+        return made
 
-    def _forget(self, wish: Wish) -> None:
-        """Factors of adapters that are no longer there; those that are switched off stay while the module holds them."""
-        if not any(wish.fast.values()) and len(self._factors) > 4:
-            self._factors.clear()
+
+def _stamp(term: LowRank | None) -> int:
+    return 0 if term is None else zlib.crc32(repr((id(term.up), token(term.up), id(term.down), token(term.down))).encode())
+
+
+def _layer_token(layer: nn.Module, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """Of everything in a PEFT layer but its base: conservative, for layers that are not plain products."""
+    inner = [tensor for key, child in layer._modules.items() if key != "base_layer" and child is not None for tensor in child.parameters()]
+    inner += [each for each in layer._parameters.values() if each is not None]
+    scales = layer.__dict__.get("scaling")
+    return (*((id(each), token(each)) for each in inner), tuple(scales.get(name) for name in names) if isinstance(scales, dict) else None)
 
 
 def _fits(term: LowRank, slot: Slot) -> bool:
@@ -258,34 +334,30 @@ def _fits(term: LowRank, slot: Slot) -> bool:
     return rank > 0 and term.up.numel() == slot.rows * rank and term.down.numel() == rank * slot.cols and len(slot.shape) >= 2
 
 
-def _order(lists: Iterable[list[str]]) -> list[str]:
-    """Adapters in the order in which layers list them."""
-    return list(dict.fromkeys(name for names in lists for name in names))
-
-
-def _pack(terms: list[tuple[Slot, LowRank]], stamps: tuple[Any, ...], device: torch.device) -> Factors:
+def _pack(terms: list[tuple[Slot, LowRank, Any]], device: torch.device, stamp: int) -> Packed:
     """Ups of neighbouring matrices lie one behind the other, then downs: a run of equal shapes is one strided batch."""
     rows = np.zeros(len(terms), FAST)
     position, places = 0, []
-    for field_ in ("up", "down"):
-        for number, (_, term) in enumerate(terms):
-            tensor = getattr(term, field_)
-            rows[field_][number] = position
+    for side in ("up", "down"):
+        for number, (_, term, _) in enumerate(terms):
+            tensor = getattr(term, side)
+            rows[side][number] = position
             places.append((position, tensor))
             position += (tensor.numel() * tensor.element_size() + ALIGN - 1) // ALIGN * ALIGN
-    for number, (slot, term) in enumerate(terms):
+    for number, (slot, term, _) in enumerate(terms):
         rows[number]["slot"], rows[number]["length"] = slot.index, slot.rows
         rows[number]["rank"], rows[number]["code"] = term.down.shape[0], CODES[term.up.dtype]
     buffer = torch.zeros(position + ALIGN, dtype=torch.uint8, device=device)
-    parts = [buffer[begin : begin + each.numel() * each.element_size()].view(each.dtype).view(each.shape) for begin, each in places]
-    by_dtype: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-    for part, (_, each) in zip(parts, places):
-        into, out = by_dtype.setdefault(each.dtype, ([], []))
-        into.append(part)
-        out.append(each.detach())
-    for into, out in by_dtype.values():
-        torch._foreach_copy_(into, out)
-    return Factors(stamps, buffer, rows)
+    for kind in {each.dtype for _, each in places}:
+        mine = [(begin, each) for begin, each in places if each.dtype == kind]
+        _copy([buffer[begin : begin + each.numel() * each.element_size()].view(kind).view(each.shape) for begin, each in mine], [each.detach() for _, each in mine])
+    factors = [tensor for _, tensor in places]
+    return Packed(list(map(token, factors)), factors, buffer, rows, [where for _, _, where in terms], stamp)
+
+
+def _copy(into: list[Tensor], out: Iterable[Tensor]) -> None:
+    if into:
+        torch._foreach_copy_(into, list(out))
 
 
 def _cast(tensor: Tensor, wanted: torch.dtype | None, device: torch.device) -> Tensor:
