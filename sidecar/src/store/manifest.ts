@@ -78,6 +78,8 @@ export function parseManifest(value: unknown): Manifest | null {
 /** Reads an entry's manifest and checks that it belongs to the entry. Throws Failure STORE_DAMAGED, or ENOENT when there is no such entry. */
 export async function readManifest(folder: string, entry: string): Promise<Manifest> {
   const path = join(folder, manifestName);
+  // Windows says ENOENT for a path that leads through a file, which would be taken for an entry that is not there.
+  if (!(await stat(folder)).isDirectory()) throw new Error(`expected the folder of an entry at ${entry}, found something else`);
   if ((await stat(path)).size > maxManifestBytes) throw damaged(entry, "its manifest is larger than any that is written here");
   let value: unknown;
   try {

@@ -1,6 +1,6 @@
 // A clock that only moves when told, and a disk in memory with renames, inodes and case folding, so that tests never sleep.
 
-import { basename, dirname } from "node:path";
+import { basename, dirname } from "node:path/posix";
 import type { ArrivalEvent, Clock, Files, Listing, Look, Mark, StartWatch, Stamp, WatchHints } from "../../../sidecar/src/arrivals/index.ts";
 
 export interface FakeClock extends Clock {
@@ -77,6 +77,9 @@ export interface FakeDisk extends Files {
 export const whole = (digest = "a", filled = true): Node["body"] => ({ state: "whole", digest, filled });
 export const partial = (expectedBytes: number | null = null): Node["body"] => ({ state: "partial", expectedBytes });
 
+/** The disk's own way of writing a path; on Windows the product asks with that system's. */
+const plain = (path: string): string => path.replace(/^[A-Za-z]:/, "").replaceAll("\\", "/");
+
 /** `foldsCase`: names are kept as written but compared without case, as on macOS and Windows. */
 export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false): FakeDisk {
   const nodes = new Map<string, Node>();
@@ -97,7 +100,8 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
   };
   const folders = () => (folderCache ??= new Set([root, ...[...nodes.keys(), ...specials.keys()].map((path) => dirname(path))]));
   return {
-    async look(path): Promise<Look> {
+    async look(asked): Promise<Look> {
+      const path = plain(asked);
       if (!mounted) return path === root ? { is: "folder", device: 1n, inode: 1n } : { is: "missing" };
       const special = specials.get(path);
       if (special !== undefined) return { is: "irregular", what: special };
@@ -105,7 +109,8 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
       const node = nodes.get(path);
       return node === undefined ? { is: "missing" } : { is: "file", stamp: node.stamp };
     },
-    async list(folder): Promise<Listing> {
+    async list(asked): Promise<Listing> {
+      const folder = plain(asked);
       if (!mounted) return { entries: [] };
       if (closedFolders.has(folder)) return { error: "EACCES" };
       const inside = [...nodes.keys()].filter((path) => dirname(path) === folder);
@@ -119,7 +124,8 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
         ],
       };
     },
-    async mark(path): Promise<Mark> {
+    async mark(asked): Promise<Mark> {
+      const path = plain(asked);
       marks += 1;
       const node = nodes.get(path);
       if (node === undefined) return { state: "unreadable", code: "ENOENT" };
@@ -176,7 +182,8 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
     startWatch: (hints) => {
       let covered: readonly string[] = [];
       return {
-        cover(folders) {
+        cover(asked) {
+          const folders = asked.map(plain);
           const isNew = folders.some((path) => !covered.includes(path));
           for (const path of covered) watchers.get(path)?.delete(hints);
           for (const path of folders) watchers.set(path, (watchers.get(path) ?? new Set()).add(hints));
