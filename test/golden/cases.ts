@@ -23,6 +23,8 @@ export interface GoldenCase {
   readonly base_dtype: string;
   readonly compare: string;
   readonly note: string;
+  /** What ComfyUI raises; the expected file then holds what it should have made. */
+  readonly comfy_error?: string;
 }
 
 export interface GoldenTensor {
@@ -33,6 +35,13 @@ export interface GoldenTensor {
 
 export function goldenCases(): readonly GoldenCase[] {
   return (JSON.parse(readFileSync(`${goldenFolder}cases.json`, "utf8")) as { cases: GoldenCase[] }).cases;
+}
+
+/** Cases of the described families (test/golden2), with paths that `goldenPath` takes. */
+export function describedCases(): readonly GoldenCase[] {
+  const { cases } = JSON.parse(readFileSync(`${goldenFolder}../golden2/cases.json`, "utf8")) as { cases: GoldenCase[] };
+  const beside = (file: string): string => `../golden2/${file}`;
+  return cases.map((one) => ({ ...one, base: beside(one.base), expected: beside(one.expected), adapters: one.adapters.map(({ file, strength }) => ({ file: beside(file), strength })) }));
 }
 
 export const goldenPath = (relative: string): string => goldenFolder + relative;

@@ -6,7 +6,7 @@ import { native, type FloatDtype } from "@refit-sidecar/native";
 import { ensureDelta, type ReadyDelta } from "../../../sidecar/src/delta/index.ts";
 import { canonicalNames, f32Factors, mergeParameter, openDelta, type Addend, type Delta, type MergeMode } from "../../../sidecar/src/terms/index.ts";
 import { noNotes, plainTensors, type StoredTensors } from "../../../sidecar/src/storage/index.ts";
-import { goldenCases, goldenPath, loadTensors, mismatches, values, type GoldenCase, type GoldenTensor } from "../../golden/cases.ts";
+import { describedCases, goldenCases, goldenPath, loadTensors, mismatches, values, type GoldenCase, type GoldenTensor } from "../../golden/cases.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "refit-golden-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -14,7 +14,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 async function run(golden: GoldenCase, mode: MergeMode): Promise<{ tensors: Map<string, GoldenTensor>; deltas: ReadyDelta[] }> {
   const base = loadTensors(goldenPath(golden.base));
   const plain = plainTensors(base as StoredTensors, {}, noNotes);
-  const names = canonicalNames(new Map([...plain.tensors].map(([key, { shape }]) => [key, shape])));
+  const names = canonicalNames(new Map([...plain.tensors].map(([key, { shape }]) => [key, shape])), golden.family);
   const parameters = new Map([...names.parameters].map(([name, { shape }]) => [name, shape]));
   const deltas: ReadyDelta[] = [];
   const open: { delta: Delta & { close(): Promise<void> }; strength: number }[] = [];
@@ -44,8 +44,8 @@ async function run(golden: GoldenCase, mode: MergeMode): Promise<{ tensors: Map<
 }
 
 describe("golden cases through recogniser, delta file and evaluator", () => {
-  for (const golden of goldenCases()) {
-    test(golden.name, async () => {
+  for (const golden of [...goldenCases(), ...describedCases().filter(({ comfy_error }) => comfy_error === undefined)]) {
+    test(`${golden.family} ${golden.name}`, async () => {
       const { tensors, deltas } = await run(golden, "comfyui");
       expect(mismatches(golden, tensors)).toEqual([]);
       // ComfyUI names ignored keys after its whole-file renames; the report keeps the file's own and says how it was read.
@@ -60,6 +60,18 @@ describe("golden cases that ComfyUI cannot evaluate, in extended mode", () => {
     test(golden.name, async () => {
       const { tensors } = await run(golden, "extended");
       expect(mismatches(golden, tensors, { intended: true })).toEqual([]);
+    });
+  }
+});
+
+describe("cases that make ComfyUI raise", () => {
+  for (const golden of describedCases().filter(({ comfy_error }) => comfy_error !== undefined)) {
+    test(`${golden.family} ${golden.name}: the right rows`, async () => {
+      const { tensors } = await run(golden, "comfyui");
+      const expected = loadTensors(goldenPath(golden.expected));
+      const wanted = new Map([...expected].map(([name, tensor]) => [name.replace(/\.__intended__$/, ""), tensor]));
+      for (const [key, tensor] of wanted) values(tensors.get(key)!).forEach((value, i) => expect(value).toBeCloseTo(values(tensor)[i] ?? NaN, 5));
+      expect([...wanted.keys()]).not.toEqual([]);
     });
   }
 });
