@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
+import { replaceBetween } from "./between.mjs";
 
 /** The order in which people meet the families, for lists; new ones go to the end. */
 const listed = ["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "flux2", "chroma", "z-image", "lumina2", "qwen-image", "krea2", "anima", "wan", "ltxv", "ltx2", "hunyuan-video", "hunyuan-video-1.5", "hidream", "kandinsky5"];
@@ -54,6 +55,18 @@ export const otherModelTable: OtherModels = [
 ${others.map((one) => `  ${JSON.stringify(one)},`).join("\n")}
 ];
 `;
+}
+
+/** The table of families in a page, between its two marks. */
+export function familyPage(families, page) {
+  const spelled = ({ spellings = [], layout }) => {
+    const names = layout === "unet" ? ["native", "diffusers"] : ["native", "diffusers", "file"];
+    const rows = [["native", ["diffusion_model.", "lora_unet_"]], ["diffusers", []], ["file", []]].map(([kind, usual]) => [kind, [...usual, ...spellings.filter((row) => row.names === kind && row.mode !== "extended").map(({ prefix, form }) => (form === "processor" ? `${prefix}…processor` : prefix === "" ? "none" : prefix))]]);
+    return rows.filter(([kind, prefixes]) => names.includes(kind) && prefixes.length > 0).map(([kind, prefixes]) => `${kind}: ${prefixes.map((prefix) => (prefix === "none" ? "no prefix" : `\`${prefix}\``)).join(", ")}`).join("; ");
+  };
+  const lines = families.map((one) => `| \`${one.family}\` | ${one.title} | ${one.layout === "unet" ? "UNet" : (one.diffusers?.class ?? "the same names")} | ${spelled(one)} |`);
+  const table = `| family | models | diffusers' class | adapter names that ComfyUI accepts |\n|---|---|---|---|\n${lines.join("\n")}`;
+  return replaceBetween(page, "families", table, "docs/adapters.md");
 }
 
 /** One JSON file for the Python hosts. */

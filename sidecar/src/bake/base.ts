@@ -5,7 +5,7 @@ import { checkShards, detectModel, readCheckpointSource, structureOf, wholeCheck
 import type { CheckpointSource, Family } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
 import { CheckpointFiles } from "../storage/index.ts";
-import type { Parameters } from "../terms/index.ts";
+import { canonicalNames, type Parameters } from "../terms/index.ts";
 
 /** A checkpoint opened for baking: all of its files, the diffusion model's parameters, and who they belong to. */
 export interface BaseModel {
@@ -26,15 +26,20 @@ export async function openBase(path: string, family: Family | null): Promise<Bas
   try {
     checkShards(stored.files.map((file) => ({ name: basename(file.path), tensors: file.header.entries })), table?.places ?? null);
     const parameters = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
-    return { files: stored.files, stored, source, parameters, family: family ?? familyOf(parameters), structure: structureOf(parameters), close: () => stored.close() };
+    return { files: stored.files, stored, source, parameters, family: family ?? familyOf(parameters, diffusersFamily(stored)), structure: structureOf(parameters), close: () => stored.close() };
   } catch (error) {
     await stored.close();
     throw error;
   }
 }
 
-function familyOf(parameters: Parameters): Family {
-  const found = detectModel(parameters);
+/** The family that names of a diffusers file tell: what they become may be fewer than a checkpoint's. */
+function diffusersFamily(stored: CheckpointFiles): Family | null {
+  return canonicalNames(new Map(stored.files.flatMap(({ header }) => [...header.entries].map(([key, { shape }]): [string, readonly number[]] => [key, shape])))).family;
+}
+
+function familyOf(parameters: Parameters, told: Family | null): Family {
+  const found = detectModel(parameters, told);
   if (found !== null && "family" in found) return found.family;
   const what = found === null ? "no known diffusion model was found in its header" : `it is ${found.unsupported}, which is not supported`;
   throw new Failure("BAKE_FAMILY_UNKNOWN", `expected a checkpoint of one of ${familyNames.join(", ")}: ${what}; pass --family if you know better`, {});
