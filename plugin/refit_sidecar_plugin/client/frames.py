@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..checked import tensor_frame
+from ..checked.tensor_frame import ALIGN, MAGIC
+from ..checked.tensor_frame import padded as pad
 from ..messages import DTYPE_BYTES
 from .errors import SidecarError
 
-ALIGN = 64
 _PREFIX = struct.Struct("<4sBBHIIQ40x")
-_MAGIC = b"RFT1"
-_MAX_DIMENSIONS = 8
-_MAX_NAME = 512
+# A header of a frame's own limit; a payload larger than this never fits a message of the WebSocket.
+_MAX_HEADER_BYTES = 64 << 20
+_MAX_PAYLOAD_BYTES = 1 << 30
 
 
 class TensorLike(Protocol):
@@ -37,10 +39,6 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
     data: Any
-
-
-def pad(count: int) -> int:
-    return -(-count // ALIGN) * ALIGN
 
 
 def tensor_bytes(dtype: str, shape: Iterable[int]) -> int:
@@ -84,7 +82,7 @@ def encode_frame(message: Mapping[str, Any], tensors: Sequence[TensorLike]) -> b
     header = dump({**message, "params": {**message.get("params", {}), "tensors": rows}})
     start = ALIGN + pad(len(header))
     frame = bytearray(start + end)
-    _PREFIX.pack_into(frame, 0, _MAGIC, 1, 0, len(rows), len(header), 0, end)
+    _PREFIX.pack_into(frame, 0, MAGIC, 1, 0, len(rows), len(header), 0, end)
     frame[ALIGN : ALIGN + len(header)] = header
     for row, tensor in zip(rows, tensors, strict=True):
         at = start + row["offset"]
@@ -99,67 +97,34 @@ def _bad(expected: str) -> SidecarError:
 def load(text: str | bytes | bytearray | memoryview) -> dict[str, Any]:
     """One JSON object, or CLIENT_PROTOCOL."""
     try:
-        value = json.loads(bytes(text) if isinstance(text, memoryview) else text)
-    except (ValueError, RecursionError):
-        raise _bad("JSON") from None
-    if not isinstance(value, dict):
-        raise _bad("a JSON object")
-    return value
-
-
-def check_descriptor(value: Any) -> dict[str, Any]:
-    """A descriptor whose fields agree with each other, or CLIENT_PROTOCOL."""
-    if not isinstance(value, dict):
-        raise _bad("tensor descriptors")
-    name, dtype, shape, offset, size, segment = (value.get(key) for key in ("name", "dtype", "shape", "offset", "bytes", "segment"))
-    counts = [offset, size, *(shape if isinstance(shape, list) else ["no list"])]
-    if not all(type(count) is int and 0 <= count < 2**53 for count in counts) or len(counts) > 2 + _MAX_DIMENSIONS:
-        raise _bad("a shape, an offset and a size in whole numbers")
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        raise _bad("a tensor name and a known dtype")
-    if tensor_bytes(dtype, shape) != size or offset % ALIGN or not (segment is None or type(segment) is int):
-        raise _bad("a size that is the shape's, on a multiple of 64")
-    return value
+        return tensor_frame.read_message(text.encode() if isinstance(text, str) else bytes(text))
+    except (tensor_frame.FrameError, UnicodeEncodeError):
+        raise _bad("a JSON object in UTF-8") from None
 
 
 def descriptors(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The checked descriptors of a reply."""
-    result = message.get("result")
-    rows = result.get("tensors", []) if isinstance(result, dict) else []
-    if not isinstance(rows, list):
-        raise _bad("a list of descriptors")
-    checked = [check_descriptor(row) for row in rows]
-    if len({row["name"] for row in checked}) != len(checked):
-        raise _bad("each tensor name once")
-    return checked
+    try:
+        rows = tensor_frame.read_descriptors(message)
+    except tensor_frame.FrameError as error:
+        raise _bad(str(error)) from None
+    return [_row(one) for one in rows]
+
+
+def _row(one: tensor_frame.Descriptor) -> dict[str, Any]:
+    row = {"name": one.name, "dtype": one.dtype, "shape": list(one.shape), "offset": one.offset, "bytes": one.bytes}
+    return row if one.segment is None else {**row, "segment": one.segment}
 
 
 def decode_frame(frame: bytes | bytearray | memoryview) -> tuple[dict[str, Any], list[Tensor]]:
     """Message and tensors of exactly one frame; the tensors are views of it."""
     view = memoryview(frame)
-    if view.nbytes < ALIGN:
-        raise _bad("a prefix of 64 bytes")
-    magic, version, reserved, count, header_bytes, reserved2, payload_bytes = _PREFIX.unpack_from(view)
-    if magic != _MAGIC or version != 1:
-        raise _bad("a tensor frame of version 1")
-    start = ALIGN + pad(header_bytes)
-    if reserved or reserved2 or any(view[24:ALIGN]) or view.nbytes != start + payload_bytes:
-        raise _bad("zero reserved bytes and the declared length")
-    message = load(view[ALIGN : ALIGN + header_bytes])
-    rows = descriptors(message)
-    if len(rows) != count:
-        raise _bad("as many descriptors as the prefix counts")
-    tensors = []
-    end = 0
-    for row in rows:
-        if row.get("segment") is not None:
-            continue
-        if row["offset"] != pad(end):
-            raise _bad("tensors in order without gaps")
-        end = row["offset"] + row["bytes"]
-        if end > payload_bytes:
-            raise _bad("tensors inside the payload")
-        tensors.append(Tensor(row["name"], row["dtype"], tuple(row["shape"]), view[start + row["offset"] : start + end]))
-    if end != payload_bytes:
-        raise _bad("a payload that ends with its last tensor")
-    return message, tensors
+    try:
+        prefix = tensor_frame.read_prefix(view, _MAX_HEADER_BYTES, _MAX_PAYLOAD_BYTES)
+        start = ALIGN + prefix.padded_header
+        if view.nbytes != start + prefix.payload_bytes:
+            raise tensor_frame.FrameError("FRAME_TRUNCATED", f"expected a frame of {start + prefix.payload_bytes} bytes, got {view.nbytes}")
+        message, rows = tensor_frame.assemble(prefix, view[ALIGN:start], view[start:])
+    except tensor_frame.FrameError as error:
+        raise _bad(f"{error} [{error.code}]") from None
+    return message, [Tensor(one.name, one.dtype, one.shape, data) for one, data in rows if data is not None]
