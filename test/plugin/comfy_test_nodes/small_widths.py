@@ -20,6 +20,8 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
         config |= {"ffn_dim_multiplier": 8.0 / 3.0, "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32}
     elif config.get("image_model") == "qwen_image":
         config |= {"num_attention_heads": size("img_in.weight", 0) // HEAD, "joint_attention_dim": size("txt_in.weight", 1)}
+    elif config.get("image_model") == "wan2.1":
+        config |= {"text_dim": size("text_embedding.0.weight", 1)}
     return config
 
 

@@ -87,14 +87,27 @@ def krea2(config: dict, weights: dict):
     return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"])
 
 
-MAKERS = {"z-image": next_dit, "lumina2": next_dit, "qwen-image": qwen_image, "flux2": flux2, "krea2": krea2}
+def flux(config: dict, weights: dict):
+    from comfy.ldm.flux.model import Flux
+
+    model = Flux(
+        image_model="flux", axes_dim=config["axes_dims_rope"], mlp_ratio=4.0, theta=10000, out_channels=16, qkv_bias=True, txt_ids_dims=[], in_channels=config["in_channels"] // 4,
+        patch_size=2, vec_in_dim=config["pooled_projection_dim"], hidden_size=weights["img_in.weight"].shape[0], context_in_dim=config["joint_attention_dim"],
+        num_heads=config["num_attention_heads"], depth=2, depth_single_blocks=2, guidance_embed=config["guidance_embeds"], **COMMON,
+    )  # fmt: skip
+    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"], given["y"], given.get("guidance"), **listed(given))
+
+
+MAKERS = {"flux": flux, "z-image": next_dit, "lumina2": next_dit, "qwen-image": qwen_image, "flux2": flux2, "krea2": krea2}
 
 
 def main() -> None:
     torch.set_grad_enabled(False)
     given = torch.load(FILE)
     model, call = MAKERS[given["family"]](given["config"], given["weights"])
-    missing, unknown = model.load_state_dict(given["weights"], strict=False)
+    # ComfyUI calls norms so while it loads.
+    weights = {name.replace("_norm.scale", "_norm.weight"): value for name, value in given["weights"].items()}
+    missing, unknown = model.load_state_dict(weights, strict=False)
     assert not missing and not unknown, (missing, unknown)
     torch.save([call(step) for step in given["steps"]], FILE.replace(".pt", ".out.pt"))
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Mapping
 
 from refit_graphs.descriptions import canonical_names
-from transformer_structures import golden_header
+from transformer_structures import flux, golden_header
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -76,4 +76,4 @@ STRUCTURES = {
     "lumina2": lumina2,
 }
 # As ComfyUI's classes have them.
-COMFYUI = STRUCTURES | {"z-image": partial(z_image, 384)}
+COMFYUI = STRUCTURES | {"z-image": partial(z_image, 384), "flux-dev": flux}
