@@ -3,7 +3,7 @@
 import { isFloatDtype, native } from "@refit-sidecar/native";
 import type { FloatDtype } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
-import { blockPadding, decodePiece, encodePiece, exchangeHalves, readMergeable, readValues } from "../storage/index.ts";
+import { blockPadding, decodePiece, encodePiece, encodeUnscaled, exchangeHalves, readMergeable, readValues } from "../storage/index.ts";
 import type { Encoded, Rounding, StoredParameter, StoredPiece } from "../storage/index.ts";
 import { asBytes, lossOfStored, mergeParameter, newNonFinite } from "../terms/index.ts";
 import type { Addend, MergeLoss, MergeOutcome } from "../terms/index.ts";
@@ -13,7 +13,11 @@ export interface PieceOutput {
   readonly piece: StoredPiece;
   readonly data: Uint8Array;
   readonly encoded: Encoded | null;
+  /** Values that fp8 without a scale clamped. */
+  readonly saturated?: number;
 }
+
+const isFp8 = (dtype: string): dtype is "F8_E4M3" | "F8_E5M2" => dtype === "F8_E4M3" || dtype === "F8_E5M2";
 
 export interface ParameterOutput {
   readonly shape: readonly number[];
@@ -45,7 +49,8 @@ export async function computeParameter(job: ParameterJob): Promise<ParameterOutp
   const quantised = stored.pieces.some(({ piece }) => piece.storage !== undefined);
   if (!quantised && !isFloatDtype(ownDtype)) throw new Failure("BAKE_DTYPE", `expected ${job.name} in a floating-point type, the file stores ${ownDtype}; adapters cannot be merged into it`, { parameter: job.name });
   const common = { addends, kernels: native, measure: addends.length > 0, ...(signal ? { signal } : {}) };
-  if (job.dtype !== null || !quantised) {
+  const dithered = job.dtype === null && job.rounding.kind === "stochastic" && isFp8(ownDtype);
+  if (job.dtype !== null || !(quantised || dithered)) {
     const dtype = job.dtype ?? (ownDtype as FloatDtype);
     const base = await readMergeable(stored);
     const outcome = await mergeParameter({ ...common, base: { ...base, shape: stored.shape }, out: { dtype } });
@@ -58,7 +63,8 @@ export async function computeParameter(job: ParameterJob): Promise<ParameterOutp
   const pieces: PieceOutput[] = [];
   for (const piece of stored.pieces) pieces.push(await encodedPiece(pieceAt(piece, outcome.shape, stored.shape), values, before, job.rounding));
   const notFinite = await newNonFinite({ data: asBytes(before), dtype: "F32" }, outcome, "F32", native);
-  const output = { shape: outcome.shape, pieces, saturated: 0, notFinite, dtype: "F32" as const, skipped: outcome.skipped };
+  const saturated = pieces.reduce((sum, piece) => sum + (piece.saturated ?? 0), 0);
+  const output = { shape: outcome.shape, pieces, saturated, notFinite, dtype: "F32" as const, skipped: outcome.skipped };
   if (addends.length === 0 || values.length !== before.length) return { ...output, loss: null };
   const request = { base: { data: asBytes(before), dtype: "F32" as const, shape: stored.shape }, kernels: native, ...(signal ? { signal } : {}) };
   const left = addends.filter(({ term }) => !outcome.skipped.some((skipped) => skipped.term === term));
@@ -89,17 +95,22 @@ function plainPieces(stored: StoredParameter, { data, shape }: MergeOutcome): Pi
 async function encodedPiece(piece: StoredPiece, values: Float32Array, base: Float32Array, rounding: Rounding): Promise<PieceOutput> {
   const { columns, rows } = piece;
   const scales = await piece.scales();
-  if (scales === null) throw new TypeError(`no scales of ${piece.piece.key}`);
   const from = piece.piece.start * columns;
   const own = values.subarray(from, from + rows * columns);
   const sameShape = values.length === base.length;
   if (sameShape && equal(own, base.subarray(from, from + rows * columns))) {
     const data = new Uint8Array(piece.bytes);
     await piece.readInto(data);
-    return { piece, data, encoded: { codes: data, scales } };
+    return { piece, data, encoded: scales === null ? null : { codes: data, scales } };
   }
   const work = own.slice();
   if (piece.piece.swapHalves) exchangeHalves(asBytes(work));
+  const { dtype } = piece.piece;
+  if (scales === null) {
+    if (!isFp8(dtype)) throw new TypeError(`no scales of ${piece.piece.key}`);
+    const { codes, saturated } = await encodeUnscaled(work, dtype, rounding);
+    return { piece, data: codes, encoded: null, saturated };
+  }
   const encoded = await encodePiece(piece, work, scales, rounding);
   return { piece, data: encoded.codes, encoded };
 }

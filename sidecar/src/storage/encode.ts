@@ -5,7 +5,7 @@ import { blockColumns, e4m3Values, e8m0Values, tiledBytes, tiledIndex } from "./
 import type { Scales } from "./checkpoint-files.ts";
 import { scaleColumns, type PieceGeometry } from "./decode.ts";
 import { rotateRows } from "./rotation.ts";
-import { roundWhole, type Rounding } from "./rounding.ts";
+import { roundEven, roundWhole, type Rounding } from "./rounding.ts";
 
 export interface Encoded {
   /** As the file's tensor: packed and padded where that is. */
@@ -27,6 +27,14 @@ function largestOf(values: Float32Array, start: number, end: number): number {
     if (size > found) found = size;
   }
   return found;
+}
+
+/** Codes of fp8 without a scale. `values` are used up. */
+export async function encodeUnscaled(values: Float32Array, dtype: "F8_E4M3" | "F8_E5M2", rounding: Rounding): Promise<{ readonly codes: Uint8Array; readonly saturated: number }> {
+  const limit = largest[dtype] ?? 1;
+  let saturated = 0;
+  for (let i = 0; i < values.length; i += 1) if (Math.abs(values[i] as number) > limit) saturated += 1;
+  return { codes: await toCodes(values, dtype, rounding), saturated };
 }
 
 /** `values` belong to the piece and are used up. `before` are the scales that the file has: one number or one a row is kept, values are new. */
@@ -59,7 +67,9 @@ function limitOf(dtype: string, scaleKey: string | undefined): number {
 async function toCodes(values: Float32Array, dtype: string, rounding: Rounding): Promise<Uint8Array> {
   if (dtype === "I8") {
     const codes = new Int8Array(values.length);
-    for (let i = 0; i < values.length; i += 1) codes[i] = Math.max(-127, Math.min(127, roundWhole(values[i] as number, rounding, i)));
+    // The largest value is 127 by its scale, give or take a rounding of f32.
+    if (rounding.kind === "nearest") for (let i = 0; i < values.length; i += 1) codes[i] = roundEven(values[i] as number);
+    else for (let i = 0; i < values.length; i += 1) codes[i] = Math.max(-127, Math.min(127, roundWhole(values[i] as number, rounding, i)));
     return new Uint8Array(codes.buffer);
   }
   const bytes = dtype === "F8_E4M3" || dtype === "F8_E5M2" ? 1 : dtype === "F32" ? 4 : 2;
@@ -97,6 +107,11 @@ function e4m3Code(value: number): number {
 /** Code of |value| <= 6: steps of 0.5 to 2, of 1 to 4, of 2 above. */
 function e2m1Code(value: number, rounding: Rounding, index: number): number {
   const size = Math.min(6, Math.abs(value));
+  if (rounding.kind === "nearest") {
+    // Between two codes the even one takes the middle.
+    const code = size <= 0.25 ? 0 : size < 0.75 ? 1 : size <= 1.25 ? 2 : size < 1.75 ? 3 : size <= 2.5 ? 4 : size < 3.5 ? 5 : size <= 5 ? 6 : 7;
+    return value < 0 ? code | 8 : code;
+  }
   const step = size >= 4 ? 2 : size >= 2 ? 1 : 0.5;
   const rounded = Math.min(6, roundWhole(size / step, rounding, index) * step);
   const code = rounded <= 2 ? rounded * 2 : rounded <= 4 ? rounded + 2 : 7;

@@ -4,7 +4,7 @@
 export { blockPadding } from "./blocks.ts";
 export { CheckpointFiles, type Scales, type StoredParameter, type StoredPiece } from "./checkpoint-files.ts";
 export { decodePiece, exchangeHalves, readValues } from "./decode.ts";
-export { encodePiece, type Encoded } from "./encode.ts";
+export { encodePiece, encodeUnscaled, type Encoded } from "./encode.ts";
 export { readMergeable, readStored, type Mergeable } from "./mergeable.ts";
 export { helperStem, isMarkerOf, needsNotes, plainTensors, type PlainTensor, type PlainTensors } from "./plain.ts";
 export { isSameFile, joinedNotes, readStorageNotes } from "./read-notes.ts";

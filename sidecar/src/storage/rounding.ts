@@ -20,10 +20,12 @@ export function seedOf(text: string): number {
   return hash >>> 0;
 }
 
-/** To nearest, ties to even. */
+/** In f64 everything above 2^52 is a whole number, so the addition itself rounds. */
+const wholeFrom = 1.5 * 2 ** 52;
+
+/** To nearest, ties to even; |value| below 2^51. */
 export function roundEven(value: number): number {
-  const rounded = Math.round(value);
-  return Math.abs(value % 1) === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
+  return value + wholeFrom - wholeFrom;
 }
 
 /** Rounds `value` to a whole number. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { bake, measureAdapter, openBase } from "../../../sidecar/src/bake/index.ts";
 import type { BakeJob } from "../../../sidecar/src/bake/index.ts";
-import { loadTensors, values } from "../../golden/cases.ts";
+import { goldenCases, goldenPath, loadTensors, values } from "../../golden/cases.ts";
 import { loadQuantised, quantisedCases, quantisedMismatches, quantisedPath, storedValues, type QuantisedCase } from "../../golden2/quantised.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "refit-quantised-"));
@@ -111,6 +111,20 @@ describe("what a merge says it kept", () => {
 });
 
 describe("stochastic rounding", () => {
+  test("fp8 without a scale is dithered too", async () => {
+    const unscaled = goldenCases().find(({ name }) => name === "flux_fp8_plain")!;
+    const job = { base: goldenPath(unscaled.base), adapters: unscaled.adapters.map(({ file, strength }) => ({ path: goldenPath(file), strength })), family: unscaled.family, dtype: "keep" as const, mode: "comfyui" as const };
+    await bake({ ...job, rounding: "nearest", out: join(folder, "plain-nearest.safetensors") });
+    const { loss } = await bake({ ...job, rounding: "stochastic", out: join(folder, "plain-stochastic.safetensors") });
+    const [nearest, stochastic] = ["nearest", "stochastic"].map((name) => loadTensors(join(folder, `plain-${name}.safetensors`)));
+    const [key = ""] = unscaled.touched;
+    expect(stochastic?.get(key)?.dtype).toBe("F8_E4M3");
+    expect(stochastic?.get(key)).not.toEqual(nearest?.get(key));
+    expect(loss?.keptProjection).toBeGreaterThan(0.5);
+    const [a, b] = [values(nearest!.get(key)!), values(stochastic!.get(key)!)];
+    a.forEach((value, i) => expect(Math.abs(value - b[i]!)).toBeLessThanOrEqual(2 ** (Math.floor(Math.log2(Math.max(Math.abs(value), 2 ** -6))) - 2)));
+  });
+
   const golden = cases.find(({ name }) => name === "flux_round_fp8_e4m3_2")!;
 
   test("the same content gives the same file, another strength another one; the mean change is kept", async () => {

@@ -3,7 +3,7 @@ import { roundEven, roundWhole, seedOf } from "../../../sidecar/src/storage/roun
 
 describe("roundWhole", () => {
   test("nearest takes halves to the even neighbour", () => {
-    expect([0.5, 1.5, 2.5, -0.5, -1.5, 2.4, -2.6].map(roundEven)).toEqual([0, 2, 2, -0, -2, 2, -3]);
+    expect([0.5, 1.5, 2.5, -0.5, -1.5, 2.4, -2.6].map(roundEven)).toEqual([0, 2, 2, 0, -2, 2, -3]);
   });
 
   test.each([0.3, -0.3, 0.05, 7.5])("stochastic gives %d on average, from its neighbours only", (value) => {
