@@ -3,8 +3,8 @@
 import { isFloatDtype, native } from "@refit-sidecar/native";
 import type { FloatDtype } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
-import { blockPadding, decodePiece, encodePiece, encodeUnscaled, exchangeHalves, readMergeable, readValues } from "../storage/index.ts";
-import type { Encoded, Rounding, StoredParameter, StoredPiece } from "../storage/index.ts";
+import { blockColumns, blockPadding, decodePiece, encodePiece, encodeUnscaled, exchangeHalves, readMergeable, readValues, tiledIndex } from "../storage/index.ts";
+import type { Encoded, Rounding, Scales, StoredParameter, StoredPiece } from "../storage/index.ts";
 import { asBytes, lossOfStored, mergeParameter, newNonFinite } from "../terms/index.ts";
 import type { Addend, MergeLoss, MergeOutcome } from "../terms/index.ts";
 
@@ -111,8 +111,36 @@ async function encodedPiece(piece: StoredPiece, values: Float32Array, base: Floa
     const { codes, saturated } = await encodeUnscaled(work, dtype, rounding);
     return { piece, data: codes, encoded: null, saturated };
   }
+  // Rows that nothing changes keep the file's codes and scales, where a row's scale is its own: the rest of a fused weight is not rounded again.
+  const same = sameShape && rowsStandAlone(piece) ? unchangedRows(piece, work, base.slice(from, from + rows * columns)) : [];
   const encoded = await encodePiece(piece, work, scales, rounding);
+  if (same.length > 0) await keepRows(piece, encoded, scales, same);
   return { piece, data: encoded.codes, encoded };
+}
+
+function rowsStandAlone({ piece: { storage }, rows }: StoredPiece): boolean {
+  return rows > 1 && (storage?.format === "scaled" || storage?.format === "mxfp8");
+}
+
+/** `values` as the file orders its rows. */
+function unchangedRows({ piece, rows, columns }: StoredPiece, values: Float32Array, base: Float32Array): number[] {
+  if (piece.swapHalves) exchangeHalves(asBytes(base));
+  const same: number[] = [];
+  for (let row = 0; row < rows; row += 1) if (equal(values.subarray(row * columns, (row + 1) * columns), base.subarray(row * columns, (row + 1) * columns))) same.push(row);
+  return same;
+}
+
+async function keepRows(piece: StoredPiece, encoded: Encoded, before: Scales, rows: readonly number[]): Promise<void> {
+  const { scale } = encoded.scales;
+  if (piece.piece.storage?.format === "scaled" && scale.length !== piece.rows) return;
+  const codes = new Uint8Array(piece.bytes);
+  await piece.readInto(codes);
+  const rowBytes = piece.bytes / piece.storedRows;
+  for (const row of rows) {
+    encoded.codes.set(codes.subarray(row * rowBytes, (row + 1) * rowBytes), row * rowBytes);
+    if (piece.piece.storage?.format === "scaled") scale[row] = before.scale[row] ?? 1;
+    else for (let block = 0; block < piece.storedColumns / blockColumns.mxfp8; block += 1) scale[tiledIndex(row, block, piece.storedColumns / blockColumns.mxfp8)] = before.scale[tiledIndex(row, block, piece.storedColumns / blockColumns.mxfp8)] ?? 0;
+  }
 }
 
 function equal(a: Float32Array, b: Float32Array): boolean {

@@ -1,6 +1,8 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { writeSafetensors } from "../../../native/ts/index.ts";
+import { bytesOf, randomValues } from "../../hosts/fixtures.ts";
 import { afterAll, describe, expect, test } from "vitest";
 import { bake, measureAdapter, openBase } from "../../../sidecar/src/bake/index.ts";
 import type { BakeJob } from "../../../sidecar/src/bake/index.ts";
@@ -107,6 +109,43 @@ describe("what a merge says it kept", () => {
     expect(loss).toMatchObject({ format: "f32" });
     expect(loss?.keptProjection).toBeCloseTo(1, 3);
     expect(loss?.lostShare).toBeLessThan(0.01);
+  });
+});
+
+describe("rows that nothing changes", () => {
+  const [rows, columns] = [6, 32];
+  const stem = "double_blocks.0.img_attn.qkv";
+
+  test.each(["int8", "mxfp8"] as const)("keep their codes and scales in %s", async (format) => {
+    const path = join(folder, `rows-${format}.safetensors`);
+    const random = randomValues([rows, columns], 5);
+    const noise = new Uint8Array(rows * columns).map((_, i) => Math.floor(Math.abs(random.data[i] ?? 0) * 100));
+    const description = Buffer.from(JSON.stringify({ format: format === "int8" ? "int8_tensorwise" : format }));
+    const codes = format === "int8" ? noise : new Uint8Array(32 * columns).map((_, i) => (i < noise.length ? (noise[i] ?? 0) % 100 : 0));
+    await writeSafetensors(path, [
+      { name: `${stem}.weight`, dtype: format === "int8" ? "I8" : "F8_E4M3", shape: [codes.length / columns, columns], data: codes },
+      { name: `${stem}.bias`, dtype: "F32", shape: [rows], data: bytesOf(new Float32Array(rows)) },
+      format === "int8"
+        ? { name: `${stem}.weight_scale`, dtype: "F32", shape: [rows, 1], data: bytesOf(new Float32Array(rows).fill(0.013)) }
+        : { name: `${stem}.weight_scale`, dtype: "F8_E8M0", shape: [128, 4], data: new Uint8Array(512).fill(120) },
+      { name: `${stem}.comfy_quant`, dtype: "U8", shape: [description.length], data: description },
+    ]);
+    const adapter = join(folder, `rows-${format}.lora.safetensors`);
+    const name = "diffusion_model.double_blocks.0.img_attn.qkv";
+    // Only the first two rows change.
+    await writeSafetensors(adapter, [
+      { name: `${name}.lora_A.weight`, dtype: "F32", shape: [1, columns], data: bytesOf(new Float32Array(columns).fill(0.5)) },
+      { name: `${name}.lora_B.weight`, dtype: "F32", shape: [rows, 1], data: bytesOf(Float32Array.of(1, -1, 0, 0, 0, 0)) },
+    ]);
+    const out = join(folder, `rows-${format}.out.safetensors`);
+    await bake({ base: path, adapters: [{ path: adapter, strength: 1 }], out, family: "flux", dtype: "keep", mode: "comfyui", rounding: "nearest" });
+    const [before, after] = [loadTensors(path), loadTensors(out)];
+    const rowOf = (tensors: typeof before, row: number) => [...(tensors.get(`${stem}.weight`)?.data ?? []).slice(row * columns, (row + 1) * columns)];
+    expect(rowOf(after, 0)).not.toEqual(rowOf(before, 0));
+    for (let row = 2; row < rows; row += 1) expect(rowOf(after, row)).toEqual(rowOf(before, row));
+    const scales = (tensors: typeof before) => [...(tensors.get(`${stem}.weight_scale`)?.data ?? [])];
+    const [own, kept] = format === "int8" ? [scales(after).slice(8), scales(before).slice(8)] : [scales(after).filter((_, at) => at % 16 === 0).slice(2, rows), scales(before).filter((_, at) => at % 16 === 0).slice(2, rows)];
+    expect(own).toEqual(kept);
   });
 });
 
