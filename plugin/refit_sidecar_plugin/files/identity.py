@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import threading
 from dataclasses import dataclass
+from pathlib import Path
+
+HASH = re.compile("[0-9a-f]{64}")
+# About 500 KB of JSON.
+MOST_KEPT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +33,37 @@ def stamp(path: str) -> Stamp | None:
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-class Identities:
-    """Remembers identities. Safe from several threads; a file is hashed outside the lock, at worst twice."""
+def _read(path: Path) -> dict[str, tuple[Stamp, str]]:
+    """What an earlier start remembered; nothing where the file is missing or damaged, whole or in part."""
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+        return {
+            name: (Stamp(size, mtime, inode), sha256)
+            for name, (size, mtime, inode, sha256) in rows.items()
+            if HASH.fullmatch(sha256) and {type(size), type(mtime), type(inode)} == {int}
+        }
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[Stamp, str]] = {}
+
+def _write(path: Path, known: dict[str, tuple[Stamp, str]]) -> None:
+    """Whole or not at all; a folder that cannot be written costs only the time of the next start."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({name: (seen.size, seen.mtime_ns, seen.inode, sha256) for name, (seen, sha256) in known.items()}), "utf-8")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+
+
+class Identities:
+    """Remembers identities. Safe from several threads; a file is hashed once, over all starts where `kept` names a file to remember them in."""
+
+    def __init__(self, kept: Path | None = None) -> None:
+        self._kept = kept
+        self._known: dict[str, tuple[Stamp, str]] = {} if kept is None else _read(kept)
+        self._reading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def sha256(self, path: str) -> str | None:
@@ -39,9 +72,13 @@ class Identities:
         if before is None:
             return None
         with self._lock:
+            one_at_a_time = self._reading.setdefault(path, threading.Lock())
+        # Whoever comes while it is being hashed waits for that instead of hashing it too.
+        with one_at_a_time:
             known = self._known.get(path)
-        if known and known[0] == before:
-            return known[1]
+            return known[1] if known and known[0] == before else self._hashed(path, before)
+
+    def _hashed(self, path: str, before: Stamp) -> str | None:
         digest = hashlib.sha256()
         try:
             with open(path, "rb") as file:
@@ -52,5 +89,10 @@ class Identities:
         if stamp(path) != before:
             return None
         with self._lock:
+            self._known.pop(path, None)
             self._known[path] = (before, digest.hexdigest())
+            while len(self._known) > MOST_KEPT:
+                self._known.pop(next(iter(self._known)))
+            if self._kept is not None:
+                _write(self._kept, self._known)
         return digest.hexdigest()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 Scalar = float | int | tuple[int, ...] | None
+
+
+def _unknown() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,13 @@ class TensorRef:
     shape: tuple[int, ...]
     digest: Callable[[], str] = field(compare=False, repr=False)
     read: Callable[[], bytes] = field(compare=False, repr=False)
+    # A name that only tensors of the same place of the same file have; None: not known.
+    origin: Callable[[], str | None] = field(default=_unknown, compare=False, repr=False)
+
+    def same(self, other: TensorRef) -> bool:
+        """Equal values: at once for two of one place of a file, else by digest."""
+        mine = self.origin()
+        return (mine is not None and mine == other.origin()) or self.digest() == other.digest()
 
 
 Part = TensorRef | Scalar
@@ -48,11 +59,16 @@ class Patch:
     strength: float = 1.0
 
     def frozen(self) -> Patch:
-        """The same patch with digests in place of tensors: nothing is held in memory, and no file is kept open."""
+        """The same patch with digests in place of tensors: nothing is held in memory, and no file is kept open. A tensor whose place in a file is known is
+        hashed only when somebody asks, which holds it until then.
+        """
 
         def freeze(part: Part) -> Part:
             if not isinstance(part, TensorRef):
                 return part
+            origin = part.origin()
+            if origin is not None:
+                return TensorRef(part.dtype, part.shape, Once(part.digest), _gone, lambda: origin)
             digest = part.digest()
             return TensorRef(part.dtype, part.shape, lambda: digest, _gone)
 
@@ -63,9 +79,34 @@ class Patch:
         return (self.target, self.kind, tuple((name, (part.dtype, part.shape) if isinstance(part, TensorRef) else part) for name, part in self.parts))
 
     def same_values(self, other: Patch) -> bool:
-        """Tensor by tensor, by digest. Only meaningful for equal outlines."""
+        """Tensor by tensor. Only meaningful for equal outlines."""
         pairs = zip(self.parts, other.parts, strict=True)
-        return all(mine.digest() == theirs.digest() for (_, mine), (_, theirs) in pairs if isinstance(mine, TensorRef) and isinstance(theirs, TensorRef))
+        return all(mine.same(theirs) for (_, mine), (_, theirs) in pairs if isinstance(mine, TensorRef) and isinstance(theirs, TensorRef))
+
+
+class Once:
+    """A digest that is computed when it is first asked for, and lets go of its tensor then. Asked for in the background too: see `settle`."""
+
+    __slots__ = ("_compute", "_value")
+
+    def __init__(self, compute: Callable[[], str]) -> None:
+        self._compute: Callable[[], str] | None = compute
+        self._value = ""
+
+    def __call__(self) -> str:
+        compute = self._compute
+        if compute is not None:
+            self._value = compute()
+            self._compute = None
+        return self._value
+
+
+def settle(patches: Iterable[Patch]) -> None:
+    """Computes every digest that is still owed, so that no tensor is held for one."""
+    for patch in patches:
+        for _, part in patch.parts:
+            if isinstance(part, TensorRef):
+                part.digest()
 
 
 def _gone() -> bytes:

@@ -23,6 +23,7 @@ import { openGraphs } from "./graphs.ts";
 import { servedWithoutGraph } from "./hosted.ts";
 import { hostChoice } from "./host-choice.ts";
 import { autoHost, createHostStarter, hostFlags, hostPythons, keepsSpareHost } from "./hosts.ts";
+import { createLeftAlone } from "./left-alone.ts";
 import { createLiveFolder } from "./live.ts";
 import { createLastUsed } from "./last-used.ts";
 import { createPrefetch } from "./prefetch.ts";
@@ -62,6 +63,7 @@ const restMs = 30_000;
 const maxYieldMs = 10_000;
 const backgroundJobs = 1;
 const quietCheckMs = 20_000;
+const leavingCheckMs = 5_000;
 const mebibyte = 1024 * 1024;
 
 /** Folders as arrivals wants them; the live folder is one of adapters. */
@@ -227,6 +229,15 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   });
   const hidden = withheld(options["host-env"]);
   if (hidden.length > 0) log.info(`set here, and not handed to engine hosts: ${hidden.join(", ")}; --host-env NAME hands one on`);
+  const alone = createLeftAlone({
+    clients: wire.clients,
+    inUse: () => live !== null || runs.list().length > 0 || runs.activeWithin(stepPauseMs),
+    afterMs: () => options["free-after"] * 1000,
+    free: async () => (await engines.free(null)).freed.length,
+    told: log.info,
+  });
+  const leaving = setInterval(() => void alone.look().catch((error: unknown) => log.warn(`engines could not be unloaded: ${String(error)}`)), leavingCheckMs);
+  leaving.unref();
   log.info(`listening on ${wire.url}, engines on ${autoHost(options.host, pythons)}`);
 
   const scanned = arrivals.start().then(async () => {
@@ -253,6 +264,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     },
     async close() {
       clearInterval(clock);
+      clearInterval(leaving);
       watched.close();
       await wire.close();
       await arrivals.close();

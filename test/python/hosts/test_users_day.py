@@ -12,13 +12,15 @@ import pytest
 import refit_graphs
 import refit_host
 import torch
-from engines import UNET
+from engines import CPU, UNET
 from refit_graphs.families import plan
 from refit_host.failure import HostFailure
 from refit_host.torch_engine import model
 from test_models import step_inputs
 from transformer_structures import flux
 from users_day import Day
+
+from bench.gpu import data
 
 FLUX = flux()
 
@@ -109,3 +111,24 @@ def test_a_load_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, at):
     monkeypatch.setattr(model.TorchModel, "__init__", original)
     monkeypatch.undo()
     assert day.host._engines == {} and day.host._loading == set()
+
+
+def test_another_checkpoint_gives_the_memory_of_the_one_before_back_and_a_lora_does_not(tmp_path, monkeypatch):
+    day = Day(tmp_path, monkeypatch)
+    day.load("unet", UNET)
+    given = []
+    monkeypatch.setattr(day.host, "_return_memory", lambda: given.append(True))
+    names = [slot.name for slot in day.host._engines["unet"].weights.layout.slots]
+
+    def refit(generation: int, checkpoint: dict | None) -> None:
+        weights = {"checkpoint": "c", "stack": []}
+        full = checkpoint is not None
+        wanted = {"from": None if full else weights, "to": weights, "full": full, "writes": [{"parameter": name} for name in (names if full else [])]}
+        prepared = day.call("prepare", {"engine": "unet", "generation": generation, "plan": wanted, "checkpoint": checkpoint, "stack": []})[0]
+        day.call("commit", {"engine": "unet", "token": prepared["token"]})
+
+    refit(1, None)
+    assert given == []
+    old = weakref.ref(day.host._engines["unet"].weights.base)
+    refit(2, data.checkpoint_record(tmp_path / "unet", UNET, CPU, 1))
+    assert given == [True] and old() is None

@@ -18,7 +18,7 @@ from .stack_reader import StackReader
 class Plugin(Service):
     def __init__(self) -> None:
         super().__init__(SidecarClient("ComfyUI", __version__), lambda: start_sidecar(default_data_dir()), lambda: list(_folders()))
-        self.stacks = StackReader()
+        self.stacks = StackReader(default_data_dir() / "plugin-identities.json")
 
 
 @cache

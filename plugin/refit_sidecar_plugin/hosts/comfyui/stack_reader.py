@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import comfy.lora
@@ -14,6 +16,8 @@ import folder_paths
 
 from ...files import Identities, Stamp, stamp
 from ...stack import Candidate, ContentItem, FileItem, Patch, StackItem, identify
+from ...stack.patches import settle
+from ..denoising.origins import Origins, follow_loads
 from ..denoising.tensors import Digests
 from .injections import bypass_managers, bypass_patches
 from .keys import key_map
@@ -48,10 +52,20 @@ class Reading:
 class StackReader:
     """Remembers files and results; one per process. Used by the sampling thread only."""
 
-    def __init__(self) -> None:
-        self._digests, self._identities = Digests(), Identities()
+    def __init__(self, kept: Path | None = None) -> None:
+        """`kept`: where identities of files are remembered over starts."""
+        self._digests, self._identities = Digests(Origins(self._forget_readings)), Identities(kept)
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="refit-hash")
         self._versions: dict[tuple[str, tuple[str, ...] | int], list[Version]] = {}
         self._readings: dict[object, Reading] = {}
+
+    def follow_loaders(self) -> None:
+        """From now on what ComfyUI's loaders read of the loras folders is known by its place, and hashed beside whatever the prompt does next."""
+        follow_loads(comfy.utils, "load_torch_file", self._digests.origins, _is_adapter, lambda path: self._hashing.submit(self._identities.sha256, path) and None)
+
+    def _forget_readings(self) -> None:
+        """A tensor was changed in place after it was read: what was made of it is looked at again."""
+        self._readings.clear()
 
     def read(self, patcher: Any, hints: list[str], find: FindName) -> Reading:
         """Raises NotServed for patches that are no LoRA."""
@@ -61,6 +75,7 @@ class StackReader:
         # ComfyUI itself decides by this id whether patched weights are still right.
         if known is not None and all(stamp(path) == seen for path, seen in known.files.items()) and not self._unexplained(known):
             return known
+        self._digests.origins.begin()
         own: ComfyPatches = patcher.patches
         bypassed = bypass_patches(patcher)
         patches = {key: [*own.get(key, ()), *bypassed.get(key, ())] for key in {**own, **bypassed}}
@@ -71,6 +86,7 @@ class StackReader:
             items = self._identify(patcher, patches, hints, find)
         files = {path: seen for item in items if isinstance(item, FileItem) and (path := adapter_path(item.name)) and (seen := stamp(path))}
         reading = Reading(tuple(items), patches if stale else own, files, bool(stale and bypassed), managers)
+        self._digests.origins.verify()
         if len(self._readings) >= 64:
             self._readings.pop(next(iter(self._readings)))
         self._readings[state] = reading
@@ -98,7 +114,14 @@ class StackReader:
         versions = self._versions.setdefault((path, id(key_map(model))), [])
         now = stamp(path)
         if now is not None and not any(version.stamp == now for version in versions):
-            yield Candidate(name, lambda: self._file_patches(model, path), lambda: self._remember(model, path, now, versions))
+            made: list[list[Patch] | None] = []
+
+            def read_once() -> list[Patch] | None:
+                if not made:
+                    made.append(self._file_patches(model, path))
+                return made[0]
+
+            yield Candidate(name, read_once, lambda: self._remember(model, path, now, versions, read_once()))
         for version in list(versions):
             yield Candidate(name, lambda version=version: version.patches, lambda version=version: version.sha256)
 
@@ -108,15 +131,16 @@ class StackReader:
         except Exception:  # noqa: BLE001 - a file that ComfyUI cannot load explains nothing; whatever it raises is its own business
             return None
 
-    def _remember(self, model: Any, path: str, seen: Stamp, versions: list[Version]) -> str | None:
+    def _remember(self, model: Any, path: str, seen: Stamp, versions: list[Version], patches: list[Patch] | None) -> str | None:
         sha256 = self._identities.sha256(path)
-        patches = self._file_patches(model, path)
+        patches = self._file_patches(model, path) if patches is None else patches
         if sha256 is None or patches is None:
             return None
         frozen = tuple(patch.frozen() for patch in patches)
         if stamp(path) != seen:
             return None
         versions.append(Version(seen, sha256, frozen))
+        self._hashing.submit(settle, frozen)
         return sha256
 
     def _rewritten(self, item: FileItem) -> bool:
@@ -149,3 +173,9 @@ class StackReader:
 def adapter_path(name: str) -> str | None:
     """The file behind a name of the loras folders."""
     return folder_paths.get_full_path("loras", name.replace("/", os.sep))
+
+
+def _is_adapter(path: str) -> bool:
+    """In one of the loras folders."""
+    own = os.path.abspath(path)
+    return any(own.startswith(os.path.join(os.path.abspath(folder), "")) for folder in folder_paths.get_folder_paths("loras"))

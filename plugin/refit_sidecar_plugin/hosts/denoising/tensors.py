@@ -8,6 +8,7 @@ import weakref
 import torch
 
 from ...client import Tensor
+from .origins import Origins
 
 # torch dtype -> (safetensors name, wire name or None where the wire has no such dtype)
 _DTYPES: dict[torch.dtype, tuple[str, str | None]] = {
@@ -62,7 +63,9 @@ def from_bytes(data: memoryview | bytes | bytearray, dtype: torch.dtype, shape: 
 class Digests:
     """SHA-256 of tensors' bytes, remembered per tensor object until it is changed in place or gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, origins: Origins | None = None) -> None:
+        """`origins`: what is known of places in files, asked before anything is hashed."""
+        self.origins = origins or Origins()
         self._known: dict[int, tuple[weakref.ref[torch.Tensor], object, str]] = {}
 
     def of(self, tensor: torch.Tensor) -> str:

@@ -1,0 +1,170 @@
+"""Which place of which file a tensor was read from. Two tensors of one place are equal without a look at their values, so whole adapters need not be hashed before a new stack.
+
+A loader's tensors are noted when they are made. A note is believed only while the file is the one that was read and a piece of the tensor, at a place that nobody can
+foresee, still equals the file's bytes; the whole of it is compared in the background, and a tensor that somebody changed in place loses its note for good.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import queue
+import random
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ...files import Stamp, stamp
+
+# Bytes of each tensor that are compared at once: a cache line or two.
+SAMPLE_BYTES = 128
+# A header of an adapter is a few hundred kilobytes.
+MOST_HEADER_BYTES = 64 << 20
+KEPT_FILES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`begin` and `end`: of the tensor's bytes in the file."""
+
+    file: "MappedFile"
+    key: str
+    begin: int
+    end: int
+
+
+class MappedFile:
+    """A safetensors file as it was at one moment. Its bytes are never copied."""
+
+    def __init__(self, path: str, seen: Stamp) -> None:
+        """Raises OSError or ValueError for what is no whole safetensors file."""
+        self.path, self.stamp = path, seen
+        with open(path, "rb") as file:
+            self.data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        length = int.from_bytes(self.data[:8], "little")
+        if length > min(MOST_HEADER_BYTES, len(self.data) - 8):
+            raise ValueError("no safetensors header")
+        self.start = 8 + length
+        self.entries: dict[str, tuple[int, int]] = {
+            key: (self.start + entry["data_offsets"][0], self.start + entry["data_offsets"][1])
+            for key, entry in json.loads(bytes(self.data[8 : self.start])).items()
+            if key != "__metadata__"
+        }
+
+    @property
+    def current(self) -> bool:
+        return stamp(self.path) == self.stamp
+
+    def name(self, key: str) -> str:
+        return f"{self.path}\0{self.stamp.size}.{self.stamp.mtime_ns}.{self.stamp.inode}\0{key}"
+
+
+class Origins:
+    """Safe from several threads. `on_changed` is called, from a thread of its own, when a tensor turned out not to be what its file says."""
+
+    def __init__(self, on_changed: Callable[[], None] = lambda: None) -> None:
+        self._places: dict[int, tuple[weakref.ref[torch.Tensor], Place]] = {}
+        self._files: dict[str, MappedFile] = {}
+        self._checked: dict[int, str | None] = {}
+        self._current: dict[str, bool] = {}
+        self._on_changed = on_changed
+        self._queue: queue.SimpleQueue[list[tuple[weakref.ref[torch.Tensor], Place]]] = queue.SimpleQueue()
+        self._worker: threading.Thread | None = None
+
+    def note(self, path: str, before: Stamp | None, tensors: Mapping[str, object]) -> None:
+        """What a loader made of a file. `before`: the file's stamp before it was read; one that changed meanwhile gives no notes."""
+        if before is None or stamp(path) != before:
+            return
+        try:
+            file = self._file(path, before)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            return
+        for key, tensor in tensors.items():
+            span = file.entries.get(key)
+            if isinstance(tensor, torch.Tensor) and span is not None and tensor.device.type == "cpu" and span[1] - span[0] == tensor.numel() * tensor.element_size():
+                number = id(tensor)
+                self._places[number] = (weakref.ref(tensor, lambda _, number=number: self._places.pop(number, None)), Place(file, key, *span))
+
+    def _file(self, path: str, seen: Stamp) -> MappedFile:
+        known = self._files.pop(path, None)
+        if known is None or known.stamp != seen:
+            known = MappedFile(path, seen)
+        self._files[path] = known
+        while len(self._files) > KEPT_FILES:
+            self._files.pop(next(iter(self._files)))
+        return known
+
+    def begin(self) -> None:
+        """Before a stack is read: every note is tested once for it."""
+        self._checked, self._current = {}, {}
+
+    def of(self, tensor: torch.Tensor) -> str | None:
+        """A name that only tensors of the same place of the same file have; None where nothing is known or the test fails."""
+        number = id(tensor)
+        if number not in self._checked:
+            self._checked[number] = self._tested(tensor, number)
+        return self._checked[number]
+
+    def _tested(self, tensor: torch.Tensor, number: int) -> str | None:
+        known = self._places.get(number)
+        if known is None or known[0]() is not tensor:
+            return None
+        place = known[1]
+        path = place.file.path
+        if path not in self._current:
+            self._current[path] = place.file.current
+        if not self._current[path] or not tensor.is_contiguous():
+            return None
+        if not _equal(tensor, place, random.randrange(max(1, place.end - place.begin - SAMPLE_BYTES + 1)), SAMPLE_BYTES):
+            self._places.pop(number, None)
+            return None
+        return place.file.name(place.key)
+
+    def verify(self) -> None:
+        """Compares all that was believed since `begin`, whole, in the background."""
+        rows = [self._places[number] for number, name in self._checked.items() if name is not None and number in self._places]
+        if not rows:
+            return
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="refit-origins", daemon=True)
+            self._worker.start()
+        self._queue.put(rows)
+
+    def _work(self) -> None:
+        while True:
+            changed = False
+            for reference, place in self._queue.get():
+                tensor = reference()
+                if tensor is not None and not _equal(tensor, place, 0, place.end - place.begin) and place.file.current:
+                    self._places.pop(id(tensor), None)
+                    changed = True
+            if changed:
+                self._on_changed()
+
+
+def _equal(tensor: torch.Tensor, place: Place, offset: int, count: int) -> bool:
+    """Whether so many bytes of the tensor are the file's."""
+    own = memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())[offset : offset + count]
+    return own == place.file.data[place.begin + offset : min(place.end, place.begin + offset + count)]
+
+
+def follow_loads(module: object, name: str, origins: Origins, concerns: Callable[[str], bool], begun: Callable[[str], None] = lambda path: None) -> None:
+    """Notes what a UI's own loading function makes of the files that matter, and says so as soon as one begins. The function itself is not changed."""
+    load = getattr(module, name)
+
+    def load_and_note(path: object, *args: object, **kwargs: object) -> object:
+        text = str(path)
+        if not text.lower().endswith((".safetensors", ".sft")) or not concerns(text):
+            return load(path, *args, **kwargs)
+        begun(text)
+        before = stamp(text)
+        found = load(path, *args, **kwargs)
+        tensors = found[0] if isinstance(found, tuple) else found
+        if isinstance(tensors, dict):
+            origins.note(text, before, tensors)
+        return found
+
+    setattr(module, name, load_and_note)
