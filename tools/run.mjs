@@ -70,6 +70,10 @@ const scripts = {
     build();
     must(process.execPath, ["tools/test.mjs", ...rest]);
   },
+  "test:reported"() {
+    build();
+    must(process.execPath, ["tools/test.mjs", "test/reported", "test/corpus", "test/python/corpus", ...rest]);
+  },
   "test:e2e"() {
     build();
     must(process.execPath, ["tools/test.mjs", "--e2e", ...rest]);

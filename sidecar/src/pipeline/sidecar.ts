@@ -125,7 +125,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   const runs = createOpenRuns({
     engines,
     resolve: resolver.wanted,
-    specOf: (resolved, request) => engineSpec({ graphs, jobs, pythons, options: () => options, winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype) }, resolved.checkpoint, request),
+    specOf: (resolved, request) => engineSpec({ graphs, jobs, pythons, options: () => options, winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype), onProcessor: async (kind) => (await engines.host(kind)).about.device.type === "cpu" }, resolved.checkpoint, request),
     turnMs: () => options.turn,
     onFailed: resolver.distrust,
     onReleased: () => {

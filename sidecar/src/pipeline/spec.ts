@@ -27,6 +27,8 @@ export interface SpecParts {
   readonly pythons: HostPythons;
   /** Which GPU host won on this computer. */
   readonly winner: (structure: string, dtype: EngineSpec["precision"]) => "torch" | "tensorrt" | null;
+  /** Whether that host computes on the processor: asked only where the precision is left open. Starts the host, which the engine needs anyway. */
+  readonly onProcessor: (hostKind: string) => Promise<boolean>;
 }
 
 /** The torch host steps on PyTorch's own modules: of a graph it reads the table only. */
@@ -48,6 +50,12 @@ export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs
   return result;
 }
 
+/** fp32 on a processor, whatever the host: there is no memory to save there, and fp16 costs a few percent of an adapter's effect. fp16 on a GPU. */
+async function autoPrecision({ onProcessor }: SpecParts, hostKind: string, { variants }: GraphBundle): Promise<Precision> {
+  if (hostKind === "onnxruntime") return "fp32";
+  return variants["fp32"] !== undefined && (await onProcessor(hostKind)) ? "fp32" : "fp16";
+}
+
 /** Throws what graphOf and hostedSpec throw, ENGINE_PRECISION for what the graph lacks, ENGINE_SHAPES when graph and checkpoint disagree. */
 export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoint, request: SpecRequest): Promise<{ readonly spec: EngineSpec; readonly table: StepTable }> {
   const { host, precision } = parts.options();
@@ -55,8 +63,8 @@ export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoin
   const hostKind = request.host === "auto" ? autoHost(host, parts.pythons, () => parts.winner(checkpoint.target.structure, weightDtypes[onGpu])) : request.host;
   const hosted = hostedSpec(checkpoint, { kind: hostKind, installed: parts.pythons("torch") !== null, precision: request.precision !== "auto" ? request.precision : precision, residuals: request.residuals });
   if (hosted !== null) return hosted;
-  const wanted: Precision = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : hostKind === "onnxruntime" ? "fp32" : "fp16";
   const bundle = await graphOf(parts, checkpoint, "user", graphNeed(hostKind));
+  const wanted = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : await autoPrecision(parts, hostKind, bundle);
   // A graph has one float type; bf16 and quantised engines of the torch host run the fp16 graph's structure.
   const variant = hostKind === "onnxruntime" || wanted === "fp32" ? wanted : "fp16";
   // Residual inputs are no other engine: a host opens that variant on the same weights with the first step that brings them.
