@@ -1,36 +1,26 @@
 // What trainers write about the base model. Strings by anyone: hints that never override shapes and never change the arithmetic.
 
-import type { Family } from "../../catalog/types.ts";
+import { familyTable, type Family } from "@refit-sidecar/protocol";
 
-/** Prefix of a metadata value → families it leaves. Longest prefix first. */
-const architectures: readonly (readonly [string, readonly Family[]])[] = [
-  ["stable-diffusion-xl-v1-refiner", ["sdxl-refiner"]],
-  ["stable-diffusion-xl", ["sdxl"]],
-  ["stable-diffusion-v1", ["sd15"]],
-  ["stable-diffusion-v2", ["sd2"]],
-  ["stable-diffusion-3", ["sd3"]],
-  ["flux-1", ["flux"]],
-  ["wan", ["wan"]],
-];
+type HintKind = "architectures" | "implementations" | "baseVersions";
 
-const baseVersions: readonly (readonly [string, readonly Family[]])[] = [
-  ["sdxl_refiner", ["sdxl-refiner"]],
-  ["sdxl", ["sdxl"]],
-  ["sd_v1", ["sd15"]],
-  ["sd_v2", ["sd2"]],
-  ["sd3", ["sd3"]],
-  ["flux1", ["flux"]],
-  ["wan", ["wan"]],
-];
+/** Beginnings of a metadata value and the family that each names (protocol/families), longest first. */
+const table = (kind: HintKind): readonly (readonly [beginning: string, family: Family])[] =>
+  familyTable.flatMap(({ family, hints }) => (hints?.[kind] ?? []).map((beginning) => [beginning, family as Family] as const)).sort(([one], [other]) => other.length - one.length);
 
-const lookUp = (table: typeof architectures, value: string | undefined): readonly Family[] =>
-  value === undefined ? [] : (table.find(([prefix]) => value.toLowerCase().startsWith(prefix))?.[1] ?? []);
+const [architectures, implementations, baseVersions] = [table("architectures"), table("implementations"), table("baseVersions")];
+
+function lookUp(names: typeof architectures, value: string | undefined, fits: (value: string, beginning: string) => boolean = (text, beginning) => text.startsWith(beginning)): readonly Family[] {
+  const found = value === undefined ? undefined : names.find(([beginning]) => fits(value.toLowerCase(), beginning));
+  return found === undefined ? [] : [found[1]];
+}
 
 /** Families that the metadata names; empty when it names none that is known. */
 export function metadataFamilies(metadata: Readonly<Record<string, string>>): readonly Family[] {
   const named = lookUp(architectures, metadata["modelspec.architecture"]);
   if (named.length > 0) return named;
-  if (metadata["modelspec.implementation"]?.includes("black-forest-labs/flux")) return ["flux"];
+  const implemented = lookUp(implementations, metadata["modelspec.implementation"], (value, part) => value.includes(part));
+  if (implemented.length > 0) return implemented;
   const version = lookUp(baseVersions, metadata["ss_base_model_version"]);
   if (version.length > 0) return version;
   if (metadata["ss_v2"] === "True") return ["sd2"];
