@@ -214,6 +214,14 @@ class EngineInfoServing(TypedDict):
     quantised: EngineInfoServingQuantised | None
 
 
+class EngineInfoLosse(TypedDict):
+    adapter: str
+    projection: float
+    lostShare: float
+    merged: int
+    branched: int
+
+
 class EngineInfo(TypedDict):
     id: str
     structure: str
@@ -229,6 +237,7 @@ class EngineInfo(TypedDict):
     steps: int
     lastRefit: EngineInfoLastRefit | None
     serving: EngineInfoServing | None
+    losses: list[EngineInfoLosse]
 
 
 class PingParams(TypedDict):

@@ -4,7 +4,7 @@
 export { decodeFrame, defaultFrameLimits, encodeFrame, encodeFrameParts, FrameError, frameErrorCodes, FrameReader, tensorBytes, tensorDtypes } from "./frame.ts";
 export type { Frame, FrameErrorCode, FrameLimits, FrameTensor, JsonObject, TensorDescriptor, TensorDtype } from "./frame.ts";
 export { checkpointSource, desiredState, hostErrors, hostMethods, hostNotifications, hostProtocolVersion, mergeReport, refitPlan, stackFile, weightDtype } from "./host/index.ts";
-export type { HostErrorCode, HostErrorData, HostErrorRow, HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult, MergeReport, StackFile, WeightDtype } from "./host/index.ts";
+export type { AdapterLosses, HostErrorCode, HostErrorData, HostErrorRow, HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult, MergeReport, StackFile, WeightDtype } from "./host/index.ts";
 export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
 export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
 export { familyDescription, familyNames, familyTable, otherModels, otherModelTable } from "./families/index.ts";

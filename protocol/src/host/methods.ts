@@ -57,7 +57,7 @@ export const hostMethods = {
       /** Also answer with the checksums of the values computed from the files, to be compared with `checksums` of what the engine holds. */
       verify: z.boolean().exactOptional(),
     }),
-    result: z.object({ ms: milliseconds, parameters: count, bytes, sessionLoads: count, generation, report: mergeReport, quantised: quantised.exactOptional(), sha256: checksums.exactOptional() }),
+    result: z.object({ ms: milliseconds, parameters: count, bytes, sessionLoads: count, generation, report: mergeReport, losses: adapterLosses.exactOptional(), quantised: quantised.exactOptional(), sha256: checksums.exactOptional() }),
   },
   /** Computes a refit without changing anything live. Whatever can fail, fails here. */
   prepare: {

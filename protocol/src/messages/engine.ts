@@ -40,6 +40,12 @@ export const serving = z.object({
   quantised: z.object({ format: z.string(), way: z.string(), weightError: z.number(), outputError: z.number().nullable() }).nullable(),
 });
 
+/**
+ * How much of an adapter's change the weights got: its projection on what the adapter intends (1: all of it, 0: rounding swallowed it) and the lost share (noise counts too).
+ * `merged` and `branched`: parameters that it reaches in the weights, and beside them as a low-rank branch.
+ */
+export const adapterLoss = z.object({ adapter: sha256, projection: z.number(), lostShare: z.number().nonnegative(), merged: count, branched: count });
+
 export const engineInfo = z.object({
   id,
   structure: z.string(),
@@ -56,6 +62,8 @@ export const engineInfo = z.object({
   lastRefit: z.object({ at: z.string(), ms: milliseconds, writes: count }).nullable(),
   /** Null before the host has told it, and for a host that knows one way only. */
   serving: serving.nullable(),
+  /** Of the present stack, in its order; adapters of which nothing is known are left out. */
+  losses: z.array(adapterLoss).max(200),
 });
 
 const wanted = {

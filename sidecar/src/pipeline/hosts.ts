@@ -37,9 +37,9 @@ export function hostPythons(dataDir: string, named: () => string | null): HostPy
 }
 
 /** How GPU hosts use the device. `stores`: flags that name the engine stores. */
-export function hostFlags(kind: "torch" | "tensorrt", options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier">, stores: readonly string[]): readonly string[] {
+export function hostFlags(kind: "torch" | "tensorrt", options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier" | "adapter-loss">, stores: readonly string[]): readonly string[] {
   const flags = ["--vram-mib", String(options["vram-cap"]), "--weights-mib", String(options["vram-weights"]), "--idle-seconds", String(options["idle-offload"]), "--base", options.base, ...stores];
-  return kind === "torch" ? [...flags, "--tier", options.tier] : flags;
+  return kind === "torch" ? [...flags, "--tier", options.tier, "--adapter-loss", String(options["adapter-loss"] / 100)] : flags;
 }
 
 /** An embedded host opens so many graphs ahead; about 30 MB each. */

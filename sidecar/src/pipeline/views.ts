@@ -83,6 +83,7 @@ export function engineView(status: EngineStatus, facts: EngineFacts): EngineView
     steps: facts.steps,
     lastRefit: facts.lastRefit === null ? null : { at: facts.wallClockOf(facts.lastRefit.atMs), ms: facts.lastRefit.prepareMs + facts.lastRefit.commitMs, writes: facts.lastRefit.writes },
     serving: status.serving === null ? null : { ...status.serving, refused: status.serving.refused.map(({ steps, reason }) => ({ steps, reason: reason.slice(0, 2000) })) },
+    losses: status.losses.slice(0, 200).map(({ adapter, projection, lostShare, merged, branched }) => ({ adapter, projection, lostShare, merged, branched })),
   };
 }
 

@@ -278,7 +278,7 @@ export class Engines {
     return {
       engines: [...this.#engines.values()].map((engine) => {
         const { structure, precision, profile, hostKind } = engine.spec;
-        return { engine: engine.id, spec: { structure, precision, profile, hostKind }, state: engine.state, sinceMs: engine.sinceMs, generation: engine.generation, bytes: engine.bytes, leases: this.#leases.get(engine) ?? 0, serving: engine.loaded ? engine.serving : null };
+        return { engine: engine.id, spec: { structure, precision, profile, hostKind }, state: engine.state, sinceMs: engine.sinceMs, generation: engine.generation, bytes: engine.bytes, leases: this.#leases.get(engine) ?? 0, serving: engine.loaded ? engine.serving : null, losses: engine.losses };
       }),
       hosts: Object.fromEntries([...this.#supervisors].map(([kind, supervisor]) => [kind, supervisor.status])),
       engineBuilds: this.#engineBuilds,

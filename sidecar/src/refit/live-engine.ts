@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { CheckpointSource } from "../catalog/types.ts";
 import { Failure } from "../failure/index.ts";
+import type { AdapterLosses } from "@refit-sidecar/protocol";
 import type { CallOptions, Host, HostReply, StepTensor } from "../host/types.ts";
 import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan, Touches } from "../plan/index.ts";
 import { engineBytes, engineKey } from "./engine-key.ts";
@@ -50,6 +51,8 @@ export class LiveEngine {
   #everLoaded = false;
   /** As its host told it last. */
   serving: Serving | null = null;
+  /** Of the stack that is live, as its host answered when it wrote it. */
+  losses: AdapterLosses = [];
 
   constructor(spec: EngineSpec, edges: LiveEngineEdges) {
     this.id = engineKey(spec);
@@ -128,6 +131,7 @@ export class LiveEngine {
     this.#host = null;
     this.#present = null;
     this.serving = null;
+    this.losses = [];
     this.#move({ type: "lost", reason });
   }
 
@@ -172,6 +176,7 @@ export class LiveEngine {
       }, onProgress === undefined ? {} : { onProgress });
       this.#host = host;
       this.#generation = loaded.generation;
+      this.losses = loaded.losses ?? [];
       if (loaded.bytes > 0) this.#bytes = loaded.bytes;
       this.#edges.onLoaded(host, loaded.sessionLoads);
       if (this.#everLoaded) await checkWeights(host.call, this.id, loaded.sha256 ?? {}, parameters.names);
@@ -201,6 +206,7 @@ export class LiveEngine {
     try {
       const committed = await host.call("commit", { engine: this.id, token: prepared.token });
       this.#generation = committed.generation;
+      this.losses = committed.losses ?? [];
       if (unknown) await checkWeights(host.call, this.id, prepared.sha256 ?? {}, this.spec.parameters.names);
     } catch (error) {
       // Whatever the host did before it failed: from here on only a verified full write is believed.

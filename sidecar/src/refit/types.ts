@@ -1,7 +1,7 @@
 // What the refit stage takes and gives: desired states with the files that make them, engines, their history.
 
 import type { HostReply } from "../host/types.ts";
-import type { FrameTensor, StackFile, WeightDtype } from "@refit-sidecar/protocol";
+import type { AdapterLosses, FrameTensor, StackFile, WeightDtype } from "@refit-sidecar/protocol";
 import type { CheckpointSource } from "../catalog/types.ts";
 import type { Serving } from "../telemetry/index.ts";
 import type { AdapterTouches, DesiredState, EngineParameters, EngineState } from "../plan/types.ts";
@@ -64,6 +64,8 @@ export interface EngineStatus {
   readonly leases: number;
   /** Null before the host has told it. */
   readonly serving: Serving | null;
+  /** What became of each adapter of the present stack in the engine's number format; empty where the host does not say. */
+  readonly losses: AdapterLosses;
 }
 
 export interface StepReply {

@@ -52,6 +52,18 @@ describe("Engines", () => {
     await engines.close();
   });
 
+  it("tells what a refit lost of each adapter, until the host is gone", async () => {
+    const engines = make();
+    const lease = await engines.acquire(spec());
+    await lease.engine.bring(wanted("x"));
+    expect(engines.status.engines[0]?.losses).toEqual([]);
+    await lease.engine.bring(wanted("x", ["ab", 1]));
+    expect(engines.status.engines[0]?.losses).toMatchObject([{ projection: 0.31, lostShare: 0.8, merged: 3, branched: 1 }]);
+    lease.engine.lost("the host ended");
+    expect(engines.status.engines[0]?.losses).toEqual([]);
+    await engines.close();
+  });
+
   it("tells how an engine serves in its status and as an event, until its host is gone", async () => {
     const engines = make();
     const lease = await engines.acquire(spec());

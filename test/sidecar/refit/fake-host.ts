@@ -73,7 +73,7 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
       engine.generation += 1;
       engine.checkpoint = prepared.checkpoint;
       if (prepared.full) engine.dirty = false;
-      return { ms: 1, writes: prepared.weights.size, generation: engine.generation };
+      return { ms: 1, writes: prepared.weights.size, generation: engine.generation, losses: [{ adapter: "a".repeat(64), projection: 0.31, lostShare: 0.8, merged: 3, branched: 1, parameters: [] }] };
     },
     discard(params: HostParams<"discard">) {
       find(params.engine).prepared.delete(params.token);

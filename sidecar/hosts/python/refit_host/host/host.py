@@ -9,7 +9,8 @@ import re
 import threading
 import time
 import traceback
-from typing import Any, Callable, Protocol
+from dataclasses import replace
+from typing import Any, Callable, Protocol, TypeVar
 
 import psutil
 import torch
@@ -29,6 +30,7 @@ from .step_memory import StepMemory
 from .tensors import to_wire
 
 log = logging.getLogger("refit_host")
+Given = TypeVar("Given", LoadParams, PrepareParams)
 
 
 class Maker(Protocol):
@@ -112,7 +114,7 @@ class Host:
         return {"totalBytes": memory.total, "freeBytes": memory.available}
 
     def _load(self, params: dict[str, Any], call: Call) -> Answer:
-        given = LoadParams.parse(params, self._sources)
+        given = self._with_limit(LoadParams.parse(params, self._sources))
         with self._lock:
             expect(given.engine not in self._engines and given.engine not in self._loading, "HOST_ENGINE_EXISTS",
                    f"an engine {given.engine} is loaded already; unload it first", engine=given.engine)
@@ -142,12 +144,17 @@ class Host:
         result = {
             "ms": (time.perf_counter() - began) * 1000, "parameters": len(weights.layout.slots), "bytes": weights.weight_bytes,
             "sessionLoads": self.session_loads, "generation": engine.generation, "report": {"failed": [], "saturated": []},
+            "losses": engine.weights.losses,
         }  # fmt: skip
         return {**result, **_quantised(engine), **({"sha256": sha256} if given.verify else {})}, []
 
+    def _with_limit(self, given: Given) -> Given:
+        """A call that names no limit of loss has the host's own."""
+        return given if given.adapter_loss is not None else replace(given, adapter_loss=self.options.adapter_loss)
+
     def _prepare(self, params: dict[str, Any], call: Call) -> Answer:
         engine = self._find(params)
-        given = PrepareParams.parse(params, self._sources)
+        given = self._with_limit(PrepareParams.parse(params, self._sources))
         began = time.perf_counter()
         with engine.present():
             result = engine.prepare(given, self.options.vram_cap_bytes, call.cancelled)

@@ -17,6 +17,7 @@ class Options:
     weights_bytes: int | None
     base: str
     tier: str
+    adapter_loss: float | None
     merge: str
     store: Path | None
     read_stores: tuple[Path, ...]
@@ -34,6 +35,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--weights-mib", type=int, default=0, help="device memory for weights; more are streamed from host memory; 0: what is free")
     parser.add_argument("--base", choices=("auto", "resident", "pinned", "file"), default="auto", help="where pristine weights stay")
     parser.add_argument("--tier", choices=("auto", "eager", "graphs", "compiled"), default="auto", help="fastest way to run steps that is tried")
+    parser.add_argument("--adapter-loss", type=float, help="share of an adapter's change that rounding may swallow before it stays beside the layer, 0 to 1")
     parser.add_argument("--merge", choices=("auto", "triton", "torch"), default="auto")
     parser.add_argument("--store", type=Path, help="folder of the engine store; none: nothing is kept")
     parser.add_argument("--read-store", type=Path, action="append", default=[], help="further engine store, only read; repeatable")
@@ -44,7 +46,8 @@ def parse_options(arguments: list[str] | None = None) -> Options:
                         help="tensorrt: weights outside the engine file, inside and refittable, or inside for good")  # fmt: skip
     given = parser.parse_args(arguments)
     return Options(
-        given.kind, given.device, given.vram_mib * MIB or None, given.weights_mib * MIB or None, given.base, given.tier, given.merge, given.store, tuple(given.read_store),
+        given.kind, given.device, given.vram_mib * MIB or None, given.weights_mib * MIB or None, given.base, given.tier, given.adapter_loss,
+        given.merge, given.store, tuple(given.read_store),
         given.store_unread, given.idle_seconds,
         given.delta_cache_mib * MIB, given.weights,
     )  # fmt: skip
