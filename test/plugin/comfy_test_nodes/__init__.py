@@ -107,7 +107,7 @@ class TestObjectPatch:
 
     def patch(self, model):
         clone = model.clone()
-        clone.add_object_patch("diffusion_model.middle_block.1", HalfLayer(clone.get_model_object("diffusion_model.middle_block.1")))
+        clone.add_object_patch("diffusion_model.time_embed", HalfLayer(clone.get_model_object("diffusion_model.time_embed")))
         return (clone,)
 
 

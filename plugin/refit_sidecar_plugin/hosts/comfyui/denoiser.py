@@ -12,6 +12,7 @@ import torch
 from ..denoising import Call, CallShape, NotServed, read_call
 from .checkpoint import Detected
 from .modules import Outline, changed, outline
+from .patches import MODEL_PREFIX
 from .source import Source
 
 Answer = Callable[[Call], torch.Tensor]
@@ -61,7 +62,11 @@ class RemoteDenoiser(torch.nn.Module):
     def refuse_changes(self) -> None:
         """Raises NotServed when somebody changed a part that was handed out: the ordinary MODEL has the change, an engine has not."""
         handed_out: Outline | None = self.__dict__["handed_out"]
-        where = handed_out and changed(handed_out, self.source.load_local().model.diffusion_model)
+        if handed_out is None:
+            return
+        local = self.source.load_local()
+        patched = [key.removeprefix(MODEL_PREFIX) for key in local.object_patches_backup if key.startswith(MODEL_PREFIX)]
+        where = changed(handed_out, local.model.diffusion_model, patched)
         if where:
             raise NotServed(f"a node that changed the model itself ({where})")
 

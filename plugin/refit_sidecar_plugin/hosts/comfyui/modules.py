@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
 Outline = dict[str, tuple[object, ...]]
@@ -12,15 +14,15 @@ def outline(module: torch.nn.Module) -> Outline:
     return {name: _part(part) for name, part in module.named_modules()}
 
 
-def changed(before: Outline, module: torch.nn.Module) -> str | None:
-    """The first part that is no longer as it was, or None."""
+def changed(before: Outline, module: torch.nn.Module, patched: Collection[str] = ()) -> str | None:
+    """The first part that is no longer as it was, or None. `patched`: parts that ComfyUI itself has exchanged for now, and puts back."""
     now = outline(module)
-    return next((name or "the whole model" for name in {**before, **now} if not _same(before.get(name), now.get(name))), None)
+    apart = (name for name in {**before, **now} if not _same(before.get(name), now.get(name)))
+    return next((name or "the whole model" for name in apart if not any(name == one or name.startswith(one + ".") for one in patched)), None)
 
 
 def _part(part: torch.nn.Module) -> tuple[object, ...]:
-    hooks = (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
-    return (type(part), part.__dict__.get("forward"), *hooks, *part._modules.values())
+    return (part, type(part), part.__dict__.get("forward"), *part._forward_hooks.values(), *part._forward_pre_hooks.values())
 
 
 def _same(before: tuple[object, ...] | None, now: tuple[object, ...] | None) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from comfy_server import make_models
 from graphs import Choices, node
 
 STYLE = [("style.safetensors", 0.8)]
@@ -49,7 +50,7 @@ def local(run, choices, model, own_model=None):
     ("model", "reason"),
     [
         (behind("TestInjection"), "changes the model's layers while it runs (test)"),
-        (behind("TestObjectPatch"), "HalfLayer, which replaces a part of the model (diffusion_model.middle_block.1)"),
+        (behind("TestObjectPatch"), "HalfLayer, which replaces a part of the model (diffusion_model.time_embed)"),
         (behind("TestReadBlocks"), "a node that reaches into the model (input_blocks)"),
         (behind("FreeU_V2", b1=1.3, b2=1.4, s1=0.9, s2=0.2), "FreeU_V2, which acts inside the model"),
     ],
@@ -104,7 +105,7 @@ def test_saving_and_extracting_write_what_comfyui_would(run, base, kind):
             "one": node(loader, ckpt_name="sd15_tiny.safetensors"),
             "lora": node("LoraLoaderModelOnly", model=["one", 0], lora_name="style.safetensors", strength_model=0.8),
             "other": node(loader, ckpt_name="sd15_other.safetensors"),
-            "difference": node("ModelSubtract", model1=["lora", 0], model2=["other", 0], multiplier=1.0),
+            "difference": node("ModelMergeSubtract", model1=["lora", 0], model2=["other", 0], multiplier=1.0),
         }
         if kind == "ModelSave":
             nodes = {key: nodes[key] for key in ("one", "lora")} | {"save": node("ModelSave", model=["lora", 0], filename_prefix=prefix)}
@@ -145,6 +146,13 @@ def accelerated_then(model):
         return model(nodes, ["fast", 0])
 
     return change
+
+
+def test_a_model_class_without_an_engine_comes_out_as_comfyuis_own(run, base):
+    """The 4x upscaler of SD 2: a UNet that no engine has an input for the noise level of."""
+    make_models(base / "models", "x4_tiny")
+    x4 = {"checkpoint": "x4_tiny.safetensors", "context": 1024}
+    assert local(run, x4, lambda nodes, link: link) == "models of class SD_X4Upscaler have no engine"
 
 
 def test_a_file_that_nobody_can_load_says_so_in_comfyuis_own_words(run, base):

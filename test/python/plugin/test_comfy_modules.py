@@ -1,0 +1,54 @@
+"""Whether a torch model was changed in place; ComfyUI's own exchange of a part is none."""
+
+import comfy_fakes
+import pytest
+
+torch = pytest.importorskip("torch")
+comfy_fakes.install()
+
+from refit_sidecar_plugin.hosts.comfyui.modules import changed, outline  # noqa: E402
+
+
+def model():
+    return torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU()))
+
+
+def other_forward(made):
+    made[1].forward = lambda x: x
+
+
+def a_hook(made):
+    made[0].register_forward_hook(lambda *_: None)
+
+
+def another_layer(made):
+    made[1][0] = torch.nn.Linear(2, 2)
+
+
+def one_more_layer(made):
+    made[1].add_module("2", torch.nn.ReLU())
+
+
+@pytest.mark.parametrize(("change", "where"), [(other_forward, "1"), (a_hook, "0"), (another_layer, "1.0"), (one_more_layer, "1.2")])
+def test_a_change_is_named(change, where):
+    made = model()
+    before = outline(made)
+    assert changed(before, made) is None
+    change(made)
+    assert changed(before, made) == where
+
+
+def test_weights_that_come_go_or_are_patched_are_no_change():
+    made = model()
+    before = outline(made)
+    made[0].weight = torch.nn.Parameter(torch.zeros(2, 2))
+    made[0].weight_function = [lambda weight: weight]
+    made[0].comfy_patched_weights = True
+    assert changed(before, made) is None
+
+
+def test_a_part_that_comfyui_itself_has_exchanged_is_no_change():
+    made = model()
+    before = outline(made)
+    another_layer(made)
+    assert changed(before, made, ["1.0"]) is None and changed(before, made, ["1"]) is None and changed(before, made, ["0"]) == "1.0"
