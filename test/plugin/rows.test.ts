@@ -55,6 +55,8 @@ describe("rows of the panel", () => {
     expect(runLine({ served_by: "local", checkpoint: "base", reason: "no sidecar" }, "ComfyUI")).toEqual([{ name: "base", state: "in ComfyUI itself", detail: "no sidecar", tone: "warn" }]);
     const report = { steps: 4, step_ms: 40, refit_ms: 3, queue_ms: 250 };
     expect(runLine({ served_by: "engine", checkpoint: "base", report }, "ComfyUI")[0]).toMatchObject({ state: "on an engine", detail: "4 steps of 10 ms · refit 3.0 ms · waited 250 ms" });
+    const foreign = { ...report, without_effect: ["Ink.safetensors was made for sdxl; base is sd15"] };
+    expect(runLine({ served_by: "engine", checkpoint: "base", report: foreign }, "ComfyUI")[1]).toEqual({ name: "Ink.safetensors", state: "no effect", detail: foreign.without_effect[0], tone: "warn" });
     expect(runLine({ served_by: "engine", checkpoint: "base", report: { ...report, refit_ms: 0, queue_ms: 0 } }, "ComfyUI")[0]).toMatchObject({ detail: "4 steps of 10 ms · no refit was needed" });
   });
 

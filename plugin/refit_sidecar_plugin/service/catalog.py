@@ -40,6 +40,11 @@ class Catalog:
                 )
             pause(0.1, check)
 
+    def listed(self, path: str, check: Callable[[], None]) -> dict[str, Any] | None:
+        """The entry of a file as it is listed now, or None. Does not wait."""
+        found = (self._get({"folder": folder, "name": name}, check) for folder, name in self._places(path))
+        return next((entry for entry in found if entry is not None), None)
+
     def knows_content(self, sha256: str, check: Callable[[], None]) -> bool:
         return self._get({"sha256": sha256}, check) is not None
 

@@ -70,14 +70,15 @@ export function adapterRows(catalog, filter = "") {
     });
 }
 
-/** The last run as zero or one row; `ui` is the UI's name. */
+/** The last run, and what of it did nothing; `ui` is the UI's name. */
 export function runLine(run, ui) {
   if (run === null) return [];
   if (run.served_by === "local") return [{ name: run.checkpoint, state: `in ${ui} itself`, detail: run.reason, tone: "warn" }];
   const { report } = run;
   const steps = Math.max(report.steps, 1);
   const detail = [`${report.steps} steps of ${ms(report.step_ms / steps)}`, report.refit_ms > 0 ? `refit ${ms(report.refit_ms)}` : "no refit was needed", report.queue_ms > 100 ? `waited ${ms(report.queue_ms)}` : null].filter(Boolean).join(" · ");
-  return [{ name: run.checkpoint, state: "on an engine", detail, tone: "ok" }];
+  const without = (report.without_effect ?? []).map((text) => ({ name: text.split(" was made for ")[0], state: "no effect", detail: text, tone: "warn" }));
+  return [{ name: run.checkpoint, state: "on an engine", detail, tone: "ok" }, ...without];
 }
 
 /** The accordion's line: what is under way or was last, and how long the last refit took. Trouble with the sidecar comes before an old run. */

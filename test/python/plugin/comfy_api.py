@@ -46,7 +46,11 @@ OVERRIDDEN = {
     "server.PromptServer": ["add_on_prompt_handler", "send_sync"],
 }
 # What no variable's name shows.
-ATTRIBUTES = {"comfy.model_base.BaseModel": ["diffusion_model", "model_config", "current_patcher", "memory_required"], "server.PromptServer": ["last_node_id", "routes"]}
+ATTRIBUTES = {
+    "comfy.model_base.BaseModel": ["diffusion_model", "model_config", "current_patcher", "memory_required"],
+    "server.PromptServer": ["last_node_id", "routes", "prompt_queue"],
+    "execution.PromptQueue": ["get_current_queue_volatile"],
+}
 
 
 @dataclass(frozen=True)

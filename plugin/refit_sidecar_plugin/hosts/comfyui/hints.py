@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import folder_paths
+from server import PromptServer
 
 KEPT_NAMES = 200
 _lock = threading.Lock()
@@ -33,6 +34,28 @@ def adapter_names() -> list[str]:
     """Most recent first."""
     with _lock:
         return list(reversed(_names))
+
+
+def adapters_before(node: str | None) -> list[str]:
+    """LoRA names that the running prompt mentions in this node and in those before it; empty where that cannot be told."""
+    server = PromptServer.instance
+    if server is None or node is None:
+        return []
+    running = server.prompt_queue.get_current_queue_volatile()[0]
+    prompt = next((item[2] for item in running if isinstance(item[2], dict) and node in item[2]), None)
+    if prompt is None:
+        return []
+    listed, found = set(folder_paths.get_filename_list("loras")), {}
+    queue, seen = [node], set()
+    while queue:
+        current = queue.pop()
+        inputs = prompt.get(current, {}).get("inputs", {}) if isinstance(prompt.get(current), dict) else {}
+        if current in seen:
+            continue
+        seen.add(current)
+        queue += [str(value[0]) for value in inputs.values() if isinstance(value, list) and len(value) == 2]
+        found |= {name: None for text in _texts(inputs) if (name := text.replace("/", os.sep)) in listed}
+    return list(found)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -13,10 +14,10 @@ from ...service.catalog import pause
 from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef
 from ..denoising import NotServed, require_gpu_engine
 from .freshness import used
-from .hints import adapter_names
+from .hints import adapter_names, adapters_before
 from .memory import make_room
 from .plugin import plugin
-from .progress import node_progress
+from .progress import current_node, node_progress
 from .source import Source
 from .stack_reader import Reading, adapter_path
 
@@ -59,7 +60,23 @@ def _prepared(source: Source, reading: Reading, conds: dict[str, list[dict]]) ->
     run = EngineRun(plugin().client, wanted, check, make_room)
     with node_progress(f"Refit: {source.name}") as progress:
         run.prepare(progress)
+    run.report.without_effect = _of_other_families(source, reading)
     return run
+
+
+def _of_other_families(source: Source, reading: Reading) -> list[str]:
+    """LoRAs before the sampler that were made for another model family: ComfyUI's loaders pass them over with lines in the log only."""
+    used_names = {item.name for item in reading.items if isinstance(item, FileItem)}
+    out = []
+    for name in adapters_before(current_node()):
+        path = adapter_path(name)
+        if name in used_names or path is None:
+            continue
+        with contextlib.suppress(SidecarError):
+            own, other = (plugin().catalog.listed(one, check) for one in (source.path, path))
+            if own and other and own["family"] and other["family"] and own["family"] != other["family"]:
+                out.append(f"{name} was made for {other['family']}; {source.name} is {own['family']}")
+    return out
 
 
 def checkpoint_id(source: Source) -> str:

@@ -174,6 +174,68 @@ def test_use_engines_replaces_the_loader_with_its_links_and_warm_finds_it(page):
     shot(browser, f"{name} use engines and warm")
 
 
+def test_use_engines_goes_through_the_whole_workflow_and_keeps_what_a_loader_was(page):
+    _, browser, _, name = page
+    load = "{class_type: 'CheckpointLoaderSimple', inputs: {ckpt_name: 'sd15_tiny.safetensors'}}"
+    lora = "{class_type: 'LoraLoader', inputs: {model: ['1', 0], clip: ['1', 1], lora_name: 'style.safetensors', strength_model: 1, strength_clip: 1}}"
+    browser.evaluate(f"window.app.loadApiJson({{1: {load}, 2: {lora}}}, 'muted'); true")
+    browser.until("window.app.graph._nodes.length === 2")
+    loader = "window.app.graph._nodes.find((node) => node.comfyClass === 'CheckpointLoaderSimple')"
+    browser.evaluate(f"Object.assign({loader}, {{ mode: 4, color: '#332922', title: 'Mine' }}); true")
+    execute(browser, "Refit.UseEngines")
+    browser.until(f"!!{ENGINE_LOADER}")
+    assert browser.evaluate(f"[{ENGINE_LOADER}.mode, {ENGINE_LOADER}.color, {ENGINE_LOADER}.title].join()") == "4,#332922,Mine"
+    made = "typeof window.app.graph.convertToSubgraph === 'function'"
+    if not browser.evaluate(made):
+        print(f"{name}: this frontend has no subgraphs")
+        return
+    browser.evaluate(f"window.app.loadApiJson({{1: {load}, 2: {lora}}}, 'inner'); true")
+    browser.until(f"window.app.graph._nodes.length === 2 && !!{loader}")
+    browser.evaluate(f"window.app.graph.convertToSubgraph(new Set([{loader}])); true")
+    inner = "[...window.app.graph.subgraphs.values()].at(-1)"
+    browser.until(f"{inner}.nodes.some((node) => node.comfyClass === 'CheckpointLoaderSimple')")
+    execute(browser, "Refit.UseEngines")
+    browser.until(f"{inner}.nodes.some((node) => node.comfyClass === 'RefitLoadEngine')")
+    linked = f"[...{inner}._links.values()].map((link) => [link.origin_slot, link.target_id].join(':')).sort().join()"
+    assert browser.evaluate(linked) == "0:-20,1:-20"
+    shot(browser, f"{name} use engines in a subgraph")
+
+
+OLD = {
+    "last_node_id": 2, "last_link_id": 0, "links": [], "version": 0.4,
+    "nodes": [
+        {"id": 1, "type": "RefitWarmEngine", "pos": [0, 0], "size": [300, 400], "flags": {}, "order": 0, "mode": 0,
+         "widgets_values": ["sd15_other.safetensors", 1, 2, 4, 512, 1024, 1024, 512, 1024, 1024, 77, 77, 231, "fp16"]},
+        {"id": 2, "type": "RefitLoadEngine", "pos": [400, 0], "size": [300, 200], "flags": {}, "order": 1, "mode": 0,
+         "widgets_values": ["sd15_other.safetensors", "onnxruntime", "fp32", "exact size"]},
+    ],
+}  # fmt: skip
+
+
+def test_a_workflow_that_was_saved_with_the_old_inputs_keeps_its_values(page):
+    _, browser, _, _ = page
+    browser.evaluate(f"window.app.loadGraphData({json.dumps(OLD)}).then(() => true)")
+    browser.until("window.app.graph._nodes.length === 2 && window.app.graph._nodes.every((node) => node.comfyClass?.startsWith('Refit'))")
+    values = "JSON.stringify(window.app.graph._nodes.map((node) => node.widgets.filter((one) => one.name !== 'report').map((one) => [one.name, one.value])))"
+    assert json.loads(str(browser.evaluate(values))) == [
+        [["ckpt_name", "sd15_other.safetensors"], ["precision", "fp16"]],
+        [["ckpt_name", "sd15_other.safetensors"], ["host", "onnxruntime"], ["precision", "fp32"]],
+    ]
+
+
+def test_the_badge_and_the_engines_follow_the_runs(page):
+    _, browser, run, name = page
+    run(Choices(seed=41))
+    browser.until(f"{PANEL}.textContent.includes('idle') && !{PANEL}.textContent.includes('in use')")
+    if not browser.evaluate("document.body.textContent.includes('REFIT')"):
+        print(f"{name}: this frontend shows no badges")
+        return
+    browser.until("/REFIT\\s*engine/.test(document.body.textContent)")
+    run(Choices(seed=42, model=attention_patch))
+    browser.until("/REFIT\\s*in ComfyUI/.test(document.body.textContent)")
+    shot(browser, f"{name} badge")
+
+
 def test_open_dashboard_opens_a_page_of_comfyuis_own_server(page):
     server, browser, _, name = page
     press(browser, "Refit.OpenDashboard")

@@ -98,6 +98,15 @@ def test_a_transformer_is_served_with_adapters_in_every_spelling(run, transforme
     assert change > 0 and (own - served).double().pow(2).mean().sqrt() <= 0.01 * change
 
 
+def test_an_adapter_of_another_family_is_told(run):
+    run(Choices(adapters=[("vega.safetensors", 1.0), ("style.safetensors", 0.8)]))
+    run.assert_served()
+    assert run.last_run["report"]["without_effect"] == ["vega.safetensors was made for sdxl; sd15_tiny.safetensors is sd15"]
+    assert "No effect: vega.safetensors was made for sdxl" in run.status
+    run(Choices(adapters=[("style.safetensors", 0.8)], seed=8))
+    assert run.last_run["report"]["without_effect"] == []
+
+
 def test_another_checkpoint_of_the_structure_uses_the_same_engine(run, relative):
     own, served = run.both(Choices(checkpoint="sd15_other.safetensors", adapters=STACKS["one"]))
     assert relative(own, served) <= 1e-3
