@@ -12,6 +12,7 @@ import torch
 from ..denoising import Call, CallShape, NotServed, read_call
 from .checkpoint import Detected
 from .modules import Outline, changed, outline
+from .ordinary import whole
 from .patches import MODEL_PREFIX
 from .source import Source
 
@@ -54,10 +55,10 @@ class RemoteDenoiser(torch.nn.Module):
             return value
         if hidden["answer"] is not None:
             raise NotServed(f"a node that reaches into the model ({name})")
-        whole = hidden["source"].load_local().model.diffusion_model
+        model = whole(hidden["source"]).model.diffusion_model
         if hidden["handed_out"] is None:
-            hidden["handed_out"] = outline(whole)
-        return getattr(whole, name)
+            hidden["handed_out"] = outline(model)
+        return getattr(model, name)
 
     def refuse_changes(self) -> None:
         """Raises NotServed when somebody changed a part that was handed out: the ordinary MODEL has the change, an engine has not."""

@@ -36,6 +36,14 @@ def twin_of(weightless: Any, source: Source, patches: ComfyPatches | None = None
     return twin
 
 
+def whole(source: Source) -> Any:
+    """The ordinary MODEL for nodes, outside of a run: parts that a run of another clone left exchanged (object patches) are back. Raises what ComfyUI's loader raises."""
+    local = source.load_local()
+    if local.object_patches_backup:
+        local.unpatch_model(unpatch_weights=False)
+    return local
+
+
 def register_hooks(twin: Any, model_options: dict[str, Any]) -> None:
     """The hooks that the sampler registered on the weightless MODEL before it was exchanged."""
     registered = model_options.get("registered_hooks")

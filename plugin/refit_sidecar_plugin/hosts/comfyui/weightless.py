@@ -11,7 +11,7 @@ from ...files import HeaderError
 from .checkpoint import NotACheckpoint, detect
 from .classes import call_shape
 from .denoiser import RemoteDenoiser
-from .ordinary import twin_of
+from .ordinary import twin_of, whole
 from .sampling import install, install_local
 from .source import ATTACHMENT, Source, load_ordinary
 
@@ -46,7 +46,9 @@ class EnginePatcher(comfy.model_patcher.ModelPatcher):
         install_local(self, source, reason)
 
     def _twin(self) -> Any:
-        return twin_of(self, self.get_attachment(ATTACHMENT))
+        source = self.get_attachment(ATTACHMENT)
+        whole(source)
+        return twin_of(self, source)
 
 
 def weightless_model(source: Source) -> EnginePatcher:
