@@ -42,17 +42,11 @@ _SDXL = dict(
     transformer_depth_output=[0, 0, 0, 1, 1, 1, 2, 2, 2],
     transformer_depth_middle=-1,
 )
-# The 4x upscaler of SD 2, a class that no engine serves.
-_X4 = {
-    **SD15, "in_channels": 7, "model_channels": 256, "context_dim": 1024, "use_linear_in_transformer": True, "num_classes": 1000,
-    "disable_self_attentions": [True, True, True, False],
-}  # fmt: skip
 UNETS = {
     "sd15_tiny": (SD15, 1),
     "sd15_other": (SD15, 2),
     "sd15_inpaint": ({**SD15, "in_channels": 9}, 3),
     "vega_tiny": (_SDXL, 4),
-    "x4_tiny": (_X4, 5),
 }
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfy_server import make_models
 from graphs import Choices, node
 
 STYLE = [("style.safetensors", 0.8)]
@@ -146,13 +145,6 @@ def accelerated_then(model):
         return model(nodes, ["fast", 0])
 
     return change
-
-
-def test_a_model_class_without_an_engine_comes_out_as_comfyuis_own(run, base):
-    """The 4x upscaler of SD 2: a UNet that no engine has an input for the noise level of."""
-    make_models(base / "models", "x4_tiny")
-    x4 = {"checkpoint": "x4_tiny.safetensors", "context": 1024}
-    assert local(run, x4, lambda nodes, link: link) == "models of class SD_X4Upscaler have no engine"
 
 
 def test_a_file_that_nobody_can_load_says_so_in_comfyuis_own_words(run, base):
