@@ -57,7 +57,7 @@ class EngineRun:
     def prepare(self, progress: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Brings the engine to the wanted state. Raises SidecarError, or whatever `check` raises."""
         started = time.perf_counter()
-        result = self._call("engine.prepare", {**self.wanted.as_params(), "priority": "user"}, progress=progress).result
+        result = self._call("engine.prepare", self.wanted.as_params(), progress=progress).result
         self._lease = result["lease"]
         self.inputs = {port["name"]: port["shape"] for port in result["inputs"]}
         report = self.report

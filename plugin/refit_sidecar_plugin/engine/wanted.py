@@ -19,7 +19,6 @@ class Wanted:
         return {
             "checkpoint": self.checkpoint,
             "stack": [{"adapter": adapter, "strength": strength} for adapter, strength in self.stack],
-            "profile": "auto",
             "precision": self.precision,
             "host": self.host,
             "mode": "comfyui",

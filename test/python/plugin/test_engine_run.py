@@ -46,7 +46,7 @@ def test_the_whole_desired_state_travels_with_prepare(sidecar):
     EngineRun(client, Wanted("checkpoint:base.safetensors", (("s" * 64, -0.5),), "torch", "fp16", True), lambda: None).prepare()
     assert sidecar.named("engine.prepare") == [{
         "checkpoint": "checkpoint:base.safetensors", "stack": [{"adapter": "s" * 64, "strength": -0.5}], "host": "torch", "precision": "fp16",
-        "profile": "auto", "mode": "comfyui", "residuals": True, "priority": "user",
+        "mode": "comfyui", "residuals": True,
     }]  # fmt: skip
 
 
