@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Makes a release in dist/: npm package, Python wheels, plugin archives, bill of materials, checksums. Two runs on one commit give the same bytes (SOURCE_DATE_EPOCH, else the commit's time).
 //   --natives host   only this computer's own addon, as `npm run build` made it (quick; needs no Zig). Default: all platforms, cross-compiled.
+//   --platforms LIST narrows the platforms, such as linux-x64,win32-x64
 //   --out DIR        default dist
 //   --only LIST      of npm, wheel, zip; default all
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync, copyFileSync } from "node:fs";
@@ -18,7 +19,7 @@ import { wheelTags, writeWheel } from "./release/wheel.mjs";
 import { mustRun, zigVersion } from "./release/zig.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const { values } = parseArgs({ options: { natives: { type: "string", default: "all" }, out: { type: "string", default: "dist" }, only: { type: "string", default: "npm,wheel,zip" } } });
+const { values } = parseArgs({ options: { natives: { type: "string", default: "all" }, platforms: { type: "string" }, out: { type: "string", default: "dist" }, only: { type: "string", default: "npm,wheel,zip" } } });
 const out = resolve(root, values.out);
 const only = new Set(values.only.split(","));
 const { version } = readJson(join(root, "package.json"));
@@ -45,9 +46,12 @@ function makeNatives() {
     }
     return { folder, platforms: [here] };
   }
-  buildNatives(root, folder, targets, say);
+  const asked = values.platforms?.split(",");
+  const wanted = targets.filter(({ platform, arch }) => asked === undefined || asked.includes(`${platform}-${arch}`));
+  if (wanted.length !== (asked ?? targets).length) throw new Error(`expected --platforms of ${targets.map(({ platform, arch }) => `${platform}-${arch}`).join(", ")}; got ${values.platforms}`);
+  buildNatives(root, folder, wanted, say);
   fetchNotices(root);
-  return { folder, platforms: targets.map(({ platform, arch }) => `${platform}-${arch}`) };
+  return { folder, platforms: wanted.map(({ platform, arch }) => `${platform}-${arch}`) };
 }
 
 /** npm's own packer: names in order, one fixed time, no owner. */
@@ -82,6 +86,7 @@ async function main() {
   if (only.has("wheel")) {
     for (const platform of natives.platforms.filter((each) => wheelTags[each] !== undefined)) {
       layPayload({ ...all, platforms: [platform] });
+      if (platform === here) tryHere(payload);
       made.push(await writeWheel({ root, version, payload, platform, out, epoch, sbom }));
     }
   }

@@ -15,7 +15,7 @@ const cache = join(root, ".cache", "windows");
 const minutes = 60_000;
 
 /** Each file runs in a process of its own, since Wine's are slow to start and quick to run out of time. */
-const suites = positionals.length > 0 ? positionals : ["test/windows", "test/sidecar/arrivals", "test/sidecar/catalog", "test/sidecar/store", "test/sidecar/wire", "test/sidecar/host", "test/sidecar/install/install.test.ts", "test/sidecar/install/update.test.ts", "test/native", "test/faults"];
+const suites = positionals.length > 0 ? positionals : ["test/windows", "test/sidecar/arrivals", "test/sidecar/catalog", "test/sidecar/store", "test/sidecar/wire", "test/sidecar/host/connection.test.ts", "test/sidecar/host/start-host.test.ts", "test/sidecar/host/supervisor.test.ts", "test/sidecar/install/install.test.ts", "test/sidecar/install/update.test.ts", "test/native"];
 
 let [passed, failed] = [0, 0];
 const tell = (ok, name, ms, more = "") => {
