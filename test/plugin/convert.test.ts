@@ -49,7 +49,14 @@ class Node {
   flags: Record<string, unknown> = {};
   widgets: { name: string; value: unknown; options?: { values: string[] } }[] = [];
 
-  constructor(readonly comfyClass: string, public inputs: Slot[] = [], public outputs: Slot[] = []) {
+  readonly comfyClass: string;
+  inputs: Slot[];
+  outputs: Slot[];
+
+  constructor(comfyClass: string, inputs: Slot[] = [], outputs: Slot[] = []) {
+    this.comfyClass = comfyClass;
+    this.inputs = inputs;
+    this.outputs = outputs;
     this.title = comfyClass;
     Object.defineProperty(this, "constructor", { value: { title: comfyClass } });
   }

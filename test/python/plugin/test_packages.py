@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "tools" / "release" / "python"))
+sys.path.insert(0, str(ROOT / "sidecar" / "hosts" / "python"))
 
 SCRIPT = "import os, sys; print(sys.argv[1:], os.environ['REFIT_WHEEL_PYTHON']); sys.exit(7)"
 
