@@ -51,9 +51,12 @@ def _product(p, product_address, product_number, product_alpha, rm, rn, rows, co
 def _codes(value, scale, FORM: tl.constexpr, LIMIT: tl.constexpr):
     """Codes of rows with these scales."""
     quotient = tl.math.div_rn(value, tl.zeros_like(value) + scale[:, None])
+    # One return: the compiler goes on past one inside of an `if`, and finds two types.
     if FORM == 1:
-        return tl.minimum(tl.maximum(quotient, -LIMIT), LIMIT).to(tl.float8e4nv)
-    return tl.minimum(tl.maximum(nearest(quotient), -LIMIT - 1.0), LIMIT).to(tl.int8)
+        out = tl.minimum(tl.maximum(quotient, -LIMIT), LIMIT).to(tl.float8e4nv)
+    else:
+        out = tl.minimum(tl.maximum(nearest(quotient), -LIMIT - 1.0), LIMIT).to(tl.int8)
+    return out
 
 
 # The first tile of a launch may be any number: each kind of number would be compiled for itself.
