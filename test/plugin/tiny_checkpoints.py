@@ -118,9 +118,11 @@ def transformers(out: Path, names: list[str]) -> None:
         spelled = comfy.utils.mmdit_to_diffusers({"depth": _SD3["depth"], "num_blocks": _SD3["depth"]}, "")
         save(out / "loras" / "sd3-diffusers.safetensors", adapter_by_name(split_layers(tensors, spelled), 22))
     if "flux_tiny" in names:
-        from comfy.ldm.flux.model import Flux
+        from comfy.ldm.flux.model import Flux, FluxParams
 
-        tensors = halves(fill(Flux(image_model="flux", **_FLUX, guidance_embed=True, dtype=torch.float32, device="cpu", operations=operations), 31))
+        # ComfyUI 0.33 also wants to know which axes number the words; Flux.1 has none.
+        more = {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__dataclass_fields__ else {}
+        tensors = halves(fill(Flux(image_model="flux", **_FLUX, **more, guidance_embed=True, dtype=torch.float32, device="cpu", operations=operations), 31))
         save(out / "diffusion_models" / "flux_tiny.safetensors", tensors)
         save(out / "diffusion_models" / "schnell_tiny.safetensors", {key: value for key, value in tensors.items() if not key.startswith("guidance_in.")})
         blocks = {key: value for key, value in tensors.items() if key.startswith(("double_blocks", "single_blocks")) and value.ndim == 2}
