@@ -134,6 +134,15 @@ def test_a_diffusers_module_is_saved_without_a_pickle(tmp_path):
     assert b"diffusers" not in (tmp_path / "unet.refit").read_bytes().split(b"PK", 1)[0] and type(loaded).__name__ == "UNet2DConditionModel"
 
 
+def test_an_engine_of_codes_is_saved_by_its_values(tmp_path):
+    module = RefitModule(seeded(sd15), precision="fp8")
+    torch.manual_seed(0)
+    args, kwargs = sd15_call()
+    with torch.no_grad():
+        expected = module(*args, **kwargs).sample
+        assert torch.equal(RefitModule.load(module.save(tmp_path / "unet.refit"))(*args, **kwargs).sample.float(), expected)
+
+
 def _with_head(path, whole, key, value):
     """The saved module with another entry in its head."""
     with zipfile.ZipFile(io.BytesIO(whole)) as file:

@@ -327,12 +327,6 @@ class Core:
 
     # --- for the public class
 
-    def invalidate(self) -> None:
-        """The next call writes every value again, whatever it looks like."""
-        if self._weights is not None:
-            self._weights.unknown()
-            self._to(State.NEEDS_REFIT, "all values are to be written again")
-
     def drop(self) -> None:
         """Gives the engine's memory back; the next call builds another one."""
         if self._runner is not None:
@@ -344,17 +338,6 @@ class Core:
     @property
     def tier(self) -> str:
         return "none" if self._runner is None else self._runner.tier
-
-    @property
-    def adapters(self) -> tuple[str, ...]:
-        """Names of PEFT adapters that are in the weights now."""
-        return () if not self.refits else self.refits[-1].adapters
-
-    def live(self, name: str) -> Tensor:
-        """The engine's value of a parameter. Raises KeyError for one that it does not hold."""
-        if self._weights is None:
-            raise KeyError(name)
-        return self._weights.parameter(name)
 
 
 def _own_format(snapshot: Snapshot) -> torch.dtype | None:

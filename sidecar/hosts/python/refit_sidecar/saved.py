@@ -44,8 +44,9 @@ def save(module: "RefitModule", path: Path) -> Path:
     from .weights import LiveWeights
 
     weights = core._weights
-    if weights is None or core.state.value != "LIVE":
-        weights = LiveWeights(now, next(iter(now.tensors.values())).device, core.options.dtype)
+    # In the module's own number format, whatever the engine's is: it is the module that comes back, and its engine rounds anew.
+    if weights is None or core.options.dtype is not None or core.state.value != "LIVE":
+        weights = LiveWeights(now, next(iter(now.tensors.values())).device, None)
         weights.refit(now)
         now = take(module)
     values = {name: weights.parameter(name).detach().to("cpu", copy=True).contiguous() for name in now.tensors}

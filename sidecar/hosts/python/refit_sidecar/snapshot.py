@@ -62,7 +62,6 @@ class Counters:
         self._aliases = aliases_of(self.tensors)
         self._alias_versions = list(map(version_of, self._aliases))
         self._epoch = epoch()
-        self._tokens: list[tuple] | None = None
 
     @property
     def same(self) -> bool:

@@ -115,12 +115,6 @@ class LiveWeights:
         found = self.slots.get(name)
         return self.buffers[name] if found is None else found[0].views[name]
 
-    @property
-    def nbytes(self) -> int:
-        """Device memory of the live weights."""
-        coded = 0 if self.coded is None else self.coded.live.numel()
-        return coded + sum(group.live.numel() for group in self.groups) + sum(each.numel() * each.element_size() for each in self.buffers.values())
-
     def other_layers(self) -> None:
         """PEFT's layers are no longer the objects that they were."""
         self._products.clear()
@@ -240,11 +234,6 @@ class LiveWeights:
             self._now[name] = wish.slow[name][1] if name in wish.slow else tuple(terms.get(name, ())[::3])
         adapters = tuple(dict.fromkeys(adapter for names in self._now.values() for adapter in names))
         return Refit(tuple(changed), tuple(moved), adapters, (time.perf_counter() - began) * 1000)
-
-    def unknown(self) -> None:
-        """Forgets what is live: the next refit writes everything from the module."""
-        self._bases.clear()
-        self._terms.clear()
 
     def _write(self, group: Group, slots: list[Slot], wish: Wish, terms: dict[str, tuple[Any, ...]], snapshot: Snapshot) -> None:
         """Pristine values first, from the module itself; then what adapters add, in place and rounded once."""
