@@ -1,7 +1,18 @@
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["**/dist/**", "**/build/**", "**/node_modules/**", "**/generated/**", "plugin/web/**", "plugin/javascript/**", ".venv/**", ".cache/**"] },
+  {
+    ignores: [
+      "**/dist/**",
+      "**/build/**",
+      "**/node_modules/**",
+      "**/generated/**",
+      "plugin/web/**",
+      "plugin/javascript/**",
+      ".venv/**",
+      ".cache/**",
+    ],
+  },
   ...tseslint.configs.recommended,
   {
     files: ["**/*.ts", "**/*.mjs"],

@@ -10,7 +10,12 @@ const withoutAddon = process.env["REFIT_NATIVE"] === "off" ? ["install", ...addo
 export default defineConfig({
   test: {
     include: e2e ? ["test/**/*.e2e.test.ts"] : ["test/**/*.test.ts"],
-    exclude: ["**/node_modules/**", ...(process.platform === "win32" ? [] : ["test/**/*.windows.test.ts"]), ...withoutAddon, ...(e2e ? [] : ["test/**/*.e2e.test.ts"])],
+    exclude: [
+      "**/node_modules/**",
+      ...(process.platform === "win32" ? [] : ["test/**/*.windows.test.ts"]),
+      ...withoutAddon,
+      ...(e2e ? [] : ["test/**/*.e2e.test.ts"]),
+    ],
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: "forks",

@@ -6,7 +6,9 @@
 import { parseArgs } from "node:util";
 import { idOf, machine, makePlace, otherCheckpoint, prepare, quantile, serve, step } from "./support/serve.mjs";
 
-const { values } = parseArgs({ options: { steps: { type: "string", default: "150" }, rounds: { type: "string", default: "3" }, turn: { type: "string" } } });
+const { values } = parseArgs({
+  options: { steps: { type: "string", default: "150" }, rounds: { type: "string", default: "3" }, turn: { type: "string" } },
+});
 const [steps, rounds] = [Number(values.steps), Number(values.rounds)];
 const place = makePlace();
 place.put("checkpoints", "other.safetensors", otherCheckpoint(place.folder));
@@ -35,7 +37,9 @@ const results = [];
 for (const runs of [2, 8]) {
   const sessions = await Promise.all(Array.from({ length: runs }, () => sidecar.open()));
   await run(sessions[0], 0);
-  const ratios = [], waits = [], counts = [];
+  const ratios = [],
+    waits = [],
+    counts = [];
   for (let round = 0; round < rounds; round += 1) {
     let began = performance.now();
     for (const [index, session] of sessions.entries()) await run(session, index);
@@ -47,16 +51,38 @@ for (const runs of [2, 8]) {
     ratios.push(sequential / shared);
     waits.push(Math.max(...longest));
     counts.push(refits() - before);
-    console.log(`${runs} runs: one after another ${Math.round(sequential)} ms, at once ${Math.round(shared)} ms with ${counts.at(-1)} refits, longest wait of a step ${Math.round(waits.at(-1))} ms`);
+    console.log(
+      `${runs} runs: one after another ${Math.round(sequential)} ms, at once ${Math.round(shared)} ms with ${counts.at(-1)} refits, longest wait of a step ${Math.round(waits.at(-1))} ms`,
+    );
   }
   await Promise.all(sessions.map((session) => session.close()));
-  results.push({ name: `throughput of ${runs} runs at once, one after another = 1, median`, value: Number(quantile(ratios, 0.5).toFixed(2)), unit: "ratio", refits: quantile(counts, 0.5) });
+  results.push({
+    name: `throughput of ${runs} runs at once, one after another = 1, median`,
+    value: Number(quantile(ratios, 0.5).toFixed(2)),
+    unit: "ratio",
+    refits: quantile(counts, 0.5),
+  });
   results.push({ name: `longest wait of one step among ${runs} runs`, value: Math.round(Math.max(...waits)), unit: "ms" });
 }
 
 // Pictures in turns.
 const other = await idOf(client, "checkpoint", "other.safetensors");
-for (const [what, pair] of [["stacks", [[checkpoint, stack(1)], [checkpoint, stack(2)]]], ["checkpoints", [[checkpoint, []], [other, []]]]]) {
+for (const [what, pair] of [
+  [
+    "stacks",
+    [
+      [checkpoint, stack(1)],
+      [checkpoint, stack(2)],
+    ],
+  ],
+  [
+    "checkpoints",
+    [
+      [checkpoint, []],
+      [other, []],
+    ],
+  ],
+]) {
   await prepare(client, ...pair[1]).then(({ lease }) => step(client, lease).then(() => client.call("engine.release", { lease })));
   const before = refits();
   for (const wanted of pair) {

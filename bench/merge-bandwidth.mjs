@@ -10,7 +10,15 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { gunzipSync } from "node:zlib";
 
-const { values } = parseArgs({ options: { ranks: { type: "string", default: "8,16,32" }, runs: { type: "string", default: "7" }, threads: { type: "string" }, simd: { type: "string" }, fallback: { type: "boolean", default: false } } });
+const { values } = parseArgs({
+  options: {
+    ranks: { type: "string", default: "8,16,32" },
+    runs: { type: "string", default: "7" },
+    threads: { type: "string" },
+    simd: { type: "string" },
+    fallback: { type: "boolean", default: false },
+  },
+});
 if (values.threads) process.env.REFIT_THREADS = values.threads;
 if (values.simd) process.env.REFIT_SIMD = values.simd;
 const { native } = await import("@refit-sidecar/native");
@@ -49,7 +57,12 @@ function layersOf(rank) {
   let at = 0;
   return shapes.map(([rows, cols]) => {
     const layer = {
-      base: base.subarray(at * 2, (at + rows * cols) * 2), baseDtype: "F16", out: weights.subarray(at * 4, (at + rows * cols) * 4), outDtype: "F32", rows, cols,
+      base: base.subarray(at * 2, (at + rows * cols) * 2),
+      baseDtype: "F16",
+      out: weights.subarray(at * 4, (at + rows * cols) * 4),
+      outDtype: "F32",
+      rows,
+      cols,
       factors: [{ up: new Float32Array(rows * rank).fill(0.01), down: new Float32Array(rank * cols).fill(0.02), rank, scale: 0.8 }],
     };
     at += rows * cols;
@@ -63,7 +76,10 @@ const mergeAll = (kernels, layers) => eachBounded(layers, 3, (layer) => kernels.
 function torchSeconds(rank) {
   const python = process.env.REFIT_TEST_PYTHON;
   if (!python) return null;
-  const result = spawnSync(python, [fileURLToPath(new URL("merge-bandwidth-torch.py", import.meta.url))], { input: JSON.stringify({ shapes, rank, runs: 3 }), encoding: "utf8" });
+  const result = spawnSync(python, [fileURLToPath(new URL("merge-bandwidth-torch.py", import.meta.url))], {
+    input: JSON.stringify({ shapes, rank, runs: 3 }),
+    encoding: "utf8",
+  });
   if (result.status !== 0) throw new Error(result.stderr);
   return JSON.parse(result.stdout);
 }
@@ -86,19 +102,51 @@ for (const rank of values.ranks.split(",").map(Number)) {
     merge.push(await seconds(() => mergeAll(native, layers)));
     copy.push(await seconds(() => target.set(source)));
     copyOnAllThreads.push(await seconds(() => native.convert(source, "F8_E5M2", target, "F8_E5M2", source.length)));
-    restore.push(await seconds(() => mergeAll(native, layers.map((layer) => ({ ...layer, factors: [] })))));
+    restore.push(
+      await seconds(() =>
+        mergeAll(
+          native,
+          layers.map((layer) => ({ ...layer, factors: [] })),
+        ),
+      ),
+    );
   }
   const rate = (times, moved = bytes) => Number((moved / 1e9 / median(times)).toFixed(2));
   const memcpy = { name: "plain memcpy of the same bytes", value: rate(copy) };
   results.push({ name: `merge ${shapes.length} layers, rank ${rank}, f16 to f32`, value: rate(merge), unit: "GB/s", peer: memcpy });
-  results.push({ name: `merge ${shapes.length} layers, rank ${rank}, f16 to f32`, value: rate(merge), unit: "GB/s", peer: { name: "memcpy of the same bytes on all threads", value: rate(copyOnAllThreads) } });
+  results.push({
+    name: `merge ${shapes.length} layers, rank ${rank}, f16 to f32`,
+    value: rate(merge),
+    unit: "GB/s",
+    peer: { name: "memcpy of the same bytes on all threads", value: rate(copyOnAllThreads) },
+  });
   results.push({ name: `restore ${shapes.length} layers from base`, value: rate(restore, elements * 6), unit: "GB/s", peer: memcpy });
   const torch = torchSeconds(rank);
-  results.push({ name: `merge ${shapes.length} layers, rank ${rank}`, value: Number((median(merge) * 1000).toFixed(1)), unit: "ms", ...(torch ? { peer: { name: `torch ${torch.version} addmm on the CPU, ${torch.threads} threads`, value: Number((torch.seconds * 1000).toFixed(1)) } } : {}) });
+  results.push({
+    name: `merge ${shapes.length} layers, rank ${rank}`,
+    value: Number((median(merge) * 1000).toFixed(1)),
+    unit: "ms",
+    ...(torch
+      ? {
+          peer: {
+            name: `torch ${torch.version} addmm on the CPU, ${torch.threads} threads`,
+            value: Number((torch.seconds * 1000).toFixed(1)),
+          },
+        }
+      : {}),
+  });
   if (values.fallback) {
     const fallback = loadNative({ REFIT_NATIVE: "off" });
-    results.push({ name: `the same with the TypeScript fallback`, value: rate([await seconds(() => mergeAll(fallback, layers))]), unit: "GB/s", peer: memcpy });
+    results.push({
+      name: `the same with the TypeScript fallback`,
+      value: rate([await seconds(() => mergeAll(fallback, layers))]),
+      unit: "GB/s",
+      peer: memcpy,
+    });
   }
-  for (const { name, value, unit, peer } of results.slice(-4 - Number(values.fallback))) console.error(`${name}: ${value} ${unit}${peer ? ` (${peer.name}: ${peer.value})` : ""}`);
+  for (const { name, value, unit, peer } of results.slice(-4 - Number(values.fallback)))
+    console.error(`${name}: ${value} ${unit}${peer ? ` (${peer.name}: ${peer.value})` : ""}`);
 }
-console.log(JSON.stringify({ bench: "merge-bandwidth", machine: `${cpus()[0]?.model.trim()} x ${cpus().length}, ${native.detail}`, results }));
+console.log(
+  JSON.stringify({ bench: "merge-bandwidth", machine: `${cpus()[0]?.model.trim()} x ${cpus().length}, ${native.detail}`, results }),
+);

@@ -46,11 +46,22 @@ def write(path: Path, rank: int, seed: int) -> None:
 
 def patches(tensors: dict[str, torch.Tensor], digests: Digests, strength: float) -> list[Patch]:
     def part(value: torch.Tensor) -> TensorRef:
-        return TensorRef(file_dtype(value.dtype), tuple(value.shape), lambda: digests.of(value), lambda: bytes(raw_bytes(value)), lambda: digests.origins.of(value))
+        return TensorRef(
+            file_dtype(value.dtype),
+            tuple(value.shape),
+            lambda: digests.of(value),
+            lambda: bytes(raw_bytes(value)),
+            lambda: digests.origins.of(value),
+        )
 
     stems = sorted({key.rsplit(".", 1)[0] for key in tensors})
     return [
-        Patch(Target(stem), "lora", (("lora_up.weight", part(tensors[f"{stem}.up"])), ("lora_down.weight", part(tensors[f"{stem}.down"])), ("alpha", 8.0)), strength)
+        Patch(
+            Target(stem),
+            "lora",
+            (("lora_up.weight", part(tensors[f"{stem}.up"])), ("lora_down.weight", part(tensors[f"{stem}.down"])), ("alpha", 8.0)),
+            strength,
+        )
         for stem in stems
     ]
 
@@ -77,7 +88,12 @@ def measure(folder: Path, rank: int, notes: bool) -> dict[str, float]:
     out = {}
     held = {}
     with torch.inference_mode():
-        for what, path, strength in (("first use", paths[0], 1.0), ("another file, first", paths[1], 1.0), ("known, loaded again", paths[0], 1.0), ("strength", paths[0], 0.5)):
+        for what, path, strength in (
+            ("first use", paths[0], 1.0),
+            ("another file, first", paths[1], 1.0),
+            ("known, loaded again", paths[0], 1.0),
+            ("strength", paths[0], 0.5),
+        ):
             if what != "strength":
                 held[path] = module.load(path)
             began = time.perf_counter()

@@ -23,14 +23,19 @@ const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
 function run(args) {
   const started = performance.now();
-  const result = spawnSync(python, args, { cwd: comfyui, encoding: "utf8", env: { ...process.env, REFIT_SIDECAR: "off", HF_HUB_OFFLINE: "1", PYTHONPATH: comfyui } });
+  const result = spawnSync(python, args, {
+    cwd: comfyui,
+    encoding: "utf8",
+    env: { ...process.env, REFIT_SIDECAR: "off", HF_HUB_OFFLINE: "1", PYTHONPATH: comfyui },
+  });
   if (result.status !== 0) throw new Error(`ComfyUI ended with ${result.status}: ${result.stderr.slice(-2000)}`);
   return { ms: performance.now() - started, out: result.stdout };
 }
 
 try {
   const bases = { with: join(folder, "with"), without: join(folder, "without") };
-  for (const base of Object.values(bases)) for (const name of ["custom_nodes", "models", "input", "output", "temp", "user"]) mkdirSync(join(base, name), { recursive: true });
+  for (const base of Object.values(bases))
+    for (const name of ["custom_nodes", "models", "input", "output", "temp", "user"]) mkdirSync(join(base, name), { recursive: true });
   symlinkSync(plugin, join(bases.with, "custom_nodes", "refit-sidecar"), "junction");
   const start = (base) => run(["main.py", "--cpu", "--quick-test-for-ci", "--base-directory", base]).ms;
   const starts = { with: [], without: [] };
@@ -38,15 +43,38 @@ try {
   start(bases.without);
   for (let round = 0; round < Number(values.rounds); round += 1) {
     for (const name of round % 2 === 0 ? ["with", "without"] : ["without", "with"]) starts[name].push(start(bases[name]));
-    imports.push(Number(run([join(here, "plugin-start.py"), plugin, bases.without]).out.trim().split("\n").at(-1)));
+    imports.push(
+      Number(
+        run([join(here, "plugin-start.py"), plugin, bases.without])
+          .out.trim()
+          .split("\n")
+          .at(-1),
+      ),
+    );
   }
   const results = [
     { name: "import of the plugin, median", value: Number(median(imports).toFixed(1)), unit: "ms", peer: { name: "target", value: 100 } },
-    { name: "start of ComfyUI with the plugin, median", value: Number(median(starts.with).toFixed(0)), unit: "ms", peer: { name: "without it", value: Number(median(starts.without).toFixed(0)) } },
-    { name: "delay, difference of medians", value: Number((median(starts.with) - median(starts.without)).toFixed(0)), unit: "ms", peer: { name: "target", value: 200 } },
+    {
+      name: "start of ComfyUI with the plugin, median",
+      value: Number(median(starts.with).toFixed(0)),
+      unit: "ms",
+      peer: { name: "without it", value: Number(median(starts.without).toFixed(0)) },
+    },
+    {
+      name: "delay, difference of medians",
+      value: Number((median(starts.with) - median(starts.without)).toFixed(0)),
+      unit: "ms",
+      peer: { name: "target", value: 200 },
+    },
   ];
   for (const { name, value, unit, peer } of results) console.error(`${name}: ${value} ${unit} (${peer.name}: ${peer.value})`);
-  console.log(JSON.stringify({ bench: "plugin-start", machine: `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}, Node ${process.versions.node}, load ${loadavg()[0].toFixed(1)}`, results }));
+  console.log(
+    JSON.stringify({
+      bench: "plugin-start",
+      machine: `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}, Node ${process.versions.node}, load ${loadavg()[0].toFixed(1)}`,
+      results,
+    }),
+  );
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

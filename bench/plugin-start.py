@@ -21,7 +21,9 @@ import utils.install_util  # noqa: E402, F401  (the package, before comfy's modu
 server.PromptServer(asyncio.new_event_loop())
 import nodes  # noqa: E402, F401
 
-spec = importlib.util.spec_from_file_location("refit_plugin_start", os.path.join(plugin, "__init__.py"), submodule_search_locations=[plugin])
+spec = importlib.util.spec_from_file_location(
+    "refit_plugin_start", os.path.join(plugin, "__init__.py"), submodule_search_locations=[plugin]
+)
 module = importlib.util.module_from_spec(spec)
 sys.modules[spec.name] = module
 started = time.perf_counter()

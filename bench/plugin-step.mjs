@@ -25,7 +25,11 @@ const echo = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate
 echo.on("connection", (socket) => socket.on("message", (data) => socket.send(data)));
 await new Promise((resolve) => echo.once("listening", resolve));
 
-const client = spawn(testPython(root), [join(here, "plugin-step.py"), dataDir, `ws://127.0.0.1:${echo.address().port}/`, values.rounds, values.batch], { stdio: ["ignore", "pipe", "inherit"] });
+const client = spawn(
+  testPython(root),
+  [join(here, "plugin-step.py"), dataDir, `ws://127.0.0.1:${echo.address().port}/`, values.rounds, values.batch],
+  { stdio: ["ignore", "pipe", "inherit"] },
+);
 let output = "";
 client.stdout.setEncoding("utf8");
 client.stdout.on("data", (text) => (output += text));
@@ -41,12 +45,18 @@ if (status !== 0) {
   process.exitCode = 1;
 } else {
   const { ways, bytes, python, torch } = JSON.parse(output.trim().split("\n").at(-1));
-  for (const [way, { p50, p99 }] of Object.entries(ways)) console.log(`${way.padEnd(18)} p50 ${p50.toFixed(3)} ms  p99 ${p99.toFixed(3)} ms`);
+  for (const [way, { p50, p99 }] of Object.entries(ways))
+    console.log(`${way.padEnd(18)} p50 ${p50.toFixed(3)} ms  p99 ${p99.toFixed(3)} ms`);
   const machine = `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}, Node ${process.versions.node}, Python ${python}, torch ${torch}, load ${loadavg()[0].toFixed(1)}`;
   const peer = { name: "raw WebSocket echo of the same bytes", value: ways["raw echo"].p50 };
   const results = [
     { name: `plugin and transport per step, ${bytes} bytes each way, p50`, value: ways["plugin step"].p50, unit: "ms", peer },
-    { name: `plugin and transport per step, ${bytes} bytes each way, p99`, value: ways["plugin step"].p99, unit: "ms", peer: { ...peer, value: ways["raw echo"].p99 } },
+    {
+      name: `plugin and transport per step, ${bytes} bytes each way, p99`,
+      value: ways["plugin step"].p99,
+      unit: "ms",
+      peer: { ...peer, value: ways["raw echo"].p99 },
+    },
   ];
   console.log(JSON.stringify({ bench: "plugin-step", machine, results }));
 }

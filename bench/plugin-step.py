@@ -44,7 +44,6 @@ def main(data_dir: str, echo_url: str, rounds: int, batch: int) -> None:
         answer(read_call(UNET, (x, timestep, contexts[0], ys[0], None, {}), {}))
 
     with connect(echo_url, compression=None, max_size=None) as raw:
-
         if not torch.equal(answer(read_call(UNET, (x, timestep, context, y, None, {}), {})), x):
             raise SystemExit("a step changed the sample")
 

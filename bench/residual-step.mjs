@@ -33,10 +33,28 @@ backend.step = async ({ lease, inputs }, { signal }) => {
   return { ms: { queue: 0, run: ms }, outputs: tensors };
 };
 const server = await startWire({
-  backend, dataDir, version: "0", metrics: createMetrics(), log: createLog("warn", (line) => process.stderr.write(line)), onSegmentFolder: (made) => void (folder = made),
-  options: { bind: "127.0.0.1", port: 0, tlsCert: null, tlsKey: null, behindProxy: false, allowHosts: [], allowOrigins: [], maxClients: 16 },
+  backend,
+  dataDir,
+  version: "0",
+  metrics: createMetrics(),
+  log: createLog("warn", (line) => process.stderr.write(line)),
+  onSegmentFolder: (made) => void (folder = made),
+  options: {
+    bind: "127.0.0.1",
+    port: 0,
+    tlsCert: null,
+    tlsKey: null,
+    behindProxy: false,
+    allowHosts: [],
+    allowOrigins: [],
+    maxClients: 16,
+  },
 });
-for (const [engine, segmentFolder] of [["e-pipe", null], ["e-place", folder]]) hosts.set(engine, await startHost({ kind: engine, command: python, args: [script, "host"] }, { segmentFolder }));
+for (const [engine, segmentFolder] of [
+  ["e-pipe", null],
+  ["e-place", folder],
+])
+  hosts.set(engine, await startHost({ kind: engine, command: python, args: [script, "host"] }, { segmentFolder }));
 if (hosts.get("e-place").about.segments !== true) throw new Error("the host reads no segments on this system: there is nothing to compare");
 
 const client = spawn(python, [script, "client", dataDir, values.rounds], { stdio: ["ignore", "pipe", "inherit"] });
@@ -56,12 +74,24 @@ if (status !== 0) {
   for (const [way, ms] of Object.entries(medians)) console.log(`${way.padEnd(16)} ${ms.toFixed(1)} ms`);
   const machine = `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}, Node ${process.versions.node}, Python ${version}, torch ${torch}, load ${loadavg()[0].toFixed(1)}`;
   const cost = (way) => Number((medians[`${way} with`] - medians[`${way} without`]).toFixed(2));
-  console.log(JSON.stringify({
-    bench: "residual-step",
-    machine,
-    results: [
-      { name: `step with ${bytes} bytes of residuals, read by the host, median`, value: medians["place with"], unit: "ms", peer: { name: "through the pipe", value: medians["pipe with"] } },
-      { name: "what the residuals add to the step without them", value: cost("place"), unit: "ms", peer: { name: "through the pipe", value: cost("pipe") } },
-    ],
-  }));
+  console.log(
+    JSON.stringify({
+      bench: "residual-step",
+      machine,
+      results: [
+        {
+          name: `step with ${bytes} bytes of residuals, read by the host, median`,
+          value: medians["place with"],
+          unit: "ms",
+          peer: { name: "through the pipe", value: medians["pipe with"] },
+        },
+        {
+          name: "what the residuals add to the step without them",
+          value: cost("place"),
+          unit: "ms",
+          peer: { name: "through the pipe", value: cost("pipe") },
+        },
+      ],
+    }),
+  );
 }

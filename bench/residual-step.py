@@ -56,7 +56,9 @@ def client(data_dir: str, rounds: int) -> None:
         run.prepare()
     make = torch.Generator().manual_seed(1)
     sample = torch.randn((2, 4, 128, 128), generator=make).half()
-    residuals = {f"residual_{index}": torch.randn((2, channels, side, side), generator=make).half() for index, (channels, side) in enumerate(SHAPES)}
+    residuals = {
+        f"residual_{index}": torch.randn((2, channels, side, side), generator=make).half() for index, (channels, side) in enumerate(SHAPES)
+    }
     kinds = {"without": {"sample": sample}, "with": {"sample": sample, **residuals}}
     times: dict[tuple[str, str], list[float]] = {(way, kind): [] for way in WAYS for kind in kinds}
     outputs = {}
@@ -72,7 +74,16 @@ def client(data_dir: str, rounds: int) -> None:
         run.close()
     link.close()
     medians = {f"{way} {kind}": round(statistics.median(taken[2:]), 2) for (way, kind), taken in times.items()}
-    print(json.dumps({"medians": medians, "bytes": sum(value.nbytes for value in residuals.values()), "python": platform.python_version(), "torch": torch.__version__}))
+    print(
+        json.dumps(
+            {
+                "medians": medians,
+                "bytes": sum(value.nbytes for value in residuals.values()),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

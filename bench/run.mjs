@@ -6,7 +6,10 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const benches = readdirSync(here).filter((file) => file.endsWith(".mjs") && file !== "run.mjs").map((file) => file.slice(0, -4)).sort();
+const benches = readdirSync(here)
+  .filter((file) => file.endsWith(".mjs") && file !== "run.mjs")
+  .map((file) => file.slice(0, -4))
+  .sort();
 const [name, ...rest] = process.argv.slice(2);
 if (!name) {
   console.log(`benchmarks: ${benches.join(", ")}\nrun one: npm run bench -- NAME`);

@@ -15,7 +15,12 @@ import { testPython } from "../tools/python-env.mjs";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { InferenceSession, Tensor } = createRequire(join(root, "sidecar/package.json"))("onnxruntime-node");
 const { values } = parseArgs({
-  options: Object.fromEntries(Object.entries({ graph: "sd15", pairs: "10", batch: "2", size: "32", tokens: "77", threads: "0" }).map(([name, fallback]) => [name, { type: "string", default: fallback }])),
+  options: Object.fromEntries(
+    Object.entries({ graph: "sd15", pairs: "10", batch: "2", size: "32", tokens: "77", threads: "0" }).map(([name, fallback]) => [
+      name,
+      { type: "string", default: fallback },
+    ]),
+  ),
 });
 const [pairs, batch, size, tokens, threads] = ["pairs", "batch", "size", "tokens", "threads"].map((name) => Number(values[name]));
 const folder = join(root, "sidecar/graphs", values.graph);
@@ -35,10 +40,12 @@ try {
   execFileSync(testPython(root), [join(root, "bench/step-overhead.py"), "--graph", folder, "--out", scratch], { stdio: ["ignore", 2, 2] });
   const table = JSON.parse(readFileSync(join(folder, "graph.json"), "utf8"));
   const sizes = { batch, height: size, width: size, tokens };
-  const inputs = Object.fromEntries(table.inputs.map(({ name, shape }) => {
-    const concrete = shape.map((dimension) => (typeof dimension === "string" ? sizes[dimension] : dimension));
-    return [name, new Tensor("float32", random(concrete), concrete)];
-  }));
+  const inputs = Object.fromEntries(
+    table.inputs.map(({ name, shape }) => {
+      const concrete = shape.map((dimension) => (typeof dimension === "string" ? sizes[dimension] : dimension));
+      return [name, new Tensor("float32", random(concrete), concrete)];
+    }),
+  );
   const weightFile = openSync(join(scratch, "weights.bin"), "r");
   const weights = {};
   for (const { weight, shape } of table.refitMap) {
@@ -68,17 +75,27 @@ try {
     rows.push({ fixedMs, refittableMs, ratio: refittableMs / fixedMs });
     console.error(`pair ${pair + 1}: fixed ${fixedMs.toFixed(1)} ms, refittable ${refittableMs.toFixed(1)} ms`);
   }
-  const figure = (name, value, unit, peer) => ({ name, value: Number(value.toPrecision(4)), unit, ...(peer ? { peer: { name: peer[0], value: Number(peer[1].toPrecision(4)) } } : {}) });
-  console.log(JSON.stringify({
-    bench: "step-overhead",
-    machine: `${cpus()[0]?.model.trim()}, ${cpus().length} threads, ${process.platform}-${process.arch}, node ${process.version}`,
-    results: [
-      figure("step, every weight an input", median(rows.map(({ refittableMs }) => refittableMs)), "ms", ["fixed initialisers", median(rows.map(({ fixedMs }) => fixedMs))]),
-      figure("step time ratio (median of pairs)", median(rows.map(({ ratio }) => ratio)), "x", ["target", 1.08]),
-      figure("session load", refittableLoad.ms, "ms", ["fixed initialisers", fixedLoad.ms]),
-      figure("largest relative difference of outputs", difference, ""),
-    ],
-  }));
+  const figure = (name, value, unit, peer) => ({
+    name,
+    value: Number(value.toPrecision(4)),
+    unit,
+    ...(peer ? { peer: { name: peer[0], value: Number(peer[1].toPrecision(4)) } } : {}),
+  });
+  console.log(
+    JSON.stringify({
+      bench: "step-overhead",
+      machine: `${cpus()[0]?.model.trim()}, ${cpus().length} threads, ${process.platform}-${process.arch}, node ${process.version}`,
+      results: [
+        figure("step, every weight an input", median(rows.map(({ refittableMs }) => refittableMs)), "ms", [
+          "fixed initialisers",
+          median(rows.map(({ fixedMs }) => fixedMs)),
+        ]),
+        figure("step time ratio (median of pairs)", median(rows.map(({ ratio }) => ratio)), "x", ["target", 1.08]),
+        figure("session load", refittableLoad.ms, "ms", ["fixed initialisers", fixedLoad.ms]),
+        figure("largest relative difference of outputs", difference, ""),
+      ],
+    }),
+  );
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }

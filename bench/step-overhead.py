@@ -34,7 +34,9 @@ def main() -> None:
             scale = 0.05 if len(shape) == 1 else float(np.prod(shape[1:])) ** -0.5
             data = (random.standard_normal(shape, dtype=np.float32) * scale).tobytes()
             file.write(data)
-            tensor = model.graph.initializer.add(name=name, data_type=onnx.TensorProto.FLOAT, dims=shape, data_location=onnx.TensorProto.EXTERNAL)
+            tensor = model.graph.initializer.add(
+                name=name, data_type=onnx.TensorProto.FLOAT, dims=shape, data_location=onnx.TensorProto.EXTERNAL
+            )
             for key, value in (("location", "weights.bin"), ("offset", offset), ("length", len(data))):
                 tensor.external_data.add(key=key, value=str(value))
             offset += len(data)

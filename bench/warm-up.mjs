@@ -56,23 +56,45 @@ async function firstStep(place, flags) {
   await client.call("engine.release", { lease: prepared.lease });
   const { result } = await client.call("jobs.list", {});
   await sidecar.close();
-  return { first, steady: quantile(steady, 0.5), rested: quantile(rested, 0.5), builds: result.jobs.filter(({ kind }) => kind === "graph" || kind === "build").length };
+  return {
+    first,
+    steady: quantile(steady, 0.5),
+    rested: quantile(rested, 0.5),
+    builds: result.jobs.filter(({ kind }) => kind === "graph" || kind === "build").length,
+  };
 }
 
-const warm = [], cold = [], restarted = [];
+const warm = [],
+  cold = [],
+  restarted = [];
 for (let round = 0; round < rounds; round += 1) {
   const place = makePlace();
   const before = await serve(place);
   // A computer on which the UI was used before: that is what the warm-up knows about.
-  await useOnce(before.client, await idOf(before.client, "checkpoint", "demo.safetensors"), [{ adapter: await idOf(before.client, "adapter", "small.safetensors"), strength: 1 }]);
+  await useOnce(before.client, await idOf(before.client, "checkpoint", "demo.safetensors"), [
+    { adapter: await idOf(before.client, "adapter", "small.safetensors"), strength: 1 },
+  ]);
   await before.close();
   warm.push(await firstStep(place, []));
   restarted.push(await firstStep(place, []));
   cold.push(await firstStep(place, ["--warm", "off"]));
   place.remove();
-  for (const [what, rows] of [["warm", warm], ["restarted", restarted], ["warm-up off", cold]]) console.log(`${what}: first step ${rows.at(-1).first.toFixed(1)} ms, steady ${rows.at(-1).steady.toFixed(1)} ms, after a rest ${rows.at(-1).rested.toFixed(1)} ms`);
+  for (const [what, rows] of [
+    ["warm", warm],
+    ["restarted", restarted],
+    ["warm-up off", cold],
+  ])
+    console.log(
+      `${what}: first step ${rows.at(-1).first.toFixed(1)} ms, steady ${rows.at(-1).steady.toFixed(1)} ms, after a rest ${rows.at(-1).rested.toFixed(1)} ms`,
+    );
 }
-const ratio = (rows, what = "first") => Number(quantile(rows.map((row) => row[what] / row.steady), 0.5).toFixed(2));
+const ratio = (rows, what = "first") =>
+  Number(
+    quantile(
+      rows.map((row) => row[what] / row.steady),
+      0.5,
+    ).toFixed(2),
+  );
 
 // Steps beside background work: packing adapters that arrive all the time.
 const place = makePlace();
@@ -106,9 +128,28 @@ place.remove();
 
 const p95 = { alone: quantile(alone, 0.95), beside: quantile(beside, 0.95) };
 const results = [
-  { name: "first step of a never-used stack over a steady step, after the warm-up, median", value: ratio(warm), unit: "ratio", rested: ratio([...warm, ...restarted], "rested"), peer: { name: "warm-up off", value: ratio(cold) } },
-  { name: "the same after a restart", value: ratio(restarted), unit: "ratio", builds: restarted.reduce((sum, { builds }) => sum + builds, 0), peer: { name: "warm-up off", value: ratio(cold) } },
-  { name: "p95 of steps while adapters are packed over p95 without", value: Number((p95.beside / p95.alone).toFixed(2)), unit: "ratio", alone_ms: Number(p95.alone.toFixed(1)), beside_ms: Number(p95.beside.toFixed(1)), deltas: packed },
+  {
+    name: "first step of a never-used stack over a steady step, after the warm-up, median",
+    value: ratio(warm),
+    unit: "ratio",
+    rested: ratio([...warm, ...restarted], "rested"),
+    peer: { name: "warm-up off", value: ratio(cold) },
+  },
+  {
+    name: "the same after a restart",
+    value: ratio(restarted),
+    unit: "ratio",
+    builds: restarted.reduce((sum, { builds }) => sum + builds, 0),
+    peer: { name: "warm-up off", value: ratio(cold) },
+  },
+  {
+    name: "p95 of steps while adapters are packed over p95 without",
+    value: Number((p95.beside / p95.alone).toFixed(2)),
+    unit: "ratio",
+    alone_ms: Number(p95.alone.toFixed(1)),
+    beside_ms: Number(p95.beside.toFixed(1)),
+    deltas: packed,
+  },
 ];
 console.log(JSON.stringify({ bench: "warm-up", machine: machine(), rounds, results }));
 

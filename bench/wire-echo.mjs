@@ -25,7 +25,11 @@ const echo = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate
 echo.on("connection", (socket) => socket.on("message", (data) => socket.send(data)));
 await new Promise((resolve) => echo.once("listening", resolve));
 
-const client = spawn(testPython(root), [join(here, "wire-echo.py"), dataDir, `ws://127.0.0.1:${echo.address().port}/`, values.rounds, values.batch], { stdio: ["ignore", "pipe", "inherit"] });
+const client = spawn(
+  testPython(root),
+  [join(here, "wire-echo.py"), dataDir, `ws://127.0.0.1:${echo.address().port}/`, values.rounds, values.batch],
+  { stdio: ["ignore", "pipe", "inherit"] },
+);
 let output = "";
 client.stdout.setEncoding("utf8");
 client.stdout.on("data", (text) => (output += text));
@@ -41,10 +45,16 @@ if (status !== 0) {
   process.exitCode = 1;
 } else {
   const measured = JSON.parse(output.trim().split("\n").at(-1));
-  for (const { bytes, way, p50, p99 } of measured.rows) console.log(`${String(bytes).padStart(8)} bytes each way  ${way.padEnd(22)} p50 ${p50.toFixed(3)} ms  p99 ${p99.toFixed(3)} ms`);
+  for (const { bytes, way, p50, p99 } of measured.rows)
+    console.log(`${String(bytes).padStart(8)} bytes each way  ${way.padEnd(22)} p50 ${p50.toFixed(3)} ms  p99 ${p99.toFixed(3)} ms`);
   const of = (bytes, way) => measured.rows.find((row) => row.bytes === bytes && row.way === way).p50;
   const results = measured.sizes.flatMap((bytes) =>
-    ["segments", "frames"].map((way) => ({ name: `step over ${way}, ${bytes} bytes each way, p50`, value: of(bytes, way), unit: "ms", peer: { name: `raw echo, websockets ${measured.websockets} and ws`, value: of(bytes, "raw echo") } })),
+    ["segments", "frames"].map((way) => ({
+      name: `step over ${way}, ${bytes} bytes each way, p50`,
+      value: of(bytes, way),
+      unit: "ms",
+      peer: { name: `raw echo, websockets ${measured.websockets} and ws`, value: of(bytes, "raw echo") },
+    })),
   );
   const machine = `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}, Node ${process.versions.node}, Python ${measured.python}, load ${loadavg()[0].toFixed(1)}`;
   console.log(JSON.stringify({ bench: "wire-echo", machine, results }));

@@ -4,4 +4,6 @@ import argparse
 
 
 def preload(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--refit-sidecar", action="store_true", help="Refit Sidecar starts switched on, in the page and for API calls that do not name it")
+    parser.add_argument(
+        "--refit-sidecar", action="store_true", help="Refit Sidecar starts switched on, in the page and for API calls that do not name it"
+    )

@@ -47,7 +47,14 @@ function makeHeaderFolder() {
   mkdirSync(include, { recursive: true });
   const source = require("node-api-headers").include_dir;
   for (const file of readdirSync(source)) copyFileSync(join(source, file), join(include, file));
-  const settings = { target_defaults: { default_configuration: "Release", configurations: { Release: {}, Debug: {} }, cflags: ["-fPIC", "-pthread"], ldflags: ["-pthread"] } };
+  const settings = {
+    target_defaults: {
+      default_configuration: "Release",
+      configurations: { Release: {}, Debug: {} },
+      cflags: ["-fPIC", "-pthread"],
+      ldflags: ["-pthread"],
+    },
+  };
   writeFileSync(join(include, "common.gypi"), JSON.stringify(settings));
   writeFileSync(join(include, "config.gypi"), JSON.stringify({ target_defaults: {}, variables: { node_shared: "false" } }));
   return made;
@@ -55,7 +62,13 @@ function makeHeaderFolder() {
 
 function compile() {
   const headers = findHeaders();
-  const args = [require.resolve("node-gyp/bin/node-gyp.js"), "rebuild", "--loglevel=error", "--jobs=max", ...(headers === null ? [] : [`--nodedir=${headers}`])];
+  const args = [
+    require.resolve("node-gyp/bin/node-gyp.js"),
+    "rebuild",
+    "--loglevel=error",
+    "--jobs=max",
+    ...(headers === null ? [] : [`--nodedir=${headers}`]),
+  ];
   const result = spawnSync(process.execPath, args, { cwd: folder, encoding: "utf8", maxBuffer: 1 << 26 });
   if (result.status === 0 && existsSync(addonFile)) return null;
   return result.error?.message ?? `${result.stdout}\n${result.stderr}`;
@@ -70,7 +83,10 @@ function explain(log) {
     darwin: "run `xcode-select --install`",
     linux: "install Python 3, make and g++ 11 or newer (Debian and Ubuntu: `apt-get install python3 make g++`)",
   };
-  return [...(errors.length > 0 ? errors : lines.slice(-5)), `To have it: ${steps[process.platform] ?? "install Python 3 and a C++20 compiler"}, then run \`npm run build\` again.`];
+  return [
+    ...(errors.length > 0 ? errors : lines.slice(-5)),
+    `To have it: ${steps[process.platform] ?? "install Python 3 and a C++20 compiler"}, then run \`npm run build\` again.`,
+  ];
 }
 
 function main() {

@@ -19,8 +19,29 @@ function step(name, command, args) {
 }
 
 step("types of the tests", process.execPath, ["node_modules/typescript/bin/tsc", "-p", "test"]);
-step("eslint", process.execPath, ["node_modules/eslint/bin/eslint.js", "--max-warnings", "0", "protocol", "native", "sidecar", "test", "tools", "bench"]);
-step("layer rules (dependency-cruiser)", process.execPath, ["node_modules/dependency-cruiser/bin/dependency-cruise.mjs", "--config", ".dependency-cruiser.cjs", "--output-type", "err-long", "protocol/src", "native/ts", "sidecar/src", "sidecar/hosts"]);
+step("eslint", process.execPath, [
+  "node_modules/eslint/bin/eslint.js",
+  "--max-warnings",
+  "0",
+  "protocol",
+  "native",
+  "sidecar",
+  "test",
+  "tools",
+  "bench",
+]);
+step("format (prettier)", process.execPath, ["node_modules/prettier/bin/prettier.cjs", "--check", "--log-level", "warn", "."]);
+step("layer rules (dependency-cruiser)", process.execPath, [
+  "node_modules/dependency-cruiser/bin/dependency-cruise.mjs",
+  "--config",
+  ".dependency-cruiser.cjs",
+  "--output-type",
+  "err-long",
+  "protocol/src",
+  "native/ts",
+  "sidecar/src",
+  "sidecar/hosts",
+]);
 if (existsSync(join(root, "tools/generate.mjs"))) step("generated files are fresh", process.execPath, ["tools/generate.mjs", "--check"]);
 
 const math = join(root, "native/src/math");
@@ -32,7 +53,9 @@ if (leaks.length > 0) failed += 1;
 
 const python = process.env.REFIT_TEST_PYTHON ?? join(root, process.platform === "win32" ? ".venv/Scripts/python.exe" : ".venv/bin/python");
 if (existsSync(python) && spawnSync(python, ["-m", "ruff", "--version"]).status === 0) {
-  step("ruff", python, ["-m", "ruff", "check", "plugin", "sidecar/hosts/python", "tools", "test/python", "bench"]);
+  const folders = ["plugin", "protocol", "sidecar/hosts/python", "tools", "test/python", "bench"];
+  step("format (ruff)", python, ["-m", "ruff", "format", "--check", "--quiet", ...folders]);
+  step("ruff", python, ["-m", "ruff", "check", ...folders]);
 } else {
   console.log("skip ruff: the test environment (.venv) has none yet; `npm test` makes it");
 }

@@ -25,7 +25,10 @@ export function testPython(root) {
   const stamp = createHash("sha256").update(readFileSync(requirements)).digest("hex");
   if (existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp) return python;
   const base = basePython();
-  if (!base) throw new Error("the tests need Python 3.10 or newer with venv; none of $PYTHON, python3, python is one. Install it (Debian: apt install python3-venv) and run the command again");
+  if (!base)
+    throw new Error(
+      "the tests need Python 3.10 or newer with venv; none of $PYTHON, python3, python is one. Install it (Debian: apt install python3-venv) and run the command again",
+    );
   console.error("refit-sidecar: making the tests' Python environment (once)");
   const run = (command, args) => {
     const result = spawnSync(command, args, { cwd: root, stdio: ["ignore", 2, 2] });

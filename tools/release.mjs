@@ -19,7 +19,14 @@ import { wheelTags, writeWheel } from "./release/wheel.mjs";
 import { mustRun, zigVersion } from "./release/zig.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const { values } = parseArgs({ options: { natives: { type: "string", default: "all" }, platforms: { type: "string" }, out: { type: "string", default: "dist" }, only: { type: "string", default: "npm,wheel,zip" } } });
+const { values } = parseArgs({
+  options: {
+    natives: { type: "string", default: "all" },
+    platforms: { type: "string" },
+    out: { type: "string", default: "dist" },
+    only: { type: "string", default: "npm,wheel,zip" },
+  },
+});
 const out = resolve(root, values.out);
 const only = new Set(values.only.split(","));
 const { version } = readJson(join(root, "package.json"));
@@ -48,7 +55,10 @@ function makeNatives() {
   }
   const asked = values.platforms?.split(",");
   const wanted = targets.filter(({ platform, arch }) => asked === undefined || asked.includes(`${platform}-${arch}`));
-  if (wanted.length !== (asked ?? targets).length) throw new Error(`expected --platforms of ${targets.map(({ platform, arch }) => `${platform}-${arch}`).join(", ")}; got ${values.platforms}`);
+  if (wanted.length !== (asked ?? targets).length)
+    throw new Error(
+      `expected --platforms of ${targets.map(({ platform, arch }) => `${platform}-${arch}`).join(", ")}; got ${values.platforms}`,
+    );
   buildNatives(root, folder, wanted, say);
   fetchNotices(root);
   return { folder, platforms: wanted.map(({ platform, arch }) => `${platform}-${arch}`) };
@@ -56,14 +66,25 @@ function makeNatives() {
 
 /** npm's own packer: names in order, one fixed time, no owner. */
 function packNpm(payload) {
-  const [packed] = JSON.parse(mustRun("npm", ["pack", payload, "--json", "--pack-destination", out], { cwd: out, shell: process.platform === "win32" }));
+  const [packed] = JSON.parse(
+    mustRun("npm", ["pack", payload, "--json", "--pack-destination", out], { cwd: out, shell: process.platform === "win32" }),
+  );
   return { name: packed.filename, size: statSync(join(out, packed.filename)).size };
 }
 
 /** The payload has to run with its own addon where that can be tried: a stale one would silently be TypeScript. */
 function tryHere(payload) {
-  const found = mustRun(process.execPath, ["--input-type=module", "-e", `import { native } from ${JSON.stringify(pathToFileURL(join(payload, "node_modules/@refit-sidecar/native/dist/index.js")).href)}; console.log(native.detail)`], { env: { ...process.env, REFIT_NATIVE: "" } }).trim();
-  if (!found.includes(`prebuilt for ${here}`)) throw new Error(`the payload's kernels are not native here: ${found}; run "npm run build" first`);
+  const found = mustRun(
+    process.execPath,
+    [
+      "--input-type=module",
+      "-e",
+      `import { native } from ${JSON.stringify(pathToFileURL(join(payload, "node_modules/@refit-sidecar/native/dist/index.js")).href)}; console.log(native.detail)`,
+    ],
+    { env: { ...process.env, REFIT_NATIVE: "" } },
+  ).trim();
+  if (!found.includes(`prebuilt for ${here}`))
+    throw new Error(`the payload's kernels are not native here: ${found}; run "npm run build" first`);
   say(`kernels: ${found}`);
 }
 

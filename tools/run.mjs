@@ -66,6 +66,13 @@ const scripts = {
     build();
     must(process.execPath, ["tools/check.mjs", ...rest]);
   },
+  format() {
+    ensureInstalled();
+    must(process.execPath, ["node_modules/prettier/bin/prettier.cjs", "--write", "--log-level", "warn", "."]);
+    const python = join(root, process.platform === "win32" ? ".venv/Scripts/python.exe" : ".venv/bin/python");
+    if (!existsSync(python)) return console.log("Python is not formatted: `npm test` makes the environment that holds ruff");
+    must(python, ["-m", "ruff", "format", "--quiet", "."]);
+  },
   test() {
     build();
     must(process.execPath, ["tools/test.mjs", ...rest]);

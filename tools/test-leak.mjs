@@ -17,7 +17,9 @@ const totals = { passed: 0, failed: 0, skipped: 0 };
 
 const wide = { x64: ["avx2", "avx512"], arm64: ["neon"] }[process.arch] ?? [];
 const sources = [
-  ...["cpu", "thread_pool", "low_rank", "convert", "kernels_scalar", ...wide.map((set) => `kernels_${set}`)].map((name) => `native/src/math/${name}.cpp`),
+  ...["cpu", "thread_pool", "low_rank", "convert", "kernels_scalar", ...wide.map((set) => `kernels_${set}`)].map(
+    (name) => `native/src/math/${name}.cpp`,
+  ),
   ...["json_scanner", "header"].map((name) => `native/src/container/${name}.cpp`),
 ];
 const define = { x64: ["-DREFIT_X64"], arm64: ["-DREFIT_ARM64"] }[process.arch] ?? [];
@@ -38,26 +40,46 @@ const works = (command) => run(command, ["--version"]).status === 0;
 function compile(compiler, name, sanitizers, files) {
   const folder = join(scratch, name);
   mkdirSync(folder);
-  const base = ["-std=c++20", "-O1", "-g", "-fno-omit-frame-pointer", "-ffp-contract=off", "-pthread", `-fsanitize=${sanitizers}`, ...define];
+  const base = [
+    "-std=c++20",
+    "-O1",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-ffp-contract=off",
+    "-pthread",
+    `-fsanitize=${sanitizers}`,
+    ...define,
+  ];
   const objects = [];
   for (const file of [...sources, ...files]) {
     const unit = file.replace(/^.*\//, "").replace(/\.cpp$/, "");
     const object = join(folder, `${unit}.o`);
     const built = run(compiler, [...base, ...(instructions[unit] ?? []), "-c", file, "-o", object]);
-    if (built.status !== 0) return report("failed", name, `${file} does not compile\n${built.stderr}`), null;
+    if (built.status !== 0) return (report("failed", name, `${file} does not compile\n${built.stderr}`), null);
     objects.push(object);
   }
   const linked = run(compiler, [...base, ...objects, "-o", join(folder, "program")]);
-  if (linked.status !== 0) return report("failed", name, `does not link\n${linked.stderr}`), null;
+  if (linked.status !== 0) return (report("failed", name, `does not link\n${linked.stderr}`), null);
   return join(folder, "program");
 }
 
 /** Runs a compiled program; sanitizers end it with a status and a report on stderr. */
 function exercise(name, program, args, describe) {
-  const result = run(program, args, { cwd: dirname(program), env: { ...process.env, UBSAN_OPTIONS: "print_stacktrace=1:halt_on_error=1", ASAN_OPTIONS: "detect_leaks=1", REFIT_THREADS: "4" } });
+  const result = run(program, args, {
+    cwd: dirname(program),
+    env: { ...process.env, UBSAN_OPTIONS: "print_stacktrace=1:halt_on_error=1", ASAN_OPTIONS: "detect_leaks=1", REFIT_THREADS: "4" },
+  });
   const ok = result.status === 0;
   report(ok ? "passed" : "failed", name, ok ? describe(result) : `${result.stdout}\n${result.stderr}`);
-  return { ok, runs: Number(/runs: (\d+)|number_of_executed_units:\s*(\d+)/.exec(result.stdout + result.stderr)?.slice(1).find(Boolean) ?? 0) };
+  return {
+    ok,
+    runs: Number(
+      /runs: (\d+)|number_of_executed_units:\s*(\d+)/
+        .exec(result.stdout + result.stderr)
+        ?.slice(1)
+        .find(Boolean) ?? 0,
+    ),
+  };
 }
 
 function fuzz(target, clang) {
@@ -72,34 +94,52 @@ function fuzz(target, clang) {
     writeFileSync(path, bytes);
     return path;
   });
-  const args = clang ? [corpus, `-max_total_time=${seconds}`, "-print_final_stats=1", "-max_len=4096", "-timeout=20"] : [String(seconds), "20261122", ...seeds];
-  const { ok, runs } = exercise(name, program, args, (result) => `${/runs: (\d+)|number_of_executed_units:\s*(\d+)/.exec(result.stdout + result.stderr)?.slice(1).find(Boolean)} inputs`);
+  const args = clang
+    ? [corpus, `-max_total_time=${seconds}`, "-print_final_stats=1", "-max_len=4096", "-timeout=20"]
+    : [String(seconds), "20261122", ...seeds];
+  const { ok, runs } = exercise(
+    name,
+    program,
+    args,
+    (result) =>
+      `${/runs: (\d+)|number_of_executed_units:\s*(\d+)/
+        .exec(result.stdout + result.stderr)
+        ?.slice(1)
+        .find(Boolean)} inputs`,
+  );
   return { target, engine: clang ? "libFuzzer" : "own driver", seconds, runs, findings: ok ? 0 : 1 };
 }
 
 function hasLibFuzzer() {
   if (works("clang++") && compileProbe("clang++", "fuzzer")) return true;
-  console.log("note: no clang++ with libFuzzer here; the targets run under g++'s sanitizers with our own mutations, which coverage does not steer");
+  console.log(
+    "note: no clang++ with libFuzzer here; the targets run under g++'s sanitizers with our own mutations, which coverage does not steer",
+  );
   return false;
 }
 
 function compileProbe(compiler, sanitizer) {
   const source = join(scratch, "probe.cpp");
-  const entry = sanitizer === "fuzzer" ? 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' : "int main() {}";
+  const entry =
+    sanitizer === "fuzzer" ? 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' : "int main() {}";
   writeFileSync(source, entry);
   return run(compiler, [`-fsanitize=${sanitizer}`, source, "-o", join(scratch, "probe")]).status === 0;
 }
 
 /** The addon in Node: thousands of calls of every kind must not grow the process. */
 function memoryOfAddon() {
-  if (!existsSync(join(root, "native/build/Release/refit_native.node"))) return report("skipped", "memory of the addon", "it is not built; run `npm run build`");
+  if (!existsSync(join(root, "native/build/Release/refit_native.node")))
+    return report("skipped", "memory of the addon", "it is not built; run `npm run build`");
   const result = run(process.execPath, ["--expose-gc", "test/native/memory.mjs"]);
   report(result.status === 0 ? "passed" : "failed", "memory of the addon", `${result.stdout}${result.stderr}`.trim());
 }
 
 /** Compiled tests under each sanitizer, then a short run of every fuzz target. */
 function sanitizers(compiler) {
-  for (const [name, flags] of [["address and undefined", "address,undefined"], ["thread", "thread"]]) {
+  for (const [name, flags] of [
+    ["address and undefined", "address,undefined"],
+    ["thread", "thread"],
+  ]) {
     if (!compileProbe(compiler, flags.split(",")[0])) {
       report("skipped", `sanitizer ${name}`, `${compiler} lacks it`);
       continue;
@@ -119,7 +159,13 @@ if (option("--fuzz")) {
   process.exit(result.findings === 0 ? 0 : 1);
 }
 if (process.platform === "win32" || compiler === undefined) {
-  report("skipped", "sanitizers", process.platform === "win32" ? "run on Linux or macOS; MSVC has no UBSan or TSan" : "no C++ compiler with sanitizers; install g++ or clang");
+  report(
+    "skipped",
+    "sanitizers",
+    process.platform === "win32"
+      ? "run on Linux or macOS; MSVC has no UBSan or TSan"
+      : "no C++ compiler with sanitizers; install g++ or clang",
+  );
 } else sanitizers(compiler);
 memoryOfAddon();
 rmSync(scratch, { recursive: true, force: true });

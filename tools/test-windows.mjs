@@ -10,12 +10,30 @@ import { layWindowsCheckout } from "./windows/checkout.mjs";
 import { whatIsMissing, windowsNode, windowsPath } from "./windows/wine.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const { values, positionals } = parseArgs({ options: { node: { type: "string", default: "20" }, "no-package": { type: "boolean", default: false } }, allowPositionals: true });
+const { values, positionals } = parseArgs({
+  options: { node: { type: "string", default: "20" }, "no-package": { type: "boolean", default: false } },
+  allowPositionals: true,
+});
 const cache = join(root, ".cache", "windows");
 const minutes = 60_000;
 
 /** Each file runs in a process of its own, since Wine's are slow to start and quick to run out of time. */
-const suites = positionals.length > 0 ? positionals : ["test/windows", "test/sidecar/arrivals", "test/sidecar/catalog", "test/sidecar/store", "test/sidecar/wire", "test/sidecar/host/connection.test.ts", "test/sidecar/host/start-host.test.ts", "test/sidecar/host/supervisor.test.ts", "test/sidecar/install/install.test.ts", "test/sidecar/install/update.test.ts", "test/native"];
+const suites =
+  positionals.length > 0
+    ? positionals
+    : [
+        "test/windows",
+        "test/sidecar/arrivals",
+        "test/sidecar/catalog",
+        "test/sidecar/store",
+        "test/sidecar/wire",
+        "test/sidecar/host/connection.test.ts",
+        "test/sidecar/host/start-host.test.ts",
+        "test/sidecar/host/supervisor.test.ts",
+        "test/sidecar/install/install.test.ts",
+        "test/sidecar/install/update.test.ts",
+        "test/native",
+      ];
 
 let [passed, failed] = [0, 0];
 const tell = (ok, name, ms, more = "") => {
@@ -39,10 +57,20 @@ async function packageSteps(node, payload) {
   mkdirSync(folder, { recursive: true });
   const doctor = await node([entry, "doctor", "--json", "--data-dir", windowsPath(join(folder, "data"))], { cwd: folder });
   const native = lastJson(doctor.stdout)?.findings?.find(({ name }) => name === "native addon")?.found ?? "";
-  tell(doctor.status === 0 && native.includes("prebuilt for win32-x64"), `doctor: ${native}`, doctor.ms, doctor.status === 0 ? "" : doctor.stderr);
+  tell(
+    doctor.status === 0 && native.includes("prebuilt for win32-x64"),
+    `doctor: ${native}`,
+    doctor.ms,
+    doctor.status === 0 ? "" : doctor.stderr,
+  );
   const demo = await node([entry, "demo", "--json", "--out", windowsPath(join(folder, "demo"))], { cwd: folder });
   const report = lastJson(demo.stdout);
-  tell(demo.status === 0 && report?.ok === true, `demo, with its end: refit ${report?.timeline_ms?.refit?.toFixed(0)} ms after the file arrived, restored ${report?.restored_bit_identical}`, demo.ms, demo.timedOut ? `it did not end\n${demo.stdout}${demo.stderr}` : demo.status === 0 ? "" : `${demo.stdout}${demo.stderr}`);
+  tell(
+    demo.status === 0 && report?.ok === true,
+    `demo, with its end: refit ${report?.timeline_ms?.refit?.toFixed(0)} ms after the file arrived, restored ${report?.restored_bit_identical}`,
+    demo.ms,
+    demo.timedOut ? `it did not end\n${demo.stdout}${demo.stderr}` : demo.status === 0 ? "" : `${demo.stdout}${demo.stderr}`,
+  );
 }
 
 const pythonCall = `
@@ -59,7 +87,10 @@ async function serveSteps(node, payload) {
   const data = join(cache, "work", "serve-data");
   const python = join(root, ".venv", "bin", "python");
   let pid = 0;
-  const ended = node([windowsPath(join(payload, "bin", "refit-sidecar.mjs")), "serve", "--data-dir", windowsPath(data)], { timeoutMs: 5 * minutes, onStart: (started) => (pid = started) });
+  const ended = node([windowsPath(join(payload, "bin", "refit-sidecar.mjs")), "serve", "--data-dir", windowsPath(data)], {
+    timeoutMs: 5 * minutes,
+    onStart: (started) => (pid = started),
+  });
   const address = join(data, "sidecar.json");
   const started = performance.now();
   while (!existsSync(address) && performance.now() - started < 4 * minutes) await new Promise((wake) => setTimeout(wake, 200));
@@ -68,13 +99,21 @@ async function serveSteps(node, payload) {
     // Wine gives every file the rights of its server's umask; a Linux client refuses an address that others can read.
     chmodSync(address, 0o600);
     const asked = performance.now();
-    const { status, stdout, stderr } = spawnSync(python, ["-c", pythonCall, data], { encoding: "utf8", env: { ...process.env, PYTHONPATH: join(root, "plugin") } });
+    const { status, stdout, stderr } = spawnSync(python, ["-c", pythonCall, data], {
+      encoding: "utf8",
+      env: { ...process.env, PYTHONPATH: join(root, "plugin") },
+    });
     tell(status === 0, `a Python client over the socket: status ${stdout.trim()}`, performance.now() - asked, stderr);
   }
   const asked = performance.now();
   process.kill(pid, "SIGINT");
   const { status, timedOut, stderr } = await ended;
-  tell(status === 0 && !timedOut && !existsSync(address), "CTRL_C ends the sidecar, and its address is gone", performance.now() - asked, status === 0 ? "" : `status ${status}${timedOut ? ", it did not end" : ""}\n${stderr.slice(-2000)}`);
+  tell(
+    status === 0 && !timedOut && !existsSync(address),
+    "CTRL_C ends the sidecar, and its address is gone",
+    performance.now() - asked,
+    status === 0 ? "" : `status ${status}${timedOut ? ", it did not end" : ""}\n${stderr.slice(-2000)}`,
+  );
 }
 
 async function main() {
@@ -89,9 +128,17 @@ async function main() {
   }
   for (const suite of suites) {
     if (!existsSync(join(checkout, suite))) throw new Error(`${suite} is not in this checkout`);
-    const { status, timedOut, stdout, stderr, ms } = await node(["node_modules/vitest/vitest.mjs", "run", "--no-color", "--pool=threads", "--maxWorkers=1", suite], { cwd: checkout, timeoutMs: 20 * minutes });
+    const { status, timedOut, stdout, stderr, ms } = await node(
+      ["node_modules/vitest/vitest.mjs", "run", "--no-color", "--pool=threads", "--maxWorkers=1", suite],
+      { cwd: checkout, timeoutMs: 20 * minutes },
+    );
     const counts = /Tests\s+(.*)/.exec(stdout)?.[1]?.trim() ?? "no count";
-    tell(status === 0, `${suite}: ${counts}`, ms, status === 0 ? "" : `${timedOut ? "it did not end\n" : ""}${stdout.slice(-6000)}${stderr.slice(-3000)}`);
+    tell(
+      status === 0,
+      `${suite}: ${counts}`,
+      ms,
+      status === 0 ? "" : `${timedOut ? "it did not end\n" : ""}${stdout.slice(-6000)}${stderr.slice(-3000)}`,
+    );
   }
   console.log(`${passed} passed, ${failed} failed`);
   if (failed > 0) process.exitCode = 1;

@@ -22,24 +22,48 @@ function add(label, counts) {
 /** A runner that dies without a report counts as one failure, never as nothing. */
 function vitest(label, paths, env) {
   const report = join(scratch, `${label.replace(/\W+/g, "-")}.json`);
-  const result = spawnSync(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...paths], {
-    cwd: root,
-    stdio: "inherit",
-    env: { ...process.env, ...env, ...(e2e ? { REFIT_E2E: "1" } : {}) },
-  });
+  const result = spawnSync(
+    process.execPath,
+    ["node_modules/vitest/vitest.mjs", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...paths],
+    {
+      cwd: root,
+      stdio: "inherit",
+      env: { ...process.env, ...env, ...(e2e ? { REFIT_E2E: "1" } : {}) },
+    },
+  );
   if (!existsSync(report)) return add(label, { passed: 0, failed: 1, skipped: 0 });
   const json = JSON.parse(readFileSync(report, "utf8"));
-  const brokenFiles = json.testResults.filter((file) => file.status === "failed" && file.assertionResults.every((test) => test.status !== "failed")).length;
+  const brokenFiles = json.testResults.filter(
+    (file) => file.status === "failed" && file.assertionResults.every((test) => test.status !== "failed"),
+  ).length;
   const failed = json.numFailedTests + brokenFiles;
-  add(label, { passed: json.numPassedTests, failed: failed === 0 && result.status !== 0 ? 1 : failed, skipped: json.numPendingTests + json.numTodoTests });
+  add(label, {
+    passed: json.numPassedTests,
+    failed: failed === 0 && result.status !== 0 ? 1 : failed,
+    skipped: json.numPendingTests + json.numTodoTests,
+  });
 }
 
 /** One process of pytest. `label` tells it from others beside it, whose output is held back until it ends. */
 function pytest(python, label, paths, alone) {
   const report = join(scratch, `${label.replace(/\W+/g, "-")}.xml`);
   const marker = e2e ? ["-m", "e2e"] : ["-m", "not e2e"];
-  const args = ["-m", "pytest", "-q", "-rs", "--durations=10", ...marker, ...(alone ? [] : ["-p", "no:cacheprovider"]), `--junitxml=${report}`, ...paths];
-  const child = spawn(python, args, { cwd: root, stdio: alone ? "inherit" : ["ignore", "pipe", "pipe"], env: { ...process.env, REFIT_TEST_PYTHON: python } });
+  const args = [
+    "-m",
+    "pytest",
+    "-q",
+    "-rs",
+    "--durations=10",
+    ...marker,
+    ...(alone ? [] : ["-p", "no:cacheprovider"]),
+    `--junitxml=${report}`,
+    ...paths,
+  ];
+  const child = spawn(python, args, {
+    cwd: root,
+    stdio: alone ? "inherit" : ["ignore", "pipe", "pipe"],
+    env: { ...process.env, REFIT_TEST_PYTHON: python },
+  });
   const said = [];
   for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => said.push(chunk));
   return new Promise((resolve) => {
@@ -55,7 +79,11 @@ function pytest(python, label, paths, alone) {
     const number = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(attributes)?.[1] ?? 0);
     const failed = number("failures") + number("errors");
     const noTests = status === 5;
-    add(label, { passed: number("tests") - failed - number("skipped"), failed: failed === 0 && status !== 0 && !noTests ? 1 : failed, skipped: number("skipped") });
+    add(label, {
+      passed: number("tests") - failed - number("skipped"),
+      failed: failed === 0 && status !== 0 && !noTests ? 1 : failed,
+      skipped: number("skipped"),
+    });
   }
 }
 
@@ -64,7 +92,10 @@ function allPytests(python) {
   const hosts = "test/python/hosts";
   if (e2e || availableParallelism() < 2) return pytest(python, "pytest", ["test/python"], true);
   console.log("pytest: the hosts' tests and all others run side by side; what they say follows when each is done");
-  return Promise.all([pytest(python, "pytest, hosts", [hosts], false), pytest(python, "pytest, all others", ["test/python", `--ignore=${hosts}`], false)]);
+  return Promise.all([
+    pytest(python, "pytest, hosts", [hosts], false),
+    pytest(python, "pytest, all others", ["test/python", `--ignore=${hosts}`], false),
+  ]);
 }
 
 let python = null;
@@ -79,7 +110,10 @@ if (python) process.env.REFIT_TEST_PYTHON = python;
 const typescript = wanted.filter((path) => !path.startsWith("test/python"));
 const pythonPaths = wanted.filter((path) => path.startsWith("test/python"));
 if (wanted.length === 0 || typescript.length > 0) vitest("vitest", typescript, {});
-if (wanted.length === 0 && !e2e) vitest("vitest, REFIT_NATIVE=off", ["test/native", "test/hostile", "test/sidecar", "test/hosts/onnxruntime.test.ts"], { REFIT_NATIVE: "off" });
+if (wanted.length === 0 && !e2e)
+  vitest("vitest, REFIT_NATIVE=off", ["test/native", "test/hostile", "test/sidecar", "test/hosts/onnxruntime.test.ts"], {
+    REFIT_NATIVE: "off",
+  });
 if (python && pythonPaths.length > 0) await pytest(python, "pytest", pythonPaths, true);
 else if (python && wanted.length === 0) await allPytests(python);
 if (wanted.length === 0 && !e2e) {

@@ -71,14 +71,27 @@ def _lane(runs: list[Run], number: int, args: argparse.Namespace, results: Path,
     environment = {**os.environ, "PYTHONPATH": path, **({"CUDA_VISIBLE_DEVICES": str(number)} if args.devices > 1 else {})}
     folder = args.folder if number == 0 else args.folder / f"lane-{number}"
     folder.mkdir(parents=True, exist_ok=True)
-    common = ["--device", args.device, "--folder", str(folder), "--results", str(results), "--repeats", str(args.repeats), *(["--tiny"] if args.tiny else []), "--in-process"]
+    common = [
+        "--device",
+        args.device,
+        "--folder",
+        str(folder),
+        "--results",
+        str(results),
+        "--repeats",
+        str(args.repeats),
+        *(["--tiny"] if args.tiny else []),
+        "--in-process",
+    ]
     for run in runs:
         seconds = min(run.seconds, end - time.monotonic())
         if seconds < 5:
             _emit({"piece": run.piece, "label": run.label, "not run": "the time of the whole bench was over"}, results)
             continue
         try:
-            code = subprocess.run([sys.executable, "-m", "bench.gpu", *arguments(run), *common], cwd=ROOT, env=environment, timeout=seconds, check=False).returncode
+            code = subprocess.run(
+                [sys.executable, "-m", "bench.gpu", *arguments(run), *common], cwd=ROOT, env=environment, timeout=seconds, check=False
+            ).returncode
             if code != 0:
                 _emit({"piece": run.piece, "label": run.label, "failed": f"the process ended with {code}"}, results)
         except subprocess.TimeoutExpired:
@@ -96,7 +109,9 @@ def main() -> None:
     lanes = lanes_of(args.pieces, json.loads(args.options), args.timeout, args.label)
     lanes = lanes if args.lane is None else lanes[args.lane : args.lane + 1]
     end = time.monotonic() + args.deadline
-    threads = [threading.Thread(target=_lane, args=(runs, number, args, results, end)) for number, runs in enumerate(spread(lanes, args.devices))]
+    threads = [
+        threading.Thread(target=_lane, args=(runs, number, args, results, end)) for number, runs in enumerate(spread(lanes, args.devices))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -72,9 +72,19 @@ def adapter(
             cols *= dim
         tensors[f"{name}.up"] = (torch.randn(rows, rank, device=device, generator=make) * 0.05).half().cpu()
         tensors[f"{name}.down"] = (torch.randn(rank, cols, device=device, generator=make) * (0.7 / cols**0.5)).half().cpu()
-        terms.append({"kind": "lowRank", "target": {"parameter": name}, "scale": 0.5, "up": f"{name}.up", "down": f"{name}.down", "sourceKeys": []})
-    record = {"formatVersion": 1, "adapter": f"{seed:064x}", "structure": "0" * 64, "family": "sdxl", "mode": "comfyui", "terms": terms,
-              "report": {"used": [], "ignored": [], "failed": []}, "bytes": 0}
+        terms.append(
+            {"kind": "lowRank", "target": {"parameter": name}, "scale": 0.5, "up": f"{name}.up", "down": f"{name}.down", "sourceKeys": []}
+        )
+    record = {
+        "formatVersion": 1,
+        "adapter": f"{seed:064x}",
+        "structure": "0" * 64,
+        "family": "sdxl",
+        "mode": "comfyui",
+        "terms": terms,
+        "report": {"used": [], "ignored": [], "failed": []},
+        "bytes": 0,
+    }
     text = json.dumps(record)
     checks = {name: (zlib.crc32(value.numpy().tobytes()), True) for name, value in tensors.items()}
     tensors[delta_checks.NAME] = torch.frombuffer(bytearray(delta_checks.encode_checks(checks, text)), dtype=torch.uint8)

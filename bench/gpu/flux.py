@@ -70,7 +70,10 @@ class Flux:
         for slot in self.layout.slots:
             value = torch.randn(slot.shape, device=context.device, generator=make)
             # Matrices keep the variance of what they multiply, as trained ones roughly do; norms are near one, biases near zero.
-            slot.put(self.arena, value * (0.7 / slot.cols**0.5) if len(slot.shape) > 1 else value * 0.02 + (1.0 if slot.name.endswith("scale") else 0.0))
+            slot.put(
+                self.arena,
+                value * (0.7 / slot.cols**0.5) if len(slot.shape) > 1 else value * 0.02 + (1.0 if slot.name.endswith("scale") else 0.0),
+            )
 
     def base(self) -> Base:
         """The weights as a resident base."""

@@ -56,7 +56,12 @@ class HostProcess:
         sent, placed = [to_wire(name, value) for name, value in (tensors or {}).items()], []
         if by_place:
             sent, placed = [], self._segment.put(sent)
-        message = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": {**params, **({"segments": [self._segment.name]} if placed else {})}}
+        message = {
+            "jsonrpc": "2.0",
+            "id": self._id,
+            "method": method,
+            "params": {**params, **({"segments": [self._segment.name]} if placed else {})},
+        }
         assert self._child.stdin is not None and self._child.stdout is not None
         try:
             for part in encode_frame(message, "params" if sent or placed else None, sent, placed):
@@ -107,7 +112,12 @@ class HostEngine:
         """To a stack of (delta file, adapter, strength) and, with `checkpoint`, to that one. Milliseconds of both phases as the caller sees them, and in the host."""
         full = checkpoint is not None
         weights = {"checkpoint": "bench", "stack": [{"sha256": sha, "strength": strength} for _, sha, strength in stack]}
-        plan = {"from": None if full else weights, "to": weights, "full": full, "writes": [{"parameter": name} for name in (self.names if full else touched)]}
+        plan = {
+            "from": None if full else weights,
+            "to": weights,
+            "full": full,
+            "writes": [{"parameter": name} for name in (self.names if full else touched)],
+        }
         began = time.perf_counter()
         prepared = self.host.call("prepare", {
             "engine": "bench", "generation": self.generation, "plan": plan, "checkpoint": checkpoint,
@@ -118,8 +128,13 @@ class HostEngine:
         end = time.perf_counter()
         self.generation = committed["generation"]
         self.swaps += 1
-        return {"ms": round((end - began) * 1000, 2), "prepare_ms": round((middle - began) * 1000, 2), "commit_ms": round((end - middle) * 1000, 2),
-                "prepare_in_host_ms": round(prepared["ms"], 2), "commit_in_host_ms": round(committed["ms"], 2)}
+        return {
+            "ms": round((end - began) * 1000, 2),
+            "prepare_ms": round((middle - began) * 1000, 2),
+            "commit_ms": round((end - middle) * 1000, 2),
+            "prepare_in_host_ms": round(prepared["ms"], 2),
+            "commit_in_host_ms": round(committed["ms"], 2),
+        }
 
     def step(self, inputs: Mapping[str, torch.Tensor], by_place: bool = False) -> tuple[torch.Tensor, float, float]:
         """(output, ms as the caller sees it, ms in the host). `by_place`: inputs are left in a segment, as the sidecar leaves a client's large ones."""

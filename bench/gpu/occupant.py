@@ -24,7 +24,9 @@ class Occupant:
         self._child: subprocess.Popen | None = None
         self.module = "refit_host"
         if device == "cuda":
-            self._child = subprocess.Popen([sys.executable, "-m", "bench.gpu.occupant", device], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "bench.gpu.occupant", device], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
             self._ask("free")
         else:
             self.module = "bench.gpu.held_host"

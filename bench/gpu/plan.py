@@ -26,7 +26,13 @@ class Run:
 
 
 def _capped(gigabytes: int, batch: int) -> Run:
-    options = {"args": ["--tier", "graphs", "--vram-mib", str(CAPS[gigabytes])], "size": [batch, 1024, 1024], "wait_s": 20, "parts": ["refits"], "every": 7}
+    options = {
+        "args": ["--tier", "graphs", "--vram-mib", str(CAPS[gigabytes])],
+        "size": [batch, 1024, 1024],
+        "wait_s": 20,
+        "parts": ["refits"],
+        "every": 7,
+    }
     return Run("host", 150, options, f"capped at {gigabytes} GB, batch {batch}")
 
 
@@ -34,7 +40,12 @@ LANES: tuple[tuple[Run, ...], ...] = (
     (
         Run("machine", 60),
         Run("steps", 60, {"ways": ["plain"]}),
-        Run("host", 100, {"args": ["--tier", "graphs"], "second_size": [1, 768, 1152], "wait_s": 20, "parts": ["refits", "checkpoints", "away"]}, "resident, CUDA graphs"),
+        Run(
+            "host",
+            100,
+            {"args": ["--tier", "graphs"], "second_size": [1, 768, 1152], "wait_s": 20, "parts": ["refits", "checkpoints", "away"]},
+            "resident, CUDA graphs",
+        ),
         Run("host", 260, {"wait_s": 130, "parts": ["refits", "restart"], "every": 7}, "resident, compiled"),
         Run("correctness", 120),
         Run("shapes", 90),
@@ -45,7 +56,12 @@ LANES: tuple[tuple[Run, ...], ...] = (
     ),
     (
         Run("machine", 60),
-        Run("host", 90, {"args": ["--base", "pinned", "--tier", "graphs"], "wait_s": 20, "parts": ["refits", "checkpoints"], "every": 7}, "pinned, CUDA graphs"),
+        Run(
+            "host",
+            90,
+            {"args": ["--base", "pinned", "--tier", "graphs"], "wait_s": 20, "parts": ["refits", "checkpoints"], "every": 7},
+            "pinned, CUDA graphs",
+        ),
         _capped(7, 2),
         _capped(5, 1),
         Run("flux", 120, {"modes": ["plain eager", "bf16 fused", "fp8 fused", "bf16 compiled", "fp8 rowwise compiled"]}),

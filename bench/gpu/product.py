@@ -56,7 +56,9 @@ class Files:
     def checkpoint(self, name: str, seed: int, prefix: str = "model.diffusion_model.", dtype: torch.dtype = torch.float16) -> str:
         path = self.checkpoints / f"{name}.safetensors"
         make = torch.Generator(self._device).manual_seed(seed)
-        save_file({prefix + key: data.random_value(key, shape, self._device, make).to(dtype).cpu() for key, shape in self._shapes.items()}, path)
+        save_file(
+            {prefix + key: data.random_value(key, shape, self._device, make).to(dtype).cpu() for key, shape in self._shapes.items()}, path
+        )
         return path.name
 
     def lora(self, name: str, seed: int, rank: int) -> str:
@@ -68,7 +70,9 @@ class Files:
                 continue
             stem, (rows, columns) = f"diffusion_model.{key.removesuffix('.weight')}", self._shapes[key]
             tensors[f"{stem}.lora_up.weight"] = (torch.randn(rows, rank, device=self._device, generator=make) * 0.02).half().cpu()
-            tensors[f"{stem}.lora_down.weight"] = (torch.randn(rank, columns, device=self._device, generator=make) * (0.7 / columns**0.5)).half().cpu()
+            tensors[f"{stem}.lora_down.weight"] = (
+                (torch.randn(rank, columns, device=self._device, generator=make) * (0.7 / columns**0.5)).half().cpu()
+            )
             tensors[f"{stem}.alpha"] = torch.tensor(float(rank) / 2)
         save_file(tensors, path)
         return path.name
@@ -84,7 +88,9 @@ class Product:
                    "--checkpoints", str(files.checkpoints), "--python", sys.executable, "--host", "torch", "--log-level", "debug", *arguments]  # fmt: skip
         self.log_path = folder / "sidecar.log"
         with self.log_path.open("ab") as out:
-            self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **HOSTILE})
+            self.process = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **HOSTILE}
+            )
         deadline = time.monotonic() + 60
         while not (self.data / "sidecar.json").exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -147,7 +153,13 @@ class Run:
 def inputs_of(run: Run, batch: int, cells: int, seed: int = 0) -> dict[str, Tensor]:
     """Random tensors of the inputs that prepare listed."""
     make, out = torch.Generator().manual_seed(seed), {}
-    sizes = {"batch": batch, "tokens": 77, "height": cells, "width": cells, **{f"{axis}_{part}": -(-cells // part) for axis in ("height", "width") for part in (2, 4, 8, 16)}}
+    sizes = {
+        "batch": batch,
+        "tokens": 77,
+        "height": cells,
+        "width": cells,
+        **{f"{axis}_{part}": -(-cells // part) for axis in ("height", "width") for part in (2, 4, 8, 16)},
+    }
     for name, axes in run.inputs.items():
         shape = [sizes.get(axis, axis) for axis in axes]
         value = torch.full(shape, 501.0) if name == "timestep" else torch.randn(shape, generator=make).half()
@@ -180,10 +192,16 @@ class Day:
         began = time.perf_counter()
         self.files = Files(folder, shapes, device)
         self.names = {"base": self.files.checkpoint("base", 1), "other": self.files.checkpoint("other", 2)}
-        self.names |= {name: self.files.lora(name, seed, rank) for name, seed, rank in (("a", 11, 16), ("b", 12, 16), ("c", 13, 16), ("d", 14, 16))}
+        self.names |= {
+            name: self.files.lora(name, seed, rank) for name, seed, rank in (("a", 11, 16), ("b", 12, 16), ("c", 13, 16), ("d", 14, 16))
+        }
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        log(what="files", seconds=round(time.perf_counter() - began, 1), bytes={path.name: path.stat().st_size for path in sorted(folder.glob("*/*.safetensors"))})
+        log(
+            what="files",
+            seconds=round(time.perf_counter() - began, 1),
+            bytes={path.name: path.stat().st_size for path in sorted(folder.glob("*/*.safetensors"))},
+        )
         began = time.perf_counter()
         self.product = Product(args.node, folder, self.files, ["--tier", args.tier])
         self.ids = {key: self.product.entry(name)["id"] for key, name in self.names.items()}
@@ -202,7 +220,13 @@ class Day:
         self.inputs = inputs_of(run, 2, self.cells)
         row = picture(run, self.inputs)
         self.plain = row["out"]
-        log(what="first picture", seconds=round(time.perf_counter() - began, 2), prepare_ms=round(run.prepare_ms, 1), **shown(row), tier=self.product.engine()["serving"])
+        log(
+            what="first picture",
+            seconds=round(time.perf_counter() - began, 2),
+            prepare_ms=round(run.prepare_ms, 1),
+            **shown(row),
+            tier=self.product.engine()["serving"],
+        )
         run.close()
 
     def tier_now(self) -> str:
@@ -213,7 +237,15 @@ class Day:
         seen: dict[str, bytes] = {}
         before = self.tier_now()
         four = [(name, 0.5) for name in "abcd"]
-        stacks = {"a": [("a", 0.8)], "b": [("b", 0.8)], "a again": [("a", 0.8)], "strength": [("a", 0.6)], "stack of 4": four, "none": [], "stack again": four}
+        stacks = {
+            "a": [("a", 0.8)],
+            "b": [("b", 0.8)],
+            "a again": [("a", 0.8)],
+            "strength": [("a", 0.6)],
+            "stack of 4": four,
+            "none": [],
+            "stack again": four,
+        }
         for name, stack in stacks.items():
             run = self.run(stack)
             row = picture(run, self.inputs, 5)
@@ -237,8 +269,16 @@ class Day:
             if "stage 2 of 2" in serving.get("tier", "") or serving.get("refused") or serving.get("tier", "").startswith("fused"):
                 break
             time.sleep(0.5)
-        told = [event["event"]["serving"]["tier"] for event in self.product.events if event.get("event", {}).get("type") == "engine.serving"]
-        self.held_by("the tier was reached, and told", not serving.get("refused") and bool(told), seconds=round(time.perf_counter() - began, 1), serving=serving, told=told)
+        told = [
+            event["event"]["serving"]["tier"] for event in self.product.events if event.get("event", {}).get("type") == "engine.serving"
+        ]
+        self.held_by(
+            "the tier was reached, and told",
+            not serving.get("refused") and bool(told),
+            seconds=round(time.perf_counter() - began, 1),
+            serving=serving,
+            told=told,
+        )
 
     def sizes(self) -> None:
         for batch, cells in ((1, self.cells), (4, self.cells), (8, self.cells), (2, self.cells * 3 // 2)):

@@ -57,7 +57,10 @@ class Setting:
         return {port["name"]: torch.randn([sizes.get(axis, axis) for axis in port["shape"]], generator=make) for port in ports}
 
     def _step_inputs(self, size: Sequence[int]) -> dict[str, torch.Tensor]:
-        return {name: torch.full(value.shape, 501.0) if name == "timestep" else value.to(self.float_type) for name, value in self._values(self._ports, size, 0).items()}
+        return {
+            name: torch.full(value.shape, 501.0) if name == "timestep" else value.to(self.float_type)
+            for name, value in self._values(self._ports, size, 0).items()
+        }
 
     def residuals(self, scale: float) -> dict[str, torch.Tensor]:
         """Random ControlNet residuals of the graph's table, in its order: the skip connections' and then the middle's."""

@@ -32,7 +32,12 @@ def sd35_medium() -> Shapes:
             stem, index, side = found.groups()
             shapes |= {f"{stem}.attn.ln_{part}.weight": (64,) for part in "qk"}
             if side == "x" and int(index) < 13:
-                shapes |= {f"{stem}.attn2.qkv.weight": shape, f"{stem}.attn2.qkv.bias": shape[:1], f"{stem}.attn2.proj.weight": (width, width), f"{stem}.attn2.proj.bias": (width,)}
+                shapes |= {
+                    f"{stem}.attn2.qkv.weight": shape,
+                    f"{stem}.attn2.qkv.bias": shape[:1],
+                    f"{stem}.attn2.proj.weight": (width, width),
+                    f"{stem}.attn2.proj.bias": (width,),
+                }
                 shapes |= {f"{stem}.attn2.ln_{part}.weight": (64,) for part in "qk"}
                 shapes |= {f"{stem}.adaLN_modulation.1.weight": (9 * width, width), f"{stem}.adaLN_modulation.1.bias": (9 * width,)}
     return shapes
@@ -46,7 +51,9 @@ def wan22_5b() -> Shapes:
 
 def first_blocks(shapes: Shapes, stem: str, count: int) -> Shapes:
     """A checkpoint's first blocks, at their real width."""
-    return {name: shape for name, shape in shapes.items() if (found := re.match(rf"{stem}\.(\d+)\.", name)) is None or int(found[1]) < count}
+    return {
+        name: shape for name, shape in shapes.items() if (found := re.match(rf"{stem}\.(\d+)\.", name)) is None or int(found[1]) < count
+    }
 
 
 FAMILIES = {

@@ -43,13 +43,25 @@ def _run(graph: str, target: str, mode: str, given: argparse.Namespace) -> dict[
     for line in out.decode(errors="replace").splitlines():
         if line.startswith("{"):
             facts |= json.loads(line)
-    return {"graph": graph, "target": target, "mode": mode, "ok": False, **facts, **ended, "whole_seconds": round(time.perf_counter() - began, 1)}
+    return {
+        "graph": graph,
+        "target": target,
+        "mode": mode,
+        "ok": False,
+        **facts,
+        **ended,
+        "whole_seconds": round(time.perf_counter() - began, 1),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--graphs", default="sd15,sdxl", help="in this order; `probe`, two layers, shows in seconds which targets work")
-    parser.add_argument("--targets", default="8.9", help="compute capabilities, `here` (the device's own), `any` (none named); tried in this order until one works")
+    parser.add_argument(
+        "--targets",
+        default="8.9",
+        help="compute capabilities, `here` (the device's own), `any` (none named); tried in this order until one works",
+    )
     parser.add_argument("--every", action="store_true", help="try every target, also after one worked")
     parser.add_argument("--variant", default="fp16")
     parser.add_argument("--profiles", type=int, default=1, help="how many profiles the engine gets")

@@ -40,7 +40,10 @@ def _probe() -> Bundle:
 
     shapes = {"conv.weight": (32, 4, 3, 3), "conv.bias": (32,), "out.weight": (4, 32, 1, 1)}
     sides = ["batch", 4, "height", "width"]
-    values = [helper.make_tensor_value_info("sample", T.FLOAT16, sides), *(helper.make_tensor_value_info(name, T.FLOAT16, shape) for name, shape in shapes.items())]
+    values = [
+        helper.make_tensor_value_info("sample", T.FLOAT16, sides),
+        *(helper.make_tensor_value_info(name, T.FLOAT16, shape) for name, shape in shapes.items()),
+    ]
     nodes = [helper.make_node("Conv", ["sample", "conv.weight", "conv.bias"], ["h"], pads=[1] * 4), helper.make_node("Sigmoid", ["h"], ["s"]),
              helper.make_node("Mul", ["h", "s"], ["m"]), helper.make_node("Conv", ["m", "out.weight"], ["out_sample"])]  # fmt: skip
     graph = helper.make_graph(nodes, PROBE, values, [helper.make_tensor_value_info("out_sample", T.FLOAT16, sides)])
@@ -120,7 +123,12 @@ def _runs_here(binding: Binding, bundle: Bundle, built: building.Built, profiles
     refitter = binding.trt.Refitter(loaded.engine, binding.logger)
     names, missing = set(refitter.get_all_weights()), set(refitter.get_missing_weights())
     expected = {row.weight for row in bundle.rows}
-    _say(weights=len(names), missing_before_refit=len(missing), not_in_engine=sorted(expected - names)[:5], not_in_refit_map=sorted(names - expected)[:5])
+    _say(
+        weights=len(names),
+        missing_before_refit=len(missing),
+        not_in_engine=sorted(expected - names)[:5],
+        not_in_refit_map=sorted(names - expected)[:5],
+    )
     del refitter
     return _refit_and_step(loaded, bundle, profiles, device)
 
@@ -137,7 +145,10 @@ def _refit_and_step(loaded: LoadedEngine, bundle: Bundle, profiles: Sequence[Pro
         began = time.perf_counter()
         sink.write(layout.slots, memory, lambda names: ([layout.by_name[name] for name in names], memory))
         refits.append((time.perf_counter() - began) * 1000)
-    sample = {port["name"]: torch.full(profiles[0].ranges(port)[1], 0.5, dtype=loaded.dtypes[port["name"]], device=device) for port in bundle.inputs}
+    sample = {
+        port["name"]: torch.full(profiles[0].ranges(port)[1], 0.5, dtype=loaded.dtypes[port["name"]], device=device)
+        for port in bundle.inputs
+    }
     began = time.perf_counter()
     first = loaded.step(sample).float().cpu()
     first_ms = (time.perf_counter() - began) * 1000
@@ -171,8 +182,20 @@ def main() -> None:
         built = building.build(aim, bundle, given.variant, profiles, aim.capability, scratch_bytes=given.memory_gib * GIB - weightless, at_hand=False,
                                mode=given.mode, values=values)  # type: ignore[arg-type]  # fmt: skip
     except HostFailure as failure:
-        marked = {} if given.mode == "fixed" or failure.code not in ("HOST_BUILD_FAILED", "HOST_OUT_OF_MEMORY") else {"marked_refittable": len(bundle.rows)}
-        _say(ok=False, code=failure.code, message=failure.message, evidence=failure.evidence, seconds=round(time.perf_counter() - began, 1), **marked, **_peak())
+        marked = (
+            {}
+            if given.mode == "fixed" or failure.code not in ("HOST_BUILD_FAILED", "HOST_OUT_OF_MEMORY")
+            else {"marked_refittable": len(bundle.rows)}
+        )
+        _say(
+            ok=False,
+            code=failure.code,
+            message=failure.message,
+            evidence=failure.evidence,
+            seconds=round(time.perf_counter() - began, 1),
+            **marked,
+            **_peak(),
+        )
         return
     _say(ok=True, seconds=round(built.seconds, 1), parse_seconds=round(built.parse_seconds, 1), bytes=len(built.plan), layers=built.layers,
          marked_refittable=built.weights if given.mode != "fixed" else 0, names_in_plan=_names_in(built.plan, bundle), **_peak())  # fmt: skip

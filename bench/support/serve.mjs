@@ -12,7 +12,8 @@ export const demo = join(root, "sidecar/demo");
 const cli = join(root, "sidecar/bin/refit-sidecar.mjs");
 const assets = await readDemoAssets();
 
-export const machine = () => `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}, Node ${process.versions.node}, load ${loadavg()[0].toFixed(1)}`;
+export const machine = () =>
+  `${cpus().length} x ${cpus()[0]?.model ?? "unknown"}, Node ${process.versions.node}, load ${loadavg()[0].toFixed(1)}`;
 export const sorted = (values) => [...values].sort((a, b) => a - b);
 export const quantile = (values, part) => sorted(values)[Math.min(values.length - 1, Math.floor(values.length * part))];
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -27,7 +28,8 @@ export function makePlace() {
     renameSync(join(folder, "incoming"), join(folder, kind, name));
   };
   put("checkpoints", "demo.safetensors", join(demo, "demo-unet.safetensors"));
-  for (const name of ["only-sevens", "small", "thick-strokes"]) put("loras", `${name}.safetensors`, join(demo, "loras", `${name}.safetensors`));
+  for (const name of ["only-sevens", "small", "thick-strokes"])
+    put("loras", `${name}.safetensors`, join(demo, "loras", `${name}.safetensors`));
   return { folder, put, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
@@ -44,7 +46,18 @@ export function otherCheckpoint(folder) {
 /** Starts a sidecar in a place; `client` is connected and hears `topics`. */
 export async function serve({ folder }, flags = [], topics = ["refit", "engine", "delta", "job"]) {
   const dataDir = join(folder, "data");
-  const args = ["serve", "--json", "--stop-with-stdin", "--data-dir", dataDir, "--loras", join(folder, "loras"), "--checkpoints", join(folder, "checkpoints"), ...flags];
+  const args = [
+    "serve",
+    "--json",
+    "--stop-with-stdin",
+    "--data-dir",
+    dataDir,
+    "--loras",
+    join(folder, "loras"),
+    "--checkpoints",
+    join(folder, "checkpoints"),
+    ...flags,
+  ];
   const child = spawn(process.execPath, [cli, ...args], { stdio: ["pipe", "pipe", "ignore"] });
   await new Promise((resolve, reject) => {
     child.stdout.once("data", resolve);
@@ -56,7 +69,9 @@ export async function serve({ folder }, flags = [], topics = ["refit", "engine",
   client.onEvent((event) => heard.push(event));
   await client.call("events.subscribe", { topics });
   return {
-    client, open, heard,
+    client,
+    open,
+    heard,
     async close() {
       await client.close();
       const ended = new Promise((resolve) => child.once("exit", resolve));
@@ -77,7 +92,18 @@ export async function idOf(client, kind, name) {
 }
 
 export const prepare = async (client, checkpoint, stack, priority = "user") =>
-  (await client.call("engine.prepare", { checkpoint, stack, profile: "auto", precision: "auto", host: "auto", mode: "comfyui", residuals: false, priority })).result;
+  (
+    await client.call("engine.prepare", {
+      checkpoint,
+      stack,
+      profile: "auto",
+      precision: "auto",
+      host: "auto",
+      mode: "comfyui",
+      residuals: false,
+      priority,
+    })
+  ).result;
 
 /** One denoiser call of the demo's model: `side` is the latent's height and width. */
 export async function step(client, lease, { side = 16, batch = 2, seed = 1 } = {}) {
@@ -85,12 +111,16 @@ export async function step(client, lease, { side = 16, batch = 2, seed = 1 } = {
   const bytes = (values) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const conditioning = new Float32Array(batch * assets.conditioning.length);
   for (let row = 0; row < batch; row += 1) conditioning.set(assets.conditioning, row * assets.conditioning.length);
-  const { tensors } = await client.call("engine.step", { lease }, {
-    tensors: [
-      { name: "sample", dtype: "f32", shape: [batch, 4, side, side], data: bytes(latents) },
-      { name: "timestep", dtype: "f32", shape: [batch], data: bytes(new Float32Array(batch).fill(500)) },
-      { name: "encoder_hidden_states", dtype: "f32", shape: [batch, 4, 768], data: bytes(conditioning) },
-    ],
-  });
+  const { tensors } = await client.call(
+    "engine.step",
+    { lease },
+    {
+      tensors: [
+        { name: "sample", dtype: "f32", shape: [batch, 4, side, side], data: bytes(latents) },
+        { name: "timestep", dtype: "f32", shape: [batch], data: bytes(new Float32Array(batch).fill(500)) },
+        { name: "encoder_hidden_states", dtype: "f32", shape: [batch, 4, 768], data: bytes(conditioning) },
+      ],
+    },
+  );
   return Buffer.from(tensors[0].data);
 }

@@ -15,7 +15,15 @@ const random = randomIntegers(Number(process.argv[3] ?? 1));
 const python = process.env.REFIT_TEST_PYTHON;
 
 /** Rules in which we are stricter than the reference, each with its reason in test/hostile/corpus.ts. */
-const stricter = new Set(["INVALID_HEADER_START", "DUPLICATE_KEY", "TENSOR_INVALID_INFO", "UNKNOWN_DTYPE", "TOO_MANY_TENSORS", "VALIDATION_OVERFLOW", "INVALID_HEADER_JSON"]);
+const stricter = new Set([
+  "INVALID_HEADER_START",
+  "DUPLICATE_KEY",
+  "TENSOR_INVALID_INFO",
+  "UNKNOWN_DTYPE",
+  "TOO_MANY_TENSORS",
+  "VALIDATION_OVERFLOW",
+  "INVALID_HEADER_JSON",
+]);
 
 /** "" when accepted, else the code. @param {Buffer} header @param {number} dataBytes */
 function typescriptVerdict(header, dataBytes) {
@@ -37,7 +45,10 @@ function pythonVerdicts(cases) {
   });
   const result = spawnSync(python, [`${here}/reference.py`], { input: Buffer.concat(parts), maxBuffer: 1 << 26, encoding: "utf8" });
   if (result.status !== 0) throw new Error(result.stderr);
-  return result.stdout.trim().split("\n").map((line) => line === "1");
+  return result.stdout
+    .trim()
+    .split("\n")
+    .map((line) => line === "1");
 }
 
 const seeds = headerSeeds();
@@ -56,8 +67,18 @@ while (Date.now() < end && disagreements.length < 20) {
     counts.cases += 1;
     if (mine[index] === "") counts.accepted += 1;
     if (reference) counts.askedPython += 1;
-    const wrong = mine[index] !== cpp[index] || (reference && mine[index] === "" && !reference[index]) || (reference?.[index] && mine[index] !== "" && !stricter.has(mine[index]));
-    if (wrong) disagreements.push({ header: header.toString("base64"), dataBytes, typescript: mine[index], cpp: cpp[index], python: reference?.[index] ?? null });
+    const wrong =
+      mine[index] !== cpp[index] ||
+      (reference && mine[index] === "" && !reference[index]) ||
+      (reference?.[index] && mine[index] !== "" && !stricter.has(mine[index]));
+    if (wrong)
+      disagreements.push({
+        header: header.toString("base64"),
+        dataBytes,
+        typescript: mine[index],
+        cpp: cpp[index],
+        python: reference?.[index] ?? null,
+      });
     // What was accepted is a new seed: mutations walk away from the first ones.
     if (mine[index] === "" && seeds.length < 500 && header.length < 2000) seeds.push({ header, dataBytes });
   });

@@ -1,6 +1,39 @@
 // A deterministic mutator of headers for the differential runs: bytes flipped, cut, repeated and spliced, and words of the grammar put in.
 
-const words = ['"', "{", "}", "[", "]", ",", ":", "\\", "\\u", "\\ud800", "\\udc00", "-", "0", "00", "1e3", "1.5", "null", "true", "F16", "F8_E5M2", "dtype", '"shape":[1],', '"data_offsets":[0,4]', "__metadata__", "9007199254740992", "18446744073709551615", " ", "\n", "\0", "\x7f", "é", "\xff"].map((word) => Buffer.from(word, word === "\xff" ? "latin1" : "utf8"));
+const words = [
+  '"',
+  "{",
+  "}",
+  "[",
+  "]",
+  ",",
+  ":",
+  "\\",
+  "\\u",
+  "\\ud800",
+  "\\udc00",
+  "-",
+  "0",
+  "00",
+  "1e3",
+  "1.5",
+  "null",
+  "true",
+  "F16",
+  "F8_E5M2",
+  "dtype",
+  '"shape":[1],',
+  '"data_offsets":[0,4]',
+  "__metadata__",
+  "9007199254740992",
+  "18446744073709551615",
+  " ",
+  "\n",
+  "\0",
+  "\x7f",
+  "é",
+  "\xff",
+].map((word) => Buffer.from(word, word === "\xff" ? "latin1" : "utf8"));
 
 /** mulberry32, as integers below `limit`. @param {number} seed */
 export function randomIntegers(seed) {
@@ -30,7 +63,11 @@ export function mutate(header, random, other) {
         bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + length)]);
         break;
       case 3:
-        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(random(bytes.length + 1)).subarray(0, length * 4), bytes.subarray(at)]);
+        bytes = Buffer.concat([
+          bytes.subarray(0, at),
+          bytes.subarray(random(bytes.length + 1)).subarray(0, length * 4),
+          bytes.subarray(at),
+        ]);
         break;
       case 4:
         bytes = Buffer.concat([bytes.subarray(0, at), other.subarray(random(other.length + 1))]);

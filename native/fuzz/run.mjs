@@ -25,7 +25,11 @@ function sourceHash() {
 /** Runs a script and resolves to its status and output. @param {string[]} args @param {Record<string, string>} [environment] */
 function node(args, environment = {}) {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, args, { cwd: root, env: { ...process.env, ...environment }, stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(process.execPath, args, {
+      cwd: root,
+      env: { ...process.env, ...environment },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     let output = "";
     child.stdout.on("data", (data) => (output += data));
     child.on("close", (status) => resolve({ status, output }));
@@ -44,12 +48,27 @@ const targets = {
   async headers_across_languages() {
     const { status, output } = await node(["native/fuzz/differential.mjs", seconds, String(Date.now() % 1e9)]);
     const { cases, accepted, askedPython, disagreements } = JSON.parse(output.trim().split("\n").at(-1));
-    return { engine: "differential: C++, TypeScript, reference Python package", seconds: Number(seconds), runs: cases, accepted, askedPython, findings: disagreements.length, failed: status !== 0 };
+    return {
+      engine: "differential: C++, TypeScript, reference Python package",
+      seconds: Number(seconds),
+      runs: cases,
+      accepted,
+      askedPython,
+      findings: disagreements.length,
+      failed: status !== 0,
+    };
   },
   async adapter_reader() {
     const { status, output } = await node(["test/hostile/fuzz-adapter.mjs", seconds, String(Date.now() % 1e9)]);
     const { cases, findings, ...counts } = JSON.parse(output.trim().split("\n").at(-1));
-    return { engine: "mutated adapters through recognition, one in 50 through files and deltas", seconds: Number(seconds), runs: cases, ...counts, findings: findings.length, failed: status !== 0 };
+    return {
+      engine: "mutated adapters through recognition, one in 50 through files and deltas",
+      seconds: Number(seconds),
+      runs: cases,
+      ...counts,
+      findings: findings.length,
+      failed: status !== 0,
+    };
   },
 };
 
@@ -65,6 +84,13 @@ async function lane() {
 }
 await Promise.all([lane(), lane()]);
 const clean = Object.values(results).every(({ findings, failed }) => findings === 0 && !failed);
-const summary = { date: new Date().toISOString(), machine: `${cpus()[0]?.model.trim()} x ${cpus().length}, ${process.platform} ${release()}, Node ${process.version}`, minutesEach: minutes, sources: sourceHash(), clean, results };
+const summary = {
+  date: new Date().toISOString(),
+  machine: `${cpus()[0]?.model.trim()} x ${cpus().length}, ${process.platform} ${release()}, Node ${process.version}`,
+  minutesEach: minutes,
+  sources: sourceHash(),
+  clean,
+  results,
+};
 writeFileSync(join(here, "last-result.json"), `${JSON.stringify(summary, null, 2)}\n`);
 process.exitCode = clean ? 0 : 1;

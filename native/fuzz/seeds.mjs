@@ -17,7 +17,10 @@ export function headerSeeds() {
     [`{"\\u0061\\ud83d\\ude00":{"extra":[1,-2.5e3,null,true,{"x":"\\n"}],"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}`, 1],
     [`{"a":${tensor("F32", "[1]", 0, 4)},"a":${tensor("F32", "[1]", 4, 8)}}`, 8],
     [`{"a":${tensor("F32", "[4294967296,4294967296]", 0, 0)}}`, 0],
-    [`{"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight":${tensor("F16", "[4,320,1,1]", 0, 2560)},"lora_unet_down_blocks_0_attentions_0_proj_in.alpha":${tensor("F16", "[]", 2560, 2562)}}`, 2562],
+    [
+      `{"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight":${tensor("F16", "[4,320,1,1]", 0, 2560)},"lora_unet_down_blocks_0_attentions_0_proj_in.alpha":${tensor("F16", "[]", 2560, 2562)}}`,
+      2562,
+    ],
   ];
   return seeds.map(([header, dataBytes]) => ({ header: Buffer.from(header), dataBytes }));
 }

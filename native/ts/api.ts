@@ -2,8 +2,7 @@
 
 /** Element types of the safetensors container, as the file spells them. */
 export type Dtype =
-  | "BOOL" | "U8" | "I8" | "I16" | "U16" | "I32" | "U32" | "I64" | "U64"
-  | "F16" | "BF16" | "F32" | "F64" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0";
+  "BOOL" | "U8" | "I8" | "I16" | "U16" | "I32" | "U32" | "I64" | "U64" | "F16" | "BF16" | "F32" | "F64" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0";
 
 /** Dtypes that hold weights or factors. */
 export type FloatDtype = "F16" | "BF16" | "F32" | "F64" | "F8_E4M3" | "F8_E5M2";
@@ -50,10 +49,27 @@ export interface TensorFile {
 
 /** Every rule of the container has its own code; texts say what was expected, what came and what to do. */
 export type SafetensorsErrorCode =
-  | "HEADER_TOO_SMALL" | "HEADER_TOO_LARGE" | "INVALID_HEADER_LENGTH" | "INVALID_HEADER_UTF8" | "INVALID_HEADER_START"
-  | "INVALID_HEADER_JSON" | "DUPLICATE_KEY" | "INVALID_METADATA" | "TENSOR_INVALID_INFO" | "UNKNOWN_DTYPE" | "INVALID_OFFSET"
-  | "VALIDATION_OVERFLOW" | "METADATA_INCOMPLETE_BUFFER" | "TOO_MANY_TENSORS" | "TRUNCATED" | "NOT_SAFETENSORS" | "PICKLE_REFUSED"
-  | "FILE_CHANGED" | "UNREADABLE" | "NOT_A_REGULAR_FILE" | "TENSOR_NOT_FOUND";
+  | "HEADER_TOO_SMALL"
+  | "HEADER_TOO_LARGE"
+  | "INVALID_HEADER_LENGTH"
+  | "INVALID_HEADER_UTF8"
+  | "INVALID_HEADER_START"
+  | "INVALID_HEADER_JSON"
+  | "DUPLICATE_KEY"
+  | "INVALID_METADATA"
+  | "TENSOR_INVALID_INFO"
+  | "UNKNOWN_DTYPE"
+  | "INVALID_OFFSET"
+  | "VALIDATION_OVERFLOW"
+  | "METADATA_INCOMPLETE_BUFFER"
+  | "TOO_MANY_TENSORS"
+  | "TRUNCATED"
+  | "NOT_SAFETENSORS"
+  | "PICKLE_REFUSED"
+  | "FILE_CHANGED"
+  | "UNREADABLE"
+  | "NOT_A_REGULAR_FILE"
+  | "TENSOR_NOT_FOUND";
 
 /** One low-rank addend of `W + sum(scale * up * down)`. `up` is [rows, rank], `down` is [rank, cols], both f32 row-major. */
 export interface LowRankFactor {
@@ -103,7 +119,16 @@ export interface Kernels {
   /** [worker] Sums that tell what storing a change has kept of it, in f64; multithreaded. */
   lossOf(job: LossJob): Promise<void>;
   /** [worker] out[m,n] (+)= scale * a[m,k] * b[k,n]. */
-  matmul(a: Float32Array, b: Float32Array, m: number, k: number, n: number, out: Float32Array, scale: number, accumulate: boolean): Promise<void>;
+  matmul(
+    a: Float32Array,
+    b: Float32Array,
+    m: number,
+    k: number,
+    n: number,
+    out: Float32Array,
+    scale: number,
+    accumulate: boolean,
+  ): Promise<void>;
   /** [worker] Converts `count` elements; one round-to-nearest-even for narrower targets, fp8 saturates to +-max (e4m3fn has no inf). */
   convert(source: Uint8Array, from: FloatDtype, target: Uint8Array, to: FloatDtype, count: number, scale?: number): Promise<void>;
   /** [worker] First index of a NaN or Inf, -1 when all finite. */

@@ -26,7 +26,8 @@ export function checkMergeJob(job: MergeLowRankJob): void {
 }
 
 export function checkLossJob({ before, change, after, error, sums }: LossJob): void {
-  for (const [name, values] of Object.entries({ before, after, error })) if (values !== undefined && values !== null) checkFloats(name, values, change.length);
+  for (const [name, values] of Object.entries({ before, after, error }))
+    if (values !== undefined && values !== null) checkFloats(name, values, change.length);
   if (sums.length < 3) throw new RangeError(`sums: expected room for 3 numbers, got ${sums.length}`);
 }
 
@@ -52,7 +53,8 @@ export function checkConvert(source: Uint8Array, from: FloatDtype, target: Uint8
 
 export function checkBytes(name: string, bytes: Uint8Array, dtype: FloatDtype, count: number): void {
   const expected = count * dtypeBytes[dtype];
-  if (bytes.byteLength < expected) throw new RangeError(`${name}: expected at least ${expected} bytes for ${count} ${dtype} values, got ${bytes.byteLength}`);
+  if (bytes.byteLength < expected)
+    throw new RangeError(`${name}: expected at least ${expected} bytes for ${count} ${dtype} values, got ${bytes.byteLength}`);
 }
 
 export function checkCount(name: string, value: number): void {

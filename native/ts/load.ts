@@ -24,7 +24,11 @@ function choose(environment: Environment): Native {
   if (environment["REFIT_NATIVE"] === "off") return fallback("REFIT_NATIVE=off");
   try {
     const { addon, origin } = requireAddon();
-    return withFiles(addonKernels(addon, `addon (${origin}), ${addon.simd}, ${addon.threads} threads`), addonHeaderParser(addon), addonSyncHeaderParser(addon));
+    return withFiles(
+      addonKernels(addon, `addon (${origin}), ${addon.simd}, ${addon.threads} threads`),
+      addonHeaderParser(addon),
+      addonSyncHeaderParser(addon),
+    );
   } catch (error) {
     return fallback(error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error));
   }

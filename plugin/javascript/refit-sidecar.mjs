@@ -10,7 +10,8 @@ for (let attempt = 1; attempt <= attempts; attempt += 1) {
     await import(attempt === 1 ? page.href : `${page.href}?attempt=${attempt}`);
     break;
   } catch (error) {
-    if (attempt === attempts) console.error("Refit Sidecar: its page could not be loaded; reload this page, and look at the UI's log.", error);
+    if (attempt === attempts)
+      console.error("Refit Sidecar: its page could not be loaded; reload this page, and look at the UI's log.", error);
     else await new Promise((next) => setTimeout(next, 1500));
   }
 }

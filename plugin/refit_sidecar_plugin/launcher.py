@@ -49,7 +49,16 @@ def start_sidecar(data_dir: Path) -> None:
         return
     with open(data_dir / "sidecar.log", "ab") as log:
         try:
-            subprocess.Popen(command, cwd=data_dir, env=clean_environment(os.environ), stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True, **_detached())
+            subprocess.Popen(
+                command,
+                cwd=data_dir,
+                env=clean_environment(os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                close_fds=True,
+                **_detached(),
+            )
         except OSError as error:
             raise CannotStart(f"the sidecar could not be started ({error.strerror})") from error
 
@@ -85,7 +94,9 @@ def find_entry() -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise CannotStart("the sidecar's own files are missing; install the Python package refit-sidecar, or set REFIT_SIDECAR to the sidecar's bin/refit-sidecar.mjs")
+    raise CannotStart(
+        "the sidecar's own files are missing; install the Python package refit-sidecar, or set REFIT_SIDECAR to the sidecar's bin/refit-sidecar.mjs"
+    )
 
 
 def _take_lock(path: Path) -> bool:

@@ -43,7 +43,9 @@ function badgeText() {
   if (state.facts.connection.state !== "connected") return { label: "REFIT", text: "offline", variant: "warning" };
   const run = state.facts.lastRun;
   if (run === null) return { label: "REFIT", text: "ready", variant: "info" };
-  return run.served_by === "engine" ? { label: "REFIT", text: "engine", variant: "info" } : { label: "REFIT", text: "in ComfyUI", variant: "warning" };
+  return run.served_by === "engine"
+    ? { label: "REFIT", text: "engine", variant: "info" }
+    : { label: "REFIT", text: "in ComfyUI", variant: "warning" };
 }
 
 app.registerExtension({
@@ -51,16 +53,36 @@ app.registerExtension({
   commands: commands.list,
   menuCommands: [{ path: ["Extensions", "Refit"], commands: commands.list.map((command) => command.id) }],
   settings: [
-    { id: "Refit.Toasts.NewAdapters", name: "Tell when a new LoRA is ready", category: ["Refit", "Messages", "New LoRAs"], type: "boolean", defaultValue: true },
-    { id: "Refit.Toasts.Fallback", name: "Tell when a run was not on an engine", category: ["Refit", "Messages", "Runs in ComfyUI"], type: "boolean", defaultValue: true },
+    {
+      id: "Refit.Toasts.NewAdapters",
+      name: "Tell when a new LoRA is ready",
+      category: ["Refit", "Messages", "New LoRAs"],
+      type: "boolean",
+      defaultValue: true,
+    },
+    {
+      id: "Refit.Toasts.Fallback",
+      name: "Tell when a run was not on an engine",
+      category: ["Refit", "Messages", "Runs in ComfyUI"],
+      type: "boolean",
+      defaultValue: true,
+    },
   ],
   aboutPageBadges: [{ label: "Refit Sidecar", url: "https://github.com/refit-sidecar/refit-sidecar", icon: "pi pi-bolt" }],
-  actionBarButtons: [{ icon: "icon-[lucide--zap]", label: "Refit", tooltip: "Engines, LoRAs and refits", onClick: () => commands.run("Refit.ShowPanel") }],
+  actionBarButtons: [
+    { icon: "icon-[lucide--zap]", label: "Refit", tooltip: "Engines, LoRAs and refits", onClick: () => commands.run("Refit.ShowPanel") },
+  ],
   topbarBadges: [
     {
-      get text() { return badgeText().text; },
-      get label() { return badgeText().label; },
-      get variant() { return badgeText().variant; },
+      get text() {
+        return badgeText().text;
+      },
+      get label() {
+        return badgeText().label;
+      },
+      get variant() {
+        return badgeText().variant;
+      },
       tooltip: "Where the last run was done",
     },
   ],
@@ -96,6 +118,7 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if (node.comfyClass === "RefitEngineStatus" || node.comfyClass === "RefitWarmEngine" || node.comfyClass === "RefitExportLora") commands.showTextOn(node);
+    if (node.comfyClass === "RefitEngineStatus" || node.comfyClass === "RefitWarmEngine" || node.comfyClass === "RefitExportLora")
+      commands.showTextOn(node);
   },
 });

@@ -1,10 +1,44 @@
 // The words that sidecar, plugin and engine hosts share. In: nothing but zod. Out: the tensor frame codec, JSON-RPC envelopes, the method and error tables.
 // It must never touch a file, a socket, a clock or Node itself.
 
-export { decodeFrame, defaultFrameLimits, encodeFrame, encodeFrameParts, FrameError, frameErrorCodes, FrameReader, tensorBytes, tensorDtypes } from "./frame.ts";
+export {
+  decodeFrame,
+  defaultFrameLimits,
+  encodeFrame,
+  encodeFrameParts,
+  FrameError,
+  frameErrorCodes,
+  FrameReader,
+  tensorBytes,
+  tensorDtypes,
+} from "./frame.ts";
 export type { Frame, FrameErrorCode, FrameLimits, FrameTensor, JsonObject, TensorDescriptor, TensorDtype } from "./frame.ts";
-export { checkpointSource, desiredState, hostErrors, hostMethods, hostNotifications, hostProtocolVersion, mergeReport, refitPlan, stackFile, weightDtype } from "./host/index.ts";
-export type { AdapterLosses, HostErrorCode, HostErrorData, HostErrorRow, HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult, MergeReport, StackFile, WeightDtype } from "./host/index.ts";
+export {
+  checkpointSource,
+  desiredState,
+  hostErrors,
+  hostMethods,
+  hostNotifications,
+  hostProtocolVersion,
+  mergeReport,
+  refitPlan,
+  stackFile,
+  weightDtype,
+} from "./host/index.ts";
+export type {
+  AdapterLosses,
+  HostErrorCode,
+  HostErrorData,
+  HostErrorRow,
+  HostMethod,
+  HostNotification,
+  HostNotificationParams,
+  HostParams,
+  HostResult,
+  MergeReport,
+  StackFile,
+  WeightDtype,
+} from "./host/index.ts";
 export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
 export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
 export { familyDescription, familyNames, familyTable, otherModels, otherModelTable } from "./families/index.ts";
@@ -12,5 +46,19 @@ export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameGroup, Nam
 export { failure, isRequestId, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";
 export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";
 export { isWireMethod, protocolVersion, retiredParams, wireMethods, wireNotifications, wireValues } from "./messages/index.ts";
-export type { Capability, DeepReadonly, Method, Notification, Role, TensorDirection, Topic, WireEventValue, WireMethod, WireNotification, WireNotificationParams, WireParams, WireResult } from "./messages/index.ts";
+export type {
+  Capability,
+  DeepReadonly,
+  Method,
+  Notification,
+  Role,
+  TensorDirection,
+  Topic,
+  WireEventValue,
+  WireMethod,
+  WireNotification,
+  WireNotificationParams,
+  WireParams,
+  WireResult,
+} from "./messages/index.ts";
 export { alignTo64, readDescriptors, withDescriptors } from "./frame.ts";

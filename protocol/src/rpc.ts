@@ -40,7 +40,10 @@ const maxIdLength = 64;
 const maxMethodLength = 64;
 
 export function isRequestId(value: unknown): value is RequestId {
-  return (typeof value === "number" && Number.isSafeInteger(value)) || (typeof value === "string" && value.length > 0 && value.length <= maxIdLength);
+  return (
+    (typeof value === "number" && Number.isSafeInteger(value)) ||
+    (typeof value === "string" && value.length > 0 && value.length <= maxIdLength)
+  );
 }
 
 function isObject(value: unknown): value is JsonObject {
@@ -52,7 +55,8 @@ function bad(what: string): never {
 }
 
 function checkError(value: unknown): RpcError {
-  if (!isObject(value) || typeof value["code"] !== "number" || typeof value["message"] !== "string") bad("an error with a numeric code and a message");
+  if (!isObject(value) || typeof value["code"] !== "number" || typeof value["message"] !== "string")
+    bad("an error with a numeric code and a message");
   const { code, message, data } = value;
   return { code, message, ...(isObject(data) && typeof data["code"] === "string" ? { data: { ...data, code: data["code"] } } : {}) };
 }
@@ -74,7 +78,8 @@ export function parseRpc(message: JsonObject): RpcMessage {
   const { jsonrpc, id, method, params, result, error } = message;
   if (jsonrpc !== "2.0") bad('`"jsonrpc": "2.0"`');
   if (method !== undefined) {
-    if (typeof method !== "string" || method.length === 0 || method.length > maxMethodLength) bad(`a method name of at most ${maxMethodLength} characters`);
+    if (typeof method !== "string" || method.length === 0 || method.length > maxMethodLength)
+      bad(`a method name of at most ${maxMethodLength} characters`);
     if (params !== undefined && !isObject(params)) bad("params to be an object");
     if (id === undefined) return { kind: "notification", method, params: params ?? {} };
     if (!isRequestId(id)) bad(`an id that is a whole number or a string of at most ${maxIdLength} characters`);
@@ -100,7 +105,12 @@ export function success(id: RequestId, result: unknown): JsonObject {
 }
 
 /** An error reply with a declared code; `message` defaults to the table's summary. */
-export function failure(id: RequestId | null, code: ErrorCode, message: string = errorTable[code].summary, evidence: JsonObject = {}): JsonObject {
+export function failure(
+  id: RequestId | null,
+  code: ErrorCode,
+  message: string = errorTable[code].summary,
+  evidence: JsonObject = {},
+): JsonObject {
   const { rpc, fault, remedy } = errorTable[code];
   return { jsonrpc: "2.0", id, error: { code: rpc, message, data: { ...evidence, code, fault, remedy } } };
 }

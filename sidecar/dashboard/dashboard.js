@@ -19,7 +19,9 @@ function toast(text) {
   byId("toast").textContent = text;
   byId("toast").hidden = false;
   clearTimeout(toast.timer);
-  toast.timer = setTimeout(() => { byId("toast").hidden = true; }, 8000);
+  toast.timer = setTimeout(() => {
+    byId("toast").hidden = true;
+  }, 8000);
 }
 
 function fillTable(id, rows, emptyText) {
@@ -32,16 +34,20 @@ function fillTable(id, rows, emptyText) {
     body.replaceChildren(row);
     return;
   }
-  body.replaceChildren(...rows.map((cells) => {
-    const row = element("tr");
-    row.append(...cells.map((cell) => {
-      if (!(cell instanceof Node)) return element("td", cell);
-      const holder = element("td");
-      holder.append(cell);
-      return holder;
-    }));
-    return row;
-  }));
+  body.replaceChildren(
+    ...rows.map((cells) => {
+      const row = element("tr");
+      row.append(
+        ...cells.map((cell) => {
+          if (!(cell instanceof Node)) return element("td", cell);
+          const holder = element("td");
+          holder.append(cell);
+          return holder;
+        }),
+      );
+      return row;
+    }),
+  );
 }
 
 const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -81,37 +87,88 @@ const stackText = (stack) => stack.map((item) => `${nameOf(item.sha256 ?? item.i
 
 function showStatus(status) {
   const facts = [
-    ["version", status.version], ["up", duration(status.uptimeMs)], ["clients", status.clients], ["adapters", `${status.catalog.adapters} (${status.catalog.deltasReady} ready)`],
-    ["checkpoints", status.catalog.checkpoints], ["problems", status.catalog.problems], ["watching", status.watch.paused ? "paused" : `${status.watch.folders} folders`],
-    ["memory", size(status.memory.processBytes)], ["engines", size(status.memory.enginesBytes)],
-    ...status.hosts.map((host) => [`host ${host.kind}`, host.available ? host.device ?? "ready" : host.problem?.message ?? "not available"]),
+    ["version", status.version],
+    ["up", duration(status.uptimeMs)],
+    ["clients", status.clients],
+    ["adapters", `${status.catalog.adapters} (${status.catalog.deltasReady} ready)`],
+    ["checkpoints", status.catalog.checkpoints],
+    ["problems", status.catalog.problems],
+    ["watching", status.watch.paused ? "paused" : `${status.watch.folders} folders`],
+    ["memory", size(status.memory.processBytes)],
+    ["engines", size(status.memory.enginesBytes)],
+    ...status.hosts.map((host) => [
+      `host ${host.kind}`,
+      host.available ? (host.device ?? "ready") : (host.problem?.message ?? "not available"),
+    ]),
   ];
-  byId("facts").replaceChildren(...facts.map(([label, value]) => {
-    const box = element("div");
-    box.append(element("span", label), element("b", value));
-    return box;
-  }));
-  fillTable("engines", status.engines.map((engine) => {
-    const state = element("div");
-    state.append(element("b", engine.state, engine.state), element("div", engine.reason ?? ""));
-    if (engine.serving) state.append(element("div", engine.serving.tier), ...engine.serving.refused.map(({ steps, reason }) => element("div", `${steps}: ${reason}`)));
-    const weights = element("div");
-    if (engine.weights) weights.append(element("div", nameOf(engine.weights.checkpoint)), element("div", stackText(engine.weights.stack)));
-    const buttons = element("div");
-    if (role === "control") buttons.append(button("Refit", "engine.refit", { engine: engine.id }), button("Rebuild", "engine.rebuild", { engine: engine.id }), button("Free", "engine.free", { engine: engine.id }));
-    return [`${engine.family ?? "?"} ${engine.precision} on ${engine.host} (${engine.device})`, state, weights, size(engine.memoryBytes), engine.lastRefit ? `${duration(engine.lastRefit.ms)}, ${clock(engine.lastRefit.at)}` : "", buttons];
-  }), "no engine is loaded");
+  byId("facts").replaceChildren(
+    ...facts.map(([label, value]) => {
+      const box = element("div");
+      box.append(element("span", label), element("b", value));
+      return box;
+    }),
+  );
+  fillTable(
+    "engines",
+    status.engines.map((engine) => {
+      const state = element("div");
+      state.append(element("b", engine.state, engine.state), element("div", engine.reason ?? ""));
+      if (engine.serving)
+        state.append(
+          element("div", engine.serving.tier),
+          ...engine.serving.refused.map(({ steps, reason }) => element("div", `${steps}: ${reason}`)),
+        );
+      const weights = element("div");
+      if (engine.weights)
+        weights.append(element("div", nameOf(engine.weights.checkpoint)), element("div", stackText(engine.weights.stack)));
+      const buttons = element("div");
+      if (role === "control")
+        buttons.append(
+          button("Refit", "engine.refit", { engine: engine.id }),
+          button("Rebuild", "engine.rebuild", { engine: engine.id }),
+          button("Free", "engine.free", { engine: engine.id }),
+        );
+      return [
+        `${engine.family ?? "?"} ${engine.precision} on ${engine.host} (${engine.device})`,
+        state,
+        weights,
+        size(engine.memoryBytes),
+        engine.lastRefit ? `${duration(engine.lastRefit.ms)}, ${clock(engine.lastRefit.at)}` : "",
+        buttons,
+      ];
+    }),
+    "no engine is loaded",
+  );
 }
 
 function showJobs(jobs) {
-  fillTable("jobs", jobs.map((job) => [job.title, element("span", job.problem ? `${job.state}: ${job.problem.message}` : job.state, job.state), job.total > 0 ? `${job.stage} ${Math.round((100 * job.done) / job.total)} %` : job.stage, duration(job.remainingMs)]), "nothing to do");
+  fillTable(
+    "jobs",
+    jobs.map((job) => [
+      job.title,
+      element("span", job.problem ? `${job.state}: ${job.problem.message}` : job.state, job.state),
+      job.total > 0 ? `${job.stage} ${Math.round((100 * job.done) / job.total)} %` : job.stage,
+      duration(job.remainingMs),
+    ]),
+    "nothing to do",
+  );
 }
 
 let adapters = [];
 function showAdapters() {
   const wanted = byId("filter").value.toLowerCase();
   const rows = adapters.filter((entry) => entry.name.toLowerCase().includes(wanted)).slice(0, 500);
-  fillTable("adapters", rows.map((entry) => [entry.name, entry.family ?? "unknown", entry.kinds.join(", "), size(entry.sizeBytes), element("span", entry.problem ? entry.problem.message : entry.delta, entry.problem ? "failed" : entry.delta)]), "no adapters");
+  fillTable(
+    "adapters",
+    rows.map((entry) => [
+      entry.name,
+      entry.family ?? "unknown",
+      entry.kinds.join(", "),
+      size(entry.sizeBytes),
+      element("span", entry.problem ? entry.problem.message : entry.delta, entry.problem ? "failed" : entry.delta),
+    ]),
+    "no adapters",
+  );
 }
 
 async function loadCatalog() {
@@ -134,24 +191,35 @@ async function loadCatalog() {
 const told = [];
 function detailsOf(event) {
   if (event.type === "refit.committed") return `${duration(event.ms)}, ${event.writes} layers, ${stackText(event.stack)}`;
-  if (event.type === "catalog.changed") return `${event.added.length} new, ${event.changed.length} changed, ${event.removed.length} removed`;
+  if (event.type === "catalog.changed")
+    return `${event.added.length} new, ${event.changed.length} changed, ${event.removed.length} removed`;
   if (event.type === "engine.state") return [event.state, event.reason].filter(Boolean).join(": ");
-  if (event.type === "delta.ready") return `${nameOf(event.id)}: ${event.cached ? "from the cache" : duration(event.ms)}, ${size(event.bytes)}`;
+  if (event.type === "delta.ready")
+    return `${nameOf(event.id)}: ${event.cached ? "from the cache" : duration(event.ms)}, ${size(event.bytes)}`;
   return [event.id && nameOf(event.id), event.message].filter(Boolean).join(": ");
 }
 function showHistory() {
-  fillTable("history", told.slice(-100).reverse().map(({ at, event }) => [clock(at), event.type, detailsOf(event)]), "nothing happened yet");
+  fillTable(
+    "history",
+    told
+      .slice(-100)
+      .reverse()
+      .map(({ at, event }) => [clock(at), event.type, detailsOf(event)]),
+    "nothing happened yet",
+  );
 }
 
 let refreshing = null;
 /** Several events in a row cause one refresh. */
 function refresh() {
-  refreshing ??= new Promise((resolve) => setTimeout(resolve, 150)).then(async () => {
-    refreshing = null;
-    const [status, { jobs }] = await Promise.all([call("status"), call("jobs.list")]);
-    showStatus(status);
-    showJobs(jobs);
-  }).catch((error) => toast(error.message));
+  refreshing ??= new Promise((resolve) => setTimeout(resolve, 150))
+    .then(async () => {
+      refreshing = null;
+      const [status, { jobs }] = await Promise.all([call("status"), call("jobs.list")]);
+      showStatus(status);
+      showJobs(jobs);
+    })
+    .catch((error) => toast(error.message));
   return refreshing;
 }
 
@@ -159,7 +227,8 @@ function heard(stamped) {
   told.push(stamped);
   if (told.length > 500) told.shift();
   showHistory();
-  if (stamped.event.type === "catalog.changed" || stamped.event.type.startsWith("delta.")) loadCatalog().catch((error) => toast(error.message));
+  if (stamped.event.type === "catalog.changed" || stamped.event.type.startsWith("delta."))
+    loadCatalog().catch((error) => toast(error.message));
   void refresh();
 }
 
@@ -188,7 +257,11 @@ async function greet() {
 }
 
 async function connect() {
-  const reply = await fetch("/ticket", { method: "POST", headers: { "content-type": "application/json", "x-refit-proof": proof }, body: "{}" });
+  const reply = await fetch("/ticket", {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-refit-proof": proof },
+    body: "{}",
+  });
   if (reply.status === 401) {
     // The cookie alone shows this page, but only the browser that logged in may call.
     localStorage.removeItem("refit-proof");
@@ -209,9 +282,16 @@ async function connect() {
 }
 
 byId("filter").addEventListener("input", showAdapters);
-for (const node of document.querySelectorAll("[data-call]")) node.addEventListener("click", () => act(node.dataset.call, node.dataset.call === "engine.free" ? { engine: null } : {}));
+for (const node of document.querySelectorAll("[data-call]"))
+  node.addEventListener("click", () => act(node.dataset.call, node.dataset.call === "engine.free" ? { engine: null } : {}));
 
 for (let waitMs = 500, on = true; on; waitMs = Math.min(waitMs * 2, 10_000)) {
-  on = await connect().then((again) => { if (socket) waitMs = 250; return again; }, () => true);
+  on = await connect().then(
+    (again) => {
+      if (socket) waitMs = 250;
+      return again;
+    },
+    () => true,
+  );
   if (on) await new Promise((resolve) => setTimeout(resolve, waitMs));
 }

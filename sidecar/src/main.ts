@@ -38,7 +38,11 @@ export async function run(args: readonly string[]): Promise<number> {
 export async function main(args: readonly string[]): Promise<number> {
   let code: number = exitCode.ok;
   const done = (value: number) => void (code = value);
-  const program = new Command("refit-sidecar").description("LoRAs and checkpoints on compiled engines, without rebuilds").version(version).exitOverride().showHelpAfterError("(run with --help for the options)");
+  const program = new Command("refit-sidecar")
+    .description("LoRAs and checkpoints on compiled engines, without rebuilds")
+    .version(version)
+    .exitOverride()
+    .showHelpAfterError("(run with --help for the options)");
   addDemo(program, done);
   addServe(program, version, done);
   addInspect(program, done);

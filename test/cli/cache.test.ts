@@ -21,18 +21,41 @@ interface Ran {
   readonly last: Record<string, unknown>;
 }
 function run(...args: string[]): Ran {
-  const { status, stdout } = spawnSync(process.execPath, [cli, ...args], { encoding: "utf8", cwd: folder, env: { ...process.env, REFIT_DATA_DIR: data } });
+  const { status, stdout } = spawnSync(process.execPath, [cli, ...args], {
+    encoding: "utf8",
+    cwd: folder,
+    env: { ...process.env, REFIT_DATA_DIR: data },
+  });
   const line = stdout.trim().split("\n").at(-1) ?? "";
   return { status, stdout, last: line.startsWith("{") ? (JSON.parse(line) as Record<string, unknown>) : {} };
 }
 
-const compiled: EngineKey = { structure: "c".repeat(64), precision: "f16", profile: "any", host: "torch", library: "torch 2.11", capability: "sm90", driverBranch: "580" };
-const graph: EngineKey = { structure: "g".repeat(64), precision: "any", profile: "any", host: "graph", library: "graph 1", capability: "any", driverBranch: "" };
+const compiled: EngineKey = {
+  structure: "c".repeat(64),
+  precision: "f16",
+  profile: "any",
+  host: "torch",
+  library: "torch 2.11",
+  capability: "sm90",
+  driverBranch: "580",
+};
+const graph: EngineKey = {
+  structure: "g".repeat(64),
+  precision: "any",
+  profile: "any",
+  host: "graph",
+  library: "graph 1",
+  capability: "any",
+  driverBranch: "",
+};
 const entries: Record<string, string> = {};
 
 beforeAll(async () => {
   const store = await openStore({ folder: engines, writable: true, maxBytes: 1e9 });
-  for (const [name, key, mebibytes] of [["compiled", compiled, 3], ["graph", graph, 1]] as const) {
+  for (const [name, key, mebibytes] of [
+    ["compiled", compiled, 3],
+    ["graph", graph, 1],
+  ] as const) {
     const staging = await store.stage();
     await writeFile(join(staging.folder, "engine.bin"), Buffer.alloc(mebibytes * 2 ** 20, 1));
     entries[name] = (await staging.publish(key, { libraryVersion: "1", driver: "", device: "card" })).entry;
@@ -46,7 +69,13 @@ const short = (name: string) => (entries[name] ?? "").slice(0, 12);
 function pythonOf(engine: Partial<EngineKey>): string {
   const path = join(folder, "python");
   const { host, library, capability, driverBranch } = { ...compiled, ...engine };
-  const about = { python: "3.11", executable: path, versions: {}, device: { type: "cuda", name: "card" }, engines: [{ host, library, capability, driverBranch }] };
+  const about = {
+    python: "3.11",
+    executable: path,
+    versions: {},
+    device: { type: "cuda", name: "card" },
+    engines: [{ host, library, capability, driverBranch }],
+  };
   writeFileSync(path, `#!/bin/sh\ncat <<'END'\n${JSON.stringify(about)}\nEND\n`);
   chmodSync(path, 0o755);
   return path;
@@ -57,7 +86,17 @@ describe("refit-sidecar cache and engine", () => {
     expect(run("cache", "pin", short("compiled"), "--json").last).toEqual({ ok: true, entry: entries["compiled"], pinned: true });
     const { last, stdout } = { ...run("cache", "ls", "--json") };
     expect(last["entries"]).toMatchObject([
-      { entry: entries["compiled"], host: "torch", precision: "f16", library: "torch 2.11", capability: "sm90", origin: "own", size_bytes: 3 * 2 ** 20, pinned: true, problem: null },
+      {
+        entry: entries["compiled"],
+        host: "torch",
+        precision: "f16",
+        library: "torch 2.11",
+        capability: "sm90",
+        origin: "own",
+        size_bytes: 3 * 2 ** 20,
+        pinned: true,
+        problem: null,
+      },
       { entry: entries["graph"], host: "graph", size_bytes: 2 ** 20, pinned: false },
     ]);
     expect(stdout.trim().split("\n")).toHaveLength(1);
@@ -67,17 +106,41 @@ describe("refit-sidecar cache and engine", () => {
   it("export and import move a compiled engine, signed, to a computer that fits, and to no other", { timeout: 240_000 }, ({ skip }) => {
     if (process.platform === "win32") skip("the stand-in for Python is a shell script");
     for (const name of ["maker", "stranger"]) expect(run("engine", "keygen", name, "--json").status).toBe(0);
-    expect(run("engine", "export", short("compiled"), "--out", "e.refit", "--sign-key", "maker.key.pem", "--json")).toMatchObject({ status: 0, last: { ok: true, entry: entries["compiled"] } });
-    const take = (trust: readonly string[], python: string): Ran => run("engine", "import", "e.refit", "--engine-store", join(folder, "elsewhere"), ...trust.flatMap((key) => ["--trust", key]), "--python", python, "--json");
+    expect(run("engine", "export", short("compiled"), "--out", "e.refit", "--sign-key", "maker.key.pem", "--json")).toMatchObject({
+      status: 0,
+      last: { ok: true, entry: entries["compiled"] },
+    });
+    const take = (trust: readonly string[], python: string): Ran =>
+      run(
+        "engine",
+        "import",
+        "e.refit",
+        "--engine-store",
+        join(folder, "elsewhere"),
+        ...trust.flatMap((key) => ["--trust", key]),
+        "--python",
+        python,
+        "--json",
+      );
     expect(take([], pythonOf({}))).toMatchObject({ status: 1, last: { error: { code: "BUNDLE_UNTRUSTED" } } });
     expect(take(["stranger.pub.pem"], pythonOf({}))).toMatchObject({ status: 1, last: { error: { code: "BUNDLE_UNTRUSTED" } } });
     for (const other of [{ capability: "sm89" }, { library: "torch 2.12" }, { driverBranch: "570" }, { host: "tensorrt" }]) {
-      expect(take(["maker.pub.pem"], pythonOf(other)), JSON.stringify(other)).toMatchObject({ status: 1, last: { error: { code: "BUNDLE_UNFIT" } } });
+      expect(take(["maker.pub.pem"], pythonOf(other)), JSON.stringify(other)).toMatchObject({
+        status: 1,
+        last: { error: { code: "BUNDLE_UNFIT" } },
+      });
     }
     expect(run("cache", "ls", "--engine-store", join(folder, "elsewhere"), "--json").last["entries"]).toEqual([]);
-    expect(take(["stranger.pub.pem", "maker.pub.pem"], pythonOf({}))).toMatchObject({ status: 0, last: { ok: true, entry: entries["compiled"], host: "torch" } });
-    expect(run("cache", "ls", "--engine-store", join(folder, "elsewhere"), "--json").last["entries"]).toMatchObject([{ entry: entries["compiled"], origin: expect.stringMatching(/^[0-9a-f]{64}$/) as string }]);
-    expect(readFileSync(join(folder, "elsewhere", entries["compiled"] ?? "", "engine.bin"))).toEqual(readFileSync(join(engines, entries["compiled"] ?? "", "engine.bin")));
+    expect(take(["stranger.pub.pem", "maker.pub.pem"], pythonOf({}))).toMatchObject({
+      status: 0,
+      last: { ok: true, entry: entries["compiled"], host: "torch" },
+    });
+    expect(run("cache", "ls", "--engine-store", join(folder, "elsewhere"), "--json").last["entries"]).toMatchObject([
+      { entry: entries["compiled"], origin: expect.stringMatching(/^[0-9a-f]{64}$/) as string },
+    ]);
+    expect(readFileSync(join(folder, "elsewhere", entries["compiled"] ?? "", "engine.bin"))).toEqual(
+      readFileSync(join(engines, entries["compiled"] ?? "", "engine.bin")),
+    );
   });
 
   it("prune obeys the configured size and pins", () => {
@@ -91,8 +154,14 @@ describe("refit-sidecar cache and engine", () => {
   it("verify names what is damaged; export refuses it; rm removes it", () => {
     expect(run("cache", "verify", "--json")).toMatchObject({ status: 0, last: { ok: true, checked: 1, damaged: [] } });
     truncateSync(join(engines, entries["compiled"] ?? "", "engine.bin"), 5);
-    expect(run("cache", "verify", "--json")).toMatchObject({ status: 1, last: { ok: false, checked: 1, damaged: [{ entry: entries["compiled"] }] } });
-    expect(run("engine", "export", short("compiled"), "--out", "bad.refit", "--sign-key", "maker.key.pem", "--json")).toMatchObject({ status: 1, last: { error: { code: "STORE_DAMAGED" } } });
+    expect(run("cache", "verify", "--json")).toMatchObject({
+      status: 1,
+      last: { ok: false, checked: 1, damaged: [{ entry: entries["compiled"] }] },
+    });
+    expect(run("engine", "export", short("compiled"), "--out", "bad.refit", "--sign-key", "maker.key.pem", "--json")).toMatchObject({
+      status: 1,
+      last: { error: { code: "STORE_DAMAGED" } },
+    });
     expect(existsSync(join(folder, "bad.refit"))).toBe(false);
     expect(run("cache", "rm", short("compiled"), "--json")).toMatchObject({ status: 0, last: { ok: true } });
     expect(run("cache", "ls", "--json").last).toEqual({ ok: true, entries: [] });

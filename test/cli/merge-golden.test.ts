@@ -28,8 +28,14 @@ function run(mode: "comfyui" | "extended"): readonly Result[] {
   }));
   const file = join(folder, `${mode}.jsonl`);
   writeFileSync(file, jobs.map((job) => JSON.stringify(job)).join("\n"));
-  const { stdout } = spawnSync(process.execPath, [cli.pathname, "merge", "--jobs", file, "--json"], { encoding: "utf8", maxBuffer: 1 << 28 });
-  return stdout.trim().split("\n").map((line) => JSON.parse(line) as Result);
+  const { stdout } = spawnSync(process.execPath, [cli.pathname, "merge", "--jobs", file, "--json"], {
+    encoding: "utf8",
+    maxBuffer: 1 << 28,
+  });
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Result);
 }
 
 describe("merge --jobs on the golden cases, mode comfyui", () => {
@@ -48,6 +54,7 @@ describe("merge --jobs on the golden cases, mode comfyui", () => {
     if (result.error) expect(golden.changed).toEqual([]);
     // ComfyUI names keys as its whole-file renames left them; we name them as the file does.
     const own = new Set(golden.adapters.flatMap(({ file }) => [...loadTensors(goldenPath(file)).keys()]));
-    for (const key of golden.ignored_adapter_keys.filter((name) => own.has(name))) expect(result.ignored?.map((entry) => entry.key)).toContain(key);
+    for (const key of golden.ignored_adapter_keys.filter((name) => own.has(name)))
+      expect(result.ignored?.map((entry) => entry.key)).toContain(key);
   });
 });

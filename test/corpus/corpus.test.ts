@@ -11,11 +11,17 @@ import { frameCases } from "./frames.ts";
 const folder = fileURLToPath(new URL("./", import.meta.url));
 /** Larger files are made by code in test/hostile; a file in the repository for each would serve nobody. */
 const keptBytes = 16_384;
-const rowOf = ({ name, bytes, code }: { readonly name: string; readonly bytes: Uint8Array; readonly code: string | null }) => ({ name, code, base64: Buffer.from(bytes).toString("base64") });
+const rowOf = ({ name, bytes, code }: { readonly name: string; readonly bytes: Uint8Array; readonly code: string | null }) => ({
+  name,
+  code,
+  base64: Buffer.from(bytes).toString("base64"),
+});
 
 const corpora = {
   "frames.json": frameCases().map(rowOf),
-  "headers.json": [...hostileFiles(), ...legalOddities().map((odd) => ({ ...odd, code: null }))].filter(({ bytes }) => bytes.byteLength <= keptBytes).map(rowOf),
+  "headers.json": [...hostileFiles(), ...legalOddities().map((odd) => ({ ...odd, code: null }))]
+    .filter(({ bytes }) => bytes.byteLength <= keptBytes)
+    .map(rowOf),
 };
 
 describe("the corpus", () => {

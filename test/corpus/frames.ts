@@ -9,7 +9,12 @@ export interface FrameCase {
   readonly code: FrameErrorCode | null;
 }
 
-const tensor = (name: string, shape: readonly number[]) => ({ name, dtype: "f32" as const, shape, data: new Uint8Array(shape.reduce((product, dim) => product * dim, 4)).fill(1) });
+const tensor = (name: string, shape: readonly number[]) => ({
+  name,
+  dtype: "f32" as const,
+  shape,
+  data: new Uint8Array(shape.reduce((product, dim) => product * dim, 4)).fill(1),
+});
 const reply = { jsonrpc: "2.0", id: 1, result: {} };
 const good = (): Uint8Array => encodeFrame(reply, [tensor("a", [3]), tensor("b", [2, 2])]);
 
@@ -36,34 +41,82 @@ function withHeader(text: string | Uint8Array, count: number, payload: number | 
   return bytes;
 }
 
-const described = (rows: readonly unknown[], payload = 0, count = rows.length): Uint8Array => withHeader(JSON.stringify({ ...reply, result: { tensors: rows } }), count, payload);
-const row = (changes: Readonly<Record<string, unknown>> = {}): Record<string, unknown> => ({ name: "a", dtype: "f32", shape: [2], offset: 0, bytes: 8, ...changes });
+const described = (rows: readonly unknown[], payload = 0, count = rows.length): Uint8Array =>
+  withHeader(JSON.stringify({ ...reply, result: { tensors: rows } }), count, payload);
+const row = (changes: Readonly<Record<string, unknown>> = {}): Record<string, unknown> => ({
+  name: "a",
+  dtype: "f32",
+  shape: [2],
+  offset: 0,
+  bytes: 8,
+  ...changes,
+});
 const without = (field: string): Record<string, unknown> => Object.fromEntries(Object.entries(row()).filter(([name]) => name !== field));
 const bad = (name: string, bytes: Uint8Array, code: FrameErrorCode): FrameCase => ({ name, bytes, code });
 const taken = (name: string, bytes: Uint8Array): FrameCase => ({ name, bytes, code: null });
 
 export function frameCases(): FrameCase[] {
-  const invalid = (name: string, changes: Readonly<Record<string, unknown>>, payload = 8) => bad(name, described([row(changes)], payload), "FRAME_TENSOR_INVALID");
+  const invalid = (name: string, changes: Readonly<Record<string, unknown>>, payload = 8) =>
+    bad(name, described([row(changes)], payload), "FRAME_TENSOR_INVALID");
   return [
     taken("two tensors", good()),
     taken("no tensors", encodeFrame(reply)),
     taken("a scalar and an empty tensor", encodeFrame(reply, [tensor("scalar", []), tensor("empty", [0, 7])])),
     taken("a tensor in a segment", described([row({ segment: 0, offset: 128 })])),
     taken("a name of 512 characters", described([row({ name: "n".repeat(512) })], 8)),
-    taken("whole numbers with a fraction of zero", withHeader('{"result":{"tensors":[{"name":"a","dtype":"f32","shape":[2.0],"offset":0.0,"bytes":8.0}]}}', 1, 8)),
+    taken(
+      "whole numbers with a fraction of zero",
+      withHeader('{"result":{"tensors":[{"name":"a","dtype":"f32","shape":[2.0],"offset":0.0,"bytes":8.0}]}}', 1, 8),
+    ),
     bad("nothing", new Uint8Array(0), "FRAME_TRUNCATED"),
     bad("63 bytes", good().slice(0, 63), "FRAME_TRUNCATED"),
     bad("a byte is missing at the end", good().slice(0, -1), "FRAME_TRUNCATED"),
     bad("a byte too many", new Uint8Array([...good(), 0]), "FRAME_TRUNCATED"),
-    bad("another magic", changed((bytes) => (bytes[0] = 0x51)), "FRAME_BAD_MAGIC"),
-    bad("version 2", changed((bytes) => (bytes[4] = 2)), "FRAME_BAD_VERSION"),
-    bad("the reserved byte is set", changed((bytes) => (bytes[5] = 1)), "FRAME_RESERVED_SET"),
-    bad("the reserved word is set", changed((bytes) => (bytes[15] = 1)), "FRAME_RESERVED_SET"),
-    bad("a byte of the reserved tail is set", changed((bytes) => (bytes[63] = 1)), "FRAME_RESERVED_SET"),
-    bad("the first byte of the reserved tail is set", changed((bytes) => (bytes[24] = 255)), "FRAME_RESERVED_SET"),
-    bad("a header of 4 GiB", changed((_bytes, view) => view.setUint32(8, 0xffffffff, true)), "FRAME_HEADER_TOO_LARGE"),
-    bad("a payload of 2^63 bytes", changed((_bytes, view) => view.setBigUint64(16, 2n ** 63n, true)), "FRAME_PAYLOAD_TOO_LARGE"),
-    bad("padding after the header is not zero", changed((bytes, view) => (bytes[64 + view.getUint32(8, true)] = 1)), "FRAME_HEADER_INVALID"),
+    bad(
+      "another magic",
+      changed((bytes) => (bytes[0] = 0x51)),
+      "FRAME_BAD_MAGIC",
+    ),
+    bad(
+      "version 2",
+      changed((bytes) => (bytes[4] = 2)),
+      "FRAME_BAD_VERSION",
+    ),
+    bad(
+      "the reserved byte is set",
+      changed((bytes) => (bytes[5] = 1)),
+      "FRAME_RESERVED_SET",
+    ),
+    bad(
+      "the reserved word is set",
+      changed((bytes) => (bytes[15] = 1)),
+      "FRAME_RESERVED_SET",
+    ),
+    bad(
+      "a byte of the reserved tail is set",
+      changed((bytes) => (bytes[63] = 1)),
+      "FRAME_RESERVED_SET",
+    ),
+    bad(
+      "the first byte of the reserved tail is set",
+      changed((bytes) => (bytes[24] = 255)),
+      "FRAME_RESERVED_SET",
+    ),
+    bad(
+      "a header of 4 GiB",
+      changed((_bytes, view) => view.setUint32(8, 0xffffffff, true)),
+      "FRAME_HEADER_TOO_LARGE",
+    ),
+    bad(
+      "a payload of 2^63 bytes",
+      changed((_bytes, view) => view.setBigUint64(16, 2n ** 63n, true)),
+      "FRAME_PAYLOAD_TOO_LARGE",
+    ),
+    bad(
+      "padding after the header is not zero",
+      changed((bytes, view) => (bytes[64 + view.getUint32(8, true)] = 1)),
+      "FRAME_HEADER_INVALID",
+    ),
     bad("the header is no JSON", withHeader("{", 0), "FRAME_HEADER_INVALID"),
     bad("the header is empty", withHeader("", 0), "FRAME_HEADER_INVALID"),
     bad("the header is a list", withHeader("[]", 0), "FRAME_HEADER_INVALID"),
@@ -73,12 +126,18 @@ export function frameCases(): FrameCase[] {
     bad("the header holds NaN", withHeader('{"result":{"ms":NaN}}', 0), "FRAME_HEADER_INVALID"),
     bad("the header holds Infinity", withHeader('{"result":{"ms":-Infinity}}', 0), "FRAME_HEADER_INVALID"),
     bad("two messages in one header", withHeader("{}{}", 0), "FRAME_HEADER_INVALID"),
-    bad("bytes between tensors are not zero", changed((bytes, view) => (bytes[64 + Math.ceil(view.getUint32(8, true) / 64) * 64 + 12] = 1)), "FRAME_TENSOR_INVALID"),
+    bad(
+      "bytes between tensors are not zero",
+      changed((bytes, view) => (bytes[64 + Math.ceil(view.getUint32(8, true) / 64) * 64 + 12] = 1)),
+      "FRAME_TENSOR_INVALID",
+    ),
     bad("more descriptors than the prefix counts", described([row(), row({ name: "b", offset: 64 })], 72, 1), "FRAME_TENSOR_INVALID"),
     bad("fewer descriptors than the prefix counts", described([row()], 8, 2), "FRAME_TENSOR_INVALID"),
     bad("descriptors that are no list", withHeader('{"result":{"tensors":{}}}', 0), "FRAME_TENSOR_INVALID"),
     bad("a descriptor that is no object", described([[]]), "FRAME_TENSOR_INVALID"),
-    ...["name", "dtype", "shape", "offset", "bytes"].map((field) => bad(`a descriptor without ${field}`, described([without(field)], 8), "FRAME_TENSOR_INVALID")),
+    ...["name", "dtype", "shape", "offset", "bytes"].map((field) =>
+      bad(`a descriptor without ${field}`, described([without(field)], 8), "FRAME_TENSOR_INVALID"),
+    ),
     invalid("an empty name", { name: "" }),
     invalid("a name of 600 characters", { name: "n".repeat(600) }),
     invalid("a name that is a number", { name: 1 }),

@@ -68,7 +68,13 @@ function residentMiB(pid: number): number {
 }
 
 /** One round of what a user does in a day: a file comes, is replaced or goes; another stack is prepared, stepped on and compared. */
-async function day(bench: Bench, checkpoint: string, known: readonly (readonly Stack[])[], expected: readonly Buffer[], count: number): Promise<void> {
+async function day(
+  bench: Bench,
+  checkpoint: string,
+  known: readonly (readonly Stack[])[],
+  expected: readonly Buffer[],
+  count: number,
+): Promise<void> {
   const name = `guest-${count % 7}.safetensors`;
   if (count % 3 === 0) {
     copyFileSync(demoLora(loraNames[count % loraNames.length] ?? loraNames[0]), join(bench.folder, "incoming"));
@@ -76,39 +82,47 @@ async function day(bench: Bench, checkpoint: string, known: readonly (readonly S
   } else if (count % 11 === 0) rmSync(bench.path("loras", name), { force: true });
   const index = count % stacks.length;
   const strength = Math.random() * 2 - 1;
-  const other = await prepare(bench, checkpoint, (known[index] ?? []).map((item) => ({ ...item, strength })));
+  const other = await prepare(
+    bench,
+    checkpoint,
+    (known[index] ?? []).map((item) => ({ ...item, strength })),
+  );
   await step(bench, other.lease);
   await bench.client.call("engine.release", { lease: other.lease });
   expect(Buffer.compare(await output(bench, checkpoint, known[index] ?? []), expected[index] ?? Buffer.alloc(0)), `round ${count}`).toBe(0);
 }
 
-it(`${churnMinutes} minutes of churn: outputs stay those of a fresh engine, memory stays flat`, { timeout: (churnMinutes + 5) * 60_000 }, async ({ skip }) => {
-  if (process.platform !== "linux") skip("memory is read from /proc, which only Linux has");
-  const expected = await freshOutputs();
-  const bench = await startBench({ fill });
-  try {
-    const world = await worldOf(bench);
-    const samples: number[] = [];
-    const end = performance.now() + churnMinutes * 60_000;
-    let rounds = 0;
-    for (let nextSample = 0; performance.now() < end; rounds += 1) {
-      await day(bench, world.checkpoint, world.stacks, expected, rounds);
-      // The bench keeps what it hears for other tests; here it would be the test's own leak.
-      (bench.heard as unknown[]).length = 0;
-      (bench.logged as unknown[]).length = 0;
-      if (performance.now() < nextSample) continue;
-      nextSample = performance.now() + 2000;
-      samples.push(residentMiB(bench.child.pid ?? 0));
+it(
+  `${churnMinutes} minutes of churn: outputs stay those of a fresh engine, memory stays flat`,
+  { timeout: (churnMinutes + 5) * 60_000 },
+  async ({ skip }) => {
+    if (process.platform !== "linux") skip("memory is read from /proc, which only Linux has");
+    const expected = await freshOutputs();
+    const bench = await startBench({ fill });
+    try {
+      const world = await worldOf(bench);
+      const samples: number[] = [];
+      const end = performance.now() + churnMinutes * 60_000;
+      let rounds = 0;
+      for (let nextSample = 0; performance.now() < end; rounds += 1) {
+        await day(bench, world.checkpoint, world.stacks, expected, rounds);
+        // The bench keeps what it hears for other tests; here it would be the test's own leak.
+        (bench.heard as unknown[]).length = 0;
+        (bench.logged as unknown[]).length = 0;
+        if (performance.now() < nextSample) continue;
+        nextSample = performance.now() + 2000;
+        samples.push(residentMiB(bench.child.pid ?? 0));
+      }
+      const quarter = Math.floor(samples.length / 4);
+      const [early, late] = [median(samples.slice(quarter, 2 * quarter)), median(samples.slice(-quarter))];
+      expect(late, `resident memory, MiB: ${samples.map(Math.round).join(" ")}`).toBeLessThan(early * 1.1 + 16);
+      record("churn", {
+        promise: "Long churn (files that come, change and go, ever new stacks): right outputs, flat memory",
+        figure: `${churnMinutes} minutes, ${rounds} rounds: 0 wrong outputs; resident memory, second against last quarter: ${Math.round(early)} and ${Math.round(late)} MiB, ${readdirSync(bench.path("loras", "")).length} files`,
+        test: "test/faults/load.e2e.test.ts",
+      });
+    } finally {
+      await bench.close();
     }
-    const quarter = Math.floor(samples.length / 4);
-    const [early, late] = [median(samples.slice(quarter, 2 * quarter)), median(samples.slice(-quarter))];
-    expect(late, `resident memory, MiB: ${samples.map(Math.round).join(" ")}`).toBeLessThan(early * 1.1 + 16);
-    record("churn", {
-      promise: "Long churn (files that come, change and go, ever new stacks): right outputs, flat memory",
-      figure: `${churnMinutes} minutes, ${rounds} rounds: 0 wrong outputs; resident memory, second against last quarter: ${Math.round(early)} and ${Math.round(late)} MiB, ${readdirSync(bench.path("loras", "")).length} files`,
-      test: "test/faults/load.e2e.test.ts",
-    });
-  } finally {
-    await bench.close();
-  }
-});
+  },
+);

@@ -9,7 +9,19 @@ export const fill = (place: Bench["place"]): void => {
 };
 
 /** Stacks by file name, so that they mean the same on every bench. */
-export const stacks: readonly (readonly (readonly [name: string, strength: number])[])[] = [[], [["only-sevens", 0.8]], [["thick-strokes", 1], ["small", -0.5]], [["small", 0.7], ["only-sevens", 0.3], ["thick-strokes", 0.2]]];
+export const stacks: readonly (readonly (readonly [name: string, strength: number])[])[] = [
+  [],
+  [["only-sevens", 0.8]],
+  [
+    ["thick-strokes", 1],
+    ["small", -0.5],
+  ],
+  [
+    ["small", 0.7],
+    ["only-sevens", 0.3],
+    ["thick-strokes", 0.2],
+  ],
+];
 
 export interface World {
   readonly checkpoint: string;
@@ -20,7 +32,10 @@ export interface World {
 export async function worldOf(bench: Bench): Promise<World> {
   const ids = new Map<string, string>();
   for (const name of loraNames) ids.set(name, await idOf(bench, "adapter", `${name}.safetensors`));
-  return { checkpoint: await idOf(bench, "checkpoint", "demo.safetensors"), stacks: stacks.map((stack) => stack.map(([name, strength]) => ({ adapter: ids.get(name) ?? "", strength }))) };
+  return {
+    checkpoint: await idOf(bench, "checkpoint", "demo.safetensors"),
+    stacks: stacks.map((stack) => stack.map(([name, strength]) => ({ adapter: ids.get(name) ?? "", strength }))),
+  };
 }
 
 /** What each stack computes on an engine that nothing ever happened to. */
@@ -38,4 +53,5 @@ export async function freshOutputs(): Promise<readonly Buffer[]> {
 
 export const sorted = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b);
 export const median = (values: readonly number[]): number => sorted(values)[values.length >> 1] ?? Number.NaN;
-export const spread = (values: readonly number[]): string => `median ${Math.round(median(values))} ms, largest ${Math.round(sorted(values).at(-1) ?? Number.NaN)} ms`;
+export const spread = (values: readonly number[]): string =>
+  `median ${Math.round(median(values))} ms, largest ${Math.round(sorted(values).at(-1) ?? Number.NaN)} ms`;

@@ -13,7 +13,15 @@ import { ensureDelta, inspectAdapter } from "../../sidecar/dist/src/delta/index.
 import { canonicalNames, f32Factors, mergeParameter, openDelta } from "../../sidecar/dist/src/terms/index.js";
 import { bent, generator, loadAdapter } from "./adapter-mutations.mjs";
 
-const { values } = parseArgs({ options: { minutes: { type: "string" }, seconds: { type: "string" }, cases: { type: "string" }, seed: { type: "string", default: "1" }, result: { type: "string" } } });
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string" },
+    seconds: { type: "string" },
+    cases: { type: "string" },
+    seed: { type: "string", default: "1" },
+    result: { type: "string" },
+  },
+});
 const limitMs = values.minutes ? Number(values.minutes) * 60_000 : values.seconds ? Number(values.seconds) * 1000 : Infinity;
 const limitCases = values.cases ? Number(values.cases) : limitMs === Infinity ? 1000 : Infinity;
 const slowMs = 10_000;
@@ -23,7 +31,9 @@ const scratch = mkdtempSync(join(tmpdir(), "refit-fuzz-"));
 const families = ["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "wan"].map((family) => {
   const base = new Map(loadAdapter(join(golden, family, "base.safetensors")).map((tensor) => [tensor.name, tensor]));
   const names = canonicalNames(new Map([...base].map(([key, { shape }]) => [key, shape])));
-  const adapters = readdirSync(join(golden, family)).filter((file) => /adapter\d*\.safetensors$/.test(file)).map((file) => loadAdapter(join(golden, family, file)));
+  const adapters = readdirSync(join(golden, family))
+    .filter((file) => /adapter\d*\.safetensors$/.test(file))
+    .map((file) => loadAdapter(join(golden, family, file)));
   return { family, base, names, parameters: new Map([...names.parameters].map(([name, { shape }]) => [name, shape])), adapters };
 });
 
@@ -38,7 +48,12 @@ async function evaluate(delta, { base, names }, strength) {
   for (const [parameter, own] of terms) {
     const { parts, shape } = names.parameters.get(parameter);
     const { data, dtype } = base.get(parts[0].key);
-    const outcome = await mergeParameter({ base: { data, dtype, shape }, addends: own.map((term) => ({ term, strength, factors })), out: { dtype: "F32" }, kernels: native });
+    const outcome = await mergeParameter({
+      base: { data, dtype, shape },
+      addends: own.map((term) => ({ term, strength, factors })),
+      out: { dtype: "F32" },
+      kernels: native,
+    });
     const pads = own.some((term) => term.padTo !== undefined);
     must(pads || outcome.skipped.length === 0, `a checked term was skipped: ${outcome.skipped[0]?.reason}`);
     must(outcome.data.byteLength === outcome.shape.reduce((product, dim) => product * dim, 4), "the merged size is wrong");
@@ -60,8 +75,16 @@ async function one(seed, counts) {
   // What looks at headers alone must never throw, whatever they say.
   const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]));
   canonicalNames(shapes);
-  inspectAdapter({ tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])), metadata }, { family: place.family, parameters: place.parameters });
-  const request = { adapter: { path, sha256: "0".repeat(64) }, target: { family: place.family, structure: "f".repeat(64), parameters: place.parameters }, mode: random.pick(["comfyui", "extended"]), folder: scratch };
+  inspectAdapter(
+    { tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])), metadata },
+    { family: place.family, parameters: place.parameters },
+  );
+  const request = {
+    adapter: { path, sha256: "0".repeat(64) },
+    target: { family: place.family, structure: "f".repeat(64), parameters: place.parameters },
+    mode: random.pick(["comfyui", "extended"]),
+    folder: scratch,
+  };
   let ready;
   try {
     ready = await ensureDelta(request, native);
@@ -73,8 +96,14 @@ async function one(seed, counts) {
   try {
     const { used, ignored, failed } = ready.header.report;
     const listed = [...used, ...ignored.map(({ key }) => key), ...failed.map(({ key }) => key)];
-    must(new Set(listed).size === listed.length && listed.length === tensors.length, `the report lists ${listed.length} keys of ${tensors.length}`);
-    must([...ignored, ...failed].every(({ reason }) => reason.length > 0), "a key without a reason");
+    must(
+      new Set(listed).size === listed.length && listed.length === tensors.length,
+      `the report lists ${listed.length} keys of ${tensors.length}`,
+    );
+    must(
+      [...ignored, ...failed].every(({ reason }) => reason.length > 0),
+      "a key without a reason",
+    );
     const delta = await openDelta(await native.openTensorFile(ready.path));
     try {
       await delta.verify();
@@ -110,7 +139,16 @@ while (counts.cases < limitCases && performance.now() - started < limitMs && fin
 rmSync(scratch, { recursive: true, force: true });
 const grownMb = memoryAfterWarmUp === 0 ? 0 : Math.round((process.memoryUsage().rss - memoryAfterWarmUp) / (1 << 20));
 if (grownMb > 300) findings.push({ seed: null, finding: `memory grew by ${grownMb} MB` });
-const result = { fuzz: "adapter-reader", firstSeed: Number(values.seed), seconds: Math.round((performance.now() - started) / 1000), kernels: `${native.kind} (${native.detail})`, node: process.versions.node, ...counts, memoryGrownMb: grownMb, findings };
+const result = {
+  fuzz: "adapter-reader",
+  firstSeed: Number(values.seed),
+  seconds: Math.round((performance.now() - started) / 1000),
+  kernels: `${native.kind} (${native.detail})`,
+  node: process.versions.node,
+  ...counts,
+  memoryGrownMb: grownMb,
+  findings,
+};
 if (values.result) writeFileSync(values.result, `${JSON.stringify(result, null, 2)}\n`);
 console.log(JSON.stringify(result));
 process.exitCode = findings.length > 0 ? 1 : 0;

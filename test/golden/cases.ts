@@ -41,7 +41,12 @@ export function goldenCases(): readonly GoldenCase[] {
 export function describedCases(): readonly GoldenCase[] {
   const { cases } = JSON.parse(readFileSync(`${goldenFolder}../golden2/cases.json`, "utf8")) as { cases: GoldenCase[] };
   const beside = (file: string): string => `../golden2/${file}`;
-  return cases.map((one) => ({ ...one, base: beside(one.base), expected: beside(one.expected), adapters: one.adapters.map(({ file, strength }) => ({ file: beside(file), strength })) }));
+  return cases.map((one) => ({
+    ...one,
+    base: beside(one.base),
+    expected: beside(one.expected),
+    adapters: one.adapters.map(({ file, strength }) => ({ file: beside(file), strength })),
+  }));
 }
 
 export const goldenPath = (relative: string): string => goldenFolder + relative;
@@ -50,9 +55,17 @@ export const goldenPath = (relative: string): string => goldenFolder + relative;
 export function loadTensors(path: string): Map<string, GoldenTensor> {
   const file = readFileSync(path);
   const length = Number(file.readBigUInt64LE(0));
-  const header = JSON.parse(file.subarray(8, 8 + length).toString("utf8")) as Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
+  const header = JSON.parse(file.subarray(8, 8 + length).toString("utf8")) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
   delete header["__metadata__"];
-  return new Map(Object.entries(header).map(([name, { dtype, shape, data_offsets }]) => [name, { dtype, shape, data: Uint8Array.prototype.slice.call(file, 8 + length + data_offsets[0], 8 + length + data_offsets[1]) }]));
+  return new Map(
+    Object.entries(header).map(([name, { dtype, shape, data_offsets }]) => [
+      name,
+      { dtype, shape, data: Uint8Array.prototype.slice.call(file, 8 + length + data_offsets[0], 8 + length + data_offsets[1]) },
+    ]),
+  );
 }
 
 const minifloats = { F16: { mantissa: 10, bias: 15 }, F8_E4M3: { mantissa: 3, bias: 7 }, F8_E5M2: { mantissa: 2, bias: 15 } } as const;
@@ -71,18 +84,25 @@ function decodeMinifloat(code: number, bits: number, { mantissa, bias }: { manti
 /** Values as numbers, exact for every dtype of the vectors. */
 export function values({ dtype, data }: GoldenTensor): Float64Array {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const read = (size: number, at: (offset: number) => number): Float64Array => Float64Array.from({ length: data.byteLength / size }, (_, i) => at(i * size));
+  const read = (size: number, at: (offset: number) => number): Float64Array =>
+    Float64Array.from({ length: data.byteLength / size }, (_, i) => at(i * size));
   switch (dtype) {
-    case "F32": return read(4, (at) => view.getFloat32(at, true));
-    case "F64": return read(8, (at) => view.getFloat64(at, true));
+    case "F32":
+      return read(4, (at) => view.getFloat32(at, true));
+    case "F64":
+      return read(8, (at) => view.getFloat64(at, true));
     case "BF16": {
       const scratch = new DataView(new ArrayBuffer(4));
       return read(2, (at) => (scratch.setUint32(0, view.getUint16(at, true) << 16), scratch.getFloat32(0)));
     }
-    case "F16": return read(2, (at) => decodeMinifloat(view.getUint16(at, true), 16, minifloats.F16, false));
-    case "F8_E4M3": return read(1, (at) => decodeMinifloat(view.getUint8(at), 8, minifloats.F8_E4M3, true));
-    case "F8_E5M2": return read(1, (at) => decodeMinifloat(view.getUint8(at), 8, minifloats.F8_E5M2, false));
-    default: throw new Error(`the vectors have no ${dtype}`);
+    case "F16":
+      return read(2, (at) => decodeMinifloat(view.getUint16(at, true), 16, minifloats.F16, false));
+    case "F8_E4M3":
+      return read(1, (at) => decodeMinifloat(view.getUint8(at), 8, minifloats.F8_E4M3, true));
+    case "F8_E5M2":
+      return read(1, (at) => decodeMinifloat(view.getUint8(at), 8, minifloats.F8_E5M2, false));
+    default:
+      throw new Error(`the vectors have no ${dtype}`);
   }
 }
 
@@ -113,7 +133,8 @@ export function mismatches(golden: GoldenCase, actual: ReadonlyMap<string, Golde
     // The scale of a merged fp8 weight is computed anew, as ComfyUI has done since 0.4.
     const scales = key.endsWith(".scale_weight") && expected.has(key.replace(/\.scale_weight$/, ".weight"));
     if (!got) problems.push(`${key}: missing`);
-    else if (!scales && !expected.has(key) && Buffer.compare(got.data, tensor.data) !== 0) problems.push(`${key}: untouched by ComfyUI, but its bytes differ`);
+    else if (!scales && !expected.has(key) && Buffer.compare(got.data, tensor.data) !== 0)
+      problems.push(`${key}: untouched by ComfyUI, but its bytes differ`);
   }
   for (const [key, plain] of expected) {
     if (key.includes(".__") || key === "__none__") continue;

@@ -58,11 +58,21 @@ const product = (shape: readonly number[]): number => shape.reduce((total, dim) 
 const binade = (value: number, least: number): number => 2 ** Math.floor(Math.log2(Math.max(Math.abs(value), 2 ** least)));
 
 function tile(row: number, block: number, blocks: number): number {
-  return (Math.floor(row / 128) * Math.ceil(blocks / 4) + Math.floor(block / 4)) * 512 + (row % 32) * 16 + Math.floor((row % 128) / 32) * 4 + (block % 4);
+  return (
+    (Math.floor(row / 128) * Math.ceil(blocks / 4) + Math.floor(block / 4)) * 512 +
+    (row % 32) * 16 +
+    Math.floor((row % 128) / 32) * 4 +
+    (block % 4)
+  );
 }
 
 /** The value that `key` stands for. `shape` is the layer's own. */
-export function storedValues(tensors: ReadonlyMap<string, GoldenTensor>, key: string, description: Description, shape: readonly number[]): Stored {
+export function storedValues(
+  tensors: ReadonlyMap<string, GoldenTensor>,
+  key: string,
+  description: Description,
+  shape: readonly number[],
+): Stored {
   const tensor = tensors.get(key);
   if (tensor === undefined) throw new Error(`no tensor ${key}`);
   const stem = key.slice(0, -"weight".length);
@@ -99,7 +109,8 @@ export function storedValues(tensors: ReadonlyMap<string, GoldenTensor>, key: st
     return out;
   }
   const numbers = values(scale);
-  const codes = tensor.dtype === "I8" ? [...new Int8Array(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength)] : values(tensor);
+  const codes =
+    tensor.dtype === "I8" ? [...new Int8Array(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength)] : values(tensor);
   for (let i = 0; i < count; i += 1) {
     const factor = numbers[numbers.length === 1 ? 0 : Math.floor(i / columns)] ?? 0;
     const code = codes[i] ?? 0;
@@ -113,7 +124,12 @@ export function storedValues(tensors: ReadonlyMap<string, GoldenTensor>, key: st
 
 /** Rows times the rotation, written out as the matrix that it is. */
 function turn(out: Stored, columns: number, group: number): void {
-  let matrix = [[1, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]];
+  let matrix = [
+    [1, 1, 1, -1],
+    [1, 1, -1, 1],
+    [1, -1, 1, 1],
+    [-1, 1, 1, 1],
+  ];
   const four = matrix;
   while (matrix.length < group) matrix = matrix.flatMap((row) => four.map((inner) => row.flatMap((a) => inner.map((b) => a * b))));
   for (let start = 0; start < out.values.length; start += group) {
@@ -138,7 +154,10 @@ export function quantisedMismatches(golden: QuantisedCase, tensors: ReadonlyMap<
     const got = storedValues(tensors, key, golden.quantisation?.layers[key] ?? {}, wanted.shape);
     const numbers = values(wanted);
     if (exact && tensors.get(key)?.shape.join() !== wanted.shape.join()) return [`${key}: shape ${tensors.get(key)?.shape.join()}`];
-    const bad = [...numbers].findIndex((value, i) => !(Math.abs((got.values[i] ?? NaN) - value) <= (exact ? 1e-6 + 1e-5 * Math.abs(value) : 1.01 * (got.steps[i] ?? 0) + 1e-6)));
+    const bad = [...numbers].findIndex(
+      (value, i) =>
+        !(Math.abs((got.values[i] ?? NaN) - value) <= (exact ? 1e-6 + 1e-5 * Math.abs(value) : 1.01 * (got.steps[i] ?? 0) + 1e-6)),
+    );
     return bad < 0 ? [] : [`${key}[${bad}]: ${got.values[bad]} where ${numbers[bad]} is expected`];
   });
 }

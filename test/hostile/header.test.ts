@@ -21,8 +21,12 @@ async function written(bytes: Uint8Array): Promise<string> {
 
 describe.each(implementations)("readHeader (%s) on hostile files", (_name, native) => {
   test.each(hostileFiles().map((file) => [file.name, file] as const))("%s", async (_label, file) => {
-    const error: unknown = await native.readHeader(await written(file.bytes)).then(() => null, (caught: unknown) => caught);
-    if (!(error instanceof SafetensorsError)) return expect.fail(`expected ${file.code}, got ${error === null ? "a header" : String(error)}`);
+    const error: unknown = await native.readHeader(await written(file.bytes)).then(
+      () => null,
+      (caught: unknown) => caught,
+    );
+    if (!(error instanceof SafetensorsError))
+      return expect.fail(`expected ${file.code}, got ${error === null ? "a header" : String(error)}`);
     expect(error.code).toBe(file.code);
     expect(error.message).toContain("secret-folder-name.safetensors");
     expect(error.message).not.toContain(folder);
@@ -55,7 +59,10 @@ describe.each(implementations)("readHeader (%s) on hostile files", (_name, nativ
     expect([...header.entries.keys()]).toEqual(["__proto__", "constructor", "toString"]);
     const metadata = legalOddities().find((file) => file.name === "metadata named __proto__");
     const named = (await native.readHeader(await written(metadata?.bytes ?? new Uint8Array(0)))).metadata;
-    expect(Object.entries(named)).toEqual([["__proto__", "x"], ["constructor", "y"]]);
+    expect(Object.entries(named)).toEqual([
+      ["__proto__", "x"],
+      ["constructor", "y"],
+    ]);
     expect(({} as Record<string, unknown>)["x"]).toBeUndefined();
   });
 });
@@ -64,8 +71,23 @@ test("every code of the container's own rules is provoked by the corpus", () => 
   // Codes of moving or unreadable files are provoked in test/native/tensor-file.test.ts.
   const elsewhere = { TRUNCATED: true, FILE_CHANGED: true, UNREADABLE: true, NOT_A_REGULAR_FILE: true, TENSOR_NOT_FOUND: true } as const;
   const all: Record<SafetensorsErrorCode, true> = {
-    ...elsewhere, HEADER_TOO_SMALL: true, HEADER_TOO_LARGE: true, INVALID_HEADER_LENGTH: true, INVALID_HEADER_UTF8: true, INVALID_HEADER_START: true, INVALID_HEADER_JSON: true, DUPLICATE_KEY: true,
-    INVALID_METADATA: true, TENSOR_INVALID_INFO: true, UNKNOWN_DTYPE: true, INVALID_OFFSET: true, VALIDATION_OVERFLOW: true, METADATA_INCOMPLETE_BUFFER: true, TOO_MANY_TENSORS: true, NOT_SAFETENSORS: true, PICKLE_REFUSED: true,
+    ...elsewhere,
+    HEADER_TOO_SMALL: true,
+    HEADER_TOO_LARGE: true,
+    INVALID_HEADER_LENGTH: true,
+    INVALID_HEADER_UTF8: true,
+    INVALID_HEADER_START: true,
+    INVALID_HEADER_JSON: true,
+    DUPLICATE_KEY: true,
+    INVALID_METADATA: true,
+    TENSOR_INVALID_INFO: true,
+    UNKNOWN_DTYPE: true,
+    INVALID_OFFSET: true,
+    VALIDATION_OVERFLOW: true,
+    METADATA_INCOMPLETE_BUFFER: true,
+    TOO_MANY_TENSORS: true,
+    NOT_SAFETENSORS: true,
+    PICKLE_REFUSED: true,
   };
   const provoked = new Set<string>([...hostileFiles().map((file) => file.code), ...Object.keys(elsewhere)]);
   expect(Object.keys(all).filter((code) => !provoked.has(code))).toEqual([]);

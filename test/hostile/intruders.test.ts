@@ -24,7 +24,10 @@ const tokens = () => JSON.parse(readFileSync(join(bench.dataDir, "sidecar.json")
 /** `work` has to fail; its failure comes back. */
 async function refused(what: string, work: () => Promise<unknown>): Promise<{ readonly code: string; readonly message: string }> {
   tried += 1;
-  const outcome = await work().then(() => null, (error: unknown) => error as { code: string; message: string });
+  const outcome = await work().then(
+    () => null,
+    (error: unknown) => error as { code: string; message: string },
+  );
   if (outcome === null) accepted += 1;
   expect(outcome, what).not.toBeNull();
   return outcome ?? { code: "", message: "" };
@@ -53,7 +56,8 @@ afterAll(async () => {
   console.log(`intruders: ${tried} tried, ${accepted} accepted`);
   if (process.env["REFIT_RECORD"] === "1") {
     record("intruders", {
-      promise: "Nothing hostile gets in by a watched folder or a call: devices, pipes, sockets, loops and links to them, shards that point outside, paths for ids, every changing call with the read token",
+      promise:
+        "Nothing hostile gets in by a watched folder or a call: devices, pipes, sockets, loops and links to them, shards that point outside, paths for ids, every changing call with the read token",
       figure: `${tried} attacks on a whole sidecar, ${accepted} accepted; no path, token or segment in an answer or in the log`,
       test: "test/hostile/intruders.test.ts",
     });
@@ -88,9 +92,17 @@ it("devices, pipes, sockets, loops and links to them are no models, and stop not
 });
 
 it("a list of shards cannot name files outside its folder", { timeout: 60_000 }, async () => {
-  for (const [index, target] of ["../outside/secret.safetensors", join(outside, "secret.safetensors"), "..\\outside\\secret.safetensors", "./../outside/secret.safetensors"].entries()) {
+  for (const [index, target] of [
+    "../outside/secret.safetensors",
+    join(outside, "secret.safetensors"),
+    "..\\outside\\secret.safetensors",
+    "./../outside/secret.safetensors",
+  ].entries()) {
     const name = `model-${index}.safetensors.index.json`;
-    writeFileSync(bench.path("checkpoints", name), JSON.stringify({ metadata: {}, weight_map: { "model.diffusion_model.input_blocks.0.0.weight": target } }));
+    writeFileSync(
+      bench.path("checkpoints", name),
+      JSON.stringify({ metadata: {}, weight_map: { "model.diffusion_model.input_blocks.0.0.weight": target } }),
+    );
   }
   bench.place("checkpoints", "later.safetensors", demoCheckpoint);
   await idOf(bench, "checkpoint", "later.safetensors");
@@ -104,9 +116,25 @@ it("a list of shards cannot name files outside its folder", { timeout: 60_000 },
 
 it("a path is no id, wherever an id belongs", { timeout: 60_000 }, async () => {
   const checkpoint = await idOf(bench, "checkpoint", "demo.safetensors");
-  const wanted = { checkpoint, stack: [] as { adapter: string; strength: number }[], precision: "auto", host: "auto", mode: "comfyui", residuals: false } as const;
+  const wanted = {
+    checkpoint,
+    stack: [] as { adapter: string; strength: number }[],
+    precision: "auto",
+    host: "auto",
+    mode: "comfyui",
+    residuals: false,
+  } as const;
   const secret = join(outside, "secret.safetensors");
-  for (const path of [secret, `file://${secret}`, "../outside/secret.safetensors", "..\\outside\\secret.safetensors", "\\\\server\\share\\x.safetensors", "/dev/zero", "\u0000", "small.safetensors\u0000"]) {
+  for (const path of [
+    secret,
+    `file://${secret}`,
+    "../outside/secret.safetensors",
+    "..\\outside\\secret.safetensors",
+    "\\\\server\\share\\x.safetensors",
+    "/dev/zero",
+    "\u0000",
+    "small.safetensors\u0000",
+  ]) {
     const failures = [
       await refused(`checkpoint ${path}`, () => bench.client.call("engine.prepare", { ...wanted, checkpoint: path })),
       await refused(`adapter ${path}`, () => bench.client.call("engine.prepare", { ...wanted, stack: [{ adapter: path, strength: 1 }] })),
@@ -122,18 +150,28 @@ it("a path is no id, wherever an id belongs", { timeout: 60_000 }, async () => {
 });
 
 it("a read token changes nothing: every call that could is refused", { timeout: 60_000 }, async () => {
-  const changing = Object.entries(wireMethods).filter(([, { role }]) => role === "control").map(([name]) => name as keyof typeof wireMethods);
+  const changing = Object.entries(wireMethods)
+    .filter(([, { role }]) => role === "control")
+    .map(([name]) => name as keyof typeof wireMethods);
   expect(changing.length).toBeGreaterThan(10);
-  for (const name of changing) expect((await refused(name, () => (reader.call as (method: string, params: object) => Promise<unknown>)(name, {}))).code, name).toBe("WIRE_ROLE");
+  for (const name of changing)
+    expect((await refused(name, () => (reader.call as (method: string, params: object) => Promise<unknown>)(name, {}))).code, name).toBe(
+      "WIRE_ROLE",
+    );
 });
 
 it("said no path, token or segment to anybody, and still serves", { timeout: 60_000 }, async () => {
   const { token, read_token: readToken } = tokens();
   const lines = await until("log lines", () => (bench.logged.length > 0 ? bench.logged : null));
   const said = [...lines, ...bench.heard.map((event) => JSON.stringify(event))].join("\n");
-  for (const secret of [token, readToken, bench.folder, outside]) expect(said.includes(secret), `the log or an event holds ${secret === token || secret === readToken ? "a token" : "a path"}`).toBe(false);
+  for (const secret of [token, readToken, bench.folder, outside])
+    expect(said.includes(secret), `the log or an event holds ${secret === token || secret === readToken ? "a token" : "a path"}`).toBe(
+      false,
+    );
   expect(said).not.toMatch(/refit-sidecar-\d+-/);
-  const fresh = await output(bench, await idOf(bench, "checkpoint", "demo.safetensors"), [{ adapter: await idOf(bench, "adapter", "small.safetensors"), strength: 1 }]);
+  const fresh = await output(bench, await idOf(bench, "checkpoint", "demo.safetensors"), [
+    { adapter: await idOf(bench, "adapter", "small.safetensors"), strength: 1 },
+  ]);
   expect(fresh.length).toBeGreaterThan(0);
   expect(readFileSync(join(outside, "secret.safetensors")).equals(readFileSync(demoLora("thick-strokes")))).toBe(true);
 });

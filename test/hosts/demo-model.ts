@@ -19,7 +19,15 @@ export const demoStructure = "138af548d8862faf3fa8031d97215fc1de134dd12ca83a3704
 export const goldenSteps = fileURLToPath(new URL("./golden/demo-steps.safetensors", import.meta.url));
 
 export type NamedStack = readonly (readonly [name: "only-sevens" | "thick-strokes", strength: number])[];
-export const demoStacks: readonly NamedStack[] = [[], [["only-sevens", 0.8]], [["thick-strokes", -0.3]], [["only-sevens", 0.8], ["thick-strokes", -0.3]]];
+export const demoStacks: readonly NamedStack[] = [
+  [],
+  [["only-sevens", 0.8]],
+  [["thick-strokes", -0.3]],
+  [
+    ["only-sevens", 0.8],
+    ["thick-strokes", -0.3],
+  ],
+];
 export const loraFile = (name: string): string => at(`demo/loras/${name}.safetensors`);
 
 export async function demoSource(): Promise<CheckpointSource> {
@@ -27,10 +35,19 @@ export async function demoSource(): Promise<CheckpointSource> {
 }
 
 /** Packs an adapter into a delta below `folder`. */
-export async function adapterOf(path: string, source: CheckpointSource, structure: string, family: "sd15" | "sdxl", folder: string): Promise<(strength: number) => WantedAdapter> {
+export async function adapterOf(
+  path: string,
+  source: CheckpointSource,
+  structure: string,
+  family: "sd15" | "sdxl",
+  folder: string,
+): Promise<(strength: number) => WantedAdapter> {
   const sha256 = await native.hashFile(path);
   const parameters = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
-  const ready = await ensureDelta({ adapter: { path, sha256 }, target: { family, structure, parameters }, mode: "comfyui", folder }, native);
+  const ready = await ensureDelta(
+    { adapter: { path, sha256 }, target: { family, structure, parameters }, mode: "comfyui", folder },
+    native,
+  );
   const touches = { parameters: [...touchedParameters(ready.header.terms)], reshapes: [] };
   return (strength) => ({ id: path, file: { delta: ready.path, sha256, strength }, touches });
 }
@@ -39,7 +56,8 @@ export async function adapterOf(path: string, source: CheckpointSource, structur
 export async function demoStates(folder: string): Promise<(stack: NamedStack) => Wanted> {
   const checkpoint = await demoSource();
   const adapters = new Map<string, (strength: number) => WantedAdapter>();
-  for (const name of ["only-sevens", "thick-strokes"]) adapters.set(name, await adapterOf(loraFile(name), checkpoint, demoStructure, "sd15", folder));
+  for (const name of ["only-sevens", "thick-strokes"])
+    adapters.set(name, await adapterOf(loraFile(name), checkpoint, demoStructure, "sd15", folder));
   return (stack) => {
     const list = stack.map(([name, strength]) => {
       const adapter = adapters.get(name);
@@ -51,20 +69,36 @@ export async function demoStates(folder: string): Promise<(stack: NamedStack) =>
 }
 
 export function wantedOf(name: string, checkpoint: CheckpointSource, adapters: readonly WantedAdapter[]): Wanted {
-  return { desired: { checkpoint: name, stack: adapters.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) }, checkpoint, adapters };
+  return {
+    desired: { checkpoint: name, stack: adapters.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) },
+    checkpoint,
+    adapters,
+  };
 }
 
 export function specOf(source: CheckpointSource, folder: string, structure: string, hostKind = "onnxruntime"): EngineSpec {
   const shapes = Object.fromEntries(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
-  return { structure, precision: "f32", profile: "any", hostKind, graph: { folder, variant: "fp32" }, parameters: { names: Object.keys(shapes), fixed: new Set(), shapes } };
+  return {
+    structure,
+    precision: "f32",
+    profile: "any",
+    hostKind,
+    graph: { folder, variant: "fp32" },
+    parameters: { names: Object.keys(shapes), fixed: new Set(), shapes },
+  };
 }
 
 /** Inputs and outputs of a file written by reference.py. */
 export function readSteps(path: string): { inputs: FrameTensor[]; outputs: Float32Array[] } {
   const tensors = loadTensors(path);
   const floats = ({ data }: GoldenTensor): Float32Array => new Float32Array(data.slice().buffer);
-  const inputs = [...tensors].filter(([name]) => !name.startsWith("out.")).map(([name, { shape, data }]): FrameTensor => ({ name, dtype: "f32", shape, data }));
-  const outputs = [...tensors].filter(([name]) => name.startsWith("out.")).sort(([a], [b]) => Number(a.slice(4)) - Number(b.slice(4))).map(([, tensor]) => floats(tensor));
+  const inputs = [...tensors]
+    .filter(([name]) => !name.startsWith("out."))
+    .map(([name, { shape, data }]): FrameTensor => ({ name, dtype: "f32", shape, data }));
+  const outputs = [...tensors]
+    .filter(([name]) => name.startsWith("out."))
+    .sort(([a], [b]) => Number(a.slice(4)) - Number(b.slice(4)))
+    .map(([, tensor]) => floats(tensor));
   return { inputs, outputs };
 }
 

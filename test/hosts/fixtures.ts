@@ -43,19 +43,39 @@ async function encoded(values: Values, dtype: "F32" | "F16" | "BF16"): Promise<U
 
 export const prefix = "model.diffusion_model.";
 
-export async function writeCheckpoint(path: string, parameters: Parameters, dtype: "F32" | "F16" | "BF16" = "F32"): Promise<CheckpointSource> {
+export async function writeCheckpoint(
+  path: string,
+  parameters: Parameters,
+  dtype: "F32" | "F16" | "BF16" = "F32",
+): Promise<CheckpointSource> {
   await writeSafetensors(
     path,
-    await Promise.all(Object.entries(parameters).map(async ([name, values]) => ({ name: prefix + name, dtype: dtype as Dtype, shape: values.shape, data: await encoded(values, dtype) }))),
+    await Promise.all(
+      Object.entries(parameters).map(async ([name, values]) => ({
+        name: prefix + name,
+        dtype: dtype as Dtype,
+        shape: values.shape,
+        data: await encoded(values, dtype),
+      })),
+    ),
   );
   return sourceOf(path, parameters, dtype);
 }
 
-export async function sourceOf(path: string, parameters: Readonly<Record<string, { readonly shape: readonly number[] }>>, dtype: Dtype): Promise<CheckpointSource> {
+export async function sourceOf(
+  path: string,
+  parameters: Readonly<Record<string, { readonly shape: readonly number[] }>>,
+  dtype: Dtype,
+): Promise<CheckpointSource> {
   const stamp = await stat(path, { bigint: true });
   return {
     files: [{ path, sizeBytes: Number(stamp.size), mtimeNs: String(stamp.mtimeNs), inode: String(stamp.ino) }],
-    parameters: Object.fromEntries(Object.entries(parameters).map(([name, { shape }]) => [name, { shape, pieces: [{ file: 0, key: prefix + name, dtype, start: 0, length: shape[0] ?? 1, swapHalves: false }] }])),
+    parameters: Object.fromEntries(
+      Object.entries(parameters).map(([name, { shape }]) => [
+        name,
+        { shape, pieces: [{ file: 0, key: prefix + name, dtype, start: 0, length: shape[0] ?? 1, swapHalves: false }] },
+      ]),
+    ),
   };
 }
 
@@ -76,18 +96,43 @@ export const hashOf = (text: string): string => createHash("sha256").update(text
 
 /** What the metadata of a delta file holds besides what a test is about. */
 export const deltaHeader = (adapter: string, terms: readonly unknown[]) => ({
-  formatVersion: 1, adapter, structure: hashOf("structure"), family: "sd15", mode: "comfyui", terms, sources: {}, report: { used: [], ignored: [], failed: [] }, warnings: [], problem: null, bytes: 0,
+  formatVersion: 1,
+  adapter,
+  structure: hashOf("structure"),
+  family: "sd15",
+  mode: "comfyui",
+  terms,
+  sources: {},
+  report: { used: [], ignored: [], failed: [] },
+  warnings: [],
+  problem: null,
+  bytes: 0,
 });
 
 /** A delta file whose metadata says what it is told to say; its checksums are right, unless `changes` alters factors behind their back. */
-export async function writeDelta(path: string, metadata: unknown, factors: Readonly<Record<string, Values>>, changes: Readonly<Record<string, Values>> = {}): Promise<void> {
+export async function writeDelta(
+  path: string,
+  metadata: unknown,
+  factors: Readonly<Record<string, Values>>,
+  changes: Readonly<Record<string, Values>> = {},
+): Promise<void> {
   const text = typeof metadata === "string" ? metadata : JSON.stringify(metadata);
-  const checks = new Map(Object.entries(factors).map(([name, { data }]) => [name, { crc: factorCrc(bytesOf(data)), finite: data.every((value) => Number.isFinite(value)) }]));
+  const checks = new Map(
+    Object.entries(factors).map(([name, { data }]) => [
+      name,
+      { crc: factorCrc(bytesOf(data)), finite: data.every((value) => Number.isFinite(value)) },
+    ]),
+  );
   const table = encodeChecks(checks, text);
   await writeSafetensors(
     path,
     [
-      ...Object.entries({ ...factors, ...changes }).map(([name, values]) => ({ name, dtype: "F32" as const, shape: values.shape, data: bytesOf(values.data) })),
+      ...Object.entries({ ...factors, ...changes }).map(([name, values]) => ({
+        name,
+        dtype: "F32" as const,
+        shape: values.shape,
+        data: bytesOf(values.data),
+      })),
       { name: checksTensorName, dtype: "U8" as const, shape: [table.byteLength], data: table },
     ],
     { [deltaMetadataKey]: text },
@@ -97,11 +142,23 @@ export async function writeDelta(path: string, metadata: unknown, factors: Reado
 export async function writeAdapter(folder: string, name: string, terms: readonly LowRank[]): Promise<Adapter> {
   const sha256 = hashOf(name);
   const delta = join(folder, `${name}.delta`);
-  const list: Term[] = terms.map(({ parameter, scale }) => ({ kind: "lowRank", target: { parameter }, scale, up: `${parameter}.up`, down: `${parameter}.down`, sourceKeys: [] }));
+  const list: Term[] = terms.map(({ parameter, scale }) => ({
+    kind: "lowRank",
+    target: { parameter },
+    scale,
+    up: `${parameter}.up`,
+    down: `${parameter}.down`,
+    sourceKeys: [],
+  }));
   await writeDelta(
     delta,
     deltaHeader(sha256, list),
-    Object.fromEntries(terms.flatMap(({ parameter, up, down }) => [[`${parameter}.up`, up], [`${parameter}.down`, down]])),
+    Object.fromEntries(
+      terms.flatMap(({ parameter, up, down }) => [
+        [`${parameter}.up`, up],
+        [`${parameter}.down`, down],
+      ]),
+    ),
   );
   return { sha256, delta, terms };
 }
@@ -110,8 +167,10 @@ export interface Stacked {
   readonly adapter: Adapter;
   readonly strength: number;
 }
-export const stackFiles = (stack: readonly Stacked[]) => stack.map(({ adapter, strength }) => ({ delta: adapter.delta, sha256: adapter.sha256, strength }));
-export const stackItems = (stack: readonly Stacked[]): StackItem[] => stack.map(({ adapter, strength }) => ({ sha256: adapter.sha256, strength }));
+export const stackFiles = (stack: readonly Stacked[]) =>
+  stack.map(({ adapter, strength }) => ({ delta: adapter.delta, sha256: adapter.sha256, strength }));
+export const stackItems = (stack: readonly Stacked[]): StackItem[] =>
+  stack.map(({ adapter, strength }) => ({ sha256: adapter.sha256, strength }));
 
 /** W + sum(strength * scale * up * down) in double precision: the plainest statement of the merge. */
 export function merged(base: Parameters, stack: readonly Stacked[]): Record<string, Float64Array> {
@@ -137,5 +196,10 @@ export function merged(base: Parameters, stack: readonly Stacked[]): Record<stri
 }
 
 export function fullPlan(parameters: Parameters, stack: readonly Stacked[], checkpoint = "base"): RefitPlan {
-  return { from: null, to: { checkpoint, stack: stackItems(stack) }, full: true, writes: Object.keys(parameters).map((parameter) => ({ parameter, reason: "base" as const })) };
+  return {
+    from: null,
+    to: { checkpoint, stack: stackItems(stack) },
+    full: true,
+    writes: Object.keys(parameters).map((parameter) => ({ parameter, reason: "base" as const })),
+  };
 }

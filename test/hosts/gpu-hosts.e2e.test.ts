@@ -15,4 +15,5 @@ afterAll(() => rmSync(store, { recursive: true, force: true }));
 
 hostConformance("torch, base read from the file", torchHost("--base", "file"));
 hostConformance("torch, weights streamed", torchHost("--weights-mib", "8"));
-for (const base of ["pinned", "file"]) hostConformance(`tensorrt, simulated library, base ${base}`, simulatedTensorrt({ store, args: ["--base", base] }));
+for (const base of ["pinned", "file"])
+  hostConformance(`tensorrt, simulated library, base ${base}`, simulatedTensorrt({ store, args: ["--base", base] }));

@@ -11,7 +11,10 @@ import { mutants, type Mutant } from "./mutants.ts";
 import { simulatedTensorrt } from "./simulated-tensorrt.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const report = z.object({ numPassedTests: z.number(), testResults: z.array(z.object({ assertionResults: z.array(z.object({ status: z.string(), fullName: z.string() })) })) });
+const report = z.object({
+  numPassedTests: z.number(),
+  testResults: z.array(z.object({ assertionResults: z.array(z.object({ status: z.string(), fullName: z.string() })) })),
+});
 // The golden cases hold parameters without an engine; all else goes through the adapter.
 const sections = "refits|failures|steps|fused";
 
@@ -19,14 +22,34 @@ function suite(folder: string, args: readonly string[]): { passed: number; faile
   const out = join(folder, "report.json");
   const { command, args: given } = simulatedTensorrt({ store: join(folder, "store"), args });
   const { REFIT_E2E: _, ...env } = process.env;
-  spawnSync(process.execPath, [join(root, "node_modules/vitest/vitest.mjs"), "run", "test/hosts/command.test.ts", "-t", sections, "--bail", "1", "--reporter", "json", "--outputFile", out, "--testTimeout", "120000"], {
-    cwd: root,
-    env: { ...env, PYTHONPATH: join(folder, "python"), OMP_NUM_THREADS: "1", REFIT_HOST_COMMAND: JSON.stringify([command, ...given]) },
-    stdio: "ignore",
-    timeout: 400_000,
-  });
+  spawnSync(
+    process.execPath,
+    [
+      join(root, "node_modules/vitest/vitest.mjs"),
+      "run",
+      "test/hosts/command.test.ts",
+      "-t",
+      sections,
+      "--bail",
+      "1",
+      "--reporter",
+      "json",
+      "--outputFile",
+      out,
+      "--testTimeout",
+      "120000",
+    ],
+    {
+      cwd: root,
+      env: { ...env, PYTHONPATH: join(folder, "python"), OMP_NUM_THREADS: "1", REFIT_HOST_COMMAND: JSON.stringify([command, ...given]) },
+      stdio: "ignore",
+      timeout: 400_000,
+    },
+  );
   const { numPassedTests, testResults } = report.parse(JSON.parse(readFileSync(out, "utf8")));
-  const failed = testResults.flatMap(({ assertionResults }) => assertionResults.filter(({ status }) => status === "failed").map(({ fullName }) => fullName));
+  const failed = testResults.flatMap(({ assertionResults }) =>
+    assertionResults.filter(({ status }) => status === "failed").map(({ fullName }) => fullName),
+  );
   return { passed: numPassedTests, failed };
 }
 
@@ -41,12 +64,17 @@ describe("bugs planted in the tensorrt adapter", () => {
     change(join(own, "python"));
     return suite(own, args);
   };
-  const plant = ({ file, find, replace }: Mutant) => (packages: string): void => {
-    const path = join(packages, file);
-    const text = readFileSync(path, "utf8");
-    expect(text.split(find), `${file} no longer holds the text that this bug changes`).toHaveLength(2);
-    writeFileSync(path, text.replace(find, () => replace));
-  };
+  const plant =
+    ({ file, find, replace }: Mutant) =>
+    (packages: string): void => {
+      const path = join(packages, file);
+      const text = readFileSync(path, "utf8");
+      expect(text.split(find), `${file} no longer holds the text that this bug changes`).toHaveLength(2);
+      writeFileSync(
+        path,
+        text.replace(find, () => replace),
+      );
+    };
 
   it("the suite passes without a bug", () => {
     for (const [index, args] of [[], ["--base", "pinned"]].entries()) {
@@ -56,9 +84,13 @@ describe("bugs planted in the tensorrt adapter", () => {
     }
   }, 600_000);
 
-  it.each(mutants.map((mutant, index) => [mutant.name, mutant, index] as const))("%s: the suite fails", (_, mutant, index) => {
-    const { failed } = run(index, plant(mutant), mutant.args);
-    console.log(`${mutant.name}: ${failed[0] ?? "NOT FOUND"}`);
-    expect(failed.length).toBeGreaterThan(0);
-  }, 420_000);
+  it.each(mutants.map((mutant, index) => [mutant.name, mutant, index] as const))(
+    "%s: the suite fails",
+    (_, mutant, index) => {
+      const { failed } = run(index, plant(mutant), mutant.args);
+      console.log(`${mutant.name}: ${failed[0] ?? "NOT FOUND"}`);
+      expect(failed.length).toBeGreaterThan(0);
+    },
+    420_000,
+  );
 });

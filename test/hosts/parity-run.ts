@@ -34,11 +34,38 @@ export const parityStrengths = [0.8, -0.3] as const;
 
 /** Makes a random checkpoint and LoRA in `folder`, asks PyTorch, then the host: relative errors of base, 0.8, -0.3 and base again. */
 export async function parityErrors(command: HostCommand, folder: string, { graph, family, shrink, size }: ParityCase): Promise<number[]> {
-  const [checkpoint, lora, reference] = ["checkpoint", "lora", "reference"].map((name) => join(folder, `${name}.safetensors`)) as [string, string, string];
+  const [checkpoint, lora, reference] = ["checkpoint", "lora", "reference"].map((name) => join(folder, `${name}.safetensors`)) as [
+    string,
+    string,
+    string,
+  ];
   const shipped = join(root, "sidecar/graphs", graph);
-  await python("test/python/parity/random_model.py", "--graph", join(shipped, "graph.json"), "--out", folder, ...(shrink ? ["--shrink"] : []));
+  await python(
+    "test/python/parity/random_model.py",
+    "--graph",
+    join(shipped, "graph.json"),
+    "--out",
+    folder,
+    ...(shrink ? ["--shrink"] : []),
+  );
   const stacks = [[], ...parityStrengths.map((strength) => [[lora, strength]])];
-  await python("test/python/parity/reference.py", "--checkpoint", checkpoint, "--config", join(folder, "config.json"), "--stacks", JSON.stringify(stacks), "--out", reference, "--batch", String(size.batch), "--height", String(size.height), "--width", String(size.width));
+  await python(
+    "test/python/parity/reference.py",
+    "--checkpoint",
+    checkpoint,
+    "--config",
+    join(folder, "config.json"),
+    "--stacks",
+    JSON.stringify(stacks),
+    "--out",
+    reference,
+    "--batch",
+    String(size.batch),
+    "--height",
+    String(size.height),
+    "--width",
+    String(size.width),
+  );
   const bundle = shrink ? join(folder, "graph") : shipped;
   if (shrink) await python("tools/graphs/export.py", "--header", checkpoint, "--out", bundle);
 
@@ -61,7 +88,9 @@ export async function parityErrors(command: HostCommand, folder: string, { graph
     for (const [index, strength] of [null, ...parityStrengths, null].entries()) {
       const generation = await engine.bring(wantedOf("random", source, strength === null ? [] : [adapter(strength)]));
       const { tensors } = await engine.step(generation, inputs);
-      errors.push(relativeError(floatsOf(tensors[0]?.data ?? new Uint8Array()), outputs[strength === null ? 0 : index] ?? new Float32Array()));
+      errors.push(
+        relativeError(floatsOf(tensors[0]?.data ?? new Uint8Array()), outputs[strength === null ? 0 : index] ?? new Float32Array()),
+      );
     }
     return errors;
   } finally {

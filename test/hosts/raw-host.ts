@@ -36,7 +36,10 @@ export function startRawHost(command: HostCommand): RawHost {
     over = true;
     for (const waiter of waiting.splice(0)) waiter(null);
   });
-  const ended = once(child, "close").then(([code, signal]: (number | string | null)[]) => ({ code: code as number | null, signal: signal as string | null }));
+  const ended = once(child, "close").then(([code, signal]: (number | string | null)[]) => ({
+    code: code as number | null,
+    signal: signal as string | null,
+  }));
   const host: RawHost = {
     pid: child.pid ?? 0,
     write: (bytes) => void child.stdin.write(bytes),

@@ -17,7 +17,8 @@ it("a host killed at any point of a refit or a step comes back, and every answer
   const { inputs } = readSteps(goldenSteps);
   const engines = new Engines({
     planning: { planRefit, nextState, sameState },
-    startHost: (_kind, graphs) => startHost(onnxruntimeHost(...graphs.flatMap(({ folder, variant }) => ["--warm-graph", `${variant}:${folder}`]))),
+    startHost: (_kind, graphs) =>
+      startHost(onnxruntimeHost(...graphs.flatMap(({ folder, variant }) => ["--warm-graph", `${variant}:${folder}`]))),
     keepsSpare: () => true,
     budgetBytes: () => 2 ** 30,
     emit: () => undefined,
@@ -54,15 +55,22 @@ it("a host killed at any point of a refit or a step comes back, and every answer
       process.kill(victim.pid, "SIGKILL");
       await victim.ended;
       const outcome = await pending;
-      if (!(outcome instanceof Error)) expect(Buffer.compare(outcome, expected[index] ?? Buffer.alloc(0)), `killed after ${delayMs} ms`).toBe(0);
+      if (!(outcome instanceof Error))
+        expect(Buffer.compare(outcome, expected[index] ?? Buffer.alloc(0)), `killed after ${delayMs} ms`).toBe(0);
       else expect(outcome.code, `${outcome.message}, kill ${kill}`).toBe("HOST_START_FAILED");
       await expect.poll(() => engines.status.hosts["onnxruntime"]?.state, { timeout: 60_000 }).toBe("up");
       await expect.poll(() => engines.status.engines[0]?.state.state, { timeout: 60_000 }).toBe("LIVE");
       recoveries.push(performance.now() - killed);
-      expect(Buffer.compare(await answer((index + 1) % demoStacks.length), expected[(index + 1) % demoStacks.length] ?? Buffer.alloc(0))).toBe(0);
+      expect(
+        Buffer.compare(await answer((index + 1) % demoStacks.length), expected[(index + 1) % demoStacks.length] ?? Buffer.alloc(0)),
+      ).toBe(0);
     }
     expect(engines.status).toMatchObject({ engineBuilds: 1 });
-    record("host-recovery", { promise: "A killed engine host is LIVE again within 2 s on the demo's model, without a build", figure: `killed to LIVE ${recoveries.map((ms, index) => `${Math.round(ms)} ms${spares[index] === true ? "" : " without a spare process"}`).join(", ")}; 0 builds, 0 wrong outputs`, test: "test/hosts/recovery.e2e.test.ts" });
+    record("host-recovery", {
+      promise: "A killed engine host is LIVE again within 2 s on the demo's model, without a build",
+      figure: `killed to LIVE ${recoveries.map((ms, index) => `${Math.round(ms)} ms${spares[index] === true ? "" : " without a spare process"}`).join(", ")}; 0 builds, 0 wrong outputs`,
+      test: "test/hosts/recovery.e2e.test.ts",
+    });
   } finally {
     await engines.close();
     await rm(folder, { recursive: true, force: true });

@@ -21,7 +21,15 @@ export function simulatedTensorrt({ store, packages = at("sidecar/hosts/python")
   return {
     kind: "tensorrt",
     command: testPython(root),
-    args: [at("test/python/simulation/host.py"), "--kind", "tensorrt", "--device", "cpu", ...(store === undefined ? [] : ["--store", store]), ...args],
+    args: [
+      at("test/python/simulation/host.py"),
+      "--kind",
+      "tensorrt",
+      "--device",
+      "cpu",
+      ...(store === undefined ? [] : ["--store", store]),
+      ...args,
+    ],
     env: { PYTHONPATH: packages, OMP_NUM_THREADS: "1", ...settings },
   };
 }

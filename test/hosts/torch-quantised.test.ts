@@ -56,14 +56,24 @@ describe.each(formats)("torch host, $weightDtype", ({ weightDtype, worst }) => {
     const output = tensors[0];
     if (output === undefined) throw new TypeError("the step gave no tensor");
     expect(output).toMatchObject({ name: "out_sample", dtype: "bf16" });
-    return { bytes: Buffer.from(output.data), error: async (expected) => relativeError(await floats(output), expected ?? new Float32Array()) };
+    return {
+      bytes: Buffer.from(output.data),
+      error: async (expected) => relativeError(await floats(output), expected ?? new Float32Array()),
+    };
   };
   const refit = async (from: NamedStack, to: NamedStack): Promise<Readonly<Record<string, string>>> => {
     const [before, after] = [states(from), states(to)];
     const touches = new Map([...before.adapters, ...after.adapters].map((adapter) => [adapter.file.sha256, adapter.touches]));
     const result = planRefit(before.desired, after.desired, touches, { names: Object.keys(after.checkpoint.parameters), fixed: new Set() });
     if (result.kind !== "refit") throw new TypeError(`expected a refit, the plan is ${result.kind}`);
-    const prepared = await host.call("prepare", { engine: "demo", generation, plan: result.plan, checkpoint: after.checkpoint, stack: after.adapters.map(({ file }) => file), verify: true });
+    const prepared = await host.call("prepare", {
+      engine: "demo",
+      generation,
+      plan: result.plan,
+      checkpoint: after.checkpoint,
+      stack: after.adapters.map(({ file }) => file),
+      verify: true,
+    });
     generation = (await host.call("commit", { engine: "demo", token: prepared.token })).generation;
     return prepared.sha256 ?? {};
   };
@@ -72,7 +82,13 @@ describe.each(formats)("torch host, $weightDtype", ({ weightDtype, worst }) => {
   it("is offered, loads, and says what it costs", async () => {
     expect(host.about.precisions).toContain(weightDtype);
     const { checkpoint } = states([]);
-    const loaded = await host.call("load", { engine: "demo", graph: { folder: demoGraph, variant: "fp16" }, weightDtype, checkpoint, stack: [] });
+    const loaded = await host.call("load", {
+      engine: "demo",
+      graph: { folder: demoGraph, variant: "fp16" },
+      weightDtype,
+      checkpoint,
+      stack: [],
+    });
     expect(loaded.quantised).toMatchObject({ format: weightDtype, way: "dequantise" });
     expect(loaded.quantised?.layers).toBeGreaterThan(5);
     expect(loaded.quantised?.whole.join()).toContain("time_embed");
@@ -81,7 +97,13 @@ describe.each(formats)("torch host, $weightDtype", ({ weightDtype, worst }) => {
     const { engines } = await host.call("status", {});
     expect(engines[0]?.quantised).toEqual(loaded.quantised);
     expect(engines[0]?.bytes).toBe(loaded.bytes);
-    const whole = await host.call("load", { engine: "whole", graph: { folder: demoGraph, variant: "fp16" }, weightDtype: "bf16", checkpoint, stack: [] });
+    const whole = await host.call("load", {
+      engine: "whole",
+      graph: { folder: demoGraph, variant: "fp16" },
+      weightDtype: "bf16",
+      checkpoint,
+      stack: [],
+    });
     expect(loaded.bytes).toBeLessThan(whole.bytes);
     await host.call("unload", { engine: "whole" });
   });
@@ -100,7 +122,8 @@ describe.each(formats)("torch host, $weightDtype", ({ weightDtype, worst }) => {
       const losses = engines[0]?.losses ?? [];
       expect(losses.map(({ adapter }) => adapter)).toEqual(states(stack).adapters.map(({ file }) => file.sha256));
       // The file is no quantised one: what rounding moves, it moves as often up as down.
-      for (const { projection, branched } of losses) expect([Math.abs(projection - 1) < (weightDtype === "nvfp4" ? 1 : 0.25), branched]).toEqual([true, 0]);
+      for (const { projection, branched } of losses)
+        expect([Math.abs(projection - 1) < (weightDtype === "nvfp4" ? 1 : 0.25), branched]).toEqual([true, 0]);
       const output = await step();
       expect(await output.error(outputs[index])).toBeLessThan(worst);
       seen.push(output.bytes);

@@ -7,9 +7,17 @@ import { expect, it } from "vitest";
 import { addonApart } from "../../vitest.config.ts";
 
 const src = fileURLToPath(new URL("../../sidecar/src/", import.meta.url));
-const sources = (folder: string): string[] => readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts")).map((name) => join(folder, name));
+const sources = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => join(folder, name));
 /** Modules whose values a file takes. */
-const valuesOf = (path: string): string[] => [...readFileSync(path, "utf8").matchAll(/^(?:import|export)\s(?!type\s)[^;]*?from\s"([^"]+)"|^import\s"([^"]+)"|\bimport\("([^"]+)"\)/gm)].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
+const valuesOf = (path: string): string[] =>
+  [
+    ...readFileSync(path, "utf8").matchAll(
+      /^(?:import|export)\s(?!type\s)[^;]*?from\s"([^"]+)"|^import\s"([^"]+)"|\bimport\("([^"]+)"\)/gm,
+    ),
+  ].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
 
 function reached(starts: readonly string[]): Set<string> {
   const seen = new Set<string>();

@@ -36,7 +36,11 @@ const planted: readonly (readonly [rule: string, file: string, content: string])
 
 function violations(): string[] {
   const config = join(root, ".dependency-cruiser.cjs");
-  const run = spawnSync(process.execPath, [join(root, "node_modules/dependency-cruiser/bin/dependency-cruise.mjs"), "--config", config, "--output-type", "json", "sidecar"], { cwd: tree, encoding: "utf8", maxBuffer: 1 << 26 });
+  const run = spawnSync(
+    process.execPath,
+    [join(root, "node_modules/dependency-cruiser/bin/dependency-cruise.mjs"), "--config", config, "--output-type", "json", "sidecar"],
+    { cwd: tree, encoding: "utf8", maxBuffer: 1 << 26 },
+  );
   const report = JSON.parse(run.stdout) as { summary: { violations: { from: string; rule: { name: string } }[] } };
   return report.summary.violations.map((violation) => `${violation.rule.name} ${violation.from}`);
 }
@@ -49,7 +53,10 @@ function write(file: string, content: string): void {
 describe(".dependency-cruiser.cjs", () => {
   it("lets a tree pass that keeps the rules", () => {
     for (const [file, content] of Object.entries(files)) write(file, content);
-    write("sidecar/src/catalog/good.ts", 'import type { Entry } from "./index.ts"; import { terms } from "../terms/index.ts"; export const x: Entry | number = terms;\n');
+    write(
+      "sidecar/src/catalog/good.ts",
+      'import type { Entry } from "./index.ts"; import { terms } from "../terms/index.ts"; export const x: Entry | number = terms;\n',
+    );
     expect(violations()).toEqual([]);
   });
 

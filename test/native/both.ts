@@ -5,7 +5,13 @@ import { loadNative } from "../../native/ts/load.ts";
 const fallback = loadNative({ REFIT_NATIVE: "off" });
 
 /** [name, implementation] rows for `describe.each`. */
-export const implementations: readonly (readonly [string, Native])[] = process.env["REFIT_NATIVE"] === "off" ? [["fallback", fallback]] : [["fallback", fallback], [native.kind, native]];
+export const implementations: readonly (readonly [string, Native])[] =
+  process.env["REFIT_NATIVE"] === "off"
+    ? [["fallback", fallback]]
+    : [
+        ["fallback", fallback],
+        [native.kind, native],
+      ];
 
 export const kernelPair: { readonly fallback: Kernels; readonly chosen: Kernels } = { fallback, chosen: native };
 

@@ -9,7 +9,11 @@ const small = Object.keys(specs) as Small[];
 
 function allCodes(dtype: Small): Uint8Array {
   const count = 2 ** specs[dtype].bits;
-  return bytesOf(specs[dtype].bits === 16 ? Uint16Array.from({ length: count }, (_, code) => code) : Uint8Array.from({ length: count }, (_, code) => code));
+  return bytesOf(
+    specs[dtype].bits === 16
+      ? Uint16Array.from({ length: count }, (_, code) => code)
+      : Uint8Array.from({ length: count }, (_, code) => code),
+  );
 }
 
 function codesOf(bytes: Uint8Array, dtype: Small): Uint16Array | Uint8Array {
@@ -32,7 +36,8 @@ describe.each(implementations)("convert (%s)", (_name, kernels) => {
     const asF64 = new Float64Array((await convert(codes, dtype, "F64", count)).buffer);
     for (let code = 0; code < count; code++) {
       const expected = valueOf(code, specs[dtype]);
-      if (!Object.is(asF32[code], expected) || !Object.is(asF64[code], expected)) expect.fail(`code ${code}: expected ${expected}, got ${asF32[code]} and ${asF64[code]}`);
+      if (!Object.is(asF32[code], expected) || !Object.is(asF64[code], expected))
+        expect.fail(`code ${code}: expected ${expected}, got ${asF32[code]} and ${asF64[code]}`);
     }
   });
 
@@ -43,7 +48,8 @@ describe.each(implementations)("convert (%s)", (_name, kernels) => {
     for (let code = 0; code < count; code++) {
       const value = valueOf(code, specs[dtype]);
       const saturated = specs[dtype].saturates && !Number.isFinite(value);
-      if (Number.isNaN(value) ? !isNanCode(back[code]!, dtype) : !saturated && back[code] !== code) expect.fail(`code ${code} came back as ${back[code]}`);
+      if (Number.isNaN(value) ? !isNanCode(back[code]!, dtype) : !saturated && back[code] !== code)
+        expect.fail(`code ${code} came back as ${back[code]}`);
     }
   });
 
@@ -112,7 +118,14 @@ describe.each(implementations)("convert (%s)", (_name, kernels) => {
     expect([...out]).toEqual([...source].map(Math.fround));
   });
 
-  test.each([["F32", 4], ["F16", 2], ["BF16", 2], ["F8_E4M3", 1], ["F8_E5M2", 1], ["F64", 8]] as const)("NaN becomes one canonical %s NaN", async (dtype, bytes) => {
+  test.each([
+    ["F32", 4],
+    ["F16", 2],
+    ["BF16", 2],
+    ["F8_E4M3", 1],
+    ["F8_E5M2", 1],
+    ["F64", 8],
+  ] as const)("NaN becomes one canonical %s NaN", async (dtype, bytes) => {
     const bits = Uint32Array.of(0x7fc00000, 0xffc00000, 0x7f800001, 0xff812345);
     const out = await convert(bytesOf(bits), "F32", dtype, 4, 2);
     for (let i = 1; i < 4; i++) expect(out.slice(i * bytes, (i + 1) * bytes)).toEqual(out.slice(0, bytes));
@@ -158,7 +171,9 @@ describe.each(implementations)("convert (%s)", (_name, kernels) => {
       const codes = allCodes(dtype);
       const size = dtypeBytes[dtype];
       for (let code = 0; code < 2 ** specs[dtype].bits; code += specs[dtype].bits === 16 ? 251 : 1) {
-        expect(await kernels.firstNonFinite(codes.slice(code * size), dtype, 1)).toBe(Number.isFinite(valueOf(code, specs[dtype])) ? -1 : 0);
+        expect(await kernels.firstNonFinite(codes.slice(code * size), dtype, 1)).toBe(
+          Number.isFinite(valueOf(code, specs[dtype])) ? -1 : 0,
+        );
       }
     }
   });

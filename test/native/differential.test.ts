@@ -54,16 +54,27 @@ test("short fuzz run: C++, TypeScript and the reference agree on mutated headers
 test("npm's safetensors reads the same tensors from a valid file", async () => {
   const path = join(folder, "valid.safetensors");
   const values = Float32Array.from({ length: 24 }, (_, index) => index / 7);
-  await writeSafetensors(path, [{ name: "w", dtype: "F32", shape: [4, 6], data: bytesOf(values) }, { name: "i", dtype: "I32", shape: [3], data: bytesOf(Int32Array.of(-1, 0, 7)) }]);
+  await writeSafetensors(path, [
+    { name: "w", dtype: "F32", shape: [4, 6], data: bytesOf(values) },
+    { name: "i", dtype: "I32", shape: [3], data: bytesOf(Int32Array.of(-1, 0, 7)) },
+  ]);
   // Tiny and unmaintained, with no checks of its own and no types: an oracle on valid files only.
-  const oracle = createRequire(import.meta.url)("safetensors") as { SafeTensor: new (bytes: Uint8Array) => { getTensor(name: string): Uint8Array; metadata: Map<string, { dtype: string; shape: number[] }> } };
+  const oracle = createRequire(import.meta.url)("safetensors") as {
+    SafeTensor: new (bytes: Uint8Array) => {
+      getTensor(name: string): Uint8Array;
+      metadata: Map<string, { dtype: string; shape: number[] }>;
+    };
+  };
   const theirs = new oracle.SafeTensor(new Uint8Array(await readFile(path)));
   for (const [, implementation] of implementations) {
     const ours = await implementation.openTensorFile(path);
     expect([...theirs.metadata.keys()].sort()).toEqual([...ours.header.entries.keys()].sort());
     for (const name of ["w", "i"]) {
       expect(await ours.read(name)).toEqual(theirs.getTensor(name));
-      expect(ours.header.entries.get(name)).toMatchObject({ dtype: theirs.metadata.get(name)?.dtype, shape: theirs.metadata.get(name)?.shape });
+      expect(ours.header.entries.get(name)).toMatchObject({
+        dtype: theirs.metadata.get(name)?.dtype,
+        shape: theirs.metadata.get(name)?.shape,
+      });
     }
     await ours.close();
   }
@@ -80,7 +91,10 @@ test("torch rounds f32 to f16 and bf16 as we do, and reads every fp8 code as we 
     for (const dtype of ["F16", "BF16"] as const) {
       const out = new Uint8Array(2 * count);
       await kernels.convert(bytesOf(bits), "F32", out, dtype, count);
-      const [ours, theirs] = [new Uint16Array(out.buffer), new Uint16Array(expected[dtype].buffer.slice(expected[dtype].byteOffset, expected[dtype].byteOffset + 2 * count))];
+      const [ours, theirs] = [
+        new Uint16Array(out.buffer),
+        new Uint16Array(expected[dtype].buffer.slice(expected[dtype].byteOffset, expected[dtype].byteOffset + 2 * count)),
+      ];
       for (const [index, code] of ours.entries()) {
         const bothNan = Number.isNaN(valueOf(code, specs[dtype])) && Number.isNaN(valueOf(theirs[index]!, specs[dtype]));
         if (!bothNan && code !== theirs[index]) expect.fail(`${dtype} of bits ${bits[index]}: ${code}, torch ${theirs[index]}`);
@@ -88,7 +102,13 @@ test("torch rounds f32 to f16 and bf16 as we do, and reads every fp8 code as we 
     }
     for (const [at, dtype] of (["F8_E4M3", "F8_E5M2"] as const).entries()) {
       const out = new Float32Array(256);
-      await kernels.convert(Uint8Array.from({ length: 256 }, (_, code) => code), dtype, bytesOf(out), "F32", 256);
+      await kernels.convert(
+        Uint8Array.from({ length: 256 }, (_, code) => code),
+        dtype,
+        bytesOf(out),
+        "F32",
+        256,
+      );
       expect([...out]).toEqual([...fp8.subarray(at * 256, (at + 1) * 256)]);
     }
   }
@@ -97,9 +117,27 @@ test("torch rounds f32 to f16 and bf16 as we do, and reads every fp8 code as we 
 test("a file written by the reference is read, and the reference reads ours", async ({ skip }) => {
   if (python === undefined) skip(noPython);
   const [theirs, ours] = [join(folder, "theirs.safetensors"), join(folder, "ours.safetensors")];
-  await writeSafetensors(ours, [{ name: "é", dtype: "F32", shape: [2, 2], data: bytesOf(Float32Array.of(1, 2, 3, 4)) }, { name: "h", dtype: "BF16", shape: [1], data: Uint8Array.of(0x80, 0x3f) }], { note: "ü" });
-  const said: unknown = JSON.parse(askPython(join(root, "test/native/python/exchange.py"), Buffer.from(JSON.stringify([ours, theirs]))).toString());
-  expect(said).toEqual({ metadata: { note: "ü" }, tensors: { "é": [[1, 2], [3, 4]], h: [1] } });
+  await writeSafetensors(
+    ours,
+    [
+      { name: "é", dtype: "F32", shape: [2, 2], data: bytesOf(Float32Array.of(1, 2, 3, 4)) },
+      { name: "h", dtype: "BF16", shape: [1], data: Uint8Array.of(0x80, 0x3f) },
+    ],
+    { note: "ü" },
+  );
+  const said: unknown = JSON.parse(
+    askPython(join(root, "test/native/python/exchange.py"), Buffer.from(JSON.stringify([ours, theirs]))).toString(),
+  );
+  expect(said).toEqual({
+    metadata: { note: "ü" },
+    tensors: {
+      é: [
+        [1, 2],
+        [3, 4],
+      ],
+      h: [1],
+    },
+  });
   for (const [, implementation] of implementations) {
     const file = await implementation.openTensorFile(theirs);
     expect(await file.read("a")).toEqual(bytesOf(Float32Array.of(1.5, -2)));
@@ -114,7 +152,14 @@ test("every fault has the same code and tensor from C++ and from TypeScript", as
   const path = join(folder, "fault.safetensors");
   for (const { name, bytes } of hostileFiles()) {
     await writeFile(path, bytes);
-    const faults = await Promise.all(implementations.map(([, each]) => each.readHeader(path).then(() => null, (error: unknown) => (error instanceof SafetensorsError ? [error.code, error.tensor] : error))));
+    const faults = await Promise.all(
+      implementations.map(([, each]) =>
+        each.readHeader(path).then(
+          () => null,
+          (error: unknown) => (error instanceof SafetensorsError ? [error.code, error.tensor] : error),
+        ),
+      ),
+    );
     expect(faults[1], name).toEqual(faults[0]);
   }
 });

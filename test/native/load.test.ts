@@ -53,7 +53,12 @@ describe("one job in processes of their own", () => {
 
   test("instruction sets with fma give the same bits, plain ones the same within 1e-6", async ({ skip }) => {
     if (native.kind !== "native") skip("REFIT_NATIVE=off: the fallback has no instruction sets");
-    const [widest, avx2, scalar, unknown] = [await merged({}), await merged({ REFIT_SIMD: "avx2" }), await merged({ REFIT_SIMD: "scalar" }), await merged({ REFIT_SIMD: "abacus" })];
+    const [widest, avx2, scalar, unknown] = [
+      await merged({}),
+      await merged({ REFIT_SIMD: "avx2" }),
+      await merged({ REFIT_SIMD: "scalar" }),
+      await merged({ REFIT_SIMD: "abacus" }),
+    ];
     expect(unknown.simd).toBe(widest.simd);
     expect(scalar.simd).toBe("scalar");
     if (avx2.simd === "avx2") expect(avx2.sha256).toBe(widest.sha256);
@@ -62,7 +67,10 @@ describe("one job in processes of their own", () => {
 
   test("REFIT_DEBUG prints the choice on stderr", async () => {
     const source = `import { loadNative } from "./native/dist/load.js"; loadNative(process.env);`;
-    const { stdout, stderr } = await run(process.execPath, ["--input-type=module", "-e", source], { cwd: root, env: { ...process.env, REFIT_DEBUG: "1", REFIT_NATIVE: "off" } });
+    const { stdout, stderr } = await run(process.execPath, ["--input-type=module", "-e", source], {
+      cwd: root,
+      env: { ...process.env, REFIT_DEBUG: "1", REFIT_NATIVE: "off" },
+    });
     expect(stdout).toBe("");
     expect(stderr).toContain("native: TypeScript fallback: REFIT_NATIVE=off");
   });

@@ -17,7 +17,12 @@ describe.each(implementations)("loss (%s)", (_name, kernels) => {
     return out;
   };
 
-  test.each([["BF16", "BF16"], ["F16", "BF16"], ["F32", "F32"], ["F8_E4M3", "F16"]] as const)("mergeLowRank sums up what storing %s as %s keeps", async (baseDtype, outDtype) => {
+  test.each([
+    ["BF16", "BF16"],
+    ["F16", "BF16"],
+    ["F32", "F32"],
+    ["F8_E4M3", "F16"],
+  ] as const)("mergeLowRank sums up what storing %s as %s keeps", async (baseDtype, outDtype) => {
     const [rows, cols, rank] = [37, 301, 5];
     const count = rows * cols;
     const base = new Uint8Array(count * dtypeBytes[baseDtype]);
@@ -52,12 +57,19 @@ describe.each(implementations)("loss (%s)", (_name, kernels) => {
     const again = new Float64Array(3);
     await kernels.lossOf({ before: null, change, after: error, sums: again });
     sums.forEach((value, i) => expect(again[i]).toBeCloseTo(value, 4));
-    expect(sums[0]).toBeCloseTo(change.reduce((sum, value) => sum + value * value, 0), 8);
+    expect(sums[0]).toBeCloseTo(
+      change.reduce((sum, value) => sum + value * value, 0),
+      8,
+    );
   });
 
   test("arrays of other lengths are refused", async () => {
-    await expect(kernels.lossOf({ before: new Float32Array(2), change: new Float32Array(3), after: new Float32Array(3), sums: new Float64Array(3) })).rejects.toThrow(RangeError);
-    await expect(kernels.lossOf({ before: null, change: new Float32Array(3), after: new Float32Array(3), sums: new Float64Array(2) })).rejects.toThrow(RangeError);
+    await expect(
+      kernels.lossOf({ before: new Float32Array(2), change: new Float32Array(3), after: new Float32Array(3), sums: new Float64Array(3) }),
+    ).rejects.toThrow(RangeError);
+    await expect(
+      kernels.lossOf({ before: null, change: new Float32Array(3), after: new Float32Array(3), sums: new Float64Array(2) }),
+    ).rejects.toThrow(RangeError);
   });
 });
 

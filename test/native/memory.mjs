@@ -5,10 +5,14 @@ import { fileURLToPath } from "node:url";
 
 const require = createRequire(import.meta.url);
 const addon = require("node-gyp-build")(join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), "native"));
-const header = Buffer.from(`{${Array.from({ length: 200 }, (_, i) => `"lora_unet_${i}":{"dtype":"F16","shape":[4,8],"data_offsets":[${i * 64},${i * 64 + 64}]}`).join(",")}}`);
+const header = Buffer.from(
+  `{${Array.from({ length: 200 }, (_, i) => `"lora_unet_${i}":{"dtype":"F16","shape":[4,8],"data_offsets":[${i * 64},${i * 64 + 64}]}`).join(",")}}`,
+);
 const [rows, cols, rank] = [64, 96, 4];
-const base = new Uint8Array(rows * cols * 2), out = new Uint8Array(rows * cols * 4);
-const up = new Float32Array(rows * rank), down = new Float32Array(rank * cols);
+const base = new Uint8Array(rows * cols * 2),
+  out = new Uint8Array(rows * cols * 4);
+const up = new Float32Array(rows * rank),
+  down = new Float32Array(rank * cols);
 
 async function round(calls) {
   for (let i = 0; i < calls; i++) {

@@ -21,7 +21,10 @@ function baseOf(random: () => number, count: number, dtype: FloatDtype): { bytes
   if (dtype === "F64") return { bytes: bytesOf(Float64Array.from(wanted)), values: [...wanted] };
   const round = rounderOf(specs[dtype]);
   const codes = [...wanted].map(round);
-  return { bytes: bytesOf(specs[dtype].bits === 16 ? Uint16Array.from(codes) : Uint8Array.from(codes)), values: codes.map((code) => valueOf(code, specs[dtype])) };
+  return {
+    bytes: bytesOf(specs[dtype].bits === 16 ? Uint16Array.from(codes) : Uint8Array.from(codes)),
+    values: codes.map((code) => valueOf(code, specs[dtype])),
+  };
 }
 
 /** Output bytes as exact doubles. */
@@ -32,7 +35,10 @@ function valuesOf(bytes: Uint8Array, dtype: FloatDtype): number[] {
 }
 
 /** base * baseScale + sum of scale * up * down in double, not rounded; `size` is what the error is measured against. */
-function oracle(base: readonly number[], job: Pick<MergeLowRankJob, "rows" | "cols" | "factors" | "baseScale">): { exact: Float64Array; size: Float64Array } {
+function oracle(
+  base: readonly number[],
+  job: Pick<MergeLowRankJob, "rows" | "cols" | "factors" | "baseScale">,
+): { exact: Float64Array; size: Float64Array } {
   const { rows, cols, factors } = job;
   const exact = new Float64Array(rows * cols);
   const size = new Float64Array(rows * cols);
@@ -61,34 +67,50 @@ describe.each(implementations)("mergeLowRank (%s)", (_name, kernels) => {
   };
 
   // Sizes around tile, panel, block and chunk edges.
-  test.each([[1, 1, [1]], [3, 5, [2]], [8, 32, [4]], [9, 33, [1, 3]], [33, 255, [7]], [32, 256, [16]], [41, 257, [5, 8, 1]], [64, 600, [32]], [7, 2049, [3]], [130, 17, [64, 64]]] as const)(
-    "%i x %i with ranks %j equals float64 within f32 accumulation",
-    async (rows, cols, ranks) => {
-      const random = randomFrom(rows * 1000 + cols);
-      const base = baseOf(random, rows * cols, "F32");
-      const factors = ranks.map((rank, index) => factor(random, rows, cols, rank, index % 2 === 0 ? 0.37 : -1.3));
-      const out = new Float32Array((await merge({ base: base.bytes, baseDtype: "F32", outDtype: "F32", rows, cols, factors })).buffer);
-      const { exact, size } = oracle(base.values, { rows, cols, factors });
-      for (const [at, value] of out.entries()) {
-        if (!(Math.abs(value - exact[at]!) <= 4e-7 * size[at]!)) expect.fail(`element ${at}: expected ${exact[at]}, got ${value}`);
+  test.each([
+    [1, 1, [1]],
+    [3, 5, [2]],
+    [8, 32, [4]],
+    [9, 33, [1, 3]],
+    [33, 255, [7]],
+    [32, 256, [16]],
+    [41, 257, [5, 8, 1]],
+    [64, 600, [32]],
+    [7, 2049, [3]],
+    [130, 17, [64, 64]],
+  ] as const)("%i x %i with ranks %j equals float64 within f32 accumulation", async (rows, cols, ranks) => {
+    const random = randomFrom(rows * 1000 + cols);
+    const base = baseOf(random, rows * cols, "F32");
+    const factors = ranks.map((rank, index) => factor(random, rows, cols, rank, index % 2 === 0 ? 0.37 : -1.3));
+    const out = new Float32Array((await merge({ base: base.bytes, baseDtype: "F32", outDtype: "F32", rows, cols, factors })).buffer);
+    const { exact, size } = oracle(base.values, { rows, cols, factors });
+    for (const [at, value] of out.entries()) {
+      if (!(Math.abs(value - exact[at]!) <= 4e-7 * size[at]!)) expect.fail(`element ${at}: expected ${exact[at]}, got ${value}`);
+    }
+  });
+
+  test.each(dtypes.flatMap((from) => dtypes.map((to) => [from, to] as const)))(
+    "%s base to %s output rounds once",
+    async (baseDtype, outDtype) => {
+      const [rows, cols] = [19, 83];
+      const random = randomFrom(5);
+      const base = baseOf(random, rows * cols, baseDtype);
+      // Powers of two keep every product and sum exact in f32, so the one rounding is all there is.
+      const exactFactor: LowRankFactor = {
+        up: Float32Array.from({ length: rows }, (_, i) => 2 ** -(i % 3)),
+        down: Float32Array.from({ length: cols }, (_, i) => (i % 2 === 0 ? 0.25 : -0.125)),
+        rank: 1,
+        scale: 0.5,
+      };
+      const out = await merge({ base: base.bytes, baseDtype, outDtype, rows, cols, factors: [exactFactor] });
+      const written = valuesOf(out, outDtype);
+      for (let at = 0; at < rows * cols; at++) {
+        const sum = Math.fround(base.values[at]! + 0.5 * exactFactor.up[Math.floor(at / cols)]! * exactFactor.down[at % cols]!);
+        const expected = outDtype === "F32" || outDtype === "F64" ? sum : valueOf(rounderOf(specs[outDtype])(sum), specs[outDtype]);
+        if (written[at] !== expected) expect.fail(`element ${at}: expected ${expected}, got ${written[at]}`);
       }
     },
   );
-
-  test.each(dtypes.flatMap((from) => dtypes.map((to) => [from, to] as const)))("%s base to %s output rounds once", async (baseDtype, outDtype) => {
-    const [rows, cols] = [19, 83];
-    const random = randomFrom(5);
-    const base = baseOf(random, rows * cols, baseDtype);
-    // Powers of two keep every product and sum exact in f32, so the one rounding is all there is.
-    const exactFactor: LowRankFactor = { up: Float32Array.from({ length: rows }, (_, i) => 2 ** -(i % 3)), down: Float32Array.from({ length: cols }, (_, i) => (i % 2 === 0 ? 0.25 : -0.125)), rank: 1, scale: 0.5 };
-    const out = await merge({ base: base.bytes, baseDtype, outDtype, rows, cols, factors: [exactFactor] });
-    const written = valuesOf(out, outDtype);
-    for (let at = 0; at < rows * cols; at++) {
-      const sum = Math.fround(base.values[at]! + 0.5 * exactFactor.up[Math.floor(at / cols)]! * exactFactor.down[at % cols]!);
-      const expected = outDtype === "F32" || outDtype === "F64" ? sum : valueOf(rounderOf(specs[outDtype])(sum), specs[outDtype]);
-      if (written[at] !== expected) expect.fail(`element ${at}: expected ${expected}, got ${written[at]}`);
-    }
-  });
 
   test("without factors it is the conversion of the base", async () => {
     const base = baseOf(randomFrom(3), 77 * 13, "F16");
@@ -103,7 +125,8 @@ describe.each(implementations)("mergeLowRank (%s)", (_name, kernels) => {
     const job = { rows: 40, cols: 24, baseScale: 0.03125, factors: [factor(random, 40, 24, 2, 0.01)] };
     const out = new Float32Array((await merge({ ...job, base: base.bytes, baseDtype: "F8_E4M3", outDtype: "F32" })).buffer);
     const { exact, size } = oracle(base.values, job);
-    for (const [at, value] of out.entries()) if (!(Math.abs(value - exact[at]!) <= 4e-7 * size[at]!)) expect.fail(`element ${at}: expected ${exact[at]}, got ${value}`);
+    for (const [at, value] of out.entries())
+      if (!(Math.abs(value - exact[at]!) <= 4e-7 * size[at]!)) expect.fail(`element ${at}: expected ${exact[at]}, got ${value}`);
   });
 
   test("base and output may be the same buffer; the bits equal those of two buffers", async () => {
@@ -135,7 +158,15 @@ describe.each(implementations)("mergeLowRank (%s)", (_name, kernels) => {
     const expected = await merge({ base: base.bytes, baseDtype: "F16", outDtype: "F32", rows, cols, factors });
     for (const offset of [1, 4, 12, 16, 60]) {
       const room = new Uint8Array(offset + expected.byteLength + 65).fill(0x55);
-      await kernels.mergeLowRank({ base: base.bytes, baseDtype: "F16", out: room.subarray(offset, offset + expected.byteLength), outDtype: "F32", rows, cols, factors });
+      await kernels.mergeLowRank({
+        base: base.bytes,
+        baseDtype: "F16",
+        out: room.subarray(offset, offset + expected.byteLength),
+        outDtype: "F32",
+        rows,
+        cols,
+        factors,
+      });
       expect(Buffer.from(room.subarray(offset, offset + expected.byteLength)).equals(expected)).toBe(true);
       expect([...room.subarray(0, offset), ...room.subarray(offset + expected.byteLength)].every((byte) => byte === 0x55)).toBe(true);
     }
@@ -143,9 +174,18 @@ describe.each(implementations)("mergeLowRank (%s)", (_name, kernels) => {
 
   test("empty shapes and rank 0 are legal", async () => {
     await merge({ base: new Uint8Array(0), baseDtype: "F32", outDtype: "F16", rows: 0, cols: 5, factors: [] });
-    await merge({ base: new Uint8Array(0), baseDtype: "F32", outDtype: "F16", rows: 5, cols: 0, factors: [factor(randomFrom(1), 5, 0, 2, 1)] });
+    await merge({
+      base: new Uint8Array(0),
+      baseDtype: "F32",
+      outDtype: "F16",
+      rows: 5,
+      cols: 0,
+      factors: [factor(randomFrom(1), 5, 0, 2, 1)],
+    });
     const base = baseOf(randomFrom(2), 12, "F32");
-    expect(await merge({ base: base.bytes, baseDtype: "F32", outDtype: "F32", rows: 3, cols: 4, factors: [factor(randomFrom(1), 3, 4, 0, 1)] })).toEqual(base.bytes);
+    expect(
+      await merge({ base: base.bytes, baseDtype: "F32", outDtype: "F32", rows: 3, cols: 4, factors: [factor(randomFrom(1), 3, 4, 0, 1)] }),
+    ).toEqual(base.bytes);
   });
 
   test("overflow becomes Inf in f16 and the largest value in fp8; NaN stays NaN", async () => {
@@ -159,7 +199,15 @@ describe.each(implementations)("mergeLowRank (%s)", (_name, kernels) => {
 
   test("an aborted signal rejects with its reason, before and during the work", async () => {
     const [rows, cols] = [4096, 4096];
-    const job: MergeLowRankJob = { base: new Uint8Array(rows * cols * 4), baseDtype: "F32", out: new Uint8Array(rows * cols * 4), outDtype: "F32", rows, cols, factors: [{ up: new Float32Array(rows * 32), down: new Float32Array(32 * cols), rank: 32, scale: 1 }] };
+    const job: MergeLowRankJob = {
+      base: new Uint8Array(rows * cols * 4),
+      baseDtype: "F32",
+      out: new Uint8Array(rows * cols * 4),
+      outDtype: "F32",
+      rows,
+      cols,
+      factors: [{ up: new Float32Array(rows * 32), down: new Float32Array(32 * cols), rank: 32, scale: 1 }],
+    };
     await expect(kernels.mergeLowRank({ ...job, signal: AbortSignal.abort(new Error("before")) })).rejects.toThrow("before");
     const controller = new AbortController();
     const running = kernels.mergeLowRank({ ...job, signal: controller.signal });
@@ -181,9 +229,21 @@ describe.each(implementations)("mergeLowRank (%s)", (_name, kernels) => {
   });
 
   test("a job that does not fit is refused before a byte is written", async () => {
-    const good = (): MergeLowRankJob => ({ base: new Uint8Array(24), baseDtype: "F32", out: new Uint8Array(24).fill(9), outDtype: "F32", rows: 2, cols: 3, factors: [{ up: new Float32Array(2), down: new Float32Array(3), rank: 1, scale: 1 }] });
+    const good = (): MergeLowRankJob => ({
+      base: new Uint8Array(24),
+      baseDtype: "F32",
+      out: new Uint8Array(24).fill(9),
+      outDtype: "F32",
+      rows: 2,
+      cols: 3,
+      factors: [{ up: new Float32Array(2), down: new Float32Array(3), rank: 1, scale: 1 }],
+    });
     const bad: Partial<MergeLowRankJob>[] = [
-      { base: new Uint8Array(23) }, { rows: -1 }, { cols: 2.5 }, { rows: 2 ** 40, cols: 2 ** 40 }, { baseScale: NaN },
+      { base: new Uint8Array(23) },
+      { rows: -1 },
+      { cols: 2.5 },
+      { rows: 2 ** 40, cols: 2 ** 40 },
+      { baseScale: NaN },
       { factors: [{ up: new Float32Array(1), down: new Float32Array(3), rank: 1, scale: 1 }] },
       { factors: [{ up: new Float32Array(2), down: new Float32Array(2), rank: 1, scale: 1 }] },
       { factors: [{ up: new Float32Array(2), down: new Float32Array(3), rank: 1, scale: NaN }] },
@@ -201,14 +261,25 @@ describe.each(implementations)("mergeLowRank (%s)", (_name, kernels) => {
 });
 
 describe.each(implementations)("matmul (%s)", (_name, kernels) => {
-  test.each([[1, 1, 1], [5, 3, 7], [8, 256, 32], [17, 257, 65], [40, 700, 100], [3, 0, 4]])("%i x %i x %i equals float64", async (m, k, n) => {
+  test.each([
+    [1, 1, 1],
+    [5, 3, 7],
+    [8, 256, 32],
+    [17, 257, 65],
+    [40, 700, 100],
+    [3, 0, 4],
+  ])("%i x %i x %i equals float64", async (m, k, n) => {
     const random = randomFrom(m + k + n);
     const [a, b] = [floats(random, m * k), floats(random, k * n)];
     const start = floats(random, m * n);
     for (const accumulate of [false, true]) {
       const out = start.slice();
       await kernels.matmul(a, b, m, k, n, out, -0.7, accumulate);
-      const { exact, size } = oracle(accumulate ? [...start] : [], { rows: m, cols: n, factors: [{ up: a, down: b, rank: k, scale: -0.7 }] });
+      const { exact, size } = oracle(accumulate ? [...start] : [], {
+        rows: m,
+        cols: n,
+        factors: [{ up: a, down: b, rank: k, scale: -0.7 }],
+      });
       for (const [at, value] of out.entries()) {
         if (!(Math.abs(value - exact[at]!) <= 1e-6 * size[at]!)) expect.fail(`element ${at}: expected ${exact[at]}, got ${value}`);
       }
@@ -226,7 +297,11 @@ describe.each(implementations)("matmul (%s)", (_name, kernels) => {
 test("native and fallback agree within 1e-6 of the sum's size", async ({ skip }) => {
   if (native.kind !== "native") skip("REFIT_NATIVE=off: there is no addon to compare with");
   const random = randomFrom(99);
-  for (const [rows, cols, ranks] of [[320, 768, [16]], [129, 1000, [32, 8, 4]], [64, 64, [128]]] as const) {
+  for (const [rows, cols, ranks] of [
+    [320, 768, [16]],
+    [129, 1000, [32, 8, 4]],
+    [64, 64, [128]],
+  ] as const) {
     const base = baseOf(random, rows * cols, "F16");
     const factors = ranks.map((rank) => factor(random, rows, cols, rank, 0.6));
     const job = { base: base.bytes, baseDtype: "F16", outDtype: "F32", rows, cols, factors } as const;
@@ -234,6 +309,7 @@ test("native and fallback agree within 1e-6 of the sum's size", async ({ skip })
     await kernelPair.chosen.mergeLowRank({ ...job, out: bytesOf(a) });
     await kernelPair.fallback.mergeLowRank({ ...job, out: bytesOf(b) });
     const { size } = oracle(base.values, job);
-    for (const [at, value] of a.entries()) if (Math.abs(value - b[at]!) > 1e-6 * size[at]!) expect.fail(`element ${at}: ${value} and ${b[at]}`);
+    for (const [at, value] of a.entries())
+      if (Math.abs(value - b[at]!) > 1e-6 * size[at]!) expect.fail(`element ${at}: ${value} and ${b[at]}`);
   }
 });

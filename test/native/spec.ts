@@ -25,7 +25,9 @@ export function valueOf(code: number, spec: Spec): number {
   const allOnes = exponent === 2 ** spec.exponentBits - 1;
   if (spec.special === "ieee" && allOnes) return mantissa === 0 ? sign * Infinity : NaN;
   if (spec.special === "fn" && allOnes && mantissa === 2 ** mantissaBits - 1) return NaN;
-  return exponent === 0 ? sign * (mantissa / 2 ** mantissaBits) * 2 ** (1 - spec.bias) : sign * (1 + mantissa / 2 ** mantissaBits) * 2 ** (exponent - spec.bias);
+  return exponent === 0
+    ? sign * (mantissa / 2 ** mantissaBits) * 2 ** (1 - spec.bias)
+    : sign * (1 + mantissa / 2 ** mantissaBits) * 2 ** (exponent - spec.bias);
 }
 
 /** Codes of the non-negative finite values in rising order; code and order agree in every such format. */

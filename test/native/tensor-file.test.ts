@@ -130,7 +130,8 @@ describe.each(implementations)("openTensorFile (%s)", (_name, native) => {
     await expect(native.readHeader(join(folder, "pipe.safetensors"))).rejects.toMatchObject({ code: "NOT_A_REGULAR_FILE" });
     await expect(native.hashFile(join(folder, "pipe.safetensors"))).rejects.toMatchObject({ code: "NOT_A_REGULAR_FILE" });
     await expect(native.readHeader("/dev/zero")).rejects.toMatchObject({ code: "NOT_A_REGULAR_FILE" });
-    for (const path of [join(folder, "folder.safetensors"), join(folder, "pipe.safetensors"), "/dev/zero"]) expect(() => native.readHeaderSync(path)).toThrow(expect.objectContaining({ code: "NOT_A_REGULAR_FILE" }));
+    for (const path of [join(folder, "folder.safetensors"), join(folder, "pipe.safetensors"), "/dev/zero"])
+      expect(() => native.readHeaderSync(path)).toThrow(expect.objectContaining({ code: "NOT_A_REGULAR_FILE" }));
   });
 
   test("links are followed; one that leads nowhere is UNREADABLE", async () => {
@@ -146,7 +147,9 @@ describe.each(implementations)("openTensorFile (%s)", (_name, native) => {
     expect(error).toMatchObject({ code: "UNREADABLE", file: "gone.safetensors" });
     expect(String(error)).not.toContain(folder);
     await expect(native.hashFile(join(folder, "gone.safetensors"))).rejects.toMatchObject({ code: "UNREADABLE" });
-    expect(() => native.readHeaderSync(join(folder, "gone.safetensors"))).toThrow(expect.objectContaining({ code: "UNREADABLE", file: "gone.safetensors" }));
+    expect(() => native.readHeaderSync(join(folder, "gone.safetensors"))).toThrow(
+      expect.objectContaining({ code: "UNREADABLE", file: "gone.safetensors" }),
+    );
   });
 
   test("a file without read permission is UNREADABLE", async ({ skip }) => {

@@ -17,12 +17,24 @@ const byte = (name: string, value: number): TensorSource => ({ name, dtype: "U8"
 
 test("what is written is read back by every implementation, whatever the names, dtypes and shapes", async () => {
   const dtypes = Object.keys(dtypeBytes).filter(isDtype);
-  const tensor = fc.record({ name: fc.string({ unit: "binary", maxLength: 12 }), dtype: fc.constantFrom<Dtype>(...dtypes), shape: fc.array(fc.nat(4), { maxLength: 4 }), seed: fc.nat(255) });
+  const tensor = fc.record({
+    name: fc.string({ unit: "binary", maxLength: 12 }),
+    dtype: fc.constantFrom<Dtype>(...dtypes),
+    shape: fc.array(fc.nat(4), { maxLength: 4 }),
+    seed: fc.nat(255),
+  });
   const metadata = fc.dictionary(fc.string({ unit: "binary", maxLength: 8 }), fc.string({ unit: "binary", maxLength: 8 }), { maxKeys: 4 });
   await fc.assert(
     fc.asyncProperty(fc.uniqueArray(tensor, { selector: (each) => each.name, maxLength: 8 }), metadata, async (wanted, notes) => {
       const path = join(folder, "property.safetensors");
-      const sources = wanted.filter(({ name }) => name !== "__metadata__").map(({ name, dtype, shape, seed }): TensorSource => ({ name, dtype, shape, data: new Uint8Array(shape.reduce((a, b) => a * b, dtypeBytes[dtype])).fill(seed) }));
+      const sources = wanted
+        .filter(({ name }) => name !== "__metadata__")
+        .map(({ name, dtype, shape, seed }): TensorSource => ({
+          name,
+          dtype,
+          shape,
+          data: new Uint8Array(shape.reduce((a, b) => a * b, dtypeBytes[dtype])).fill(seed),
+        }));
       const { sizeBytes } = await writeSafetensors(path, sources, notes);
       expect((await readFile(path)).byteLength).toBe(sizeBytes);
       for (const [, native] of implementations) {
@@ -47,7 +59,9 @@ test("data may come late, in pieces, one tensor at a time", async () => {
   const path = join(folder, "pieces.safetensors");
   const asked: string[] = [];
   const late = (name: string): TensorSource => ({
-    name, dtype: "U8", shape: [6],
+    name,
+    dtype: "U8",
+    shape: [6],
     data: async function* () {
       asked.push(name);
       yield Uint8Array.of(1, 2);
@@ -56,7 +70,12 @@ test("data may come late, in pieces, one tensor at a time", async () => {
     },
   });
   const progress: number[] = [];
-  await writeSafetensors(path, [late("b"), { name: "a", dtype: "U8", shape: [1], data: async () => Uint8Array.of(9) }, late("c")], {}, { onProgress: (done, total) => progress.push(done / total) });
+  await writeSafetensors(
+    path,
+    [late("b"), { name: "a", dtype: "U8", shape: [1], data: async () => Uint8Array.of(9) }, late("c")],
+    {},
+    { onProgress: (done, total) => progress.push(done / total) },
+  );
   expect(asked).toEqual(["b", "c"]);
   expect(progress.at(-1)).toBe(1);
   const bytes = await readFile(path);
@@ -69,10 +88,28 @@ test("a failure leaves the old file and no temp file", async () => {
   const path = join(nested, "kept.safetensors");
   await writeFile(path, "old");
   const failing: [string, TensorSource[], Record<string, unknown>][] = [
-    ["its data throws", [byte("a", 1), { name: "b", dtype: "U8", shape: [1], data: () => Promise.reject(new Error("no disk")) }], { message: "no disk" }],
+    [
+      "its data throws",
+      [byte("a", 1), { name: "b", dtype: "U8", shape: [1], data: () => Promise.reject(new Error("no disk")) }],
+      { message: "no disk" },
+    ],
     ["too little data", [{ name: "a", dtype: "F32", shape: [2], data: new Uint8Array(7) }], { code: "TENSOR_INVALID_INFO", tensor: "a" }],
     ["too much data", [{ name: "a", dtype: "F32", shape: [2], data: new Uint8Array(9) }], { code: "TENSOR_INVALID_INFO", tensor: "a" }],
-    ["a piece too many", [{ name: "a", dtype: "U8", shape: [1], data: async function* () { yield Uint8Array.of(1); yield Uint8Array.of(2); } }], { code: "TENSOR_INVALID_INFO" }],
+    [
+      "a piece too many",
+      [
+        {
+          name: "a",
+          dtype: "U8",
+          shape: [1],
+          data: async function* () {
+            yield Uint8Array.of(1);
+            yield Uint8Array.of(2);
+          },
+        },
+      ],
+      { code: "TENSOR_INVALID_INFO" },
+    ],
     ["a name twice", [byte("a", 1), byte("a", 2)], { code: "DUPLICATE_KEY" }],
     ["the reserved name", [byte("__metadata__", 1)], { code: "DUPLICATE_KEY" }],
     ["a shape that is none", [{ name: "a", dtype: "U8", shape: [-1], data: new Uint8Array(0) }], { code: "TENSOR_INVALID_INFO" }],

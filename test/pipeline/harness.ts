@@ -43,7 +43,13 @@ export interface BenchOptions {
   readonly onSpawn?: (child: ChildProcess) => void;
 }
 
-export async function startBench({ flags = [], folder = mkdtempSync(join(tmpdir(), "refit-bench-")), fill = () => undefined, env = {}, onSpawn = () => undefined }: BenchOptions = {}): Promise<Bench> {
+export async function startBench({
+  flags = [],
+  folder = mkdtempSync(join(tmpdir(), "refit-bench-")),
+  fill = () => undefined,
+  env = {},
+  onSpawn = () => undefined,
+}: BenchOptions = {}): Promise<Bench> {
   const dataDir = join(folder, "data");
   for (const name of ["loras", "checkpoints", "live", "data"]) mkdirSync(join(folder, name), { recursive: true });
   chmodSync(dataDir, 0o700);
@@ -53,7 +59,22 @@ export async function startBench({ flags = [], folder = mkdtempSync(join(tmpdir(
     renameSync(join(folder, "incoming"), path(kind, name));
   };
   fill(place);
-  const args = ["serve", "--json", "--stop-with-stdin", "--log-level", "debug", "--data-dir", dataDir, "--loras", join(folder, "loras"), "--checkpoints", join(folder, "checkpoints"), "--live-folder", join(folder, "live"), ...flags];
+  const args = [
+    "serve",
+    "--json",
+    "--stop-with-stdin",
+    "--log-level",
+    "debug",
+    "--data-dir",
+    dataDir,
+    "--loras",
+    join(folder, "loras"),
+    "--checkpoints",
+    join(folder, "checkpoints"),
+    "--live-folder",
+    join(folder, "live"),
+    ...flags,
+  ];
   const child = spawn(process.execPath, [cli, ...args], { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } });
   onSpawn(child);
   const logged: string[] = [];
@@ -69,11 +90,20 @@ export async function startBench({ flags = [], folder = mkdtempSync(join(tmpdir(
   const heard: HeardEvent[] = [];
   client.onEvent((event) => void heard.push(event));
   return {
-    folder, child, client, heard, logged, path, place, dataDir,
+    folder,
+    child,
+    client,
+    heard,
+    logged,
+    path,
+    place,
+    dataDir,
     url: started.url,
     async close() {
       await client.close();
-      const ended = new Promise((resolve) => (child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve(null)));
+      const ended = new Promise((resolve) =>
+        child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve(null),
+      );
       child.stdin.end();
       await ended;
     },
@@ -81,7 +111,11 @@ export async function startBench({ flags = [], folder = mkdtempSync(join(tmpdir(
 }
 
 /** Waits for a condition by asking again; the time-out is the test's own. */
-export async function until<Value>(what: string, ask: () => Promise<Value | null | false | undefined> | Value | null | false | undefined, timeoutMs = 45_000): Promise<Value> {
+export async function until<Value>(
+  what: string,
+  ask: () => Promise<Value | null | false | undefined> | Value | null | false | undefined,
+  timeoutMs = 45_000,
+): Promise<Value> {
   const end = performance.now() + timeoutMs;
   for (;;) {
     const value = await ask();
@@ -108,8 +142,21 @@ export interface Stack {
   readonly strength: number;
 }
 
-export async function prepare(bench: Bench, checkpoint: string, stack: readonly Stack[], extra: Partial<Parameters<Client["call"]>[1]> = {}) {
-  const { result } = await bench.client.call("engine.prepare", { checkpoint, stack: [...stack], precision: "auto", host: "auto", mode: "comfyui", residuals: false, ...extra });
+export async function prepare(
+  bench: Bench,
+  checkpoint: string,
+  stack: readonly Stack[],
+  extra: Partial<Parameters<Client["call"]>[1]> = {},
+) {
+  const { result } = await bench.client.call("engine.prepare", {
+    checkpoint,
+    stack: [...stack],
+    precision: "auto",
+    host: "auto",
+    mode: "comfyui",
+    residuals: false,
+    ...extra,
+  });
   return result;
 }
 
@@ -117,13 +164,17 @@ export async function prepare(bench: Bench, checkpoint: string, stack: readonly 
 export async function step(bench: Bench, lease: string, seed = 1): Promise<Buffer> {
   const latents = Float32Array.from({ length: 4 * 8 * 8 }, (_, index) => Math.sin(index * 0.7 + seed));
   const bytes = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  const { tensors } = await bench.client.call("engine.step", { lease }, {
-    tensors: [
-      { name: "sample", dtype: "f32", shape: [1, 4, 8, 8], data: bytes(latents) },
-      { name: "timestep", dtype: "f32", shape: [1], data: bytes(new Float32Array([500])) },
-      { name: "encoder_hidden_states", dtype: "f32", shape: [1, 4, 768], data: bytes(assets.conditioning) },
-    ],
-  });
+  const { tensors } = await bench.client.call(
+    "engine.step",
+    { lease },
+    {
+      tensors: [
+        { name: "sample", dtype: "f32", shape: [1, 4, 8, 8], data: bytes(latents) },
+        { name: "timestep", dtype: "f32", shape: [1], data: bytes(new Float32Array([500])) },
+        { name: "encoder_hidden_states", dtype: "f32", shape: [1, 4, 768], data: bytes(assets.conditioning) },
+      ],
+    },
+  );
   return Buffer.from(tensors[0]!.data);
 }
 

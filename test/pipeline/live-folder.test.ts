@@ -19,12 +19,20 @@ afterAll(() => bench.close());
 
 /** The output on what the live folder stands for right now. Asked again while files are being replaced under it. */
 function liveOutput(): Promise<Buffer> {
-  return until("an output of the live stack", () => tryLiveOutput().catch((error: unknown) => (error instanceof Failure && error.code.startsWith("CATALOG_") ? null : Promise.reject(error as Error))));
+  return until("an output of the live stack", () =>
+    tryLiveOutput().catch((error: unknown) =>
+      error instanceof Failure && error.code.startsWith("CATALOG_") ? null : Promise.reject(error as Error),
+    ),
+  );
 }
 
 async function tryLiveOutput(): Promise<Buffer> {
   const { live } = await statusOf(bench);
-  return output(bench, checkpoint, live!.weights!.stack.map(({ sha256, strength }) => ({ adapter: sha256, strength })));
+  return output(
+    bench,
+    checkpoint,
+    live!.weights!.stack.map(({ sha256, strength }) => ({ adapter: sha256, strength })),
+  );
 }
 
 describe("the live folder", () => {
@@ -81,8 +89,16 @@ describe("the live folder", () => {
   const bad: readonly (readonly [name: string, make: (path: string) => void, code: RegExp])[] = [
     ["truncated", (path) => (copyFileSync(demoLora("only-sevens"), path), truncateSync(path, 400_000)), /./],
     ["renamed pickle", (path) => writeFileSync(path, Buffer.concat([Buffer.from("PK\u0003\u0004"), whole])), /./],
-    ["huge header", (path) => writeFileSync(path, Buffer.concat([Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]), whole.subarray(8)])), /./],
-    ["of another family", (path) => copyFileSync(goldenPath("wan/wan_diffusers_names_ignored.adapter.safetensors"), path), /DELTA_NO_WEIGHT_CHANGES|CATALOG_/],
+    [
+      "huge header",
+      (path) => writeFileSync(path, Buffer.concat([Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]), whole.subarray(8)])),
+      /./,
+    ],
+    [
+      "of another family",
+      (path) => copyFileSync(goldenPath("wan/wan_diffusers_names_ignored.adapter.safetensors"), path),
+      /DELTA_NO_WEIGHT_CHANGES|CATALOG_/,
+    ],
     ["not finite", (path) => writeFileSync(path, withInfinity(whole)), /DELTA_NON_FINITE|HOST_NON_FINITE/],
   ];
 
@@ -98,13 +114,24 @@ describe("the live folder", () => {
     expect((await statusOf(bench)).engines[0]!.state).toBe("LIVE");
     expect((await liveOutput()).equals(before)).toBe(true);
     rmSync(bench.path("live", "bad.safetensors"));
-    await until("the bad file to leave", async () => (await bench.client.call("catalog.list", { kind: "adapter" })).result.entries.every((entry) => entry.name !== "bad.safetensors"));
+    await until("the bad file to leave", async () =>
+      (await bench.client.call("catalog.list", { kind: "adapter" })).result.entries.every((entry) => entry.name !== "bad.safetensors"),
+    );
   });
 
   it("keeps serving what it held when a file of a prepared stack is deleted, and reports it", async () => {
     bench.place("loras", "leaves.safetensors", demoLora("thick-strokes"));
     const adapter = await idOf(bench, "adapter", "leaves.safetensors");
-    const { lease } = (await bench.client.call("engine.prepare", { checkpoint, stack: [{ adapter, strength: 1 }], precision: "auto", host: "auto", mode: "comfyui", residuals: false })).result;
+    const { lease } = (
+      await bench.client.call("engine.prepare", {
+        checkpoint,
+        stack: [{ adapter, strength: 1 }],
+        precision: "auto",
+        host: "auto",
+        mode: "comfyui",
+        residuals: false,
+      })
+    ).result;
     const held = await step(bench, lease);
     rmSync(bench.path("loras", "leaves.safetensors"));
     await until("the report", () => bench.heard.some(({ event }) => event.type === "live.deleted" && event.id === adapter));
@@ -130,7 +157,10 @@ it("makes a delta again that was damaged on disk, and serves the same output", a
 /** The first half-float of the data becomes infinity. */
 function withInfinity(file: Buffer): Buffer {
   const copy = Buffer.from(file);
-  const header = JSON.parse(copy.subarray(8, 8 + Number(copy.readBigUInt64LE(0))).toString()) as Record<string, { dtype: string; data_offsets: [number, number] }>;
+  const header = JSON.parse(copy.subarray(8, 8 + Number(copy.readBigUInt64LE(0))).toString()) as Record<
+    string,
+    { dtype: string; data_offsets: [number, number] }
+  >;
   const data = 8 + Number(copy.readBigUInt64LE(0));
   const [, tensor] = Object.entries(header).find(([name]) => name.endsWith("lora_up.weight"))!;
   copy.writeUInt16LE(0x7c00, data + tensor.data_offsets[0]);

@@ -3,8 +3,16 @@ import { putOnEngines } from "../../plugin/web/refit/convert.mjs";
 import { allNodes } from "../../plugin/web/refit/graphs.mjs";
 import { migrateWorkflow } from "../../plugin/web/refit/migrate.mjs";
 
-interface Slot { name: string }
-interface Link { id: number; origin_id: number; origin_slot: number; target_id: number; target_slot: number }
+interface Slot {
+  name: string;
+}
+interface Link {
+  id: number;
+  origin_id: number;
+  origin_slot: number;
+  target_id: number;
+  target_slot: number;
+}
 
 /** As much of the frontend's graph as the conversion touches. */
 class Graph {
@@ -24,7 +32,8 @@ class Graph {
 
   link(origin_id: number, origin_slot: number, target_id: number, target_slot: number): void {
     const id = this.#next++;
-    for (const [key, link] of this.links) if (link.target_id === target_id && link.target_slot === target_slot && target_id > 0) this.links.delete(key);
+    for (const [key, link] of this.links)
+      if (link.target_id === target_id && link.target_slot === target_slot && target_id > 0) this.links.delete(key);
     this.links.set(id, { id, origin_id, origin_slot, target_id, target_slot });
   }
 
@@ -67,7 +76,11 @@ class Node {
 }
 
 function loader(kind: string, file = "a.safetensors", more: { name: string; value: unknown }[] = []): Node {
-  const node = new Node(kind, [{ name: kind === "UNETLoader" ? "unet_name" : "ckpt_name" }], [{ name: "MODEL" }, { name: "CLIP" }, { name: "VAE" }]);
+  const node = new Node(
+    kind,
+    [{ name: kind === "UNETLoader" ? "unet_name" : "ckpt_name" }],
+    [{ name: "MODEL" }, { name: "CLIP" }, { name: "VAE" }],
+  );
   node.widgets = [{ name: kind === "UNETLoader" ? "unet_name" : "ckpt_name", value: file }, ...more];
   return node;
 }
@@ -87,7 +100,9 @@ const first = (graph: Graph, kind: string): Node => graph.nodes.find((node) => n
 
 describe("use engines in this workflow", () => {
   let graph = new Graph();
-  afterEach(() => { graph = new Graph(); });
+  afterEach(() => {
+    graph = new Graph();
+  });
 
   test("a loader keeps its links, and what it was", () => {
     const old = graph.add(loader("CheckpointLoaderSimple"));
@@ -112,7 +127,10 @@ describe("use engines in this workflow", () => {
     inner.link(-10, 0, old.id, 0);
     inner.link(old.id, 0, -20, 0);
     expect(putOnEngines({ graph })).toContain("1 loader replaced");
-    expect(connected).toEqual([["in", "ckpt_name", "RefitLoadEngine"], ["out", "MODEL", "RefitLoadEngine"]]);
+    expect(connected).toEqual([
+      ["in", "ckpt_name", "RefitLoadEngine"],
+      ["out", "MODEL", "RefitLoadEngine"],
+    ]);
     expect(allNodes({ graph }).map((node: Node) => node.comfyClass)).toEqual(["RefitLoadEngine"]);
   });
 
@@ -133,7 +151,11 @@ describe("use engines in this workflow", () => {
 
 describe("workflows of older versions", () => {
   test("values that went away do not shift the others, in subgraphs too", () => {
-    const warm = { type: "RefitWarmEngine", widgets_values: ["a.safetensors", 1, 2, 4, 512, 1024, 1024, 512, 1024, 1024, 77, 77, 231, "fp16"], inputs: [{ name: "batch_min", widget: { name: "batch_min" } }] };
+    const warm = {
+      type: "RefitWarmEngine",
+      widgets_values: ["a.safetensors", 1, 2, 4, 512, 1024, 1024, 512, 1024, 1024, 77, 77, 231, "fp16"],
+      inputs: [{ name: "batch_min", widget: { name: "batch_min" } }],
+    };
     const load = { type: "RefitLoadEngine", widgets_values: ["a.safetensors", "torch", "fp16", "exact size"] };
     const lora = { type: "RefitLoadEngineLora", widgets_values: ["a.safetensors", "b.safetensors", 0.5, "auto", "auto", "auto"] };
     const other = { type: "KSampler", widgets_values: [1, 2, 3, 4] };
@@ -145,7 +167,11 @@ describe("workflows of older versions", () => {
   });
 
   test("workflows of this version stay as they are", () => {
-    const nodes = [{ type: "RefitWarmEngine", widgets_values: ["a.safetensors", "fp16"] }, { type: "RefitLoadEngine", widgets_values: ["a.safetensors", "auto", "auto"] }, { type: "RefitLoadEngine" }];
+    const nodes = [
+      { type: "RefitWarmEngine", widgets_values: ["a.safetensors", "fp16"] },
+      { type: "RefitLoadEngine", widgets_values: ["a.safetensors", "auto", "auto"] },
+      { type: "RefitLoadEngine" },
+    ];
     const before = structuredClone(nodes);
     migrateWorkflow({ nodes });
     expect(nodes).toEqual(before);

@@ -19,8 +19,12 @@ function world(answers: readonly (object | Error)[], hidden = () => false) {
       return answer;
     },
   };
-  const poll = createPoll(client, { hidden, later: ((work: () => void, ms: number) => waiting.push({ work, ms })) as unknown as typeof setTimeout });
-  for (const name of ["refit.connection", "refit.run", "refit.event"]) poll.addEventListener(name, (told: Event) => heard.push([name, (told as CustomEvent).detail]));
+  const poll = createPoll(client, {
+    hidden,
+    later: ((work: () => void, ms: number) => waiting.push({ work, ms })) as unknown as typeof setTimeout,
+  });
+  for (const name of ["refit.connection", "refit.run", "refit.event"])
+    poll.addEventListener(name, (told: Event) => heard.push([name, (told as CustomEvent).detail]));
   let started = false;
   return {
     asked,
@@ -51,7 +55,11 @@ test("what was there when the page opened is no news; what comes later is, once"
 });
 
 test("a UI that was started again counts anew, and repeats no news", async () => {
-  const { turn, asked } = world([facts({ told: 9 }), facts({ told: 2, lastRun: { at: 3 }, events: [event("a"), event("b")] }), facts({ told: 3, lastRun: { at: 3 }, events: [event("c")] })]);
+  const { turn, asked } = world([
+    facts({ told: 9 }),
+    facts({ told: 2, lastRun: { at: 3 }, events: [event("a"), event("b")] }),
+    facts({ told: 3, lastRun: { at: 3 }, events: [event("c")] }),
+  ]);
   await turn();
   expect((await turn()).heard).toEqual([]);
   expect((await turn()).heard).toEqual([["refit.event", event("c")]]);

@@ -122,9 +122,16 @@ def transformers(out: Path, names: list[str]) -> None:
 
         # ComfyUI 0.33 also wants to know which axes number the words; Flux.1 has none.
         more = {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__dataclass_fields__ else {}
-        tensors = halves(fill(Flux(image_model="flux", **_FLUX, **more, guidance_embed=True, dtype=torch.float32, device="cpu", operations=operations), 31))
+        tensors = halves(
+            fill(
+                Flux(image_model="flux", **_FLUX, **more, guidance_embed=True, dtype=torch.float32, device="cpu", operations=operations), 31
+            )
+        )
         save(out / "diffusion_models" / "flux_tiny.safetensors", tensors)
-        save(out / "diffusion_models" / "schnell_tiny.safetensors", {key: value for key, value in tensors.items() if not key.startswith("guidance_in.")})
+        save(
+            out / "diffusion_models" / "schnell_tiny.safetensors",
+            {key: value for key, value in tensors.items() if not key.startswith("guidance_in.")},
+        )
         blocks = {key: value for key, value in tensors.items() if key.startswith(("double_blocks", "single_blocks")) and value.ndim == 2}
         save(out / "loras" / "flux-kohya.safetensors", adapter("lora", blocks, 33, scale=0.02))
         spelled = comfy.utils.flux_to_diffusers(_FLUX, "")

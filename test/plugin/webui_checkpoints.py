@@ -109,7 +109,11 @@ def other_kinds(targets: dict[str, torch.Tensor], norms: dict[str, torch.Tensor]
         "boft": each(square, lambda v: {"oft_blocks": blocks(2, v.shape[0] // 8, 8, 8), "alpha": torch.tensor(0.0)}),
         "ia3": each(square, lambda v: {"weight": noise(v.shape[0], scale=0.3), "on_input": torch.tensor(False)}),
         "norms": each(norms, lambda v: {"w_norm": noise(*v.shape, scale=0.2), "b_norm": noise(*v.shape, scale=0.2)}),
-        "peft": {f"{first}.{layer}.lora_{side}.weight": noise(*shape) for layer in ("to_v", "to_out.0") for side, shape in {"A": (4, 320), "B": (320, 4)}.items()},
+        "peft": {
+            f"{first}.{layer}.lora_{side}.weight": noise(*shape)
+            for layer in ("to_v", "to_out.0")
+            for side, shape in {"A": (4, 320), "B": (320, 4)}.items()
+        },
     }
 
 

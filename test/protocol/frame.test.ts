@@ -37,7 +37,8 @@ function raw(json: string, count: number, payload: Uint8Array): Uint8Array {
   bytes.set(payload, start);
   return bytes;
 }
-const withTensor = (descriptor: object, payloadBytes: number): Uint8Array => raw(JSON.stringify({ params: { tensors: [descriptor] } }), 1, new Uint8Array(payloadBytes));
+const withTensor = (descriptor: object, payloadBytes: number): Uint8Array =>
+  raw(JSON.stringify({ params: { tensors: [descriptor] } }), 1, new Uint8Array(payloadBytes));
 
 describe("encodeFrame", () => {
   it("equals the golden frame that the Python sides read and write too", () => {
@@ -45,13 +46,18 @@ describe("encodeFrame", () => {
     const timestep: FrameTensor = { name: "timestep", dtype: "i64", shape: [1], data: new Uint8Array(8).fill(9) };
     const bytes = encodeFrame(message, [tensor, timestep]);
     expect(Buffer.compare(bytes, golden)).toBe(0);
-    expect(decodeFrame(golden).tensors.map(({ name, data }) => [name, ...data])).toEqual([["sample", ...tensor.data], ["timestep", ...timestep.data]]);
+    expect(decodeFrame(golden).tensors.map(({ name, data }) => [name, ...data])).toEqual([
+      ["sample", ...tensor.data],
+      ["timestep", ...timestep.data],
+    ]);
   });
 
   it("equals the golden frame of a step whose large input lies in a segment", () => {
     const golden = readFileSync(new URL("./golden/step-in-segment.rft", import.meta.url));
     const place: TensorDescriptor = { name: "mid_residual", dtype: "f16", shape: [2, 3], offset: 640, bytes: 12, segment: 0 };
-    expect(Buffer.compare(encodeFrame({ ...message, params: { engine: "é", segments: ["a-segment_1"] } }, [tensor], [place]), golden)).toBe(0);
+    expect(Buffer.compare(encodeFrame({ ...message, params: { engine: "é", segments: ["a-segment_1"] } }, [tensor], [place]), golden)).toBe(
+      0,
+    );
     const { descriptors, tensors } = decodeFrame(golden);
     expect(descriptors).toMatchObject([place, { name: "sample" }]);
     expect(tensors.map(({ name, data }) => [name, ...data])).toEqual([["sample", ...tensor.data]]);
@@ -76,7 +82,9 @@ describe("encodeFrame", () => {
   });
 
   it("puts descriptors into the result of a reply and keeps a message without tensors as it is", () => {
-    expect(decodeFrame(encodeFrame({ id: 1, result: { ms: 2 } }, [tensor])).message).toMatchObject({ result: { ms: 2, tensors: [{ name: "sample" }] } });
+    expect(decodeFrame(encodeFrame({ id: 1, result: { ms: 2 } }, [tensor])).message).toMatchObject({
+      result: { ms: 2, tensors: [{ name: "sample" }] },
+    });
     expect(decodeFrame(encodeFrame(message)).message).toEqual(message);
   });
 
@@ -128,35 +136,113 @@ describe("decodeFrame", () => {
     ["FRAME_TENSOR_INVALID", "a descriptor that is a number", () => raw(JSON.stringify({ params: { tensors: [1] } }), 1, new Uint8Array())],
     ["FRAME_TENSOR_INVALID", "no name", () => withTensor({ name: "", dtype: "u8", shape: [1], offset: 0, bytes: 1 }, 1)],
     ["FRAME_TENSOR_INVALID", "an unknown dtype", () => withTensor({ name: "a", dtype: "toString", shape: [1], offset: 0, bytes: 1 }, 1)],
-    ["FRAME_TENSOR_INVALID", "nine dimensions", () => withTensor({ name: "a", dtype: "u8", shape: Array(9).fill(1), offset: 0, bytes: 1 }, 1)],
+    [
+      "FRAME_TENSOR_INVALID",
+      "nine dimensions",
+      () => withTensor({ name: "a", dtype: "u8", shape: Array(9).fill(1), offset: 0, bytes: 1 }, 1),
+    ],
     ["FRAME_TENSOR_INVALID", "a negative dimension", () => withTensor({ name: "a", dtype: "u8", shape: [-1], offset: 0, bytes: 1 }, 1)],
-    ["FRAME_TENSOR_INVALID", "a product beyond 2^53", () => withTensor({ name: "a", dtype: "u8", shape: [2 ** 40, 2 ** 40], offset: 0, bytes: 1 }, 1)],
+    [
+      "FRAME_TENSOR_INVALID",
+      "a product beyond 2^53",
+      () => withTensor({ name: "a", dtype: "u8", shape: [2 ** 40, 2 ** 40], offset: 0, bytes: 1 }, 1),
+    ],
     ["FRAME_TENSOR_INVALID", "bytes that do not match", () => withTensor({ name: "a", dtype: "f32", shape: [1], offset: 0, bytes: 1 }, 1)],
     ["FRAME_TENSOR_INVALID", "an unaligned offset", () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 1, bytes: 1 }, 2)],
-    ["FRAME_TENSOR_INVALID", "an offset beyond the payload", () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 64, bytes: 1 }, 1)],
-    ["FRAME_TENSOR_INVALID", "a bad segment", () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 0, bytes: 1, segment: -1 }, 0)],
-    ["FRAME_TENSOR_INVALID", "bytes after the last tensor", () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 0, bytes: 1 }, 2)],
-    ["FRAME_TENSOR_INVALID", "descriptors without a count", () => raw(JSON.stringify({ params: { tensors: [{ name: "a", dtype: "u8", shape: [1], offset: 0, bytes: 1 }] } }), 0, new Uint8Array(1))],
-    ["FRAME_TENSOR_INVALID", "two tensors on the same bytes", () => raw(JSON.stringify({ params: { tensors: ["a", "b"].map((name) => ({ name, dtype: "u8", shape: [1], offset: 0, bytes: 1 })) } }), 2, new Uint8Array(1))],
-    ["FRAME_TENSOR_INVALID", "a gap of 64 bytes", () => raw(JSON.stringify({ params: { tensors: [0, 128].map((offset) => ({ name: `t${offset}`, dtype: "u8", shape: [1], offset, bytes: 1 })) } }), 2, new Uint8Array(129))],
-    ["FRAME_TENSOR_INVALID", "a dimension that is text", () => withTensor({ name: "a", dtype: "u8", shape: ["1"], offset: 0, bytes: 1 }, 1)],
-    ["FRAME_TENSOR_INVALID", "a product that wraps to 0", () => withTensor({ name: "a", dtype: "u8", shape: [2 ** 32, 2 ** 32], offset: 0, bytes: 0 }, 0)],
-    ["FRAME_TENSOR_INVALID", "a name of 513 characters", () => withTensor({ name: "n".repeat(513), dtype: "u8", shape: [1], offset: 0, bytes: 1 }, 1)],
+    [
+      "FRAME_TENSOR_INVALID",
+      "an offset beyond the payload",
+      () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 64, bytes: 1 }, 1),
+    ],
+    [
+      "FRAME_TENSOR_INVALID",
+      "a bad segment",
+      () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 0, bytes: 1, segment: -1 }, 0),
+    ],
+    [
+      "FRAME_TENSOR_INVALID",
+      "bytes after the last tensor",
+      () => withTensor({ name: "a", dtype: "u8", shape: [1], offset: 0, bytes: 1 }, 2),
+    ],
+    [
+      "FRAME_TENSOR_INVALID",
+      "descriptors without a count",
+      () =>
+        raw(JSON.stringify({ params: { tensors: [{ name: "a", dtype: "u8", shape: [1], offset: 0, bytes: 1 }] } }), 0, new Uint8Array(1)),
+    ],
+    [
+      "FRAME_TENSOR_INVALID",
+      "two tensors on the same bytes",
+      () =>
+        raw(
+          JSON.stringify({ params: { tensors: ["a", "b"].map((name) => ({ name, dtype: "u8", shape: [1], offset: 0, bytes: 1 })) } }),
+          2,
+          new Uint8Array(1),
+        ),
+    ],
+    [
+      "FRAME_TENSOR_INVALID",
+      "a gap of 64 bytes",
+      () =>
+        raw(
+          JSON.stringify({
+            params: { tensors: [0, 128].map((offset) => ({ name: `t${offset}`, dtype: "u8", shape: [1], offset, bytes: 1 })) },
+          }),
+          2,
+          new Uint8Array(129),
+        ),
+    ],
+    [
+      "FRAME_TENSOR_INVALID",
+      "a dimension that is text",
+      () => withTensor({ name: "a", dtype: "u8", shape: ["1"], offset: 0, bytes: 1 }, 1),
+    ],
+    [
+      "FRAME_TENSOR_INVALID",
+      "a product that wraps to 0",
+      () => withTensor({ name: "a", dtype: "u8", shape: [2 ** 32, 2 ** 32], offset: 0, bytes: 0 }, 0),
+    ],
+    [
+      "FRAME_TENSOR_INVALID",
+      "a name of 513 characters",
+      () => withTensor({ name: "n".repeat(513), dtype: "u8", shape: [1], offset: 0, bytes: 1 }, 1),
+    ],
     ["FRAME_TENSOR_INVALID", "a name twice", () => encodeFrame(message, [tensor, tensor])],
-    ["FRAME_TENSOR_INVALID", "padding between tensors set", () => edited((bytes) => (bytes[bytes.length - 30] = 1), encodeFrame(message, [tensor, { ...tensor, name: "b" }]))],
+    [
+      "FRAME_TENSOR_INVALID",
+      "padding between tensors set",
+      () => edited((bytes) => (bytes[bytes.length - 30] = 1), encodeFrame(message, [tensor, { ...tensor, name: "b" }])),
+    ],
   ])("%s for %s", (code, _, bytes) => {
     expect(codeOf(() => decodeFrame(bytes()))).toBe(code);
   });
 });
 
 const anyTensor = (index: number) =>
-  fc.record({ dtype: fc.constantFrom(...(Object.keys(tensorDtypes) as TensorDtype[])), shape: fc.array(fc.nat(4), { maxLength: 3 }), fill: fc.nat(255) }).map(({ dtype, shape, fill }): FrameTensor => ({
-    name: `t${index}`,
-    dtype,
-    shape,
-    data: new Uint8Array(shape.reduce((product, dimension) => product * dimension, tensorDtypes[dtype])).fill(fill),
-  }));
-const anyFrame = fc.tuple(fc.record({ jsonrpc: fc.constant("2.0"), method: fc.string(), params: fc.dictionary(fc.string().filter((key) => key !== "tensors" && key !== "__proto__"), fc.string()) }), fc.tuple(anyTensor(0), anyTensor(1), anyTensor(2)), fc.nat(3));
+  fc
+    .record({
+      dtype: fc.constantFrom(...(Object.keys(tensorDtypes) as TensorDtype[])),
+      shape: fc.array(fc.nat(4), { maxLength: 3 }),
+      fill: fc.nat(255),
+    })
+    .map(({ dtype, shape, fill }): FrameTensor => ({
+      name: `t${index}`,
+      dtype,
+      shape,
+      data: new Uint8Array(shape.reduce((product, dimension) => product * dimension, tensorDtypes[dtype])).fill(fill),
+    }));
+const anyFrame = fc.tuple(
+  fc.record({
+    jsonrpc: fc.constant("2.0"),
+    method: fc.string(),
+    params: fc.dictionary(
+      fc.string().filter((key) => key !== "tensors" && key !== "__proto__"),
+      fc.string(),
+    ),
+  }),
+  fc.tuple(anyTensor(0), anyTensor(1), anyTensor(2)),
+  fc.nat(3),
+);
 
 describe("FrameReader", () => {
   it("returns what was encoded, however the stream is cut", () => {
@@ -168,7 +254,9 @@ describe("FrameReader", () => {
         const got = [];
         for (let at = 0; at < whole.length; at += chunkBytes) got.push(...reader.push(whole.subarray(at, at + chunkBytes)));
         expect(reader.pendingBytes).toBe(0);
-        expect(got.map((frame) => frame.tensors.map(({ name, data }) => [name, ...data]))).toEqual(frames.map(([, tensors, count]) => tensors.slice(0, count).map(({ name, data }) => [name, ...data])));
+        expect(got.map((frame) => frame.tensors.map(({ name, data }) => [name, ...data]))).toEqual(
+          frames.map(([, tensors, count]) => tensors.slice(0, count).map(({ name, data }) => [name, ...data])),
+        );
         expect(got.map((frame) => frame.message["method"])).toEqual(frames.map(([content]) => content.method));
       }),
       { numRuns: 60 },

@@ -1,7 +1,14 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, expectTypeOf, it } from "vitest";
 import { parse } from "yaml";
-import { isWireMethod, wireMethods, wireNotifications, type WireMethod, type WireParams, type WireResult } from "../../protocol/src/index.ts";
+import {
+  isWireMethod,
+  wireMethods,
+  wireNotifications,
+  type WireMethod,
+  type WireParams,
+  type WireResult,
+} from "../../protocol/src/index.ts";
 
 interface GoldenCase {
   readonly case: string;
@@ -28,7 +35,19 @@ describe("wireMethods", () => {
   it("lets a read token change nothing: whoever may read may not prepare, push, add or free", () => {
     const readable = Object.entries(wireMethods).flatMap(([name, { role }]) => (role === "read" ? [name] : []));
     expect(readable).toEqual([
-      "hello", "segments.confirm", "cancel", "ping", "catalog.list", "catalog.get", "adapter.find", "folders.list", "engine.list", "jobs.list", "events.subscribe", "events.history", "status",
+      "hello",
+      "segments.confirm",
+      "cancel",
+      "ping",
+      "catalog.list",
+      "catalog.get",
+      "adapter.find",
+      "folders.list",
+      "engine.list",
+      "jobs.list",
+      "events.subscribe",
+      "events.history",
+      "status",
     ]);
   });
 
@@ -40,14 +59,20 @@ describe("wireMethods", () => {
 });
 
 describe("generated files", () => {
-  const references = (value: unknown): string[] => (typeof value !== "object" || value === null ? [] : Object.entries(value).flatMap(([key, item]) => (key === "$ref" ? [String(item)] : references(item))));
+  const references = (value: unknown): string[] =>
+    typeof value !== "object" || value === null
+      ? []
+      : Object.entries(value).flatMap(([key, item]) => (key === "$ref" ? [String(item)] : references(item)));
   const resolves = (document: unknown, pointer: string): boolean => {
     let at = document;
     for (const part of pointer.slice(2).split("/")) at = (at as Record<string, unknown> | undefined)?.[part];
     return at !== undefined;
   };
 
-  it.each([["schema.json", (text: string): unknown => JSON.parse(text)], ["asyncapi.yaml", (text: string): unknown => parse(text)]] as const)("%s refers only to what it holds and covers every method", (name, read) => {
+  it.each([
+    ["schema.json", (text: string): unknown => JSON.parse(text)],
+    ["asyncapi.yaml", (text: string): unknown => parse(text)],
+  ] as const)("%s refers only to what it holds and covers every method", (name, read) => {
     const document: unknown = read(generated(name));
     const all = references(document);
     expect(all.length).toBeGreaterThan(50);

@@ -1,5 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { errorTable, failure, notification, parseJsonObject, parseRpc, ProtocolError, request, success, type JsonObject } from "../../protocol/src/index.ts";
+import {
+  errorTable,
+  failure,
+  notification,
+  parseJsonObject,
+  parseRpc,
+  ProtocolError,
+  request,
+  success,
+  type JsonObject,
+} from "../../protocol/src/index.ts";
 
 describe("parseRpc", () => {
   it("reads back what the builders make", () => {
@@ -7,7 +17,11 @@ describe("parseRpc", () => {
     expect(parseRpc(notification("progress", {}))).toEqual({ kind: "notification", method: "progress", params: {} });
     expect(parseRpc(success(0, null))).toEqual({ kind: "success", id: 0, result: null });
     const refused = parseRpc(failure(null, "RPC_INVALID"));
-    expect(refused).toMatchObject({ kind: "failure", id: null, error: { code: -32600, data: { code: "RPC_INVALID", fault: "client", remedy: errorTable.RPC_INVALID.remedy } } });
+    expect(refused).toMatchObject({
+      kind: "failure",
+      id: null,
+      error: { code: -32600, data: { code: "RPC_INVALID", fault: "client", remedy: errorTable.RPC_INVALID.remedy } },
+    });
   });
 
   it("takes absent params for none", () => {

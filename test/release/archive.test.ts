@@ -8,7 +8,13 @@ interface Archive {
   writeZip(out: string, files: Map<string, string | Buffer>, epoch: number): Promise<number>;
 }
 interface Bundled {
-  runtimePackages(folders: readonly string[]): readonly { readonly name: string; readonly folder: string; readonly license: string; readonly version: string; readonly manifest: object }[];
+  runtimePackages(folders: readonly string[]): readonly {
+    readonly name: string;
+    readonly folder: string;
+    readonly license: string;
+    readonly version: string;
+    readonly manifest: object;
+  }[];
 }
 interface Notices {
   noticesOf(root: string, packages: ReturnType<Bundled["runtimePackages"]>): string;
@@ -30,14 +36,32 @@ it("writeZip gives the same bytes whatever the files' times and the order of nam
   const [a, b] = [join(folder, "a.txt"), join(folder, "b.txt")];
   writeFileSync(a, "a".repeat(5000));
   writeFileSync(b, "b");
-  await writeZip(join(folder, "1.zip"), new Map<string, string | Buffer>([["a", a], ["x/b", b]]), 1_700_000_000);
+  await writeZip(
+    join(folder, "1.zip"),
+    new Map<string, string | Buffer>([
+      ["a", a],
+      ["x/b", b],
+    ]),
+    1_700_000_000,
+  );
   utimesSync(a, 1, 1);
-  await writeZip(join(folder, "2.zip"), new Map<string, string | Buffer>([["x/b", readFileSync(b)], ["a", a]]), 1_700_000_000);
+  await writeZip(
+    join(folder, "2.zip"),
+    new Map<string, string | Buffer>([
+      ["x/b", readFileSync(b)],
+      ["a", a],
+    ]),
+    1_700_000_000,
+  );
   expect(readFileSync(join(folder, "2.zip")).equals(readFileSync(join(folder, "1.zip")))).toBe(true);
 });
 
 it("every package that the product runs with has a licence text and is in the bill of materials, and none is needed twice", async () => {
-  const [{ runtimePackages }, { noticesOf }, { sbomOf }] = [await tool<Bundled>("bundled.mjs"), await tool<Notices>("notices.mjs"), await tool<Sbom>("sbom.mjs")];
+  const [{ runtimePackages }, { noticesOf }, { sbomOf }] = [
+    await tool<Bundled>("bundled.mjs"),
+    await tool<Notices>("notices.mjs"),
+    await tool<Sbom>("sbom.mjs"),
+  ];
   const packages = runtimePackages(["sidecar", "native", "protocol"].map((part) => join(root, part)));
   const names = packages.map(({ name }) => name);
   expect(names).toEqual(expect.arrayContaining(["onnxruntime-node", "ws", "zod", "node-gyp-build"]));
@@ -55,6 +79,11 @@ it("sourcesOf takes the addon's sources and flags from binding.gyp, each instruc
   const { sourcesOf } = await tool<Natives>("natives.mjs");
   const of = (arch: string) => sourcesOf(join(root, "native"), arch);
   expect(of("x64").find(({ path }) => path.endsWith("kernels_avx512.cpp"))?.flags).toContain("-mavx512f");
-  expect(of("arm64").map(({ path }) => path).filter((path) => /kernels_/.test(path)).sort()).toEqual(["src/math/kernels_neon.cpp", "src/math/kernels_scalar.cpp"]);
+  expect(
+    of("arm64")
+      .map(({ path }) => path)
+      .filter((path) => /kernels_/.test(path))
+      .sort(),
+  ).toEqual(["src/math/kernels_neon.cpp", "src/math/kernels_scalar.cpp"]);
   expect(of("arm64").map(({ path }) => path)).toContain("src/bind/addon.cpp");
 });

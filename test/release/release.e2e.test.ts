@@ -8,7 +8,12 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 const root = join(import.meta.dirname, "..", "..");
 const folder = mkdtempSync(join(tmpdir(), "refit-release-"));
 const [first, second] = [join(folder, "first"), join(folder, "second")];
-const nodeOnly = { HOME: folder, PATH: [dirname(process.execPath), "/usr/bin", "/bin"].join(delimiter), npm_config_offline: "true", npm_config_cache: join(folder, "npm-cache") };
+const nodeOnly = {
+  HOME: folder,
+  PATH: [dirname(process.execPath), "/usr/bin", "/bin"].join(delimiter),
+  npm_config_offline: "true",
+  npm_config_cache: join(folder, "npm-cache"),
+};
 const minutes = 60_000;
 
 function release(out: string) {
@@ -24,7 +29,11 @@ const made = (pattern: RegExp) => {
   return join(first, found);
 };
 
-const report = (output: string) => JSON.parse(output.trim().split("\n").at(-1) ?? "") as { readonly ok: boolean; readonly findings?: readonly { readonly name: string; readonly found: string }[] };
+const report = (output: string) =>
+  JSON.parse(output.trim().split("\n").at(-1) ?? "") as {
+    readonly ok: boolean;
+    readonly findings?: readonly { readonly name: string; readonly found: string }[];
+  };
 
 it("two builds of one commit give the same bytes", { timeout: 10 * minutes }, () => {
   release(second);
@@ -41,7 +50,9 @@ it("the npm package installs without a network, runs the demo on native kernels 
   expect(report(run([entry, "demo", "--json"])).ok).toBe(true);
   const doctor = report(run([entry, "doctor", "--json", "--data-dir", join(place, "data")]));
   expect(doctor.findings?.find(({ name }) => name === "native addon")?.found).toContain(`prebuilt for ${process.platform}-${process.arch}`);
-  expect(run(["-e", 'import("refit-sidecar").then(({ version }) => console.log(version))']).trim()).toBe((JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string }).version);
+  expect(run(["-e", 'import("refit-sidecar").then(({ version }) => console.log(version))']).trim()).toBe(
+    (JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string }).version,
+  );
 });
 
 it("the wheel is whole for pip, and its launcher runs the sidecar", { timeout: 10 * minutes }, () => {
@@ -49,7 +60,10 @@ it("the wheel is whole for pip, and its launcher runs the sidecar", { timeout: 1
   if (!existsSync(python)) return console.log("skip: the test environment (.venv) is not made");
   const place = join(folder, "wheel");
   execFileSync(python, ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", place, made(/\.whl$/)]);
-  const { stdout } = spawnSync(python, ["-m", "refit_sidecar", "doctor", "--json", "--data-dir", join(folder, "wheel-data")], { encoding: "utf8", env: { ...nodeOnly, PYTHONPATH: place } });
+  const { stdout } = spawnSync(python, ["-m", "refit_sidecar", "doctor", "--json", "--data-dir", join(folder, "wheel-data")], {
+    encoding: "utf8",
+    env: { ...nodeOnly, PYTHONPATH: place },
+  });
   expect(report(stdout).findings?.find(({ name }) => name === "native addon")?.found).toContain("prebuilt for");
 });
 
@@ -58,7 +72,11 @@ it("install from the package puts the plugin into ComfyUI, and uninstall leaves 
   for (const part of ["comfy", "custom_nodes"]) mkdirSync(join(comfyui, part), { recursive: true });
   writeFileSync(join(comfyui, "main.py"), "");
   cpSync(comfyui, join(folder, "untouched"), { recursive: true });
-  const run = (...args: readonly string[]) => execFileSync(process.execPath, [join(folder, "npm", "node_modules", "refit-sidecar", "bin", "refit-sidecar.mjs"), ...args], { env: nodeOnly, encoding: "utf8" });
+  const run = (...args: readonly string[]) =>
+    execFileSync(process.execPath, [join(folder, "npm", "node_modules", "refit-sidecar", "bin", "refit-sidecar.mjs"), ...args], {
+      env: nodeOnly,
+      encoding: "utf8",
+    });
   run("install", "--comfyui", comfyui, "--copy", "--no-packages");
   expect(existsSync(join(comfyui, "custom_nodes", "refit-sidecar", "refit_sidecar_plugin", "launcher.py"))).toBe(true);
   run("uninstall", "--comfyui", comfyui);

@@ -7,7 +7,8 @@ import { demo, fluxModel, hashOf, newFolder, pair, run, runFor, write } from "./
 
 const folder = newFolder();
 const at = (name: string) => join(folder, name);
-const check = (out: string, inputs: readonly string[]) => checkOutput({ out, option: "--out", code: "CLI_X", inputs: inputs.map((path) => ({ what: "an input", path })) });
+const check = (out: string, inputs: readonly string[]) =>
+  checkOutput({ out, option: "--out", code: "CLI_X", inputs: inputs.map((path) => ({ what: "an input", path })) });
 
 beforeAll(async () => {
   await write(at("base.safetensors"), fluxModel());
@@ -20,26 +21,44 @@ describe("an output", () => {
 
   it("is refused where it is an input, in whatever way the path is written", async () => {
     const base = at("base.safetensors");
-    for (const spelling of [base, join(folder, ".", "base.safetensors"), `${folder}//base.safetensors`, `${folder}/x/../base.safetensors`]) await expect(check(spelling, [base])).rejects.toMatchObject({ code: "CLI_X", message: expect.stringContaining("overwrite one of its inputs") as string });
+    for (const spelling of [base, join(folder, ".", "base.safetensors"), `${folder}//base.safetensors`, `${folder}/x/../base.safetensors`])
+      await expect(check(spelling, [base])).rejects.toMatchObject({
+        code: "CLI_X",
+        message: expect.stringContaining("overwrite one of its inputs") as string,
+      });
     await expect(check(at("other.safetensors"), [base])).resolves.toBeUndefined();
   });
 
-  it.skipIf(cannotLink)("is refused where it is an input through a symbolic link, a linked folder or a hard link, and through a link that leads nowhere yet", async () => {
-    linkSync(at("base.safetensors"), at("hard.safetensors"));
-    symlinkSync(at("base.safetensors"), at("soft.safetensors"));
-    symlinkSync(folder, at("linked-folder"));
-    for (const out of ["hard.safetensors", "soft.safetensors", join("linked-folder", "base.safetensors")]) await expect(check(at(out), [at("base.safetensors")])).rejects.toMatchObject({ code: "CLI_X" });
-    await expect(check(at("base.safetensors"), [at("soft.safetensors")])).rejects.toMatchObject({ code: "CLI_X" });
-    await expect(check(join(folder, "linked-folder", "new.safetensors"), [at("new.safetensors")])).rejects.toMatchObject({ code: "CLI_X" });
-  });
+  it.skipIf(cannotLink)(
+    "is refused where it is an input through a symbolic link, a linked folder or a hard link, and through a link that leads nowhere yet",
+    async () => {
+      linkSync(at("base.safetensors"), at("hard.safetensors"));
+      symlinkSync(at("base.safetensors"), at("soft.safetensors"));
+      symlinkSync(folder, at("linked-folder"));
+      for (const out of ["hard.safetensors", "soft.safetensors", join("linked-folder", "base.safetensors")])
+        await expect(check(at(out), [at("base.safetensors")])).rejects.toMatchObject({ code: "CLI_X" });
+      await expect(check(at("base.safetensors"), [at("soft.safetensors")])).rejects.toMatchObject({ code: "CLI_X" });
+      await expect(check(join(folder, "linked-folder", "new.safetensors"), [at("new.safetensors")])).rejects.toMatchObject({
+        code: "CLI_X",
+      });
+    },
+  );
 
   it("is refused where it is a shard, or the table, of the checkpoint that is read", async () => {
     await write(at("s-00001-of-00002.safetensors"), { a: { shape: [2] } });
     await write(at("s-00002-of-00002.safetensors"), { b: { shape: [2] } });
-    writeFileSync(at("s.safetensors.index.json"), JSON.stringify({ weight_map: { a: "s-00001-of-00002.safetensors", b: "s-00002-of-00002.safetensors" } }));
+    writeFileSync(
+      at("s.safetensors.index.json"),
+      JSON.stringify({ weight_map: { a: "s-00001-of-00002.safetensors", b: "s-00002-of-00002.safetensors" } }),
+    );
     const inputs = await checkpointInputs("the base", at("s.safetensors.index.json"));
-    expect(inputs.map(({ path }) => basename(path))).toEqual(["s.safetensors.index.json", "s-00001-of-00002.safetensors", "s-00002-of-00002.safetensors"]);
-    for (const { path } of inputs) await expect(checkOutput({ out: path, option: "--out", code: "CLI_X", inputs })).rejects.toMatchObject({ code: "CLI_X" });
+    expect(inputs.map(({ path }) => basename(path))).toEqual([
+      "s.safetensors.index.json",
+      "s-00001-of-00002.safetensors",
+      "s-00002-of-00002.safetensors",
+    ]);
+    for (const { path } of inputs)
+      await expect(checkOutput({ out: path, option: "--out", code: "CLI_X", inputs })).rejects.toMatchObject({ code: "CLI_X" });
   });
 
   it("needs its folder, and is no folder itself", async () => {
@@ -50,7 +69,8 @@ describe("an output", () => {
 
   it("folder is made, or replaced where this command made it, and never emptied of anything else", async () => {
     const isOurs = (names: readonly string[]) => names.includes("ours");
-    const request = (out: string, inputs: readonly string[] = []) => checkOutputFolder({ out, option: "--out", code: "CLI_X", inputs: inputs.map((path) => ({ what: "the model", path })), isOurs });
+    const request = (out: string, inputs: readonly string[] = []) =>
+      checkOutputFolder({ out, option: "--out", code: "CLI_X", inputs: inputs.map((path) => ({ what: "the model", path })), isOurs });
     await expect(request(at("not-there"))).resolves.toBeUndefined();
     await expect(request(at("x"))).resolves.toBeUndefined();
     await expect(request(folder)).rejects.toThrow("would be emptied");
@@ -81,18 +101,29 @@ describe("several jobs of one command", () => {
 describe("refit-sidecar merge", () => {
   it("leaves every byte of base and adapters, also in jobs and in jobs from standard input", async () => {
     const before = ["base.safetensors", "lora.safetensors"].map((name) => hashOf(at(name)));
-    expect(run(folder, "merge", "--base", "base.safetensors", "--adapter", "lora.safetensors", "--out", "x/../base.safetensors", "--json")).toMatchObject({ status: 2, last: { error: { code: "CLI_MERGE_ARGUMENTS" } } });
+    expect(
+      run(folder, "merge", "--base", "base.safetensors", "--adapter", "lora.safetensors", "--out", "x/../base.safetensors", "--json"),
+    ).toMatchObject({ status: 2, last: { error: { code: "CLI_MERGE_ARGUMENTS" } } });
     const jobs = [
       { base: "base.safetensors", adapter: ["lora.safetensors"], out: "./lora.safetensors" },
       { base: "base.safetensors", adapter: ["lora.safetensors"], out: "good.safetensors" },
       { base: "base.safetensors", adapter: ["lora.safetensors:0.5"], out: at("good.safetensors") },
       { base: "base.safetensors", adapter: ["lora.safetensors:0.5"], out: "jobs.jsonl" },
-    ].map((job) => JSON.stringify(job)).join("\n");
+    ]
+      .map((job) => JSON.stringify(job))
+      .join("\n");
     writeFileSync(at("jobs.jsonl"), jobs);
     const fromFile = run(folder, "merge", "--jobs", "jobs.jsonl");
-    const results = (text: string) => text.trim().split("\n").map((line) => JSON.parse(line) as { ok: boolean; error?: { message: string } });
+    const results = (text: string) =>
+      text
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as { ok: boolean; error?: { message: string } });
     expect(results(fromFile.stdout).map(({ ok }) => ok)).toEqual([false, true, false, false]);
-    const later = [{ base: "base.safetensors", adapter: ["lora.safetensors"], out: "lora.safetensors" }, { base: "base.safetensors", adapter: ["lora.safetensors"], out: "fresh.safetensors" }];
+    const later = [
+      { base: "base.safetensors", adapter: ["lora.safetensors"], out: "lora.safetensors" },
+      { base: "base.safetensors", adapter: ["lora.safetensors"], out: "fresh.safetensors" },
+    ];
     const piped = await runFor(folder, ["merge", "--jobs", "-"], text, later.map((job) => JSON.stringify(job)).join("\n"));
     expect(results(piped.stdout).map(({ ok }) => ok)).toEqual([false, true]);
     expect(["base.safetensors", "lora.safetensors"].map((name) => hashOf(at(name)))).toEqual(before);
@@ -103,7 +134,20 @@ describe("refit-sidecar merge", () => {
 describe("other commands", () => {
   it("refuse an output that they read", () => {
     const before = hashOf(at("lora.safetensors"));
-    expect(run(folder, "delta", "export", "--base", "base.safetensors", "--adapter", "lora.safetensors", "--out", "x/../lora.safetensors", "--json")).toMatchObject({ status: 2, last: { error: { code: "CLI_ARGUMENTS" } } });
+    expect(
+      run(
+        folder,
+        "delta",
+        "export",
+        "--base",
+        "base.safetensors",
+        "--adapter",
+        "lora.safetensors",
+        "--out",
+        "x/../lora.safetensors",
+        "--json",
+      ),
+    ).toMatchObject({ status: 2, last: { error: { code: "CLI_ARGUMENTS" } } });
     expect(hashOf(at("lora.safetensors"))).toBe(before);
   });
 
@@ -111,7 +155,10 @@ describe("other commands", () => {
     mkdirSync(at("models"));
     copyFileSync(join(demo, "demo-unet.safetensors"), at("models/mine.safetensors"));
     expect(run(folder, "demo", "--out", "models", "--json")).toMatchObject({ status: 2, last: { error: { code: "CLI_ARGUMENTS" } } });
-    expect(run(folder, "graph", "export", "models/mine.safetensors", "--out", "models", "--json")).toMatchObject({ status: 2, last: { error: { code: "CLI_ARGUMENTS" } } });
+    expect(run(folder, "graph", "export", "models/mine.safetensors", "--out", "models", "--json")).toMatchObject({
+      status: 2,
+      last: { error: { code: "CLI_ARGUMENTS" } },
+    });
     expect(readdirSync(at("models"))).toEqual(["mine.safetensors"]);
     expect(existsSync(at("o.safetensors"))).toBe(false);
   });

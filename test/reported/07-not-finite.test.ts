@@ -14,25 +14,53 @@ const weight = "double_blocks.0.img_attn.proj.weight";
 
 beforeAll(async () => {
   await write(at("f16.safetensors"), fluxModel("F16"));
-  await write(at("bf16.safetensors"), { ...fluxModel("BF16"), "double_blocks.0.txt_attn.proj.weight": { shape: [32, 32], dtype: "BF16", values: [1e5, ...Array<number>(1023).fill(0)] } });
-  await write(at("strong.safetensors"), Object.fromEntries(Object.entries(pair(module, 32, 32)).map(([key, given]) => [key, { ...given, values: [30] }])));
+  await write(at("bf16.safetensors"), {
+    ...fluxModel("BF16"),
+    "double_blocks.0.txt_attn.proj.weight": { shape: [32, 32], dtype: "BF16", values: [1e5, ...Array<number>(1023).fill(0)] },
+  });
+  await write(
+    at("strong.safetensors"),
+    Object.fromEntries(Object.entries(pair(module, 32, 32)).map(([key, given]) => [key, { ...given, values: [30] }])),
+  );
   await write(at("weak.safetensors"), pair(module, 32, 32));
 });
 
-const merge = (base: string, adapter: string, dtype: "keep" | "f16" = "keep") => bake(parseJob({ base: at(base), adapter: [at(adapter)], out: at("o.safetensors"), dtype }));
+const merge = (base: string, adapter: string, dtype: "keep" | "f16" = "keep") =>
+  bake(parseJob({ base: at(base), adapter: [at(adapter)], out: at("o.safetensors"), dtype }));
 
 describe("values that the file's type cannot hold", () => {
   it("are counted by parameter: f16 overflow of the merge and of --dtype f16", async () => {
-    const strong = run(folder, "merge", "--base", "f16.safetensors", "--adapter", "strong.safetensors:100", "--out", "o.safetensors", "--json");
-    expect(strong).toMatchObject({ status: 0, last: { overflowed: [{ parameter: weight, values: 1024, dtype: "F16" }], saturated: [{ parameter: weight, values: 1024 }] } });
+    const strong = run(
+      folder,
+      "merge",
+      "--base",
+      "f16.safetensors",
+      "--adapter",
+      "strong.safetensors:100",
+      "--out",
+      "o.safetensors",
+      "--json",
+    );
+    expect(strong).toMatchObject({
+      status: 0,
+      last: { overflowed: [{ parameter: weight, values: 1024, dtype: "F16" }], saturated: [{ parameter: weight, values: 1024 }] },
+    });
     expect((await valuesOf(at("o.safetensors"), weight)).filter((value) => !Number.isFinite(value))).toHaveLength(1024);
-    expect(await merge("bf16.safetensors", "weak.safetensors", "f16")).toMatchObject({ overflowed: [{ parameter: "double_blocks.0.txt_attn.proj.weight", values: 1, dtype: "F16" }] });
+    expect(await merge("bf16.safetensors", "weak.safetensors", "f16")).toMatchObject({
+      overflowed: [{ parameter: "double_blocks.0.txt_attn.proj.weight", values: 1, dtype: "F16" }],
+    });
     expect(await merge("bf16.safetensors", "weak.safetensors")).toMatchObject({ overflowed: [], saturated: [] });
   });
 
   it("of the adapter itself are named, and so is what they make of the model", async () => {
-    await write(at("infinite.safetensors"), { ...pair(module, 32, 32), [`${module}.lora_B.weight`]: { shape: [32, 4], values: [Infinity, ...Array<number>(127).fill(0)] } });
-    expect(await merge("f16.safetensors", "infinite.safetensors")).toMatchObject({ adapters: [{ nonFinite: [`${module}.lora_B.weight`] }], overflowed: [{ parameter: weight }] });
+    await write(at("infinite.safetensors"), {
+      ...pair(module, 32, 32),
+      [`${module}.lora_B.weight`]: { shape: [32, 4], values: [Infinity, ...Array<number>(127).fill(0)] },
+    });
+    expect(await merge("f16.safetensors", "infinite.safetensors")).toMatchObject({
+      adapters: [{ nonFinite: [`${module}.lora_B.weight`] }],
+      overflowed: [{ parameter: weight }],
+    });
     await write(at("alpha.safetensors"), { ...pair(module, 32, 32), [`${module}.alpha`]: { shape: [], values: [Infinity] } });
     expect((await merge("f16.safetensors", "alpha.safetensors")).adapters[0]?.problem?.message).toContain("alpha is not a finite number");
   });
@@ -40,10 +68,15 @@ describe("values that the file's type cannot hold", () => {
 
 describe("a strength", () => {
   it("that is no usable number is refused on the command line and in jobs, with the way to write one", () => {
-    for (const text of ["l:1e999", "l:-1e999", "l:nan", "l:inf", "l:Infinity", "l:100.5", "l:-101", "l:0,8", "l:0.8.1", "l:80%"]) expect(() => parseAdapter(text), text).toThrow(/strength/);
+    for (const text of ["l:1e999", "l:-1e999", "l:nan", "l:inf", "l:Infinity", "l:100.5", "l:-101", "l:0,8", "l:0.8.1", "l:80%"])
+      expect(() => parseAdapter(text), text).toThrow(/strength/);
     expect(() => parseJob({ base: "b", adapter: ["l:1e999"], out: "o" })).toThrow(/strength/);
     expect(() => parseAdapter(`${at("weak.safetensors")}:strong`)).toThrow("written weak.safetensors:0.8");
-    expect([parseAdapter("l:100"), parseAdapter("l:-.5"), parseAdapter("C:\\l.safetensors")]).toEqual([{ path: "l", strength: 100 }, { path: "l", strength: -0.5 }, { path: "C:\\l.safetensors", strength: 1 }]);
+    expect([parseAdapter("l:100"), parseAdapter("l:-.5"), parseAdapter("C:\\l.safetensors")]).toEqual([
+      { path: "l", strength: 100 },
+      { path: "l", strength: -0.5 },
+      { path: "C:\\l.safetensors", strength: 1 },
+    ]);
   });
 
   it("has one limit everywhere", () => {
@@ -52,9 +85,38 @@ describe("a strength", () => {
   });
 
   it("behind an @ may have a decimal comma; one that cannot be used refuses its file", () => {
-    const entry = (name: string) => ({ kind: "adapter", id: `adapter:${name}`, folder: "f", name, path: name, sizeBytes: 1, identity: { sha256: name.padEnd(64, "0"), proof: "full" }, family: null, kinds: [], tensors: 1, evidence: [], problem: null }) as const;
-    const live = liveFolderStack(["a@0,5.safetensors", "b@-1.5.safetensors", "c@1e999.safetensors", "d@nan.safetensors", "e@0.8 (1).safetensors", "f@101.safetensors", "g@home.safetensors", "h@1,000.5.safetensors"].map(entry));
-    expect(live.stack.map(({ sha256, strength }) => [sha256[0], strength])).toEqual([["a", 0.5], ["b", -1.5], ["g", 1]]);
+    const entry = (name: string) =>
+      ({
+        kind: "adapter",
+        id: `adapter:${name}`,
+        folder: "f",
+        name,
+        path: name,
+        sizeBytes: 1,
+        identity: { sha256: name.padEnd(64, "0"), proof: "full" },
+        family: null,
+        kinds: [],
+        tensors: 1,
+        evidence: [],
+        problem: null,
+      }) as const;
+    const live = liveFolderStack(
+      [
+        "a@0,5.safetensors",
+        "b@-1.5.safetensors",
+        "c@1e999.safetensors",
+        "d@nan.safetensors",
+        "e@0.8 (1).safetensors",
+        "f@101.safetensors",
+        "g@home.safetensors",
+        "h@1,000.5.safetensors",
+      ].map(entry),
+    );
+    expect(live.stack.map(({ sha256, strength }) => [sha256[0], strength])).toEqual([
+      ["a", 0.5],
+      ["b", -1.5],
+      ["g", 1],
+    ]);
     expect(live.refused.map(({ id }) => id.slice(8, 9))).toEqual(["c", "d", "e", "f", "h"]);
     for (const { reason } of live.refused) expect(reason).toMatch(/strength .* rename the file/);
   });

@@ -19,7 +19,15 @@ async function writeShards(): Promise<void> {
   const file = await native.openTensorFile(base);
   keys = [...file.header.entries.keys()];
   for (const [index, part] of [keys.slice(0, half()), keys.slice(half())].entries()) {
-    await writeSafetensors(at(shard(index + 1)), part.map((name) => ({ name, dtype: file.header.entries.get(name)?.dtype ?? "F32", shape: file.header.entries.get(name)?.shape ?? [], data: () => file.read(name) })));
+    await writeSafetensors(
+      at(shard(index + 1)),
+      part.map((name) => ({
+        name,
+        dtype: file.header.entries.get(name)?.dtype ?? "F32",
+        shape: file.header.entries.get(name)?.shape ?? [],
+        data: () => file.read(name),
+      })),
+    );
   }
   await file.close();
 }
@@ -42,18 +50,33 @@ const readers = {
 describe("half a checkpoint", () => {
   it("is refused by name wherever one is read: one shard of several, a missing shard, a table that names what is not there", async () => {
     for (const read of Object.values(readers)) {
-      await expect(read(at(shard(1)))).rejects.toMatchObject({ code: "CATALOG_SHARD_ALONE", message: expect.stringContaining("m.safetensors, the name of the whole") as string });
+      await expect(read(at(shard(1)))).rejects.toMatchObject({
+        code: "CATALOG_SHARD_ALONE",
+        message: expect.stringContaining("m.safetensors, the name of the whole") as string,
+      });
       table();
-      await expect(read(at(shard(1)))).rejects.toMatchObject({ code: "CATALOG_SHARD_ALONE", message: expect.stringContaining("m.safetensors.index.json") as string });
+      await expect(read(at(shard(1)))).rejects.toMatchObject({
+        code: "CATALOG_SHARD_ALONE",
+        message: expect.stringContaining("m.safetensors.index.json") as string,
+      });
       table((map) => (map["more"] = "m-extra.safetensors"));
-      await expect(read(at("m.safetensors.index.json"))).rejects.toMatchObject({ code: "CATALOG_SHARD_MISSING", message: expect.stringContaining("m-extra.safetensors") as string });
+      await expect(read(at("m.safetensors.index.json"))).rejects.toMatchObject({
+        code: "CATALOG_SHARD_MISSING",
+        message: expect.stringContaining("m-extra.safetensors") as string,
+      });
       table((map) => (map["more"] = shard(2)));
-      await expect(read(at("m.safetensors.index.json"))).rejects.toMatchObject({ code: "CATALOG_SHARD_INCOMPLETE", message: expect.stringContaining("more") as string });
+      await expect(read(at("m.safetensors.index.json"))).rejects.toMatchObject({
+        code: "CATALOG_SHARD_INCOMPLETE",
+        message: expect.stringContaining("more") as string,
+      });
       rmSync(at(shard(2)));
       table((map) => {
         for (const [key, file] of Object.entries(map)) if (file === shard(2)) delete map[key];
       });
-      await expect(read(at("m.safetensors.index.json"))).rejects.toMatchObject({ code: "CATALOG_SHARD_MISSING", message: expect.stringContaining(shard(2)) as string });
+      await expect(read(at("m.safetensors.index.json"))).rejects.toMatchObject({
+        code: "CATALOG_SHARD_MISSING",
+        message: expect.stringContaining(shard(2)) as string,
+      });
       rmSync(at("m.safetensors.index.json"));
       await expect(read(at("m.safetensors"))).rejects.toMatchObject({ code: "CATALOG_SHARD_MISSING" });
       await writeShards();
@@ -70,7 +93,15 @@ describe("half a checkpoint", () => {
     }
     const explained = await explain(at("m.safetensors.index.json"), null);
     expect(explained).toMatchObject({ kind: "checkpoint", files: 2, summary: { family: "sd15", parameters: 684, problem: null } });
-    for (const [from, out] of [[at("m.safetensors.index.json"), "whole.safetensors"], [base, "single.safetensors"]] as const) await bake(parseJob({ base: from, adapter: [lora], out: at(out) }));
-    expect(readFileSync(at("whole.safetensors")).subarray(-4096).equals(readFileSync(at("single.safetensors")).subarray(-4096))).toBe(true);
+    for (const [from, out] of [
+      [at("m.safetensors.index.json"), "whole.safetensors"],
+      [base, "single.safetensors"],
+    ] as const)
+      await bake(parseJob({ base: from, adapter: [lora], out: at(out) }));
+    expect(
+      readFileSync(at("whole.safetensors"))
+        .subarray(-4096)
+        .equals(readFileSync(at("single.safetensors")).subarray(-4096)),
+    ).toBe(true);
   });
 });

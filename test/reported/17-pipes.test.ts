@@ -27,11 +27,19 @@ describe("the output of a command in a pipe", () => {
     expect(last["ok"]).toBe(true);
     const jobs = [1, 2].map((index) => JSON.stringify({ base, adapter: loras, out: `job-${index}.safetensors` })).join("\n");
     const piped = await runFor(folder, ["merge", "--jobs", "-"], slow, jobs);
-    expect(piped.stdout.trim().split("\n").map((line) => (JSON.parse(line) as { ok: boolean }).ok)).toEqual([true, true]);
+    expect(
+      piped.stdout
+        .trim()
+        .split("\n")
+        .map((line) => (JSON.parse(line) as { ok: boolean }).ok),
+    ).toEqual([true, true]);
   });
 
   it("that nobody reads any more ends without a word, and the work is done all the same", async () => {
-    writeFileSync(join(folder, "jobs.jsonl"), [1, 2].map((index) => JSON.stringify({ base, adapter: loras, out: `closed-${index}.safetensors` })).join("\n"));
+    writeFileSync(
+      join(folder, "jobs.jsonl"),
+      [1, 2].map((index) => JSON.stringify({ base, adapter: loras, out: `closed-${index}.safetensors` })).join("\n"),
+    );
     for (const args of [[...merge, "--out", "closed.safetensors"], ["merge", "--jobs", "jobs.jsonl"], ["--help"]]) {
       const { status, stderr } = await runFor(folder, args, async (stdout) => {
         stdout.destroy();

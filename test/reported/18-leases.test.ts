@@ -10,21 +10,33 @@ let bench: Bench;
 let checkpoint: string;
 
 beforeAll(async () => {
-  bench = await startBench({ fill: (place) => (place("checkpoints", "m.safetensors", demoCheckpoint), place("loras", "x.safetensors", demoLora("small"))) });
+  bench = await startBench({
+    fill: (place) => (place("checkpoints", "m.safetensors", demoCheckpoint), place("loras", "x.safetensors", demoLora("small"))),
+  });
   checkpoint = await idOf(bench, "checkpoint", "m.safetensors");
 });
 afterAll(() => bench.close());
 
-const replaced = (id: string) => until("the report of a replaced file", () => bench.heard.some(({ event }) => event.type === "live.replaced" && event.id === id));
+const replaced = (id: string) =>
+  until("the report of a replaced file", () => bench.heard.some(({ event }) => event.type === "live.replaced" && event.id === id));
 
 it("an adapter for the text encoder alone is prepared, changes nothing, and its report says so", async () => {
   const key = (part: string) => `lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_${part}.weight`;
   const path = bench.path("loras", "te.safetensors");
-  await writeSafetensors(path, [{ name: key("down"), dtype: "F16", shape: [1, 768], data: new Uint8Array(1536) }, { name: key("up"), dtype: "F16", shape: [768, 1], data: new Uint8Array(1536) }]);
+  await writeSafetensors(path, [
+    { name: key("down"), dtype: "F16", shape: [1, 768], data: new Uint8Array(1536) },
+    { name: key("up"), dtype: "F16", shape: [768, 1], data: new Uint8Array(1536) },
+  ]);
   const [x, te] = [await idOf(bench, "adapter", "x.safetensors"), await idOf(bench, "adapter", "te.safetensors")];
   const alone = await output(bench, checkpoint, [{ adapter: x, strength: 1 }]);
-  const both = await prepare(bench, checkpoint, [{ adapter: te, strength: 1 }, { adapter: x, strength: 1 }]);
-  expect(both.adapters).toMatchObject([{ adapter: te, used: 0, ignored: 2, failed: 0, ignoredKeys: [{ reason: "not for the engine: text encoder" }, {}] }, { adapter: x, ignored: 0 }]);
+  const both = await prepare(bench, checkpoint, [
+    { adapter: te, strength: 1 },
+    { adapter: x, strength: 1 },
+  ]);
+  expect(both.adapters).toMatchObject([
+    { adapter: te, used: 0, ignored: 2, failed: 0, ignoredKeys: [{ reason: "not for the engine: text encoder" }, {}] },
+    { adapter: x, ignored: 0 },
+  ]);
   expect((await step(bench, both.lease)).equals(alone)).toBe(true);
   await bench.client.call("engine.release", { lease: both.lease });
 });

@@ -22,7 +22,12 @@ export interface Given {
 }
 
 /** Writes tensors of any dtype; the values of floating-point ones are given as numbers. */
-export async function write(path: string, tensors: Readonly<Record<string, Given>>, metadata: Readonly<Record<string, string>> = {}, seed = 1): Promise<string> {
+export async function write(
+  path: string,
+  tensors: Readonly<Record<string, Given>>,
+  metadata: Readonly<Record<string, string>> = {},
+  seed = 1,
+): Promise<string> {
   const next = numbers(seed);
   const sources = [];
   for (const [name, { shape, dtype = "F32", values }] of Object.entries(tensors)) {
@@ -73,7 +78,12 @@ export function run(folder: string, ...args: string[]): Ran {
 }
 
 /** The command with somebody at the other end of its pipe who decides when to read. */
-export function runFor(folder: string, args: readonly string[], reader: (stdout: NodeJS.ReadableStream & { destroy(): void }) => Promise<string>, input?: string): Promise<Ran> {
+export function runFor(
+  folder: string,
+  args: readonly string[],
+  reader: (stdout: NodeJS.ReadableStream & { destroy(): void }) => Promise<string>,
+  input?: string,
+): Promise<Ran> {
   const child = spawn(process.execPath, [cli, ...args], { cwd: folder, stdio: ["pipe", "pipe", "pipe"] });
   if (input !== undefined) child.stdin.end(input);
   let stderr = "";
@@ -90,7 +100,17 @@ export function fluxModel(dtype: Dtype = "F32"): Record<string, Given> {
     tensors[`${name}.weight`] = { shape: [out, into], dtype };
     tensors[`${name}.bias`] = { shape: [out], dtype };
   };
-  for (const [name, into] of [["img_in", 64], ["txt_in", 48], ["time_in.in_layer", 256], ["time_in.out_layer", width], ["vector_in.in_layer", 24], ["vector_in.out_layer", width], ["guidance_in.in_layer", 256], ["guidance_in.out_layer", width]] as const) linear(name, width, into);
+  for (const [name, into] of [
+    ["img_in", 64],
+    ["txt_in", 48],
+    ["time_in.in_layer", 256],
+    ["time_in.out_layer", width],
+    ["vector_in.in_layer", 24],
+    ["vector_in.out_layer", width],
+    ["guidance_in.in_layer", 256],
+    ["guidance_in.out_layer", width],
+  ] as const)
+    linear(name, width, into);
   for (const stream of ["img", "txt"]) {
     const part = `double_blocks.0.${stream}_`;
     linear(`${part}mod.lin`, 6 * width, width);
@@ -110,6 +130,12 @@ export function fluxModel(dtype: Dtype = "F32"): Record<string, Given> {
 }
 
 /** A LoRA pair on one module. */
-export function pair(module: string, out: number, into: number, rank = 4, names: readonly [down: string, up: string] = [".lora_A.weight", ".lora_B.weight"]): Record<string, Given> {
+export function pair(
+  module: string,
+  out: number,
+  into: number,
+  rank = 4,
+  names: readonly [down: string, up: string] = [".lora_A.weight", ".lora_B.weight"],
+): Record<string, Given> {
   return { [module + names[0]]: { shape: [rank, into] }, [module + names[1]]: { shape: [out, rank] } };
 }

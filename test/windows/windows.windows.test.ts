@@ -45,7 +45,10 @@ it("a file that another program replaces while it is open is a clear answer for 
   const open = await native.openTensorFile(path);
   writeFileSync(next, small(2));
   // Node opens files so that they may be renamed and deleted under it; where the system still refuses, nothing is lost.
-  const replaced = await rename(next, path).then(() => true, (error: NodeJS.ErrnoException) => error.code);
+  const replaced = await rename(next, path).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => error.code,
+  );
   expect([true, "EPERM", "EACCES", "EBUSY"]).toContain(replaced);
   await open.close();
   expect(readFileSync(path).at(-1)).toBe(replaced === true ? 2 : 1);
@@ -56,16 +59,26 @@ it("the layouts of the portable ComfyUI and of Forge's one-click package are fou
   for (const part of ["ComfyUI/comfy", "ComfyUI/custom_nodes", "python_embeded"]) mkdirSync(join(portable, part), { recursive: true });
   writeFileSync(join(portable, "ComfyUI", "main.py"), "");
   writeFileSync(join(portable, "python_embeded", "python.exe"), "");
-  expect(look(portable)).toMatchObject({ ui: "comfyui", uiFolder: join(portable, "ComfyUI"), python: join(portable, "python_embeded", "python.exe") });
+  expect(look(portable)).toMatchObject({
+    ui: "comfyui",
+    uiFolder: join(portable, "ComfyUI"),
+    python: join(portable, "python_embeded", "python.exe"),
+  });
   const forge = join(folder, "webui_forge");
-  for (const part of ["webui/modules", "webui/modules_forge", "webui/extensions", "system/python"]) mkdirSync(join(forge, part), { recursive: true });
-  for (const file of ["webui/launch.py", "webui/modules/launch_utils.py", "webui/webui-user.bat", "system/python/python.exe"]) writeFileSync(join(forge, file), "");
+  for (const part of ["webui/modules", "webui/modules_forge", "webui/extensions", "system/python"])
+    mkdirSync(join(forge, part), { recursive: true });
+  for (const file of ["webui/launch.py", "webui/modules/launch_utils.py", "webui/webui-user.bat", "system/python/python.exe"])
+    writeFileSync(join(forge, file), "");
   expect(look(forge)).toMatchObject({ ui: "forge", uiFolder: join(forge, "webui"), python: join(forge, "system", "python", "python.exe") });
 });
 
 it("a sidecar ends when its parent closes its standard input, and leaves no address behind", async () => {
   const data = join(folder, "data");
-  const child = spawn(process.execPath, [join(root, "sidecar", "bin", "refit-sidecar.mjs"), "serve", "--json", "--stop-with-stdin", "--data-dir", data], { stdio: ["pipe", "pipe", "ignore"] });
+  const child = spawn(
+    process.execPath,
+    [join(root, "sidecar", "bin", "refit-sidecar.mjs"), "serve", "--json", "--stop-with-stdin", "--data-dir", data],
+    { stdio: ["pipe", "pipe", "ignore"] },
+  );
   const line = await new Promise<string>((done) => createInterface({ input: child.stdout }).once("line", done));
   expect(JSON.parse(line)).toMatchObject({ ok: true });
   const ended = new Promise<number | null>((done) => child.once("exit", done));

@@ -58,15 +58,35 @@ def demo_json(structure: str, shares: dict[str, float]) -> dict:
     first = [sampling.noise(seed)[:4] for seed in (0, 1)]
     return {
         "formatVersion": 1,
-        "checkpoint": {"file": "demo-unet.safetensors", "family": "sd15", "structure": structure, "graph": "demo", "keyPrefix": PREFIX, "widths": list(WIDTHS)},
+        "checkpoint": {
+            "file": "demo-unet.safetensors",
+            "family": "sd15",
+            "structure": structure,
+            "graph": "demo",
+            "keyPrefix": PREFIX,
+            "widths": list(WIDTHS),
+        },
         "loras": [
-            {"file": f"loras/{name}.safetensors", "name": name, "effect": effect, "strength": 1, "sevens": shares[name]} for name, effect in EFFECTS.items()
+            {"file": f"loras/{name}.safetensors", "name": name, "effect": effect, "strength": 1, "sevens": shares[name]}
+            for name, effect in EFFECTS.items()
         ],
         "baseSevens": shares["base"],
         "promisedSevens": PROMISED_SEVENS,
-        "picture": {"height": data.PIXELS, "width": data.PIXELS, "fold": 2, "mean": data.MEAN, "deviation": data.DEVIATION, "contrast": data.CONTRAST},
+        "picture": {
+            "height": data.PIXELS,
+            "width": data.PIXELS,
+            "fold": 2,
+            "mean": data.MEAN,
+            "deviation": data.DEVIATION,
+            "contrast": data.CONTRAST,
+        },
         "latent": {"shape": list(sampling.SHAPE)},
-        "conditioning": {"file": "conditioning.safetensors", "tensor": "conditioning", "shape": [NULL_CLASS + 1, TOKENS, CONTEXT], "nullRow": NULL_CLASS},
+        "conditioning": {
+            "file": "conditioning.safetensors",
+            "tensor": "conditioning",
+            "shape": [NULL_CLASS + 1, TOKENS, CONTEXT],
+            "nullRow": NULL_CLASS,
+        },
         "sampler": {"kind": "ddim", "prediction": "velocity", "clip": list(sampling.CLIP), "steps": sampling.schedule()},
         "noise": {
             "kind": "mulberry32-box-muller",
@@ -129,11 +149,15 @@ def main() -> None:
     write(options, checkpoint, drawn, shares)
 
 
-def write(options: argparse.Namespace, checkpoint: dict[str, torch.Tensor], drawn: dict[str, torch.Tensor], shares: dict[str, float]) -> None:
+def write(
+    options: argparse.Namespace, checkpoint: dict[str, torch.Tensor], drawn: dict[str, torch.Tensor], shares: dict[str, float]
+) -> None:
     out: Path = options.out
     (out / "loras").mkdir(parents=True, exist_ok=True)
     save_file(
-        checkpoint, out / "demo-unet.safetensors", {"format": "pt", "modelspec.architecture": "stable-diffusion-v1", "modelspec.title": "Refit demo digits"}
+        checkpoint,
+        out / "demo-unet.safetensors",
+        {"format": "pt", "modelspec.architecture": "stable-diffusion-v1", "modelspec.title": "Refit demo digits"},
     )
     for name in EFFECTS:
         shutil.copyfile(options.work / f"{name}.safetensors", out / "loras" / f"{name}.safetensors")

@@ -51,7 +51,9 @@ def main() -> None:
     network, right = train(options.steps)
     state = {"fc1.weight": network[1].weight, "fc1.bias": network[1].bias, "fc2.weight": network[3].weight, "fc2.bias": network[3].bias}
     save_file(
-        {name: tensor.detach().contiguous() for name, tensor in state.items()}, options.work / "classifier.safetensors", {"held_out_accuracy": f"{right:.4f}"}
+        {name: tensor.detach().contiguous() for name, tensor in state.items()},
+        options.work / "classifier.safetensors",
+        {"held_out_accuracy": f"{right:.4f}"},
     )
     print(f"classifier: {100 * right:.1f} % of the held-out digits")
 

@@ -15,18 +15,34 @@ const id = { oneOf: [{ type: "integer" }, { type: "string", maxLength: 64 }] };
 function moved(value) {
   if (Array.isArray(value)) return value.map(moved);
   if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, key === "$ref" ? item.replace("#/$defs/", "#/components/schemas/") : moved(item)]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, key === "$ref" ? item.replace("#/$defs/", "#/components/schemas/") : moved(item)]),
+  );
 }
 
-const contentType = { none: "application/json", in: "application/octet-stream", out: "application/octet-stream", both: "application/octet-stream" };
+const contentType = {
+  none: "application/json",
+  in: "application/octet-stream",
+  out: "application/octet-stream",
+  both: "application/octet-stream",
+};
 
 export function asyncapi({ protocolVersion, wireMethods, wireNotifications, errorTable }, schemas) {
   const messages = {};
   const operations = {};
   for (const [name, { summary, role, tensors }] of Object.entries(wireMethods)) {
     const type = typeName(name);
-    messages[`${type}Call`] = { name, summary, contentType: contentType[tensors], payload: envelope({ id, method: { const: name }, params: schema(`${type}Params`) }, ["id", "method"]) };
-    messages[`${type}Reply`] = { name: `${name} reply`, contentType: contentType[tensors], payload: envelope({ id, result: schema(`${type}Result`) }, ["id", "result"]) };
+    messages[`${type}Call`] = {
+      name,
+      summary,
+      contentType: contentType[tensors],
+      payload: envelope({ id, method: { const: name }, params: schema(`${type}Params`) }, ["id", "method"]),
+    };
+    messages[`${type}Reply`] = {
+      name: `${name} reply`,
+      contentType: contentType[tensors],
+      payload: envelope({ id, result: schema(`${type}Result`) }, ["id", "result"]),
+    };
     operations[type] = {
       action: "receive",
       channel,
@@ -38,8 +54,18 @@ export function asyncapi({ protocolVersion, wireMethods, wireNotifications, erro
   }
   for (const [name, { summary }] of Object.entries(wireNotifications)) {
     const type = typeName(name);
-    messages[`${type}Notification`] = { name, summary, contentType: "application/json", payload: envelope({ method: { const: name }, params: schema(`${type}Notification`) }, ["method", "params"]) };
-    operations[type === "Event" ? "EventNotification" : `${type}Notification`] = { action: "send", channel, summary, messages: [message(`${type}Notification`)] };
+    messages[`${type}Notification`] = {
+      name,
+      summary,
+      contentType: "application/json",
+      payload: envelope({ method: { const: name }, params: schema(`${type}Notification`) }, ["method", "params"]),
+    };
+    operations[type === "Event" ? "EventNotification" : `${type}Notification`] = {
+      action: "send",
+      channel,
+      summary,
+      messages: [message(`${type}Notification`)],
+    };
   }
   messages.Failure = {
     name: "failure",
@@ -55,7 +81,12 @@ export function asyncapi({ protocolVersion, wireMethods, wireNotifications, erro
             message: { type: "string" },
             data: {
               type: "object",
-              properties: { code: { enum: Object.keys(errorTable) }, reason: { type: "string" }, fault: { enum: ["client", "sidecar", "host", "file"] }, remedy: { type: "string" } },
+              properties: {
+                code: { enum: Object.keys(errorTable) },
+                reason: { type: "string" },
+                fault: { enum: ["client", "sidecar", "host", "file"] },
+                remedy: { type: "string" },
+              },
               required: ["code", "fault", "remedy"],
             },
           },
@@ -70,7 +101,8 @@ export function asyncapi({ protocolVersion, wireMethods, wireNotifications, erro
     info: {
       title: "Refit Sidecar wire protocol",
       version: `${protocolVersion}.0.0`,
-      description: "Generated from protocol/src by `npm run generate`. Calls without tensors are text messages; a message with tensors is a binary tensor frame whose header is the same JSON (docs/internals.md).",
+      description:
+        "Generated from protocol/src by `npm run generate`. Calls without tensors are text messages; a message with tensors is a binary tensor frame whose header is the same JSON (docs/internals.md).",
     },
     servers: {
       local: {

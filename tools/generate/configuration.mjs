@@ -9,17 +9,25 @@ const shownDefault = (spec) => {
 
 const shownValue = (spec) => {
   switch (spec.type) {
-    case "folder": return "folder";
-    case "list": return spec.paths ? "folder, repeatable" : "text, repeatable";
-    case "flag": return "on/off";
-    case "number": return `${spec.min} – ${spec.max}`;
-    case "choice": return spec.choices.join(", ");
-    default: return "text";
+    case "folder":
+      return "folder";
+    case "list":
+      return spec.paths ? "folder, repeatable" : "text, repeatable";
+    case "flag":
+      return "on/off";
+    case "number":
+      return `${spec.min} – ${spec.max}`;
+    case "choice":
+      return spec.choices.join(", ");
+    default:
+      return "text";
   }
 };
 
 export function configurationPage(optionTable) {
-  const rows = optionTable.map((spec) => `| \`${spec.name}\` | ${shownValue(spec)} | ${shownDefault(spec)} | ${spec.reload ? "yes" : ""} | ${spec.help} |`);
+  const rows = optionTable.map(
+    (spec) => `| \`${spec.name}\` | ${shownValue(spec)} | ${shownDefault(spec)} | ${spec.reload ? "yes" : ""} | ${spec.help} |`,
+  );
   return `# Configuration
 
 Generated from \`sidecar/src/options/table.ts\` by \`npm run generate\`; edit the table, not this page.

@@ -5,13 +5,40 @@ import { z } from "zod";
 import { replaceBetween } from "./between.mjs";
 
 /** The order in which people meet the families, for lists; new ones go to the end. */
-const listed = ["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "flux2", "chroma", "z-image", "lumina2", "qwen-image", "krea2", "anima", "wan", "ltxv", "ltx2", "hunyuan-video", "hunyuan-video-1.5", "hidream", "kandinsky5"];
+const listed = [
+  "sd15",
+  "sd2",
+  "sdxl",
+  "sdxl-refiner",
+  "sd3",
+  "flux",
+  "flux2",
+  "chroma",
+  "z-image",
+  "lumina2",
+  "qwen-image",
+  "krea2",
+  "anima",
+  "wan",
+  "ltxv",
+  "ltx2",
+  "hunyuan-video",
+  "hunyuan-video-1.5",
+  "hidream",
+  "kandinsky5",
+];
 
 /** Descriptions in list order. Throws with the file's name and the field that is wrong. */
 export function readFamilies(folder, schema) {
-  const raw = new Map(readdirSync(folder).filter((name) => name.endsWith(".json")).map((name) => [name.slice(0, -".json".length), JSON.parse(readFileSync(join(folder, name), "utf8"))]));
+  const raw = new Map(
+    readdirSync(folder)
+      .filter((name) => name.endsWith(".json"))
+      .map((name) => [name.slice(0, -".json".length), JSON.parse(readFileSync(join(folder, name), "utf8"))]),
+  );
   const place = (name) => (listed.indexOf(name) + 1 || listed.length + 1) * 1000;
-  const names = [...raw.keys()].sort((a, b) => place(a) - place(b) || (raw.get(a).checkpoint?.order ?? 0) - (raw.get(b).checkpoint?.order ?? 0) || (a < b ? -1 : 1));
+  const names = [...raw.keys()].sort(
+    (a, b) => place(a) - place(b) || (raw.get(a).checkpoint?.order ?? 0) - (raw.get(b).checkpoint?.order ?? 0) || (a < b ? -1 : 1),
+  );
   return names.map((name) => {
     const own = raw.get(name);
     const base = own.like === undefined ? {} : raw.get(own.like);
@@ -61,10 +88,28 @@ ${others.map((one) => `  ${JSON.stringify(one)},`).join("\n")}
 export function familyPage(families, page) {
   const spelled = ({ spellings = [], layout }) => {
     const names = layout === "unet" ? ["native", "diffusers"] : ["native", "diffusers", "file"];
-    const rows = [["native", ["diffusion_model.", "lora_unet_"]], ["diffusers", []], ["file", []]].map(([kind, usual]) => [kind, [...usual, ...spellings.filter((row) => row.names === kind && row.mode !== "extended").map(({ prefix, form }) => (form === "processor" ? `${prefix}…processor` : prefix === "" ? "none" : prefix))]]);
-    return rows.filter(([kind, prefixes]) => names.includes(kind) && prefixes.length > 0).map(([kind, prefixes]) => `${kind}: ${prefixes.map((prefix) => (prefix === "none" ? "no prefix" : `\`${prefix}\``)).join(", ")}`).join("; ");
+    const rows = [
+      ["native", ["diffusion_model.", "lora_unet_"]],
+      ["diffusers", []],
+      ["file", []],
+    ].map(([kind, usual]) => [
+      kind,
+      [
+        ...usual,
+        ...spellings
+          .filter((row) => row.names === kind && row.mode !== "extended")
+          .map(({ prefix, form }) => (form === "processor" ? `${prefix}…processor` : prefix === "" ? "none" : prefix)),
+      ],
+    ]);
+    return rows
+      .filter(([kind, prefixes]) => names.includes(kind) && prefixes.length > 0)
+      .map(([kind, prefixes]) => `${kind}: ${prefixes.map((prefix) => (prefix === "none" ? "no prefix" : `\`${prefix}\``)).join(", ")}`)
+      .join("; ");
   };
-  const lines = families.map((one) => `| \`${one.family}\` | ${one.title} | ${one.layout === "unet" ? "UNet" : (one.diffusers?.class ?? "the same names")} | ${spelled(one)} |`);
+  const lines = families.map(
+    (one) =>
+      `| \`${one.family}\` | ${one.title} | ${one.layout === "unet" ? "UNet" : (one.diffusers?.class ?? "the same names")} | ${spelled(one)} |`,
+  );
   const table = `| family | models | diffusers' class | adapter names that ComfyUI accepts |\n|---|---|---|---|\n${lines.join("\n")}`;
   return replaceBetween(page, "families", table, "docs/adapters.md");
 }
@@ -87,21 +132,35 @@ export function pluginTable(families) {
         for (const name of classes) {
           const same = JSON.stringify([order, call.inputs]);
           const known = seen.get(`${ui} ${name}`);
-          if (known !== undefined && known !== same) throw new Error(`${family}.json: ${ui} calls ${name} in another way in another family`);
+          if (known !== undefined && known !== same)
+            throw new Error(`${family}.json: ${ui} calls ${name} in another way in another family`);
           seen.set(`${ui} ${name}`, same);
         }
       }
       return `    FamilyCall(
         ${quote(family)},
         ${quote(title)},
-        {${Object.entries(call.classes).map(([ui, classes]) => `${quote(ui)}: ${tuple(classes)}`).join(", ")}},
+        {${Object.entries(call.classes)
+          .map(([ui, classes]) => `${quote(ui)}: ${tuple(classes)}`)
+          .join(", ")}},
         ${tuple(order)},
-        {${Object.entries(call.inputs).map(([argument, name]) => `${quote(argument)}: ${quote(name)}`).join(", ")}},
+        {${Object.entries(call.inputs)
+          .map(([argument, name]) => `${quote(argument)}: ${quote(name)}`)
+          .join(", ")}},
         frozenset({${once.map(quote).join(", ")}}),
         frozenset({${(call.ignored ?? []).map(quote).join(", ")}}),
-        frozenset({${fed.filter(({ when }) => when !== undefined).map(({ name }) => quote(name)).join(", ")}}),
-        frozenset({${fed.filter(({ optional }) => optional).map(({ name }) => quote(name)).join(", ")}}),
-        {${fed.filter(({ many }) => many !== undefined).map(({ name, many }) => `${quote(name)}: ${many}`).join(", ")}},
+        frozenset({${fed
+          .filter(({ when }) => when !== undefined)
+          .map(({ name }) => quote(name))
+          .join(", ")}}),
+        frozenset({${fed
+          .filter(({ optional }) => optional)
+          .map(({ name }) => quote(name))
+          .join(", ")}}),
+        {${fed
+          .filter(({ many }) => many !== undefined)
+          .map(({ name, many }) => `${quote(name)}: ${many}`)
+          .join(", ")}},
     ),`.replaceAll("frozenset({})", "frozenset()");
     }),
   );

@@ -4,12 +4,21 @@ import { replaceBetween } from "./between.mjs";
 const cell = (text) => String(text).replaceAll("|", "\\|");
 
 export function protocolPage({ wireMethods, wireNotifications, errorTable }, page) {
-  const methods = Object.entries(wireMethods).map(([name, { summary, role, tensors }]) => `| \`${name}\` | ${role} | ${tensors} | ${cell(summary)} |`);
+  const methods = Object.entries(wireMethods).map(
+    ([name, { summary, role, tensors }]) => `| \`${name}\` | ${role} | ${tensors} | ${cell(summary)} |`,
+  );
   const notifications = Object.entries(wireNotifications).map(([name, { summary }]) => `| \`${name}\` | ${cell(summary)} |`);
-  const errors = Object.entries(errorTable).map(([code, { rpc, fault, summary, remedy }]) => `| \`${code}\` | ${rpc} | ${fault} | ${cell(summary)} | ${cell(remedy)} |`);
+  const errors = Object.entries(errorTable).map(
+    ([code, { rpc, fault, summary, remedy }]) => `| \`${code}\` | ${rpc} | ${fault} | ${cell(summary)} | ${cell(remedy)} |`,
+  );
   const file = "docs/protocol.md";
   let text = page.replaceAll("\r\n", "\n");
   text = replaceBetween(text, "methods", ["| method | token | tensors | what it does |", "|---|---|---|---|", ...methods].join("\n"), file);
   text = replaceBetween(text, "notifications", ["| notification | when |", "|---|---|", ...notifications].join("\n"), file);
-  return replaceBetween(text, "errors", ["| code | number | who can act | what happened | what to do |", "|---|---|---|---|---|", ...errors].join("\n"), file);
+  return replaceBetween(
+    text,
+    "errors",
+    ["| code | number | who can act | what happened | what to do |", "|---|---|---|---|---|", ...errors].join("\n"),
+    file,
+  );
 }

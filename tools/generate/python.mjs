@@ -15,12 +15,15 @@ function typeOf(schema, name, classes, isAlias = false) {
   const choices = schema.anyOf ?? schema.oneOf;
   if (choices) {
     const several = isAlias || choices.filter((one) => one.type === "object").length > 1;
-    return unionOf([...new Set(choices.map((choice, index) => typeOf(choice, several ? `${name}${variantName(choice, index)}` : name, classes)))]);
+    return unionOf([
+      ...new Set(choices.map((choice, index) => typeOf(choice, several ? `${name}${variantName(choice, index)}` : name, classes))),
+    ]);
   }
   if (Array.isArray(schema.type)) return unionOf(schema.type.map((one) => scalars[one]));
   if (schema.type === "array") return `list[${typeOf(schema.items, name.endsWith("s") ? name.slice(0, -1) : `${name}Item`, classes)}]`;
   if (schema.type === "object") {
-    if (schema.additionalProperties && typeof schema.additionalProperties === "object" && !schema.properties) return `dict[str, ${typeOf(schema.additionalProperties, `${name}Value`, classes)}]`;
+    if (schema.additionalProperties && typeof schema.additionalProperties === "object" && !schema.properties)
+      return `dict[str, ${typeOf(schema.additionalProperties, `${name}Value`, classes)}]`;
     defineClass(schema, name, classes);
     return name;
   }
@@ -40,7 +43,10 @@ function unionOf(types) {
 function defineClass(schema, name, classes) {
   if (classes.has(name)) throw new Error(`two Python classes would be called ${name}`);
   const required = new Set(schema.required ?? []);
-  const fields = Object.entries(schema.properties ?? {}).map(([key, value]) => ({ line: `    ${key}: ${typeOf(value, `${name}${capital(key)}`, classes)}`, required: required.has(key) }));
+  const fields = Object.entries(schema.properties ?? {}).map(([key, value]) => ({
+    line: `    ${key}: ${typeOf(value, `${name}${capital(key)}`, classes)}`,
+    required: required.has(key),
+  }));
   const must = fields.filter((field) => field.required).map((field) => field.line);
   const may = fields.filter((field) => !field.required).map((field) => field.line);
   const body = (lines) => (lines.length > 0 ? lines.join("\n") : "    pass");
@@ -67,11 +73,15 @@ export function pythonMessages({ protocolVersion, tensorDtypes, wireMethods, wir
   const classes = new Map();
   for (const name of ordered(schemas)) {
     const type = typeOf(schemas[name], name, classes, true);
-    if (type !== name) classes.set(name, type.length < 120 ? `${name} = ${type}` : `${name} = (\n    ${type.replaceAll(" | ", "\n    | ")}\n)`);
+    if (type !== name)
+      classes.set(name, type.length < 120 ? `${name} = ${type}` : `${name} = (\n    ${type.replaceAll(" | ", "\n    | ")}\n)`);
   }
-  const methods = Object.entries(wireMethods).map(([name, { role, tensors }]) => `    ${quote(name)}: Method(${quote(role)}, ${quote(tensors)}),`);
+  const methods = Object.entries(wireMethods).map(
+    ([name, { role, tensors }]) => `    ${quote(name)}: Method(${quote(role)}, ${quote(tensors)}),`,
+  );
   const errors = Object.entries(errorTable).map(
-    ([code, { rpc, fault, summary, remedy }]) => `    ${quote(code)}: ErrorEntry(\n        ${rpc},\n        ${quote(fault)},\n        ${quote(summary)},\n        ${quote(remedy)},\n    ),`,
+    ([code, { rpc, fault, summary, remedy }]) =>
+      `    ${quote(code)}: ErrorEntry(\n        ${rpc},\n        ${quote(fault)},\n        ${quote(summary)},\n        ${quote(remedy)},\n    ),`,
   );
   const dtypes = Object.entries(tensorDtypes).map(([name, size]) => `${quote(name)}: ${size}`);
   return `"""The wire's messages, methods and errors. Generated from protocol/src by \`npm run generate\`; do not edit."""

@@ -4,7 +4,21 @@ import { join } from "node:path";
 
 // In the order in which an operator asks; every result has to be named here, so that none is forgotten.
 const chapters = [
-  ["Nothing lost", ["sidecar-killed", "killed-at-writes", "catalog-killed", "store-killed", "disk-full", "disk-read-only", "slow-copy", "rename-in", "files-10000", "folder-unmounted"]],
+  [
+    "Nothing lost",
+    [
+      "sidecar-killed",
+      "killed-at-writes",
+      "catalog-killed",
+      "store-killed",
+      "disk-full",
+      "disk-read-only",
+      "slow-copy",
+      "rename-in",
+      "files-10000",
+      "folder-unmounted",
+    ],
+  ],
   ["Nothing served wrong", ["host-killed", "host-recovery", "caches-damaged", "clock-jumps", "churn"]],
   ["Nobody kept waiting", ["clients-on-engine", "fair-sharing", "warm-up", "background-yields"]],
   ["Nobody in, nobody kept out", ["attacks", "intruders", "wire-clients"]],
@@ -12,16 +26,24 @@ const chapters = [
 
 /** The page's text. Throws when a result is missing or unknown. */
 export function reliabilityPage(folder) {
-  const results = new Map(readdirSync(folder).filter((file) => file.endsWith(".json")).map((file) => [file.slice(0, -5), JSON.parse(readFileSync(join(folder, file), "utf8"))]));
+  const results = new Map(
+    readdirSync(folder)
+      .filter((file) => file.endsWith(".json"))
+      .map((file) => [file.slice(0, -5), JSON.parse(readFileSync(join(folder, file), "utf8"))]),
+  );
   const named = chapters.flatMap(([, ids]) => ids);
   const missing = named.filter((id) => !results.has(id));
   const unknown = [...results.keys()].filter((id) => !named.includes(id));
-  if (missing.length > 0 || unknown.length > 0) throw new Error(`docs/reliability.md: results without a row: ${unknown.join(", ") || "none"}; rows without a result: ${missing.join(", ") || "none"}`);
+  if (missing.length > 0 || unknown.length > 0)
+    throw new Error(
+      `docs/reliability.md: results without a row: ${unknown.join(", ") || "none"}; rows without a result: ${missing.join(", ") || "none"}`,
+    );
   const cell = (text) => text.replaceAll("|", "\\|");
-  const table = (ids) => ids.map((id) => {
-    const { promise, figure, test, date } = results.get(id);
-    return `| ${cell(promise)} | ${cell(figure)} | \`${test}\` | ${date} |`;
-  });
+  const table = (ids) =>
+    ids.map((id) => {
+      const { promise, figure, test, date } = results.get(id);
+      return `| ${cell(promise)} | ${cell(figure)} | \`${test}\` | ${date} |`;
+    });
   const machines = [...new Set([...results.values()].map(({ machine }) => machine))].toSorted();
   return `# Reliability
 

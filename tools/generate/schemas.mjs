@@ -8,7 +8,10 @@ const { z } = await import(pathToFileURL(createRequire(join(here, "../../protoco
 
 /** "engine.prepare" → "EnginePrepare" */
 export function typeName(method) {
-  return method.split(".").map((part) => part[0].toUpperCase() + part.slice(1)).join("");
+  return method
+    .split(".")
+    .map((part) => part[0].toUpperCase() + part.slice(1))
+    .join("");
 }
 
 const largest = Number.MAX_SAFE_INTEGER;
@@ -19,7 +22,10 @@ function tidy(value) {
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(
     Object.entries(value)
-      .filter(([key, item]) => !(key === "$id" || key === "$schema" || (key === "maximum" && item === largest) || (key === "minimum" && item === -largest)))
+      .filter(
+        ([key, item]) =>
+          !(key === "$id" || key === "$schema" || (key === "maximum" && item === largest) || (key === "minimum" && item === -largest)),
+      )
       .map(([key, item]) => [key, tidy(item)]),
   );
 }
@@ -41,7 +47,11 @@ export function collectSchemas({ wireMethods, wireNotifications, wireValues }) {
   }
   for (const [name, { params }] of Object.entries(wireNotifications)) add(`${typeName(name)}Notification`, params);
   const { schemas } = z.toJSONSchema(registry, { uri: (id) => `#/$defs/${id}`, io: "input" });
-  return Object.fromEntries(Object.keys(schemas).sort().map((name) => [name, tidy(schemas[name])]));
+  return Object.fromEntries(
+    Object.keys(schemas)
+      .sort()
+      .map((name) => [name, tidy(schemas[name])]),
+  );
 }
 
 export function schemaFile({ protocolVersion, wireMethods, wireNotifications, errorTable }, schemas) {
@@ -52,12 +62,16 @@ export function schemaFile({ protocolVersion, wireMethods, wireNotifications, er
     ]),
   );
   const notifications = Object.fromEntries(
-    Object.entries(wireNotifications).map(([name, { summary }]) => [name, { summary, params: { $ref: `#/$defs/${typeName(name)}Notification` } }]),
+    Object.entries(wireNotifications).map(([name, { summary }]) => [
+      name,
+      { summary, params: { $ref: `#/$defs/${typeName(name)}Notification` } },
+    ]),
   );
   const file = {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "Refit Sidecar wire protocol",
-    description: "Generated from protocol/src by `npm run generate`. JSON-RPC 2.0 over WebSocket; tensors in binary frames (docs/internals.md).",
+    description:
+      "Generated from protocol/src by `npm run generate`. JSON-RPC 2.0 over WebSocket; tensors in binary frames (docs/internals.md).",
     protocolVersion,
     methods,
     notifications,

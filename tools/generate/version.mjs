@@ -28,7 +28,8 @@ function lockFile(text, version) {
 export function versionFiles(root) {
   const read = (path) => readFileSync(join(root, path), "utf8").replaceAll("\r\n", "\n");
   const { version } = JSON.parse(read("package.json"));
-  if (!/^\d+\.\d+\.\d+(-[0-9a-z.]+)?$/.test(version)) throw new Error(`package.json: expected a version such as 1.2.3, got ${JSON.stringify(version)}`);
+  if (!/^\d+\.\d+\.\d+(-[0-9a-z.]+)?$/.test(version))
+    throw new Error(`package.json: expected a version such as 1.2.3, got ${JSON.stringify(version)}`);
   const files = { "package-lock.json": lockFile(read("package-lock.json"), version) };
   for (const [path, patterns] of Object.entries(copies)) {
     const before = read(path);
@@ -37,6 +38,7 @@ export function versionFiles(root) {
       return text.replace(pattern, `$1${version}$3`);
     }, before);
   }
-  if (!new RegExp(`^## ${version.replaceAll(".", "\\.")}\\b`, "m").test(read("CHANGELOG.md"))) throw new Error(`CHANGELOG.md: expected a section "## ${version}"`);
+  if (!new RegExp(`^## ${version.replaceAll(".", "\\.")}\\b`, "m").test(read("CHANGELOG.md")))
+    throw new Error(`CHANGELOG.md: expected a section "## ${version}"`);
   return files;
 }

@@ -29,7 +29,10 @@ export function runtimePackages(folders) {
       const manifest = readJson(join(folder, "package.json"));
       const known = found.get(name);
       if (known !== undefined) {
-        if (known.version !== manifest.version) throw new Error(`${name} is needed in two versions (${known.version}, ${manifest.version}); the release lays each package once. Align them in package-lock.json.`);
+        if (known.version !== manifest.version)
+          throw new Error(
+            `${name} is needed in two versions (${known.version}, ${manifest.version}); the release lays each package once. Align them in package-lock.json.`,
+          );
         continue;
       }
       found.set(name, { name, version: manifest.version, license: manifest.license, folder, manifest });
@@ -44,22 +47,40 @@ export function runtimePackages(folders) {
 const onnxruntimeLibraries = /^(onnxruntime_binding\.node|onnxruntime\.dll|libonnxruntime\.so\.1|libonnxruntime\.1\.dylib)$/;
 
 const unread = /\.(map|mts|cts|flow|markdown)$|(?<!\.d)\.ts$|^readme|^changelog|^history|^security\.md|^\.|^tsconfig/i;
-const unreadFolders = new Set(["test", "tests", "example", "examples", "benchmark", "benchmarks", "docs", "script", ".github", "node_modules", "man"]);
+const unreadFolders = new Set([
+  "test",
+  "tests",
+  "example",
+  "examples",
+  "benchmark",
+  "benchmarks",
+  "docs",
+  "script",
+  ".github",
+  "node_modules",
+  "man",
+]);
 
 /** Whether a file of a package is carried; `path` is relative to the package. `platforms`: `linux-x64` and so on. */
 function isCarried(name, path, platforms) {
   const parts = path.split(sep);
   const file = parts.at(-1) ?? "";
   if (parts.some((part) => unreadFolders.has(part)) || unread.test(file)) return false;
-  if (name === "onnxruntime-node" && parts[0] === "bin" && parts.length === 5) return platforms.includes(`${parts[2]}-${parts[3]}`) && onnxruntimeLibraries.test(file);
+  if (name === "onnxruntime-node" && parts[0] === "bin" && parts.length === 5)
+    return platforms.includes(`${parts[2]}-${parts[3]}`) && onnxruntimeLibraries.test(file);
   if (name === "onnxruntime-node" && parts[0] === "bin" && parts.length === 4) return platforms.includes(`${parts[2]}-${parts[3]}`);
   return true;
 }
 
 /** Copies one package, without its scripts: what the release carries is whole, and nothing has to run at its installation. */
 export function copyPackage({ name, folder, manifest }, to, platforms) {
-  cpSync(folder, to, { recursive: true, dereference: true, filter: (path) => path === folder || isCarried(name, relative(folder, path), platforms) });
+  cpSync(folder, to, {
+    recursive: true,
+    dereference: true,
+    filter: (path) => path === folder || isCarried(name, relative(folder, path), platforms),
+  });
   const { scripts: _scripts, devDependencies: _dev, ...kept } = manifest;
-  if (kept.dependencies !== undefined) kept.dependencies = Object.fromEntries(Object.entries(kept.dependencies).filter(([dependency]) => !installScriptOnly.has(dependency)));
+  if (kept.dependencies !== undefined)
+    kept.dependencies = Object.fromEntries(Object.entries(kept.dependencies).filter(([dependency]) => !installScriptOnly.has(dependency)));
   writeFileSync(join(to, "package.json"), `${JSON.stringify(kept, null, 2)}\n`);
 }

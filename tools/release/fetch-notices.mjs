@@ -19,9 +19,29 @@ export function fetchNotices(root) {
   if (existsSync(kept) && existsSync(stamp) && readFileSync(stamp, "utf8") === version) return;
   const folder = mkdtempSync(join(tmpdir(), "refit-notices-"));
   try {
-    mustRun(python, ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--platform", "win_amd64", "--python-version", "3.12", "-d", folder, `onnxruntime==${version}`]);
+    mustRun(python, [
+      "-m",
+      "pip",
+      "download",
+      "--quiet",
+      "--disable-pip-version-check",
+      "--no-deps",
+      "--only-binary",
+      ":all:",
+      "--platform",
+      "win_amd64",
+      "--python-version",
+      "3.12",
+      "-d",
+      folder,
+      `onnxruntime==${version}`,
+    ]);
     const [wheel] = readdirSync(folder);
-    const text = mustRun(python, ["-c", "import sys, zipfile; sys.stdout.reconfigure(encoding='utf-8', newline=''); sys.stdout.write(zipfile.ZipFile(sys.argv[1]).read('onnxruntime/ThirdPartyNotices.txt').decode('utf-8-sig'))", join(folder, wheel)]);
+    const text = mustRun(python, [
+      "-c",
+      "import sys, zipfile; sys.stdout.reconfigure(encoding='utf-8', newline=''); sys.stdout.write(zipfile.ZipFile(sys.argv[1]).read('onnxruntime/ThirdPartyNotices.txt').decode('utf-8-sig'))",
+      join(folder, wheel),
+    ]);
     writeFileSync(kept, text);
     writeFileSync(stamp, version);
   } finally {

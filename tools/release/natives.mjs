@@ -21,7 +21,12 @@ export const fileName = ({ tag }) => `refit_native.${tag}.node`;
 /** binding.gyp is JSON with comment lines. */
 function readGyp(native) {
   const text = readFileSync(join(native, "binding.gyp"), "utf8");
-  return JSON.parse(text.split("\n").filter((line) => !line.trim().startsWith("#")).join("\n"));
+  return JSON.parse(
+    text
+      .split("\n")
+      .filter((line) => !line.trim().startsWith("#"))
+      .join("\n"),
+  );
 }
 
 const applies = (condition, arch) => condition === `target_arch=='${arch}'`;
@@ -32,7 +37,12 @@ export function sourcesOf(native, arch) {
   const conditional = gyp.conditions.filter(([condition]) => applies(condition, arch)).flatMap(([, part]) => part.targets);
   return [...gyp.targets, ...conditional].flatMap((target) => {
     const more = (target.conditions ?? []).filter(([condition]) => applies(condition, arch)).flatMap(([, part]) => part.sources ?? []);
-    return [...(target.sources ?? []), ...more].map((path) => ({ path, flags: target.cflags_cc ?? [], defines: target.defines ?? [], bind: target.include_dirs !== undefined }));
+    return [...(target.sources ?? []), ...more].map((path) => ({
+      path,
+      flags: target.cflags_cc ?? [],
+      defines: target.defines ?? [],
+      bind: target.include_dirs !== undefined,
+    }));
   });
 }
 
@@ -42,15 +52,31 @@ function compileFlags(native, target, { flags, defines, bind }, headers) {
   const base = readGyp(native).target_defaults.cflags_cc;
   const includes = bind ? [`-I${headers.addon}`, `-I${headers.node}`] : [];
   return [
-    "-target", target.zig, ...base, "-fexceptions", ...(target.platform === "win32" ? [] : ["-fPIC"]), "-g0",
+    "-target",
+    target.zig,
+    ...base,
+    "-fexceptions",
+    ...(target.platform === "win32" ? [] : ["-fPIC"]),
+    "-g0",
     // The compiler's own stack protector and sanitizer calls are for debug builds; a path of this computer must not get into the file.
-    "-fno-sanitize=undefined", `-ffile-prefix-map=${native}=native`, `-D${architectureDefine[target.arch]}`, ...defines.map((name) => `-D${name}`), "-DNDEBUG", ...flags, ...includes,
+    "-fno-sanitize=undefined",
+    `-ffile-prefix-map=${native}=native`,
+    `-D${architectureDefine[target.arch]}`,
+    ...defines.map((name) => `-D${name}`),
+    "-DNDEBUG",
+    ...flags,
+    ...includes,
   ];
 }
 
 /** node.exe's own exports, as an import library: Windows resolves an addon's calls by the name of the program. */
 function importLibrary(zig, target, headers, folder) {
-  const names = ["js_native_api.def", "node_api.def"].flatMap((file) => readFileSync(join(headers.definitions, file), "utf8").split(/\r?\n/).map((line) => line.trim()).filter((line) => /^napi_|^node_api_/.test(line)));
+  const names = ["js_native_api.def", "node_api.def"].flatMap((file) =>
+    readFileSync(join(headers.definitions, file), "utf8")
+      .split(/\r?\n/)
+      .map((line) => line.trim())
+      .filter((line) => /^napi_|^node_api_/.test(line)),
+  );
   const definition = join(folder, "node.def");
   const library = join(folder, "node.lib");
   writeFileSync(definition, `NAME node.exe\nEXPORTS\n${[...new Set(names)].sort().join("\n")}\n`);
@@ -81,8 +107,14 @@ const machines = {
 export function checkAddon({ platform, arch }, bytes, folder) {
   const { magic, at, [arch]: machine } = machines[platform];
   const name = `the addon for ${platform}-${arch}`;
-  if (bytes.subarray(0, magic.length / 2).toString("hex") !== magic || bytes.readUInt16LE(at(bytes)) !== machine) throw new Error(`${name} is a file of another platform`);
-  for (const symbol of ["napi_register_module_v1", "node_api_module_get_api_version_v1", "napi_create_function", "napi_create_async_work"]) {
+  if (bytes.subarray(0, magic.length / 2).toString("hex") !== magic || bytes.readUInt16LE(at(bytes)) !== machine)
+    throw new Error(`${name} is a file of another platform`);
+  for (const symbol of [
+    "napi_register_module_v1",
+    "node_api_module_get_api_version_v1",
+    "napi_create_function",
+    "napi_create_async_work",
+  ]) {
     if (!bytes.includes(symbol)) throw new Error(`${name} lacks ${symbol}`);
   }
   if (folder !== undefined && bytes.includes(folder)) throw new Error(`${name} holds a path of this build`);

@@ -8,8 +8,13 @@ const textElsewhere = { "onnxruntime-node": "onnxruntime.txt", "onnxruntime-comm
 function licenceText(root, { name, folder }) {
   const elsewhere = textElsewhere[name];
   if (elsewhere !== undefined) return readFileSync(join(root, "tools", "release", "licences", elsewhere), "utf8");
-  const files = readdirSync(folder).filter((file) => /^(licen[cs]e|copying|notice)/i.test(file)).sort();
-  if (files.length === 0) throw new Error(`expected a licence text in the package ${name}; found none. Put its text into tools/release/licences and name it in notices.mjs.`);
+  const files = readdirSync(folder)
+    .filter((file) => /^(licen[cs]e|copying|notice)/i.test(file))
+    .sort();
+  if (files.length === 0)
+    throw new Error(
+      `expected a licence text in the package ${name}; found none. Put its text into tools/release/licences and name it in notices.mjs.`,
+    );
   return files.map((file) => readFileSync(join(folder, file), "utf8").trim()).join("\n\n");
 }
 
@@ -41,6 +46,7 @@ export function noticesOf(root, packages) {
     `${rule}\n${demoData.name} (${demoData.license})\n\n${demoData.text}`,
   ];
   const onnxruntime = join(root, ".cache", "onnxruntime-notices.txt");
-  if (existsSync(onnxruntime)) parts.push(`${rule}\nWorks inside ONNX Runtime, as its own package lists them\n\n${readFileSync(onnxruntime, "utf8").trim()}`);
+  if (existsSync(onnxruntime))
+    parts.push(`${rule}\nWorks inside ONNX Runtime, as its own package lists them\n\n${readFileSync(onnxruntime, "utf8").trim()}`);
   return `${parts.join("\n\n").replaceAll("\r\n", "\n")}\n`;
 }

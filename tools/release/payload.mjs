@@ -12,9 +12,13 @@ const copy = (from, to) => cpSync(from, to, { recursive: true, filter: carry });
 /** Ours, in the folders where they look for each other: the sidecar as the package itself, the other two as its packages. */
 function copyOurs(root, to) {
   const sidecar = join(root, "sidecar");
-  for (const part of ["bin", "dist", "dashboard", "graphs", "demo", "hardware.json", join("hosts", "python")]) copy(join(sidecar, part), join(to, part));
+  for (const part of ["bin", "dist", "dashboard", "graphs", "demo", "hardware.json", join("hosts", "python")])
+    copy(join(sidecar, part), join(to, part));
   copy(join(root, "plugin"), join(to, "plugin"));
-  for (const [name, parts] of [["protocol", ["dist", "generated"]], ["native", ["dist", "workers"]]]) {
+  for (const [name, parts] of [
+    ["protocol", ["dist", "generated"]],
+    ["native", ["dist", "workers"]],
+  ]) {
     const place = join(to, "node_modules", "@refit-sidecar", name);
     for (const part of parts) copy(join(root, name, part), join(place, part));
     const { devDependencies: _dev, gypfile: _gyp, private: _private, ...manifest } = readJson(join(root, name, "package.json"));
@@ -28,7 +32,20 @@ function packageJson(root, packages) {
   const exact = Object.fromEntries(packages.map((each) => [each.name, each.version]));
   const wanted = Object.fromEntries(Object.keys(dependencies).map((dependency) => [dependency, exact[dependency] ?? version]));
   // Bundled: an installation fetches nothing, runs nothing, and gives the packages that were tested.
-  return { name, version, description, license, type, engines, bin, exports, dependencies: wanted, bundleDependencies: [...Object.keys(wanted), ...packages.map((each) => each.name)].filter((each, index, all) => all.indexOf(each) === index).sort() };
+  return {
+    name,
+    version,
+    description,
+    license,
+    type,
+    engines,
+    bin,
+    exports,
+    dependencies: wanted,
+    bundleDependencies: [...Object.keys(wanted), ...packages.map((each) => each.name)]
+      .filter((each, index, all) => all.indexOf(each) === index)
+      .sort(),
+  };
 }
 
 /**
@@ -37,7 +54,8 @@ function packageJson(root, packages) {
  * @returns the packages of other people in it
  */
 export function layPayload({ root, to, natives, platforms }) {
-  if (!existsSync(join(root, "sidecar", "dist", "src", "main.js"))) throw new Error('expected the built sidecar; run "npm run build" first');
+  if (!existsSync(join(root, "sidecar", "dist", "src", "main.js")))
+    throw new Error('expected the built sidecar; run "npm run build" first');
   rmSync(to, { recursive: true, force: true });
   mkdirSync(to, { recursive: true });
   copyOurs(root, to);

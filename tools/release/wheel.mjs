@@ -14,19 +14,39 @@ export const wheelTags = {
 };
 
 /** The dependencies of the plugin are those of the wheel, written once in plugin/requirements.txt. */
-export const pythonRequirements = (root) => readFileSync(join(root, "plugin", "requirements.txt"), "utf8").split(/\r?\n/).filter((line) => line.trim() !== "" && !line.startsWith("#"));
+export const pythonRequirements = (root) =>
+  readFileSync(join(root, "plugin", "requirements.txt"), "utf8")
+    .split(/\r?\n/)
+    .filter((line) => line.trim() !== "" && !line.startsWith("#"));
 
 function metadata(root, version) {
   const readme = readFileSync(join(root, "tools", "release", "wheel-readme.md"), "utf8");
   const requirements = pythonRequirements(root).map((line) => `Requires-Dist: ${line}`);
-  return ["Metadata-Version: 2.4", "Name: refit-sidecar", `Version: ${version}`, "Summary: LoRAs and checkpoints on compiled engines, without rebuilds: the sidecar, its plugin and its launcher", "License-Expression: MIT", "License-File: LICENSE", "License-File: THIRD-PARTY-NOTICES.txt", "Requires-Python: >=3.10", ...requirements, "Description-Content-Type: text/markdown", "", readme].join("\n");
+  return [
+    "Metadata-Version: 2.4",
+    "Name: refit-sidecar",
+    `Version: ${version}`,
+    "Summary: LoRAs and checkpoints on compiled engines, without rebuilds: the sidecar, its plugin and its launcher",
+    "License-Expression: MIT",
+    "License-File: LICENSE",
+    "License-File: THIRD-PARTY-NOTICES.txt",
+    "Requires-Python: >=3.10",
+    ...requirements,
+    "Description-Content-Type: text/markdown",
+    "",
+    readme,
+  ].join("\n");
 }
 
 /** @returns {Promise<{name: string, size: number}>} the wheel in `out` */
 export async function writeWheel({ root, version, payload, platform, out, epoch, sbom }) {
   const tag = `py3-none-${wheelTags[platform]}`;
   const info = `refit_sidecar-${version}.dist-info`;
-  const files = new Map([...filesOf(join(root, "sidecar", "hosts", "python", "refit_sidecar"), "refit_sidecar/")].filter(([name]) => name.endsWith(".py") || name.endsWith("py.typed")));
+  const files = new Map(
+    [...filesOf(join(root, "sidecar", "hosts", "python", "refit_sidecar"), "refit_sidecar/")].filter(
+      ([name]) => name.endsWith(".py") || name.endsWith("py.typed"),
+    ),
+  );
   for (const [name, path] of filesOf(payload, "refit_sidecar/package/")) files.set(name, path);
   files.set(`${info}/METADATA`, Buffer.from(metadata(root, version)));
   files.set(`${info}/WHEEL`, Buffer.from(`Wheel-Version: 1.0\nGenerator: refit-sidecar release\nRoot-Is-Purelib: false\nTag: ${tag}\n`));

@@ -9,7 +9,8 @@ export const zigVersion = "0.17.1";
 export function mustRun(command, args, options = {}) {
   const result = spawnSync(command, args, { encoding: "utf8", maxBuffer: 1 << 27, ...options });
   if (result.error) throw new Error(`could not run ${command}: ${result.error.message}`);
-  if (result.status !== 0) throw new Error(`${command} ${args.slice(0, 3).join(" ")} … ended with ${result.status}:\n${result.stdout}\n${result.stderr}`);
+  if (result.status !== 0)
+    throw new Error(`${command} ${args.slice(0, 3).join(" ")} … ended with ${result.status}:\n${result.stdout}\n${result.stderr}`);
   return result.stdout;
 }
 
@@ -32,6 +33,7 @@ export function findZig(root) {
   const cache = join(folder, "objects");
   const env = { ...process.env, ZIG_GLOBAL_CACHE_DIR: cache, ZIG_LOCAL_CACHE_DIR: cache };
   const found = spawnSync(python, ["-m", "ziglang", "version"], { encoding: "utf8", env });
-  if (found.stdout?.trim() !== zigVersion) mustRun(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", `ziglang==${zigVersion}`]);
+  if (found.stdout?.trim() !== zigVersion)
+    mustRun(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", `ziglang==${zigVersion}`]);
   return (args) => mustRun(python, ["-m", "ziglang", ...args], { env });
 }

@@ -17,18 +17,27 @@ function installPackages(root, to) {
   const stamp = join(to, "node_modules", ".windows-install");
   const lock = readFileSync(join(root, "package-lock.json"), "utf8");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === lock) return;
-  mustRun("npm", ["ci", "--os=win32", "--cpu=x64", "--ignore-scripts", "--no-audit", "--no-fund"], { cwd: to, env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: "skip" } });
+  mustRun("npm", ["ci", "--os=win32", "--cpu=x64", "--ignore-scripts", "--no-audit", "--no-fund"], {
+    cwd: to,
+    env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: "skip" },
+  });
   writeFileSync(stamp, lock);
 }
 
 /** @returns {{checkout: string, payload: string}} folders under `cache`, up to date with `root` */
 export function layWindowsCheckout(root, cache, say) {
   const [checkout, natives, payload] = ["checkout", "natives", "payload"].map((name) => join(cache, name));
-  for (const part of ["protocol", "native", "sidecar", "test", "tools", "plugin"]) rmSync(join(checkout, part), { recursive: true, force: true });
+  for (const part of ["protocol", "native", "sidecar", "test", "tools", "plugin"])
+    rmSync(join(checkout, part), { recursive: true, force: true });
   copyTracked(root, checkout);
   installPackages(root, checkout);
   for (const part of ["protocol", "native", "sidecar"]) cpSync(join(root, part, "dist"), join(checkout, part, "dist"), { recursive: true });
-  buildNatives(root, natives, targets.filter(({ platform, arch }) => platform === "win32" && arch === "x64"), say);
+  buildNatives(
+    root,
+    natives,
+    targets.filter(({ platform, arch }) => platform === "win32" && arch === "x64"),
+    say,
+  );
   cpSync(natives, join(checkout, "native", "prebuilds"), { recursive: true });
   layPayload({ root, to: payload, natives, platforms: ["win32-x64"] });
   return { checkout, payload };

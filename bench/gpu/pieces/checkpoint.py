@@ -46,8 +46,13 @@ def run(context: Context, options: dict) -> Iterator[dict]:
         loaded = time.perf_counter() - began
         output = engine.forward(inputs)
         finite = bool(torch.isfinite(output).all())
-        yield {"what": "nothing loaded to first output, eager", "turn": turn, "load_s": round(loaded, 3),
-               "seconds": round(time.perf_counter() - began, 3), "finite": finite}
+        yield {
+            "what": "nothing loaded to first output, eager",
+            "turn": turn,
+            "load_s": round(loaded, 3),
+            "seconds": round(time.perf_counter() - began, 3),
+            "finite": finite,
+        }
         del engine
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -60,8 +65,14 @@ def run(context: Context, options: dict) -> Iterator[dict]:
             figure = _change(context, engine, 0, stage)
             engine.forward(inputs)
             context.sync()
-            yield {"what": "checkpoint change and first output", "place": place, "staged": stage, "bit_identical_again": engine.digest() == clean,
-                   **figure, "with_output_s": round(time.perf_counter() - began, 3)}
+            yield {
+                "what": "checkpoint change and first output",
+                "place": place,
+                "staged": stage,
+                "bit_identical_again": engine.digest() == clean,
+                **figure,
+                "with_output_s": round(time.perf_counter() - began, 3),
+            }
         del engine
         if context.device.type == "cuda":
             torch.cuda.empty_cache()

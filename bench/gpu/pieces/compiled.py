@@ -36,8 +36,14 @@ def measure(context: Context, engine: Engine, stages: list[tuple[str, ...]], dyn
             output = step(inputs).clone()
             context.sync()
             label = {"classes": list(classes), "dynamic": dynamic, "size": list(size)}
-            yield {"what": "first call", **label, "blocks": blocks, "seconds": round(time.perf_counter() - first, 1),
-                   "since_start_s": round(time.perf_counter() - began, 1), "error": relative_error(output, plain)}
+            yield {
+                "what": "first call",
+                **label,
+                "blocks": blocks,
+                "seconds": round(time.perf_counter() - first, 1),
+                "since_start_s": round(time.perf_counter() - began, 1),
+                "error": relative_error(output, plain),
+            }
             yield {"what": "step", **label, **context.wall(lambda: step(inputs), warm=3)}
     size, (inputs, _) = next(iter(reference.items()))
     before = step(inputs).clone()
@@ -46,8 +52,13 @@ def measure(context: Context, engine: Engine, stages: list[tuple[str, ...]], dyn
         engine.swap(one if turn % 2 else two)
     changed = relative_error(step(inputs), before)
     engine.swap([])
-    yield {"what": "step after 100 swaps", "size": list(size), **context.wall(lambda: step(inputs), warm=3),
-           "adapter_changes_output_by": changed, "base_output_bit_identical": bool(torch.equal(step(inputs), before))}
+    yield {
+        "what": "step after 100 swaps",
+        "size": list(size),
+        **context.wall(lambda: step(inputs), warm=3),
+        "adapter_changes_output_by": changed,
+        "base_output_bit_identical": bool(torch.equal(step(inputs), before)),
+    }
 
 
 def run(context: Context, options: dict) -> Iterator[dict]:

@@ -53,6 +53,12 @@ def run(context: Context, options: dict) -> Iterator[dict]:
             engine.layout.by_name[name].put(engine.weights.live, value)
     assert first is not None
     engine.swap(first[0])
-    yield {"what": "random stacks", "stacks": options.get("stacks", 20), "worst_output_error": worst_output, "worst_weight_error": worst_weight,
-           "weights_rounded_differently": different, "first_stack_bit_identical_again": engine.digest() == first[1],
-           "output_finite": bool(torch.isfinite(engine.forward(inputs)).all())}
+    yield {
+        "what": "random stacks",
+        "stacks": options.get("stacks", 20),
+        "worst_output_error": worst_output,
+        "worst_weight_error": worst_weight,
+        "weights_rounded_differently": different,
+        "first_stack_bit_identical_again": engine.digest() == first[1],
+        "output_finite": bool(torch.isfinite(engine.forward(inputs)).all()),
+    }

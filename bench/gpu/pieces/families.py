@@ -76,7 +76,9 @@ def equal_bits(layout: Layout, live: torch.Tensor, other: torch.Tensor, change: 
     return all(torch.equal(live[part], change(other[part])) for part in _parts(layout))
 
 
-def step_inputs(spec: ModelSpec, shapes: dict[str, tuple[int, ...]], sizes: dict[str, int], device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def step_inputs(
+    spec: ModelSpec, shapes: dict[str, tuple[int, ...]], sizes: dict[str, int], device: torch.device, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
     make = torch.Generator().manual_seed(1)
     values = {}
     for port in spec.ports.inputs if spec.ports is not None else [item.described() for item in plan(dict(shapes)).inputs]:
@@ -106,11 +108,20 @@ def _one(context: Context, name: str, options: dict) -> Iterator[dict]:
     inputs = step_inputs(spec, shapes, sizes, device, dtype)
     output = spec.forward(module, inputs).clone()
     context.sync()
-    label = {"name": name, "family": spec.family, "dtype": str(dtype).removeprefix("torch."), "parameters": sum(slot.count for slot in layout.slots)}
+    label = {
+        "name": name,
+        "family": spec.family,
+        "dtype": str(dtype).removeprefix("torch."),
+        "parameters": sum(slot.count for slot in layout.slots),
+    }
     row = {"what": "family", **label, "weights_gb": round(layout.nbytes / 1e9, 2), "build_s": round(built - began, 2),
            "first_step_s": round(time.perf_counter() - built, 2), "step": context.wall(lambda: spec.forward(module, inputs), repeats=5),
            "finite": bool(torch.isfinite(output).all())}  # fmt: skip
-    layers = [layer for layer, shape in shapes.items() if len(shape) == 2 and re.search(r"(blocks|layers|refiner)\.", layer) and layer.endswith("weight")]
+    layers = [
+        layer
+        for layer, shape in shapes.items()
+        if len(shape) == 2 and re.search(r"(blocks|layers|refiner)\.", layer) and layer.endswith("weight")
+    ]
     folder = context.folder / "families"
     folder.mkdir(exist_ok=True)
     path = data.adapter(folder, shapes, device, 50, RANK, layers=layers, stem=name)
@@ -163,9 +174,18 @@ def pair(context: Context, weights: Weights, step: Callable[[], torch.Tensor]) -
         seen.append(equal_bits(layout, weights.live, witness, opposite) and torch.equal(now, other))
         times.append(change())
         seen.append(equal_bits(layout, weights.live, witness) and torch.equal(step(), clean))
-    return {"base": weights.base.place, "pin_s": round(pinned - began, 2), "change_median_ms": round(statistics.median(times), 1), "change_max_ms": max(times), "n": len(times),
-            "second_checkpoint": "the first with all signs changed", "outputs_differ_by": relative_error(other, clean), "finite": bool(torch.isfinite(other).all()),
-            "weights_and_outputs_bit_identical": all(seen), "seconds": round(time.perf_counter() - began, 1)}
+    return {
+        "base": weights.base.place,
+        "pin_s": round(pinned - began, 2),
+        "change_median_ms": round(statistics.median(times), 1),
+        "change_max_ms": max(times),
+        "n": len(times),
+        "second_checkpoint": "the first with all signs changed",
+        "outputs_differ_by": relative_error(other, clean),
+        "finite": bool(torch.isfinite(other).all()),
+        "weights_and_outputs_bit_identical": all(seen),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
 
 
 def compiled(context: Context, spec: ModelSpec, module: torch.nn.Module, inputs: dict[str, torch.Tensor], plain: torch.Tensor) -> dict:
@@ -176,7 +196,12 @@ def compiled(context: Context, spec: ModelSpec, module: torch.nn.Module, inputs:
     context.sync()
     built, graphs = time.perf_counter() - began, GraphedStep(spec.forward, context.device)
     with steady():
-        return {"blocks": blocks, "build_s": round(built, 1), "step": context.wall(lambda: graphs(module, inputs), repeats=5), "error": relative_error(output, plain)}
+        return {
+            "blocks": blocks,
+            "build_s": round(built, 1),
+            "step": context.wall(lambda: graphs(module, inputs), repeats=5),
+            "error": relative_error(output, plain),
+        }
 
 
 def run(context: Context, options: dict) -> Iterator[dict]:

@@ -124,7 +124,12 @@ def run(context: Context, options: dict) -> Iterator[dict]:
     modules = Modules(flux)
     with attention("default"):
         reference = flux.forward(flux.plain(), flux.inputs()).clone()
-    yield {"what": "flux output", "finite": bool(torch.isfinite(reference).all()), "std": float(reference.float().std()), "weight_bytes": flux.layout.nbytes}
+    yield {
+        "what": "flux output",
+        "finite": bool(torch.isfinite(reference).all()),
+        "std": float(reference.float().std()),
+        "weight_bytes": flux.layout.nbytes,
+    }
     for mode in options.get("modes", list(MODES)):
         try:
             yield from _measure(context, flux, modules, mode, reference, options)

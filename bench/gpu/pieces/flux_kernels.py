@@ -37,12 +37,24 @@ def _many(work: Callable[[], object], count: int) -> Callable[[], None]:
 
 
 def _attention(context: Context, tokens: int, heads: int, width: int) -> Iterator[dict]:
-    query, key, value = (torch.randn(1, tokens, heads, width, device=context.device, dtype=torch.bfloat16).transpose(1, 2) for _ in range(3))
+    query, key, value = (
+        torch.randn(1, tokens, heads, width, device=context.device, dtype=torch.bfloat16).transpose(1, 2) for _ in range(3)
+    )
     flops = 20 * 4.0 * tokens * tokens * heads * width
-    yield _row(context, {"what": "attention x 20", "backend": "default"}, flops, _many(lambda: functional.scaled_dot_product_attention(query, key, value), 20))
+    yield _row(
+        context,
+        {"what": "attention x 20", "backend": "default"},
+        flops,
+        _many(lambda: functional.scaled_dot_product_attention(query, key, value), 20),
+    )
     for name, backend in BACKENDS.items() if context.device.type == "cuda" else ():
         with sdpa_kernel(backend):
-            yield _row(context, {"what": "attention x 20", "backend": name}, flops, _many(lambda: functional.scaled_dot_product_attention(query, key, value), 20))
+            yield _row(
+                context,
+                {"what": "attention x 20", "backend": name},
+                flops,
+                _many(lambda: functional.scaled_dot_product_attention(query, key, value), 20),
+            )
 
 
 def _products(context: Context, tokens: int, cols: int, rows: int) -> Iterator[dict]:
@@ -58,9 +70,15 @@ def _products(context: Context, tokens: int, cols: int, rows: int) -> Iterator[d
     codes, scale = quantise_tokens(value, torch.float8_e4m3fn)
     right, across, one = parts["codes"].t(), parts["scale"].view(1, -1), torch.ones((), device=context.device)
     ways = {
-        "fp8 rowwise": lambda: torch._scaled_mm(codes, right, scale_a=scale, scale_b=across, bias=bias, out_dtype=torch.bfloat16, use_fast_accum=True),
-        "fp8 rowwise, no bias": lambda: torch._scaled_mm(codes, right, scale_a=scale, scale_b=across, out_dtype=torch.bfloat16, use_fast_accum=True),
-        "fp8 rowwise, slow accumulation": lambda: torch._scaled_mm(codes, right, scale_a=scale, scale_b=across, bias=bias, out_dtype=torch.bfloat16),
+        "fp8 rowwise": lambda: torch._scaled_mm(
+            codes, right, scale_a=scale, scale_b=across, bias=bias, out_dtype=torch.bfloat16, use_fast_accum=True
+        ),
+        "fp8 rowwise, no bias": lambda: torch._scaled_mm(
+            codes, right, scale_a=scale, scale_b=across, out_dtype=torch.bfloat16, use_fast_accum=True
+        ),
+        "fp8 rowwise, slow accumulation": lambda: torch._scaled_mm(
+            codes, right, scale_a=scale, scale_b=across, bias=bias, out_dtype=torch.bfloat16
+        ),
         "fp8 unit scale": lambda: torch._scaled_mm(codes, right, scale_a=one, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=True),
         "fp8 unit scale, slow accumulation": lambda: torch._scaled_mm(codes, right, scale_a=one, scale_b=one, out_dtype=torch.bfloat16),
     }

@@ -54,8 +54,14 @@ def _encode(context: Context) -> dict:
     again = {name: torch.empty_like(tensor) for name, tensor in parts.items()}
     encode_into(form, value, again)
     same = all(torch.equal(parts[name].view(torch.uint8), again[name].view(torch.uint8)) for name in parts)
-    return {"what": "flux quantise one matrix", "shape": [rows, cols], "kernel": has_kernel("fp8", context.device), "equals_reference": same,
-            **context.wall(lambda: encode_into(form, value, again)), "reference": context.wall(lambda: form.encode(value))}
+    return {
+        "what": "flux quantise one matrix",
+        "shape": [rows, cols],
+        "kernel": has_kernel("fp8", context.device),
+        "equals_reference": same,
+        **context.wall(lambda: encode_into(form, value, again)),
+        "reference": context.wall(lambda: form.encode(value)),
+    }
 
 
 def _measure(context: Context, flux: Flux, kind: str, options: dict) -> Iterator[dict]:
@@ -74,13 +80,22 @@ def _measure(context: Context, flux: Flux, kind: str, options: dict) -> Iterator
     yield {"what": "flux swap", **label, **context.wall(lambda: swap(next(turns)), repeats=10, warm=2)}
     swap(two)
     swap(one)
-    yield {"what": "flux A to B to A", **label, "bit_identical": _digest(weights.live) == with_one,
-           "output_identical": bool(torch.equal(flux.forward(module, inputs), changed)), "adapter_changes_output_by": relative_error(changed, output)}
+    yield {
+        "what": "flux A to B to A",
+        **label,
+        "bit_identical": _digest(weights.live) == with_one,
+        "output_identical": bool(torch.equal(flux.forward(module, inputs), changed)),
+        "adapter_changes_output_by": relative_error(changed, output),
+    }
     states = iter([[], one] * 10_000)
     yield {"what": "flux to base and back to the adapter, each", **label, **context.wall(lambda: swap(next(states)), repeats=10, warm=2)}
     swap([])
-    yield {"what": "flux back to base", **label, "bit_identical": _digest(weights.live) == clean,
-           "output_identical": bool(torch.equal(flux.forward(module, inputs), output))}
+    yield {
+        "what": "flux back to base",
+        **label,
+        "bit_identical": _digest(weights.live) == clean,
+        "output_identical": bool(torch.equal(flux.forward(module, inputs), output)),
+    }
     if context.device.type == "cuda":
         yield {"what": "flux memory", **label, "peak_allocated_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2)}
 

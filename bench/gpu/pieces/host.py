@@ -31,8 +31,17 @@ def _start(setting: Setting, label: str) -> tuple[HostProcess, HostEngine, list[
     loaded = time.perf_counter()
     output, ms, _ = engine.step(setting.inputs)
     end = time.perf_counter()
-    row = {"what": "process start to first output", "start": label, "seconds": round(end - began, 2), "hello_s": round(host.hello_s, 2), "load_s": round(loaded - loading, 2),
-           "first_step_ms": round(ms, 1), "load_to_output_s": round(end - loading, 2), "finite": bool(torch.isfinite(output).all()), **engine.status()["placement"]}
+    row = {
+        "what": "process start to first output",
+        "start": label,
+        "seconds": round(end - began, 2),
+        "hello_s": round(host.hello_s, 2),
+        "load_s": round(loaded - loading, 2),
+        "first_step_ms": round(ms, 1),
+        "load_to_output_s": round(end - loading, 2),
+        "finite": bool(torch.isfinite(output).all()),
+        **engine.status()["placement"],
+    }
     return host, engine, [row, {"what": "host", "start": label, "device": host.hello["device"], "versions": host.hello["versions"]}]
 
 
@@ -47,8 +56,15 @@ def _settle(inputs: dict[str, torch.Tensor], engine: HostEngine, wait_s: float, 
         placement = status["placement"]
         if placement["tier"] != tier or time.perf_counter() - began > wait_s:
             if times:
-                yield {"what": "steps of a tier", **label, "tier": tier, "since_s": round(first - began, 2), "median_ms": round(statistics.median(times), 2),
-                       "min_ms": round(min(times), 2), "n": len(times)}
+                yield {
+                    "what": "steps of a tier",
+                    **label,
+                    "tier": tier,
+                    "since_s": round(first - began, 2),
+                    "median_ms": round(statistics.median(times), 2),
+                    "min_ms": round(min(times), 2),
+                    "n": len(times),
+                }
             if time.perf_counter() - began > wait_s:
                 yield {"what": "stopped waiting for compiled code", **label, "seconds": wait_s, "compiling": placement["compiling"]}
                 return
@@ -57,9 +73,18 @@ def _settle(inputs: dict[str, torch.Tensor], engine: HostEngine, wait_s: float, 
             times.append(inside)
         if not placement["compiling"] and len(times) >= 12:
             # The graph of the last module is captured by now.
-            yield {"what": "steps of a tier", **label, "tier": tier, "since_s": round(first - began, 2), "median_ms": round(statistics.median(times), 2),
-                   "min_ms": round(min(times), 2), "n": len(times), "caller_ms": round(ms, 2), "serves_for_good_after_s": round(time.perf_counter() - began, 2),
-                   "log": [line for line in engine.host.log if "compil" in line][-4:]}
+            yield {
+                "what": "steps of a tier",
+                **label,
+                "tier": tier,
+                "since_s": round(first - began, 2),
+                "median_ms": round(statistics.median(times), 2),
+                "min_ms": round(min(times), 2),
+                "n": len(times),
+                "caller_ms": round(ms, 2),
+                "serves_for_good_after_s": round(time.perf_counter() - began, 2),
+                "log": [line for line in engine.host.log if "compil" in line][-4:],
+            }
             return
         if len(times) >= 12:
             time.sleep(0.05)
@@ -68,7 +93,12 @@ def _settle(inputs: dict[str, torch.Tensor], engine: HostEngine, wait_s: float, 
 def _steady(setting: Setting, engine: HostEngine, turns: int) -> dict:
     rows = [engine.step(setting.inputs) for _ in range(turns + 2)][2:]
     times = [inside for _, _, inside in rows]
-    return {"median_ms": round(statistics.median(times), 2), "min_ms": round(min(times), 2), "caller_median_ms": round(statistics.median(ms for _, ms, _ in rows), 2), "n": turns}
+    return {
+        "median_ms": round(statistics.median(times), 2),
+        "min_ms": round(min(times), 2),
+        "caller_median_ms": round(statistics.median(ms for _, ms, _ in rows), 2),
+        "n": turns,
+    }
 
 
 def _refits(setting: Setting, engine: HostEngine, turns: int) -> Iterator[dict]:
@@ -96,24 +126,47 @@ def _refits(setting: Setting, engine: HostEngine, turns: int) -> Iterator[dict]:
         engine.swap(one, setting.touched)
         back.append(engine.swap([], setting.touched))
     again, _, _ = engine.step(setting.inputs)
-    yield {"what": "back to base", "caller": True, **{key: round(statistics.median(row[key] for row in back), 2) for key in back[0]}, "n": len(back),
-           "weights_bit_identical": engine.checksums(setting.sampled) == clean, "weights_compared": len(setting.sampled), "output_bit_identical": bool(torch.equal(again, base))}
+    yield {
+        "what": "back to base",
+        "caller": True,
+        **{key: round(statistics.median(row[key] for row in back), 2) for key in back[0]},
+        "n": len(back),
+        "weights_bit_identical": engine.checksums(setting.sampled) == clean,
+        "weights_compared": len(setting.sampled),
+        "output_bit_identical": bool(torch.equal(again, base)),
+    }
     engine.swap(five, setting.touched)
     engine.swap(one, setting.touched)
     output, _, _ = engine.step(setting.inputs)
-    yield {"what": "A to stack to A", "output_bit_identical": bool(torch.equal(output, with_one)), "adapter_changes_output_by": relative_error(with_one, base)}
+    yield {
+        "what": "A to stack to A",
+        "output_bit_identical": bool(torch.equal(output, with_one)),
+        "adapter_changes_output_by": relative_error(with_one, base),
+    }
     made = engine.swaps
     for turn in range(SWAPS if turns > 2 else 2):
         engine.swap(one if turn % 2 else two, setting.touched)
     engine.swap([], setting.touched)
     after = _steady(setting, engine, turns)
-    yield {"what": "step before and after swaps", "before": before, "after": after, "after_to_before": round(after["median_ms"] / before["median_ms"], 4),
-           "swaps": engine.swaps, "of_them_in_a_row": engine.swaps - made}
+    yield {
+        "what": "step before and after swaps",
+        "before": before,
+        "after": after,
+        "after_to_before": round(after["median_ms"] / before["median_ms"], 4),
+        "swaps": engine.swaps,
+        "of_them_in_a_row": engine.swaps - made,
+    }
 
 
 def _memory(engine: HostEngine, when: str) -> dict:
     status = engine.status()
-    return {"what": "memory", "when": when, **status["placement"], "process_bytes": status["memory"]["processBytes"], "device_free_bytes": status["memory"]["freeBytes"]}
+    return {
+        "what": "memory",
+        "when": when,
+        **status["placement"],
+        "process_bytes": status["memory"]["processBytes"],
+        "device_free_bytes": status["memory"]["freeBytes"],
+    }
 
 
 def _checkpoints(setting: Setting, engine: HostEngine) -> Iterator[dict]:
@@ -123,9 +176,19 @@ def _checkpoints(setting: Setting, engine: HostEngine) -> Iterator[dict]:
             began = time.perf_counter()
             row = engine.swap([], setting.names, setting.checkpoints[index])
             output, _, _ = engine.step(setting.inputs)
-            yield {"what": "checkpoint change and first output", "to": index, "turn": turn, **row, "with_output_s": round(time.perf_counter() - began, 3)}
-    yield {"what": "checkpoint change and back", "weights_bit_identical": engine.checksums(setting.sampled) == clean, "weights_compared": len(setting.sampled),
-           "output_bit_identical": bool(torch.equal(output, base))}
+            yield {
+                "what": "checkpoint change and first output",
+                "to": index,
+                "turn": turn,
+                **row,
+                "with_output_s": round(time.perf_counter() - began, 3),
+            }
+    yield {
+        "what": "checkpoint change and back",
+        "weights_bit_identical": engine.checksums(setting.sampled) == clean,
+        "weights_compared": len(setting.sampled),
+        "output_bit_identical": bool(torch.equal(output, base)),
+    }
 
 
 def _away(setting: Setting, engine: HostEngine) -> Iterator[dict]:
@@ -140,9 +203,17 @@ def _away(setting: Setting, engine: HostEngine) -> Iterator[dict]:
         sent = time.perf_counter()
         memory = engine.status()["memory"]
         output, ms, _ = engine.step(setting.inputs)
-        yield {"what": "weights leave the device and come back", "weights": name, "bytes": freed, "offload_ms": round((sent - began) * 1000, 1),
-               "device_freed_bytes": memory["freeBytes"] - free, "process_bytes": memory["processBytes"], "first_step_back_ms": round(ms, 1),
-               "second_step_ms": round(engine.step(setting.inputs)[1], 1), "output_bit_identical": bool(torch.equal(output, expected))}
+        yield {
+            "what": "weights leave the device and come back",
+            "weights": name,
+            "bytes": freed,
+            "offload_ms": round((sent - began) * 1000, 1),
+            "device_freed_bytes": memory["freeBytes"] - free,
+            "process_bytes": memory["processBytes"],
+            "first_step_back_ms": round(ms, 1),
+            "second_step_ms": round(engine.step(setting.inputs)[1], 1),
+            "output_bit_identical": bool(torch.equal(output, expected)),
+        }
 
 
 def _reload(setting: Setting, host: HostProcess, engine: HostEngine) -> Iterator[dict]:

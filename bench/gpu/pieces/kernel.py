@@ -13,8 +13,18 @@ from refit_host.weights.table import build_table
 
 from ..context import Context, relative_error
 
-SHAPES = {"a.weight": (70, 96), "b.weight": (40, 3, 3, 3), "c.weight": (96, 40), "d.weight": (8, 130), "e.bias": (7,), "q.weight": (96, 64),
-          "f.weight": (640, 1280), "h.weight": (640, 1280), "i.weight": (640, 1280), "g.weight": (320, 320, 3, 3)}
+SHAPES = {
+    "a.weight": (70, 96),
+    "b.weight": (40, 3, 3, 3),
+    "c.weight": (96, 40),
+    "d.weight": (8, 130),
+    "e.bias": (7,),
+    "q.weight": (96, 64),
+    "f.weight": (640, 1280),
+    "h.weight": (640, 1280),
+    "i.weight": (640, 1280),
+    "g.weight": (320, 320, 3, 3),
+}
 FILE_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 WHOLE = {"q.weight": [(0, 32, 0), (32, 32, 0), (16, 40, 1)], "c.weight": [(0, 96, 1), (10, 20, 0)]}
 
@@ -61,4 +71,10 @@ def run(context: Context, options: dict) -> Iterator[dict]:
             merge_triton.run(launch, layout, place, place)
             worst = max(relative_error(slot.get(out).cpu(), slot.get(expected)) for slot in slots)
             same = all(torch.equal(slot.get(out), slot.get(place)) for slot in slots)
-            yield {"what": "merge kernel against reference", "weights": str(dtype), "factors": list(codes), "worst_error": worst, "in_place_equal": same}
+            yield {
+                "what": "merge kernel against reference",
+                "weights": str(dtype),
+                "factors": list(codes),
+                "worst_error": worst,
+                "in_place_equal": same,
+            }

@@ -47,7 +47,13 @@ def _echo() -> Iterator[dict]:
             read_frame(child.stdout)
             times.append((time.perf_counter() - began) * 1000)
         times = sorted(times[10:])
-        yield {"what": "echo through pipes", "of": name, "median_ms": round(times[25], 3), "min_ms": round(times[0], 3), "p90_ms": round(times[45], 3)}
+        yield {
+            "what": "echo through pipes",
+            "of": name,
+            "median_ms": round(times[25], 3),
+            "min_ms": round(times[0], 3),
+            "p90_ms": round(times[45], 3),
+        }
     child.stdin.close()
     child.wait(10)
 
@@ -60,8 +66,12 @@ def _version(name: str) -> str:
 
 
 def run(context: Context, options: dict) -> Iterator[dict]:
-    yield {"what": "versions", "python": platform.python_version(), "torch": torch.__version__,
-           **{name: _version(name) for name in ("triton", "diffusers", "peft", "safetensors")}}
+    yield {
+        "what": "versions",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        **{name: _version(name) for name in ("triton", "diffusers", "peft", "safetensors")},
+    }
     yield from _echo()
     if context.device.type != "cuda":
         return

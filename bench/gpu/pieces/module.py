@@ -31,7 +31,9 @@ def _filled(make: Callable[[], torch.nn.Module], device: torch.device, dtype: to
     source = torch.Generator(device).manual_seed(5)
     for name, value in module.named_parameters():
         noise = torch.randn(value.shape, device=device, generator=source)
-        value.copy_(noise * (0.7 / (value[0].numel() ** 0.5)) if value.dim() > 1 else noise * 0.02 + (1.0 if name.endswith("weight") else 0.0))
+        value.copy_(
+            noise * (0.7 / (value[0].numel() ** 0.5)) if value.dim() > 1 else noise * 0.02 + (1.0 if name.endswith("weight") else 0.0)
+        )
     return module
 
 
@@ -43,11 +45,16 @@ def _sdxl(context: Context) -> tuple[torch.nn.Module, Call, list[str]]:
     module = _filled(lambda: UNet2DConditionModel(**config), context.device, context.dtype)
     inputs = context.inputs(2, 1024, 1024)
     pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
-    given = {"text_embeds": inputs["y"][:, :pooled].contiguous(), "time_ids": torch.full((2, 6), 512.0, device=context.device, dtype=context.dtype)}
+    given = {
+        "text_embeds": inputs["y"][:, :pooled].contiguous(),
+        "time_ids": torch.full((2, 6), 512.0, device=context.device, dtype=context.dtype),
+    }
     when = torch.tensor(501.0, device=context.device)
 
     def call(each: torch.nn.Module) -> torch.Tensor:
-        return each(inputs["sample"], when, encoder_hidden_states=inputs["encoder_hidden_states"], added_cond_kwargs=given, return_dict=False)[0]
+        return each(
+            inputs["sample"], when, encoder_hidden_states=inputs["encoder_hidden_states"], added_cond_kwargs=given, return_dict=False
+        )[0]
 
     return module, call, ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
 
@@ -72,7 +79,20 @@ def _flux(context: Context) -> tuple[torch.nn.Module, Call, list[str]]:
         "img_ids": grid.reshape(-1, 3).to(device, dtype), "txt_ids": torch.zeros(words, 3, device=device, dtype=dtype), "guidance": torch.tensor([3.5], device=device),
         "return_dict": False,
     }  # fmt: skip
-    targets = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "net.0.proj", "net.2", "proj_mlp", "proj_out"]
+    targets = [
+        "to_q",
+        "to_k",
+        "to_v",
+        "to_out.0",
+        "add_q_proj",
+        "add_k_proj",
+        "add_v_proj",
+        "to_add_out",
+        "net.0.proj",
+        "net.2",
+        "proj_mlp",
+        "proj_out",
+    ]
     return module, lambda each: each(**inputs)[0], targets
 
 
@@ -116,8 +136,15 @@ def _ours(context: Context, name: str, tier: str) -> Iterator[dict]:
     began = time.perf_counter()
     first = call(module).clone()
     context.sync()
-    yield {"what": "RefitModule: first call", **label, "seconds": round(time.perf_counter() - began, 2), "serves": module.tier, "relative_error": relative_error(first, plain),
-           "memory_of_module_bytes": held, "memory_with_engine_bytes": torch.cuda.memory_allocated() if held else 0}
+    yield {
+        "what": "RefitModule: first call",
+        **label,
+        "seconds": round(time.perf_counter() - began, 2),
+        "serves": module.tier,
+        "relative_error": relative_error(first, plain),
+        "memory_of_module_bytes": held,
+        "memory_with_engine_bytes": torch.cuda.memory_allocated() if held else 0,
+    }
     yield {"what": "RefitModule: step", **label, **context.wall(lambda: call(module), warm=3)}
     looks = context.wall(lambda: module._refit._snapshot.holds())
     yield {"what": "RefitModule: looking for changes, without adapters", **label, "tensors": len(module._refit._snapshot._watched), **looks}
@@ -138,11 +165,22 @@ def _ours(context: Context, name: str, tier: str) -> Iterator[dict]:
             module.set_adapters(*next(calls))
             module.refit()
 
-        yield {"what": f"RefitModule: {kind}, set_adapters included", **label, "layers": len(module._refit._snapshot.tuners), "rank": RANK, **context.wall(swap, warm=4),
-               "refit_ms": round(module.last_refit.ms, 2)}
+        yield {
+            "what": f"RefitModule: {kind}, set_adapters included",
+            **label,
+            "layers": len(module._refit._snapshot.tuners),
+            "rank": RANK,
+            **context.wall(swap, warm=4),
+            "refit_ms": round(module.last_refit.ms, 2),
+        }
     module.set_adapters(["a"], [1.0])
     one = call(module).clone()
-    yield {"what": "RefitModule: step with an adapter", **label, **context.wall(lambda: call(module), warm=2), "changes_output_by": relative_error(one, plain)}
+    yield {
+        "what": "RefitModule: step with an adapter",
+        **label,
+        **context.wall(lambda: call(module), warm=2),
+        "changes_output_by": relative_error(one, plain),
+    }
     module.disable_adapters()
     back = call(module)
     yield {"what": "RefitModule: back to base", **label, "bit_identical": bool(torch.equal(back, first))}
@@ -176,7 +214,9 @@ def _peers(context: Context, name: str) -> Iterator[dict]:
     del module, before, now
     _clean()
     module, call, targets = MODELS[name](context)
-    module.compile_repeated_blocks(fullgraph=True) if hasattr(module, "compile_repeated_blocks") and getattr(module, "_repeated_blocks", None) else module.compile()
+    module.compile_repeated_blocks(fullgraph=True) if hasattr(module, "compile_repeated_blocks") and getattr(
+        module, "_repeated_blocks", None
+    ) else module.compile()
     began = time.perf_counter()
     call(module)
     context.sync()
@@ -190,7 +230,9 @@ def _peers(context: Context, name: str) -> Iterator[dict]:
     states = []
     for number in (0, 1):
         _add(donor, [f"x{number}"], targets)
-        states.append({key.replace(f".x{number}.", "."): value.detach().cpu() for key, value in donor.named_parameters() if f".x{number}." in key})
+        states.append(
+            {key.replace(f".x{number}.", "."): value.detach().cpu() for key, value in donor.named_parameters() if f".x{number}." in key}
+        )
         donor.delete_adapters(f"x{number}")
     del donor
     _clean()
@@ -203,4 +245,8 @@ def _peers(context: Context, name: str) -> Iterator[dict]:
     yield {"what": "hotswap, repeated blocks compiled: first call", **label, "seconds": round(time.perf_counter() - began, 2)}
     yield {"what": "hotswap, repeated blocks compiled: step", **label, **context.wall(lambda: call(module), warm=3)}
     turns = iter([states[1], states[0]] * 1000)
-    yield {"what": "hotswap: swap", **label, **context.wall(lambda: module.load_lora_adapter(dict(next(turns)), prefix=None, adapter_name="a", hotswap=True), repeats=8)}
+    yield {
+        "what": "hotswap: swap",
+        **label,
+        **context.wall(lambda: module.load_lora_adapter(dict(next(turns)), prefix=None, adapter_name="a", hotswap=True), repeats=8),
+    }

@@ -29,7 +29,13 @@ def run(context: Context, options: dict) -> Iterator[dict]:
 
     do, plain = kernels.KernelOperations(), PlainOperations()
     rand = lambda *shape: torch.randn(*shape, device=context.device, dtype=torch.bfloat16)  # noqa: E731
-    x, y, out, mixed, wide = rand(1, TOKENS, WIDTH), rand(TOKENS, WIDTH), rand(1, TOKENS, WIDTH), rand(TOKENS, WIDTH), rand(TOKENS, 4 * WIDTH)
+    x, y, out, mixed, wide = (
+        rand(1, TOKENS, WIDTH),
+        rand(TOKENS, WIDTH),
+        rand(1, TOKENS, WIDTH),
+        rand(TOKENS, WIDTH),
+        rand(TOKENS, 4 * WIDTH),
+    )
     modulation, gate = Modulation(*rand(2, 1, WIDTH)), rand(1, WIDTH)
     projections = [Projections(rand(count, 3 * WIDTH), rand(HEAD), rand(HEAD)) for count in (WORDS, TOKENS - WORDS, TOKENS)]
     angles = torch.randn(TOKENS, HEAD // 2, device=context.device)
@@ -74,6 +80,13 @@ def run(context: Context, options: dict) -> Iterator[dict]:
                     call(do)
             figure = context.wall(graph.replay, repeats=7, warm=2)
             us = figure["median_ms"] * 1000 / REPEATS
-            yield {"what": "pass", "name": name, **choice, "default": choice == defaults, "us": round(us, 1), "gb_per_s": round(moved / us / 1000)}
+            yield {
+                "what": "pass",
+                "name": name,
+                **choice,
+                "default": choice == defaults,
+                "us": round(us, 1),
+                "gb_per_s": round(moved / us / 1000),
+            }
         for key, value in defaults.items():
             setattr(kernels, key, value)

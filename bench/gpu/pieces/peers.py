@@ -19,7 +19,9 @@ def _state(context: Context, seed: int, names: dict[str, str], shapes: dict, ran
     for canonical in linear_layers(shapes):
         stem = names[canonical].removesuffix(".weight")
         rows, cols = shapes[canonical][:2]
-        out[f"{stem}.lora_A.weight"] = (torch.randn(rank, cols, device=context.device, generator=make) * (0.7 / cols**0.5)).to(context.dtype).cpu()
+        out[f"{stem}.lora_A.weight"] = (
+            (torch.randn(rank, cols, device=context.device, generator=make) * (0.7 / cols**0.5)).to(context.dtype).cpu()
+        )
         out[f"{stem}.lora_B.weight"] = (torch.randn(rows, rank, device=context.device, generator=make) * 0.025).to(context.dtype).cpu()
     return out
 
@@ -57,7 +59,11 @@ def _fuse(context: Context, spec, states: list, inputs: dict) -> Iterator[dict]:
     yield {"what": "step with fused adapter, eager", "size": list(size), **context.wall(lambda: spec.forward(module, inputs[size]), warm=2)}
     module.unfuse_lora()
     after = module.down_blocks[1].attentions[0].transformer_blocks[0].attn1.to_q.base_layer.weight
-    yield {"what": "PEFT back to base", "bit_identical": bool(torch.equal(before, after)), "max_difference": float((before - after).abs().max())}
+    yield {
+        "what": "PEFT back to base",
+        "bit_identical": bool(torch.equal(before, after)),
+        "max_difference": float((before - after).abs().max()),
+    }
 
 
 def _hotswap(context: Context, spec, states: list, inputs: dict, options: dict) -> Iterator[dict]:
@@ -74,10 +80,24 @@ def _hotswap(context: Context, spec, states: list, inputs: dict, options: dict) 
         first = time.perf_counter()
         spec.forward(module, inputs[size])
         context.sync()
-        yield {"what": "hotswap: first compiled call", "regional": regional, "size": list(size), "seconds": round(time.perf_counter() - first, 1),
-               "since_start_s": round(time.perf_counter() - began, 1)}
-        yield {"what": "hotswap: step", "regional": regional, "size": list(size), **context.wall(lambda: spec.forward(module, inputs[size]), warm=2)}
+        yield {
+            "what": "hotswap: first compiled call",
+            "regional": regional,
+            "size": list(size),
+            "seconds": round(time.perf_counter() - first, 1),
+            "since_start_s": round(time.perf_counter() - began, 1),
+        }
+        yield {
+            "what": "hotswap: step",
+            "regional": regional,
+            "size": list(size),
+            **context.wall(lambda: spec.forward(module, inputs[size]), warm=2),
+        }
     turns = iter([states[1], states[0]] * 1000)
     figure = context.wall(lambda: module.load_lora_adapter(dict(next(turns)), prefix=None, adapter_name="a", hotswap=True), repeats=10)
     yield {"what": "hotswap: swap one adapter", "regional": regional, **figure}
-    yield {"what": "hotswap: step after swaps", "regional": regional, **context.wall(lambda: spec.forward(module, inputs[SIZES[0]]), warm=2)}
+    yield {
+        "what": "hotswap: step after swaps",
+        "regional": regional,
+        **context.wall(lambda: spec.forward(module, inputs[SIZES[0]]), warm=2),
+    }

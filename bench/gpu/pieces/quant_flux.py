@@ -46,7 +46,9 @@ def _source(flux: Flux, kind: str | None) -> CheckpointSource:
     for name, shape in flux.shapes.items():
         coded = kind is not None and name.endswith("weight") and "_blocks." in name and name.removesuffix(".weight").endswith(PRODUCTS)
         storage = Storage("scaled", f"{name}_scale") if coded else None
-        rows[name] = ParameterSource(shape, (Piece(0, name, CONTAINERS[kind] if coded else "BF16", 0, shape[0] if shape else 1, False, storage),))
+        rows[name] = ParameterSource(
+            shape, (Piece(0, name, CONTAINERS[kind] if coded else "BF16", 0, shape[0] if shape else 1, False, storage),)
+        )
     return CheckpointSource((), rows)
 
 
@@ -76,7 +78,10 @@ def quant_engine(flux: Flux, kind: str, *, coded: bool, merge: str = "auto") -> 
 
 def _images(flux: Flux, weights: Weights, rank: int, count: int) -> list[DeltaImage]:
     context = flux.context
-    paths = [data.adapter(context.folder, flux.shapes, context.device, seed, rank, layers=_layers(flux), stem="quant-flux") for seed in range(41, 41 + count)]
+    paths = [
+        data.adapter(context.folder, flux.shapes, context.device, seed, rank, layers=_layers(flux), stem="quant-flux")
+        for seed in range(41, 41 + count)
+    ]
     return [read_image(read_delta(path), weights.layout, pinned=context.device.type == "cuda") for path in paths]
 
 
@@ -108,7 +113,10 @@ def _tiles(context: Context, blocks: tuple[int, ...]) -> Iterator[None]:
 
 
 def _summary(losses: list[dict]) -> list[dict]:
-    return [{key: round(row[key], 4) if isinstance(row[key], float) else row[key] for key in ("projection", "lostShare", "merged", "branched")} for row in losses]
+    return [
+        {key: round(row[key], 4) if isinstance(row[key], float) else row[key] for key in ("projection", "lostShare", "merged", "branched")}
+        for row in losses
+    ]
 
 
 def _swaps(context: Context, weights: Weights, images: list[DeltaImage], label: dict, **options) -> Iterator[dict]:
@@ -131,7 +139,13 @@ def _swaps(context: Context, weights: Weights, images: list[DeltaImage], label: 
     swap(one)
     again = _digest(weights.live)
     swap([])
-    yield {"what": "there and back", **label, "A_to_B_to_A_bit_identical": again == first, "base_bit_identical": _digest(weights.live) == clean, "losses_of_one": losses}
+    yield {
+        "what": "there and back",
+        **label,
+        "A_to_B_to_A_bit_identical": again == first,
+        "base_bit_identical": _digest(weights.live) == clean,
+        "losses_of_one": losses,
+    }
 
 
 def _against_reference(flux: Flux, kind: str, coded: bool) -> dict:
@@ -182,26 +196,57 @@ def _steps(context: Context, flux: Flux, kind: str, inputs: dict) -> Iterator[di
     yield {"what": "step", **label, "stack": "none", "way": engine.way, "reason": reason, **context.wall(lambda: plain(inputs), warm=3)}
     base = plain(inputs).clone()
     swap([(narrow[0], 1.0)], loss=1.0)
-    yield {"what": "step", **label, "stack": "one, merged", "losses": _summary(weights.losses), **context.wall(lambda: plain(inputs), warm=3)}
+    yield {
+        "what": "step",
+        **label,
+        "stack": "one, merged",
+        "losses": _summary(weights.losses),
+        **context.wall(lambda: plain(inputs), warm=3),
+    }
     swap([(narrow[0], 1.0)], loss=0.0)
     small = [(narrow[0], 0.05)]
     swap(small)
     module, beside, reason = _stepper(context, flux, engine.make_branched)
-    yield {"what": "step", **label, "stack": "rank 16 beside every layer", "reason": reason, "losses": _summary(weights.losses), **context.wall(lambda: beside(inputs), warm=3)}
+    yield {
+        "what": "step",
+        **label,
+        "stack": "rank 16 beside every layer",
+        "reason": reason,
+        "losses": _summary(weights.losses),
+        **context.wall(lambda: beside(inputs), warm=3),
+    }
     alone = beside(inputs).clone()
     turns = iter([[(narrow[1], 0.05)], small] * 10_000)
     yield {"what": "swap of branches", **label, **context.wall(lambda: swap(next(turns)), repeats=10, warm=2)}
     swap([(wide[0], 0.05)])
-    yield {"what": "step", **label, "stack": "rank 64 beside every layer", "variant": weights.branches.variant, "losses": _summary(weights.losses),
-           **context.wall(lambda: beside(inputs), warm=3)}
+    yield {
+        "what": "step",
+        **label,
+        "stack": "rank 64 beside every layer",
+        "variant": weights.branches.variant,
+        "losses": _summary(weights.losses),
+        **context.wall(lambda: beside(inputs), warm=3),
+    }
     swap([(narrow[0], 20.0), (narrow[1], -20.0), *((image, 0.05) for image in narrow[2:5])])
-    yield {"what": "step", **label, "stack": "five: two merged, three beside", "losses": _summary(weights.losses), **context.wall(lambda: beside(inputs), warm=3)}
+    yield {
+        "what": "step",
+        **label,
+        "stack": "five: two merged, three beside",
+        "losses": _summary(weights.losses),
+        **context.wall(lambda: beside(inputs), warm=3),
+    }
     swap(small)
     same = torch.equal(beside(inputs), alone)
     swap([])
     back = torch.equal(plain(inputs), base)
-    yield {"what": "branches there and back", **label, "same_branch_same_output": same, "base_output_bit_identical": back, "branch_changes_output_by": relative_error(alone, base),
-           "branch_gb": round(weights.branches.nbytes / 1e9, 3)}
+    yield {
+        "what": "branches there and back",
+        **label,
+        "same_branch_same_output": same,
+        "base_output_bit_identical": back,
+        "branch_changes_output_by": relative_error(alone, base),
+        "branch_gb": round(weights.branches.nbytes / 1e9, 3),
+    }
 
 
 def _peers(context: Context, flux: Flux, inputs: dict) -> Iterator[dict]:
@@ -209,16 +254,28 @@ def _peers(context: Context, flux: Flux, inputs: dict) -> Iterator[dict]:
         make, out = torch.Generator(context.device).manual_seed(seed), {}
         for name, child in module.named_modules():
             if isinstance(child, torch.nn.Linear) and "transformer_blocks." in name and "norm" not in name:
-                out[f"{name}.lora_A.weight"] = (torch.randn(rank, child.in_features, device=context.device, generator=make) * 0.01).bfloat16().cpu()
-                out[f"{name}.lora_B.weight"] = (torch.randn(child.out_features, rank, device=context.device, generator=make) * 0.01).bfloat16().cpu()
+                out[f"{name}.lora_A.weight"] = (
+                    (torch.randn(rank, child.in_features, device=context.device, generator=make) * 0.01).bfloat16().cpu()
+                )
+                out[f"{name}.lora_B.weight"] = (
+                    (torch.randn(child.out_features, rank, device=context.device, generator=make) * 0.01).bfloat16().cpu()
+                )
         return out
 
     for rank in (16, 64):
         module = flux.plain()
         if rank == 16:
-            yield {"what": "peer step", "way": "diffusers eager, no adapter", **context.wall(lambda module=module: flux.forward(module, inputs), warm=2)}
+            yield {
+                "what": "peer step",
+                "way": "diffusers eager, no adapter",
+                **context.wall(lambda module=module: flux.forward(module, inputs), warm=2),
+            }
         module.load_lora_adapter(state(module, rank, 1), prefix=None, adapter_name="a")
-        yield {"what": "peer step", "way": f"PEFT unmerged rank {rank}, eager", **context.wall(lambda module=module: flux.forward(module, inputs), warm=2)}
+        yield {
+            "what": "peer step",
+            "way": f"PEFT unmerged rank {rank}, eager",
+            **context.wall(lambda module=module: flux.forward(module, inputs), warm=2),
+        }
         del module
     module = flux.plain()
     module.enable_lora_hotswap(target_rank=64)
@@ -228,7 +285,11 @@ def _peers(context: Context, flux: Flux, inputs: dict) -> Iterator[dict]:
     flux.forward(module, inputs)
     context.sync()
     yield {"what": "peer first compiled call", "seconds": round(time.perf_counter() - began, 1)}
-    yield {"what": "peer step", "way": "torch.compile and hotswap, rank 16 of 64", **context.wall(lambda: flux.forward(module, inputs), warm=2)}
+    yield {
+        "what": "peer step",
+        "way": "torch.compile and hotswap, rank 16 of 64",
+        **context.wall(lambda: flux.forward(module, inputs), warm=2),
+    }
 
 
 def run(context: Context, options: dict) -> Iterator[dict]:
@@ -265,7 +326,11 @@ def run(context: Context, options: dict) -> Iterator[dict]:
             images = _images(flux, engine.weights, 16, 5)
             for blocks in options.get("blocks", BLOCKS if not coded and cuda else BLOCKS[:1]):
                 with _tiles(context, tuple(blocks)):
-                    yield from guarded(_swaps(context, engine.weights, images, {"kind": kind, "base": "codes" if coded else "bf16", "tiles": blocks}, loss=1.0))
+                    yield from guarded(
+                        _swaps(
+                            context, engine.weights, images, {"kind": kind, "base": "codes" if coded else "bf16", "tiles": blocks}, loss=1.0
+                        )
+                    )
             del engine, images
             if cuda:
                 torch.cuda.empty_cache()

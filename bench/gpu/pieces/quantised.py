@@ -28,8 +28,15 @@ def _measure(setting: Setting, host: HostProcess, kind: str, turns: int, outputs
     engine.step(setting.inputs)
     base, _, _ = engine.step(setting.inputs)
     placement = engine.status()["placement"]
-    yield {"what": "quantised load", **label, "load_s": engine.load_s, "bytes": engine.loaded["bytes"], "tier": placement["tier"], "base": placement["base"],
-           **{key: value for key, value in engine.loaded.get("quantised", {}).items() if key != "whole"}}
+    yield {
+        "what": "quantised load",
+        **label,
+        "load_s": engine.load_s,
+        "bytes": engine.loaded["bytes"],
+        "tier": placement["tier"],
+        "base": placement["base"],
+        **{key: value for key, value in engine.loaded.get("quantised", {}).items() if key != "whole"},
+    }
     clean = engine.checksums(setting.sampled)
     one, two = setting.stack((0, 1.0)), setting.stack((1, 0.8))
     first = engine.swap(one, setting.touched)
@@ -38,13 +45,28 @@ def _measure(setting: Setting, host: HostProcess, kind: str, turns: int, outputs
     rows = [engine.swap(stack, setting.touched) for _ in range(turns) for stack in (two, one)]
     again, _, _ = engine.step(setting.inputs)
     times = [engine.step(setting.inputs)[2] for _ in range(turns)]
-    yield {"what": "quantised swap and step", **label, "first_swap_ms": first["ms"], "swap_ms": round(statistics.median(row["ms"] for row in rows), 2), "n": len(rows),
-           "step_ms": round(statistics.median(times), 2), "adapter_changes_output_by": relative_error(adapted, base), "finite": bool(torch.isfinite(adapted).all()),
-           "A_to_B_to_A_weights_bit_identical": engine.checksums(setting.sampled) == with_one, "A_to_B_to_A_output_bit_identical": bool(torch.equal(again, adapted))}
+    yield {
+        "what": "quantised swap and step",
+        **label,
+        "first_swap_ms": first["ms"],
+        "swap_ms": round(statistics.median(row["ms"] for row in rows), 2),
+        "n": len(rows),
+        "step_ms": round(statistics.median(times), 2),
+        "adapter_changes_output_by": relative_error(adapted, base),
+        "finite": bool(torch.isfinite(adapted).all()),
+        "A_to_B_to_A_weights_bit_identical": engine.checksums(setting.sampled) == with_one,
+        "A_to_B_to_A_output_bit_identical": bool(torch.equal(again, adapted)),
+    }
     back = engine.swap([], setting.touched)
     clean_again, _, _ = engine.step(setting.inputs)
-    yield {"what": "quantised back to base", **label, "ms": back["ms"], "weights_bit_identical": engine.checksums(setting.sampled) == clean,
-           "weights_compared": len(setting.sampled), "output_bit_identical": bool(torch.equal(clean_again, base))}
+    yield {
+        "what": "quantised back to base",
+        **label,
+        "ms": back["ms"],
+        "weights_bit_identical": engine.checksums(setting.sampled) == clean,
+        "weights_compared": len(setting.sampled),
+        "output_bit_identical": bool(torch.equal(clean_again, base)),
+    }
     outputs |= {"base": base, "with an adapter": adapted}
     engine.unload()
 

@@ -35,12 +35,20 @@ class _Seen:
         self.step_ms = round(statistics.median(inside for _, _, inside in rows), 2)
 
     def row(self) -> dict:
-        return {"step_ms": self.step_ms, "swap_ms": self.swap["ms"], "back_ms": self.back["ms"], "back_to_base_output_bit_identical": bool(torch.equal(self.base, self.again)),
-                "adapter_changes_output_by": relative_error(self.adapted, self.base)}
+        return {
+            "step_ms": self.step_ms,
+            "swap_ms": self.swap["ms"],
+            "back_ms": self.back["ms"],
+            "back_to_base_output_bit_identical": bool(torch.equal(self.base, self.again)),
+            "adapter_changes_output_by": relative_error(self.adapted, self.base),
+        }
 
     def against(self, other: "_Seen") -> dict:
         pairs = {"base": (self.base, other.base), "with an adapter": (self.adapted, other.adapted)}
-        return {name: {"bit_identical": bool(torch.equal(one, two)), "relative_error": relative_error(one, two)} for name, (one, two) in pairs.items()}
+        return {
+            name: {"bit_identical": bool(torch.equal(one, two)), "relative_error": relative_error(one, two)}
+            for name, (one, two) in pairs.items()
+        }
 
 
 def _placed(engine: HostEngine) -> dict:
@@ -82,8 +90,14 @@ def run(context: Context, options: dict) -> Iterator[dict]:
         freed_ms = (time.perf_counter() - began) * 1000
         engine = setting.load(host)
         again = _Seen(setting, engine, turns)
-        yield {"what": "the same load after the other program let go", "other_freed_ms": round(freed_ms, 1), "device_free_bytes_then": freed, **again.row(), **_placed(engine),
-               "against_alone": again.against(alone)}
+        yield {
+            "what": "the same load after the other program let go",
+            "other_freed_ms": round(freed_ms, 1),
+            "device_free_bytes_then": freed,
+            **again.row(),
+            **_placed(engine),
+            "against_alone": again.against(alone),
+        }
     finally:
         host.close()
     # A process of its own: its peak is that of streaming alone.
@@ -92,11 +106,20 @@ def run(context: Context, options: dict) -> Iterator[dict]:
         yield _refused(setting, host, occupant.fill(leave))
         engine = setting.load(host)
         beside = _Seen(setting, engine, turns)
-        yield {"what": "the second load beside a program that keeps the card", **beside.row(), **_placed(engine), "against_alone": beside.against(alone)}
+        yield {
+            "what": "the second load beside a program that keeps the card",
+            **beside.row(),
+            **_placed(engine),
+            "against_alone": beside.against(alone),
+        }
         engine.unload()
         occupant.free()
         engine = setting.load(host)
-        yield {"what": "load again after it let go at last", **_placed(engine), "against_alone": _Seen(setting, engine, turns).against(alone)}
+        yield {
+            "what": "load again after it let go at last",
+            **_placed(engine),
+            "against_alone": _Seen(setting, engine, turns).against(alone),
+        }
         engine.unload()
         yield _refused(setting, host, occupant.fill(leave))
         yield {"what": "log", "lines": host.log[-8:]}

@@ -16,7 +16,16 @@ from ..context import Context
 from ..engine import Engine
 
 # batch, height, width, tokens
-SIZES = ((2, 1024, 1024, 77), (1, 768, 1152, 77), (1, 512, 512, 77), (2, 832, 1216, 154), (2, 1536, 1536, 77), (4, 1024, 1024, 231), (8, 512, 512, 308), (8, 1024, 1024, 77))
+SIZES = (
+    (2, 1024, 1024, 77),
+    (1, 768, 1152, 77),
+    (1, 512, 512, 77),
+    (2, 832, 1216, 154),
+    (2, 1536, 1536, 77),
+    (4, 1024, 1024, 231),
+    (8, 512, 512, 308),
+    (8, 1024, 1024, 77),
+)
 
 
 def run(context: Context, options: dict) -> Iterator[dict]:
@@ -38,5 +47,11 @@ def run(context: Context, options: dict) -> Iterator[dict]:
             step(inputs)
         context.sync()
         first = time.perf_counter() - began
-        yield {"what": "size", "compiled": compiled, "size": list(size), "first_use_s": round(first, 2),
-               "graphs_compiled": counters["stats"]["unique_graphs"] - before, **context.wall(lambda: step(inputs), warm=2, repeats=5)}
+        yield {
+            "what": "size",
+            "compiled": compiled,
+            "size": list(size),
+            "first_use_s": round(first, 2),
+            "graphs_compiled": counters["stats"]["unique_graphs"] - before,
+            **context.wall(lambda: step(inputs), warm=2, repeats=5),
+        }

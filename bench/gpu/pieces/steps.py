@@ -48,7 +48,13 @@ def run(context: Context, options: dict) -> Iterator[dict]:
         label = {"channels_last": channels_last}
         for size in SIZES:
             figure = context.wall(lambda: engine.forward(inputs[size]), warm=3)
-            yield {"what": "host eager", "size": list(size), **label, **figure, "error": relative_error(engine.forward(inputs[size]), reference[size])}
+            yield {
+                "what": "host eager",
+                "size": list(size),
+                **label,
+                **figure,
+                "error": relative_error(engine.forward(inputs[size]), reference[size]),
+            }
         for benchmark in (False, True) if cuda else ():
             torch.backends.cudnn.benchmark = benchmark
             step = engine.graphed()
@@ -57,8 +63,15 @@ def run(context: Context, options: dict) -> Iterator[dict]:
                 output = step(inputs[size]).clone()
                 context.sync()
                 first = time.perf_counter() - began
-                yield {"what": "CUDA graph", "size": list(size), **label, "cudnn_benchmark": benchmark, "first_use_s": round(first, 2),
-                       **context.wall(lambda: step(inputs[size]), warm=3), "error": relative_error(output, reference[size])}
+                yield {
+                    "what": "CUDA graph",
+                    "size": list(size),
+                    **label,
+                    "cudnn_benchmark": benchmark,
+                    "first_use_s": round(first, 2),
+                    **context.wall(lambda: step(inputs[size]), warm=3),
+                    "error": relative_error(output, reference[size]),
+                }
         torch.backends.cudnn.benchmark = False
         engine = step = None  # its memory, for the next one
         if cuda:

@@ -60,8 +60,14 @@ def _measure(context: Context, engine: Engine, place: str, merge: str) -> Iterat
     back: list[float] = []
     context.wall(there_and_back)
     back.sort()
-    yield {"what": "back to base", **label, "median_ms": round(back[len(back) // 2], 3), "min_ms": round(back[0], 3), "n": len(back),
-           "bit_identical": engine.digest() == clean}
+    yield {
+        "what": "back to base",
+        **label,
+        "median_ms": round(back[len(back) // 2], 3),
+        "min_ms": round(back[0], 3),
+        "n": len(back),
+        "bit_identical": engine.digest() == clean,
+    }
     engine.swap(five)
     engine.swap(one)
     yield {"what": "A to stack to A", **label, "bit_identical": engine.digest() == with_one}
@@ -69,7 +75,12 @@ def _measure(context: Context, engine: Engine, place: str, merge: str) -> Iterat
     prepared = engine.prepare(two)
     middle = time.perf_counter()
     engine.weights.commit(prepared)
-    yield {"what": "one swap, parts", **label, "prepare_ms": round((middle - began) * 1000, 3), "commit_ms": round((time.perf_counter() - middle) * 1000, 3)}
+    yield {
+        "what": "one swap, parts",
+        **label,
+        "prepare_ms": round((middle - began) * 1000, 3),
+        "commit_ms": round((time.perf_counter() - middle) * 1000, 3),
+    }
 
 
 def _first_use(context: Context, engine: Engine) -> dict:

@@ -4,7 +4,24 @@ import type { Dtype, FloatDtype } from "../api.ts";
 
 /** Positions are the addon's: FloatDtype in src/math/dtype.h, containerDtypes in src/container/header.h. */
 export const floatDtypes = ["F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"] as const satisfies readonly FloatDtype[];
-export const containerDtypes = ["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2", "F8_E8M0"] as const satisfies readonly Dtype[];
+export const containerDtypes = [
+  "BOOL",
+  "U8",
+  "I8",
+  "I16",
+  "U16",
+  "I32",
+  "U32",
+  "I64",
+  "U64",
+  "F16",
+  "BF16",
+  "F32",
+  "F64",
+  "F8_E4M3",
+  "F8_E5M2",
+  "F8_E8M0",
+] as const satisfies readonly Dtype[];
 
 /** Raised together with src/bind/addon.cpp when the surface changes, so that a stale build is not called wrongly. */
 export const bindingVersion = 5;
@@ -46,21 +63,59 @@ export interface RawAddon {
   parseHeaderSync(header: Uint8Array, dataBytes: number): RawHeader | RawFault;
   /** The kernels do small work at once, on the calling thread, and answer its value; larger work goes to the thread pool and they answer a promise. False when cancelled. */
   mergeLowRank(
-    base: Uint8Array, baseDtype: number, baseScale: number, out: Uint8Array, outDtype: number, rows: number, cols: number,
-    ups: readonly Float32Array[], downs: readonly Float32Array[], ranks: readonly number[], scales: readonly number[], token: CancelToken | null, loss: Float64Array | null,
+    base: Uint8Array,
+    baseDtype: number,
+    baseScale: number,
+    out: Uint8Array,
+    outDtype: number,
+    rows: number,
+    cols: number,
+    ups: readonly Float32Array[],
+    downs: readonly Float32Array[],
+    ranks: readonly number[],
+    scales: readonly number[],
+    token: CancelToken | null,
+    loss: Float64Array | null,
   ): boolean | Promise<boolean>;
-  lossOf(before: Float32Array | null, change: Float32Array, after: Float32Array, error: Float32Array | null, count: number, sums: Float64Array): void | Promise<void>;
-  matmul(a: Float32Array, b: Float32Array, m: number, k: number, n: number, out: Float32Array, scale: number, accumulate: boolean): void | Promise<void>;
+  lossOf(
+    before: Float32Array | null,
+    change: Float32Array,
+    after: Float32Array,
+    error: Float32Array | null,
+    count: number,
+    sums: Float64Array,
+  ): void | Promise<void>;
+  matmul(
+    a: Float32Array,
+    b: Float32Array,
+    m: number,
+    k: number,
+    n: number,
+    out: Float32Array,
+    scale: number,
+    accumulate: boolean,
+  ): void | Promise<void>;
   convert(source: Uint8Array, from: number, target: Uint8Array, to: number, count: number, scale: number): void | Promise<void>;
   firstNonFinite(source: Uint8Array, dtype: number, count: number): number | Promise<number>;
 }
 
-const functions = ["createCancel", "cancel", "parseHeader", "parseHeaderSync", "mergeLowRank", "lossOf", "matmul", "convert", "firstNonFinite"] as const;
+const functions = [
+  "createCancel",
+  "cancel",
+  "parseHeader",
+  "parseHeaderSync",
+  "mergeLowRank",
+  "lossOf",
+  "matmul",
+  "convert",
+  "firstNonFinite",
+] as const;
 
 /** The only way from an unknown module to a RawAddon. Throws when it is another build than these sources. */
 export function checkAddon(module: unknown): RawAddon {
   const candidate = (typeof module === "object" && module !== null ? module : {}) as Record<string, unknown>;
-  if (candidate["version"] !== bindingVersion) throw new Error(`expected version ${bindingVersion} of the addon, found ${String(candidate["version"])}; run \`npm run build\``);
+  if (candidate["version"] !== bindingVersion)
+    throw new Error(`expected version ${bindingVersion} of the addon, found ${String(candidate["version"])}; run \`npm run build\``);
   for (const name of functions) {
     if (typeof candidate[name] !== "function") throw new Error(`the addon lacks ${name}; run \`npm run build\``);
   }

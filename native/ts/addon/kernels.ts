@@ -41,8 +41,19 @@ async function mergeLowRank(addon: RawAddon, job: MergeLowRankJob): Promise<void
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
     const finished = await addon.mergeLowRank(
-      job.base, floatDtypeIndex(job.baseDtype), job.baseScale ?? 1, job.out, floatDtypeIndex(job.outDtype), job.rows, job.cols,
-      factors.map((factor) => factor.up), factors.map((factor) => factor.down), factors.map((factor) => factor.rank), factors.map((factor) => factor.scale), token, job.loss ?? null,
+      job.base,
+      floatDtypeIndex(job.baseDtype),
+      job.baseScale ?? 1,
+      job.out,
+      floatDtypeIndex(job.outDtype),
+      job.rows,
+      job.cols,
+      factors.map((factor) => factor.up),
+      factors.map((factor) => factor.down),
+      factors.map((factor) => factor.rank),
+      factors.map((factor) => factor.scale),
+      token,
+      job.loss ?? null,
     );
     if (!finished) signal?.throwIfAborted();
   } finally {

@@ -21,7 +21,12 @@ function checked(parsed: RawHeader | RawFault, file: string): ParsedHeader {
 
 function toError(fault: RawFault, file: string): SafetensorsError {
   // The addon's codes are literals in header.cpp; test/native compares every one with the fallback's.
-  return new SafetensorsError(fault.code as SafetensorsErrorCode, file, fault.problem, fault.tensor === null ? {} : { tensor: fault.tensor });
+  return new SafetensorsError(
+    fault.code as SafetensorsErrorCode,
+    file,
+    fault.problem,
+    fault.tensor === null ? {} : { tensor: fault.tensor },
+  );
 }
 
 function toHeader(raw: RawHeader): ParsedHeader {

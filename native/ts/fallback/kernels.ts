@@ -31,7 +31,8 @@ async function mergeLowRank(job: MergeLowRankJob): Promise<void> {
       if (job.factors.length > 0) {
         if (before !== null) keepBefore(merged, before, job);
         delta.fill(0);
-        for (const factor of job.factors) addProductRow(factor.up, row * factor.rank, factor.rank, factor.down, cols, Math.fround(factor.scale), delta);
+        for (const factor of job.factors)
+          addProductRow(factor.up, row * factor.rank, factor.rank, factor.down, cols, Math.fround(factor.scale), delta);
         for (let i = 0; i < cols; i++) merged[i] = (merged[i] as number) + (delta[i] as number);
       }
       encodeFrom(merged, out, outDtype, row * cols);
@@ -51,7 +52,14 @@ function keepBefore(values: Float32Array, before: Float32Array, { baseDtype, out
   decodeTo(codes, outDtype, 0, before.length, before);
 }
 
-function addLoss(before: Float32Array | null, change: Float32Array, after: Float32Array, start: number, end: number, sums: Float64Array): void {
+function addLoss(
+  before: Float32Array | null,
+  change: Float32Array,
+  after: Float32Array,
+  start: number,
+  end: number,
+  sums: Float64Array,
+): void {
   let [changeSq, dot, errorSq] = [0, 0, 0];
   for (let i = start; i < end; i++) {
     const wanted = change[i] as number;
@@ -71,7 +79,8 @@ async function lossOf(job: LossJob): Promise<void> {
   await inSlices(change.length, blockElements, undefined, (start, end) => {
     addLoss(before, change, after, start, end, job.sums);
     if (error === undefined) return;
-    for (let i = start; i < end; i++) error[i] = before === null ? (after[i] as number) : (after[i] as number) - (before[i] as number) - (change[i] as number);
+    for (let i = start; i < end; i++)
+      error[i] = before === null ? (after[i] as number) : (after[i] as number) - (before[i] as number) - (change[i] as number);
   });
 }
 
@@ -83,7 +92,12 @@ function addProductRow(a: Float32Array, aStart: number, depth: number, b: Float3
     const [c0, c1, c2, c3] = [factor(k), factor(k + 1), factor(k + 2), factor(k + 3)];
     const row = k * n;
     for (let j = 0; j < n; j++) {
-      out[j] = (out[j] as number) + c0 * (b[row + j] as number) + c1 * (b[row + n + j] as number) + c2 * (b[row + 2 * n + j] as number) + c3 * (b[row + 3 * n + j] as number);
+      out[j] =
+        (out[j] as number) +
+        c0 * (b[row + j] as number) +
+        c1 * (b[row + n + j] as number) +
+        c2 * (b[row + 2 * n + j] as number) +
+        c3 * (b[row + 3 * n + j] as number);
     }
   }
   for (; k < depth; k++) addScaledRow(b, k * n, n, factor(k), out);
@@ -97,7 +111,16 @@ function scaleBy(values: Float32Array, scale: number): void {
   for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) * scale;
 }
 
-async function matmul(a: Float32Array, b: Float32Array, m: number, k: number, n: number, out: Float32Array, scale: number, accumulate: boolean): Promise<void> {
+async function matmul(
+  a: Float32Array,
+  b: Float32Array,
+  m: number,
+  k: number,
+  n: number,
+  out: Float32Array,
+  scale: number,
+  accumulate: boolean,
+): Promise<void> {
   checkMatmul(a, b, m, k, n, out);
   const factor = Math.fround(scale);
   await inSlices(m, 1, undefined, (row) => {

@@ -14,11 +14,35 @@ export interface Minifloat {
 }
 
 /** IEEE binary16. */
-export const f16: Minifloat = { mantissaBits: 10, exponentBias: 15, signShift: 15, maxFinite: 0x7bff, infinity: 0x7c00, nan: 0x7e00, saturates: false };
+export const f16: Minifloat = {
+  mantissaBits: 10,
+  exponentBias: 15,
+  signShift: 15,
+  maxFinite: 0x7bff,
+  infinity: 0x7c00,
+  nan: 0x7e00,
+  saturates: false,
+};
 /** OCP FP8 E4M3 as in `float8_e4m3fn`: no infinity, one NaN code per sign, largest 448. */
-export const e4m3: Minifloat = { mantissaBits: 3, exponentBias: 7, signShift: 7, maxFinite: 0x7e, infinity: null, nan: 0x7f, saturates: true };
+export const e4m3: Minifloat = {
+  mantissaBits: 3,
+  exponentBias: 7,
+  signShift: 7,
+  maxFinite: 0x7e,
+  infinity: null,
+  nan: 0x7f,
+  saturates: true,
+};
 /** OCP FP8 E5M2: IEEE-like, largest finite 57344. */
-export const e5m2: Minifloat = { mantissaBits: 2, exponentBias: 15, signShift: 7, maxFinite: 0x7b, infinity: 0x7c, nan: 0x7e, saturates: true };
+export const e5m2: Minifloat = {
+  mantissaBits: 2,
+  exponentBias: 15,
+  signShift: 7,
+  maxFinite: 0x7b,
+  infinity: 0x7c,
+  nan: 0x7e,
+  saturates: true,
+};
 
 const floatScratch = new Float32Array(1);
 const bitScratch = new Uint32Array(floatScratch.buffer);
@@ -31,9 +55,10 @@ export function decodeTable(format: Minifloat): Float32Array {
   for (let code = 0; code < signBit; code++) {
     const exponent = code >> format.mantissaBits;
     const mantissa = code & mantissaMask;
-    let value = exponent === 0
-      ? mantissa * 2 ** (1 - format.exponentBias - format.mantissaBits)
-      : (1 + mantissa / (mantissaMask + 1)) * 2 ** (exponent - format.exponentBias);
+    let value =
+      exponent === 0
+        ? mantissa * 2 ** (1 - format.exponentBias - format.mantissaBits)
+        : (1 + mantissa / (mantissaMask + 1)) * 2 ** (exponent - format.exponentBias);
     if (code > format.maxFinite) value = code === format.infinity ? Infinity : NaN;
     table[code] = value;
     table[code | signBit] = -value;

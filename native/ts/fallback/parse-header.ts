@@ -14,7 +14,12 @@ export interface ParsedHeader {
  * `header` is the N bytes after the length; `dataBytes` what the file holds after them. Throws SafetensorsError.
  */
 export function parseHeader(header: Uint8Array, dataBytes: number, file: string): ParsedHeader {
-  if (header[0] !== 0x7b) throw new SafetensorsError("INVALID_HEADER_START", file, "expected a header that starts with '{'; this is not a safetensors file, or it is still being written");
+  if (header[0] !== 0x7b)
+    throw new SafetensorsError(
+      "INVALID_HEADER_START",
+      file,
+      "expected a header that starts with '{'; this is not a safetensors file, or it is still being written",
+    );
   const parser = new HeaderParser(decode(header, file), file);
   const parsed = parser.parse();
   checkTiling(parsed.entries, dataBytes, file);
@@ -25,7 +30,9 @@ function decode(header: Uint8Array, file: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(header);
   } catch (cause) {
-    throw new SafetensorsError("INVALID_HEADER_UTF8", file, "expected a header in UTF-8, found other bytes; download the file again", { cause });
+    throw new SafetensorsError("INVALID_HEADER_UTF8", file, "expected a header in UTF-8, found other bytes; download the file again", {
+      cause,
+    });
   }
 }
 
@@ -48,7 +55,12 @@ class HeaderParser {
       this.#scanner.end();
     } catch (error) {
       if (!(error instanceof ScanError)) throw error;
-      throw new SafetensorsError("INVALID_HEADER_JSON", this.#file, `expected a JSON header, found ${error.message} at character ${error.at}`, { cause: error });
+      throw new SafetensorsError(
+        "INVALID_HEADER_JSON",
+        this.#file,
+        `expected a JSON header, found ${error.message} at character ${error.at}`,
+        { cause: error },
+      );
     }
     return { entries: this.#entries, metadata: this.#metadata ?? emptyRecord() };
   }
@@ -62,8 +74,10 @@ class HeaderParser {
     const metadata = emptyRecord();
     if (this.#scanner.peek() !== "{") this.#fail("INVALID_METADATA", 'expected "__metadata__" to be an object of strings');
     this.#scanner.object((key) => {
-      if (Object.hasOwn(metadata, key)) this.#fail("DUPLICATE_KEY", `"__metadata__" has the key ${JSON.stringify(key.slice(0, 100))} twice`);
-      if (this.#scanner.peek() !== '"') this.#fail("INVALID_METADATA", `expected the metadata value of ${JSON.stringify(key.slice(0, 100))} to be a string`);
+      if (Object.hasOwn(metadata, key))
+        this.#fail("DUPLICATE_KEY", `"__metadata__" has the key ${JSON.stringify(key.slice(0, 100))} twice`);
+      if (this.#scanner.peek() !== '"')
+        this.#fail("INVALID_METADATA", `expected the metadata value of ${JSON.stringify(key.slice(0, 100))} to be a string`);
       metadata[key] = this.#scanner.string();
     });
     this.#metadata = metadata;
@@ -97,7 +111,8 @@ class HeaderParser {
   #readDtype(name: string): Dtype {
     if (this.#scanner.peek() !== '"') this.#fail("TENSOR_INVALID_INFO", "expected dtype to be a string", name);
     const text = this.#scanner.string();
-    if (!isDtype(text)) this.#fail("UNKNOWN_DTYPE", `dtype ${JSON.stringify(text.slice(0, 40))} is none of ${Object.keys(dtypeBytes).join(", ")}`, name);
+    if (!isDtype(text))
+      this.#fail("UNKNOWN_DTYPE", `dtype ${JSON.stringify(text.slice(0, 40))} is none of ${Object.keys(dtypeBytes).join(", ")}`, name);
     return text;
   }
 
@@ -113,7 +128,8 @@ class HeaderParser {
   }
 
   #checkEntry(name: string, dtype: Dtype | null, shape: number[] | null, offsets: number[] | null): TensorEntry {
-    if (dtype === null || shape === null || offsets === null) this.#fail("TENSOR_INVALID_INFO", "expected the fields dtype, shape and data_offsets", name);
+    if (dtype === null || shape === null || offsets === null)
+      this.#fail("TENSOR_INVALID_INFO", "expected the fields dtype, shape and data_offsets", name);
     const [begin, end] = offsets;
     if (begin === undefined || end === undefined) this.#fail("TENSOR_INVALID_INFO", "expected two data_offsets", name);
     if (begin > end) this.#fail("INVALID_OFFSET", `data_offsets [${begin}, ${end}] run backwards`, name);
@@ -122,7 +138,8 @@ class HeaderParser {
       bytes *= dim;
       if (!Number.isSafeInteger(bytes)) this.#fail("VALIDATION_OVERFLOW", `the shape [${shape.join(", ")}] overflows`, name);
     }
-    if (bytes !== end - begin) this.#fail("TENSOR_INVALID_INFO", `${dtype} [${shape.join(", ")}] needs ${bytes} bytes, data_offsets give ${end - begin}`, name);
+    if (bytes !== end - begin)
+      this.#fail("TENSOR_INVALID_INFO", `${dtype} [${shape.join(", ")}] needs ${bytes} bytes, data_offsets give ${end - begin}`, name);
     return { name, dtype, shape, begin, end };
   }
 }
@@ -137,12 +154,19 @@ function checkTiling(entries: ReadonlyMap<string, TensorEntry>, dataBytes: numbe
   const sorted = [...entries.values()].sort((a, b) => a.begin - b.begin || a.end - b.end);
   let expected = 0;
   for (const { name, begin, end } of sorted) {
-    if (begin !== expected) throw new SafetensorsError("INVALID_OFFSET", file, `expected its data to begin at ${expected}, where the one before ends; it begins at ${begin}`, { tensor: name });
+    if (begin !== expected)
+      throw new SafetensorsError(
+        "INVALID_OFFSET",
+        file,
+        `expected its data to begin at ${expected}, where the one before ends; it begins at ${begin}`,
+        { tensor: name },
+      );
     expected = end;
   }
   if (expected === dataBytes) return;
-  const problem = expected > dataBytes
-    ? `the header promises ${expected} bytes of tensors, the file holds ${dataBytes}; it is cut short or still being written`
-    : `the header covers ${expected} bytes of tensors, the file holds ${dataBytes}; the rest belongs to nothing`;
+  const problem =
+    expected > dataBytes
+      ? `the header promises ${expected} bytes of tensors, the file holds ${dataBytes}; it is cut short or still being written`
+      : `the header covers ${expected} bytes of tensors, the file holds ${dataBytes}; the rest belongs to nothing`;
   throw new SafetensorsError("METADATA_INCOMPLETE_BUFFER", file, problem);
 }

@@ -47,7 +47,8 @@ export class JsonScanner {
   }
 
   expect(char: string): void {
-    if (this.peek() !== char) this.fail(`expected ${JSON.stringify(char)}, found ${JSON.stringify(this.#text.charAt(this.#at) || "the end")}`);
+    if (this.peek() !== char)
+      this.fail(`expected ${JSON.stringify(char)}, found ${JSON.stringify(this.#text.charAt(this.#at) || "the end")}`);
     this.#at++;
   }
 

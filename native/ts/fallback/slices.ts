@@ -7,7 +7,12 @@ const sliceMs = 15;
  * Calls `work(start, end)` over [0, total) in blocks, giving the event loop a turn whenever a slice of time is used up.
  * Rejects with the signal's reason when aborted; blocks done by then stay done.
  */
-export async function inSlices(total: number, blockSize: number, signal: AbortSignal | undefined, work: (start: number, end: number) => void): Promise<void> {
+export async function inSlices(
+  total: number,
+  blockSize: number,
+  signal: AbortSignal | undefined,
+  work: (start: number, end: number) => void,
+): Promise<void> {
   signal?.throwIfAborted();
   let sliceStart = performance.now();
   for (let start = 0; start < total; start += blockSize) {

@@ -26,7 +26,9 @@ export async function hashFile(path: string, signal?: AbortSignal): Promise<stri
     const hash = createHash("sha256");
     const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, stamp.sizeBytes + 1));
     for (;;) {
-      const { bytesRead } = await handle.read(chunk, 0, chunk.byteLength, null).catch((cause: unknown) => unreadable(basename(path), cause));
+      const { bytesRead } = await handle
+        .read(chunk, 0, chunk.byteLength, null)
+        .catch((cause: unknown) => unreadable(basename(path), cause));
       signal?.throwIfAborted();
       if (bytesRead === 0) return hash.digest("hex");
       hash.update(chunk.subarray(0, bytesRead));

@@ -34,28 +34,44 @@ export function identifyOther(start: Uint8Array, file: string): SafetensorsError
 function identifyText(start: Uint8Array, file: string): SafetensorsError | null {
   // UTF-16, as some Windows tools save it: every other byte of a plain text is zero.
   const wide = start[0] === 0xff && start[1] === 0xfe;
-  const text = (wide ? Buffer.from(start.subarray(2, 4096)).toString("utf16le") : bytesAsText(start.subarray(0, 4096)).replace(/^\xef\xbb\xbf/, "")).trimStart();
+  const text = (
+    wide ? Buffer.from(start.subarray(2, 4096)).toString("utf16le") : bytesAsText(start.subarray(0, 4096)).replace(/^\xef\xbb\xbf/, "")
+  ).trimStart();
   const lower = text.toLowerCase();
-  if (/^(<!doctype html|<html|<head|<body|<!-- )/.test(lower)) return other(file, "an HTML page, often an error or login page saved by a download; download it again");
-  if (/^<(\?xml|error|!doctype)/.test(lower)) return other(file, "an XML text, often the error of a web service saved by a download; download it again");
+  if (/^(<!doctype html|<html|<head|<body|<!-- )/.test(lower))
+    return other(file, "an HTML page, often an error or login page saved by a download; download it again");
+  if (/^<(\?xml|error|!doctype)/.test(lower))
+    return other(file, "an XML text, often the error of a web service saved by a download; download it again");
   // A header's length may begin with the byte of a bracket; its upper half is zero then, and no text has zeros there.
   const isLength = !wide && start.byteLength >= 8 && start.subarray(4, 8).every((byte) => byte === 0);
   if (/^[{[]/.test(text) && !isLength) {
-    if (lower.includes('"weight_map"')) return other(file, "the table of a sharded checkpoint (.index.json) as JSON; give it its own name, beside its shards");
-    return other(file, `a JSON text${quoted(text)}, often the error of a web service saved by a download; log in there if it asks for it, and download the file again`);
+    if (lower.includes('"weight_map"'))
+      return other(file, "the table of a sharded checkpoint (.index.json) as JSON; give it its own name, beside its shards");
+    return other(
+      file,
+      `a JSON text${quoted(text)}, often the error of a web service saved by a download; log in there if it asks for it, and download the file again`,
+    );
   }
-  if (text.length > 0 && /^[\t\n\r\x20-\x7e]+$/.test(text)) return other(file, `a text${quoted(text)}, often the error of a web service saved by a download; download it again`);
+  if (text.length > 0 && /^[\t\n\r\x20-\x7e]+$/.test(text))
+    return other(file, `a text${quoted(text)}, often the error of a web service saved by a download; download it again`);
   return null;
 }
 
 /** The first words, which often say what went wrong. */
 function quoted(text: string): string {
-  const line = text.replaceAll(/\s+/g, " ").slice(0, 80).replaceAll(/[^\x20-\x7e]/g, "?");
+  const line = text
+    .replaceAll(/\s+/g, " ")
+    .slice(0, 80)
+    .replaceAll(/[^\x20-\x7e]/g, "?");
   return ` (${line}${text.length > line.length ? "…" : ""})`;
 }
 
 function pickle(file: string, what: string): SafetensorsError {
-  return new SafetensorsError("PICKLE_REFUSED", file, `expected safetensors, found ${what}; pickles can run code and are not read: convert it to safetensors`);
+  return new SafetensorsError(
+    "PICKLE_REFUSED",
+    file,
+    `expected safetensors, found ${what}; pickles can run code and are not read: convert it to safetensors`,
+  );
 }
 
 function other(file: string, what: string): SafetensorsError {

@@ -36,7 +36,12 @@ export function sameStamp(a: FileStamp, b: FileStamp): boolean {
 }
 
 export function unreadable(file: string, cause: unknown): never {
-  throw new SafetensorsError("UNREADABLE", file, unreadableText(cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error"), { cause });
+  throw new SafetensorsError(
+    "UNREADABLE",
+    file,
+    unreadableText(cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error"),
+    { cause },
+  );
 }
 
 const reasons: Readonly<Record<string, string>> = {
@@ -54,6 +59,8 @@ export function unreadableText(code: string): string {
 }
 
 export function notRegular(file: string, stats: { isDirectory(): boolean }): never {
-  const what = stats.isDirectory() ? "a folder; name the file in it (of a diffusers folder: its .safetensors, or the .index.json beside the shards)" : "a pipe, socket or device; give the file itself";
+  const what = stats.isDirectory()
+    ? "a folder; name the file in it (of a diffusers folder: its .safetensors, or the .index.json beside the shards)"
+    : "a pipe, socket or device; give the file itself";
   throw new SafetensorsError("NOT_A_REGULAR_FILE", file, `expected a regular file, found ${what}`);
 }

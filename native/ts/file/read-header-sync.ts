@@ -39,9 +39,14 @@ export function readHeaderSync(path: string, parse: SyncHeaderParser): Header {
     if (!stats.isFile()) notRegular(file, stats);
     const stamp = toStamp(stats);
     const fill = (target: Uint8Array, position: number): void => {
-      for (let done = 0; done < target.byteLength; ) {
+      for (let done = 0; done < target.byteLength;) {
         const bytesRead = attempt(() => readSync(descriptor, target, done, target.byteLength - done, position + done));
-        if (bytesRead === 0) throw new SafetensorsError("TRUNCATED", file, `the file ends at byte ${position + done}, expected a header up to ${position + target.byteLength}; it was cut short while being read`);
+        if (bytesRead === 0)
+          throw new SafetensorsError(
+            "TRUNCATED",
+            file,
+            `the file ends at byte ${position + done}, expected a header up to ${position + target.byteLength}; it was cut short while being read`,
+          );
         done += bytesRead;
       }
     };

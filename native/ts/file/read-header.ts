@@ -52,11 +52,33 @@ async function readHeaderFrom(handle: FileHandle, stamp: FileStamp, file: string
 
 /** The u64 length N, read as BigInt because a double cannot hold it: N <= 100,000,000 and 8 + N <= file. */
 export function checkLength(start: Uint8Array, fileBytes: number, file: string): number {
-  if (start.byteLength < 8) throw new SafetensorsError("HEADER_TOO_SMALL", file, fileBytes === 0 ? "the file is empty; the download did not begin, or it is still being written: download it again" : `expected at least 8 bytes, the file has ${fileBytes}; it is cut short or still being written`);
+  if (start.byteLength < 8)
+    throw new SafetensorsError(
+      "HEADER_TOO_SMALL",
+      file,
+      fileBytes === 0
+        ? "the file is empty; the download did not begin, or it is still being written: download it again"
+        : `expected at least 8 bytes, the file has ${fileBytes}; it is cut short or still being written`,
+    );
   const length = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true);
-  if (length === 0n) throw new SafetensorsError("INVALID_HEADER_START", file, "its first bytes are zeros; space was set aside and the download has not filled it, or it ended early: download it again");
-  if (length > BigInt(maxHeaderBytes)) throw new SafetensorsError("HEADER_TOO_LARGE", file, `the header length ${length} is above the container's cap of ${maxHeaderBytes}; this is not a safetensors file, or it was damaged on the way: download it again`);
+  if (length === 0n)
+    throw new SafetensorsError(
+      "INVALID_HEADER_START",
+      file,
+      "its first bytes are zeros; space was set aside and the download has not filled it, or it ended early: download it again",
+    );
+  if (length > BigInt(maxHeaderBytes))
+    throw new SafetensorsError(
+      "HEADER_TOO_LARGE",
+      file,
+      `the header length ${length} is above the container's cap of ${maxHeaderBytes}; this is not a safetensors file, or it was damaged on the way: download it again`,
+    );
   const headerBytes = Number(length);
-  if (8 + headerBytes > fileBytes) throw new SafetensorsError("INVALID_HEADER_LENGTH", file, `the header needs ${8 + headerBytes} bytes, the file has ${fileBytes}; it is cut short or still being written: download it again`);
+  if (8 + headerBytes > fileBytes)
+    throw new SafetensorsError(
+      "INVALID_HEADER_LENGTH",
+      file,
+      `the header needs ${8 + headerBytes} bytes, the file has ${fileBytes}; it is cut short or still being written: download it again`,
+    );
   return headerBytes;
 }

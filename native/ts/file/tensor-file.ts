@@ -81,7 +81,8 @@ class OpenTensorFile implements TensorFile {
   /** The stamp is compared after the bytes are in: a write that came before or during the copy has moved it. Synchronous, because asking an open descriptor takes some microseconds and waiting for a thread takes fifty. */
   #checkStamp(tensor: string): void {
     const now = toStamp(fstatSync(this.#handle.fd, { bigint: true }));
-    if (now.sizeBytes < this.header.stamp.sizeBytes) throw new SafetensorsError("TRUNCATED", this.#file, "the file was cut short while being read", { tensor });
+    if (now.sizeBytes < this.header.stamp.sizeBytes)
+      throw new SafetensorsError("TRUNCATED", this.#file, "the file was cut short while being read", { tensor });
     if (!sameStamp(this.header.stamp, now)) this.#changed("the file was written to while being read");
   }
 
@@ -113,8 +114,11 @@ class OpenTensorFile implements TensorFile {
   }
 
   async checkUnchanged(): Promise<void> {
-    if (!sameStamp(this.header.stamp, toStamp(await this.#handle.stat({ bigint: true })))) this.#changed("the file was written to since it was opened");
-    const atPath = await stat(this.path, { bigint: true }).catch((cause: unknown) => this.#changed("the file was removed since it was opened", cause));
+    if (!sameStamp(this.header.stamp, toStamp(await this.#handle.stat({ bigint: true }))))
+      this.#changed("the file was written to since it was opened");
+    const atPath = await stat(this.path, { bigint: true }).catch((cause: unknown) =>
+      this.#changed("the file was removed since it was opened", cause),
+    );
     if (!sameStamp(this.header.stamp, toStamp(atPath))) this.#changed("the file was replaced since it was opened");
   }
 

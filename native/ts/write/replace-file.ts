@@ -8,7 +8,11 @@ import { setTimeout as delay } from "node:timers/promises";
  * folder. `durable: false` leaves out both fsyncs: still whole after a kill, but a power cut may leave a file of the right name with wrong bytes, so it is
  * for caches that are verified when read. The temp name ends in `.tmp`, which no watcher of tensor files takes. On failure the temp file is removed. `mode`: rights of the new file, less the process's mask.
  */
-export async function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>, { durable = true, mode = 0o666 }: { readonly durable?: boolean; readonly mode?: number } = {}): Promise<void> {
+export async function replaceFile(
+  path: string,
+  write: (handle: FileHandle) => Promise<void>,
+  { durable = true, mode = 0o666 }: { readonly durable?: boolean; readonly mode?: number } = {},
+): Promise<void> {
   const folder = dirname(path);
   const temp = join(folder, `.${basename(path).slice(0, 100)}.${randomBytes(6).toString("hex")}.tmp`);
   const handle = await open(temp, "wx", mode);

@@ -80,7 +80,12 @@ class SidecarClient:
         return session is not None and session.alive
 
     def start(
-        self, method: str, params: dict[str, Any], tensors: Sequence[TensorLike] = (), notified: Notified | None = None, reply_bytes: int | None = None
+        self,
+        method: str,
+        params: dict[str, Any],
+        tensors: Sequence[TensorLike] = (),
+        notified: Notified | None = None,
+        reply_bytes: int | None = None,
     ) -> Pending:
         """Sends a call without waiting. The tensors' buffers may be changed as soon as this returns."""
         return self.session().start(method, params, tensors, notified, reply_bytes)

@@ -18,11 +18,15 @@ CLIENT_ERRORS: dict[str, _Own] = {
     "CLIENT_DISCOVERY_UNSAFE": _Own("sidecar.json is not only this user's.", "Remove the file and start the sidecar again as this user."),
     "CLIENT_CONNECT_FAILED": _Own("The sidecar could not be reached.", "See whether it still runs; it may have been restarted."),
     "CLIENT_REFUSED": _Own("The sidecar refused the connection.", "Restart the sidecar; update plugin and sidecar to the same version."),
-    "CLIENT_CONNECTION_LOST": _Own("The connection to the sidecar was lost before it answered.", "Prepare again; the sidecar may have been restarted."),
+    "CLIENT_CONNECTION_LOST": _Own(
+        "The connection to the sidecar was lost before it answered.", "Prepare again; the sidecar may have been restarted."
+    ),
     "CLIENT_TIMEOUT": _Own("The sidecar did not answer in time.", "See the sidecar's log; it may be busy building an engine."),
     "CLIENT_INTERRUPTED": _Own("The call was interrupted here.", "None."),
     "CLIENT_PROTOCOL": _Own("The sidecar sent something that is not the protocol.", "Update plugin and sidecar to the same version."),
-    "CLIENT_LIBRARY_MISSING": _Own("The Python package websockets (11 or newer) is missing.", "Install the plugin's requirements.txt into the UI's Python."),
+    "CLIENT_LIBRARY_MISSING": _Own(
+        "The Python package websockets (11 or newer) is missing.", "Install the plugin's requirements.txt into the UI's Python."
+    ),
     "CLIENT_CLOSED": _Own("The client was closed.", "Make a new one."),
 }
 
@@ -63,7 +67,9 @@ class SidecarInterrupted(SidecarError):
 class SidecarRefused(SidecarError):
     """The sidecar answered with an error of its table."""
 
-    def __init__(self, code: str, message: str | None = None, remedy: str | None = None, reason: str | None = None, fault: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str | None = None, remedy: str | None = None, reason: str | None = None, fault: str | None = None
+    ) -> None:
         super().__init__(code, message, remedy, reason)
         entry = ERRORS.get(code)
         self.fault = fault or (entry.fault if entry else "sidecar")
@@ -78,4 +84,6 @@ def from_reply(error: object) -> SidecarRefused:
         value = source.get(name)
         return value if isinstance(value, str) else None
 
-    return SidecarRefused(text(data, "code") or "WIRE_INTERNAL", text(fields, "message"), text(data, "remedy"), text(data, "reason"), text(data, "fault"))
+    return SidecarRefused(
+        text(data, "code") or "WIRE_INTERNAL", text(fields, "message"), text(data, "remedy"), text(data, "reason"), text(data, "fault")
+    )

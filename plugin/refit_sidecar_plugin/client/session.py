@@ -59,7 +59,12 @@ class Session:
         return self._segments is not None
 
     def start(
-        self, method: str, params: dict[str, Any], tensors: Sequence[TensorLike] = (), notified: Notified | None = None, reply_bytes: int | None = None
+        self,
+        method: str,
+        params: dict[str, Any],
+        tensors: Sequence[TensorLike] = (),
+        notified: Notified | None = None,
+        reply_bytes: int | None = None,
     ) -> Pending:
         """Sends a call. ``notified`` hears of its progress while somebody waits. Raises CLIENT_CONNECTION_LOST."""
         with self._lock:

@@ -65,7 +65,9 @@ class EngineRun:
         report.prepare_ms += (time.perf_counter() - started) * 1000
         report.refit_ms += result["ms"]["refit"]
         report.refit_writes += (result["refit"] or {}).get("writes", 0)
-        report.ignored = [f"{key['key']}: {key['reason']}" for adapter in result["adapters"] for key in adapter["ignoredKeys"] + adapter["failedKeys"]]
+        report.ignored = [
+            f"{key['key']}: {key['reason']}" for adapter in result["adapters"] for key in adapter["ignoredKeys"] + adapter["failedKeys"]
+        ]
 
     def step(self, tensors: Mapping[str, Tensor], once: frozenset[str]) -> Tensor:
         """One denoiser call. Inputs named in `once` travel only when their content is new to this run."""
@@ -120,7 +122,11 @@ class EngineRun:
         return key
 
     def _call(
-        self, method: str, params: dict[str, Any], tensors: list[Tensor] | None = None, progress: Callable[[dict[str, Any]], None] | None = None
+        self,
+        method: str,
+        params: dict[str, Any],
+        tensors: list[Tensor] | None = None,
+        progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> Reply:
         self._check()
         return self._link.call(method, params, tensors or (), check=self._check, progress=progress, make_room=self._make_room)

@@ -51,7 +51,9 @@ def _write(path: Path, known: dict[str, tuple[Stamp, str]]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({name: (seen.size, seen.mtime_ns, seen.inode, sha256) for name, (seen, sha256) in known.items()}), "utf-8")
+        partial.write_text(
+            json.dumps({name: (seen.size, seen.mtime_ns, seen.inode, sha256) for name, (seen, sha256) in known.items()}), "utf-8"
+        )
         os.replace(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)

@@ -36,7 +36,9 @@ class Catalog:
                     return self._usable(entry)
             if time.monotonic() > deadline:
                 raise SidecarRefused(
-                    "CATALOG_ENTRY_UNKNOWN", "The sidecar has not catalogued this file.", "See whether it is complete, and in a folder that the UI lists."
+                    "CATALOG_ENTRY_UNKNOWN",
+                    "The sidecar has not catalogued this file.",
+                    "See whether it is complete, and in a folder that the UI lists.",
                 )
             pause(0.1, check)
 

@@ -42,7 +42,9 @@ class Pusher:
         for name, dtype, shape, data in tensors:
             wire = _WIRE.get(dtype)
             if wire is None:
-                raise SidecarError("CLIENT_PROTOCOL", f"An adapter tensor of type {dtype} cannot be sent by content.", "Put its file into a loras folder.")
+                raise SidecarError(
+                    "CLIENT_PROTOCOL", f"An adapter tensor of type {dtype} cannot be sent by content.", "Put its file into a loras folder."
+                )
             if frames[-1] and size + len(data) > FRAME_BYTES:
                 frames.append([])
                 size = 0

@@ -8,7 +8,19 @@ from ..engine import Link
 
 # Reading: GET. Changing: POST with a JSON body from the same origin (the host's routes see to that).
 READS = frozenset({"status", "engine.list", "jobs.list", "catalog.list", "folders.list", "events.history"})
-CHANGES = frozenset({"engine.warm", "engine.refit", "engine.rebuild", "engine.free", "watch.pause", "watch.resume", "jobs.pause", "jobs.resume", "jobs.cancel"})
+CHANGES = frozenset(
+    {
+        "engine.warm",
+        "engine.refit",
+        "engine.rebuild",
+        "engine.free",
+        "watch.pause",
+        "watch.resume",
+        "jobs.pause",
+        "jobs.resume",
+        "jobs.cancel",
+    }
+)
 
 # A page may wait this long; longer work is a job with its own progress.
 PAGE_PATIENCE_S = 10.0

@@ -76,7 +76,11 @@ class Patch:
 
     def outline(self) -> tuple[object, ...]:
         """Everything but strength and tensor values: equal outlines are worth comparing by digest."""
-        return (self.target, self.kind, tuple((name, (part.dtype, part.shape) if isinstance(part, TensorRef) else part) for name, part in self.parts))
+        return (
+            self.target,
+            self.kind,
+            tuple((name, (part.dtype, part.shape) if isinstance(part, TensorRef) else part) for name, part in self.parts),
+        )
 
     def same_values(self, other: Patch) -> bool:
         """Tensor by tensor. Only meaningful for equal outlines."""

@@ -26,7 +26,9 @@ export function createClient(fetchApi, ui) {
     /** `after`: how many events are known already; a server that pushes its events needs none. */
     facts: (after = 0) => ask(`/facts?after=${after}`),
     read: (method, params = {}) => ask(`/read/${method}?${new URLSearchParams({ params: JSON.stringify(params) })}`),
-    change: (method, params = {}) => ask(`/change/${method}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(params) }),
-    warm: (checkpoint) => ask("/warm", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ checkpoint }) }),
+    change: (method, params = {}) =>
+      ask(`/change/${method}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(params) }),
+    warm: (checkpoint) =>
+      ask("/warm", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ checkpoint }) }),
   };
 }

@@ -7,7 +7,9 @@ import { commandList, engineCommands } from "./engine-commands.mjs";
 export function createCommands({ app, client, store, toasts }) {
   /** Checkpoints named by loader nodes of the open workflow, subgraphs included. */
   function checkpointsInWorkflow() {
-    const names = allNodes(app).flatMap((node) => (node.widgets ?? []).filter((widget) => ["ckpt_name", "unet_name"].includes(widget.name)).map((widget) => widget.value));
+    const names = allNodes(app).flatMap((node) =>
+      (node.widgets ?? []).filter((widget) => ["ckpt_name", "unet_name"].includes(widget.name)).map((widget) => widget.value),
+    );
     return [...new Set(names)];
   }
 
@@ -21,9 +23,14 @@ export function createCommands({ app, client, store, toasts }) {
   const definitions = [
     ["Refit.UseEngines", "Use engines in this workflow", "pi pi-bolt", async () => putOnEngines(app)],
     ...engineCommands({ client, warm: { label: "Warm engines of this workflow", work: warm }, idle: "Run a workflow, or press Warm." }),
-    ["Refit.ShowPanel", "Show the Refit panel", "pi pi-window-maximize", async () => {
-      await app.extensionManager.command?.execute?.("Workspace.ToggleSidebarTab.refit-sidecar");
-    }],
+    [
+      "Refit.ShowPanel",
+      "Show the Refit panel",
+      "pi pi-window-maximize",
+      async () => {
+        await app.extensionManager.command?.execute?.("Workspace.ToggleSidebarTab.refit-sidecar");
+      },
+    ],
   ];
 
   return {

@@ -26,7 +26,8 @@ export function putOnEngines(app) {
   if (replaced > 0) parts.push(`${plural(replaced, "loader")} replaced. LoRA loaders and samplers stay as they are.`);
   if (left.size > 0) parts.push(`Left as they are: ${[...left].join("; ")}.`);
   if (parts.length > 0) return parts.join(" ");
-  if (graphs.some((graph) => nodesOf(graph).some((node) => node.comfyClass?.startsWith("RefitLoad")))) return "The workflow is on engines already.";
+  if (graphs.some((graph) => nodesOf(graph).some((node) => node.comfyClass?.startsWith("RefitLoad"))))
+    return "The workflow is on engines already.";
   return "The workflow has no Load Checkpoint and no Load Diffusion Model. For other loaders, put Accelerate Model behind the MODEL.";
 }
 
@@ -40,7 +41,8 @@ function replace(graph, node, nameWidget) {
   const choice = widget(fresh, "ckpt_name");
   const linked = linksOf(graph).filter((link) => link.target_id === node.id);
   const known = choice?.options?.values;
-  if (name && Array.isArray(known) && !known.includes(name.value) && linked.length === 0) return `${name.value}, which is no safetensors file of the models folders`;
+  if (name && Array.isArray(known) && !known.includes(name.value) && linked.length === 0)
+    return `${name.value}, which is no safetensors file of the models folders`;
 
   graph.add(fresh);
   fresh.pos = [...node.pos];

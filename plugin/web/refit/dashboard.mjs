@@ -13,9 +13,17 @@ const ui = beside ? "the web UI" : "ComfyUI";
 const client = createClient((path, options) => fetch(new URL(`.${path}`, calls), options), ui);
 const store = createStore(client);
 const message = document.createElement("p");
-const toasts = { show: (_severity, summary, detail) => { message.textContent = `${summary}: ${detail}`; } };
+const toasts = {
+  show: (_severity, summary, detail) => {
+    message.textContent = `${summary}: ${detail}`;
+  },
+};
 const leftOut = new Set(["Refit.Warm", "Refit.OpenDashboard"]);
-const definitions = engineCommands({ client, warm: { label: "Warm", work: async () => "" }, idle: `Make a picture in ${ui} first.` }).filter(([id]) => !leftOut.has(id));
+const definitions = engineCommands({
+  client,
+  warm: { label: "Warm", work: async () => "" },
+  idle: `Make a picture in ${ui} first.`,
+}).filter(([id]) => !leftOut.has(id));
 
 const host = document.getElementById("panel");
 createPanel(host, { store, commands: commandList(definitions, { store, toasts }), ui });

@@ -12,19 +12,34 @@ export function engineCommands({ client, warm, idle }) {
   return [
     ["Refit.Warm", warm.label, "pi pi-play", warm.work],
     ["Refit.RefitNow", "Refit now", "pi pi-refresh", async () => forEachEngine("engine.refit")],
-    ["Refit.PauseWatching", "Pause or resume watching folders", "pi pi-pause", async () => {
-      const { watch } = await client.read("status");
-      await client.change(watch.paused ? "watch.resume" : "watch.pause");
-      return watch.paused ? "Folders are watched again." : "Changes in the folders are ignored until resumed.";
-    }],
-    ["Refit.FreeMemory", "Free VRAM of engines", "pi pi-eraser", async () => {
-      const { freed, queued, bytes } = await client.change("engine.free", { engine: null });
-      return `${freed.length} freed (${(bytes / 2 ** 20).toFixed(0)} MiB)${queued.length > 0 ? `, ${queued.length} will be when its run ends` : ""}.`;
-    }],
+    [
+      "Refit.PauseWatching",
+      "Pause or resume watching folders",
+      "pi pi-pause",
+      async () => {
+        const { watch } = await client.read("status");
+        await client.change(watch.paused ? "watch.resume" : "watch.pause");
+        return watch.paused ? "Folders are watched again." : "Changes in the folders are ignored until resumed.";
+      },
+    ],
+    [
+      "Refit.FreeMemory",
+      "Free VRAM of engines",
+      "pi pi-eraser",
+      async () => {
+        const { freed, queued, bytes } = await client.change("engine.free", { engine: null });
+        return `${freed.length} freed (${(bytes / 2 ** 20).toFixed(0)} MiB)${queued.length > 0 ? `, ${queued.length} will be when its run ends` : ""}.`;
+      },
+    ],
     ["Refit.Rebuild", "Rebuild engines", "pi pi-wrench", async () => forEachEngine("engine.rebuild")],
-    ["Refit.OpenDashboard", "Open dashboard", "pi pi-external-link", async () => {
-      window.open(new URL("../dashboard.html", import.meta.url), "_blank", "noopener");
-    }],
+    [
+      "Refit.OpenDashboard",
+      "Open dashboard",
+      "pi pi-external-link",
+      async () => {
+        window.open(new URL("../dashboard.html", import.meta.url), "_blank", "noopener");
+      },
+    ],
   ];
 }
 

@@ -90,7 +90,11 @@ export function createPanel(host, { store, commands, ui }) {
     );
     title.textContent = `LoRAs${paused ? " (watching is paused)" : ""}`;
     const rows = adapterRows(state.catalog, filter.value);
-    adapters.replaceChildren(...(rows.length > 0 ? rows.map(line) : [element("p", "refit-empty", filter.value ? "No LoRA of that name." : "No LoRA in the watched folders.")]));
+    adapters.replaceChildren(
+      ...(rows.length > 0
+        ? rows.map(line)
+        : [element("p", "refit-empty", filter.value ? "No LoRA of that name." : "No LoRA in the watched folders.")]),
+    );
   }
 
   filter.addEventListener("input", () => draw(store.state));

@@ -10,14 +10,27 @@ const engineTones = { LIVE: "ok", NEEDS_REFIT: "busy", NEEDS_RECOMPILE: "warn", 
 function servingTexts(serving) {
   if (!serving) return [];
   const { tier, refused, streamedBytes, quantised } = serving;
-  return [tier, streamedBytes > 0 ? `${size(streamedBytes)} streamed` : null, quantised?.outputError > 0 ? `${quantised.format} error ${(quantised.outputError * 100).toFixed(1)} %` : null, ...refused.map(({ steps, reason }) => `${steps}: ${reason}`)];
+  return [
+    tier,
+    streamedBytes > 0 ? `${size(streamedBytes)} streamed` : null,
+    quantised?.outputError > 0 ? `${quantised.format} error ${(quantised.outputError * 100).toFixed(1)} %` : null,
+    ...refused.map(({ steps, reason }) => `${steps}: ${reason}`),
+  ];
 }
 
 export function engineRows(engines) {
   return engines.map((engine) => ({
     name: `${engine.family ?? "unknown"} ${engine.precision} · ${engine.host}`,
     state: engine.state,
-    detail: [size(engine.memoryBytes), engine.leases > 0 ? "in use" : "idle", ...servingTexts(engine.serving), engine.lastRefit ? `refit ${ms(engine.lastRefit.ms)}` : null, engine.reason].filter(Boolean).join(" · "),
+    detail: [
+      size(engine.memoryBytes),
+      engine.leases > 0 ? "in use" : "idle",
+      ...servingTexts(engine.serving),
+      engine.lastRefit ? `refit ${ms(engine.lastRefit.ms)}` : null,
+      engine.reason,
+    ]
+      .filter(Boolean)
+      .join(" · "),
     tone: engineTones[engine.state] ?? "warn",
     title: `${engine.id} on ${engine.device}`,
   }));
@@ -43,7 +56,12 @@ export function failureRows(jobs, dismissed = new Set()) {
     const times = (byTitle.get(job.title)?.times ?? 0) + 1;
     byTitle.set(job.title, { job, times });
   }
-  return [...byTitle.values()].map(({ job, times }) => ({ name: job.title, state: times > 1 ? `failed ${times} times` : "failed", detail: job.problem?.message ?? "", tone: "bad" }));
+  return [...byTitle.values()].map(({ job, times }) => ({
+    name: job.title,
+    state: times > 1 ? `failed ${times} times` : "failed",
+    detail: job.problem?.message ?? "",
+    tone: "bad",
+  }));
 }
 
 export function historyRows(history) {
@@ -54,11 +72,21 @@ export function historyRows(history) {
     .map(({ at, event }) =>
       event.type === "refit.failed"
         ? { name: time(at), state: "failed", detail: event.message, tone: "bad" }
-        : { name: time(at), state: ms(event.ms), detail: `${event.writes} weights, ${event.stack.length} LoRA${event.stack.length === 1 ? "" : "s"}`, tone: "ok" },
+        : {
+            name: time(at),
+            state: ms(event.ms),
+            detail: `${event.writes} weights, ${event.stack.length} LoRA${event.stack.length === 1 ? "" : "s"}`,
+            tone: "ok",
+          },
     );
 }
 
-const deltaStates = { ready: ["ready", "ok"], pending: ["being prepared", "busy"], none: ["not prepared yet", "idle"], failed: ["failed", "bad"] };
+const deltaStates = {
+  ready: ["ready", "ok"],
+  pending: ["being prepared", "busy"],
+  none: ["not prepared yet", "idle"],
+  failed: ["failed", "bad"],
+};
 
 export function adapterRows(catalog, filter = "") {
   const wanted = filter.trim().toLowerCase();
@@ -66,7 +94,14 @@ export function adapterRows(catalog, filter = "") {
     .filter((entry) => entry.kind === "adapter" && entry.folder !== null && entry.name.toLowerCase().includes(wanted))
     .map((entry) => {
       const [state, tone] = entry.problem ? ["cannot be used", "bad"] : deltaStates[entry.delta];
-      return { name: entry.name, state, detail: entry.problem ? entry.problem.message : [entry.family ?? "unknown family", entry.kinds.join(", "), size(entry.sizeBytes)].filter(Boolean).join(" · "), tone };
+      return {
+        name: entry.name,
+        state,
+        detail: entry.problem
+          ? entry.problem.message
+          : [entry.family ?? "unknown family", entry.kinds.join(", "), size(entry.sizeBytes)].filter(Boolean).join(" · "),
+        tone,
+      };
     });
 }
 
@@ -76,8 +111,19 @@ export function runLine(run, ui) {
   if (run.served_by === "local") return [{ name: run.checkpoint, state: `in ${ui} itself`, detail: run.reason, tone: "warn" }];
   const { report } = run;
   const steps = Math.max(report.steps, 1);
-  const detail = [`${report.steps} steps of ${ms(report.step_ms / steps)}`, report.refit_ms > 0 ? `refit ${ms(report.refit_ms)}` : "no refit was needed", report.queue_ms > 100 ? `waited ${ms(report.queue_ms)}` : null].filter(Boolean).join(" · ");
-  const without = (report.without_effect ?? []).map((text) => ({ name: text.split(" was made for ")[0], state: "no effect", detail: text, tone: "warn" }));
+  const detail = [
+    `${report.steps} steps of ${ms(report.step_ms / steps)}`,
+    report.refit_ms > 0 ? `refit ${ms(report.refit_ms)}` : "no refit was needed",
+    report.queue_ms > 100 ? `waited ${ms(report.queue_ms)}` : null,
+  ]
+    .filter(Boolean)
+    .join(" · ");
+  const without = (report.without_effect ?? []).map((text) => ({
+    name: text.split(" was made for ")[0],
+    state: "no effect",
+    detail: text,
+    tone: "warn",
+  }));
   return [{ name: run.checkpoint, state: "on an engine", detail, tone: "ok" }, ...without];
 }
 
@@ -89,7 +135,16 @@ export function stateLine({ connection, view }) {
   return { state: view.state, text: `${view.line}${refit}` };
 }
 
-const briefs = { warming: "getting ready", refitting: "refitting", serving: "on an engine", fallback: "not on an engine", starting: "starting", lost: "no sidecar", missing: "no sidecar", "sign-in": "sign in" };
+const briefs = {
+  warming: "getting ready",
+  refitting: "refitting",
+  serving: "on an engine",
+  fallback: "not on an engine",
+  starting: "starting",
+  lost: "no sidecar",
+  missing: "no sidecar",
+  "sign-in": "sign in",
+};
 
 /** A word for beside the closed accordion's name; none while there is nothing to tell. */
 export const stateBrief = (state) => briefs[state] ?? "";

@@ -3,7 +3,16 @@
 const quietMs = 500;
 
 /** Which events make which list old. */
-const listsByTopic = { arrival: ["catalog"], catalog: ["catalog"], delta: ["catalog"], refit: ["engines", "history"], engine: ["engines"], host: ["engines"], live: ["engines"], job: ["jobs", "engines"] };
+const listsByTopic = {
+  arrival: ["catalog"],
+  catalog: ["catalog"],
+  delta: ["catalog"],
+  refit: ["engines", "history"],
+  engine: ["engines"],
+  host: ["engines"],
+  live: ["engines"],
+  job: ["jobs", "engines"],
+};
 
 async function everyEntry(client) {
   const entries = [];
@@ -16,17 +25,35 @@ async function everyEntry(client) {
 }
 
 export function createStore(client) {
-  const state = { facts: { connection: { state: "starting", text: "…" }, lastRun: null, events: [] }, engines: [], catalog: [], jobs: [], history: [], status: null, error: null, dismissed: new Set() };
+  const state = {
+    facts: { connection: { state: "starting", text: "…" }, lastRun: null, events: [] },
+    engines: [],
+    catalog: [],
+    jobs: [],
+    history: [],
+    status: null,
+    error: null,
+    dismissed: new Set(),
+  };
   const listeners = new Set();
   const eventListeners = new Set();
   const old = new Set();
   let timer = null;
 
   const readers = {
-    engines: async () => { state.engines = (await client.read("engine.list")).engines; state.status = await client.read("status"); },
-    catalog: async () => { state.catalog = await everyEntry(client); },
-    jobs: async () => { state.jobs = (await client.read("jobs.list")).jobs; },
-    history: async () => { state.history = (await client.read("events.history", { topics: ["refit"], limit: 50 })).events; },
+    engines: async () => {
+      state.engines = (await client.read("engine.list")).engines;
+      state.status = await client.read("status");
+    },
+    catalog: async () => {
+      state.catalog = await everyEntry(client);
+    },
+    jobs: async () => {
+      state.jobs = (await client.read("jobs.list")).jobs;
+    },
+    history: async () => {
+      state.history = (await client.read("events.history", { topics: ["refit"], limit: 50 })).events;
+    },
   };
 
   function changed() {

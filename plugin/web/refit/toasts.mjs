@@ -10,13 +10,16 @@ export function createToasts({ show, wanted, ui }, nameOf) {
     /** An event of the sidecar, or of this plugin (`run`). */
     async tell(event) {
       if (event.type === "arrival.settled" && event.kind === "adapter") arrived.add(event.id);
-      else if (event.type === "delta.ready" && arrived.delete(event.id) && wanted("newAdapters")) show("success", "New LoRA ready", `${await nameOf(event.id)} can be used on an engine; no rebuild needed.`);
+      else if (event.type === "delta.ready" && arrived.delete(event.id) && wanted("newAdapters"))
+        show("success", "New LoRA ready", `${await nameOf(event.id)} can be used on an engine; no rebuild needed.`);
       else if (event.type === "delta.failed") show("error", "LoRA cannot be used", event.message);
       else if (event.type === "arrival.refused") show("warn", "File cannot be used", event.message);
       else if (event.type === "refit.failed") show("error", "Refit failed", `${event.message} The old weights keep serving.`);
       else if (event.type === "host.crashed") show("error", "Engine ended", `${event.message} It is started again by itself.`);
-      else if (event.type === "run" && event.run.report?.without_effect?.length > 0) show("warn", "LoRA without effect", `${event.run.report.without_effect.join("; ")}.`);
-      else if (event.type === "run" && event.run.served_by === "local" && wanted("fallback")) show("warn", "Not on an engine", `${event.run.checkpoint} ran in ${ui} itself: ${event.run.reason}.`);
+      else if (event.type === "run" && event.run.report?.without_effect?.length > 0)
+        show("warn", "LoRA without effect", `${event.run.report.without_effect.join("; ")}.`);
+      else if (event.type === "run" && event.run.served_by === "local" && wanted("fallback"))
+        show("warn", "Not on an engine", `${event.run.checkpoint} ran in ${ui} itself: ${event.run.reason}.`);
     },
   };
 }

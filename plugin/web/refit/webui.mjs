@@ -21,7 +21,10 @@ async function warm() {
   return `Getting ready in the background: ${checkpoint}.`;
 }
 
-const commands = commandList(engineCommands({ client, warm: { label: "Warm engine of this checkpoint", work: warm }, idle: "Make a picture, or press Warm." }), { store, toasts });
+const commands = commandList(
+  engineCommands({ client, warm: { label: "Warm engine of this checkpoint", work: warm }, idle: "Make a picture, or press Warm." }),
+  { store, toasts },
+);
 
 /** Gradio may draw the page anew at any time, so places are looked for each time. */
 function fillTab() {

@@ -57,7 +57,10 @@ def header_length(start: bytes, file_bytes: int) -> int:
     if length == 0:
         raise HeaderError("INVALID_HEADER_START", "its first bytes are zeros; the download has not filled it")
     if length > MAX_HEADER_BYTES:
-        raise HeaderError("HEADER_TOO_LARGE", f"the header length {length} is above the container's cap of {MAX_HEADER_BYTES}; this is no safetensors file (a pickle, a page?)")
+        raise HeaderError(
+            "HEADER_TOO_LARGE",
+            f"the header length {length} is above the container's cap of {MAX_HEADER_BYTES}; this is no safetensors file (a pickle, a page?)",
+        )
     if 8 + length > file_bytes:
         raise HeaderError("INVALID_HEADER_LENGTH", f"the header needs {8 + length} bytes, the file has {file_bytes}; it is cut short")
     return length
@@ -111,7 +114,9 @@ def _check_values(root: Any) -> None:
         depth += 1
         deeper: list[Any] = []
         for value in level:
-            items = [item for pair in value for item in pair] if isinstance(value, _Object) else value if isinstance(value, list) else [value]
+            items = (
+                [item for pair in value for item in pair] if isinstance(value, _Object) else value if isinstance(value, list) else [value]
+            )
             for item in items:
                 if isinstance(item, str):
                     if not item.isascii() and _SURROGATE.search(item):
@@ -195,4 +200,7 @@ def _check_tiling(entries: dict[str, Entry], data_start: int, file_bytes: int) -
             raise HeaderError("INVALID_OFFSET", "its tensors overlap or leave a hole")
         position = entry.end
     if position != file_bytes:
-        raise HeaderError("METADATA_INCOMPLETE_BUFFER", f"its data ends at {position} of {file_bytes} bytes; it is cut short, or holds bytes that belong to nothing")
+        raise HeaderError(
+            "METADATA_INCOMPLETE_BUFFER",
+            f"its data ends at {position} of {file_bytes} bytes; it is cut short, or holds bytes that belong to nothing",
+        )

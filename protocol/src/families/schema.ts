@@ -15,10 +15,16 @@ const alternative = z.strictObject({ name: template, when: expression.optional()
 
 const configValue = z.union([
   /** `= expression` is computed, any other text stands for itself. */
-  z.string(), z.number(), z.boolean(), z.null(), z.array(z.union([z.number(), z.string()])),
+  z.string(),
+  z.number(),
+  z.boolean(),
+  z.null(),
+  z.array(z.union([z.number(), z.string()])),
   /** Left out of the configuration unless `when` holds. */
   z.strictObject({ when: expression, value: z.union([z.string(), z.number(), z.boolean(), z.array(z.number())]) }),
-  z.strictObject({ choose: z.array(z.strictObject({ value: z.union([z.string(), z.number(), z.null()]), when: expression.optional() })).min(1) }),
+  z.strictObject({
+    choose: z.array(z.strictObject({ value: z.union([z.string(), z.number(), z.null()]), when: expression.optional() })).min(1),
+  }),
 ]);
 
 /** A third element: adapters may use the file's name too. */
@@ -90,7 +96,14 @@ const spelling = z.strictObject({
   note,
 });
 
-const extraName = z.strictObject({ blocks: z.string().optional(), name: z.string(), parameter: z.string(), start: expression, length: expression, note });
+const extraName = z.strictObject({
+  blocks: z.string().optional(),
+  name: z.string(),
+  parameter: z.string(),
+  start: expression,
+  length: expression,
+  note,
+});
 
 /** A test of an adapter's module names. The first that holds wins, over all families and other models by ascending order. */
 const adapterRule = z.strictObject({ order: z.int(), where: expression, evidence: template.optional(), note });
@@ -152,12 +165,20 @@ export const familyDescription = z.strictObject({
   output: z.array(template).max(8).optional(),
   calls: z.array(call).optional(),
   /** Words in an adapter's metadata that name the family. */
-  hints: z.strictObject({ architectures: z.array(z.string()).optional(), implementations: z.array(z.string()).optional(), baseVersions: z.array(z.string()).optional() }).optional(),
+  hints: z
+    .strictObject({
+      architectures: z.array(z.string()).optional(),
+      implementations: z.array(z.string()).optional(),
+      baseVersions: z.array(z.string()).optional(),
+    })
+    .optional(),
   defaults: z.strictObject({ precisions: z.array(z.enum(["bf16", "fp16", "fp32"])).min(1) }),
 });
 
 /** Models that are known by name and have no family here. */
-export const otherModels = z.array(z.strictObject({ title: z.string(), checkpoint: z.array(pattern).optional(), adapters: z.array(adapterRule).optional(), note }));
+export const otherModels = z.array(
+  z.strictObject({ title: z.string(), checkpoint: z.array(pattern).optional(), adapters: z.array(adapterRule).optional(), note }),
+);
 
 export type OtherModels = z.infer<typeof otherModels>;
 export type FamilyDescription = z.infer<typeof familyDescription>;

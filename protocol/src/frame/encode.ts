@@ -16,14 +16,21 @@ export function withDescriptors(message: JsonObject, descriptors: readonly Tenso
  * `segments` are descriptors of tensors that lie in shared segments; they come first in `tensors` of the message.
  * Throws TypeError for a programmer's mistake: wrong byte count, too many tensors, message without an object to hold them.
  */
-export function encodeFrameParts(message: JsonObject, tensors: readonly FrameTensor[] = [], segments: readonly TensorDescriptor[] = []): Uint8Array[] {
-  if (tensors.length + segments.length > maxTensors) throw new TypeError(`expected at most ${maxTensors} tensors in a frame, got ${tensors.length + segments.length}`);
+export function encodeFrameParts(
+  message: JsonObject,
+  tensors: readonly FrameTensor[] = [],
+  segments: readonly TensorDescriptor[] = [],
+): Uint8Array[] {
+  if (tensors.length + segments.length > maxTensors)
+    throw new TypeError(`expected at most ${maxTensors} tensors in a frame, got ${tensors.length + segments.length}`);
   const descriptors: TensorDescriptor[] = [...segments];
   const payload: Uint8Array[] = [];
   let end = 0;
   for (const { name, dtype, shape, data } of tensors) {
     if (tensorBytes(dtype, shape) !== data.byteLength) {
-      throw new TypeError(`expected tensor ${name} (${dtype} [${shape.join(", ")}]) to have ${tensorBytes(dtype, shape)} bytes, got ${data.byteLength}`);
+      throw new TypeError(
+        `expected tensor ${name} (${dtype} [${shape.join(", ")}]) to have ${tensorBytes(dtype, shape)} bytes, got ${data.byteLength}`,
+      );
     }
     const offset = roundUp(end);
     if (offset > end) payload.push(new Uint8Array(offset - end));
@@ -43,7 +50,11 @@ export function encodeFrameParts(message: JsonObject, tensors: readonly FrameTen
 }
 
 /** The same as one buffer, for a WebSocket message. */
-export function encodeFrame(message: JsonObject, tensors: readonly FrameTensor[] = [], segments: readonly TensorDescriptor[] = []): Uint8Array {
+export function encodeFrame(
+  message: JsonObject,
+  tensors: readonly FrameTensor[] = [],
+  segments: readonly TensorDescriptor[] = [],
+): Uint8Array {
   const parts = encodeFrameParts(message, tensors, segments);
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
   let offset = 0;

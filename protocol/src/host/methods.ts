@@ -1,7 +1,22 @@
 // Every method of the host protocol with the schemas of its params and result. Tensors travel beside them in the frame (`tensors`), never inside.
 
 import { z } from "zod";
-import { adapterLosses, adapterLossLimit, bytes, checkpointSource, checksums, generation, mergeReport, milliseconds, quantised, refitPlan, segmentName, shape, stackFile, weightDtype } from "./values.ts";
+import {
+  adapterLosses,
+  adapterLossLimit,
+  bytes,
+  checkpointSource,
+  checksums,
+  generation,
+  mergeReport,
+  milliseconds,
+  quantised,
+  refitPlan,
+  segmentName,
+  shape,
+  stackFile,
+  weightDtype,
+} from "./values.ts";
 
 export const hostProtocolVersion = 1;
 
@@ -18,7 +33,10 @@ const placement = z.looseObject({
   tier: z.string().max(200),
   deviceBytes: bytes,
   streamedBytes: bytes,
-  refused: z.array(z.object({ steps: z.string().max(200), reason: z.string().max(2000) })).max(64).default([]),
+  refused: z
+    .array(z.object({ steps: z.string().max(200), reason: z.string().max(2000) }))
+    .max(64)
+    .default([]),
 });
 
 export const hostMethods = {
@@ -57,7 +75,17 @@ export const hostMethods = {
       /** Also answer with the checksums of the values computed from the files, to be compared with `checksums` of what the engine holds. */
       verify: z.boolean().exactOptional(),
     }),
-    result: z.object({ ms: milliseconds, parameters: count, bytes, sessionLoads: count, generation, report: mergeReport, losses: adapterLosses.exactOptional(), quantised: quantised.exactOptional(), sha256: checksums.exactOptional() }),
+    result: z.object({
+      ms: milliseconds,
+      parameters: count,
+      bytes,
+      sessionLoads: count,
+      generation,
+      report: mergeReport,
+      losses: adapterLosses.exactOptional(),
+      quantised: quantised.exactOptional(),
+      sha256: checksums.exactOptional(),
+    }),
   },
   /** Computes a refit without changing anything live. Whatever can fail, fails here. */
   prepare: {
@@ -85,13 +113,19 @@ export const hostMethods = {
     }),
   },
   /** `losses`: of the stack that is live now; known once its weights are written. */
-  commit: { params: z.object({ engine, token }), result: z.object({ ms: milliseconds, writes: count, generation, losses: adapterLosses.exactOptional() }) },
+  commit: {
+    params: z.object({ engine, token }),
+    result: z.object({ ms: milliseconds, writes: count, generation, losses: adapterLosses.exactOptional() }),
+  },
   discard: { params: z.object({ engine, token }), result: empty },
   /**
    * One denoiser call; input and output tensors travel in the frame. Inputs whose descriptors have a `segment` lie in that one of `segments`, for a host that offers to read
    * them. HOST_GENERATION_STALE when the weights are not those of `generation`.
    */
-  step: { params: z.object({ engine, generation, segments: z.array(segmentName).max(maxSegments).exactOptional() }), result: z.object({ ms: milliseconds }) },
+  step: {
+    params: z.object({ engine, generation, segments: z.array(segmentName).max(maxSegments).exactOptional() }),
+    result: z.object({ ms: milliseconds }),
+  },
   /** Weights in canonical layout and engine dtype. */
   readBack: { params: z.object({ engine, parameters: z.array(z.string()) }), result: empty },
   checksums: { params: z.object({ engine, parameters: z.array(z.string()).exactOptional() }), result: z.object({ sha256: checksums }) },
@@ -145,4 +179,3 @@ export const hostNotifications = {
 } as const;
 export type HostNotification = keyof typeof hostNotifications;
 export type HostNotificationParams<N extends HostNotification> = z.output<(typeof hostNotifications)[N]>;
-

@@ -11,18 +11,51 @@ export type WeightDtype = z.infer<typeof weightDtype>;
 
 export const shape = z.array(count).max(8).readonly();
 
-export const containerDtype = z.enum(["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2", "F8_E8M0"]);
+export const containerDtype = z.enum([
+  "BOOL",
+  "U8",
+  "I8",
+  "I16",
+  "U16",
+  "I32",
+  "U32",
+  "I64",
+  "U64",
+  "F16",
+  "BF16",
+  "F32",
+  "F64",
+  "F8_E4M3",
+  "F8_E5M2",
+  "F8_E8M0",
+]);
 
 /**
  * How a quantised tensor becomes values; keys are tensors of the same file. `scaled`: code * scale, one scale or one a row (fp8, int8). `nvfp4`: packed E2M1 codes * block scale *
  * scale2. `mxfp8`: code * 2^(block scale - 127). `columnScale`: one factor per column on top. `rotation`: rows are rotated back in groups of so many columns.
  */
 const storage = z
-  .object({ format: z.enum(["scaled", "nvfp4", "mxfp8"]), scale: z.string(), scale2: z.string().exactOptional(), columnScale: z.string().exactOptional(), rotation: z.int().positive().exactOptional() })
+  .object({
+    format: z.enum(["scaled", "nvfp4", "mxfp8"]),
+    scale: z.string(),
+    scale2: z.string().exactOptional(),
+    columnScale: z.string().exactOptional(),
+    rotation: z.int().positive().exactOptional(),
+  })
   .readonly();
 
 /** A file tensor that holds rows of a parameter (or all of them), in row order; with `swapHalves` the tensor has the halves of dimension 0 in the other order. A packed or padded tensor has another shape in the file. */
-const parameterPiece = z.object({ file: count, key: z.string(), dtype: containerDtype, start: count, length: count, swapHalves: z.boolean(), storage: storage.exactOptional() }).readonly();
+const parameterPiece = z
+  .object({
+    file: count,
+    key: z.string(),
+    dtype: containerDtype,
+    start: count,
+    length: count,
+    swapHalves: z.boolean(),
+    storage: storage.exactOptional(),
+  })
+  .readonly();
 
 /** `shape` is the layer's own, as a plain checkpoint stores it. All pieces have one dtype and one format. */
 const parameterSource = z.object({ shape, pieces: z.array(parameterPiece).min(1).readonly() }).readonly();
@@ -30,7 +63,13 @@ const parameterSource = z.object({ shape, pieces: z.array(parameterPiece).min(1)
 /** Where a checkpoint's canonical parameters lie, with the stamp that each file had when it was catalogued: a host refuses a file that differs from it. */
 export const checkpointSource = z
   .object({
-    files: z.array(z.object({ path: z.string().min(1), sizeBytes: count, mtimeNs: z.string().regex(/^-?\d+$/), inode: z.string().regex(/^\d+$/) }).readonly()).readonly(),
+    files: z
+      .array(
+        z
+          .object({ path: z.string().min(1), sizeBytes: count, mtimeNs: z.string().regex(/^-?\d+$/), inode: z.string().regex(/^\d+$/) })
+          .readonly(),
+      )
+      .readonly(),
     parameters: z.record(z.string(), parameterSource).readonly(),
   })
   .readonly();
@@ -39,7 +78,9 @@ export const checkpointSource = z
 export const stackFile = z.object({ delta: z.string().min(1), sha256: hash, strength: z.number() }).readonly();
 export type StackFile = z.infer<typeof stackFile>;
 
-export const desiredState = z.object({ checkpoint: z.string(), stack: z.array(z.object({ sha256: hash, strength: z.number() }).readonly()).readonly() }).readonly();
+export const desiredState = z
+  .object({ checkpoint: z.string(), stack: z.array(z.object({ sha256: hash, strength: z.number() }).readonly()).readonly() })
+  .readonly();
 
 export const refitPlan = z
   .object({
@@ -84,7 +125,11 @@ export const adapterLosses = z
         merged: count,
         branched: count,
         /** Those that lost most, the worst first. */
-        parameters: z.array(z.object({ parameter: z.string(), way: adapterWay, projection: z.number(), lostShare: z.number().nonnegative() }).readonly()).readonly(),
+        parameters: z
+          .array(
+            z.object({ parameter: z.string(), way: adapterWay, projection: z.number(), lostShare: z.number().nonnegative() }).readonly(),
+          )
+          .readonly(),
       })
       .readonly(),
   )

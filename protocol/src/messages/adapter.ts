@@ -8,7 +8,8 @@ const storedDtype = z.enum(["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "
 
 export const adapterMethods = {
   "adapter.find": method({
-    summary: "The catalogued or pushed adapter that holds every one of these tensors with the same bytes, shape and dtype; null when there is none.",
+    summary:
+      "The catalogued or pushed adapter that holds every one of these tensors with the same bytes, shape and dtype; null when there is none.",
     role: "read",
     tensors: "none",
     params: z.strictObject({
@@ -21,7 +22,8 @@ export const adapterMethods = {
     result: z.object({ adapter: z.object({ id, sha256, name: z.string() }).nullable() }),
   }),
   "adapter.push": method({
-    summary: "Sends an adapter's tensors by content, under the key names of its file. Large ones in several calls with the same `push`; the call with `last` answers with the adapter.",
+    summary:
+      "Sends an adapter's tensors by content, under the key names of its file. Large ones in several calls with the same `push`; the call with `last` answers with the adapter.",
     role: "control",
     tensors: "in",
     params: z.strictObject({

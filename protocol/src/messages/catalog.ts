@@ -45,7 +45,11 @@ export const catalogMethods = {
     summary: "One entry by id, by the SHA-256 of its content, or by folder and name.",
     role: "read",
     tensors: "none",
-    params: z.union([z.strictObject({ id }), z.strictObject({ sha256 }), z.strictObject({ folder: id, name: z.string().min(1).max(4096) })]),
+    params: z.union([
+      z.strictObject({ id }),
+      z.strictObject({ sha256 }),
+      z.strictObject({ folder: id, name: z.string().min(1).max(4096) }),
+    ]),
     result: z.object({ generation: count, entry: catalogEntry }),
   }),
 } as const;

@@ -2,7 +2,23 @@
 
 import { z } from "zod";
 import { method } from "./method.ts";
-import { adapterRef, count, empty, engineStateName, family, hostKind, id, milliseconds, mode, nothing, precision, sha256, stack, text, weights } from "./values.ts";
+import {
+  adapterRef,
+  count,
+  empty,
+  engineStateName,
+  family,
+  hostKind,
+  id,
+  milliseconds,
+  mode,
+  nothing,
+  precision,
+  sha256,
+  stack,
+  text,
+  weights,
+} from "./values.ts";
 
 export const port = z.object({
   name: z.string(),
@@ -44,7 +60,13 @@ export const serving = z.object({
  * How much of an adapter's change the weights got: its projection on what the adapter intends (1: all of it, 0: rounding swallowed it) and the lost share (noise counts too).
  * `merged` and `branched`: parameters that it reaches in the weights, and beside them as a low-rank branch.
  */
-export const adapterLoss = z.object({ adapter: sha256, projection: z.number(), lostShare: z.number().nonnegative(), merged: count, branched: count });
+export const adapterLoss = z.object({
+  adapter: sha256,
+  projection: z.number(),
+  lostShare: z.number().nonnegative(),
+  merged: count,
+  branched: count,
+});
 
 export const engineInfo = z.object({
   id,
@@ -77,11 +99,15 @@ const wanted = {
 };
 
 /** Params that earlier clients of protocol version 1 still send, and that mean nothing any more: one engine serves every size, and steps of users always go first. They are taken off before a call is checked. */
-export const retiredParams: Readonly<Record<string, readonly string[]>> = { "engine.prepare": ["profile", "priority"], "engine.warm": ["profile", "priority"] };
+export const retiredParams: Readonly<Record<string, readonly string[]>> = {
+  "engine.prepare": ["profile", "priority"],
+  "engine.warm": ["profile", "priority"],
+};
 
 export const engineMethods = {
   "engine.prepare": method({
-    summary: "Brings an engine to this checkpoint and stack and leases it. Progress is notified; can be cancelled. Nothing is ever taken from an earlier call.",
+    summary:
+      "Brings an engine to this checkpoint and stack and leases it. Progress is notified; can be cancelled. Nothing is ever taken from an earlier call.",
     role: "control",
     tensors: "none",
     params: z.strictObject({
@@ -104,7 +130,13 @@ export const engineMethods = {
       adapters: z.array(adapterReport),
     }),
   }),
-  "engine.release": method({ summary: "Ends a lease.", role: "control", tensors: "none", params: z.strictObject({ lease: id }), result: nothing }),
+  "engine.release": method({
+    summary: "Ends a lease.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject({ lease: id }),
+    result: nothing,
+  }),
   "engine.warm": method({
     summary: "Does in the background what prepare would do, so that a later prepare finds it done.",
     role: "control",
@@ -112,7 +144,13 @@ export const engineMethods = {
     params: z.strictObject(wanted),
     result: z.object({ job: id }),
   }),
-  "engine.list": method({ summary: "Engines with state, weights and memory.", role: "read", tensors: "none", params: empty, result: z.object({ engines: z.array(engineInfo) }) }),
+  "engine.list": method({
+    summary: "Engines with state, weights and memory.",
+    role: "read",
+    tensors: "none",
+    params: empty,
+    result: z.object({ engines: z.array(engineInfo) }),
+  }),
   "engine.refit": method({
     summary: "Writes all weights again from the files, whatever the engine is believed to hold.",
     role: "control",
@@ -120,9 +158,16 @@ export const engineMethods = {
     params: z.strictObject({ engine: id }),
     result: z.object({ job: id }),
   }),
-  "engine.rebuild": method({ summary: "Builds the engine anew in the background.", role: "control", tensors: "none", params: z.strictObject({ engine: id }), result: z.object({ job: id }) }),
+  "engine.rebuild": method({
+    summary: "Builds the engine anew in the background.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject({ engine: id }),
+    result: z.object({ job: id }),
+  }),
   "engine.free": method({
-    summary: "Unloads one engine, or all (null); one in use goes when its leases end. With `keep` its weights only leave the device, and come back with its next use without a load.",
+    summary:
+      "Unloads one engine, or all (null); one in use goes when its leases end. With `keep` its weights only leave the device, and come back with its next use without a load.",
     role: "control",
     tensors: "none",
     params: z.strictObject({ engine: id.nullable(), keep: z.boolean().exactOptional() }),

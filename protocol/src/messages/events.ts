@@ -7,7 +7,8 @@ import { method, notificationOf, type DeepReadonly } from "./method.ts";
 import { count, id, milliseconds, nothing, text } from "./values.ts";
 
 const ids = z.array(id);
-const fact = <Type extends string, Fields extends z.ZodRawShape>(type: Type, fields: Fields) => z.object({ type: z.literal(type), ...fields });
+const fact = <Type extends string, Fields extends z.ZodRawShape>(type: Type, fields: Fields) =>
+  z.object({ type: z.literal(type), ...fields });
 
 export const wireEvent = z.discriminatedUnion("type", [
   fact("arrival.settled", { id, kind: z.enum(["adapter", "checkpoint"]), waitedMs: milliseconds }),
@@ -16,7 +17,13 @@ export const wireEvent = z.discriminatedUnion("type", [
   fact("delta.ready", { id, ms: milliseconds, bytes: count, terms: count, cached: z.boolean() }),
   fact("delta.failed", { id, code: z.string(), message: text }),
   fact("refit.started", { engine: id, full: z.boolean(), writes: count }),
-  fact("refit.committed", { engine: id, ms: milliseconds, writes: count, bytes: count, stack: z.array(z.object({ id, strength: z.number() })) }),
+  fact("refit.committed", {
+    engine: id,
+    ms: milliseconds,
+    writes: count,
+    bytes: count,
+    stack: z.array(z.object({ id, strength: z.number() })),
+  }),
   fact("refit.failed", { engine: id, code: z.string(), message: text }),
   fact("engine.state", { engine: id, state: z.string(), reason: text.nullable() }),
   fact("engine.serving", { engine: id, serving }),
@@ -55,5 +62,8 @@ export const eventMethods = {
 
 export const eventNotifications = {
   event: notificationOf("Something happened.", stamped),
-  "events.missed": notificationOf("This many events were left out because the client read too slowly. Ask for lists again.", z.object({ missed: count })),
+  "events.missed": notificationOf(
+    "This many events were left out because the client read too slowly. Ask for lists again.",
+    z.object({ missed: count }),
+  ),
 } as const;

@@ -17,8 +17,32 @@ export const job = z.object({
 });
 
 export const jobMethods = {
-  "jobs.list": method({ summary: "Queued, running and recently ended jobs.", role: "read", tensors: "none", params: empty, result: z.object({ jobs: z.array(job) }) }),
-  "jobs.cancel": method({ summary: "Asks a job to stop.", role: "control", tensors: "none", params: z.strictObject({ job: id }), result: z.object({ cancelled: z.boolean() }) }),
-  "jobs.pause": method({ summary: "Holds all background work until resumed; steps and prepares of users go on.", role: "control", tensors: "none", params: empty, result: z.object({ paused: z.boolean() }) }),
-  "jobs.resume": method({ summary: "Goes on with background work.", role: "control", tensors: "none", params: empty, result: z.object({ paused: z.boolean() }) }),
+  "jobs.list": method({
+    summary: "Queued, running and recently ended jobs.",
+    role: "read",
+    tensors: "none",
+    params: empty,
+    result: z.object({ jobs: z.array(job) }),
+  }),
+  "jobs.cancel": method({
+    summary: "Asks a job to stop.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject({ job: id }),
+    result: z.object({ cancelled: z.boolean() }),
+  }),
+  "jobs.pause": method({
+    summary: "Holds all background work until resumed; steps and prepares of users go on.",
+    role: "control",
+    tensors: "none",
+    params: empty,
+    result: z.object({ paused: z.boolean() }),
+  }),
+  "jobs.resume": method({
+    summary: "Goes on with background work.",
+    role: "control",
+    tensors: "none",
+    params: empty,
+    result: z.object({ paused: z.boolean() }),
+  }),
 } as const;

@@ -15,5 +15,8 @@ export const memoryMethods = {
 } as const;
 
 export const memoryNotifications = {
-  "memory.wanted": notificationOf("The call needs this much more device memory; free what you can and answer `memory.freed`.", z.object({ request: z.union([z.int(), z.string()]), bytes: count })),
+  "memory.wanted": notificationOf(
+    "The call needs this much more device memory; free what you can and answer `memory.freed`.",
+    z.object({ request: z.union([z.int(), z.string()]), bytes: count }),
+  ),
 } as const;

@@ -12,7 +12,16 @@ export const statusReport = z.object({
   watch: z.object({ paused: z.boolean(), folders: count }),
   catalog: z.object({ generation: count, adapters: count, checkpoints: count, problems: count, deltasReady: count }),
   /** Engine hosts that this computer can run, and why not the others. */
-  hosts: z.array(z.object({ kind: z.string(), available: z.boolean(), device: z.string().nullable(), pid: count.nullable(), restarts: count, problem: problem.nullable() })),
+  hosts: z.array(
+    z.object({
+      kind: z.string(),
+      available: z.boolean(),
+      device: z.string().nullable(),
+      pid: count.nullable(),
+      restarts: count,
+      problem: problem.nullable(),
+    }),
+  ),
   /** Since the sidecar started. A refit moves `refits` alone: the same engine, session and host process serve on. */
   totals: z.object({ engineBuilds: count, sessionLoads: count, refits: count, steps: count }),
   engines: z.array(engineInfo),

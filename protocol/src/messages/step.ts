@@ -23,7 +23,8 @@ export const stepMethods = {
     result: z.object({ bytes: count }),
   }),
   "engine.step": method({
-    summary: "Runs the engine once under a lease. Inputs come with the call or by key; outputs come back in the frame, or in `reply` where they fit.",
+    summary:
+      "Runs the engine once under a lease. Inputs come with the call or by key; outputs come back in the frame, or in `reply` where they fit.",
     role: "control",
     tensors: "both",
     params: z.strictObject({

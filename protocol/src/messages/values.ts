@@ -12,7 +12,12 @@ export const id = z.string().min(1).max(200);
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in lower-case hex");
 
 /** One of the families of protocol/families. The schema says no names, so that a client needs no new one for a new family. */
-export const family = z.string().refine((name): name is Family => (familyNames as readonly string[]).includes(name), `expected a family's name: ${familyNames.join(", ")}`);
+export const family = z
+  .string()
+  .refine(
+    (name): name is Family => (familyNames as readonly string[]).includes(name),
+    `expected a family's name: ${familyNames.join(", ")}`,
+  );
 export const precision = z.enum(["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"]);
 export const hostKind = z.enum(["auto", "onnxruntime", "torch", "tensorrt"]);
 export const mode = z.enum(["comfyui", "extended"]);

@@ -36,7 +36,11 @@ export class DeltaFile {
       const delta = await readDelta(file);
       const { adapter } = delta.header;
       if (adapter !== stack.sha256) {
-        throw hostFailure("HOST_DELTA_INVALID", "expected the delta of the adapter that the stack names, got another adapter's; it is rebuilt from the adapter", { expected: stack.sha256, got: adapter });
+        throw hostFailure(
+          "HOST_DELTA_INVALID",
+          "expected the delta of the adapter that the stack names, got another adapter's; it is rebuilt from the adapter",
+          { expected: stack.sha256, got: adapter },
+        );
       }
       return new DeltaFile(stack, file, delta);
     } catch (error) {
@@ -51,7 +55,10 @@ export class DeltaFile {
    */
   addends(parameter: string, shape: readonly number[]): Addend[] {
     const terms = this.terms.get(parameter) ?? [];
-    const factors = f32Factors((factor) => this.#delta.factor(factor).catch((error: unknown) => Promise.reject(asDeltaFailure(error))), native);
+    const factors = f32Factors(
+      (factor) => this.#delta.factor(factor).catch((error: unknown) => Promise.reject(asDeltaFailure(error))),
+      native,
+    );
     return terms.map((term) => {
       this.#check(term, parameter, shape);
       return { term, strength: this.strength, factors };
@@ -60,13 +67,27 @@ export class DeltaFile {
 
   #check(term: Term, parameter: string, shape: readonly number[]): void {
     const adapter = this.sha256;
-    if (changesShape(term)) throw hostFailure("HOST_NOT_REFITTABLE", `an adapter gives ${parameter} another shape; a live engine cannot (NEEDS_RECOMPILE), \`merge\` can`, { parameter, adapter });
+    if (changesShape(term))
+      throw hostFailure(
+        "HOST_NOT_REFITTABLE",
+        `an adapter gives ${parameter} another shape; a live engine cannot (NEEDS_RECOMPILE), \`merge\` can`,
+        { parameter, adapter },
+      );
     const sick = factorNames(term).find((factor) => this.#nonFinite.has(factor));
     if (sick !== undefined) {
-      throw hostFailure("HOST_NON_FINITE", `an adapter holds NaN or infinity for ${parameter} (${this.#delta.header.sources[sick] ?? sick}); a live engine refuses it. Remove the adapter.`, { parameter, adapter, key: this.#delta.header.sources[sick] ?? null });
+      throw hostFailure(
+        "HOST_NON_FINITE",
+        `an adapter holds NaN or infinity for ${parameter} (${this.#delta.header.sources[sick] ?? sick}); a live engine refuses it. Remove the adapter.`,
+        { parameter, adapter, key: this.#delta.header.sources[sick] ?? null },
+      );
     }
     const reason = checkTerm(term, (factor) => this.#delta.shapeOf(factor) ?? [], shape);
-    if (reason !== null) throw hostFailure("HOST_SHAPE_MISMATCH", `an adapter does not fit ${parameter} of shape [${shape.join(", ")}]: ${reason}. It belongs to another structure.`, { parameter, adapter, reason });
+    if (reason !== null)
+      throw hostFailure(
+        "HOST_SHAPE_MISMATCH",
+        `an adapter does not fit ${parameter} of shape [${shape.join(", ")}]: ${reason}. It belongs to another structure.`,
+        { parameter, adapter, reason },
+      );
   }
 
   async checkUnchanged(): Promise<void> {

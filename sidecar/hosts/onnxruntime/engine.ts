@@ -64,11 +64,24 @@ export class Engine {
   }
 
   /** First weights. On failure the engine is thrown away by its owner. */
-  async fill(call: Pick<HostParams<"load">, "checkpoint" | "stack" | "verify">, signal: AbortSignal, progress: (done: number, total: number) => void) {
+  async fill(
+    call: Pick<HostParams<"load">, "checkpoint" | "stack" | "verify">,
+    signal: AbortSignal,
+    progress: (done: number, total: number) => void,
+  ) {
     const parameters = [...this.table.layouts.keys()];
     const filled: NamedBuffer[] = [];
     const result = await withSources(call.checkpoint, call.stack, async (sources) => {
-      checkPlan({ from: null, to: { checkpoint: "", stack: call.stack }, full: true, writes: parameters.map((parameter) => ({ parameter, reason: "base" })) }, sources.deltas, this.table);
+      checkPlan(
+        {
+          from: null,
+          to: { checkpoint: "", stack: call.stack },
+          full: true,
+          writes: parameters.map((parameter) => ({ parameter, reason: "base" })),
+        },
+        sources.deltas,
+        this.table,
+      );
       return writeWeights({
         table: this.table,
         sources,
@@ -91,7 +104,8 @@ export class Engine {
     for (const [token, old] of this.#prepared) if (old.call.generation !== this.#generation) this.#prepared.delete(token);
     this.#checkStart(call);
     const checkpoint = call.checkpoint ?? this.#checkpoint;
-    if (checkpoint === null) throw hostFailure("HOST_INVALID_PARAMS", "expected a checkpoint: the engine has none yet", { field: "checkpoint" });
+    if (checkpoint === null)
+      throw hostFailure("HOST_INVALID_PARAMS", "expected a checkpoint: the engine has none yet", { field: "checkpoint" });
     const writes = call.plan.writes.map((write) => write.parameter);
     const staged: NamedBuffer[] | null = this.table.sizeOfAll(writes) <= this.#stagingBytes ? [] : null;
     try {
@@ -114,7 +128,15 @@ export class Engine {
       const { generation, plan, stack } = call;
       this.#prepared.set(token, { call: { generation, plan, checkpoint, stack }, writes, staged });
       const { bytesRead, bytesWritten, report } = result;
-      return { token, writes: writes.length, bytesRead, bytesWritten, mode: staged === null ? "inPlace" : "staged", report, ...(call.verify === true ? { sha256: result.sha256 } : {}) };
+      return {
+        token,
+        writes: writes.length,
+        bytesRead,
+        bytesWritten,
+        mode: staged === null ? "inPlace" : "staged",
+        report,
+        ...(call.verify === true ? { sha256: result.sha256 } : {}),
+      };
     } catch (error) {
       this.#recycle(staged ?? []);
       throw error;
@@ -123,12 +145,21 @@ export class Engine {
 
   #checkStart({ generation, plan }: Pick<PrepareCall, "generation" | "plan">): void {
     if (generation !== this.#generation) throw this.#stale(generation);
-    if (this.#dirty && !plan.full) throw hostFailure("HOST_ENGINE_DIRTY", "expected a full plan: an earlier commit was cut short, so the weights belong to no stack", { generation });
-    if (this.#prepared.size >= maxPrepared) throw hostFailure("HOST_INVALID_PARAMS", `expected at most ${maxPrepared} prepared refits; commit or discard one first`, { prepared: this.#prepared.size });
+    if (this.#dirty && !plan.full)
+      throw hostFailure("HOST_ENGINE_DIRTY", "expected a full plan: an earlier commit was cut short, so the weights belong to no stack", {
+        generation,
+      });
+    if (this.#prepared.size >= maxPrepared)
+      throw hostFailure("HOST_INVALID_PARAMS", `expected at most ${maxPrepared} prepared refits; commit or discard one first`, {
+        prepared: this.#prepared.size,
+      });
   }
 
   #stale(generation: number): Error {
-    return hostFailure("HOST_PLAN_STALE", `expected a plan from generation ${this.#generation}, got one from ${generation}; plan again`, { expected: this.#generation, got: generation });
+    return hostFailure("HOST_PLAN_STALE", `expected a plan from generation ${this.#generation}, got one from ${generation}; plan again`, {
+      expected: this.#generation,
+      got: generation,
+    });
   }
 
   /** Between steps. A staged commit cannot be interrupted; one in place marks the engine dirty until its last byte is written. */
@@ -188,7 +219,11 @@ export class Engine {
   }
 
   #unknownToken(token: string): Error {
-    return hostFailure("HOST_TOKEN_UNKNOWN", "expected the token of a prepared refit that was neither committed nor discarded; prepare again", { token });
+    return hostFailure(
+      "HOST_TOKEN_UNKNOWN",
+      "expected the token of a prepared refit that was neither committed nor discarded; prepare again",
+      { token },
+    );
   }
 
   #release(prepared: Prepared): void {

@@ -31,7 +31,8 @@ export async function readGraphBundle(folder: string): Promise<GraphBundle> {
   } catch (cause) {
     throw hostFailure("HOST_GRAPH_INVALID", "expected a graph bundle with a readable graph.json; export the graph again", {}, cause);
   }
-  if (text.length > maxBytes) throw hostFailure("HOST_GRAPH_INVALID", `expected a graph.json below ${maxBytes} bytes, got ${text.length}; export the graph again`);
+  if (text.length > maxBytes)
+    throw hostFailure("HOST_GRAPH_INVALID", `expected a graph.json below ${maxBytes} bytes, got ${text.length}; export the graph again`);
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -39,13 +40,19 @@ export async function readGraphBundle(folder: string): Promise<GraphBundle> {
     throw hostFailure("HOST_GRAPH_INVALID", "expected graph.json to be JSON; export the graph again", {}, cause);
   }
   const parsed = bundle.safeParse(json);
-  if (!parsed.success) throw hostFailure("HOST_GRAPH_INVALID", `graph.json does not describe a graph: ${z.prettifyError(parsed.error)}`, {}, parsed.error);
+  if (!parsed.success)
+    throw hostFailure("HOST_GRAPH_INVALID", `graph.json does not describe a graph: ${z.prettifyError(parsed.error)}`, {}, parsed.error);
   return { ...parsed.data, folder };
 }
 
 /** Path of a variant's model file. Throws HOST_GRAPH_INVALID when the bundle lacks it. */
 export function variantPath(graph: GraphBundle, variant: string): string {
   const file = graph.variants[variant];
-  if (file === undefined) throw hostFailure("HOST_GRAPH_INVALID", `expected variant ${variant} in graph ${graph.name}, it has ${Object.keys(graph.variants).join(", ")}`, { variant });
+  if (file === undefined)
+    throw hostFailure(
+      "HOST_GRAPH_INVALID",
+      `expected variant ${variant} in graph ${graph.name}, it has ${Object.keys(graph.variants).join(", ")}`,
+      { variant },
+    );
   return join(graph.folder, file);
 }

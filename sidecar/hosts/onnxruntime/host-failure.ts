@@ -3,7 +3,12 @@ import { hostErrors, type HostErrorCode } from "@refit-sidecar/protocol";
 import { Failure } from "../../src/failure/index.ts";
 
 /** A failure that has a row in the host protocol's error table. */
-export function hostFailure(code: HostErrorCode, message: string, evidence: Readonly<Record<string, unknown>> = {}, cause?: unknown): Failure {
+export function hostFailure(
+  code: HostErrorCode,
+  message: string,
+  evidence: Readonly<Record<string, unknown>> = {},
+  cause?: unknown,
+): Failure {
   return new Failure(code, message, evidence, cause === undefined ? {} : { cause });
 }
 
@@ -22,13 +27,25 @@ const storageCodes: Readonly<Record<string, HostErrorCode>> = {
 /** What a reader's or the system's error means to the sidecar. Anything unforeseen is HOST_INTERNAL: never blamed on the caller. */
 export function asHostFailure(error: unknown): Failure {
   if (error instanceof Failure && isHostCode(error.code)) return error;
-  if (error instanceof Failure && Object.hasOwn(storageCodes, error.code)) return hostFailure(storageCodes[error.code] ?? "HOST_FILE_INVALID", error.message, error.evidence, error);
+  if (error instanceof Failure && Object.hasOwn(storageCodes, error.code))
+    return hostFailure(storageCodes[error.code] ?? "HOST_FILE_INVALID", error.message, error.evidence, error);
   if (error instanceof SafetensorsError) return fileFailure(error);
-  if (error instanceof Error && error.name === "AbortError") return hostFailure("HOST_CANCELLED", "cancelled; nothing live was changed", {}, error);
+  if (error instanceof Error && error.name === "AbortError")
+    return hostFailure("HOST_CANCELLED", "cancelled; nothing live was changed", {}, error);
   if (error instanceof RangeError && /array buffer allocation|invalid typed array length/i.test(error.message)) {
-    return hostFailure("HOST_OUT_OF_MEMORY", "expected enough memory for the engine's weights; unload another engine or choose a smaller precision", {}, error);
+    return hostFailure(
+      "HOST_OUT_OF_MEMORY",
+      "expected enough memory for the engine's weights; unload another engine or choose a smaller precision",
+      {},
+      error,
+    );
   }
-  return hostFailure("HOST_INTERNAL", `unexpected failure in the engine host: ${error instanceof Error ? error.message : String(error)}`, {}, error);
+  return hostFailure(
+    "HOST_INTERNAL",
+    `unexpected failure in the engine host: ${error instanceof Error ? error.message : String(error)}`,
+    {},
+    error,
+  );
 }
 
 function fileFailure(error: SafetensorsError): Failure {

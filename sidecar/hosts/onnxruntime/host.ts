@@ -1,6 +1,14 @@
 import { arch, cpus, freemem, platform, totalmem } from "node:os";
 import { native } from "@refit-sidecar/native";
-import { hostProtocolVersion, type FrameTensor, type HostMethod, type HostNotification, type HostNotificationParams, type HostParams, type HostResult } from "@refit-sidecar/protocol";
+import {
+  hostProtocolVersion,
+  type FrameTensor,
+  type HostMethod,
+  type HostNotification,
+  type HostNotificationParams,
+  type HostParams,
+  type HostResult,
+} from "@refit-sidecar/protocol";
 import { env } from "onnxruntime-node";
 import { hostFailure } from "./host-failure.ts";
 import { LoadedEngine, type EngineContext } from "./loaded-engine.ts";
@@ -36,18 +44,28 @@ export function createHost(options: HostOptions, runner: Runner): HostMethods {
 
   const find = (name: string): LoadedEngine => {
     const engine = engines.get(name);
-    if (engine === undefined) throw hostFailure("HOST_ENGINE_UNKNOWN", `expected the name of a loaded engine, got ${name}; load it`, { engine: name });
+    if (engine === undefined)
+      throw hostFailure("HOST_ENGINE_UNKNOWN", `expected the name of a loaded engine, got ${name}; load it`, { engine: name });
     return engine;
   };
 
   return {
     async hello({ protocolVersion }) {
-      if (protocolVersion !== hostProtocolVersion) throw hostFailure("HOST_PROTOCOL_MISMATCH", `expected protocol version ${hostProtocolVersion}, got ${protocolVersion}; update the older side`, { expected: hostProtocolVersion, got: protocolVersion });
+      if (protocolVersion !== hostProtocolVersion)
+        throw hostFailure(
+          "HOST_PROTOCOL_MISMATCH",
+          `expected protocol version ${hostProtocolVersion}, got ${protocolVersion}; update the older side`,
+          { expected: hostProtocolVersion, got: protocolVersion },
+        );
       return {
         result: {
           protocolVersion: hostProtocolVersion,
           kind: "onnxruntime",
-          versions: { node: process.versions.node, onnxruntime: env.versions.node ?? env.versions.common, kernels: `${native.kind} (${native.detail})` },
+          versions: {
+            node: process.versions.node,
+            onnxruntime: env.versions.node ?? env.versions.common,
+            kernels: `${native.kind} (${native.detail})`,
+          },
           device: { type: options.provider, name: cpus()[0]?.model.trim() ?? "unknown processor", capability: `${platform()}-${arch()}` },
           precisions: ["f32", "f16"],
           memory: { totalBytes: totalmem(), freeBytes: freemem() },
@@ -56,7 +74,8 @@ export function createHost(options: HostOptions, runner: Runner): HostMethods {
     },
 
     async load(params, { id, signal, notify }) {
-      if (engines.has(params.engine) || loading.has(params.engine)) throw hostFailure("HOST_ENGINE_EXISTS", `an engine ${params.engine} is loaded already; unload it first`, { engine: params.engine });
+      if (engines.has(params.engine) || loading.has(params.engine))
+        throw hostFailure("HOST_ENGINE_EXISTS", `an engine ${params.engine} is loaded already; unload it first`, { engine: params.engine });
       const started = performance.now();
       let told = started;
       const progress = (done: number, total: number): void => {
@@ -69,7 +88,17 @@ export function createHost(options: HostOptions, runner: Runner): HostMethods {
         const { engine, result } = await LoadedEngine.load(params, context, signal, progress);
         engines.set(params.engine, engine);
         const { table, generation } = engine.weights;
-        return { result: { ms: elapsed(started), parameters: table.layouts.size, bytes: table.bytes, sessionLoads, generation, report: result.report, ...(params.verify === true ? { sha256: result.sha256 } : {}) } };
+        return {
+          result: {
+            ms: elapsed(started),
+            parameters: table.layouts.size,
+            bytes: table.bytes,
+            sessionLoads,
+            generation,
+            report: result.report,
+            ...(params.verify === true ? { sha256: result.sha256 } : {}),
+          },
+        };
       } finally {
         loading.delete(params.engine);
       }
@@ -129,7 +158,14 @@ export function createHost(options: HostOptions, runner: Runner): HostMethods {
     async status() {
       return {
         result: {
-          engines: [...engines].map(([engine, { weights }]) => ({ engine, generation: weights.generation, dirty: weights.dirty, bytes: weights.table.bytes, parameters: weights.table.layouts.size, prepared: [...weights.tokens] })),
+          engines: [...engines].map(([engine, { weights }]) => ({
+            engine,
+            generation: weights.generation,
+            dirty: weights.dirty,
+            bytes: weights.table.bytes,
+            parameters: weights.table.layouts.size,
+            prepared: [...weights.tokens],
+          })),
           sessionLoads,
           memory: { totalBytes: totalmem(), freeBytes: freemem(), processBytes: process.memoryUsage.rss() },
         },
@@ -139,4 +175,3 @@ export function createHost(options: HostOptions, runner: Runner): HostMethods {
     shutdown: () => live.run(async () => ({ result: {} })),
   };
 }
-

@@ -48,14 +48,30 @@ export class LoadedEngine {
     const bundle = call.graph === null ? null : await readGraphBundle(call.graph.folder);
     const table = makeTable(call, bundle);
     if (table.bytes > freemem() + options.spareBytes) {
-      throw hostFailure("HOST_OUT_OF_MEMORY", `expected ${table.bytes} bytes of memory for the engine's weights, ${freemem()} are free; unload another engine or choose a smaller precision`, { bytes: table.bytes });
+      throw hostFailure(
+        "HOST_OUT_OF_MEMORY",
+        `expected ${table.bytes} bytes of memory for the engine's weights, ${freemem()} are free; unload another engine or choose a smaller precision`,
+        { bytes: table.bytes },
+      );
     }
-    const live: LiveWeights = { swap: (buffers) => runner.call(name, "swap", { buffers }), take: (parameters) => runner.call(name, "take", { parameters }) };
-    const graph: LoadedGraph | null = bundle === null || call.graph === null ? null : { bundle, variant: call.graph.variant, calls: new Map() };
-    const engine = new LoadedEngine(name, new Engine(table, live, new BufferPool(options.stagingBytes), options.stagingBytes), graph, context);
+    const live: LiveWeights = {
+      swap: (buffers) => runner.call(name, "swap", { buffers }),
+      take: (parameters) => runner.call(name, "take", { parameters }),
+    };
+    const graph: LoadedGraph | null =
+      bundle === null || call.graph === null ? null : { bundle, variant: call.graph.variant, calls: new Map() };
+    const engine = new LoadedEngine(
+      name,
+      new Engine(table, live, new BufferPool(options.stagingBytes), options.stagingBytes),
+      graph,
+      context,
+    );
     const failed = new AbortController();
     // Not awaited before the weights are read: a step thread that opens a graph ahead answers only when it is done.
-    const opening = Promise.all([runner.call(name, "open", { dtype: table.dtype, layouts: [...table.layouts.values()] }), graph === null ? null : engine.#open(graph, "main", graph.variant)]);
+    const opening = Promise.all([
+      runner.call(name, "open", { dtype: table.dtype, layouts: [...table.layouts.values()] }),
+      graph === null ? null : engine.#open(graph, "main", graph.variant),
+    ]);
     opening.catch((error: unknown) => failed.abort(error));
     const filling = engine.weights.fill(call, AbortSignal.any([signal, failed.signal]), progress);
     const [opened, filled] = await Promise.allSettled([opening, filling]);
@@ -67,7 +83,11 @@ export class LoadedEngine {
   async #open(graph: LoadedGraph, session: SessionName, variant: string): Promise<ReadonlyMap<string, GraphInput>> {
     const { runner, options, countSession } = this.#context;
     const { provider, threads } = options;
-    const inputs = await runner.call(this.#name, "session", { name: session, path: variantPath(graph.bundle, variant), options: { provider, threads } });
+    const inputs = await runner.call(this.#name, "session", {
+      name: session,
+      path: variantPath(graph.bundle, variant),
+      options: { provider, threads },
+    });
     countSession();
     const expected = callInputs(inputs, this.weights.table);
     graph.calls.set(session, expected);
@@ -78,9 +98,18 @@ export class LoadedEngine {
     const { weights } = this;
     const graph = this.#graph;
     if (graph === null) throw hostFailure("HOST_NO_GRAPH", "expected an engine with a graph; this one was loaded from parameters alone");
-    if (weights.dirty) throw hostFailure("HOST_ENGINE_DIRTY", "an earlier commit was cut short, so the weights belong to no stack; prepare and commit a full plan", { generation: weights.generation });
+    if (weights.dirty)
+      throw hostFailure(
+        "HOST_ENGINE_DIRTY",
+        "an earlier commit was cut short, so the weights belong to no stack; prepare and commit a full plan",
+        { generation: weights.generation },
+      );
     if (generation !== weights.generation) {
-      throw hostFailure("HOST_GENERATION_STALE", `expected a step on generation ${weights.generation}, got one for ${generation}; the weights were refitted since`, { expected: weights.generation, got: generation });
+      throw hostFailure(
+        "HOST_GENERATION_STALE",
+        `expected a step on generation ${weights.generation}, got one for ${generation}; the weights were refitted since`,
+        { expected: weights.generation, got: generation },
+      );
     }
     const residuals = new Set(graph.bundle.residuals.map((residual) => residual.name));
     const session: SessionName = tensors.some((tensor) => residuals.has(tensor.name)) ? "residuals" : "main";
@@ -108,12 +137,14 @@ export class LoadedEngine {
 
 function makeTable(call: LoadCall, bundle: GraphBundle | null): WeightTable {
   if (bundle === null) {
-    if (call.parameters === undefined) throw hostFailure("HOST_INVALID_PARAMS", "expected either a graph or a table of parameters, got neither");
+    if (call.parameters === undefined)
+      throw hostFailure("HOST_INVALID_PARAMS", "expected either a graph or a table of parameters, got neither");
     return new WeightTable(heldDtype(call.weightDtype), plainLayouts(call.parameters));
   }
   if (call.parameters !== undefined) throw hostFailure("HOST_INVALID_PARAMS", "expected either a graph or a table of parameters, got both");
   const dtype = heldDtype(call.weightDtype);
-  if (dtype === "bf16") throw hostFailure("HOST_PRECISION_UNSUPPORTED", "this host runs graphs with f32 or f16 weights, not bf16", { weightDtype: dtype });
+  if (dtype === "bf16")
+    throw hostFailure("HOST_PRECISION_UNSUPPORTED", "this host runs graphs with f32 or f16 weights, not bf16", { weightDtype: dtype });
   const shapes = Object.fromEntries(Object.entries(call.checkpoint.parameters).map(([name, source]) => [name, source.shape]));
   return new WeightTable(dtype, mappedLayouts(bundle.refitMap, shapes));
 }

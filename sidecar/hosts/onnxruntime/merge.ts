@@ -19,9 +19,19 @@ export interface MergedParameter {
  * Computes one parameter from its pristine base and the stack into `out` (engine layout and dtype, one rounding). `out` may be live memory: nothing is read
  * from it. Throws HOST_NON_FINITE when a merged value is NaN or infinite.
  */
-export async function mergeInto(layout: ParameterLayout, base: StoredParameter, deltas: readonly DeltaFile[], dtype: HeldDtype, out: Uint8Array, pool: BufferPool, signal: AbortSignal): Promise<MergedParameter> {
+export async function mergeInto(
+  layout: ParameterLayout,
+  base: StoredParameter,
+  deltas: readonly DeltaFile[],
+  dtype: HeldDtype,
+  out: Uint8Array,
+  pool: BufferPool,
+  signal: AbortSignal,
+): Promise<MergedParameter> {
   const outDtype = containerDtype[dtype];
-  const parts = deltas.map((delta) => ({ adapter: delta.sha256, addends: delta.addends(layout.name, layout.shape) })).filter((part) => part.addends.length > 0);
+  const parts = deltas
+    .map((delta) => ({ adapter: delta.sha256, addends: delta.addends(layout.name, layout.shape) }))
+    .filter((part) => part.addends.length > 0);
   let failed: MergedParameter["failed"] = [];
   if (parts.length === 0 && base.pieces.every(({ piece }) => piece.dtype === outDtype && piece.storage === undefined)) {
     await readStored(base, out);
@@ -36,18 +46,25 @@ export async function mergeInto(layout: ParameterLayout, base: StoredParameter, 
         kernels: native,
         signal,
       });
-      failed = outcome.skipped.map(({ term, reason }) => ({ adapter: parts.find((part) => part.addends.some((addend) => addend.term === term))?.adapter ?? "", reason }));
+      failed = outcome.skipped.map(({ term, reason }) => ({
+        adapter: parts.find((part) => part.addends.some((addend) => addend.term === term))?.adapter ?? "",
+        reason,
+      }));
     } finally {
       if (stored !== null) pool.give(stored);
     }
   }
   const bad = await native.firstNonFinite(out, outDtype, layout.elements);
   if (bad >= 0) {
-    throw hostFailure("HOST_NON_FINITE", `expected finite weights, ${layout.name} becomes NaN or infinite at element ${bad} in ${dtype}; remove the adapter or lower its strength`, {
-      parameter: layout.name,
-      element: bad,
-      adapters: parts.map((part) => part.adapter),
-    });
+    throw hostFailure(
+      "HOST_NON_FINITE",
+      `expected finite weights, ${layout.name} becomes NaN or infinite at element ${bad} in ${dtype}; remove the adapter or lower its strength`,
+      {
+        parameter: layout.name,
+        element: bad,
+        adapters: parts.map((part) => part.adapter),
+      },
+    );
   }
   exchangeHalves(layout, out, elementBytes[dtype]);
   return { bytesRead: base.bytes, failed };

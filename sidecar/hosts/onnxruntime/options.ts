@@ -27,8 +27,15 @@ export function parseOptions(args: readonly string[]): HostOptions {
       "staging-mib": { type: "string", default: String(Math.max(256, Math.floor(totalmem() / 8 / 2 ** 20))) },
     },
   });
-  if (!providers.some((provider) => provider === values.provider)) throw new TypeError(`expected --provider to be one of ${providers.join(", ")}, got ${values.provider}`);
-  return { provider: values.provider, threads: whole("threads", values.threads, 1024), stagingBytes: whole("staging-mib", values["staging-mib"], 1024 * 1024) * 2 ** 20, spareBytes: totalmem() / 2, warmGraphs: values["warm-graph"].map(warmGraph) };
+  if (!providers.some((provider) => provider === values.provider))
+    throw new TypeError(`expected --provider to be one of ${providers.join(", ")}, got ${values.provider}`);
+  return {
+    provider: values.provider,
+    threads: whole("threads", values.threads, 1024),
+    stagingBytes: whole("staging-mib", values["staging-mib"], 1024 * 1024) * 2 ** 20,
+    spareBytes: totalmem() / 2,
+    warmGraphs: values["warm-graph"].map(warmGraph),
+  };
 }
 
 function warmGraph(text: string): { readonly folder: string; readonly variant: string } {
@@ -39,6 +46,7 @@ function warmGraph(text: string): { readonly folder: string; readonly variant: s
 
 function whole(option: string, text: string, max: number): number {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 0 || value > max) throw new TypeError(`expected --${option} to be a whole number from 0 to ${max}, got ${text}`);
+  if (!Number.isInteger(value) || value < 0 || value > max)
+    throw new TypeError(`expected --${option} to be a whole number from 0 to ${max}, got ${text}`);
   return value;
 }

@@ -66,7 +66,10 @@ function viewOf(entry: RefitMapRow, shape: readonly number[]): WeightView {
   const startElement = (entry.slice?.start ?? 0) * rowElements;
   const expected = entry.slice === null ? product(shape) : entry.slice.length * rowElements;
   if (elements !== expected || startElement + elements > product(shape)) {
-    throw invalid(entry, `expected ${expected} elements of a parameter of shape [${shape.join(", ")}], the graph's weight has shape [${entry.shape.join(", ")}]`);
+    throw invalid(
+      entry,
+      `expected ${expected} elements of a parameter of shape [${shape.join(", ")}], the graph's weight has shape [${entry.shape.join(", ")}]`,
+    );
   }
   if (entry.swapHalves && elements % 2 !== 0) throw invalid(entry, "halves of an odd number of elements cannot be exchanged");
   return { weight: entry.weight, shape: entry.shape, startElement, elements, swapHalves: entry.swapHalves };
@@ -76,13 +79,24 @@ function viewOf(entry: RefitMapRow, shape: readonly number[]): WeightView {
 function checkSwaps(layout: ParameterLayout): void {
   for (const view of layout.weights) {
     if (!view.swapHalves) continue;
-    const clash = layout.weights.find((other) => other !== view && other.startElement < view.startElement + view.elements && view.startElement < other.startElement + other.elements);
-    if (clash !== undefined) throw hostFailure("HOST_GRAPH_INVALID", `weights ${view.weight} and ${clash.weight} of ${layout.name} overlap although one of them has its halves exchanged; export the graph again`);
+    const clash = layout.weights.find(
+      (other) =>
+        other !== view && other.startElement < view.startElement + view.elements && view.startElement < other.startElement + other.elements,
+    );
+    if (clash !== undefined)
+      throw hostFailure(
+        "HOST_GRAPH_INVALID",
+        `weights ${view.weight} and ${clash.weight} of ${layout.name} overlap although one of them has its halves exchanged; export the graph again`,
+      );
   }
 }
 
 function invalid(entry: RefitMapRow, problem: string): Error {
-  return hostFailure("HOST_GRAPH_INVALID", `refit map, weight ${entry.weight} of parameter ${entry.parameter}: ${problem}. The graph belongs to another structure; export it again.`, { parameter: entry.parameter, weight: entry.weight });
+  return hostFailure(
+    "HOST_GRAPH_INVALID",
+    `refit map, weight ${entry.weight} of parameter ${entry.parameter}: ${problem}. The graph belongs to another structure; export it again.`,
+    { parameter: entry.parameter, weight: entry.weight },
+  );
 }
 
 /** Canonical layout to engine layout and back (exchanging halves undoes itself), in place. */

@@ -26,7 +26,8 @@ export function serve(thread: Worker): void {
     const path = variantPath(await readGraphBundle(folder), variant);
     await runner.call("", "ready", { path, options: { provider: options.provider, threads: options.threads } });
   }
-  for (const graph of options.warmGraphs) warm(graph).catch((error: unknown) => console.error(`a graph could not be opened ahead: ${String(error)}`));
+  for (const graph of options.warmGraphs)
+    warm(graph).catch((error: unknown) => console.error(`a graph could not be opened ahead: ${String(error)}`));
 
   const server = new HostServer(createHost(options, runner), {
     write(parts) {

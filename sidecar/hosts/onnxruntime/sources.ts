@@ -11,7 +11,11 @@ export interface Sources {
 }
 
 /** Opens everything, runs `work`, and checks at the end that no file changed meanwhile: then every value that `work` saw came from the files that were catalogued. */
-export async function withSources<T>(checkpoint: CheckpointSource, stack: readonly StackFile[], work: (sources: Sources) => Promise<T>): Promise<T> {
+export async function withSources<T>(
+  checkpoint: CheckpointSource,
+  stack: readonly StackFile[],
+  work: (sources: Sources) => Promise<T>,
+): Promise<T> {
   const deltas: DeltaFile[] = [];
   const files = await CheckpointFiles.open(checkpoint);
   try {

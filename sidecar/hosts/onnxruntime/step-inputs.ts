@@ -13,16 +13,30 @@ export function callInputs(inputs: readonly GraphInput[], table: WeightTable): R
   for (const layout of table.layouts.values()) {
     for (const { weight, shape } of layout.weights) {
       const input = rest.get(weight);
-      if (input === undefined) throw hostFailure("HOST_GRAPH_INVALID", `the graph has no input ${weight}, which its refit map names; export the graph again`, { weight });
-      if (input.type !== wanted) throw hostFailure("HOST_PRECISION_UNSUPPORTED", `expected weight ${weight} to be ${wanted} for ${table.dtype} weights, the graph variant has ${input.type}; load another variant`, { weight });
-      if (!fits(shape, input.shape)) throw hostFailure("HOST_GRAPH_INVALID", `weight ${weight}: the graph says [${input.shape.join(", ")}], its refit map [${shape.join(", ")}]; export the graph again`, { weight });
+      if (input === undefined)
+        throw hostFailure("HOST_GRAPH_INVALID", `the graph has no input ${weight}, which its refit map names; export the graph again`, {
+          weight,
+        });
+      if (input.type !== wanted)
+        throw hostFailure(
+          "HOST_PRECISION_UNSUPPORTED",
+          `expected weight ${weight} to be ${wanted} for ${table.dtype} weights, the graph variant has ${input.type}; load another variant`,
+          { weight },
+        );
+      if (!fits(shape, input.shape))
+        throw hostFailure(
+          "HOST_GRAPH_INVALID",
+          `weight ${weight}: the graph says [${input.shape.join(", ")}], its refit map [${shape.join(", ")}]; export the graph again`,
+          { weight },
+        );
       rest.delete(weight);
     }
   }
   return rest;
 }
 
-const fits = (shape: readonly number[], expected: readonly (number | string)[]): boolean => shape.length === expected.length && expected.every((dimension, index) => typeof dimension === "string" || dimension === shape[index]);
+const fits = (shape: readonly number[], expected: readonly (number | string)[]): boolean =>
+  shape.length === expected.length && expected.every((dimension, index) => typeof dimension === "string" || dimension === shape[index]);
 
 /** Checks a call's tensors against the graph and converts floats to the type that it wants. Throws HOST_INPUT_INVALID. */
 export async function readyInputs(tensors: readonly FrameTensor[], expected: ReadonlyMap<string, GraphInput>): Promise<ReadyInput[]> {
@@ -32,18 +46,25 @@ export async function readyInputs(tensors: readonly FrameTensor[], expected: Rea
   return Promise.all(
     tensors.map((tensor) => {
       const input = expected.get(tensor.name);
-      if (input === undefined) throw hostFailure("HOST_INPUT_INVALID", `expected inputs ${names}; got ${tensor.name}`, { name: tensor.name });
+      if (input === undefined)
+        throw hostFailure("HOST_INPUT_INVALID", `expected inputs ${names}; got ${tensor.name}`, { name: tensor.name });
       return readyInput(tensor, input);
     }),
   );
 }
 
 async function readyInput({ name, dtype, shape, data }: FrameTensor, { type, shape: expected }: GraphInput): Promise<ReadyInput> {
-  if (!fits(shape, expected)) throw hostFailure("HOST_INPUT_INVALID", `expected input ${name} of shape [${expected.join(", ")}], got [${shape.join(", ")}]`, { name, expected, got: shape });
+  if (!fits(shape, expected))
+    throw hostFailure("HOST_INPUT_INVALID", `expected input ${name} of shape [${expected.join(", ")}], got [${shape.join(", ")}]`, {
+      name,
+      expected,
+      got: shape,
+    });
   if (type === "int64" && dtype === "i64") return { name, type, shape, data: own(data) };
   if (type === "uint8" && dtype === "u8") return { name, type, shape, data: own(data) };
   const from = floats[dtype];
-  if (from === undefined || (type !== "float32" && type !== "float16")) throw hostFailure("HOST_INPUT_INVALID", `expected input ${name} to be ${type}, got ${dtype}`, { name, expected: type, got: dtype });
+  if (from === undefined || (type !== "float32" && type !== "float16"))
+    throw hostFailure("HOST_INPUT_INVALID", `expected input ${name} to be ${type}, got ${dtype}`, { name, expected: type, got: dtype });
   const to = type === "float32" ? "F32" : "F16";
   if (from === to) return { name, type, shape, data: own(data) };
   const count = shape.reduce((product, dimension) => product * dimension, 1);

@@ -39,6 +39,10 @@ export class WeightTable {
   layout(parameter: string): ParameterLayout {
     const layout = this.layouts.get(parameter);
     if (layout !== undefined) return layout;
-    throw hostFailure("HOST_PARAMETER_UNKNOWN", `expected a parameter of this engine, got ${parameter}; the plan, adapter or checkpoint belongs to another structure`, { parameter });
+    throw hostFailure(
+      "HOST_PARAMETER_UNKNOWN",
+      `expected a parameter of this engine, got ${parameter}; the plan, adapter or checkpoint belongs to another structure`,
+      { parameter },
+    );
   }
 }

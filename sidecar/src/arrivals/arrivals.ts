@@ -57,7 +57,8 @@ export function createArrivals(given: GivenArrivalsOptions): Arrivals {
     const key = folderKey(path);
     if (watched.has(key)) return;
     const folder: WatchedFolder = { key, path, kind: spec.kind };
-    const release = (left: { readonly folder: WatchedFolder; readonly path: string }) => watched.get(left.folder.key)?.watch.release(left.path);
+    const release = (left: { readonly folder: WatchedFolder; readonly path: string }) =>
+      watched.get(left.folder.key)?.watch.release(left.path);
     const watch = watchFolder({ folder, options, files, clock, startWatch, lane, inodes, emit, release });
     watched.set(key, { folder, watch });
     await watch.start();

@@ -24,7 +24,11 @@ async function isListed(path: string): Promise<boolean> {
   return names.includes(basename(path));
 }
 
-function kindOf(entry: { isFile: () => boolean; isDirectory: () => boolean; isSymbolicLink: () => boolean }): "file" | "folder" | "link" | "irregular" {
+function kindOf(entry: {
+  isFile: () => boolean;
+  isDirectory: () => boolean;
+  isSymbolicLink: () => boolean;
+}): "file" | "folder" | "link" | "irregular" {
   if (entry.isFile()) return "file";
   if (entry.isDirectory()) return "folder";
   return entry.isSymbolicLink() ? "link" : "irregular";
@@ -43,7 +47,10 @@ export function createDisk(platform: NodeJS.Platform = process.platform): Files 
       } catch (error) {
         const code = errorCode(error);
         if (!missingCodes.has(code)) return { is: "unreadable", code };
-        const dangling = await lstat(path).then((entry) => entry.isSymbolicLink(), () => false);
+        const dangling = await lstat(path).then(
+          (entry) => entry.isSymbolicLink(),
+          () => false,
+        );
         return dangling ? { is: "irregular", what: "a link to nothing" } : { is: "missing" };
       }
     },
@@ -55,6 +62,12 @@ export function createDisk(platform: NodeJS.Platform = process.platform): Files 
         return { error: errorCode(error) };
       }
     },
-    mark: (path) => markFile(path, (beside) => stat(beside).then(() => true, () => false)),
+    mark: (path) =>
+      markFile(path, (beside) =>
+        stat(beside).then(
+          () => true,
+          () => false,
+        ),
+      ),
   };
 }

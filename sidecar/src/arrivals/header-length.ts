@@ -27,7 +27,11 @@ const offsetsPattern = /"data_offsets"\s*:\s*\[\s*\d+\s*,\s*(\d+)\s*\]/g;
 const overlap = 256;
 
 /** Follows a header piece by piece (so that a 100 MB header needs no 100 MB), and gives the end of its last tensor. */
-export function createLengthReader(): { readonly push: (piece: Uint8Array) => void; readonly dataBytes: () => number; readonly complete: () => boolean } {
+export function createLengthReader(): {
+  readonly push: (piece: Uint8Array) => void;
+  readonly dataBytes: () => number;
+  readonly complete: () => boolean;
+} {
   let carry = "";
   let furthest = 0;
   let opened: boolean | null = null;

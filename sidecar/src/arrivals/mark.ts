@@ -47,7 +47,7 @@ async function markTensors(file: FileHandle, stamp: Stamp): Promise<Mark> {
   const hash = createHash("sha256");
   const reader = createLengthReader();
   const piece = new Uint8Array(Math.min(pieceBytes, prefix.headerBytes));
-  for (let done = 0; done < prefix.headerBytes; ) {
+  for (let done = 0; done < prefix.headerBytes;) {
     const bytes = await readAt(file, piece.subarray(0, Math.min(piece.length, prefix.headerBytes - done)), 8 + done);
     if (bytes.length === 0) return { state: "partial", stamp, expectedBytes: null };
     hash.update(bytes);
@@ -87,7 +87,10 @@ export async function markFile(path: string, exists: (path: string) => Promise<b
     if (!stat.isFile()) return { state: "unreadable", code: "not a regular file" };
     const stamp = stampOf(stat);
     if (await exists(controlFileOf(path))) return { state: "partial", stamp, expectedBytes: null };
-    const mark = classifyName(path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1)) === "index" ? await markIndex(file, stamp) : await markTensors(file, stamp);
+    const mark =
+      classifyName(path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1)) === "index"
+        ? await markIndex(file, stamp)
+        : await markTensors(file, stamp);
     const after = stampOf(await file.stat({ bigint: true }));
     // Written while it was read: what was seen is a mix of two states.
     return sameStamp(stamp, after) ? mark : { state: "partial", stamp: after, expectedBytes: null };

@@ -53,7 +53,8 @@ export async function scanFolder(root: string, files: Files): Promise<Scan> {
     }
   };
   const top = await files.look(root, true);
-  if (top.is !== "folder") return { found, folders, links, unreadable: [{ path: root, code: top.is === "unreadable" ? top.code : "ENOENT" }] };
+  if (top.is !== "folder")
+    return { found, folders, links, unreadable: [{ path: root, code: top.is === "unreadable" ? top.code : "ENOENT" }] };
   await walk(root, [`${top.device}:${top.inode}`]);
   return { found, folders, links, unreadable };
 }

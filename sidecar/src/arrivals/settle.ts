@@ -75,7 +75,12 @@ function advanced(before: Settling, mark: Mark, nowMs: number): Settling {
 }
 
 /** Judges a look inside that was taken just now. The returned track replaces the given one. */
-export function judge(before: Settling, mark: Mark, nowMs: number, limits: Limits): { readonly track: Settling; readonly verdict: Verdict } {
+export function judge(
+  before: Settling,
+  mark: Mark,
+  nowMs: number,
+  limits: Limits,
+): { readonly track: Settling; readonly verdict: Verdict } {
   const track = advanced(before, mark, nowMs);
   const quietMs = nowMs - track.changedAtMs;
   const waitUntil = (untilMs: number): Verdict => ({ do: "wait", untilMs: Math.min(untilMs, nowMs + limits.pulseMs) });
@@ -94,9 +99,17 @@ export function judge(before: Settling, mark: Mark, nowMs: number, limits: Limit
       case "partial":
         return refuseAfter(limits.incompleteMs, "ARRIVALS_INCOMPLETE", incomplete(track));
       case "foreign":
-        return refuseAfter(limits.unfilledMs, "ARRIVALS_NOT_SAFETENSORS", "expected a safetensors file; its first bytes are something else (a renamed pickle, a web page, a Git LFS pointer?). Get the .safetensors file.");
+        return refuseAfter(
+          limits.unfilledMs,
+          "ARRIVALS_NOT_SAFETENSORS",
+          "expected a safetensors file; its first bytes are something else (a renamed pickle, a web page, a Git LFS pointer?). Get the .safetensors file.",
+        );
       case "unreadable":
-        return refuseAfter(limits.incompleteMs, "ARRIVALS_UNREADABLE", `expected a readable file; the system answers ${mark.code}. Check its permissions, or close the program that holds it.`);
+        return refuseAfter(
+          limits.incompleteMs,
+          "ARRIVALS_UNREADABLE",
+          `expected a readable file; the system answers ${mark.code}. Check its permissions, or close the program that holds it.`,
+        );
     }
   })();
   return { track, verdict };

@@ -61,10 +61,13 @@ export function createTracker(ports: TrackerPorts): Tracker {
   const placeOf = (path: string): Place => ({ folder, path, name: relative(folder.path, path).split(sep).join("/") });
   const later = (path: string, delayMs: number) => {
     timers.get(path)?.();
-    timers.set(path, clock.after(delayMs, () => {
-      timers.delete(path);
-      void look(path, false, true);
-    }));
+    timers.set(
+      path,
+      clock.after(delayMs, () => {
+        timers.delete(path);
+        void look(path, false, true);
+      }),
+    );
   };
 
   const settle = (path: string, stamp: Stamp, arrivedAtMs: number, renamedFrom: Place | null) => {
@@ -127,7 +130,13 @@ export function createTracker(ports: TrackerPorts): Tracker {
     }
     if (classifyName(basename(path)) === "refused") {
       if (known?.phase === "refused") return;
-      return refuse(path, stamp, "ARRIVALS_UNSUPPORTED_FORMAT", "expected a .safetensors file; pickle formats can run code when read and GGUF cannot be merged in place. Convert it to safetensors.", false);
+      return refuse(
+        path,
+        stamp,
+        "ARRIVALS_UNSUPPORTED_FORMAT",
+        "expected a .safetensors file; pickle formats can run code when read and GGUF cannot be merged in place. Convert it to safetensors.",
+        false,
+      );
     }
     if (known?.phase === "settling") {
       const track = sameStamp(known.stamp, stamp) ? known : restamped(known, stamp, nowMs);
@@ -138,7 +147,8 @@ export function createTracker(ports: TrackerPorts): Tracker {
       if (track !== known) later(path, Math.min(limits.quietMs, limits.pulseMs));
       return;
     }
-    const replaced = known === undefined || known.stamp === null || known.stamp.inode !== stamp.inode || known.stamp.device !== stamp.device;
+    const replaced =
+      known === undefined || known.stamp === null || known.stamp.inode !== stamp.inode || known.stamp.device !== stamp.device;
     const elsewhere = replaced ? inodes.elsewhere(path, stamp) : null;
     if (elsewhere?.place) {
       const left = await leftName(elsewhere.place);
@@ -165,7 +175,14 @@ export function createTracker(ports: TrackerPorts): Tracker {
   };
 
   const lookOnce = async (path: string, scanned: boolean, due: boolean): Promise<void> => {
-    if (!isDecodable(path)) return refuse(path, null, "ARRIVALS_NAME_NOT_UTF8", "expected a file name in UTF-8; this one cannot be opened by name. Rename it.", false);
+    if (!isDecodable(path))
+      return refuse(
+        path,
+        null,
+        "ARRIVALS_NAME_NOT_UTF8",
+        "expected a file name in UTF-8; this one cannot be opened by name. Rename it.",
+        false,
+      );
     // A scan keeps its own number of looks in flight.
     const found = await (scanned ? files.look(path, true) : lane(() => files.look(path)));
     if (closed) return;
@@ -179,12 +196,24 @@ export function createTracker(ports: TrackerPorts): Tracker {
         const known = tracks.get(path);
         if (known?.phase === "refused" && known.stamp === null) return;
         const what = found.is === "folder" ? "a folder" : found.what;
-        return refuse(path, null, "ARRIVALS_NOT_A_REGULAR_FILE", `expected a regular file or a link to one; this is ${what}. Put the file itself here.`, false);
+        return refuse(
+          path,
+          null,
+          "ARRIVALS_NOT_A_REGULAR_FILE",
+          `expected a regular file or a link to one; this is ${what}. Put the file itself here.`,
+          false,
+        );
       }
       case "unreadable": {
         // A known file stays known: the disk or the network is in trouble, which the folder's own check reports.
         if (tracks.has(path) || !(await ports.isFolderThere())) return;
-        return refuse(path, null, "ARRIVALS_UNREADABLE", `expected a readable file; the system answers ${found.code}. Check permissions and the disk.`, true);
+        return refuse(
+          path,
+          null,
+          "ARRIVALS_UNREADABLE",
+          `expected a readable file; the system answers ${found.code}. Check permissions and the disk.`,
+          true,
+        );
       }
     }
   };

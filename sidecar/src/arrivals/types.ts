@@ -32,11 +32,23 @@ export interface Place {
 /** Times are monotonic milliseconds of the injected clock. */
 export type ArrivalEvent =
   /** The file is whole and quiet. Comes again after every later change. */
-  | (Place & { readonly type: "settled"; readonly stamp: Stamp; readonly arrivedAtMs: number; readonly settledAtMs: number; readonly renamedFrom?: Place })
+  | (Place & {
+      readonly type: "settled";
+      readonly stamp: Stamp;
+      readonly arrivedAtMs: number;
+      readonly settledAtMs: number;
+      readonly renamedFrom?: Place;
+    })
   /** A settled file is being written to; a `settled`, `refused` or `gone` follows. */
   | (Place & { readonly type: "changed"; readonly atMs: number })
   | (Place & { readonly type: "gone"; readonly atMs: number })
-  | (Place & { readonly type: "refused"; readonly code: RefusalCode; readonly message: string; readonly stamp: Stamp | null; readonly atMs: number })
+  | (Place & {
+      readonly type: "refused";
+      readonly code: RefusalCode;
+      readonly message: string;
+      readonly stamp: Stamp | null;
+      readonly atMs: number;
+    })
   /** Every file of the folder that was old enough to be judged at once has been reported; `unreadable` lists subfolders that could not be listed. */
   | { readonly type: "scanned"; readonly folder: WatchedFolder; readonly unreadable: readonly string[]; readonly atMs: number }
   /** The folder itself cannot be read (unmounted, deleted, no permission). Its files are not reported gone. */

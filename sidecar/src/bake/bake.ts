@@ -89,7 +89,9 @@ export async function bake(job: BakeJob, options: BakeOptions = {}): Promise<Bak
       out: job.out,
       family: base.family,
       structure: base.structure,
-      adapters: stack.map(({ ready, strength }, index) => adapterReport(ready, strength, job.adapters[index]?.path ?? "", notes.loss.adapter(index))),
+      adapters: stack.map(({ ready, strength }, index) =>
+        adapterReport(ready, strength, job.adapters[index]?.path ?? "", notes.loss.adapter(index)),
+      ),
       merged: notes.merged,
       saturated: notes.saturated,
       overflowed: notes.overflowed,
@@ -110,7 +112,13 @@ function adapterReport({ header, nonFinite }: ReadyDelta, strength: number, path
 }
 
 /** Every tensor of the output, in the order of the base's files; values are computed when their turn to be written comes. */
-async function plannedTensors(base: BaseModel, stack: readonly StackedDelta[], job: BakeJob, notes: Notes, signal: AbortSignal | undefined): Promise<TensorSource[]> {
+async function plannedTensors(
+  base: BaseModel,
+  stack: readonly StackedDelta[],
+  job: BakeJob,
+  notes: Notes,
+  signal: AbortSignal | undefined,
+): Promise<TensorSource[]> {
   const tensors: TensorSource[] = [];
   const placed = new Set<string>();
   const touched = new Set(stack.flatMap(({ ready }) => ready.header.terms.map((term) => term.target.parameter)));
@@ -120,11 +128,23 @@ async function plannedTensors(base: BaseModel, stack: readonly StackedDelta[], j
     const dtype = job.dtype === "keep" || !holdsNumbers ? null : floatOf[job.dtype];
     const converts = dtype !== null && (piece?.storage !== undefined || piece?.dtype !== dtype);
     if (!touched.has(name) && !converts) continue;
-    tensors.push(...(await parameterTensors({ base, name, dtype: converts ? dtype : null, addends: addendsOf(stack, name), rounding: roundingOf(job, stack, name), notes, placed, signal })));
+    tensors.push(
+      ...(await parameterTensors({
+        base,
+        name,
+        dtype: converts ? dtype : null,
+        addends: addendsOf(stack, name),
+        rounding: roundingOf(job, stack, name),
+        notes,
+        placed,
+        signal,
+      })),
+    );
   }
   base.files.forEach((file, index) => {
     for (const entry of file.header.entries.values()) {
-      if (!placed.has(`${index}:${entry.name}`)) tensors.push({ name: entry.name, dtype: entry.dtype, shape: entry.shape, data: () => file.read(entry.name) });
+      if (!placed.has(`${index}:${entry.name}`))
+        tensors.push({ name: entry.name, dtype: entry.dtype, shape: entry.shape, data: () => file.read(entry.name) });
     }
   });
   return tensors;
@@ -133,5 +153,8 @@ async function plannedTensors(base: BaseModel, stack: readonly StackedDelta[], j
 /** Chance follows from what is merged, so that the same job writes the same file. */
 function roundingOf({ rounding }: BakeJob, stack: readonly StackedDelta[], name: string): Rounding {
   if (rounding !== "stochastic") return nearest;
-  return { kind: "stochastic", seed: seedOf([name, ...stack.map(({ ready, strength }) => `${ready.header.adapter} ${strength}`)].join("\n")) };
+  return {
+    kind: "stochastic",
+    seed: seedOf([name, ...stack.map(({ ready, strength }) => `${ready.header.adapter} ${strength}`)].join("\n")),
+  };
 }

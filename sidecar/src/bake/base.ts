@@ -24,9 +24,20 @@ export async function openBase(path: string, family: Family | null): Promise<Bas
   const source = await readCheckpointSource(files, family);
   const stored = await CheckpointFiles.open(source);
   try {
-    checkShards(stored.files.map((file) => ({ name: basename(file.path), tensors: file.header.entries })), table?.places ?? null);
+    checkShards(
+      stored.files.map((file) => ({ name: basename(file.path), tensors: file.header.entries })),
+      table?.places ?? null,
+    );
     const parameters = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
-    return { files: stored.files, stored, source, parameters, family: family ?? familyOf(parameters, diffusersFamily(stored)), structure: structureOf(parameters), close: () => stored.close() };
+    return {
+      files: stored.files,
+      stored,
+      source,
+      parameters,
+      family: family ?? familyOf(parameters, diffusersFamily(stored)),
+      structure: structureOf(parameters),
+      close: () => stored.close(),
+    };
   } catch (error) {
     await stored.close();
     throw error;
@@ -35,14 +46,20 @@ export async function openBase(path: string, family: Family | null): Promise<Bas
 
 /** The family that names of a diffusers file tell: what they become may be fewer than a checkpoint's. */
 function diffusersFamily(stored: CheckpointFiles): Family | null {
-  return canonicalNames(new Map(stored.files.flatMap(({ header }) => [...header.entries].map(([key, { shape }]): [string, readonly number[]] => [key, shape])))).family;
+  return canonicalNames(
+    new Map(stored.files.flatMap(({ header }) => [...header.entries].map(([key, { shape }]): [string, readonly number[]] => [key, shape]))),
+  ).family;
 }
 
 function familyOf(parameters: Parameters, told: Family | null): Family {
   const found = detectModel(parameters, told);
   if (found !== null && "family" in found) return found.family;
   const what = found === null ? "no known diffusion model was found in its header" : `it is ${found.unsupported}, which is not supported`;
-  throw new Failure("BAKE_FAMILY_UNKNOWN", `expected a checkpoint of one of ${familyNames.join(", ")}: ${what}; pass --family if you know better`, {});
+  throw new Failure(
+    "BAKE_FAMILY_UNKNOWN",
+    `expected a checkpoint of one of ${familyNames.join(", ")}: ${what}; pass --family if you know better`,
+    {},
+  );
 }
 
 export function fileOf(base: BaseModel, index: number): TensorFile {

@@ -67,7 +67,9 @@ function record(tally: Tally, parameter: string, sums: LossSums, format: string)
 
 function reportOf({ total, parameters, formats }: Tally): LossReport | null {
   const [most] = [...formats].sort((a, b) => b[1] - a[1]);
-  return most === undefined ? null : { format: most[0], ...keptOf(total), parameters: [...parameters].sort((a, b) => (a.parameter < b.parameter ? -1 : 1)) };
+  return most === undefined
+    ? null
+    : { format: most[0], ...keptOf(total), parameters: [...parameters].sort((a, b) => (a.parameter < b.parameter ? -1 : 1)) };
 }
 
 /** "31 % of this LoRA survives in bf16", and what to do when that is little. Empty when there is nothing to say. */
@@ -76,5 +78,8 @@ export function lossText({ format, keptProjection, lostShare }: LossReport): rea
   const said = `${(keptProjection * 100).toFixed(0)} % of this LoRA survives in ${format}; rounding errors are ${lostShare.toPrecision(2)} times its size`;
   if (keptProjection >= leastKept && lostShare <= mostLost) return [said];
   const wider = format === "f16" || format === "bf16" ? "--dtype f32" : "--dtype bf16, or f16 or f32 where bf16 still loses much";
-  return [said, `warning: this file does not have the effect that the adapter was made for. Write it with ${wider}, or leave it out of the file and use it on a live engine`];
+  return [
+    said,
+    `warning: this file does not have the effect that the adapter was made for. Write it with ${wider}, or leave it out of the file and use it on a live engine`,
+  ];
 }

@@ -11,7 +11,11 @@ import { computeParameter } from "./parameter.ts";
 import { nearest } from "../storage/index.ts";
 
 /** Loss of an adapter in the way that the base is stored, to nearest; null when it changes nothing. Reads and computes every parameter that it touches. Throws what `bake` throws. */
-export async function measureAdapter(base: BaseModel, adapter: { readonly path: string; readonly strength: number }, signal?: AbortSignal): Promise<LossReport | null> {
+export async function measureAdapter(
+  base: BaseModel,
+  adapter: { readonly path: string; readonly strength: number },
+  signal?: AbortSignal,
+): Promise<LossReport | null> {
   const scratch = await mkdtemp(join(tmpdir(), "refit-inspect-"));
   const stack = await openStack(base, [adapter], { mode: "comfyui", folder: scratch, ...(signal ? { signal } : {}) });
   try {
@@ -20,7 +24,14 @@ export async function measureAdapter(base: BaseModel, adapter: { readonly path: 
       const place = base.source.parameters[name];
       const [piece] = place?.pieces ?? [];
       if (place === undefined || piece === undefined) continue;
-      const output = await computeParameter({ name, stored: base.stored.parameter(name, place.shape), addends: addendsOf(stack, name), dtype: null, rounding: nearest, ...(signal ? { signal } : {}) });
+      const output = await computeParameter({
+        name,
+        stored: base.stored.parameter(name, place.shape),
+        addends: addendsOf(stack, name),
+        dtype: null,
+        rounding: nearest,
+        ...(signal ? { signal } : {}),
+      });
       if (output.loss !== null) ledger.add(name, output.loss, formatName(piece, null));
     }
     return ledger.whole();

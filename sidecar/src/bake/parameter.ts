@@ -3,7 +3,17 @@
 import { isFloatDtype, native } from "@refit-sidecar/native";
 import type { FloatDtype } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
-import { blockColumns, blockPadding, decodePiece, encodePiece, encodeUnscaled, exchangeHalves, readMergeable, readValues, tiledIndex } from "../storage/index.ts";
+import {
+  blockColumns,
+  blockPadding,
+  decodePiece,
+  encodePiece,
+  encodeUnscaled,
+  exchangeHalves,
+  readMergeable,
+  readValues,
+  tiledIndex,
+} from "../storage/index.ts";
 import type { Encoded, Rounding, Scales, StoredParameter, StoredPiece } from "../storage/index.ts";
 import { asBytes, lossOfStored, mergeParameter, newNonFinite } from "../terms/index.ts";
 import type { Addend, MergeLoss, MergeOutcome } from "../terms/index.ts";
@@ -47,7 +57,12 @@ export async function computeParameter(job: ParameterJob): Promise<ParameterOutp
   const [first] = stored.pieces;
   const ownDtype = first?.piece.dtype ?? "F32";
   const quantised = stored.pieces.some(({ piece }) => piece.storage !== undefined);
-  if (!quantised && !isFloatDtype(ownDtype)) throw new Failure("BAKE_DTYPE", `expected ${job.name} in a floating-point type, the file stores ${ownDtype}; adapters cannot be merged into it`, { parameter: job.name });
+  if (!quantised && !isFloatDtype(ownDtype))
+    throw new Failure(
+      "BAKE_DTYPE",
+      `expected ${job.name} in a floating-point type, the file stores ${ownDtype}; adapters cannot be merged into it`,
+      { parameter: job.name },
+    );
   const common = { addends, kernels: native, measure: addends.length > 0, ...(signal ? { signal } : {}) };
   const dithered = job.dtype === null && job.rounding.kind === "stochastic" && isFp8(ownDtype);
   if (job.dtype !== null || !(quantised || dithered)) {
@@ -55,20 +70,41 @@ export async function computeParameter(job: ParameterJob): Promise<ParameterOutp
     const base = await readMergeable(stored);
     const outcome = await mergeParameter({ ...common, base: { ...base, shape: stored.shape }, out: { dtype } });
     const notFinite = await newNonFinite(base, outcome, dtype, native);
-    return { shape: outcome.shape, pieces: plainPieces(stored, outcome), saturated: outcome.saturated, notFinite, dtype, skipped: outcome.skipped, loss: outcome.loss };
+    return {
+      shape: outcome.shape,
+      pieces: plainPieces(stored, outcome),
+      saturated: outcome.saturated,
+      notFinite,
+      dtype,
+      skipped: outcome.skipped,
+      loss: outcome.loss,
+    };
   }
   const before = await readValues(stored);
-  const outcome = await mergeParameter({ ...common, measure: false, base: { data: asBytes(before), dtype: "F32", shape: stored.shape }, out: { dtype: "F32" } });
+  const outcome = await mergeParameter({
+    ...common,
+    measure: false,
+    base: { data: asBytes(before), dtype: "F32", shape: stored.shape },
+    out: { dtype: "F32" },
+  });
   const values = new Float32Array(outcome.data.buffer, outcome.data.byteOffset, outcome.data.byteLength / 4);
   const pieces: PieceOutput[] = [];
-  for (const piece of stored.pieces) pieces.push(await encodedPiece(pieceAt(piece, outcome.shape, stored.shape), values, before, job.rounding));
+  for (const piece of stored.pieces)
+    pieces.push(await encodedPiece(pieceAt(piece, outcome.shape, stored.shape), values, before, job.rounding));
   const notFinite = await newNonFinite({ data: asBytes(before), dtype: "F32" }, outcome, "F32", native);
   const saturated = pieces.reduce((sum, piece) => sum + (piece.saturated ?? 0), 0);
   const output = { shape: outcome.shape, pieces, saturated, notFinite, dtype: "F32" as const, skipped: outcome.skipped };
   if (addends.length === 0 || values.length !== before.length) return { ...output, loss: null };
-  const request = { base: { data: asBytes(before), dtype: "F32" as const, shape: stored.shape }, kernels: native, ...(signal ? { signal } : {}) };
+  const request = {
+    base: { data: asBytes(before), dtype: "F32" as const, shape: stored.shape },
+    kernels: native,
+    ...(signal ? { signal } : {}),
+  };
   const left = addends.filter(({ term }) => !outcome.skipped.some((skipped) => skipped.term === term));
-  return { ...output, loss: await lossOfStored(request, left, { base: before, merged: values, before, after: await decodedOutput(output) }) };
+  return {
+    ...output,
+    loss: await lossOfStored(request, left, { base: before, merged: values, before, after: await decodedOutput(output) }),
+  };
 }
 
 /** A pad gives a parameter another shape; such a parameter has one piece. */
@@ -126,7 +162,8 @@ function rowsStandAlone({ piece: { storage }, rows }: StoredPiece): boolean {
 function unchangedRows({ piece, rows, columns }: StoredPiece, values: Float32Array, base: Float32Array): number[] {
   if (piece.swapHalves) exchangeHalves(asBytes(base));
   const same: number[] = [];
-  for (let row = 0; row < rows; row += 1) if (equal(values.subarray(row * columns, (row + 1) * columns), base.subarray(row * columns, (row + 1) * columns))) same.push(row);
+  for (let row = 0; row < rows; row += 1)
+    if (equal(values.subarray(row * columns, (row + 1) * columns), base.subarray(row * columns, (row + 1) * columns))) same.push(row);
   return same;
 }
 
@@ -139,7 +176,10 @@ async function keepRows(piece: StoredPiece, encoded: Encoded, before: Scales, ro
   for (const row of rows) {
     encoded.codes.set(codes.subarray(row * rowBytes, (row + 1) * rowBytes), row * rowBytes);
     if (piece.piece.storage?.format === "scaled") scale[row] = before.scale[row] ?? 1;
-    else for (let block = 0; block < piece.storedColumns / blockColumns.mxfp8; block += 1) scale[tiledIndex(row, block, piece.storedColumns / blockColumns.mxfp8)] = before.scale[tiledIndex(row, block, piece.storedColumns / blockColumns.mxfp8)] ?? 0;
+    else
+      for (let block = 0; block < piece.storedColumns / blockColumns.mxfp8; block += 1)
+        scale[tiledIndex(row, block, piece.storedColumns / blockColumns.mxfp8)] =
+          before.scale[tiledIndex(row, block, piece.storedColumns / blockColumns.mxfp8)] ?? 0;
   }
 }
 

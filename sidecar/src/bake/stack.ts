@@ -14,7 +14,11 @@ export interface StackedDelta {
 }
 
 /** Packs adapters into `folder`. Throws what hashing and packing throw; nothing stays open then. */
-export async function openStack(base: BaseModel, adapters: readonly { readonly path: string; readonly strength: number }[], { mode, folder, signal }: { readonly mode: MergeMode; readonly folder: string; readonly signal?: AbortSignal }): Promise<StackedDelta[]> {
+export async function openStack(
+  base: BaseModel,
+  adapters: readonly { readonly path: string; readonly strength: number }[],
+  { mode, folder, signal }: { readonly mode: MergeMode; readonly folder: string; readonly signal?: AbortSignal },
+): Promise<StackedDelta[]> {
   const stack: StackedDelta[] = [];
   const target = { family: base.family, structure: base.structure, parameters: base.parameters };
   try {

@@ -86,11 +86,23 @@ export async function parameterTensors(planned: PlannedParameter): Promise<Tenso
     }
     const padding = blockPadding(storage);
     const up = (count: number): number => Math.ceil(count / padding) * padding;
-    const codesShape = shape === place.shape ? (entries.get(piece.key)?.shape ?? []) : storage.format === "scaled" ? plainShape : [up(plainShape[0] ?? 0), up(plainShape[1] ?? 0) / (storage.format === "nvfp4" ? 2 : 1)];
+    const codesShape =
+      shape === place.shape
+        ? (entries.get(piece.key)?.shape ?? [])
+        : storage.format === "scaled"
+          ? plainShape
+          : [up(plainShape[0] ?? 0), up(plainShape[1] ?? 0) / (storage.format === "nvfp4" ? 2 : 1)];
     tensors.push({ name: piece.key, dtype: piece.dtype, shape: codesShape, data: async () => (await outputOf(index)).data });
     const scale = entries.get(storage.scale);
     const rows = plainShape[0] ?? 1;
-    const scaleShape = shape === place.shape || scale === undefined || scale.shape.length === 0 ? (scale?.shape ?? []) : scale.shape[0] === 1 ? scale.shape : storage.format === "scaled" ? [rows, ...scale.shape.slice(1)] : [Math.ceil(up(rows) / 128) * 128, Math.ceil(up(plainShape[1] ?? 0) / (storage.format === "nvfp4" ? 64 : 128)) * 4];
+    const scaleShape =
+      shape === place.shape || scale === undefined || scale.shape.length === 0
+        ? (scale?.shape ?? [])
+        : scale.shape[0] === 1
+          ? scale.shape
+          : storage.format === "scaled"
+            ? [rows, ...scale.shape.slice(1)]
+            : [Math.ceil(up(rows) / 128) * 128, Math.ceil(up(plainShape[1] ?? 0) / (storage.format === "nvfp4" ? 64 : 128)) * 4];
     late(storage.scale, storage.format === "scaled" ? "F32" : (scale?.dtype ?? "U8"), scaleShape);
     if (storage.scale2 !== undefined) late(storage.scale2, "F32", entries.get(storage.scale2)?.shape ?? []);
     function late(key: string, helperDtype: Dtype, helperShape: readonly number[]): void {
@@ -115,7 +127,8 @@ export async function parameterTensors(planned: PlannedParameter): Promise<Tenso
 /** A quantised weight that becomes a plain one leaves its helpers behind: the values hold the scales now. */
 function dropHelpers(base: BaseModel, file: number, key: string, placed: Set<string>): void {
   const stem = key.slice(0, -".weight".length);
-  for (const name of fileOf(base, file).header.entries.keys()) if (helperStem(name) === stem || isMarkerOf(name, key)) placed.add(`${file}:${name}`);
+  for (const name of fileOf(base, file).header.entries.keys())
+    if (helperStem(name) === stem || isMarkerOf(name, key)) placed.add(`${file}:${name}`);
 }
 
 /** Metadata of the output. What it says of quantised layers goes when they become plain ones. */
@@ -123,8 +136,12 @@ export function keptMetadata(base: BaseModel, converted: boolean): Readonly<Reco
   const { _quantization_metadata: described, ...rest } = base.files[0]?.header.metadata ?? {};
   if (described === undefined) return rest;
   if (!converted) return { ...rest, _quantization_metadata: described };
-  const plain = new Set(Object.values(base.source.parameters).flatMap(({ pieces }) => pieces.map(({ key }) => key.replace(/\.weight$/, ""))));
+  const plain = new Set(
+    Object.values(base.source.parameters).flatMap(({ pieces }) => pieces.map(({ key }) => key.replace(/\.weight$/, ""))),
+  );
   const parsed = JSON.parse(described) as { readonly layers?: Readonly<Record<string, unknown>> };
-  const layers = Object.fromEntries(Object.entries(parsed.layers ?? {}).filter(([layer]) => !plain.has(layer) && !plain.has(`model.diffusion_model.${layer}`)));
+  const layers = Object.fromEntries(
+    Object.entries(parsed.layers ?? {}).filter(([layer]) => !plain.has(layer) && !plain.has(`model.diffusion_model.${layer}`)),
+  );
   return Object.keys(layers).length === 0 ? rest : { ...rest, _quantization_metadata: JSON.stringify({ ...parsed, layers }) };
 }

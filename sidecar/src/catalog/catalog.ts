@@ -106,13 +106,24 @@ export function createCatalog(options: CatalogOptions): Catalog {
   const entry = (id: string): CatalogEntry => {
     const found = publisher.get(id);
     if (found !== undefined) return found;
-    throw new Failure("CATALOG_ENTRY_UNKNOWN", "expected the id of a catalogued file; there is none by this id. List the catalog again.", { id });
+    throw new Failure("CATALOG_ENTRY_UNKNOWN", "expected the id of a catalogued file; there is none by this id. List the catalog again.", {
+      id,
+    });
   };
 
   const usable = (id: string, kind?: CatalogEntry["kind"]): CatalogEntry => {
     const found = entry(id);
-    if (found.problem !== null) throw new Failure("CATALOG_ENTRY_UNUSABLE", `${found.name} cannot be used: ${found.problem.message}`, { id, problem: found.problem.code });
-    if (kind !== undefined && found.kind !== kind) throw new Failure("CATALOG_ENTRY_UNUSABLE", `expected ${kind === "adapter" ? "an adapter" : "a checkpoint"}; ${found.name} is a ${found.kind}`, { id });
+    if (found.problem !== null)
+      throw new Failure("CATALOG_ENTRY_UNUSABLE", `${found.name} cannot be used: ${found.problem.message}`, {
+        id,
+        problem: found.problem.code,
+      });
+    if (kind !== undefined && found.kind !== kind)
+      throw new Failure(
+        "CATALOG_ENTRY_UNUSABLE",
+        `expected ${kind === "adapter" ? "an adapter" : "a checkpoint"}; ${found.name} is a ${found.kind}`,
+        { id },
+      );
     return found;
   };
 
@@ -123,7 +134,12 @@ export function createCatalog(options: CatalogOptions): Catalog {
     if (unit === undefined || content === null) throw new TypeError(`a usable entry without content: ${id}`);
     const parts = unit.members.flatMap(({ name, path, state }) => (state.is === "settled" ? [{ name, path, stamp: state.stamp }] : []));
     // A file has moved on and its header is just being read again.
-    if (signatureOf(parts) !== content.signature) throw new Failure("CATALOG_FILE_CHANGED", "expected the file as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.", { id });
+    if (signatureOf(parts) !== content.signature)
+      throw new Failure(
+        "CATALOG_FILE_CHANGED",
+        "expected the file as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.",
+        { id },
+      );
     return { unit, content, parts };
   };
 
@@ -167,7 +183,12 @@ export function createCatalog(options: CatalogOptions): Catalog {
     const read: StoredFile[] = [];
     for (const { path, stamp } of parts) {
       const header = await reader.header(path);
-      if (!isHeaderOf(header, stamp)) throw new Failure("CATALOG_FILE_CHANGED", "expected the checkpoint as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.", { id });
+      if (!isHeaderOf(header, stamp))
+        throw new Failure(
+          "CATALOG_FILE_CHANGED",
+          "expected the checkpoint as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.",
+          { id },
+        );
       read.push({ path, header, notes: await reader.notes(path, header) });
     }
     const source = buildCheckpointSource(read);
@@ -191,10 +212,22 @@ export function createCatalog(options: CatalogOptions): Catalog {
     find(kind, idOrName) {
       const byId = publisher.get(idOrName);
       if (byId?.kind === kind) return byId;
-      const named = [...publisher.snapshot().entries.values()].filter((candidate) => candidate.kind === kind && sameName(candidate.name, idOrName));
+      const named = [...publisher.snapshot().entries.values()].filter(
+        (candidate) => candidate.kind === kind && sameName(candidate.name, idOrName),
+      );
       const [only] = named;
-      if (only === undefined) throw new Failure("CATALOG_ENTRY_UNKNOWN", `expected the id or the name of a catalogued ${kind}; there is none. List the catalog again.`, {});
-      if (named.length > 1) throw new Failure("CATALOG_NAME_AMBIGUOUS", `expected a name that one ${kind} has; ${named.length} have it. Use one of the ids ${named.map(({ id }) => id).join(", ")}.`, {});
+      if (only === undefined)
+        throw new Failure(
+          "CATALOG_ENTRY_UNKNOWN",
+          `expected the id or the name of a catalogued ${kind}; there is none. List the catalog again.`,
+          {},
+        );
+      if (named.length > 1)
+        throw new Failure(
+          "CATALOG_NAME_AMBIGUOUS",
+          `expected a name that one ${kind} has; ${named.length} have it. Use one of the ids ${named.map(({ id }) => id).join(", ")}.`,
+          {},
+        );
       return only;
     },
     identity,

@@ -32,7 +32,15 @@ function memberOf(event: ArrivalEvent & Place): Member | null {
     case "changed":
       return { ...place, state: { is: "changing" } };
     case "refused":
-      return { ...place, state: { is: "refused", problem: { code: event.code, message: event.message }, stamp: event.stamp, look: incompleteCodes.has(event.code) } };
+      return {
+        ...place,
+        state: {
+          is: "refused",
+          problem: { code: event.code, message: event.message },
+          stamp: event.stamp,
+          look: incompleteCodes.has(event.code),
+        },
+      };
     default:
       return null;
   }
@@ -62,7 +70,8 @@ export function createFileTable(): FileTable {
 
   const expectedOf = (unit: Unit): readonly string[] => {
     if (!unit.sharded) return [unit.name];
-    if (unit.table !== null && unit.table.files.length > 0) return completeShards(unit.table.files).map((name) => folderOf(unit.name) + name);
+    if (unit.table !== null && unit.table.files.length > 0)
+      return completeShards(unit.table.files).map((name) => folderOf(unit.name) + name);
     // Without a table, any shard tells how many there are.
     for (const member of unit.members) if (shardName(member.name) !== null) return shardNames(member.name);
     return [];
@@ -84,7 +93,10 @@ export function createFileTable(): FileTable {
     const names = new Set(unit.members.map((member) => member.name)).add(changedName);
     for (const name of expectedOf(unit)) names.add(name);
     const isOwn = (name: string) => indexedName(name) === null && unitKey(unit.folder, name) === unit.key;
-    unit.members = [...names].filter(isOwn).sort().flatMap((name) => files.get(fileKey(unit.folder, name)) ?? []);
+    unit.members = [...names]
+      .filter(isOwn)
+      .sort()
+      .flatMap((name) => files.get(fileKey(unit.folder, name)) ?? []);
     unit.version += 1;
     if (unit.members.length === 0 && unit.table === null) units.delete(unit.key);
   };

@@ -22,7 +22,13 @@ export interface Hasher {
 const atOneTime = 2;
 
 function isUnmoved(before: Stamp, now: Stamp | null): boolean {
-  return now !== null && now.sizeBytes === before.sizeBytes && now.mtimeNs === before.mtimeNs && now.ctimeNs === before.ctimeNs && now.inode === before.inode;
+  return (
+    now !== null &&
+    now.sizeBytes === before.sizeBytes &&
+    now.mtimeNs === before.mtimeNs &&
+    now.ctimeNs === before.ctimeNs &&
+    now.inode === before.inode
+  );
 }
 
 export function createHasher(reader: Reader): Hasher {
@@ -33,7 +39,11 @@ export function createHasher(reader: Reader): Hasher {
     for (const { path, stamp } of files) {
       const check = async () => {
         if (isUnmoved(stamp, await reader.stamp(path))) return;
-        throw new Failure("CATALOG_FILE_CHANGED", "expected the file as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.", {});
+        throw new Failure(
+          "CATALOG_FILE_CHANGED",
+          "expected the file as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.",
+          {},
+        );
       };
       await check();
       hashes.push(await hash(path));

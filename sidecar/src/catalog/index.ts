@@ -17,4 +17,17 @@ export { structureOf } from "./structure.ts";
 export { summarize } from "./summarize.ts";
 export type { AdapterSummary, CheckpointSummary, Summary, Tensors } from "./summarize.ts";
 export { sameContent } from "./types.ts";
-export type { AdapterEntry, CatalogChange, CatalogEntry, CatalogSnapshot, CheckpointEntry, CheckpointSource, Family, Identity, ModelConfig, ParameterPiece, ParameterSource, Problem } from "./types.ts";
+export type {
+  AdapterEntry,
+  CatalogChange,
+  CatalogEntry,
+  CatalogSnapshot,
+  CheckpointEntry,
+  CheckpointSource,
+  Family,
+  Identity,
+  ModelConfig,
+  ParameterPiece,
+  ParameterSource,
+  Problem,
+} from "./types.ts";

@@ -7,7 +7,10 @@ import { createHash } from "node:crypto";
  * 80 bits: no collision in any real collection, and none worth making (an id grants nothing).
  */
 export function entryId(kind: "adapter" | "checkpoint", folder: string | null, name: string): string {
-  return `${kind}:${createHash("sha256").update(`${folder ?? ""}\0${name}`).digest("hex").slice(0, 20)}`;
+  return `${kind}:${createHash("sha256")
+    .update(`${folder ?? ""}\0${name}`)
+    .digest("hex")
+    .slice(0, 20)}`;
 }
 
 /** Names that people type are compared in one Unicode form: macOS stores `é` as two code points, keyboards send one. */

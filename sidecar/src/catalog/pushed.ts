@@ -27,14 +27,32 @@ export function createPushed(reader: Reader): Pushed {
       const before = known.get(id);
       if (before !== undefined) return before.entry;
       const stamp = await reader.stamp(path);
-      if (stamp === null) throw new Failure("CATALOG_FILE_CHANGED", "expected the pushed adapter's file; it is not there any more. Push it again.", {});
+      if (stamp === null)
+        throw new Failure("CATALOG_FILE_CHANGED", "expected the pushed adapter's file; it is not there any more. Push it again.", {});
       const reading = await reader.content([{ path, stamp }], "adapter", null);
       const problem = "problem" in reading ? reading.problem : reading.summary.problem;
       if (problem !== null || !("summary" in reading) || reading.summary.kind !== "adapter") {
-        throw new Failure("CATALOG_ENTRY_UNUSABLE", `the pushed tensors cannot be used: ${problem?.message ?? "they are a checkpoint, not an adapter"}`, {});
+        throw new Failure(
+          "CATALOG_ENTRY_UNUSABLE",
+          `the pushed tensors cannot be used: ${problem?.message ?? "they are a checkpoint, not an adapter"}`,
+          {},
+        );
       }
       const { kind, family, kinds, tensors, evidence } = reading.summary;
-      const entry: AdapterEntry = { kind, id, folder: null, name, path, sizeBytes: stamp.sizeBytes, identity: { sha256, proof: "full" }, family, kinds, tensors, evidence, problem: null };
+      const entry: AdapterEntry = {
+        kind,
+        id,
+        folder: null,
+        name,
+        path,
+        sizeBytes: stamp.sizeBytes,
+        identity: { sha256, proof: "full" },
+        family,
+        kinds,
+        tensors,
+        evidence,
+        problem: null,
+      };
       known.set(id, { entry, file: adapterFile(path, stamp) });
       return entry;
     },

@@ -29,7 +29,11 @@ export interface Refresher {
 /** Headers in flight: enough to keep every reading thread busy, few enough that a burst of large headers stays in memory. */
 const headersAtOneTime = 12;
 
-const folderLost: Problem = { code: "CATALOG_FOLDER_LOST", message: "expected the folder of this file to be there; it cannot be read (unmounted, moved, no permission). Bring it back: the file is then taken up again." };
+const folderLost: Problem = {
+  code: "CATALOG_FOLDER_LOST",
+  message:
+    "expected the folder of this file to be there; it cannot be read (unmounted, moved, no permission). Bring it back: the file is then taken up again.",
+};
 
 interface SettledFile {
   readonly name: string;
@@ -38,7 +42,8 @@ interface SettledFile {
 }
 
 type Refusal = Extract<Member["state"], { is: "refused" }>;
-type Need = { readonly files: readonly SettledFile[] } | { readonly hindrance: Problem } | { readonly refused: Refusal; readonly path: string };
+type Need =
+  { readonly files: readonly SettledFile[] } | { readonly hindrance: Problem } | { readonly refused: Refusal; readonly path: string };
 
 function needOf(unit: Unit, files: FileTable): Need {
   const settled: SettledFile[] = [];
@@ -74,7 +79,10 @@ export function createRefresher(ports: RefresherPorts): Refresher {
   const reuse = (unit: Unit, settled: readonly SettledFile[], carried: Content | undefined): boolean => {
     const signature = signatureOf(settled);
     const known = [unit.content, ports.remembered(unit.key)].find((content) => content?.signature === signature);
-    const moved = carried !== undefined && carried.summary.problem === null && sameButRenamed(carried.signature, signature) ? { ...carried, signature } : undefined;
+    const moved =
+      carried !== undefined && carried.summary.problem === null && sameButRenamed(carried.signature, signature)
+        ? { ...carried, signature }
+        : undefined;
     const content = known ?? moved;
     if (content === undefined) return false;
     finish(unit, content, null);
@@ -108,7 +116,8 @@ export function createRefresher(ports: RefresherPorts): Refresher {
     if ("hindrance" in need) return finish(unit, null, need.hindrance);
     if ("refused" in need) {
       const { problem, stamp, look } = need.refused;
-      const precise = look && stamp !== null ? await limit(() => reader.content([{ path: need.path, stamp }], unit.folder.kind, null)) : null;
+      const precise =
+        look && stamp !== null ? await limit(() => reader.content([{ path: need.path, stamp }], unit.folder.kind, null)) : null;
       if (unit.version !== version) return;
       return finish(unit, null, precise !== null && "problem" in precise && precise.lasting ? precise.problem : problem);
     }

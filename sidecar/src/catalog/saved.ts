@@ -20,7 +20,9 @@ function isContent(value: unknown): value is Content {
   if (typeof value !== "object" || value === null) return false;
   if (!("signature" in value) || typeof value.signature !== "string" || !("identity" in value) || !("summary" in value)) return false;
   const { summary } = value;
-  return typeof summary === "object" && summary !== null && "kind" in summary && (summary.kind === "adapter" || summary.kind === "checkpoint");
+  return (
+    typeof summary === "object" && summary !== null && "kind" in summary && (summary.kind === "adapter" || summary.kind === "checkpoint")
+  );
 }
 
 /** The checksum has been compared by then, so this guards against another program's file, not against damage. Null: start from nothing. */

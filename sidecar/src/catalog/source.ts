@@ -2,7 +2,17 @@
 
 import type { Header } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
-import { joinedNotes, plainTensors, type CheckpointSource, type ParameterPiece, type ParameterSource, type PlainTensor, type PlainTensors, type Storage, type StorageNotes } from "../storage/index.ts";
+import {
+  joinedNotes,
+  plainTensors,
+  type CheckpointSource,
+  type ParameterPiece,
+  type ParameterSource,
+  type PlainTensor,
+  type PlainTensors,
+  type Storage,
+  type StorageNotes,
+} from "../storage/index.ts";
 import { canonicalNames } from "../terms/index.ts";
 import type { CanonicalNames, CanonicalParameter } from "../terms/index.ts";
 import type { Family } from "./types.ts";
@@ -13,7 +23,8 @@ export interface StoredFile {
   readonly notes: StorageNotes;
 }
 
-const sameStorage = (a: PlainTensor, b: PlainTensor): boolean => a.dtype === b.dtype && a.storage?.format === b.storage?.format && a.storage?.rotation === b.storage?.rotation;
+const sameStorage = (a: PlainTensor, b: PlainTensor): boolean =>
+  a.dtype === b.dtype && a.storage?.format === b.storage?.format && a.storage?.rotation === b.storage?.rotation;
 
 function sourceOf(parameter: CanonicalParameter, tensors: PlainTensors["tensors"], fileOf: ReadonlyMap<string, number>): ParameterSource {
   const first = tensors.get(parameter.parts[0]?.key ?? "");
@@ -22,12 +33,29 @@ function sourceOf(parameter: CanonicalParameter, tensors: PlainTensors["tensors"
     const tensor = tensors.get(key);
     const file = fileOf.get(key);
     if (tensor === undefined || file === undefined || !sameStorage(tensor, first)) {
-      throw new Failure("CATALOG_MIXED_PIECES", `expected the pieces of ${parameter.name} in one dtype; they differ. Save the checkpoint in one dtype.`, { parameter: parameter.name });
+      throw new Failure(
+        "CATALOG_MIXED_PIECES",
+        `expected the pieces of ${parameter.name} in one dtype; they differ. Save the checkpoint in one dtype.`,
+        { parameter: parameter.name },
+      );
     }
     for (const helper of helperKeys(tensor.storage)) {
-      if (fileOf.get(helper) !== file) throw new Failure("CATALOG_SCALE_APART", `expected ${helper} in the shard of the weight that it scales; it is in another. Download the checkpoint as one file.`, { parameter: parameter.name });
+      if (fileOf.get(helper) !== file)
+        throw new Failure(
+          "CATALOG_SCALE_APART",
+          `expected ${helper} in the shard of the weight that it scales; it is in another. Download the checkpoint as one file.`,
+          { parameter: parameter.name },
+        );
     }
-    return { file, key, dtype: tensor.dtype, start, length, swapHalves, ...(tensor.storage === undefined ? {} : { storage: tensor.storage }) };
+    return {
+      file,
+      key,
+      dtype: tensor.dtype,
+      start,
+      length,
+      swapHalves,
+      ...(tensor.storage === undefined ? {} : { storage: tensor.storage }),
+    };
   });
   return { shape: parameter.shape, pieces };
 }
@@ -37,7 +65,10 @@ function helperKeys(storage: Storage | undefined): readonly string[] {
 }
 
 /** Which quantised format of the diffusion model cannot be read, and where; null when all of it can. */
-export function unreadableStorage({ refused }: PlainTensors, names: CanonicalNames): { readonly key: string; readonly format: string } | null {
+export function unreadableStorage(
+  { refused }: PlainTensors,
+  names: CanonicalNames,
+): { readonly key: string; readonly format: string } | null {
   for (const [key, format] of refused) if (key.startsWith(names.prefix)) return { key, format };
   return null;
 }
@@ -58,7 +89,12 @@ export function buildCheckpointSource(files: readonly StoredFile[], family: Fami
   const parameters: Record<string, ParameterSource> = Object.create(null) as Record<string, ParameterSource>;
   for (const [name, parameter] of names.parameters) parameters[name] = sourceOf(parameter, plain.tensors, fileOf);
   return {
-    files: files.map(({ path, header: { stamp } }) => ({ path, sizeBytes: stamp.sizeBytes, mtimeNs: String(stamp.mtimeNs), inode: String(stamp.inode) })),
+    files: files.map(({ path, header: { stamp } }) => ({
+      path,
+      sizeBytes: stamp.sizeBytes,
+      mtimeNs: String(stamp.mtimeNs),
+      inode: String(stamp.inode),
+    })),
     parameters,
   };
 }

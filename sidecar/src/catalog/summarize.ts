@@ -40,7 +40,9 @@ export type Summary = AdapterSummary | CheckpointSummary;
 /** Tensors of one file, or of all shards together. */
 export type Tensors = ReadonlyMap<string, Pick<TensorEntry, "dtype" | "shape">>;
 
-const kindOfSuffix: readonly (readonly [string, string])[] = Object.entries(kindSuffixes).flatMap(([kind, suffixes]) => suffixes.map((suffix) => [suffix, kind] as const));
+const kindOfSuffix: readonly (readonly [string, string])[] = Object.entries(kindSuffixes).flatMap(([kind, suffixes]) =>
+  suffixes.map((suffix) => [suffix, kind] as const),
+);
 
 /** The part of a key that tells an adapter tensor's role: the last two dotted parts before `.weight`, else the last one. */
 function tailOf(key: string): string {
@@ -108,7 +110,13 @@ class ShapeView implements Parameters {
 
 function summarizeAdapter(tensors: Tensors, metadata: Readonly<Record<string, string>>, kinds: readonly string[]): AdapterSummary {
   const detected = detectAdapterFamily(new ShapeView(tensors), metadata);
-  const problem: Problem | null = detected.unsupported === null ? null : { code: "CATALOG_UNSUPPORTED_MODEL", message: `expected an adapter for a model that an engine here can run; this one is for ${detected.unsupported}` };
+  const problem: Problem | null =
+    detected.unsupported === null
+      ? null
+      : {
+          code: "CATALOG_UNSUPPORTED_MODEL",
+          message: `expected an adapter for a model that an engine here can run; this one is for ${detected.unsupported}`,
+        };
   return { kind: "adapter", family: detected.family, kinds, tensors: tensors.size, evidence: detected.evidence, problem };
 }
 
@@ -121,12 +129,32 @@ function summarizePacked(tensors: Tensors, metadata: Readonly<Record<string, str
     const { family, terms } = decodeDeltaHeader(metadata);
     return { ...common, family, kinds: [...new Set(terms.map((term) => term.kind))].sort(), evidence: ["metadata of an exported delta"] };
   } catch (error) {
-    return { ...common, family: null, kinds: [], evidence: [], problem: { code: error instanceof Failure ? error.code : "DELTA_DAMAGED", message: error instanceof Error ? error.message : String(error) } };
+    return {
+      ...common,
+      family: null,
+      kinds: [],
+      evidence: [],
+      problem: {
+        code: error instanceof Failure ? error.code : "DELTA_DAMAGED",
+        message: error instanceof Error ? error.message : String(error),
+      },
+    };
   }
 }
 
 function unknownCheckpoint(keyPrefix: string): Omit<CheckpointSummary, "problem"> {
-  return { kind: "checkpoint", family: null, variant: null, structure: null, keyPrefix, config: null, parameters: 0, dtypes: {}, format: null, evidence: [] };
+  return {
+    kind: "checkpoint",
+    family: null,
+    variant: null,
+    structure: null,
+    keyPrefix,
+    config: null,
+    parameters: 0,
+    dtypes: {},
+    format: null,
+    evidence: [],
+  };
 }
 
 /** How often each way of storing occurs; a packed or rotated format goes by its name, the rest by the container's dtype. */
@@ -136,7 +164,12 @@ function countDtypes(tensors: PlainTensors["tensors"], keys: Iterable<string>): 
     const tensor = tensors.get(key);
     if (tensor === undefined) continue;
     const { dtype, storage } = tensor;
-    const name = storage === undefined || storage.format === "scaled" ? (storage?.rotation === undefined ? dtype : `${dtype} convrot`) : storage.format;
+    const name =
+      storage === undefined || storage.format === "scaled"
+        ? storage?.rotation === undefined
+          ? dtype
+          : `${dtype} convrot`
+        : storage.format;
     counts[name] = (counts[name] ?? 0) + 1;
   }
   return counts;
@@ -155,7 +188,11 @@ function summarizeCheckpoint(stored: Tensors, metadata: Readonly<Record<string, 
   const unreadable = unreadableStorage(plain, names);
   const model = detectModel(parameters, names.family);
   if (model === null || "unsupported" in model) {
-    if (model === null && unreadable !== null) return { ...unknownCheckpoint(names.prefix), problem: { code: "CATALOG_UNSUPPORTED_QUANTISATION", message: unreadableText(unreadable) } };
+    if (model === null && unreadable !== null)
+      return {
+        ...unknownCheckpoint(names.prefix),
+        problem: { code: "CATALOG_UNSUPPORTED_QUANTISATION", message: unreadableText(unreadable) },
+      };
     const code = model === null ? "CATALOG_UNKNOWN_ARCHITECTURE" : "CATALOG_UNSUPPORTED_MODEL";
     const found = model === null ? `none of them is known by these ${tensors.size} tensor names` : `this is ${model.unsupported}`;
     const message = `expected a diffusion model of ${familyTable.map(({ title }) => title).join(", ")}; ${found}. Text encoders and VAEs stay in the UI.`;
@@ -177,7 +214,12 @@ function summarizeCheckpoint(stored: Tensors, metadata: Readonly<Record<string, 
 }
 
 /** `placed` is what the folder holds; the header decides, and only a header that tells nothing is taken for what its folder says. */
-export function summarize(tensors: Tensors, metadata: Readonly<Record<string, string>>, placed: "adapter" | "checkpoint", notes: StorageNotes = noNotes): Summary {
+export function summarize(
+  tensors: Tensors,
+  metadata: Readonly<Record<string, string>>,
+  placed: "adapter" | "checkpoint",
+  notes: StorageNotes = noNotes,
+): Summary {
   const packed = summarizePacked(tensors, metadata);
   if (packed !== null) return packed;
   const { kinds, keys } = adapterKinds(tensors);
@@ -186,5 +228,12 @@ export function summarize(tensors: Tensors, metadata: Readonly<Record<string, st
   const checkpoint = summarizeCheckpoint(tensors, metadata, notes);
   if (checkpoint.family !== null || placed === "checkpoint") return checkpoint;
   const message = `expected a LoRA or LyCORIS file; none of its ${tensors.size} tensor names is one of theirs`;
-  return { kind: "adapter", family: null, kinds, tensors: tensors.size, evidence: [], problem: { code: "CATALOG_NOT_AN_ADAPTER", message } };
+  return {
+    kind: "adapter",
+    family: null,
+    kinds,
+    tensors: tensors.size,
+    evidence: [],
+    problem: { code: "CATALOG_NOT_AN_ADAPTER", message },
+  };
 }

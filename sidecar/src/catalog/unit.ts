@@ -52,7 +52,16 @@ export function signatureOf(files: readonly { readonly name: string; readonly st
 
 /** Equal but for the names and change times: the same files after a rename. */
 export function sameButRenamed(a: string, b: string): boolean {
-  const stripped = (signature: string) => signature.split("\n").map((line) => line.split("\0").filter((_, index) => index !== 0 && index !== 3).join("\0")).join("\n");
+  const stripped = (signature: string) =>
+    signature
+      .split("\n")
+      .map((line) =>
+        line
+          .split("\0")
+          .filter((_, index) => index !== 0 && index !== 3)
+          .join("\0"),
+      )
+      .join("\n");
   return stripped(a) === stripped(b);
 }
 

@@ -31,7 +31,12 @@ const aboutTimeoutMs = 120_000;
 export async function aboutPython(python: HostPython): Promise<About | string> {
   const { command, args, env } = pythonRun(python, "refit_host.about");
   try {
-    const { stdout } = await promisify(execFile)(command, [...args], { timeout: aboutTimeoutMs, windowsHide: true, maxBuffer: 1 << 20, env: hostEnvironment(env) });
+    const { stdout } = await promisify(execFile)(command, [...args], {
+      timeout: aboutTimeoutMs,
+      windowsHide: true,
+      maxBuffer: 1 << 20,
+      env: hostEnvironment(env),
+    });
     return JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as About;
   } catch (error) {
     return error instanceof Error ? (error.message.trim().split("\n").at(-1) ?? "") : String(error);

@@ -18,7 +18,10 @@ const mebibyte = 1024 * 1024;
 
 /** Options as `serve` would have them from the same flags, environment and configuration file. */
 export async function storeOptions({ dataDir, engineStore, config = process.env["REFIT_CONFIG"] }: StoreFlags): Promise<Options> {
-  const values = { ...(dataDir === undefined ? {} : { "data-dir": resolve(dataDir) }), ...(engineStore === undefined ? {} : { "engine-store": resolve(engineStore) }) };
+  const values = {
+    ...(dataDir === undefined ? {} : { "data-dir": resolve(dataDir) }),
+    ...(engineStore === undefined ? {} : { "engine-store": resolve(engineStore) }),
+  };
   const sources: Source[] = [{ label: (name) => `--${name}`, values }, environmentSource(process.env, delimiter)];
   if (config !== undefined) sources.push(await fileSource(config));
   return resolveOptions(sources);
@@ -29,7 +32,11 @@ export const dataDirOf = (flags: StoreFlags): string => flags.dataDir ?? process
 /** The engine store that `serve` with the same folders uses. */
 export async function ownStore(flags: StoreFlags, writable = true): Promise<Store> {
   const options = await storeOptions(flags);
-  return openStore({ folder: options["engine-store"] ?? join(options["data-dir"] ?? defaultDataDir(), "engines"), writable, maxBytes: options["engine-store-size"] * mebibyte });
+  return openStore({
+    folder: options["engine-store"] ?? join(options["data-dir"] ?? defaultDataDir(), "engines"),
+    writable,
+    maxBytes: options["engine-store-size"] * mebibyte,
+  });
 }
 
 /** The one entry whose name starts with `prefix`. Throws CLI_STORE_ENTRY when there is none or more than one. */
@@ -37,7 +44,11 @@ export async function entryBy(store: Store, prefix: string): Promise<EntryInfo> 
   const found = (await store.list()).filter((info) => info.entry.startsWith(prefix));
   const [only] = found;
   if (only && found.length === 1) return only;
-  throw new Failure("CLI_STORE_ENTRY", `expected the start of one engine's name, ${found.length === 0 ? "none" : "several"} start with ${JSON.stringify(prefix)}; "refit-sidecar cache ls" lists them`, {});
+  throw new Failure(
+    "CLI_STORE_ENTRY",
+    `expected the start of one engine's name, ${found.length === 0 ? "none" : "several"} start with ${JSON.stringify(prefix)}; "refit-sidecar cache ls" lists them`,
+    {},
+  );
 }
 
 const shown = ({ entry, manifest, sizeBytes, usedAt, pinned, problem }: EntryInfo) => ({
@@ -67,8 +78,17 @@ interface CacheFlags extends StoreFlags {
 export function addCache(program: Command, done: (code: number) => void): void {
   const cache = program.command("cache").description("the engine store: engines and graphs made on this computer");
   const sub = (words: string, description: string) =>
-    cache.command(words).description(description).option("--data-dir <dir>", "data folder of the sidecar").option("--engine-store <dir>", "the store's own folder").option("--config <file>", "configuration file that serve reads").option("--json", "print one JSON object");
-  const run = async (flags: CacheFlags, work: () => Promise<{ readonly json: Record<string, unknown>; readonly lines: readonly string[]; readonly ok?: boolean }>) => {
+    cache
+      .command(words)
+      .description(description)
+      .option("--data-dir <dir>", "data folder of the sidecar")
+      .option("--engine-store <dir>", "the store's own folder")
+      .option("--config <file>", "configuration file that serve reads")
+      .option("--json", "print one JSON object");
+  const run = async (
+    flags: CacheFlags,
+    work: () => Promise<{ readonly json: Record<string, unknown>; readonly lines: readonly string[]; readonly ok?: boolean }>,
+  ) => {
     try {
       const { json, lines, ok = true } = await work();
       if (flags.json === true) console.log(JSON.stringify({ ok, ...json }));
@@ -95,7 +115,11 @@ export function addCache(program: Command, done: (code: number) => void): void {
         const problem = await store.verify(entry);
         if (problem !== null) bad.push({ entry, message: problem.message });
       }
-      return { ok: bad.length === 0, json: { checked: entries.length, damaged: bad }, lines: [`${entries.length} engines checked, ${bad.length} damaged`, ...bad.map(({ message }) => `  ${message}`)] };
+      return {
+        ok: bad.length === 0,
+        json: { checked: entries.length, damaged: bad },
+        lines: [`${entries.length} engines checked, ${bad.length} damaged`, ...bad.map(({ message }) => `  ${message}`)],
+      };
     }),
   );
   sub("prune", "remove the least recently used engines until the rest fits; pinned ones stay")
@@ -103,7 +127,8 @@ export function addCache(program: Command, done: (code: number) => void): void {
     .action((flags: CacheFlags) =>
       run(flags, async () => {
         const limit = flags.maxMib === undefined ? (await storeOptions(flags))["engine-store-size"] : Number(flags.maxMib);
-        if (!Number.isFinite(limit) || limit < 0) throw new Failure("CLI_ARGUMENTS", `--max-mib expects a number of MiB, got ${JSON.stringify(flags.maxMib)}`, {});
+        if (!Number.isFinite(limit) || limit < 0)
+          throw new Failure("CLI_ARGUMENTS", `--max-mib expects a number of MiB, got ${JSON.stringify(flags.maxMib)}`, {});
         const gone = await (await ownStore(flags)).prune(limit * mebibyte);
         return { json: { removed: gone.map(shown) }, lines: [`${gone.length} engines removed`] };
       }),
@@ -116,7 +141,10 @@ export function addCache(program: Command, done: (code: number) => void): void {
     }),
   );
   for (const pinned of [true, false]) {
-    sub(`${pinned ? "pin" : "unpin"} <entry>`, pinned ? "keep an engine whatever the space" : "let an engine go when space is needed").action((entry: string, flags: CacheFlags) =>
+    sub(
+      `${pinned ? "pin" : "unpin"} <entry>`,
+      pinned ? "keep an engine whatever the space" : "let an engine go when space is needed",
+    ).action((entry: string, flags: CacheFlags) =>
       run(flags, async () => {
         const store = await ownStore(flags);
         const info = await entryBy(store, entry);

@@ -19,7 +19,8 @@ interface ExportFlags {
 }
 
 async function exportOne(flags: ExportFlags): Promise<Record<string, unknown>> {
-  if (flags.mode !== "comfyui" && flags.mode !== "extended") throw new Failure("CLI_ARGUMENTS", `--mode expects comfyui or extended, got ${JSON.stringify(flags.mode)}`, {});
+  if (flags.mode !== "comfyui" && flags.mode !== "extended")
+    throw new Failure("CLI_ARGUMENTS", `--mode expects comfyui or extended, got ${JSON.stringify(flags.mode)}`, {});
   const { path, strength } = parseAdapter(flags.adapter);
   const inputs = [...(await checkpointInputs("the base", flags.base)), { what: "the adapter", path }];
   await checkOutput({ out: flags.out, option: "--out", code: "CLI_ARGUMENTS", inputs });
@@ -27,12 +28,33 @@ async function exportOne(flags: ExportFlags): Promise<Record<string, unknown>> {
   const folder = await mkdtemp(join(tmpdir(), "refit-delta-"));
   try {
     const target = { family: base.family, structure: base.structure, parameters: base.parameters };
-    const ready = await ensureDelta({ adapter: { path, sha256: await native.hashFile(path) }, target, mode: flags.mode, folder, base: base.source }, native);
+    const ready = await ensureDelta(
+      { adapter: { path, sha256: await native.hashFile(path) }, target, mode: flags.mode, folder, base: base.source },
+      native,
+    );
     if (ready.header.problem !== null) throw new Failure(ready.header.problem.code, ready.header.problem.message, {});
     const baseHash = await native.hashFile(flags.base);
-    const { fileBytes } = await exportDelta({ delta: ready.path, out: flags.out, base: { name: basename(flags.base), sha256: baseHash }, adapter: { name: basename(path) }, strength });
+    const { fileBytes } = await exportDelta({
+      delta: ready.path,
+      out: flags.out,
+      base: { name: basename(flags.base), sha256: baseHash },
+      adapter: { name: basename(path) },
+      strength,
+    });
     const { used, ignored, failed } = ready.header.report;
-    return { ok: true, out: flags.out, family: base.family, structure: base.structure, terms: ready.header.terms.length, size_bytes: fileBytes, strength, used: used.length, ignored, failed, non_finite: ready.nonFinite };
+    return {
+      ok: true,
+      out: flags.out,
+      family: base.family,
+      structure: base.structure,
+      terms: ready.header.terms.length,
+      size_bytes: fileBytes,
+      strength,
+      used: used.length,
+      ignored,
+      failed,
+      non_finite: ready.nonFinite,
+    };
   } finally {
     await base.close();
     await rm(folder, { recursive: true, force: true });
@@ -43,7 +65,9 @@ export function addDelta(program: Command, done: (code: number) => void): void {
   const delta = program.command("delta").description("precomputed deltas as files, for offline work and sharing");
   delta
     .command("export")
-    .description("pack an adapter for a checkpoint's structure into one file; use it like any adapter (merge --adapter, or a watched folder)")
+    .description(
+      "pack an adapter for a checkpoint's structure into one file; use it like any adapter (merge --adapter, or a watched folder)",
+    )
     .requiredOption("--adapter <file[:strength]>", "adapter; the strength is written down as a recommendation, not baked in")
     .requiredOption("--base <file>", "checkpoint whose structure it is packed for")
     .requiredOption("--out <file>", "file to write, by custom ending in .trt_lora")
@@ -53,7 +77,10 @@ export function addDelta(program: Command, done: (code: number) => void): void {
       try {
         const result = await exportOne(flags);
         if (flags.json === true) console.log(JSON.stringify(result));
-        else console.log(`${String(result["terms"])} terms for ${String(result["family"])} written to ${flags.out} (${(Number(result["size_bytes"]) / 1e6).toFixed(1)} MB)`);
+        else
+          console.log(
+            `${String(result["terms"])} terms for ${String(result["family"])} written to ${flags.out} (${(Number(result["size_bytes"]) / 1e6).toFixed(1)} MB)`,
+          );
         done(exitCode.ok);
       } catch (error) {
         if (flags.json === true) console.log(failureText(error, true));

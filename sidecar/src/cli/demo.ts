@@ -36,13 +36,33 @@ interface Running {
 /** The sidecar as users run it, in a process of its own; it ends with us. */
 async function startServe(folder: string): Promise<Running> {
   const dataDir = join(folder, "data");
-  const args = ["serve", "--json", "--stop-with-stdin", "--log-level", "warn", "--data-dir", dataDir, "--checkpoints", join(folder, "checkpoints"), "--loras", join(folder, "loras"), "--live-folder", join(folder, "live")];
+  const args = [
+    "serve",
+    "--json",
+    "--stop-with-stdin",
+    "--log-level",
+    "warn",
+    "--data-dir",
+    dataDir,
+    "--checkpoints",
+    join(folder, "checkpoints"),
+    "--loras",
+    join(folder, "loras"),
+    "--live-folder",
+    join(folder, "live"),
+  ];
   const child = spawn(process.execPath, [join(packageRoot, "bin", "refit-sidecar.mjs"), ...args], { stdio: ["pipe", "pipe", "inherit"] });
   const line = await new Promise<string>((onLine, onEnd) => {
     createInterface({ input: child.stdout }).once("line", onLine);
-    child.once("exit", (code) => onEnd(new Failure("DEMO_SIDECAR", `the sidecar ended with status ${code} before it listened; its messages are above`, {})));
+    child.once("exit", (code) =>
+      onEnd(new Failure("DEMO_SIDECAR", `the sidecar ended with status ${code} before it listened; its messages are above`, {})),
+    );
   });
-  const started = JSON.parse(line) as { readonly ok: boolean; readonly url: string; readonly error?: { readonly code: string; readonly message: string } };
+  const started = JSON.parse(line) as {
+    readonly ok: boolean;
+    readonly url: string;
+    readonly error?: { readonly code: string; readonly message: string };
+  };
   if (!started.ok) throw new Failure(started.error?.code ?? "DEMO_SIDECAR", started.error?.message ?? "the sidecar did not start", {});
   const client = await connect(await readDiscovery(dataDir), "refit-sidecar demo");
   await client.call("events.subscribe", { topics: ["arrival", "catalog", "delta", "refit", "engine", "host"] });
@@ -69,7 +89,12 @@ async function liveWith(client: Client, adapters: number): Promise<Status> {
   for (;;) {
     const status = await statusOf(client);
     if (status.live?.weights?.stack.length === adapters) return status;
-    if (performance.now() > deadline) throw new Failure("DEMO_TIMEOUT", `the live engine did not take the folder's ${adapters} adapters within a minute${status.live?.problem ? `: ${status.live.problem.message}` : ""}`, {});
+    if (performance.now() > deadline)
+      throw new Failure(
+        "DEMO_TIMEOUT",
+        `the live engine did not take the folder's ${adapters} adapters within a minute${status.live?.problem ? `: ${status.live.problem.message}` : ""}`,
+        {},
+      );
     await new Promise((wake) => setTimeout(wake, 10));
   }
 }
@@ -87,7 +112,14 @@ async function draw({ description, conditioning, classifier }: DemoAssets, clien
   const { live } = await statusOf(client);
   if (!live?.weights) throw new Failure("DEMO_SIDECAR", "the live engine is not up", {});
   const stack = live.weights.stack.map(({ sha256, strength }) => ({ adapter: sha256, strength }));
-  const { result: prepared } = await client.call("engine.prepare", { checkpoint: live.weights.checkpoint, stack, precision: "auto", host: "auto", mode: "comfyui", residuals: false });
+  const { result: prepared } = await client.call("engine.prepare", {
+    checkpoint: live.weights.checkpoint,
+    stack,
+    precision: "auto",
+    host: "auto",
+    mode: "comfyui",
+    residuals: false,
+  });
   const [channels, rows, columns] = description.latent.shape;
   const [, tokens, width] = description.conditioning.shape;
   const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
@@ -99,13 +131,17 @@ async function draw({ description, conditioning, classifier }: DemoAssets, clien
       const context = new Float32Array(seeds.length * conditioning.length);
       seeds.forEach((_, index) => context.set(conditioning, index * conditioning.length));
       const denoise = async (latents: Float32Array, timestep: number): Promise<Float32Array> => {
-        const { tensors } = await client.call("engine.step", { lease: prepared.lease }, {
-          tensors: [
-            { name: "sample", dtype: "f32", shape: [seeds.length, channels, rows, columns], data: bytesOf(latents) },
-            { name: "timestep", dtype: "f32", shape: [seeds.length], data: bytesOf(new Float32Array(seeds.length).fill(timestep)) },
-            { name: "encoder_hidden_states", dtype: "f32", shape: [seeds.length, tokens, width], data: bytesOf(context) },
-          ],
-        });
+        const { tensors } = await client.call(
+          "engine.step",
+          { lease: prepared.lease },
+          {
+            tensors: [
+              { name: "sample", dtype: "f32", shape: [seeds.length, channels, rows, columns], data: bytesOf(latents) },
+              { name: "timestep", dtype: "f32", shape: [seeds.length], data: bytesOf(new Float32Array(seeds.length).fill(timestep)) },
+              { name: "encoder_hidden_states", dtype: "f32", shape: [seeds.length, tokens, width], data: bytesOf(context) },
+            ],
+          },
+        );
         firstStepAtMs ||= performance.now();
         const [output] = tensors;
         if (!output) throw new Failure("DEMO_SIDECAR", "the step's reply holds no tensor", {});
@@ -130,7 +166,11 @@ interface Timeline {
 }
 
 /** Copies beside the folder and renames into it, as a download manager does; returns the events that follow, with this process's time of hearing them. */
-async function drop(client: Client, lora: DemoLora, folder: string): Promise<{ readonly droppedAtMs: number; readonly heard: readonly (HeardEvent & { readonly heardAtMs: number })[] }> {
+async function drop(
+  client: Client,
+  lora: DemoLora,
+  folder: string,
+): Promise<{ readonly droppedAtMs: number; readonly heard: readonly (HeardEvent & { readonly heardAtMs: number })[] }> {
   const heard: (HeardEvent & { readonly heardAtMs: number })[] = [];
   const stop = client.onEvent((event) => void heard.push({ ...event, heardAtMs: performance.now() }));
   const temp = join(folder, `${lora.name}.part`);
@@ -144,7 +184,13 @@ async function drop(client: Client, lora: DemoLora, folder: string): Promise<{ r
 
 function timelineOf(droppedAtMs: number, heard: readonly (HeardEvent & { readonly heardAtMs: number })[], firstStepAtMs: number): Timeline {
   const at = (type: string) => (heard.find(({ event }) => event.type === type)?.heardAtMs ?? Number.NaN) - droppedAtMs;
-  return { settled: at("arrival.settled"), catalogued: at("catalog.changed"), delta: at("delta.ready"), refit: at("refit.committed"), first_step: firstStepAtMs - droppedAtMs };
+  return {
+    settled: at("arrival.settled"),
+    catalogued: at("catalog.changed"),
+    delta: at("delta.ready"),
+    refit: at("refit.committed"),
+    first_step: firstStepAtMs - droppedAtMs,
+  };
 }
 
 function counted(digits: readonly number[]): Record<string, number> {
@@ -156,12 +202,24 @@ function counted(digits: readonly number[]): Record<string, number> {
 const sevens = (digits: readonly number[]) => digits.filter((digit) => digit === 7).length / digits.length;
 const sameBits = (a: Float32Array, b: Float32Array) => Buffer.compare(Buffer.from(a.buffer), Buffer.from(b.buffer)) === 0;
 
-async function runDemo(flags: DemoFlags, say: (line: string) => void): Promise<{ readonly report: Record<string, unknown>; readonly running: Running }> {
+async function runDemo(
+  flags: DemoFlags,
+  say: (line: string) => void,
+): Promise<{ readonly report: Record<string, unknown>; readonly running: Running }> {
   const out = resolve(flags.out);
-  await checkOutputFolder({ out, option: "--out", code: "CLI_ARGUMENTS", inputs: [{ what: "the demo's model", path: demoFolder }], isOurs: (names) => names.includes(marker) });
+  await checkOutputFolder({
+    out,
+    option: "--out",
+    code: "CLI_ARGUMENTS",
+    inputs: [{ what: "the demo's model", path: demoFolder }],
+    isOurs: (names) => names.includes(marker),
+  });
   await rm(out, { recursive: true, force: true });
   await mkdir(out, { recursive: true });
-  await writeFile(join(out, marker), "The demo of Refit Sidecar made this folder and empties it when it runs again. Keep nothing of yours here.\n");
+  await writeFile(
+    join(out, marker),
+    "The demo of Refit Sidecar made this folder and empties it when it runs again. Keep nothing of yours here.\n",
+  );
   for (const name of ["checkpoints", "loras", "live"]) await mkdir(join(out, name), { recursive: true });
   const assets = await readDemoAssets();
   const { description } = assets;
@@ -187,11 +245,19 @@ async function runDemo(flags: DemoFlags, say: (line: string) => void): Promise<{
   const identical = sameBits(plain.latents, restored.latents);
   say(`removed it: the first pictures come back ${identical ? "bit for bit" : "DIFFERENT"}`);
   const pictures: string[] = [];
-  for (const [name, drawing] of [["before", plain], ["after", changed], ["restored", restored]] as const) {
+  for (const [name, drawing] of [
+    ["before", plain],
+    ["after", changed],
+    ["restored", restored],
+  ] as const) {
     pictures.push(join(out, `${name}.png`));
     await writeFile(join(out, `${name}.png`), drawing.png);
   }
-  const ok = identical && !sameBits(plain.latents, changed.latents) && sevens(changed.digits) >= description.promisedSevens && sameProcess(before, after);
+  const ok =
+    identical &&
+    !sameBits(plain.latents, changed.latents) &&
+    sevens(changed.digits) >= description.promisedSevens &&
+    sameProcess(before, after);
   const report = {
     ok,
     timeline_ms: timeline,
@@ -212,7 +278,11 @@ const hostPid = (status: Status) => status.hosts.find((host) => host.pid !== nul
 
 /** The swap was a refit: no new process, no new engine, no new session. */
 function sameProcess(before: Status, after: Status): boolean {
-  return hostPid(before) === hostPid(after) && before.totals.engineBuilds === after.totals.engineBuilds && before.totals.sessionLoads === after.totals.sessionLoads;
+  return (
+    hostPid(before) === hostPid(after) &&
+    before.totals.engineBuilds === after.totals.engineBuilds &&
+    before.totals.sessionLoads === after.totals.sessionLoads
+  );
 }
 
 export function addDemo(program: Command, done: (code: number) => void): void {
@@ -229,7 +299,9 @@ export function addDemo(program: Command, done: (code: number) => void): void {
         const { report, running } = await runDemo(flags, say);
         for (const path of report["pictures"] as readonly string[]) say(`  ${path}`);
         if (flags.keep === true) {
-          say(`the sidecar is still running: ${running.url} (tokens in ${join(running.dataDir, "sidecar.json")}); drop files into ${join(resolve(flags.out), "live")}; Ctrl-C ends it`);
+          say(
+            `the sidecar is still running: ${running.url} (tokens in ${join(running.dataDir, "sidecar.json")}); drop files into ${join(resolve(flags.out), "live")}; Ctrl-C ends it`,
+          );
           if (json) console.log(JSON.stringify(report));
           await new Promise((stop) => void running.child.once("exit", stop));
         } else {

@@ -14,7 +14,8 @@ interface DoctorFlags {
   readonly dataDir?: string;
 }
 
-const hardwareLine = ({ host, what, hardware, software, ran }: HardwareRow): string => `${ran ? "run    " : "NOT RUN"} ${host}: ${what}, on ${hardware}${software === "" ? "" : ` (${software})`}`;
+const hardwareLine = ({ host, what, hardware, software, ran }: HardwareRow): string =>
+  `${ran ? "run    " : "NOT RUN"} ${host}: ${what}, on ${hardware}${software === "" ? "" : ` (${software})`}`;
 
 export function addDoctor(program: Command, done: (code: number) => void): void {
   program
@@ -27,7 +28,16 @@ export function addDoctor(program: Command, done: (code: number) => void): void 
       const named = flags.python ?? process.env["REFIT_PYTHON"] ?? null;
       const dataDir = dataDirOf(flags);
       const gpus = await findGpus();
-      const findings = [...(await computerFindings(dataDir)), gpuFinding(gpus), ...(await gpuHostFindings(dataDir, hostPythons(dataDir, () => named), named !== null, gpus))];
+      const findings = [
+        ...(await computerFindings(dataDir)),
+        gpuFinding(gpus),
+        ...(await gpuHostFindings(
+          dataDir,
+          hostPythons(dataDir, () => named),
+          named !== null,
+          gpus,
+        )),
+      ];
       const hardware = await readHardware();
       const ok = findings.every((finding) => finding.ok || finding.optional);
       if (flags.json === true) console.log(JSON.stringify({ ok, platform: `${process.platform}-${process.arch}`, findings, hardware }));
@@ -36,7 +46,7 @@ export function addDoctor(program: Command, done: (code: number) => void): void 
           console.log(`${good ? "ok     " : optional ? "absent " : "MISSING"} ${name}: ${found}`);
           if (!good && remedy !== null) console.log(`        ${remedy}`);
         }
-        console.log("\nWhat the project has run on which hardware (\"refit-sidecar selftest\" checks yours and writes a report to send):");
+        console.log('\nWhat the project has run on which hardware ("refit-sidecar selftest" checks yours and writes a report to send):');
         for (const row of hardware) console.log(hardwareLine(row));
       }
       done(ok ? exitCode.ok : exitCode.failed);

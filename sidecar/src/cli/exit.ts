@@ -18,7 +18,8 @@ function described(error: unknown): { readonly code: string; readonly message: s
   if (error instanceof Failure || error instanceof SafetensorsError) return { code: error.code, message: error.message };
   if (isSystemError(error)) return { code: `SYSTEM_${error.code ?? "ERROR"}`, message: systemText(error, error.path ?? null) };
   // Errors of the wire and of the host protocol carry a declared code, which is upper-case and ours.
-  if (error instanceof Error && "code" in error && typeof error.code === "string" && !error.code.startsWith("ERR_")) return { code: error.code, message: error.message };
+  if (error instanceof Error && "code" in error && typeof error.code === "string" && !error.code.startsWith("ERR_"))
+    return { code: error.code, message: error.message };
   return { code: "INTERNAL", message: unexpectedText(error) };
 }
 

@@ -28,16 +28,27 @@ export function addGraph(program: Command, done: (code: number) => void): void {
     .action(async (checkpoint: string, flags: GraphFlags) => {
       try {
         const inputs = await checkpointInputs("the checkpoint", checkpoint);
-        if (flags.out !== undefined) await checkOutputFolder({ out: flags.out, option: "--out", code: "CLI_ARGUMENTS", inputs, isOurs: (names) => names.includes("graph.json") && names.every((name) => name === "graph.json" || name.endsWith(".onnx")) });
+        if (flags.out !== undefined)
+          await checkOutputFolder({
+            out: flags.out,
+            option: "--out",
+            code: "CLI_ARGUMENTS",
+            inputs,
+            isOurs: (names) => names.includes("graph.json") && names.every((name) => name === "graph.json" || name.endsWith(".onnx")),
+          });
         const base = await openBase(checkpoint, null);
         await base.close();
-        const pythons = hostPythons(flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir(), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
+        const pythons = hostPythons(
+          flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir(),
+          () => flags.python ?? process.env["REFIT_PYTHON"] ?? null,
+        );
         const python = pythons("torch") ?? { python: process.platform === "win32" ? "python" : "python3", paths: [] };
         const interrupted = new AbortController();
         process.once("SIGINT", () => interrupted.abort(new Failure("CLI_INTERRUPTED", "interrupted; nothing was kept", {})));
         const onLine = (line: string) => void process.stderr.write(`${line}\n`);
         let folder = flags.out;
-        if (folder === undefined) ({ folder } = await exportGraph(await ownStore(flags), python, checkpoint, base.structure, onLine, interrupted.signal));
+        if (folder === undefined)
+          ({ folder } = await exportGraph(await ownStore(flags), python, checkpoint, base.structure, onLine, interrupted.signal));
         else await runExport(python, checkpoint, folder, onLine, interrupted.signal);
         if (flags.json === true) console.log(JSON.stringify({ ok: true, family: base.family, structure: base.structure, folder }));
         else console.log(`graph of ${base.family}, structure ${base.structure.slice(0, 16)}: ${folder}`);

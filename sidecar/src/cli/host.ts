@@ -2,7 +2,18 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import { Failure } from "../failure/index.ts";
 import { pythonRun } from "../host/index.ts";
-import { chooseWheels, findGpus, hasAmdCompute, installedHost, installHost, pythonHosts, pythonOf, readRequirements, removeHost, tensorrtSupport } from "../install/host/index.ts";
+import {
+  chooseWheels,
+  findGpus,
+  hasAmdCompute,
+  installedHost,
+  installHost,
+  pythonHosts,
+  pythonOf,
+  readRequirements,
+  removeHost,
+  tensorrtSupport,
+} from "../install/host/index.ts";
 import type { Gpu, HostWish, InstalledHost, PipSources, PythonHost } from "../install/host/index.ts";
 import { tryHost } from "../selftest/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
@@ -32,15 +43,26 @@ export const dataDirOf = (flags: HostFlags): string => resolve(flags.dataDir ?? 
 
 function kindOf(name: string): PythonHost {
   const kind = pythonHosts.find((known) => known === name);
-  if (kind === undefined) throw new Failure("CLI_ARGUMENTS", `expected the host ${pythonHosts.join(" or ")}, got ${JSON.stringify(name)}; the embedded engine (onnxruntime) is part of the package`, {});
+  if (kind === undefined)
+    throw new Failure(
+      "CLI_ARGUMENTS",
+      `expected the host ${pythonHosts.join(" or ")}, got ${JSON.stringify(name)}; the embedded engine (onnxruntime) is part of the package`,
+      {},
+    );
   return kind;
 }
 
-const sourcesOf = (flags: InstallFlags): PipSources => ({ indexUrl: flags.indexUrl ?? null, extraIndexUrls: flags.extraIndexUrl ?? [], findLinks: (flags.findLinks ?? []).map((place) => (/^[a-z]+:\/\//i.test(place) ? place : resolve(place))), noIndex: !flags.index });
+const sourcesOf = (flags: InstallFlags): PipSources => ({
+  indexUrl: flags.indexUrl ?? null,
+  extraIndexUrls: flags.extraIndexUrl ?? [],
+  findLinks: (flags.findLinks ?? []).map((place) => (/^[a-z]+:\/\//i.test(place) ? place : resolve(place))),
+  noIndex: !flags.index,
+});
 
 /** An environment of its own, or beside what is there: by the flags, and for tensorrt beside an installed torch host. */
 function placeOf(kind: PythonHost, flags: InstallFlags, dataDir: string): HostWish["place"] {
-  if (flags.reuse !== undefined && flags.python !== undefined) throw new Failure("CLI_ARGUMENTS", "--reuse and --python exclude each other: the reused Python is the one that runs", {});
+  if (flags.reuse !== undefined && flags.python !== undefined)
+    throw new Failure("CLI_ARGUMENTS", "--reuse and --python exclude each other: the reused Python is the one that runs", {});
   if (flags.reuse !== undefined) return { mode: "reuse", python: flags.reuse };
   const torch = kind === "tensorrt" && flags.python === undefined ? installedHost(dataDir, "torch") : null;
   if (torch !== null && pythonOf(dataDir, torch) !== null) return { mode: "reuse", host: torch };
@@ -57,10 +79,13 @@ async function wishOf(kind: PythonHost, flags: InstallFlags, gpus: readonly Gpu[
     const support = tensorrtSupport(gpus, process.platform, process.arch);
     if (!support.supported) throw new Failure("INSTALL_UNSUPPORTED", `the tensorrt host is not installed: ${support.reason}`, {});
     tensorrt = await readRequirements("tensorrt", { cuda: support.cuda });
-    say(`TensorRT for RTX for CUDA ${support.cuda.slice(2)} (driver ${gpus[0]?.driver ?? ""})${support.note === null ? "" : `; ${support.note}`}`);
+    say(
+      `TensorRT for RTX for CUDA ${support.cuda.slice(2)} (driver ${gpus[0]?.driver ?? ""})${support.note === null ? "" : `; ${support.note}`}`,
+    );
   }
   const wanted = ["auto", "cuda", "rocm", "cpu"].find((name) => name === flags.wheels) as "auto" | "cuda" | "rocm" | "cpu" | undefined;
-  if (wanted === undefined) throw new Failure("CLI_ARGUMENTS", `--wheels expects auto, cuda, rocm or cpu, got ${JSON.stringify(flags.wheels)}`, {});
+  if (wanted === undefined)
+    throw new Failure("CLI_ARGUMENTS", `--wheels expects auto, cuda, rocm or cpu, got ${JSON.stringify(flags.wheels)}`, {});
   if (!own) {
     say("host" in place ? "beside the installed torch host" : "beside the packages of the given Python, which stay as they are");
     const beside = "host" in place ? [] : await readRequirements("torch-reuse");
@@ -68,7 +93,15 @@ async function wishOf(kind: PythonHost, flags: InstallFlags, gpus: readonly Gpu[
   }
   const choice = chooseWheels(wanted, { platform: process.platform, gpus, amd: hasAmdCompute(), sources });
   say(`an environment of its own; PyTorch for ${choice.wheels}: ${choice.reason}`);
-  return { kind, dataDir, place, requirements: [...(await readRequirements("torch")), ...tensorrt], wheels: choice.wheels, needBytes: choice.needBytes + (kind === "tensorrt" ? sideBytes.tensorrt : 0), sources };
+  return {
+    kind,
+    dataDir,
+    place,
+    requirements: [...(await readRequirements("torch")), ...tensorrt],
+    wheels: choice.wheels,
+    needBytes: choice.needBytes + (kind === "tensorrt" ? sideBytes.tensorrt : 0),
+    sources,
+  };
 }
 
 const shown = (dataDir: string, host: InstalledHost) => ({
@@ -86,7 +119,12 @@ const shown = (dataDir: string, host: InstalledHost) => ({
 function line(dataDir: string, host: InstalledHost): string {
   const { torch, ...rest } = host.versions;
   const special = Object.entries(rest).find(([name]) => name.startsWith("tensorrt"));
-  const place = pythonOf(dataDir, host) === null ? "BROKEN: its Python or packages are gone; install it again" : host.mode === "own" ? "own environment" : "beside another Python's packages";
+  const place =
+    pythonOf(dataDir, host) === null
+      ? "BROKEN: its Python or packages are gone; install it again"
+      : host.mode === "own"
+        ? "own environment"
+        : "beside another Python's packages";
   return `${host.kind.padEnd(9)} PyTorch ${torch ?? "?"}${special === undefined ? "" : `, ${special.join(" ")}`}, Python ${host.pythonVersion}, ${host.device}, ${place}, ${(host.sizeBytes / 1e9).toFixed(2)} GB, ${host.installedAt.slice(0, 10)}`;
 }
 
@@ -95,19 +133,34 @@ export async function installHostByName(name: string, flags: InstallFlags): Prom
   const kind = kindOf(name);
   const say = (text: string) => void process.stderr.write(`refit-sidecar: ${text}\n`);
   const interrupted = new AbortController();
-  const stop = () => interrupted.abort(new Failure("INSTALL_INTERRUPTED", "interrupted; what serves was not touched, and the same command goes on from what is there", {}));
+  const stop = () =>
+    interrupted.abort(
+      new Failure("INSTALL_INTERRUPTED", "interrupted; what serves was not touched, and the same command goes on from what is there", {}),
+    );
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
   const wish = await wishOf(kind, flags, await findGpus(), say);
-  const installed = await installHost(wish, { told: say, signal: interrupted.signal, probe: (python) => tryHost({ kind, ...pythonRun(python, "refit_host", ["--kind", kind]) }) });
+  const installed = await installHost(wish, {
+    told: say,
+    signal: interrupted.signal,
+    probe: (python) => tryHost({ kind, ...pythonRun(python, "refit_host", ["--kind", kind]) }),
+  });
   const above = kind === "torch" ? installedHost(wish.dataDir, "tensorrt") : null;
-  if (above !== null) say("the tensorrt host still stands on the packages that it was installed with; \"refit-sidecar host install tensorrt\" moves it to these");
+  if (above !== null)
+    say(
+      'the tensorrt host still stands on the packages that it was installed with; "refit-sidecar host install tensorrt" moves it to these',
+    );
   return installed;
 }
 
 /** `host install`, `host ls`, `host rm`: engine hosts that need Python packages. */
 export function addHost(program: Command, done: (code: number) => void): void {
   const host = program.command("host").description("engine hosts that need Python packages: install, list, remove");
-  const run = async <Result>(flags: HostFlags, work: () => Promise<Result>, say: (result: Result) => void, json: (result: Result) => Record<string, unknown>) => {
+  const run = async <Result>(
+    flags: HostFlags,
+    work: () => Promise<Result>,
+    say: (result: Result) => void,
+    json: (result: Result) => Record<string, unknown>,
+  ) => {
     try {
       const result = await work();
       if (flags.json === true) console.log(JSON.stringify({ ok: true, ...json(result) }));
@@ -119,7 +172,12 @@ export function addHost(program: Command, done: (code: number) => void): void {
       done(error instanceof Failure && error.code === "INSTALL_INTERRUPTED" ? exitCode.interrupted : exitCodeOf(error));
     }
   };
-  const sub = (words: string, description: string) => host.command(words).description(description).option("--data-dir <dir>", "data folder of the sidecar").option("--json", "print one JSON object as the last line");
+  const sub = (words: string, description: string) =>
+    host
+      .command(words)
+      .description(description)
+      .option("--data-dir <dir>", "data folder of the sidecar")
+      .option("--json", "print one JSON object as the last line");
   const more = (value: string, list: readonly string[] = []) => [...list, value];
   sub("install <torch|tensorrt>", "install an engine host into the data folder; the packages of a UI are never changed")
     .option("--reuse <python>", "put only what is missing beside the packages of this Python (the UI's), and use its PyTorch")
@@ -133,7 +191,10 @@ export function addHost(program: Command, done: (code: number) => void): void {
       run(
         flags,
         () => installHostByName(name, flags),
-        (installed) => console.log(`installed: ${line(dataDirOf(flags), installed)}\nA sidecar finds it by itself, a running one too. "refit-sidecar selftest --host ${installed.kind}" checks it in full.`),
+        (installed) =>
+          console.log(
+            `installed: ${line(dataDirOf(flags), installed)}\nA sidecar finds it by itself, a running one too. "refit-sidecar selftest --host ${installed.kind}" checks it in full.`,
+          ),
         (installed) => ({ installed: shown(dataDirOf(flags), installed) }),
       ),
     );
@@ -142,7 +203,14 @@ export function addHost(program: Command, done: (code: number) => void): void {
     return run(
       flags,
       () => Promise.resolve(pythonHosts.flatMap((kind) => installedHost(dataDir, kind) ?? [])),
-      (hosts) => console.log(["onnxruntime part of the package", ...hosts.map((found) => line(dataDir, found)), ...(hosts.length === 0 ? ["no other host is installed; \"refit-sidecar host install torch\" installs one"] : [])].join("\n")),
+      (hosts) =>
+        console.log(
+          [
+            "onnxruntime part of the package",
+            ...hosts.map((found) => line(dataDir, found)),
+            ...(hosts.length === 0 ? ['no other host is installed; "refit-sidecar host install torch" installs one'] : []),
+          ].join("\n"),
+        ),
       (hosts) => ({ hosts: hosts.map((found) => shown(dataDir, found)) }),
     );
   });

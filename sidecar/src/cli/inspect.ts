@@ -11,24 +11,45 @@ const listed = 10;
 
 function rows(title: string, counts: Readonly<Record<string, number>>): string {
   const entries = Object.entries(counts);
-  return entries.length === 0 ? "" : `${title}: ${entries.slice(0, listed).map(([name, count]) => `${name} x ${count}`).join(", ")}${entries.length > listed ? ", …" : ""}`;
+  return entries.length === 0
+    ? ""
+    : `${title}: ${entries
+        .slice(0, listed)
+        .map(([name, count]) => `${name} x ${count}`)
+        .join(", ")}${entries.length > listed ? ", …" : ""}`;
 }
 
 function lines(found: Explanation): string[] {
   const { family, evidence, problem } = found.summary;
-  const head = [`${found.file}: ${found.kind}, ${(found.sizeBytes / 1e6).toFixed(1)} MB${found.files === 1 ? "" : ` in ${found.files} shards`}`, `family: ${family ?? "unknown"}${found.kind === "checkpoint" && found.summary.variant ? ` (${found.summary.variant})` : ""}`, ...evidence.map((fact) => `  because of ${fact}`)];
+  const head = [
+    `${found.file}: ${found.kind}, ${(found.sizeBytes / 1e6).toFixed(1)} MB${found.files === 1 ? "" : ` in ${found.files} shards`}`,
+    `family: ${family ?? "unknown"}${found.kind === "checkpoint" && found.summary.variant ? ` (${found.summary.variant})` : ""}`,
+    ...evidence.map((fact) => `  because of ${fact}`),
+  ];
   if (problem !== null) head.push(`problem: ${problem.message} [${problem.code}]`);
   if (found.kind === "checkpoint") {
     const { structure, parameters, dtypes, format, keyPrefix } = found.summary;
-    return [...head, `structure: ${structure ?? "none"}`, `parameters: ${parameters} (${format ?? "unknown"} names${keyPrefix === "" ? "" : `, prefix ${keyPrefix}`})`, rows("dtypes", dtypes)];
+    return [
+      ...head,
+      `structure: ${structure ?? "none"}`,
+      `parameters: ${parameters} (${format ?? "unknown"} names${keyPrefix === "" ? "" : `, prefix ${keyPrefix}`})`,
+      rows("dtypes", dtypes),
+    ];
   }
   const { adapter } = found;
-  head.push(rows("kinds", adapter.kinds), adapter.dora > 0 ? `with DoRA magnitudes: ${adapter.dora}` : "", rows("ranks", adapter.ranks), rows("not for the engine", adapter.foreign));
+  head.push(
+    rows("kinds", adapter.kinds),
+    adapter.dora > 0 ? `with DoRA magnitudes: ${adapter.dora}` : "",
+    rows("ranks", adapter.ranks),
+    rows("not for the engine", adapter.foreign),
+  );
   for (const [name, value] of Object.entries(adapter.hints)) head.push(`metadata ${name}: ${value}`);
   head.push(`layers: ${adapter.modules.length}; a refit writes about ${(adapter.refit.bytesF16 / 1e6).toFixed(0)} MB in fp16`);
   if (adapter.against !== null) {
     const { parameters, report } = adapter.against;
-    head.push(`on this checkpoint: ${parameters.length} parameters touched, ${report.used.length} keys used, ${report.ignored.length} ignored, ${report.failed.length} failed`);
+    head.push(
+      `on this checkpoint: ${parameters.length} parameters touched, ${report.used.length} keys used, ${report.ignored.length} ignored, ${report.failed.length} failed`,
+    );
     if (found.loss !== null) head.push(...lossText(found.loss));
     for (const { key, reason } of [...report.failed, ...report.ignored].slice(0, listed)) head.push(`  ${key}: ${reason}`);
   }
@@ -51,28 +72,48 @@ export function addInspect(program: Command, done: (code: number) => void): void
   program
     .command("inspect <file>")
     .description("explain an adapter or a checkpoint from its header")
-    .option("--base <file>", "checkpoint to try an adapter's names and shapes on; also says how much of the adapter a merge into it would keep")
+    .option(
+      "--base <file>",
+      "checkpoint to try an adapter's names and shapes on; also says how much of the adapter a merge into it would keep",
+    )
     .option("--family <name>", "say which family that checkpoint is of instead of detecting it")
     .option("--strength <number>", "strength for that (default 1)", Number)
     .option("--json", "print one JSON object")
-    .action(async (file: string, flags: { readonly json?: boolean; readonly base?: string; readonly strength?: number; readonly family?: string }) => {
-      try {
-        const found = await explain(file, flags.base ?? null, { strength: strengthOf(flags.strength ?? 1), family: familyOf(flags.family) });
-        if (flags.json === true) console.log(JSON.stringify(jsonOf(found)));
-        else for (const line of lines(found)) if (line !== "") console.log(line);
-        done(found.summary.problem === null ? exitCode.ok : exitCode.failed);
-      } catch (error) {
-        if (flags.json === true) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
-      }
-    });
+    .action(
+      async (
+        file: string,
+        flags: { readonly json?: boolean; readonly base?: string; readonly strength?: number; readonly family?: string },
+      ) => {
+        try {
+          const found = await explain(file, flags.base ?? null, {
+            strength: strengthOf(flags.strength ?? 1),
+            family: familyOf(flags.family),
+          });
+          if (flags.json === true) console.log(JSON.stringify(jsonOf(found)));
+          else for (const line of lines(found)) if (line !== "") console.log(line);
+          done(found.summary.problem === null ? exitCode.ok : exitCode.failed);
+        } catch (error) {
+          if (flags.json === true) console.log(failureText(error, true));
+          else console.error(failureText(error, false));
+          done(exitCodeOf(error));
+        }
+      },
+    );
 }
 
 /** Flat where scripts look first: kind, family, structure, layers, ignored keys. */
 function jsonOf(found: Explanation): Record<string, unknown> {
   const { family, evidence, problem } = found.summary;
-  const common = { ok: problem === null, file: found.file, files: found.files, kind: found.kind, family, evidence, problem, size_bytes: found.sizeBytes };
+  const common = {
+    ok: problem === null,
+    file: found.file,
+    files: found.files,
+    kind: found.kind,
+    family,
+    evidence,
+    problem,
+    size_bytes: found.sizeBytes,
+  };
   if (found.kind === "checkpoint") {
     const { structure, variant, parameters, dtypes, format, keyPrefix, config } = found.summary;
     return { ...common, structure, variant, parameters, dtypes, format, key_prefix: keyPrefix, config, metadata: found.hints };

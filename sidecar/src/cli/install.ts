@@ -21,8 +21,11 @@ interface Given {
 
 /** The plugin lies in the package, beside it in a checkout, or around it where a UI got the whole as an archive. */
 function pluginFolder(): string {
-  const found = [join(packageRoot, "plugin"), join(dirname(packageRoot), "plugin"), dirname(packageRoot)].find((folder) => existsSync(join(folder, "pyproject.toml")));
-  if (found === undefined) throw new Failure("INSTALL_PLUGIN_MISSING", "expected the plugin's folder in this package; found none. Install the package again.", {});
+  const found = [join(packageRoot, "plugin"), join(dirname(packageRoot), "plugin"), dirname(packageRoot)].find((folder) =>
+    existsSync(join(folder, "pyproject.toml")),
+  );
+  if (found === undefined)
+    throw new Failure("INSTALL_PLUGIN_MISSING", "expected the plugin's folder in this package; found none. Install the package again.", {});
   return found;
 }
 
@@ -34,7 +37,11 @@ interface Target {
 function targetOf(given: Given): Target {
   if (given.comfyui !== undefined && given.webui === undefined) return { named: "comfyui", folder: given.comfyui };
   if (given.webui !== undefined && given.comfyui === undefined) return { named: "webui", folder: given.webui };
-  throw new Failure("CLI_INSTALL_TARGET", `expected one of --comfyui DIR and --webui DIR; got ${given.comfyui === undefined ? "neither" : "both"}`, {});
+  throw new Failure(
+    "CLI_INSTALL_TARGET",
+    `expected one of --comfyui DIR and --webui DIR; got ${given.comfyui === undefined ? "neither" : "both"}`,
+    {},
+  );
 }
 
 function addTargets(command: Command): Command {
@@ -51,7 +58,12 @@ async function bringGpuHost(given: Given, ui: Interface, python: string | null):
   if (plan.kind === "note") return [plan.note];
   console.error(`refit-sidecar: ${plan.says}`);
   try {
-    await installHostByName("torch", { reuse: plan.python, wheels: "auto", index: true, ...(given.dataDir === undefined ? {} : { dataDir: given.dataDir }) });
+    await installHostByName("torch", {
+      reuse: plan.python,
+      wheels: "auto",
+      index: true,
+      ...(given.dataDir === undefined ? {} : { dataDir: given.dataDir }),
+    });
     return [];
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
@@ -59,11 +71,20 @@ async function bringGpuHost(given: Given, ui: Interface, python: string | null):
   }
 }
 
-async function carryOut(given: Given, done: (code: number) => void, plan: (target: Target) => InstallPlan, more: (made: InstallPlan, target: Target) => Promise<readonly string[]> = async () => []): Promise<void> {
+async function carryOut(
+  given: Given,
+  done: (code: number) => void,
+  plan: (target: Target) => InstallPlan,
+  more: (made: InstallPlan, target: Target) => Promise<readonly string[]> = async () => [],
+): Promise<void> {
   try {
     const target = targetOf(given);
     const planned = plan(target);
-    await applyPlan(planned, (action) => console.error(`refit-sidecar: ${action.kind} ${"command" in action ? action.command.join(" ") : "path" in action ? action.path : "at" in action ? action.at : action.to}`));
+    await applyPlan(planned, (action) =>
+      console.error(
+        `refit-sidecar: ${action.kind} ${"command" in action ? action.command.join(" ") : "path" in action ? action.path : "at" in action ? action.at : action.to}`,
+      ),
+    );
     const made = { ...planned, notes: [...(await more(planned, target)), ...planned.notes] };
     if (given.json === true) console.log(JSON.stringify({ ok: true, ...made }));
     else for (const note of made.notes) console.log(note);
@@ -86,9 +107,17 @@ export function addInstall(program: Command, done: (code: number) => void): void
       carryOut(
         given,
         done,
-        ({ named, folder }) => planInstall(look(folder), named, { plugin: pluginFolder(), entry: join(packageRoot, "bin", "refit-sidecar.mjs"), mode: given.copy === true ? "copy" : "link", packages: given.packages }),
+        ({ named, folder }) =>
+          planInstall(look(folder), named, {
+            plugin: pluginFolder(),
+            entry: join(packageRoot, "bin", "refit-sidecar.mjs"),
+            mode: given.copy === true ? "copy" : "link",
+            packages: given.packages,
+          }),
         async ({ ui }, { folder }) => bringGpuHost(given, ui, given.packages ? look(folder).python : null),
       ),
     );
-  addTargets(program.command("uninstall").description("take the plugin out of a UI again")).action(async (given: Given) => carryOut(given, done, ({ named, folder }) => planUninstall(look(folder), named)));
+  addTargets(program.command("uninstall").description("take the plugin out of a UI again")).action(async (given: Given) =>
+    carryOut(given, done, ({ named, folder }) => planUninstall(look(folder), named)),
+  );
 }

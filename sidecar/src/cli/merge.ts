@@ -48,7 +48,11 @@ export function parseAdapter(text: string): { readonly path: string; readonly st
 function textField(fields: JobFields, name: "base" | "out"): string {
   const value = fields[name];
   if (typeof value === "string" && value !== "") return value;
-  throw new Failure("CLI_MERGE_ARGUMENTS", `merge expects ${name === "base" ? "a base checkpoint (--base)" : "a file to write (--out)"}, got ${JSON.stringify(value) ?? "none"}`, {});
+  throw new Failure(
+    "CLI_MERGE_ARGUMENTS",
+    `merge expects ${name === "base" ? "a base checkpoint (--base)" : "a file to write (--out)"}, got ${JSON.stringify(value) ?? "none"}`,
+    {},
+  );
 }
 
 function choice<Value extends string>(value: unknown, name: string, choices: readonly Value[]): Value | null {
@@ -62,7 +66,8 @@ function choice<Value extends string>(value: unknown, name: string, choices: rea
 export function parseJob(fields: JobFields): BakeJob {
   const list = fields.adapter === undefined ? [] : Array.isArray(fields.adapter) ? (fields.adapter as unknown[]) : [fields.adapter];
   const adapters = list.map((item) => {
-    if (typeof item !== "string" || item === "") throw new Failure("CLI_MERGE_ARGUMENTS", `an adapter is a text "path:strength", got ${JSON.stringify(item)}`, {});
+    if (typeof item !== "string" || item === "")
+      throw new Failure("CLI_MERGE_ARGUMENTS", `an adapter is a text "path:strength", got ${JSON.stringify(item)}`, {});
     return parseAdapter(item);
   });
   const base = textField(fields, "base");
@@ -82,22 +87,40 @@ export function parseJob(fields: JobFields): BakeJob {
 /** The result of one job as it is printed with --json; `ok` is false when an adapter changed nothing, though the file was written as ComfyUI would have it. */
 function resultOf(report: BakeReport): Record<string, unknown> {
   const problem = report.adapters.find((adapter) => adapter.problem !== null)?.problem ?? null;
-  const every = <Key extends "used" | "ignored" | "failed">(key: Key) => report.adapters.flatMap((adapter): readonly unknown[] => adapter[key]);
-  return { ok: problem === null, ...(problem ? { error: problem } : {}), ...report, used: every("used"), ignored: every("ignored"), failed: every("failed") };
+  const every = <Key extends "used" | "ignored" | "failed">(key: Key) =>
+    report.adapters.flatMap((adapter): readonly unknown[] => adapter[key]);
+  return {
+    ok: problem === null,
+    ...(problem ? { error: problem } : {}),
+    ...report,
+    used: every("used"),
+    ignored: every("ignored"),
+    failed: every("failed"),
+  };
 }
 
 function printReport(report: BakeReport): void {
   for (const adapter of report.adapters) {
-    console.log(`${adapter.adapter} at ${adapter.strength}: ${adapter.used.length} keys used, ${adapter.ignored.length} ignored, ${adapter.failed.length} failed`);
-    for (const [reason, keys] of grouped([...adapter.failed, ...adapter.ignored])) console.log(`  ${keys.length} x ${reason} (${keys[0]}${keys.length > 1 ? ", …" : ""})`);
+    console.log(
+      `${adapter.adapter} at ${adapter.strength}: ${adapter.used.length} keys used, ${adapter.ignored.length} ignored, ${adapter.failed.length} failed`,
+    );
+    for (const [reason, keys] of grouped([...adapter.failed, ...adapter.ignored]))
+      console.log(`  ${keys.length} x ${reason} (${keys[0]}${keys.length > 1 ? ", …" : ""})`);
     if (adapter.loss !== null) for (const line of lossText(adapter.loss)) console.log(`  ${line}`);
     for (const warning of adapter.warnings) console.log(`  note: ${warning}`);
-    if (adapter.nonFinite.length > 0) console.log(`  note: ${adapter.nonFinite.length} tensors hold NaN or infinity, first ${adapter.nonFinite[0]}; they were merged as ComfyUI merges them`);
+    if (adapter.nonFinite.length > 0)
+      console.log(
+        `  note: ${adapter.nonFinite.length} tensors hold NaN or infinity, first ${adapter.nonFinite[0]}; they were merged as ComfyUI merges them`,
+      );
   }
-  for (const { parameter, values } of report.saturated) console.log(`  note: ${values} values of ${parameter} were cut to the largest fp8 number`);
-  for (const { parameter, values, dtype } of report.overflowed) console.log(`  note: ${values} values of ${parameter} are not finite in ${dtype}: a lower strength, or --dtype f32, keeps them`);
+  for (const { parameter, values } of report.saturated)
+    console.log(`  note: ${values} values of ${parameter} were cut to the largest fp8 number`);
+  for (const { parameter, values, dtype } of report.overflowed)
+    console.log(`  note: ${values} values of ${parameter} are not finite in ${dtype}: a lower strength, or --dtype f32, keeps them`);
   for (const { parameter, reason } of report.skipped) console.log(`  note: left out on ${parameter}: ${reason}`);
-  console.log(`${report.merged} parameters merged (${report.family}), ${(report.sizeBytes / 1e6).toFixed(1)} MB written in ${(report.ms / 1000).toFixed(2)} s`);
+  console.log(
+    `${report.merged} parameters merged (${report.family}), ${(report.sizeBytes / 1e6).toFixed(1)} MB written in ${(report.ms / 1000).toFixed(2)} s`,
+  );
 }
 
 function grouped(entries: readonly { readonly key: string; readonly reason: string }[]): Map<string, string[]> {
@@ -127,7 +150,8 @@ function readLine(text: string, label: string, defaults: JobFields): JobLine {
     fields = value;
     return { label, fields, job: parseJob({ ...defaults, ...fields }) };
   } catch (error) {
-    const cause = error instanceof SyntaxError ? new Failure("CLI_MERGE_JOB", `expected one JSON object a line: ${error.message}`, {}) : error;
+    const cause =
+      error instanceof SyntaxError ? new Failure("CLI_MERGE_JOB", `expected one JSON object a line: ${error.message}`, {}) : error;
     return { label, fields, job: cause instanceof Error ? cause : new Error(String(cause)) };
   }
 }
@@ -179,7 +203,9 @@ async function runJobs(path: string, defaults: JobFields): Promise<number> {
         await printLine(JSON.stringify(result));
       } catch (error) {
         failed += 1;
-        await printLine(JSON.stringify({ ...(JSON.parse(failureText(error, true)) as object), ...("out" in fields ? { out: fields.out } : {}) }));
+        await printLine(
+          JSON.stringify({ ...(JSON.parse(failureText(error, true)) as object), ...("out" in fields ? { out: fields.out } : {}) }),
+        );
       }
     }
   }
@@ -202,20 +228,33 @@ export function addMerge(program: Command, done: (code: number) => void): void {
     .command("merge")
     .description("merge adapters into a checkpoint file, exactly as a refit would")
     .option("--base <file>", "checkpoint to merge into (a .safetensors file, or the .index.json of a sharded one)")
-    .option("--adapter <file[:strength]>", "adapter and strength (default 1); repeatable, order counts", (value: string, list: string[]) => [...list, value], [] as string[])
+    .option(
+      "--adapter <file[:strength]>",
+      "adapter and strength (default 1); repeatable, order counts",
+      (value: string, list: string[]) => [...list, value],
+      [] as string[],
+    )
     .option("--out <file>", "checkpoint to write; appears whole or not at all")
     .option("--family <name>", `say which family the base is of (${familyNames.join(", ")}) instead of detecting it`)
     .option("--dtype <dtype>", `dtype of the diffusion model's weights in the output: ${dtypes.join(", ")}`)
     .option("--mode <mode>", "comfyui: merge what ComfyUI merges; extended: also what it ignores")
     .option("--rounding <way>", "of weights that the file keeps quantised: nearest (default), or stochastic as ComfyUI rounds them")
-    .option("--jobs <file>", "JSON lines with base, adapter, out, family, dtype, mode, rounding; one JSON result a line, a failed job does not stop the rest; - reads stdin")
+    .option(
+      "--jobs <file>",
+      "JSON lines with base, adapter, out, family, dtype, mode, rounding; one JSON result a line, a failed job does not stop the rest; - reads stdin",
+    )
     .option("--json", "print the report as one JSON object")
     .action(async (flags: MergeFlags) => {
       const json = flags.json === true;
       try {
-        if (flags.jobs !== undefined) return done(await runJobs(flags.jobs, { family: flags.family, dtype: flags.dtype, mode: flags.mode, rounding: flags.rounding }));
+        if (flags.jobs !== undefined)
+          return done(await runJobs(flags.jobs, { family: flags.family, dtype: flags.dtype, mode: flags.mode, rounding: flags.rounding }));
         const bar = json ? null : progressBar("merging");
-        const report = await merged(parseJob(flags), [], bar ? { onProgress: (doneBytes, totalBytes) => bar.update(doneBytes / totalBytes) } : {});
+        const report = await merged(
+          parseJob(flags),
+          [],
+          bar ? { onProgress: (doneBytes, totalBytes) => bar.update(doneBytes / totalBytes) } : {},
+        );
         bar?.stop();
         const result = resultOf(report);
         if (json) console.log(JSON.stringify(result));

@@ -24,11 +24,15 @@ export function watchOutput(out: Writable, err: Writable): Printed {
   // Nothing can be said on standard error about standard error.
   err.on("error", () => undefined);
   // A turn later, so that an error has been heard of: it is told after the callback.
-  const drained = (stream: Writable) => new Promise<void>((resolve) => (stream.writable ? stream.write("", () => setImmediate(resolve)) : setImmediate(resolve)));
+  const drained = (stream: Writable) =>
+    new Promise<void>((resolve) => (stream.writable ? stream.write("", () => setImmediate(resolve)) : setImmediate(resolve)));
   return {
     async whole(code) {
       await drained(out);
-      if (lost !== null) err.write(`refit-sidecar: the output could not be written (${codeOf(lost) || String(lost)}); free space where it goes, or send it elsewhere [CLI_OUTPUT_LOST]\n`);
+      if (lost !== null)
+        err.write(
+          `refit-sidecar: the output could not be written (${codeOf(lost) || String(lost)}); free space where it goes, or send it elsewhere [CLI_OUTPUT_LOST]\n`,
+        );
       await drained(err);
       return lost === null || code !== exitCode.ok ? code : exitCode.failed;
     },

@@ -35,13 +35,15 @@ async function identityOf(path: string): Promise<FileIdentity> {
   };
 }
 
-const sameFile = (a: FileIdentity, b: FileIdentity): boolean => (a.present !== null && a.present === b.present) || (a.place !== null && a.place === b.place);
+const sameFile = (a: FileIdentity, b: FileIdentity): boolean =>
+  (a.present !== null && a.present === b.present) || (a.place !== null && a.place === b.place);
 
 const refused = (code: string, message: string) => new Failure(code, message, {});
 
 /** A file is written as a new one and renamed into place: its folder has to be there, and the place must not be a folder. */
 async function requirePlace(code: string, option: string, out: string): Promise<void> {
-  if ((await statOrNull(out))?.isDirectory() === true) throw refused(code, `${option} expects the file to write, ${out} is a folder; name a file in it`);
+  if ((await statOrNull(out))?.isDirectory() === true)
+    throw refused(code, `${option} expects the file to write, ${out} is a folder; name a file in it`);
   const folder = await statOrNull(dirname(resolve(out)));
   if (folder === null) throw refused(code, `the folder of ${option} does not exist: ${dirname(out)}; make it first, or write elsewhere`);
   if (!folder.isDirectory()) throw refused(code, `the folder of ${option} is a file: ${dirname(out)}; write elsewhere`);
@@ -74,7 +76,11 @@ export async function checkOutput({ out, option, code, inputs }: OutputRequest):
   await requirePlace(code, option, out);
   const own = await identityOf(out);
   for (const { what, path } of inputs) {
-    if (sameFile(await identityOf(path), own)) throw refused(code, `the output would overwrite one of its inputs: ${out} is ${what}${path === out ? "" : ` (${path})`}; choose another ${option}`);
+    if (sameFile(await identityOf(path), own))
+      throw refused(
+        code,
+        `the output would overwrite one of its inputs: ${out} is ${what}${path === out ? "" : ` (${path})`}; choose another ${option}`,
+      );
   }
 }
 
@@ -89,11 +95,16 @@ export async function checkOutputFolder({ out, option, code, inputs, isOurs }: O
   if (found === null) return;
   if (!found.isDirectory()) throw refused(code, `${option} expects a folder to make, ${out} is a file; choose another`);
   const names = await readdir(out);
-  if (names.length > 0 && !isOurs(names)) throw refused(code, `${option} expects a folder to make, or one that this command made before: ${out} holds other files (${names.slice(0, 3).join(", ")}${names.length > 3 ? ", …" : ""}) and would be emptied; choose another`);
+  if (names.length > 0 && !isOurs(names))
+    throw refused(
+      code,
+      `${option} expects a folder to make, or one that this command made before: ${out} holds other files (${names.slice(0, 3).join(", ")}${names.length > 3 ? ", …" : ""}) and would be emptied; choose another`,
+    );
   const own = await realpath(out);
   for (const { what, path } of inputs) {
     const real = await realpath(path).catch(() => resolve(path));
-    if (real.startsWith(own + sep)) throw refused(code, `the output would remove one of its inputs: ${what} lies in ${out}; choose another ${option}`);
+    if (real.startsWith(own + sep))
+      throw refused(code, `the output would remove one of its inputs: ${what} lies in ${out}; choose another ${option}`);
   }
 }
 
@@ -124,14 +135,16 @@ export function outputLedger(code: string): OutputLedger {
       const job: Job = { label, path: out, out: await identityOf(out) };
       jobs.set(label, job);
       for (const key of keysOf(job.out)) if (!writers.has(key)) writers.set(key, job);
-      for (const { path } of inputs) for (const key of keysOf(await identityOf(path))) readers.set(key, (readers.get(key) ?? new Set()).add(label));
+      for (const { path } of inputs)
+        for (const key of keysOf(await identityOf(path))) readers.set(key, (readers.get(key) ?? new Set()).add(label));
     },
     check(label) {
       const job = jobs.get(label);
       if (job === undefined) throw new TypeError(`no job ${label} was added`);
       for (const key of keysOf(job.out)) {
         const writer = writers.get(key);
-        if (writer !== undefined && writer !== job) throw refused(code, `${label} would overwrite ${job.path}, which ${writer.label} writes; give each job its own "out"`);
+        if (writer !== undefined && writer !== job)
+          throw refused(code, `${label} would overwrite ${job.path}, which ${writer.label} writes; give each job its own "out"`);
         if (job.out.present === null) continue;
         const reader = [...(readers.get(key) ?? [])].find((other) => other !== label);
         if (reader !== undefined) throw refused(code, `${label} would overwrite ${job.path}, which ${reader} reads; give it another "out"`);

@@ -38,29 +38,51 @@ function absent(kind: (typeof kinds)[number], pythons: HostPythons): string | nu
 }
 
 const leftOut = (host: string, why: string): HostReport => ({
-  host, about: null, precision: "", tier: null, ok: true,
+  host,
+  about: null,
+  precision: "",
+  tier: null,
+  ok: true,
   rows: [{ id: "installed", title: "the host is installed", status: "skip", detail: why, figures: {}, firstOnHardware: false }],
 });
 
 async function run(version: string, flags: SelftestFlags, say: (line: string) => void): Promise<SelftestReport> {
-  if (flags.host !== "auto" && !kinds.some((kind) => kind === flags.host)) throw new Failure("CLI_ARGUMENTS", `--host expects auto, ${kinds.join(", ")}, got ${JSON.stringify(flags.host)}`, {});
+  if (flags.host !== "auto" && !kinds.some((kind) => kind === flags.host))
+    throw new Failure("CLI_ARGUMENTS", `--host expects auto, ${kinds.join(", ")}, got ${JSON.stringify(flags.host)}`, {});
   const precision = precisions[flags.precision as keyof typeof precisions];
-  if (precision === undefined) throw new Failure("CLI_ARGUMENTS", `--precision expects ${Object.keys(precisions).join(", ")}, got ${JSON.stringify(flags.precision)}`, {});
+  if (precision === undefined)
+    throw new Failure(
+      "CLI_ARGUMENTS",
+      `--precision expects ${Object.keys(precisions).join(", ")}, got ${JSON.stringify(flags.precision)}`,
+      {},
+    );
   const repeats = Number(flags.repeats);
-  if (!Number.isInteger(repeats) || repeats < 1 || repeats > 1000) throw new Failure("CLI_ARGUMENTS", `--repeats expects a whole number from 1 to 1000, got ${JSON.stringify(flags.repeats)}`, {});
+  if (!Number.isInteger(repeats) || repeats < 1 || repeats > 1000)
+    throw new Failure("CLI_ARGUMENTS", `--repeats expects a whole number from 1 to 1000, got ${JSON.stringify(flags.repeats)}`, {});
   const size = sizes[flags.size as keyof typeof sizes];
-  if (size === undefined) throw new Failure("CLI_ARGUMENTS", `--size expects ${Object.keys(sizes).join(", ")}, got ${JSON.stringify(flags.size)}`, {});
+  if (size === undefined)
+    throw new Failure("CLI_ARGUMENTS", `--size expects ${Object.keys(sizes).join(", ")}, got ${JSON.stringify(flags.size)}`, {});
   const pythons = hostPythons(dataDirOf(flags), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
   const hosts: HostReport[] = [];
   for (const kind of kinds) {
     if (flags.host !== "auto" && flags.host !== kind) continue;
     const why = absent(kind, pythons);
-    if (why !== null && flags.host === kind) throw new Failure("HOST_NOT_CONFIGURED", `the ${kind} host cannot be tested: ${why}`, { kind });
+    if (why !== null && flags.host === kind)
+      throw new Failure("HOST_NOT_CONFIGURED", `the ${kind} host cannot be tested: ${why}`, { kind });
     say(`${kind}${why === null ? "" : `: left out, ${why}`}`);
     const onRow = (row: Row) => say(`  ${marks[row.status]}  ${row.title}: ${row.detail}`);
-    hosts.push(why === null ? await checkHost({ command: hostCommand(kind, pythons), precision, onRow, repeats, size }) : leftOut(kind, why));
+    hosts.push(
+      why === null ? await checkHost({ command: hostCommand(kind, pythons), precision, onRow, repeats, size }) : leftOut(kind, why),
+    );
   }
-  return { formatVersion: 1, version, madeAt: new Date().toISOString(), system: systemFacts(await findGpus()), hosts, ok: hosts.every(({ ok }) => ok) };
+  return {
+    formatVersion: 1,
+    version,
+    madeAt: new Date().toISOString(),
+    system: systemFacts(await findGpus()),
+    hosts,
+    ok: hosts.every(({ ok }) => ok),
+  };
 }
 
 /** `selftest`: what the hosts do on this computer, as one file that can be sent. */
@@ -70,7 +92,11 @@ export function addSelftest(program: Command, version: string, done: (code: numb
     .description("check the engine hosts on this computer with a small model and write a one-file report")
     .option("--host <auto|onnxruntime|torch|tensorrt>", "host to check; auto checks every one that is installed", "auto")
     .option("--precision <auto|fp32|fp16|bf16>", "weight dtype (auto: fp32 on a CPU, fp16 on a GPU)", "auto")
-    .option("--size <small|sd15|sdxl>", "time a model of real size too, with random weights (temporary files: sd15 4 GB, sdxl 11 GB)", "small")
+    .option(
+      "--size <small|sd15|sdxl>",
+      "time a model of real size too, with random weights (temporary files: sd15 4 GB, sdxl 11 GB)",
+      "small",
+    )
     .option("--repeats <number>", "repetitions behind a time", "20")
     .option("--out <file>", "where the report is written (default: refit-selftest.md in the current folder)")
     .option("--python <file>", "Python with the hosts' packages (default: REFIT_PYTHON, then the installed hosts)")
@@ -79,11 +105,19 @@ export function addSelftest(program: Command, version: string, done: (code: numb
     .action(async (flags: SelftestFlags) => {
       try {
         const out = resolve(flags.out ?? "refit-selftest.md");
-        await checkOutput({ out, option: "--out", code: "CLI_ARGUMENTS", inputs: flags.python === undefined ? [] : [{ what: "the Python to use", path: flags.python }] });
+        await checkOutput({
+          out,
+          option: "--out",
+          code: "CLI_ARGUMENTS",
+          inputs: flags.python === undefined ? [] : [{ what: "the Python to use", path: flags.python }],
+        });
         const report = await run(version, flags, (line) => void process.stderr.write(`${line}\n`));
         await replaceFile(out, (handle) => handle.writeFile(reportMarkdown(report)));
         if (flags.json === true) console.log(JSON.stringify({ ...report, out }));
-        else console.log(`${report.ok ? "passed" : "FAILED"}: ${out}\nThe file holds no paths, file names or tokens of yours; read it, then send it.`);
+        else
+          console.log(
+            `${report.ok ? "passed" : "FAILED"}: ${out}\nThe file holds no paths, file names or tokens of yours; read it, then send it.`,
+          );
         done(report.ok ? exitCode.ok : exitCode.failed);
       } catch (error) {
         if (flags.json === true) console.log(failureText(error, true));

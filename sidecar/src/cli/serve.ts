@@ -11,20 +11,29 @@ import type { Log } from "../telemetry/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 
 /** The user's data folder by the platform's custom. */
-export function defaultDataDir(environment: Readonly<Record<string, string | undefined>> = process.env, platform: NodeJS.Platform = process.platform): string {
+export function defaultDataDir(
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+  platform: NodeJS.Platform = process.platform,
+): string {
   if (platform === "win32") return join(environment["LOCALAPPDATA"] ?? join(homedir(), "AppData", "Local"), "refit-sidecar");
   if (platform === "darwin") return join(homedir(), "Library", "Application Support", "refit-sidecar");
   return join(environment["XDG_DATA_HOME"] ?? join(homedir(), ".local", "share"), "refit-sidecar");
 }
 
 function flagOf(spec: OptionSpec): Option {
-  const fallback = spec.default === null || (Array.isArray(spec.default) && spec.default.length === 0) || spec.type === "flag" ? "" : ` (default ${String(spec.default)}${spec.type === "number" && spec.unit !== "" ? ` ${spec.unit}` : ""})`;
+  const fallback =
+    spec.default === null || (Array.isArray(spec.default) && spec.default.length === 0) || spec.type === "flag"
+      ? ""
+      : ` (default ${String(spec.default)}${spec.type === "number" && spec.unit !== "" ? ` ${spec.unit}` : ""})`;
   const text = `${spec.help}${fallback}`;
   switch (spec.type) {
     case "flag":
       return new Option(`--${spec.name}`, text);
     case "list":
-      return new Option(`--${spec.name} <${spec.paths ? "dir" : "value"}>`, text).argParser((value: string, list: string[] | undefined) => [...(list ?? []), value]);
+      return new Option(`--${spec.name} <${spec.paths ? "dir" : "value"}>`, text).argParser((value: string, list: string[] | undefined) => [
+        ...(list ?? []),
+        value,
+      ]);
     case "choice":
       return new Option(`--${spec.name} <${spec.choices.join("|")}>`, text);
     case "number":
@@ -50,7 +59,12 @@ export async function gatherOptions(flags: Readonly<Record<string, unknown>>): P
   for (const spec of optionTable) {
     const value = flags[camel(spec.name)];
     if (value === undefined) continue;
-    given[spec.name] = spec.type === "folder" ? resolve(String(value)) : spec.type === "list" && spec.paths ? (value as string[]).map((path) => resolve(path)) : value;
+    given[spec.name] =
+      spec.type === "folder"
+        ? resolve(String(value))
+        : spec.type === "list" && spec.paths
+          ? (value as string[]).map((path) => resolve(path))
+          : value;
   }
   const sources: Source[] = [{ label: (name) => `--${name}`, values: given }, environmentSource(process.env, delimiter)];
   const config = flags["config"] ?? process.env["REFIT_CONFIG"];
@@ -58,7 +72,11 @@ export async function gatherOptions(flags: Readonly<Record<string, unknown>>): P
   const options = resolveOptions(sources);
   if (options["comfyui-paths"] === null) return options;
   const extra = await comfyuiFolders(options["comfyui-paths"]);
-  return { ...options, loras: [...new Set([...options.loras, ...extra.loras])], checkpoints: [...new Set([...options.checkpoints, ...extra.checkpoints])] };
+  return {
+    ...options,
+    loras: [...new Set([...options.loras, ...extra.loras])],
+    checkpoints: [...new Set([...options.checkpoints, ...extra.checkpoints])],
+  };
 }
 
 /** Editors write a file in pieces; half a second later it is whole. */
@@ -104,16 +122,24 @@ export function addServe(program: Command, version: string, done: (code: number)
         const log = createLog(options["log-level"], (line) => void process.stderr.write(line));
         const dataDir = options["data-dir"] ?? defaultDataDir();
         const sidecar = await startSidecar({ options, dataDir, version, log });
-        if (flags.json === true) console.log(JSON.stringify({ ok: true, url: sidecar.wire.url, ws_url: sidecar.wire.wsUrl, data_dir: dataDir, pid: process.pid }));
-        else if (process.stdout.isTTY) console.log(`Refit Sidecar on ${sidecar.wire.url} — dashboard: ${sidecar.wire.url}/?ticket=${sidecar.wire.createTicket("control")}`);
+        if (flags.json === true)
+          console.log(JSON.stringify({ ok: true, url: sidecar.wire.url, ws_url: sidecar.wire.wsUrl, data_dir: dataDir, pid: process.pid }));
+        else if (process.stdout.isTTY)
+          console.log(
+            `Refit Sidecar on ${sidecar.wire.url} — dashboard: ${sidecar.wire.url}/?ticket=${sidecar.wire.createTicket("control")}`,
+          );
         const files = [flags.config ?? process.env["REFIT_CONFIG"], options["comfyui-paths"]].flatMap((path) => path ?? []);
         let present = options;
-        const unfollow = followFiles(files, async () => {
-          const { options: next, ignored } = reloadedOptions(present, await gatherOptions(flags));
-          await sidecar.reload(next);
-          present = next;
-          if (ignored.length > 0) log.warn(`changed options that take effect with the next start: ${ignored.join(", ")}`);
-        }, log);
+        const unfollow = followFiles(
+          files,
+          async () => {
+            const { options: next, ignored } = reloadedOptions(present, await gatherOptions(flags));
+            await sidecar.reload(next);
+            present = next;
+            if (ignored.length > 0) log.warn(`changed options that take effect with the next start: ${ignored.join(", ")}`);
+          },
+          log,
+        );
         await stopRequested(flags.stopWithStdin === true);
         unfollow();
         log.info("ending");

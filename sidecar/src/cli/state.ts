@@ -48,7 +48,7 @@ interface StateFlags {
 
 async function wholeCatalog(client: Client): Promise<Entry[]> {
   const entries: Entry[] = [];
-  for (let after: string | null | undefined; after !== null; ) {
+  for (let after: string | null | undefined; after !== null;) {
     const { result } = await client.call("catalog.list", { limit: 1000, ...(after === undefined ? {} : { after }) });
     entries.push(...result.entries);
     after = result.next;
@@ -77,7 +77,15 @@ export async function exportState(client: Client, dataDir: string, version: stri
   };
   const stacks: StackState[] = [];
   const add = (state: StackState): void => {
-    const key = ({ checkpoint, stack, host, precision, mode, residuals }: StackState) => JSON.stringify([checkpoint.sha256 ?? checkpoint.name, stack.map(({ sha256, name, strength }) => [sha256 ?? name, strength]), host, precision, mode, residuals]);
+    const key = ({ checkpoint, stack, host, precision, mode, residuals }: StackState) =>
+      JSON.stringify([
+        checkpoint.sha256 ?? checkpoint.name,
+        stack.map(({ sha256, name, strength }) => [sha256 ?? name, strength]),
+        host,
+        precision,
+        mode,
+        residuals,
+      ]);
     if (!stacks.some((other) => key(other) === key(state))) stacks.push(state);
   };
   const recent = await lastUsed(dataDir);
@@ -91,7 +99,16 @@ export async function exportState(client: Client, dataDir: string, version: stri
   }
   for (const request of recent) {
     const checkpoint = checkpointOf(request.checkpoint);
-    if (checkpoint !== null) add({ live: false, checkpoint, stack: request.stack.map(({ adapter, strength }) => adapterOf(adapter, strength)), host: request.host, precision: request.precision, mode: request.mode, residuals: request.residuals });
+    if (checkpoint !== null)
+      add({
+        live: false,
+        checkpoint,
+        stack: request.stack.map(({ adapter, strength }) => adapterOf(adapter, strength)),
+        host: request.host,
+        precision: request.precision,
+        mode: request.mode,
+        residuals: request.residuals,
+      });
   }
   return { format: "refit-sidecar state", version: 1, sidecar: version, createdAt: new Date().toISOString(), stacks, pinned: [...pinned] };
 }
@@ -110,7 +127,11 @@ export async function readState(path: string): Promise<StateFile> {
   const parsed = stateFile.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  throw new Failure("CLI_STATE_FILE", `expected a state that "refit-sidecar state export" wrote; at ${issue?.path.join(".") || "the top"}: ${issue?.message ?? "not JSON"}`, {});
+  throw new Failure(
+    "CLI_STATE_FILE",
+    `expected a state that "refit-sidecar state export" wrote; at ${issue?.path.join(".") || "the top"}: ${issue?.message ?? "not JSON"}`,
+    {},
+  );
 }
 
 export interface ImportedStack {
@@ -121,7 +142,11 @@ export interface ImportedStack {
 }
 
 /** Brings the sidecar to the state: every stack is warmed, the newest last, so that engines end as they were. One that cannot be does not stop the rest. */
-export async function importState(client: Client, state: StateFile, onStack: (done: ImportedStack) => void = () => undefined): Promise<ImportedStack[]> {
+export async function importState(
+  client: Client,
+  state: StateFile,
+  onStack: (done: ImportedStack) => void = () => undefined,
+): Promise<ImportedStack[]> {
   const entries = await wholeCatalog(client);
   const done: ImportedStack[] = [];
   for (const wanted of state.stacks.toReversed()) {
@@ -139,16 +164,30 @@ export async function importState(client: Client, state: StateFile, onStack: (do
   return done;
 }
 
-function requestOf(entries: readonly Entry[], { checkpoint, stack, host, precision, mode, residuals }: StackState): WireParams<"engine.warm"> {
+function requestOf(
+  entries: readonly Entry[],
+  { checkpoint, stack, host, precision, mode, residuals }: StackState,
+): WireParams<"engine.warm"> {
   const find = (kind: Entry["kind"], { name, sha256 }: { readonly name: string; readonly sha256: string | null }): Entry => {
     const usable = entries.filter((entry) => entry.kind === kind && entry.problem === null);
-    const found = usable.find((entry) => sha256 !== null && entry.sha256 === sha256) ?? usable.find((entry) => entry.name === name && (entry.sha256 === null || sha256 === null || entry.proof === "sampled"));
+    const found =
+      usable.find((entry) => sha256 !== null && entry.sha256 === sha256) ??
+      usable.find((entry) => entry.name === name && (entry.sha256 === null || sha256 === null || entry.proof === "sampled"));
     if (found !== undefined) return found;
     const other = usable.some((entry) => entry.name === name) ? "; there is one by this name with other content" : "";
-    throw new Failure("CLI_STATE_MISSING", `expected the ${kind} ${name === "" ? (sha256 ?? "?") : name} in a watched folder${other}. Put the file there, or add its folder, and import again`, {});
+    throw new Failure(
+      "CLI_STATE_MISSING",
+      `expected the ${kind} ${name === "" ? (sha256 ?? "?") : name} in a watched folder${other}. Put the file there, or add its folder, and import again`,
+      {},
+    );
   };
   const own = find("checkpoint", checkpoint);
-  if (checkpoint.structure !== null && own.structure !== checkpoint.structure) throw new Failure("CLI_STATE_MISSING", `expected the checkpoint ${checkpoint.name} with the structure of the export, the one here has another`, {});
+  if (checkpoint.structure !== null && own.structure !== checkpoint.structure)
+    throw new Failure(
+      "CLI_STATE_MISSING",
+      `expected the checkpoint ${checkpoint.name} with the structure of the export, the one here has another`,
+      {},
+    );
   return {
     checkpoint: own.id,
     stack: stack.map((item) => ({ adapter: find("adapter", item).id, strength: item.strength })),
@@ -166,16 +205,28 @@ async function warmed(client: Client, request: WireParams<"engine.warm">): Promi
   for (;;) {
     const job = (await client.call("jobs.list", {})).result.jobs.find((candidate) => candidate.id === id);
     if (job === undefined || job.state === "done") return;
-    if (job.state === "failed" || job.state === "cancelled") throw new Failure(job.problem?.code ?? "JOB_CANCELLED", job.problem?.message ?? "the warm-up was cancelled", {});
+    if (job.state === "failed" || job.state === "cancelled")
+      throw new Failure(job.problem?.code ?? "JOB_CANCELLED", job.problem?.message ?? "the warm-up was cancelled", {});
     await new Promise((resolve) => setTimeout(resolve, pollMs));
   }
 }
 
 export function addState(program: Command, version: string, done: (code: number) => void): void {
   const state = program.command("state").description("what a running sidecar holds and was used for: to move it, or to have it again");
-  const sub = (words: string, description: string) => state.command(words).description(description).option("--data-dir <dir>", "data folder of the sidecar").option("--json", "print one JSON object");
+  const sub = (words: string, description: string) =>
+    state
+      .command(words)
+      .description(description)
+      .option("--data-dir <dir>", "data folder of the sidecar")
+      .option("--json", "print one JSON object");
   const dataDirOf = (flags: StateFlags) => flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir();
-  const run = async (flags: StateFlags, work: (client: Client, dataDir: string) => Promise<{ readonly ok: boolean; readonly json: Record<string, unknown>; readonly line: string }>) => {
+  const run = async (
+    flags: StateFlags,
+    work: (
+      client: Client,
+      dataDir: string,
+    ) => Promise<{ readonly ok: boolean; readonly json: Record<string, unknown>; readonly line: string }>,
+  ) => {
     try {
       const dataDir = dataDirOf(flags);
       const client = await connect(await readDiscovery(dataDir), "refit-sidecar state");
@@ -192,25 +243,41 @@ export function addState(program: Command, version: string, done: (code: number)
       done(exitCodeOf(error));
     }
   };
-  sub("export <file>", "write engines' checkpoints, stacks and strengths, recently used stacks and pins to a file").action((file: string, flags: StateFlags) =>
-    run(flags, async (client, dataDir) => {
-      await checkOutput({ out: file, option: "the file of the export", code: "CLI_ARGUMENTS", inputs: await folderInputs("a file of the sidecar's data folder", dataDir) });
-      const pinned = (await (await ownStore({ dataDir }, false)).list()).filter((info) => info.pinned).map(({ entry }) => entry);
-      const exported = await exportState(client, dataDir, version, pinned);
-      await replaceFile(file, (handle) => handle.writeFile(`${JSON.stringify(exported, null, 2)}\n`), { mode: 0o600 });
-      return { ok: true, json: { file, stacks: exported.stacks.length, pinned: exported.pinned.length }, line: `${exported.stacks.length} stacks and ${exported.pinned.length} pins written to ${file}` };
-    }),
+  sub("export <file>", "write engines' checkpoints, stacks and strengths, recently used stacks and pins to a file").action(
+    (file: string, flags: StateFlags) =>
+      run(flags, async (client, dataDir) => {
+        await checkOutput({
+          out: file,
+          option: "the file of the export",
+          code: "CLI_ARGUMENTS",
+          inputs: await folderInputs("a file of the sidecar's data folder", dataDir),
+        });
+        const pinned = (await (await ownStore({ dataDir }, false)).list()).filter((info) => info.pinned).map(({ entry }) => entry);
+        const exported = await exportState(client, dataDir, version, pinned);
+        await replaceFile(file, (handle) => handle.writeFile(`${JSON.stringify(exported, null, 2)}\n`), { mode: 0o600 });
+        return {
+          ok: true,
+          json: { file, stacks: exported.stacks.length, pinned: exported.pinned.length },
+          line: `${exported.stacks.length} stacks and ${exported.pinned.length} pins written to ${file}`,
+        };
+      }),
   );
   sub("import <file>", "bring the running sidecar to an exported state").action((file: string, flags: StateFlags) =>
     run(flags, async (client, dataDir) => {
       const wanted = await readState(file);
-      const stacks = await importState(client, wanted, ({ checkpoint, adapters, ok, problem }) => console.error(`${ok ? "ready" : "FAILED"}  ${checkpoint} with ${adapters} adapters${problem === null ? "" : `: ${problem}`}`));
+      const stacks = await importState(client, wanted, ({ checkpoint, adapters, ok, problem }) =>
+        console.error(`${ok ? "ready" : "FAILED"}  ${checkpoint} with ${adapters} adapters${problem === null ? "" : `: ${problem}`}`),
+      );
       const store = await ownStore({ dataDir });
       const here = new Set((await store.list()).map(({ entry }) => entry));
       const pinned = wanted.pinned.filter((entry) => here.has(entry));
       for (const entry of pinned) await store.pin(entry, true);
       const failed = stacks.filter(({ ok }) => !ok).length;
-      return { ok: failed === 0, json: { stacks, pinned: pinned.length, unknownPins: wanted.pinned.length - pinned.length }, line: `${stacks.length - failed} of ${stacks.length} stacks ready, ${pinned.length} of ${wanted.pinned.length} engines pinned` };
+      return {
+        ok: failed === 0,
+        json: { stacks, pinned: pinned.length, unknownPins: wanted.pinned.length - pinned.length },
+        line: `${stacks.length - failed} of ${stacks.length} stacks ready, ${pinned.length} of ${wanted.pinned.length} engines pinned`,
+      };
     }),
   );
 }

@@ -31,26 +31,47 @@ function isAlive(pid: number): boolean {
 async function mustBeIdle(dataDir: string): Promise<void> {
   const running = await readDiscovery(dataDir).catch(() => null);
   if (running === null || !isAlive(running.pid)) return;
-  throw new Failure("CLI_UPDATE_RUNNING", `expected no sidecar on this data folder, one runs (version ${running.version}, process ${running.pid}). Close the UIs that use it, end it, and run the command again.`, { pid: running.pid });
+  throw new Failure(
+    "CLI_UPDATE_RUNNING",
+    `expected no sidecar on this data folder, one runs (version ${running.version}, process ${running.pid}). Close the UIs that use it, end it, and run the command again.`,
+    { pid: running.pid },
+  );
 }
 
 /** npm beside this Node, run by it: a `.cmd` file cannot be started without a shell. */
 function npmCommand(): readonly string[] {
   const folder = dirname(process.execPath);
-  const found = [join(folder, "node_modules", "npm", "bin", "npm-cli.js"), join(folder, "..", "lib", "node_modules", "npm", "bin", "npm-cli.js")].find((path) => existsSync(path));
+  const found = [
+    join(folder, "node_modules", "npm", "bin", "npm-cli.js"),
+    join(folder, "..", "lib", "node_modules", "npm", "bin", "npm-cli.js"),
+  ].find((path) => existsSync(path));
   return found === undefined ? ["npm"] : [process.execPath, found];
 }
 
 function run([program = "", ...args]: readonly string[], cwd: string | null): void {
   const { status, error } = spawnSync(program, args, { stdio: ["ignore", 2, 2], ...(cwd === null ? {} : { cwd }) });
-  if (status !== 0) throw new Failure("CLI_UPDATE_FAILED", `expected the update to succeed; ${error === undefined ? `it ended with ${status}` : error.message}. Its messages are above; what was installed before may need "${[program, ...args].join(" ")}" once more.`, { status });
+  if (status !== 0)
+    throw new Failure(
+      "CLI_UPDATE_FAILED",
+      `expected the update to succeed; ${error === undefined ? `it ended with ${status}` : error.message}. Its messages are above; what was installed before may need "${[program, ...args].join(" ")}" once more.`,
+      { status },
+    );
 }
 
 /** The stores, sorted by the code that has just been installed. */
 function sortByNewCode(dataDir: string): unknown {
-  const { stdout, status } = spawnSync(process.execPath, [join(packageRoot, "bin", "refit-sidecar.mjs"), "update", "--stores", "--json", "--data-dir", dataDir], { encoding: "utf8", stdio: ["ignore", "pipe", 2] });
+  const { stdout, status } = spawnSync(
+    process.execPath,
+    [join(packageRoot, "bin", "refit-sidecar.mjs"), "update", "--stores", "--json", "--data-dir", dataDir],
+    { encoding: "utf8", stdio: ["ignore", "pipe", 2] },
+  );
   const answer = JSON.parse(stdout.trim().split("\n").at(-1) ?? "null") as { readonly version?: string; readonly stores?: unknown } | null;
-  if (status !== 0 || answer === null) throw new Failure("CLI_UPDATE_FAILED", 'the new version is installed, and could not look at the data folder; run "refit-sidecar update --stores"', { status });
+  if (status !== 0 || answer === null)
+    throw new Failure(
+      "CLI_UPDATE_FAILED",
+      'the new version is installed, and could not look at the data folder; run "refit-sidecar update --stores"',
+      { status },
+    );
   return answer;
 }
 
@@ -81,10 +102,16 @@ export function addUpdate(program: Command, version: string, done: (code: number
           return done(exitCode.ok);
         }
         run(plan.command, plan.cwd);
-        const after = sortByNewCode(dataDir) as { readonly version: string; readonly stores: readonly { readonly store: string; readonly text: string }[] };
-        if (flags.json === true) console.log(JSON.stringify({ ok: true, from: version, version: after.version, origin: origin.kind, stores: after.stores }));
+        const after = sortByNewCode(dataDir) as {
+          readonly version: string;
+          readonly stores: readonly { readonly store: string; readonly text: string }[];
+        };
+        if (flags.json === true)
+          console.log(JSON.stringify({ ok: true, from: version, version: after.version, origin: origin.kind, stores: after.stores }));
         else {
-          console.log(`${version} → ${after.version}. A plugin that was linked follows; one that was copied needs "refit-sidecar install" again. Data folder:`);
+          console.log(
+            `${version} → ${after.version}. A plugin that was linked follows; one that was copied needs "refit-sidecar install" again. Data folder:`,
+          );
           for (const row of after.stores) console.log(`${row.store.padEnd(9)} ${row.text}`);
         }
         done(exitCode.ok);

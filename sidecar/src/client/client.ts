@@ -40,10 +40,16 @@ const maxMessageBytes = 1024 * 1024 * 1024;
 
 /** Connects and says hello. Throws Failure CLIENT_CONNECT. */
 export async function connect(discovery: Discovery, name: string): Promise<Client> {
-  const socket = new WebSocket(discovery.wsUrl, { perMessageDeflate: false, maxPayload: maxMessageBytes, headers: { authorization: `Bearer ${discovery.token}` } });
+  const socket = new WebSocket(discovery.wsUrl, {
+    perMessageDeflate: false,
+    maxPayload: maxMessageBytes,
+    headers: { authorization: `Bearer ${discovery.token}` },
+  });
   await new Promise<void>((resolve, reject) => {
     socket.once("open", resolve);
-    socket.once("error", (cause) => reject(new Failure("CLIENT_CONNECT", "the sidecar could not be reached; is it still running?", {}, { cause })));
+    socket.once("error", (cause) =>
+      reject(new Failure("CLIENT_CONNECT", "the sidecar could not be reached; is it still running?", {}, { cause })),
+    );
   });
   const waiting = new Map<number, Waiting>();
   const listeners = new Set<(event: HeardEvent) => void>();
@@ -53,7 +59,8 @@ export async function connect(discovery: Discovery, name: string): Promise<Clien
     const rpc = parseRpc(message);
     if (rpc.kind === "notification") {
       if (rpc.method === "event") for (const listener of listeners) listener(rpc.params as unknown as HeardEvent);
-      if (rpc.method === "progress") waiting.get(Number(rpc.params["request"]))?.onProgress?.(rpc.params as unknown as { stage: string; done: number; total: number });
+      if (rpc.method === "progress")
+        waiting.get(Number(rpc.params["request"]))?.onProgress?.(rpc.params as unknown as { stage: string; done: number; total: number });
       return;
     }
     if (rpc.kind === "request") return;
@@ -71,7 +78,8 @@ export async function connect(discovery: Discovery, name: string): Promise<Clien
     } else receive(JSON.parse((data as Buffer).toString("utf8")) as JsonObject, []);
   });
   socket.on("close", () => {
-    for (const call of waiting.values()) call.reject(new Failure("CLIENT_CLOSED", "the connection to the sidecar ended before it answered", {}));
+    for (const call of waiting.values())
+      call.reject(new Failure("CLIENT_CLOSED", "the connection to the sidecar ended before it answered", {}));
     waiting.clear();
   });
   socket.on("error", () => socket.terminate());
@@ -82,7 +90,9 @@ export async function connect(discovery: Discovery, name: string): Promise<Clien
     count += 1;
     const id = count;
     const message = request(id, method, params as JsonObject);
-    const answer = new Promise<{ result: unknown; tensors: readonly FrameTensor[] }>((resolve, reject) => waiting.set(id, { resolve, reject, onProgress: options.onProgress }));
+    const answer = new Promise<{ result: unknown; tensors: readonly FrameTensor[] }>((resolve, reject) =>
+      waiting.set(id, { resolve, reject, onProgress: options.onProgress }),
+    );
     const cancel = () => socket.send(JSON.stringify(request((count += 1), "cancel", { request: id })));
     options.signal?.addEventListener("abort", cancel, { once: true });
     if (options.tensors && options.tensors.length > 0) socket.send(encodeFrame(message, options.tensors));
@@ -95,7 +105,11 @@ export async function connect(discovery: Discovery, name: string): Promise<Clien
     }
   }
 
-  await call("hello", { protocolVersions: [protocolVersion], client: { name, version: discovery.version }, capabilities: ["events", "push"] });
+  await call("hello", {
+    protocolVersions: [protocolVersion],
+    client: { name, version: discovery.version },
+    capabilities: ["events", "push"],
+  });
   return {
     call,
     onEvent(listener) {

@@ -23,7 +23,12 @@ export async function readDiscovery(dataFolder: string): Promise<Discovery> {
   try {
     content = await readFile(join(dataFolder, "sidecar.json"), "utf8");
   } catch (cause) {
-    throw new Failure("CLIENT_NOT_RUNNING", 'no sidecar runs on this data folder; start one with "refit-sidecar serve", or name the folder with --data-dir', {}, { cause });
+    throw new Failure(
+      "CLIENT_NOT_RUNNING",
+      'no sidecar runs on this data folder; start one with "refit-sidecar serve", or name the folder with --data-dir',
+      {},
+      { cause },
+    );
   }
   let fields: unknown;
   try {
@@ -31,7 +36,14 @@ export async function readDiscovery(dataFolder: string): Promise<Discovery> {
   } catch {
     fields = null;
   }
-  if (typeof fields !== "object" || fields === null) throw new Failure("CLIENT_DISCOVERY", "sidecar.json is not JSON; stop the sidecar, remove the file and start it again", {});
+  if (typeof fields !== "object" || fields === null)
+    throw new Failure("CLIENT_DISCOVERY", "sidecar.json is not JSON; stop the sidecar, remove the file and start it again", {});
   const record = fields as Record<string, unknown>;
-  return { url: text(record, "url"), wsUrl: text(record, "ws_url"), token: text(record, "token"), pid: Number(record["pid"]), version: text(record, "version") };
+  return {
+    url: text(record, "url"),
+    wsUrl: text(record, "ws_url"),
+    token: text(record, "token"),
+    pid: Number(record["pid"]),
+    version: text(record, "version"),
+  };
 }

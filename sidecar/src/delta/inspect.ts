@@ -2,7 +2,24 @@
 
 import type { Dtype } from "@refit-sidecar/native";
 import type { Family } from "../catalog/types.ts";
-import { decodeDeltaHeader, detectAdapterFamily, foreignKey, isDeltaFile, isReduxFile, kindSuffixes, metadataHints, moduleElements, moduleName, moduleRank, splitKey, touchedParameters, type AdapterFamily, type DeltaHeader, type KeyReport, type Parameters } from "../terms/index.ts";
+import {
+  decodeDeltaHeader,
+  detectAdapterFamily,
+  foreignKey,
+  isDeltaFile,
+  isReduxFile,
+  kindSuffixes,
+  metadataHints,
+  moduleElements,
+  moduleName,
+  moduleRank,
+  splitKey,
+  touchedParameters,
+  type AdapterFamily,
+  type DeltaHeader,
+  type KeyReport,
+  type Parameters,
+} from "../terms/index.ts";
 import { recogniseAdapter } from "./recognise/recognise-adapter.ts";
 
 export interface AdapterHeader {
@@ -29,10 +46,14 @@ export interface AdapterInspection {
 }
 
 const increment = (counts: Map<string, number>, name: string): void => void counts.set(name, (counts.get(name) ?? 0) + 1);
-const byCount = (counts: ReadonlyMap<string, number>): Record<string, number> => Object.fromEntries([...counts].sort((a, b) => b[1] - a[1]));
+const byCount = (counts: ReadonlyMap<string, number>): Record<string, number> =>
+  Object.fromEntries([...counts].sort((a, b) => b[1] - a[1]));
 
 /** Reads no tensor data. Throws Failure DELTA_DAMAGED or DELTA_VERSION for an exported delta that is not whole. Alpha values are unknown here, so `against` tells names and shapes apart, not scales. */
-export function inspectAdapter(header: AdapterHeader, checkpoint?: { readonly family: Family; readonly parameters: Parameters }): AdapterInspection {
+export function inspectAdapter(
+  header: AdapterHeader,
+  checkpoint?: { readonly family: Family; readonly parameters: Parameters },
+): AdapterInspection {
   const { tensors, metadata } = header;
   if (isDeltaFile(metadata)) return inspectDelta(decodeDeltaHeader(metadata));
   const shapes = new Map([...tensors].map(([key, { shape }]) => [key, shape]));
@@ -49,7 +70,8 @@ export function inspectAdapter(header: AdapterHeader, checkpoint?: { readonly fa
   let dora = 0;
   let values = 0;
   for (const module of modules) {
-    for (const [kind, suffixes] of Object.entries(kindSuffixes)) if (suffixes.some((suffix) => tensors.has(module + suffix))) increment(kinds, kind);
+    for (const [kind, suffixes] of Object.entries(kindSuffixes))
+      if (suffixes.some((suffix) => tensors.has(module + suffix))) increment(kinds, kind);
     if (tensors.has(`${module}.dora_scale`) || tensors.has(`${module}.lora_magnitude_vector`)) dora += 1;
     const rank = moduleRank(shapes, module);
     if (rank !== null) increment(ranks, String(rank));
@@ -89,8 +111,16 @@ function inspectDelta({ family, structure, terms, report, bytes }: DeltaHeader):
   };
 }
 
-function against({ tensors, metadata }: AdapterHeader, { family, parameters }: { readonly family: Family; readonly parameters: Parameters }): NonNullable<AdapterInspection["against"]> {
-  const withKeys = new Map([...tensors].map(([key, { dtype, shape }]) => [key, { key, dtype, shape, ...(splitKey(key).some(({ suffix }) => suffix === ".alpha") ? { numbers: [1] } : {}) }]));
+function against(
+  { tensors, metadata }: AdapterHeader,
+  { family, parameters }: { readonly family: Family; readonly parameters: Parameters },
+): NonNullable<AdapterInspection["against"]> {
+  const withKeys = new Map(
+    [...tensors].map(([key, { dtype, shape }]) => [
+      key,
+      { key, dtype, shape, ...(splitKey(key).some(({ suffix }) => suffix === ".alpha") ? { numbers: [1] } : {}) },
+    ]),
+  );
   const { terms, report } = recogniseAdapter({ tensors: withKeys, metadata, family, parameters, mode: "comfyui" });
   return { parameters: [...touchedParameters(terms)], report };
 }

@@ -26,13 +26,34 @@ export interface DemoDescription {
   readonly checkpoint: { readonly file: string };
   readonly loras: readonly DemoLora[];
   readonly promisedSevens: number;
-  readonly picture: { readonly height: number; readonly width: number; readonly fold: number; readonly mean: number; readonly deviation: number; readonly contrast: number };
+  readonly picture: {
+    readonly height: number;
+    readonly width: number;
+    readonly fold: number;
+    readonly mean: number;
+    readonly deviation: number;
+    readonly contrast: number;
+  };
   readonly latent: { readonly shape: readonly [number, number, number] };
-  readonly conditioning: { readonly file: string; readonly tensor: string; readonly shape: readonly [number, number, number]; readonly nullRow: number };
+  readonly conditioning: {
+    readonly file: string;
+    readonly tensor: string;
+    readonly shape: readonly [number, number, number];
+    readonly nullRow: number;
+  };
   readonly sampler: { readonly clip: readonly [number, number]; readonly steps: readonly SamplerStep[] };
-  readonly noise: { readonly seeds: readonly number[]; readonly columns: number; readonly check: readonly { readonly seed: number; readonly first: readonly number[] }[] };
+  readonly noise: {
+    readonly seeds: readonly number[];
+    readonly columns: number;
+    readonly check: readonly { readonly seed: number; readonly first: readonly number[] }[];
+  };
   readonly classifier: string;
-  readonly reference: { readonly file: string; readonly seeds: readonly number[]; readonly tensors: readonly string[]; readonly tolerance: number };
+  readonly reference: {
+    readonly file: string;
+    readonly seeds: readonly number[];
+    readonly tensors: readonly string[];
+    readonly tolerance: number;
+  };
 }
 
 export interface Layer {
@@ -55,7 +76,12 @@ async function readTensors(path: string): Promise<Map<string, { readonly shape: 
   try {
     const tensors = new Map<string, { shape: readonly number[]; values: Float32Array }>();
     for (const { name, dtype, shape } of file.header.entries.values()) {
-      if (dtype !== "F32") throw new Failure("DEMO_ASSETS", `expected ${name} of the demo's files in F32, got ${dtype}; restore sidecar/demo from the repository`, {});
+      if (dtype !== "F32")
+        throw new Failure(
+          "DEMO_ASSETS",
+          `expected ${name} of the demo's files in F32, got ${dtype}; restore sidecar/demo from the repository`,
+          {},
+        );
       tensors.set(name, { shape, values: new Float32Array(Uint8Array.from(await file.read(name)).buffer) });
     }
     return tensors;
@@ -76,7 +102,10 @@ export async function readDemoAssets(folder = demoFolder): Promise<DemoAssets> {
   const [, tokens, width] = description.conditioning.shape;
   const { values } = taken(await readTensors(join(folder, description.conditioning.file)), description.conditioning.tensor);
   const from = description.conditioning.nullRow * tokens * width;
-  const spec = JSON.parse(await readFile(join(folder, description.classifier), "utf8")) as { readonly file: string; readonly layers: readonly { readonly weight: string; readonly bias: string }[] };
+  const spec = JSON.parse(await readFile(join(folder, description.classifier), "utf8")) as {
+    readonly file: string;
+    readonly layers: readonly { readonly weight: string; readonly bias: string }[];
+  };
   const weights = await readTensors(join(folder, spec.file));
   const classifier = spec.layers.map(({ weight, bias }) => {
     const matrix = taken(weights, weight);

@@ -24,7 +24,8 @@ export function classify(layers: readonly Layer[], pixels: Float32Array): number
     const next = new Float32Array(layer.outputs);
     for (let row = 0; row < layer.outputs; row += 1) {
       let sum = layer.bias[row] ?? 0;
-      for (let column = 0; column < layer.inputs; column += 1) sum += (layer.weight[row * layer.inputs + column] ?? 0) * (values[column] ?? 0);
+      for (let column = 0; column < layer.inputs; column += 1)
+        sum += (layer.weight[row * layer.inputs + column] ?? 0) * (values[column] ?? 0);
       next[row] = depth < layers.length - 1 ? Math.max(0, sum) : sum;
     }
     values = next;

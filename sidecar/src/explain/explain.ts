@@ -19,10 +19,17 @@ export type Explanation = { readonly file: string; readonly files: number; reado
 const shownMetadata = 200;
 
 /** Everything that a file's header says; no weights are read, only what describes quantised ones. `against` is a checkpoint to try an adapter's names on, and to merge it into in memory: how much of it, at `strength`, would survive in that file. Throws SafetensorsError, and what `wholeCheckpoint` and `checkShards` throw. */
-export async function explain(path: string, against: string | null, { strength = 1, family = null }: { readonly strength?: number; readonly family?: Family | null } = {}): Promise<Explanation> {
+export async function explain(
+  path: string,
+  against: string | null,
+  { strength = 1, family = null }: { readonly strength?: number; readonly family?: Family | null } = {},
+): Promise<Explanation> {
   const { files, table } = await wholeCheckpoint(path);
   const headers = await Promise.all(files.map((file) => native.readHeader(file)));
-  checkShards(headers.map(({ entries }, index) => ({ name: basename(files[index] ?? ""), tensors: entries })), table?.places ?? null);
+  checkShards(
+    headers.map(({ entries }, index) => ({ name: basename(files[index] ?? ""), tensors: entries })),
+    table?.places ?? null,
+  );
   const header = wholeHeader(headers);
   const placed = files.length === 1 ? "adapter" : "checkpoint";
   const first = summarize(header.entries, header.metadata, placed);

@@ -19,7 +19,8 @@ const systemTexts: Readonly<Record<string, string>> = {
   EIO: "the disk reports an error; check it, and copy the file elsewhere",
 };
 
-const codeOf = (error: unknown): string | null => (error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : null);
+const codeOf = (error: unknown): string | null =>
+  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : null;
 
 /** An answer of the file system rather than a fault of ours. */
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
@@ -35,11 +36,15 @@ export function systemText(error: NodeJS.ErrnoException, path: string | null): s
 /** Name, text and the place in our own code of an error that should not have happened, and what to do about it. Holds no path. */
 export function unexpectedText(error: unknown): string {
   const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  const frame = /\(?([^()\s]*?)([^/\\()\s]+:\d+):\d+\)?$/m.exec(error instanceof Error ? (error.stack ?? "").split("\n").slice(1).join("\n") : "")?.[2];
+  const frame = /\(?([^()\s]*?)([^/\\()\s]+:\d+):\d+\)?$/m.exec(
+    error instanceof Error ? (error.stack ?? "").split("\n").slice(1).join("\n") : "",
+  )?.[2];
   return `unexpected ${what.slice(0, 500)}${frame === undefined ? "" : ` (${frame})`}. This is a fault of Refit Sidecar, not of your files: please report it, with this line and what you did`;
 }
 
 /** A Failure for anything that was thrown; one that is a Failure already stays as it is. */
 export function asFailure(error: unknown, code: string): Failure {
-  return error instanceof Failure ? error : new Failure(code, unexpectedText(error), { reason: error instanceof Error ? error.name : typeof error }, { cause: error });
+  return error instanceof Failure
+    ? error
+    : new Failure(code, unexpectedText(error), { reason: error instanceof Error ? error.name : typeof error }, { cause: error });
 }

@@ -1,4 +1,15 @@
-import { encodeFrameParts, FrameReader, hostErrors, hostMethods, hostNotifications, type Frame, type FrameTensor, type HostMethod, type HostNotificationParams, type HostParams } from "@refit-sidecar/protocol";
+import {
+  encodeFrameParts,
+  FrameReader,
+  hostErrors,
+  hostMethods,
+  hostNotifications,
+  type Frame,
+  type FrameTensor,
+  type HostMethod,
+  type HostNotificationParams,
+  type HostParams,
+} from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { allInFrame, byPlace, readPlaced, type Sent } from "./placed.ts";
 import type { CallOptions, HostReply, StepTensor } from "./types.ts";
@@ -56,7 +67,10 @@ export class HostConnection {
     const id = ++this.#lastId;
     const { result, tensors } = await this.#send(id, method, params, sent, options);
     const parsed = hostMethods[method].result.safeParse(result);
-    if (!parsed.success) throw this.#break(`its answer to ${method} does not fit the protocol: ${parsed.error.issues[0]?.message ?? "unknown"} at ${parsed.error.issues[0]?.path.join(".") ?? "?"}`);
+    if (!parsed.success)
+      throw this.#break(
+        `its answer to ${method} does not fit the protocol: ${parsed.error.issues[0]?.message ?? "unknown"} at ${parsed.error.issues[0]?.path.join(".") ?? "?"}`,
+      );
     if (method === "hello") this.#readsSegments = (parsed.data as HostReply<"hello">).segments === true;
     // safeParse of a method's own schema gives that method's result; the lookup hides it from TypeScript.
     return { ...(parsed.data as object), tensors } as HostReply<M>;
@@ -70,12 +84,19 @@ export class HostConnection {
     return ready === null ? readPlaced(tensors).then(whole) : whole(ready);
   }
 
-  async #send(id: number, method: HostMethod, given: object, { inFrame, descriptors, segments }: Sent, options: CallOptions): Promise<{ result: unknown; tensors: readonly FrameTensor[] }> {
+  async #send(
+    id: number,
+    method: HostMethod,
+    given: object,
+    { inFrame, descriptors, segments }: Sent,
+    options: CallOptions,
+  ): Promise<{ result: unknown; tensors: readonly FrameTensor[] }> {
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
     const params = segments.length === 0 ? given : { ...given, segments };
     const timer = setTimeout(() => this.#timeOut(id, method, timeoutMs), timeoutMs);
     const cancel = (): void => {
-      if (this.#lost === null) this.#edges.write(encodeFrameParts({ jsonrpc: "2.0", id: ++this.#lastId, method: "cancel", params: { id } }));
+      if (this.#lost === null)
+        this.#edges.write(encodeFrameParts({ jsonrpc: "2.0", id: ++this.#lastId, method: "cancel", params: { id } }));
     };
     try {
       return await new Promise((resolve, reject) => {
@@ -94,7 +115,9 @@ export class HostConnection {
 
   #timeOut(id: number, method: HostMethod, timeoutMs: number): void {
     const reason = `it did not answer ${method} for ${timeoutMs} ms`;
-    this.#pending.get(id)?.reject(new Failure("HOST_TIMEOUT", `the engine host was ended: ${reason}; it is restarted`, { method, timeoutMs }));
+    this.#pending
+      .get(id)
+      ?.reject(new Failure("HOST_TIMEOUT", `the engine host was ended: ${reason}; it is restarted`, { method, timeoutMs }));
     this.#edges.onBroken(reason);
   }
 
@@ -142,7 +165,11 @@ export class HostConnection {
   }
 
   #break(reason: string): Failure {
-    const failure = new Failure("HOST_GARBAGE", `the engine host was ended: ${reason}; check that sidecar and host have the same version`, {});
+    const failure = new Failure(
+      "HOST_GARBAGE",
+      `the engine host was ended: ${reason}; check that sidecar and host have the same version`,
+      {},
+    );
     this.#fail(failure);
     this.#edges.onBroken(reason);
     return failure;
@@ -162,7 +189,10 @@ export class HostConnection {
 
 /** A host's error as a Failure; a code that the table lacks becomes HOST_INTERNAL, so that the sidecar only handles codes that it knows. */
 function asHostError(error: unknown): Failure {
-  const { message, data } = (typeof error === "object" && error !== null ? error : {}) as { message?: unknown; data?: { code?: unknown; evidence?: unknown } };
+  const { message, data } = (typeof error === "object" && error !== null ? error : {}) as {
+    message?: unknown;
+    data?: { code?: unknown; evidence?: unknown };
+  };
   const code = typeof data?.code === "string" && Object.hasOwn(hostErrors, data.code) ? data.code : "HOST_INTERNAL";
   const evidence = typeof data?.evidence === "object" && data.evidence !== null ? (data.evidence as Record<string, unknown>) : {};
   return new Failure(code, typeof message === "string" ? message : "the engine host failed without saying why", evidence);

@@ -8,16 +8,70 @@ type Variables = Readonly<Record<string, string | undefined>>;
 
 /** Where programs, libraries, folders and compilers are, and which language the user speaks. */
 const allowed: ReadonlySet<string> = new Set([
-  "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
+  "PATH",
+  "HOME",
+  "USER",
+  "LOGNAME",
+  "LANG",
+  "LANGUAGE",
+  "TZ",
+  "TMPDIR",
+  "TMP",
+  "TEMP",
+  "XDG_CACHE_HOME",
+  "XDG_DATA_HOME",
+  "XDG_RUNTIME_DIR",
   // Windows cannot start a program without some of these.
-  "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "USERPROFILE", "USERNAME", "USERDOMAIN", "HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "ALLUSERSPROFILE",
-  "PROGRAMFILES", "PROGRAMFILES(X86)", "PROGRAMW6432", "COMMONPROGRAMFILES", "COMMONPROGRAMFILES(X86)", "COMMONPROGRAMW6432", "NUMBER_OF_PROCESSORS", "PROCESSOR_ARCHITECTURE",
-  "PROCESSOR_IDENTIFIER", "PROCESSOR_LEVEL", "PROCESSOR_REVISION", "OS", "COMPUTERNAME",
+  "SYSTEMROOT",
+  "SYSTEMDRIVE",
+  "WINDIR",
+  "COMSPEC",
+  "PATHEXT",
+  "USERPROFILE",
+  "USERNAME",
+  "USERDOMAIN",
+  "HOMEDRIVE",
+  "HOMEPATH",
+  "APPDATA",
+  "LOCALAPPDATA",
+  "PROGRAMDATA",
+  "ALLUSERSPROFILE",
+  "PROGRAMFILES",
+  "PROGRAMFILES(X86)",
+  "PROGRAMW6432",
+  "COMMONPROGRAMFILES",
+  "COMMONPROGRAMFILES(X86)",
+  "COMMONPROGRAMW6432",
+  "NUMBER_OF_PROCESSORS",
+  "PROCESSOR_ARCHITECTURE",
+  "PROCESSOR_IDENTIFIER",
+  "PROCESSOR_LEVEL",
+  "PROCESSOR_REVISION",
+  "OS",
+  "COMPUTERNAME",
   // The driver's libraries in a container, and the compilers that Triton calls.
-  "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH", "HIP_PATH", "CC", "CXX", "INCLUDE", "LIB",
-  "LIBPATH", "VCTOOLSINSTALLDIR", "WINDOWSSDKDIR", "WINDOWSSDKVERSION",
+  "LD_LIBRARY_PATH",
+  "DYLD_LIBRARY_PATH",
+  "NVIDIA_VISIBLE_DEVICES",
+  "NVIDIA_DRIVER_CAPABILITIES",
+  "CUDA_HOME",
+  "CUDA_PATH",
+  "ROCM_HOME",
+  "ROCM_PATH",
+  "HIP_PATH",
+  "CC",
+  "CXX",
+  "INCLUDE",
+  "LIB",
+  "LIBPATH",
+  "VCTOOLSINSTALLDIR",
+  "WINDOWSSDKDIR",
+  "WINDOWSSDKVERSION",
   // Caches of compiled code, and what an AMD card without official support needs.
-  "CUDA_CACHE_PATH", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "HSA_OVERRIDE_GFX_VERSION",
+  "CUDA_CACHE_PATH",
+  "TRITON_CACHE_DIR",
+  "TORCHINDUCTOR_CACHE_DIR",
+  "HSA_OVERRIDE_GFX_VERSION",
 ]);
 const allowedPrefixes = ["LC_"] as const;
 
@@ -55,8 +109,18 @@ export function namedVariables(named: readonly string[], given: Variables): Reco
   for (const item of named) {
     const found = /^([A-Za-z_][A-Za-z0-9_]*)(?:=([^\0]*))?$/s.exec(item);
     const name = found?.[1];
-    if (name === undefined) throw new Failure("OPTIONS_INVALID", `host-env: expected NAME=VALUE, or NAME to hand on this process's own, got ${JSON.stringify(item.slice(0, 80))}`, { option: "host-env" });
-    if (ours.has(name.toUpperCase())) throw new Failure("OPTIONS_INVALID", `host-env: ${name} is set by the sidecar, because hosts find their own code by it; leave it out`, { option: "host-env", name });
+    if (name === undefined)
+      throw new Failure(
+        "OPTIONS_INVALID",
+        `host-env: expected NAME=VALUE, or NAME to hand on this process's own, got ${JSON.stringify(item.slice(0, 80))}`,
+        { option: "host-env" },
+      );
+    if (ours.has(name.toUpperCase()))
+      throw new Failure(
+        "OPTIONS_INVALID",
+        `host-env: ${name} is set by the sidecar, because hosts find their own code by it; leave it out`,
+        { option: "host-env", name },
+      );
     const value = found?.[2] ?? given[name];
     if (value !== undefined) out[name] = value;
   }
@@ -64,16 +128,34 @@ export function namedVariables(named: readonly string[], given: Variables): Reco
 }
 
 /** From `REFIT_HOST_ENV`, for commands that read no configuration. */
-const fromEnvironment = (given: Variables): readonly string[] => (given["REFIT_HOST_ENV"] ?? "").split(delimiter).filter((item) => item !== "");
+const fromEnvironment = (given: Variables): readonly string[] =>
+  (given["REFIT_HOST_ENV"] ?? "").split(delimiter).filter((item) => item !== "");
 
 /** The whole environment of a program that we start; `own`: what its command needs, which nothing overrides. Throws OPTIONS_INVALID. */
-export function hostEnvironment(own: Readonly<Record<string, string>> = {}, { given = process.env, named = fromEnvironment(given), fetches = false }: EnvironmentOptions = {}): Record<string, string> {
-  const inherited = Object.fromEntries(Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== undefined && inherits(entry[0], fetches)));
+export function hostEnvironment(
+  own: Readonly<Record<string, string>> = {},
+  { given = process.env, named = fromEnvironment(given), fetches = false }: EnvironmentOptions = {},
+): Record<string, string> {
+  const inherited = Object.fromEntries(
+    Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== undefined && inherits(entry[0], fetches)),
+  );
   return { ...inherited, ...set, ...namedVariables(named, given), ...own };
 }
 
 /** Variables that are often set on purpose, and that hosts do not see unless `host-env` names them. */
-const noticed = ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHOME", "LD_PRELOAD"] as const;
+const noticed = [
+  "CUDA_VISIBLE_DEVICES",
+  "HIP_VISIBLE_DEVICES",
+  "ROCR_VISIBLE_DEVICES",
+  "CUDA_DEVICE_ORDER",
+  "PYTORCH_ALLOC_CONF",
+  "PYTORCH_CUDA_ALLOC_CONF",
+  "PYTORCH_HIP_ALLOC_CONF",
+  "OMP_NUM_THREADS",
+  "PYTHONPATH",
+  "PYTHONHOME",
+  "LD_PRELOAD",
+] as const;
 
 /** Names of those that are set here and do not reach a host. */
 export function withheld(named: readonly string[], given: Variables = process.env): readonly string[] {

@@ -17,7 +17,14 @@ const inFrame = (tensor: StepTensor): tensor is FrameTensor => !isPlaced(tensor)
 export function byPlace(tensors: readonly StepTensor[]): Sent {
   const placed = tensors.filter(isPlaced);
   const segments = [...new Set(placed.map(({ segment }) => segment))];
-  const descriptors = placed.map(({ name, dtype, shape, offset, bytes, segment }) => ({ name, dtype, shape, offset, bytes, segment: segments.indexOf(segment) }));
+  const descriptors = placed.map(({ name, dtype, shape, offset, bytes, segment }) => ({
+    name,
+    dtype,
+    shape,
+    offset,
+    bytes,
+    segment: segments.indexOf(segment),
+  }));
   return { inFrame: tensors.filter(inFrame), descriptors, segments };
 }
 

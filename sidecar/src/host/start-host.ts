@@ -31,7 +31,11 @@ const pipesEndMs = 1_000;
  * Throws Failure HOST_START_FAILED with the last lines of its log.
  */
 export async function startHost(command: HostCommand, options: StartOptions = {}): Promise<Host> {
-  const child = spawn(command.command, [...command.args], { stdio: ["pipe", "pipe", "pipe"], windowsHide: true, env: hostEnvironment(command.env, { named: options.environment }) });
+  const child = spawn(command.command, [...command.args], {
+    stdio: ["pipe", "pipe", "pipe"],
+    windowsHide: true,
+    env: hostEnvironment(command.env, { named: options.environment }),
+  });
   const tail = new LogTail((line) => options.onLog?.(line, "debug"));
   let reason: string | null = null;
   const kill = (why: string): void => {
@@ -77,7 +81,11 @@ export async function startHost(command: HostCommand, options: StartOptions = {}
     });
   });
 
-  const hello = connection.call("hello", { protocolVersion: hostProtocolVersion, ...(options.segmentFolder ? { segments: options.segmentFolder } : {}) }, { timeoutMs: options.helloTimeoutMs ?? 120_000 });
+  const hello = connection.call(
+    "hello",
+    { protocolVersion: hostProtocolVersion, ...(options.segmentFolder ? { segments: options.segmentFolder } : {}) },
+    { timeoutMs: options.helloTimeoutMs ?? 120_000 },
+  );
   let about: Host["about"];
   try {
     about = await hello;
@@ -85,7 +93,12 @@ export async function startHost(command: HostCommand, options: StartOptions = {}
     kill("it did not say hello");
     const exit = await ended;
     const line = exit.log.at(-1);
-    throw new Failure("HOST_START_FAILED", `expected engine host ${command.kind} to start and say hello; ${cause instanceof Error ? cause.message : String(cause)}${line === undefined ? "" : ` Its last log line: ${line}`}`, { kind: command.kind, code: exit.code, log: exit.log }, { cause });
+    throw new Failure(
+      "HOST_START_FAILED",
+      `expected engine host ${command.kind} to start and say hello; ${cause instanceof Error ? cause.message : String(cause)}${line === undefined ? "" : ` Its last log line: ${line}`}`,
+      { kind: command.kind, code: exit.code, log: exit.log },
+      { cause },
+    );
   }
   const call: Host["call"] = (method, params, callOptions) => connection.call(method, params, callOptions);
   return {
@@ -100,7 +113,9 @@ export async function startHost(command: HostCommand, options: StartOptions = {}
     kill,
     async close() {
       const timer = setTimeout(() => kill("it did not end when asked"), options.closeTimeoutMs ?? 5_000);
-      call("shutdown", {}).catch(() => undefined).finally(() => child.stdin.end());
+      call("shutdown", {})
+        .catch(() => undefined)
+        .finally(() => child.stdin.end());
       const exit = await ended;
       clearTimeout(timer);
       return exit;

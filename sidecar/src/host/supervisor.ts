@@ -62,7 +62,14 @@ export class HostSupervisor {
   }
 
   get status(): SupervisorStatus {
-    return { state: this.#state, pid: this.#host?.pid ?? null, device: this.#host?.about.device.name ?? null, restarts: this.#restarts, lastProblem: this.#lastProblem, sparePid: this.#spare?.pid ?? null };
+    return {
+      state: this.#state,
+      pid: this.#host?.pid ?? null,
+      device: this.#host?.about.device.name ?? null,
+      restarts: this.#restarts,
+      lastProblem: this.#lastProblem,
+      sparePid: this.#spare?.pid ?? null,
+    };
   }
 
   /** Null while it is down or starting. */
@@ -76,7 +83,12 @@ export class HostSupervisor {
     if (this.#host?.gone() === true) await this.#host.ended;
     if (this.#host !== null) return this.#host;
     if (this.#closed) throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine host is started any more");
-    if (this.#timer !== null) throw new Failure("HOST_START_FAILED", `the engine host keeps ending (${this.#lastProblem ?? "unknown reason"}); it is tried again shortly`, { restarts: this.#restarts });
+    if (this.#timer !== null)
+      throw new Failure(
+        "HOST_START_FAILED",
+        `the engine host keeps ending (${this.#lastProblem ?? "unknown reason"}); it is tried again shortly`,
+        { restarts: this.#restarts },
+      );
     return this.#begin();
   }
 
@@ -143,7 +155,8 @@ export class HostSupervisor {
   #awaitRest(sinceMs: number): void {
     if (this.#spareTimer !== null) clearTimeout(this.#spareTimer);
     this.#spareTimer = setTimeout(() => {
-      if ((this.#host?.idleMs() ?? 0) >= spareIdleMs || performance.now() - sinceMs >= spareLatestMs) this.#startingSpare ??= this.#startSpare();
+      if ((this.#host?.idleMs() ?? 0) >= spareIdleMs || performance.now() - sinceMs >= spareLatestMs)
+        this.#startingSpare ??= this.#startSpare();
       else this.#awaitRest(sinceMs);
     }, spareLookMs);
     this.#spareTimer.unref();

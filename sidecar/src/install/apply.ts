@@ -21,8 +21,27 @@ function run(command: readonly string[]): Promise<void> {
   return new Promise((done, failed) => {
     // stdout stays free for the command line's own result.
     const child = spawn(program, args, { stdio: ["ignore", 2, 2] });
-    child.once("error", (cause) => failed(new Failure("INSTALL_COMMAND_FAILED", `expected ${basename(program)} to run; it could not be started. Run it by hand: ${command.join(" ")}`, {}, { cause })));
-    child.once("exit", (code) => (code === 0 ? done() : failed(new Failure("INSTALL_COMMAND_FAILED", `expected ${basename(program)} to succeed; it ended with ${code ?? "a signal"}. Run it by hand: ${command.join(" ")}`, { code }))));
+    child.once("error", (cause) =>
+      failed(
+        new Failure(
+          "INSTALL_COMMAND_FAILED",
+          `expected ${basename(program)} to run; it could not be started. Run it by hand: ${command.join(" ")}`,
+          {},
+          { cause },
+        ),
+      ),
+    );
+    child.once("exit", (code) =>
+      code === 0
+        ? done()
+        : failed(
+            new Failure(
+              "INSTALL_COMMAND_FAILED",
+              `expected ${basename(program)} to succeed; it ended with ${code ?? "a signal"}. Run it by hand: ${command.join(" ")}`,
+              { code },
+            ),
+          ),
+    );
   });
 }
 
@@ -57,7 +76,12 @@ export async function applyPlan(plan: InstallPlan, told: (action: InstallAction)
     } catch (cause) {
       if (cause instanceof Failure) throw cause;
       const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown";
-      throw new Failure("INSTALL_DISK_REFUSED", `expected to ${action.kind} in the UI's plugins folder; the system answered ${code}. Close the UI, see to the folder's permissions, and run the command again.`, { kind: action.kind, code }, { cause });
+      throw new Failure(
+        "INSTALL_DISK_REFUSED",
+        `expected to ${action.kind} in the UI's plugins folder; the system answered ${code}. Close the UI, see to the folder's permissions, and run the command again.`,
+        { kind: action.kind, code },
+        { cause },
+      );
     }
   }
 }

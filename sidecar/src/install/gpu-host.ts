@@ -27,6 +27,15 @@ export function planGpuHost({ gpus, installed, python, wanted }: GpuHostSight): 
   if (card === undefined || installed !== null) return { kind: "nothing" };
   const command = `refit-sidecar host install torch${python === null ? " --reuse PYTHON" : ` --reuse "${python}"`}`;
   if (!wanted) return { kind: "note", note: `The engine for the ${card} was left out. When you want it: ${command}` };
-  if (python === null) return { kind: "note", note: `One more step for the ${card}: ${command} (PYTHON: the program that runs the UI; about 150 MB are downloaded, its own packages stay as they are).` };
-  return { kind: "install", python, command, says: `the engine for the ${card}: downloads about 150 MB beside the UI's own PyTorch, whose packages stay as they are (--no-gpu leaves it out)` };
+  if (python === null)
+    return {
+      kind: "note",
+      note: `One more step for the ${card}: ${command} (PYTHON: the program that runs the UI; about 150 MB are downloaded, its own packages stay as they are).`,
+    };
+  return {
+    kind: "install",
+    python,
+    command,
+    says: `the engine for the ${card}: downloads about 150 MB beside the UI's own PyTorch, whose packages stay as they are (--no-gpu leaves it out)`,
+  };
 }

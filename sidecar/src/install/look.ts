@@ -21,7 +21,8 @@ function interfaceAt(folder: string): Interface | null {
 
 /** A portable download holds the UI in a folder of its own, with its Python beside it. */
 function findUi(given: string): string {
-  for (const inner of ["ComfyUI", "webui"]) if (interfaceAt(given) === null && interfaceAt(join(given, inner)) !== null) return join(given, inner);
+  for (const inner of ["ComfyUI", "webui"])
+    if (interfaceAt(given) === null && interfaceAt(join(given, inner)) !== null) return join(given, inner);
   return given;
 }
 
@@ -50,7 +51,10 @@ function pythonOf(uiFolder: string): string | null {
   const candidates = [
     ["..", "python_embeded", "python.exe"],
     ["..", "system", "python", "python.exe"],
-    ...["venv", ".venv"].flatMap((venv) => [[venv, "Scripts", "python.exe"], [venv, "bin", "python"]]),
+    ...["venv", ".venv"].flatMap((venv) => [
+      [venv, "Scripts", "python.exe"],
+      [venv, "bin", "python"],
+    ]),
   ];
   return candidates.map((parts) => join(uiFolder, ...parts)).find((path) => existsSync(path)) ?? null;
 }

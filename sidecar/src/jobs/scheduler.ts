@@ -129,7 +129,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   /** Looks again after a while at jobs that wait for rest: nothing tells when it begins. */
   function awaitRest(entries: readonly Entry[]): void {
-    if (restTimer !== null || closed || !entries.some((entry) => entry.state === "queued" && entry.urgency !== "user" && !mayWork(entry))) return;
+    if (restTimer !== null || closed || !entries.some((entry) => entry.state === "queued" && entry.urgency !== "user" && !mayWork(entry)))
+      return;
     restTimer = setTimeout(() => {
       restTimer = null;
       pump();
@@ -142,7 +143,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     let background = entries.filter((other) => other.state === "running" && other.urgency !== "user").length;
     const held = paused || options.mayStart?.() === false;
     // Thousands of files may have been queued at once: what cannot start is not put in order.
-    const startable = entries.filter((entry) => entry.state === "queued" && (entry.urgency === "user" || (!held && background < options.concurrency && mayWork(entry))));
+    const startable = entries.filter(
+      (entry) => entry.state === "queued" && (entry.urgency === "user" || (!held && background < options.concurrency && mayWork(entry))),
+    );
     awaitRest(entries);
     for (const entry of startable.sort((a, b) => rank[a.urgency] - rank[b.urgency] || a.order - b.order)) {
       if (entry.urgency !== "user" && background >= options.concurrency) continue;
@@ -211,7 +214,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       let sum = 0;
       for (const entry of open.values()) {
         if (entry.urgency === "user") continue;
-        const left = entry.state === "running" ? remaining(entry, nowMs(), paces) : entry.spec.size === undefined ? null : paces.expectedMs(entry.spec.kind, entry.spec.size);
+        const left =
+          entry.state === "running"
+            ? remaining(entry, nowMs(), paces)
+            : entry.spec.size === undefined
+              ? null
+              : paces.expectedMs(entry.spec.kind, entry.spec.size);
         if (left === null) return null;
         sum += left;
       }
@@ -227,7 +235,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 }
 
 /** Promise.withResolvers, which Node 20 lacks. */
-function deferred(): { readonly promise: Promise<unknown>; readonly resolve: (value: unknown) => void; readonly reject: (error: unknown) => void } {
+function deferred(): {
+  readonly promise: Promise<unknown>;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+} {
   let resolve: (value: unknown) => void = () => undefined;
   let reject: (error: unknown) => void = () => undefined;
   const promise = new Promise<unknown>((onValue, onError) => {

@@ -5,11 +5,15 @@ import { optionTable } from "./table.ts";
 import type { OptionSpec } from "./table.ts";
 
 type Table = typeof optionTable;
-type ValueOf<S> = S extends { type: "list" } ? readonly string[]
-  : S extends { type: "number" } ? number
-  : S extends { type: "flag" } ? boolean
-  : S extends { type: "choice"; choices: readonly (infer C)[] } ? C
-  : string | null;
+type ValueOf<S> = S extends { type: "list" }
+  ? readonly string[]
+  : S extends { type: "number" }
+    ? number
+    : S extends { type: "flag" }
+      ? boolean
+      : S extends { type: "choice"; choices: readonly (infer C)[] }
+        ? C
+        : string | null;
 
 /** Every option with its final value; the property name is the option's own. */
 export type Options = { readonly [S in Table[number] as S["name"]]: S extends { default: string; type: "text" } ? string : ValueOf<S> };
@@ -40,7 +44,9 @@ export function environmentSource(environment: Readonly<Record<string, string | 
 }
 
 function wrong(source: Source, spec: OptionSpec, expected: string, value: unknown): Failure {
-  return new Failure("OPTIONS_INVALID", `${source.label(spec.name)} expects ${expected}, got ${JSON.stringify(value)}`, { option: spec.name });
+  return new Failure("OPTIONS_INVALID", `${source.label(spec.name)} expects ${expected}, got ${JSON.stringify(value)}`, {
+    option: spec.name,
+  });
 }
 
 function checked(spec: OptionSpec, value: unknown, source: Source): unknown {
@@ -57,7 +63,8 @@ function checked(spec: OptionSpec, value: unknown, source: Source): unknown {
       if (value === false || value === "false" || value === "0" || value === "off") return false;
       throw wrong(source, spec, "on or off", value);
     case "number": {
-      const number = typeof value === "number" ? value : typeof value === "string" && /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : Number.NaN;
+      const number =
+        typeof value === "number" ? value : typeof value === "string" && /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : Number.NaN;
       if (number >= spec.min && number <= spec.max) return number;
       throw wrong(source, spec, `a number from ${spec.min} to ${spec.max}${spec.unit === "" ? "" : ` (${spec.unit})`}`, value);
     }
@@ -79,7 +86,10 @@ export function resolveOptions(sources: readonly Source[]): Options {
   const known = new Set<string>(optionTable.map((spec) => spec.name));
   for (const source of sources) {
     for (const name of Object.keys(source.values)) {
-      if (!known.has(name)) throw new Failure("OPTIONS_UNKNOWN", `${source.label(name)} is not an option; run "refit-sidecar serve --help" for the list`, { option: name });
+      if (!known.has(name))
+        throw new Failure("OPTIONS_UNKNOWN", `${source.label(name)} is not an option; run "refit-sidecar serve --help" for the list`, {
+          option: name,
+        });
     }
   }
   const resolved: Record<string, unknown> = {};

@@ -48,7 +48,9 @@ export function createAdapterFinder(catalog: Catalog): AdapterFinder {
     const file = await native.openTensorFile(entry.path);
     try {
       for (const { name, dtype, shape } of file.header.entries.values()) {
-        const hash = createHash("sha256").update(await file.read(name)).digest("hex");
+        const hash = createHash("sha256")
+          .update(await file.read(name))
+          .digest("hex");
         const kinds = table.get(hash) ?? new Set();
         table.set(hash, kinds.add(kindOf(dtype, shape)));
       }

@@ -35,7 +35,8 @@ export function createFolders(arrivals: Arrivals, catalog: Catalog, initial: rea
 
   function views(): FolderView[] {
     const counts = new Map<string, number>();
-    for (const entry of catalog.snapshot().entries.values()) if (entry.folder !== null) counts.set(entry.folder, (counts.get(entry.folder) ?? 0) + 1);
+    for (const entry of catalog.snapshot().entries.values())
+      if (entry.folder !== null) counts.set(entry.folder, (counts.get(entry.folder) ?? 0) + 1);
     return arrivals.folders().map((folder) => folderView(folder, counts.get(folder.key) ?? 0, problems.get(folder.key) ?? null));
   }
 
@@ -50,7 +51,10 @@ export function createFolders(arrivals: Arrivals, catalog: Catalog, initial: rea
       throw new Failure("CATALOG_FOLDER", "the folder could not be watched; is it readable?", {});
     },
     async remove(key) {
-      if (!arrivals.folders().some((folder) => folder.key === key)) throw new Failure("CATALOG_FOLDER", "expected the id of a watched folder; there is none by this id. List the folders again.", { folder: key });
+      if (!arrivals.folders().some((folder) => folder.key === key))
+        throw new Failure("CATALOG_FOLDER", "expected the id of a watched folder; there is none by this id. List the folders again.", {
+          folder: key,
+        });
       configured = configured.filter((spec) => folderKey(spec.path) !== key);
       added = added.filter((spec) => folderKey(spec.path) !== key);
       await apply();
@@ -61,7 +65,11 @@ export function createFolders(arrivals: Arrivals, catalog: Catalog, initial: rea
     },
     note(batch) {
       for (const event of batch) {
-        if (event.type === "lost") problems.set(event.folder.key, { code: event.code, message: "the folder cannot be read (unmounted, deleted, or no permission); its files are kept in the list until it is back" });
+        if (event.type === "lost")
+          problems.set(event.folder.key, {
+            code: event.code,
+            message: "the folder cannot be read (unmounted, deleted, or no permission); its files are kept in the list until it is back",
+          });
         if (event.type === "scanned") problems.delete(event.folder.key);
       }
     },

@@ -52,7 +52,12 @@ interface GraphFile {
   readonly outputs: readonly Port[];
   readonly residuals?: readonly Port[];
   readonly variants: Readonly<Record<string, string>>;
-  readonly refitMap: readonly { readonly parameter: string; readonly shape: readonly number[]; readonly slice: { readonly start: number; readonly length: number } | null; readonly refittable: boolean }[];
+  readonly refitMap: readonly {
+    readonly parameter: string;
+    readonly shape: readonly number[];
+    readonly slice: { readonly start: number; readonly length: number } | null;
+    readonly refittable: boolean;
+  }[];
 }
 
 /** A fused parameter has one row per weight: its own shape is the rows together. */
@@ -70,15 +75,32 @@ function parametersOf(file: GraphFile): Pick<GraphBundle, "parameters" | "fixed"
 
 async function readBundle(folder: string): Promise<GraphBundle> {
   const file = JSON.parse(await readFile(join(folder, "graph.json"), "utf8")) as GraphFile;
-  if (file.formatVersion !== 1) throw new Failure("ENGINE_GRAPH_VERSION", `expected a graph of format 1, ${file.name} has ${file.formatVersion}; export it again`, {});
-  return { folder, name: file.name, structure: file.structure, inputs: file.inputs, outputs: file.outputs, residuals: file.residuals ?? [], variants: file.variants, ...parametersOf(file), hasModels: Object.values(file.variants).every((model) => existsSync(join(folder, model))) };
+  if (file.formatVersion !== 1)
+    throw new Failure("ENGINE_GRAPH_VERSION", `expected a graph of format 1, ${file.name} has ${file.formatVersion}; export it again`, {});
+  return {
+    folder,
+    name: file.name,
+    structure: file.structure,
+    inputs: file.inputs,
+    outputs: file.outputs,
+    residuals: file.residuals ?? [],
+    variants: file.variants,
+    ...parametersOf(file),
+    hasModels: Object.values(file.variants).every((model) => existsSync(join(folder, model))),
+  };
 }
 
 export interface Graphs {
   /** Null when no bundle of this structure with what is needed is here yet. */
   readonly find: (structure: string, need?: GraphNeed) => GraphBundle | null;
   /** Makes the graph of a checkpoint's structure with the configured Python. Throws ENGINE_GRAPH_MISSING (no Python) and ENGINE_GRAPH_EXPORT_FAILED. */
-  readonly exportFor: (structure: string, checkpointPath: string, onLine: (line: string) => void, signal: AbortSignal, how?: ExportHow) => Promise<GraphBundle>;
+  readonly exportFor: (
+    structure: string,
+    checkpointPath: string,
+    onLine: (line: string) => void,
+    signal: AbortSignal,
+    how?: ExportHow,
+  ) => Promise<GraphBundle>;
 }
 
 /** `quietly`: at a low priority, because nobody waits for it. */
@@ -97,7 +119,15 @@ export interface GraphsOptions {
 
 /** Under which an exported graph is kept: it fits every host, precision, profile and device. */
 export function graphKey(structure: string, need: GraphNeed = "models"): EngineKey {
-  return { structure, precision: "any", profile: "any", host: need === "models" ? "graph" : "graph-table", library: "graph 1", capability: "any", driverBranch: "" };
+  return {
+    structure,
+    precision: "any",
+    profile: "any",
+    host: need === "models" ? "graph" : "graph-table",
+    library: "graph 1",
+    capability: "any",
+    driverBranch: "",
+  };
 }
 
 const graphFinger: EngineFinger = { libraryVersion: "1", driver: "", device: "" };
@@ -113,10 +143,15 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
     }
   };
   const shipped = join(packageRoot, "graphs");
-  for (const entry of await readdir(shipped, { withFileTypes: true })) if (entry.isDirectory()) await take(join(shipped, entry.name), entry.name);
+  for (const entry of await readdir(shipped, { withFileTypes: true }))
+    if (entry.isDirectory()) await take(join(shipped, entry.name), entry.name);
   for (const store of options.stores.readable) {
     for (const { manifest } of await store.list()) {
-      if ((manifest?.key.host !== "graph" && manifest?.key.host !== "graph-table") || bundles.get(manifest.key.structure)?.hasModels === true) continue;
+      if (
+        (manifest?.key.host !== "graph" && manifest?.key.host !== "graph-table") ||
+        bundles.get(manifest.key.structure)?.hasModels === true
+      )
+        continue;
       const found = await store.find(manifest.key, graphFinger);
       if (found.found === "hit") {
         await take(found.folder, manifest.key.structure.slice(0, 16));
@@ -136,7 +171,11 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
     async exportFor(structure, checkpointPath, onLine, signal, how = {}) {
       const python = options.python();
       if (python === null) {
-        throw new Failure("ENGINE_GRAPH_MISSING", "no graph of this checkpoint's structure is shipped, and no Python with diffusers is there to make one; run \"refit-sidecar host install torch\", or pass --python", { structure });
+        throw new Failure(
+          "ENGINE_GRAPH_MISSING",
+          'no graph of this checkpoint\'s structure is shipped, and no Python with diffusers is there to make one; run "refit-sidecar host install torch", or pass --python',
+          { structure },
+        );
       }
       const { folder, entry } = await exportGraph(options.stores.own, python, checkpointPath, structure, onLine, signal, how);
       options.stores.own.hold(entry);
@@ -149,12 +188,25 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
 }
 
 /** Exports into the store: staged, checked to be of that structure, published whole or not at all. Throws ENGINE_GRAPH_EXPORT_FAILED and what the store throws. */
-export async function exportGraph(store: Store, python: HostPython, checkpointPath: string, structure: string, onLine: (line: string) => void, signal: AbortSignal, how: ExportHow = {}): Promise<{ readonly entry: string; readonly folder: string }> {
+export async function exportGraph(
+  store: Store,
+  python: HostPython,
+  checkpointPath: string,
+  structure: string,
+  onLine: (line: string) => void,
+  signal: AbortSignal,
+  how: ExportHow = {},
+): Promise<{ readonly entry: string; readonly folder: string }> {
   const staging = await store.stage();
   try {
     await runExport(python, checkpointPath, staging.folder, onLine, signal, how);
     const made = await readBundle(staging.folder);
-    if (made.structure !== structure) throw new Failure("ENGINE_GRAPH_EXPORT_FAILED", "the exported graph belongs to another structure than the checkpoint; was the file replaced meanwhile? Try again", { expected: structure, got: made.structure });
+    if (made.structure !== structure)
+      throw new Failure(
+        "ENGINE_GRAPH_EXPORT_FAILED",
+        "the exported graph belongs to another structure than the checkpoint; was the file replaced meanwhile? Try again",
+        { expected: structure, got: made.structure },
+      );
     return await staging.publish(graphKey(structure, how.need), graphFinger);
   } catch (error) {
     await staging.discard();
@@ -172,23 +224,51 @@ function setLowPriority(pid: number): void {
 }
 
 /** `python -m refit_graphs`; progress lines come on stderr, the verdict as the last line of stdout. */
-export async function runExport(python: HostPython, checkpointPath: string, out: string, onLine: (line: string) => void, signal: AbortSignal, { need = "models", quietly = false }: ExportHow = {}): Promise<Record<string, unknown>> {
-  const { command, args, env } = pythonRun(python, "refit_graphs", ["--header", checkpointPath, "--out", out, ...(need === "table" ? ["--table"] : [])]);
+export async function runExport(
+  python: HostPython,
+  checkpointPath: string,
+  out: string,
+  onLine: (line: string) => void,
+  signal: AbortSignal,
+  { need = "models", quietly = false }: ExportHow = {},
+): Promise<Record<string, unknown>> {
+  const { command, args, env } = pythonRun(python, "refit_graphs", [
+    "--header",
+    checkpointPath,
+    "--out",
+    out,
+    ...(need === "table" ? ["--table"] : []),
+  ]);
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], signal, env: hostEnvironment(env) });
   if (quietly && child.pid !== undefined) setLowPriority(child.pid);
   let verdict = "";
   createInterface({ input: child.stdout }).on("line", (line) => void (verdict = line));
   createInterface({ input: child.stderr }).on("line", onLine);
   const code = await new Promise<number | null>((resolve, reject) => {
-    child.once("error", (cause) => reject(signal.aborted ? (signal.reason as Error) : new Failure("ENGINE_GRAPH_EXPORT_FAILED", "the configured Python could not be started; check --python", {}, { cause })));
+    child.once("error", (cause) =>
+      reject(
+        signal.aborted
+          ? (signal.reason as Error)
+          : new Failure("ENGINE_GRAPH_EXPORT_FAILED", "the configured Python could not be started; check --python", {}, { cause }),
+      ),
+    );
     child.once("close", resolve);
   });
   let result: Record<string, unknown>;
   try {
     result = JSON.parse(verdict) as Record<string, unknown>;
   } catch {
-    throw new Failure("ENGINE_GRAPH_EXPORT_FAILED", `the graph export ended with status ${code} and no verdict; run "refit-sidecar graph export" to see its output`, { status: code });
+    throw new Failure(
+      "ENGINE_GRAPH_EXPORT_FAILED",
+      `the graph export ended with status ${code} and no verdict; run "refit-sidecar graph export" to see its output`,
+      { status: code },
+    );
   }
-  if (result["ok"] !== true) throw new Failure("ENGINE_GRAPH_EXPORT_FAILED", typeof result["message"] === "string" ? result["message"] : `the graph export ended with status ${code}`, { code: result["code"] });
+  if (result["ok"] !== true)
+    throw new Failure(
+      "ENGINE_GRAPH_EXPORT_FAILED",
+      typeof result["message"] === "string" ? result["message"] : `the graph export ended with status ${code}`,
+      { code: result["code"] },
+    );
   return result;
 }

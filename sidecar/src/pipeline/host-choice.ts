@@ -7,7 +7,14 @@ import type { EngineSpec } from "../refit/index.ts";
 
 /** A note has about 300 bytes; more is not one. */
 const maxBytes = 64 * 1024;
-const note = z.object({ formatVersion: z.literal(1), structure: z.string(), dtype: z.string(), chosen: z.enum(["torch", "tensorrt"]), tensorrtMs: z.number().optional(), torchMs: z.number().optional() });
+const note = z.object({
+  formatVersion: z.literal(1),
+  structure: z.string(),
+  dtype: z.string(),
+  chosen: z.enum(["torch", "tensorrt"]),
+  tensorrtMs: z.number().optional(),
+  torchMs: z.number().optional(),
+});
 
 /** The faster host of a structure and dtype whose output was checked here; null when they were never compared. `folder`: the engine store; null: nothing is read. */
 export function hostChoice(folder: string | null, structure: string, dtype: EngineSpec["precision"]): "torch" | "tensorrt" | null {

@@ -37,8 +37,22 @@ export function hostPythons(dataDir: string, named: () => string | null): HostPy
 }
 
 /** How GPU hosts use the device. `stores`: flags that name the engine stores. */
-export function hostFlags(kind: "torch" | "tensorrt", options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier" | "adapter-loss">, stores: readonly string[]): readonly string[] {
-  const flags = ["--vram-mib", String(options["vram-cap"]), "--weights-mib", String(options["vram-weights"]), "--idle-seconds", String(options["idle-offload"]), "--base", options.base, ...stores];
+export function hostFlags(
+  kind: "torch" | "tensorrt",
+  options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier" | "adapter-loss">,
+  stores: readonly string[],
+): readonly string[] {
+  const flags = [
+    "--vram-mib",
+    String(options["vram-cap"]),
+    "--weights-mib",
+    String(options["vram-weights"]),
+    "--idle-seconds",
+    String(options["idle-offload"]),
+    "--base",
+    options.base,
+    ...stores,
+  ];
   return kind === "torch" ? [...flags, "--tier", options.tier, "--adapter-loss", String(options["adapter-loss"] / 100)] : flags;
 }
 
@@ -47,30 +61,63 @@ const warmGraphs = 2;
 
 /** A second embedded host may wait while this much memory is free; one with a graph takes about 150 MB. Hosts of a GPU hold device memory from their start, so they have no spare. */
 const spareFreeBytes = 2 * 1024 ** 3;
-export const keepsSpareHost = (kind: string, option: Options["spare-host"], freeBytes: number): boolean => kind === "onnxruntime" && option === "on" && freeBytes > spareFreeBytes;
+export const keepsSpareHost = (kind: string, option: Options["spare-host"], freeBytes: number): boolean =>
+  kind === "onnxruntime" && option === "on" && freeBytes > spareFreeBytes;
 
 /** Throws HOST_NOT_CONFIGURED. `graphs`: what it will likely load, first ones first. */
-export function hostCommand(kind: string, pythons: HostPythons, flags: HostsOptions["flags"] = () => [], graphs: readonly HostGraph[] = []): HostCommand {
+export function hostCommand(
+  kind: string,
+  pythons: HostPythons,
+  flags: HostsOptions["flags"] = () => [],
+  graphs: readonly HostGraph[] = [],
+): HostCommand {
   if (kind === "onnxruntime") {
     const warm = graphs.slice(0, warmGraphs).flatMap(({ folder, variant }) => ["--warm-graph", `${variant}:${folder}`]);
-    return { kind, command: process.execPath, args: [join(packageRoot, "dist", "hosts", "onnxruntime", "main.js"), ...warm], env: hugePages() };
+    return {
+      kind,
+      command: process.execPath,
+      args: [join(packageRoot, "dist", "hosts", "onnxruntime", "main.js"), ...warm],
+      env: hugePages(),
+    };
   }
-  if (kind !== "torch" && kind !== "tensorrt") throw new Failure("HOST_NOT_CONFIGURED", `expected the host onnxruntime, torch or tensorrt, got ${JSON.stringify(kind)}`, { kind });
+  if (kind !== "torch" && kind !== "tensorrt")
+    throw new Failure("HOST_NOT_CONFIGURED", `expected the host onnxruntime, torch or tensorrt, got ${JSON.stringify(kind)}`, { kind });
   const python = pythons(kind);
   if (python === null) {
-    throw new Failure("HOST_NOT_CONFIGURED", `the ${kind} host needs a Python with its packages; run "refit-sidecar host install ${kind}", or pass --python`, { kind });
+    throw new Failure(
+      "HOST_NOT_CONFIGURED",
+      `the ${kind} host needs a Python with its packages; run "refit-sidecar host install ${kind}", or pass --python`,
+      { kind },
+    );
   }
   return { kind, ...pythonRun(python, "refit_host", ["--kind", kind, ...flags(kind)]) };
 }
 
 /** Throws OPTIONS_INVALID for a variable that cannot be set. */
-export function createHostStarter({ pythons, flags, onLog, onServing, environment, segmentFolder }: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
+export function createHostStarter({
+  pythons,
+  flags,
+  onLog,
+  onServing,
+  environment,
+  segmentFolder,
+}: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
   namedVariables(environment, process.env);
-  return (kind, graphs) => startHost(hostCommand(kind, pythons, flags, graphs), { onLog: (line, level) => onLog(kind, line, level), onServing, environment, segmentFolder: segmentFolder() });
+  return (kind, graphs) =>
+    startHost(hostCommand(kind, pythons, flags, graphs), {
+      onLog: (line, level) => onLog(kind, line, level),
+      onServing,
+      environment,
+      segmentFolder: segmentFolder(),
+    });
 }
 
 /** The host that "auto" means: the embedded one, unless there is a Python for a GPU host; of those torch, unless tensorrt won on this computer (`winner`). */
-export function autoHost(configured: "auto" | HostKind, pythons: HostPythons, winner: () => "torch" | "tensorrt" | null = () => null): HostKind {
+export function autoHost(
+  configured: "auto" | HostKind,
+  pythons: HostPythons,
+  winner: () => "torch" | "tensorrt" | null = () => null,
+): HostKind {
   if (configured !== "auto") return configured;
   if (pythons("torch") === null) return "onnxruntime";
   return pythons("tensorrt") !== null && winner() === "tensorrt" ? "tensorrt" : "torch";

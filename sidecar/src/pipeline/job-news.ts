@@ -2,7 +2,9 @@
 
 import type { JobView } from "./views.ts";
 
-export type JobNews = { readonly type: "job.changed"; readonly job: JobView } | { readonly type: "job.many"; readonly queued: number; readonly running: number; readonly ended: number };
+export type JobNews =
+  | { readonly type: "job.changed"; readonly job: JobView }
+  | { readonly type: "job.many"; readonly queued: number; readonly running: number; readonly ended: number };
 
 /** A person sees a change within this time. */
 const gatherMs = 200;
@@ -16,7 +18,10 @@ export interface JobNewsGatherer {
 }
 
 /** `tell` gets the latest state of each job, failures always by themselves. `later` schedules the end of a gathering. */
-export function createJobNews(tell: (news: JobNews) => void, later: (run: () => void, ms: number) => void = (run, ms) => void setTimeout(run, ms).unref()): JobNewsGatherer {
+export function createJobNews(
+  tell: (news: JobNews) => void,
+  later: (run: () => void, ms: number) => void = (run, ms) => void setTimeout(run, ms).unref(),
+): JobNewsGatherer {
   const changed = new Map<string, JobView>();
   let gathering = false;
 

@@ -32,7 +32,8 @@ export function createLastUsed(path: string): LastUsed {
   const steps = new Map<string, LastStep>();
   let unsaved = false;
   let writing: Promise<void> = Promise.resolve();
-  const key = (request: RunRequest) => JSON.stringify([request.checkpoint, request.stack, request.mode, request.precision, request.host, request.residuals]);
+  const key = (request: RunRequest) =>
+    JSON.stringify([request.checkpoint, request.stack, request.mode, request.precision, request.host, request.residuals]);
 
   async function save(): Promise<void> {
     const temp = `${path}.${process.pid}.tmp`;

@@ -29,7 +29,10 @@ export function createLeftAlone({ clients, inUse, afterMs, free, told, nowMs = (
       if (nowMs() - seenMs < afterMs()) return;
       seenMs = nowMs();
       const count = await free();
-      if (count > 0) told(`no client was connected for ${Math.round(afterMs() / 1000)} s: ${count} engine${count === 1 ? "" : "s"} left the memory; the next request loads what it needs`);
+      if (count > 0)
+        told(
+          `no client was connected for ${Math.round(afterMs() / 1000)} s: ${count} engine${count === 1 ? "" : "s"} left the memory; the next request loads what it needs`,
+        );
     },
   };
 }

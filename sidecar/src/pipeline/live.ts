@@ -51,11 +51,20 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
     const usable = [...catalog.snapshot().entries.values()].filter((entry) => entry.kind === "checkpoint" && entry.problem === null);
     const [only] = usable;
     if (only && usable.length === 1) return only.id;
-    throw new Failure("LIVE_CHECKPOINT", usable.length === 0 ? "the live folder waits for a checkpoint; none is catalogued yet" : `expected one checkpoint for the live folder, there are ${usable.length}; say which with --live-checkpoint`, {});
+    throw new Failure(
+      "LIVE_CHECKPOINT",
+      usable.length === 0
+        ? "the live folder waits for a checkpoint; none is catalogued yet"
+        : `expected one checkpoint for the live folder, there are ${usable.length}; say which with --live-checkpoint`,
+      {},
+    );
   }
 
   /** As they are now: a snapshot may be some milliseconds behind, and a hash that has just been computed counts. */
-  const adaptersHere = () => [...catalog.snapshot().entries.keys()].flatMap((id) => catalog.present(id) ?? []).filter((entry): entry is AdapterEntry => entry.kind === "adapter" && entry.folder === parts.folder);
+  const adaptersHere = () =>
+    [...catalog.snapshot().entries.keys()]
+      .flatMap((id) => catalog.present(id) ?? [])
+      .filter((entry): entry is AdapterEntry => entry.kind === "adapter" && entry.folder === parts.folder);
 
   /** The adapters that a live engine takes; each of the others is left out with its reason, and the rest still applies. */
   async function taken(ids: readonly string[], checkpoint: string, mode: RunRequest["mode"]): Promise<ReadonlySet<string>> {
@@ -73,7 +82,10 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
   }
 
   function note(error: unknown, what: string): void {
-    const failure = error instanceof Failure ? error : new Failure("LIVE_FAILED", error instanceof Error ? error.message : String(error), {}, { cause: error });
+    const failure =
+      error instanceof Failure
+        ? error
+        : new Failure("LIVE_FAILED", error instanceof Error ? error.message : String(error), {}, { cause: error });
     const message = `${what}: ${failure.message}`;
     if (problem?.message !== message) log.warn(`live folder: ${message} [${failure.code}]`);
     problem = { code: failure.code, message };
@@ -82,13 +94,20 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
   async function bring(): Promise<void> {
     const checkpoint = checkpointId();
     // A file that is being written has no identity: it joins when it has settled and is hashed.
-    await Promise.all(adaptersHere().filter((entry) => entry.problem === null && entry.identity === null).map((entry) => catalog.identity(entry.id, "full").catch(() => undefined)));
+    await Promise.all(
+      adaptersHere()
+        .filter((entry) => entry.problem === null && entry.identity === null)
+        .map((entry) => catalog.identity(entry.id, "full").catch(() => undefined)),
+    );
     const { stack, ids, waiting, refused } = liveFolderStack(adaptersHere());
     if (waiting.length > 0) return;
     const identity = await catalog.identity(checkpoint);
     // Bringing the engine away from them would end that run with an error; its end brings the folder's stack.
     if (run !== null && runs.holdsReplaced(checkpoint, (await parts.resolver.checkpoint(checkpoint)).state)) {
-      return note(new Failure("LIVE_WAITS", "the checkpoint was replaced while a run draws with it; the folder follows when that run ends"), "what was live keeps serving");
+      return note(
+        new Failure("LIVE_WAITS", "the checkpoint was replaced while a run draws with it; the folder follows when that run ends"),
+        "what was live keeps serving",
+      );
     }
     const key = JSON.stringify([checkpoint, identity.sampled ?? identity.sha256, ids, stack, refused, parts.request()]);
     if (key === present && run !== null) return;

@@ -33,15 +33,29 @@ export function operatorMetrics({ metrics, events, engines, runs, jobs, catalog 
   const crashes = metrics.counter("refit_host_crashes_total", "Engine hosts that ended without being asked to");
   metrics.gauge("refit_engines_bytes", "Memory of loaded engines' weights, in bytes", () => engines.status.bytes);
   metrics.gauge("refit_engines_budget_bytes", "Memory that loaded engines may take together, in bytes", () => engines.status.budgetBytes);
-  metrics.gauges("refit_engines", "Engines by state", () => states.map((state) => ({ labels: { state }, value: engines.status.engines.filter((engine) => engine.state.state === state).length })));
-  metrics.gauges("refit_engine_builds_total", "Engines loaded for the first time in this process", () => [{ labels: {}, value: engines.status.engineBuilds }]);
+  metrics.gauges("refit_engines", "Engines by state", () =>
+    states.map((state) => ({ labels: { state }, value: engines.status.engines.filter((engine) => engine.state.state === state).length })),
+  );
+  metrics.gauges("refit_engine_builds_total", "Engines loaded for the first time in this process", () => [
+    { labels: {}, value: engines.status.engineBuilds },
+  ]);
   metrics.gauge("refit_steps_waiting", "Steps that wait for an engine", () => runs().waiting());
   metrics.gauge("refit_leases", "Runs that hold an engine", () => runs().list().length);
-  metrics.gauges("refit_jobs", "Background jobs by state", () => (["queued", "running"] as const).map((state) => ({ labels: { state }, value: jobs.list().filter((job) => job.state === state).length })));
+  metrics.gauges("refit_jobs", "Background jobs by state", () =>
+    (["queued", "running"] as const).map((state) => ({
+      labels: { state },
+      value: jobs.list().filter((job) => job.state === state).length,
+    })),
+  );
   metrics.gauge("refit_catalog_entries", "Files in the catalog", () => catalog.snapshot().entries.size);
   const memory = new Map<string, { readonly totalBytes: number; readonly freeBytes: number; readonly processBytes: number }>();
-  const rows = (key: "totalBytes" | "freeBytes" | "processBytes") => () => [...memory].map(([host, held]) => ({ labels: { host }, value: held[key] }));
-  metrics.gauges("refit_host_memory_total_bytes", "Memory of the device that a host runs on (GPU memory, or main memory), in bytes", rows("totalBytes"));
+  const rows = (key: "totalBytes" | "freeBytes" | "processBytes") => () =>
+    [...memory].map(([host, held]) => ({ labels: { host }, value: held[key] }));
+  metrics.gauges(
+    "refit_host_memory_total_bytes",
+    "Memory of the device that a host runs on (GPU memory, or main memory), in bytes",
+    rows("totalBytes"),
+  );
   metrics.gauges("refit_host_memory_free_bytes", "Free memory of that device, in bytes", rows("freeBytes"));
   metrics.gauges("refit_host_process_bytes", "Memory of the host process, in bytes", rows("processBytes"));
 
@@ -53,7 +67,11 @@ export function operatorMetrics({ metrics, events, engines, runs, jobs, catalog 
   async function ask(): Promise<void> {
     const running = engines.runningHosts();
     for (const kind of [...memory.keys()]) if (!running.has(kind)) memory.delete(kind);
-    for (const [kind, host] of running) await host.call("status", {}).then((status) => void memory.set(kind, status.memory), () => void memory.delete(kind));
+    for (const [kind, host] of running)
+      await host.call("status", {}).then(
+        (status) => void memory.set(kind, status.memory),
+        () => void memory.delete(kind),
+      );
   }
   let asking: Promise<void> | null = null;
   const timer = setInterval(() => void (asking ??= ask().finally(() => void (asking = null))), memoryEveryMs);

@@ -31,12 +31,16 @@ export interface Prefetch {
 
 export function createPrefetch({ catalog, resolver, jobs, mode, inUse, policy, graph }: PrefetchParts): Prefetch {
   function checkpointsFor(family: string | null): readonly string[] {
-    const usable = [...catalog.snapshot().entries.values()].filter((entry) => entry.kind === "checkpoint" && entry.problem === null && (family === null || entry.family === family));
+    const usable = [...catalog.snapshot().entries.values()].filter(
+      (entry) => entry.kind === "checkpoint" && entry.problem === null && (family === null || entry.family === family),
+    );
     const ids = new Set(usable.map((entry) => entry.id));
     const loaded = inUse().filter((id) => ids.has(id));
     if (loaded.length > 0) return loaded;
     // One checkpoint per structure: a delta belongs to a structure, not to a checkpoint.
-    const byStructure = new Map(usable.flatMap((entry) => (entry.kind === "checkpoint" && entry.structure !== null ? [[entry.structure, entry.id] as const] : [])));
+    const byStructure = new Map(
+      usable.flatMap((entry) => (entry.kind === "checkpoint" && entry.structure !== null ? [[entry.structure, entry.id] as const] : [])),
+    );
     return [...byStructure.values()].slice(0, guessedCheckpoints);
   }
 
@@ -48,7 +52,11 @@ export function createPrefetch({ catalog, resolver, jobs, mode, inUse, policy, g
     const urgency = rule === "idle" ? "idle" : wish;
     if (entry.kind === "checkpoint") {
       // A checkpoint that is no model of a known family has no graph; whoever asks for it is told why.
-      if (entry.structure !== null) resolver.checkpoint(id).then((resolved) => graph(resolved, urgency)).catch(() => undefined);
+      if (entry.structure !== null)
+        resolver
+          .checkpoint(id)
+          .then((resolved) => graph(resolved, urgency))
+          .catch(() => undefined);
       return;
     }
     for (const checkpoint of checkpointsFor(entry.family)) {
@@ -91,9 +99,15 @@ export function createPrefetch({ catalog, resolver, jobs, mode, inUse, policy, g
       }
       // Adapters that came before any checkpoint of their family had nothing to be packed for.
       const entries = catalog.snapshot().entries;
-      const families = new Set(news.flatMap((id) => entries.get(id) ?? []).flatMap(({ kind, family, problem }) => (kind === "checkpoint" && problem === null ? [family] : [])));
+      const families = new Set(
+        news
+          .flatMap((id) => entries.get(id) ?? [])
+          .flatMap(({ kind, family, problem }) => (kind === "checkpoint" && problem === null ? [family] : [])),
+      );
       if (families.size === 0) return;
-      for (const { id, kind, family } of entries.values()) if (kind === "adapter" && !news.includes(id) && (family === null || families.has(family)) && resolver.deltaState(id) === "none") pack(id, "arrival");
+      for (const { id, kind, family } of entries.values())
+        if (kind === "adapter" && !news.includes(id) && (family === null || families.has(family)) && resolver.deltaState(id) === "none")
+          pack(id, "arrival");
     },
     all() {
       for (const id of catalog.snapshot().entries.keys()) pack(id, "idle");

@@ -48,7 +48,8 @@ export async function probeSteps(last: LastStep | null, { step, wanted, memory, 
     const ms = nowMs() - started;
     const steady = ms > fastest * stillGaining;
     fastest = Math.min(fastest, ms);
-    if (count >= mostProbes || (count >= leastProbes && (steady || shapes === null)) || wanted() || nowMs() - began + ms > allProbesMs) return count;
+    if (count >= mostProbes || (count >= leastProbes && (steady || shapes === null)) || wanted() || nowMs() - began + ms > allProbesMs)
+      return count;
   }
 }
 
@@ -65,12 +66,17 @@ const portBytes: Readonly<Record<string, number>> = { f32: 4, f16: 2, bf16: 2, i
 
 /** Zeros for every input that a step cannot be without: in the sizes of the last real step when there are some, else in the smallest. */
 export function probeInputs(ports: readonly Port[], precision: EngineSpec["precision"], last: StepShapes | null): FrameTensor[] {
-  return ports.filter(({ optional }) => optional !== true).map(({ name, dtype, shape }) => {
-    const own = dtype === "float" ? floatDtype[precision] : dtype === "i64" || dtype === "f16" || dtype === "bf16" ? dtype : "f32";
-    const known = last?.[name];
-    const fits = known !== undefined && known.length === shape.length && shape.every((dimension, index) => typeof dimension === "string" || dimension === known[index]);
-    const sizes = fits ? known : shape.map((dimension) => (typeof dimension === "string" ? (smallest[dimension] ?? 1) : dimension));
-    const count = sizes.reduce((product, size) => product * size, 1);
-    return { name, dtype: own, shape: [...sizes], data: new Uint8Array(count * (portBytes[own] ?? 4)) };
-  });
+  return ports
+    .filter(({ optional }) => optional !== true)
+    .map(({ name, dtype, shape }) => {
+      const own = dtype === "float" ? floatDtype[precision] : dtype === "i64" || dtype === "f16" || dtype === "bf16" ? dtype : "f32";
+      const known = last?.[name];
+      const fits =
+        known !== undefined &&
+        known.length === shape.length &&
+        shape.every((dimension, index) => typeof dimension === "string" || dimension === known[index]);
+      const sizes = fits ? known : shape.map((dimension) => (typeof dimension === "string" ? (smallest[dimension] ?? 1) : dimension));
+      const count = sizes.reduce((product, size) => product * size, 1);
+      return { name, dtype: own, shape: [...sizes], data: new Uint8Array(count * (portBytes[own] ?? 4)) };
+    });
 }

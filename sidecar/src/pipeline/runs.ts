@@ -50,7 +50,11 @@ export interface OpenOptions {
 export interface RunsPorts {
   readonly engines: Engines;
   readonly resolve: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
-  readonly specOf: (resolved: ResolvedWanted, request: RunRequest, signal?: AbortSignal) => Promise<{ readonly spec: EngineSpec; readonly table: StepTable }>;
+  readonly specOf: (
+    resolved: ResolvedWanted,
+    request: RunRequest,
+    signal?: AbortSignal,
+  ) => Promise<{ readonly spec: EngineSpec; readonly table: StepTable }>;
   readonly turnMs: () => number;
   /** Weights could not be brought: told with what they were to be made from. */
   readonly onFailed: (resolved: ResolvedWanted) => void;
@@ -191,7 +195,10 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
         // The live folder follows by itself.
         if (entry.keep) continue;
         const { request, resolved } = entry.current;
-        const files = [resolved.checkpoint.entry.id, ...resolved.adapters.flatMap(({ id }, index) => (request.stack[index]?.adapter === id ? [id] : []))];
+        const files = [
+          resolved.checkpoint.entry.id,
+          ...resolved.adapters.flatMap(({ id }, index) => (request.stack[index]?.adapter === id ? [id] : [])),
+        ];
         const concerned = files.filter((id) => changed.has(id));
         if (concerned.length === 0) continue;
         const before = entry.current;
@@ -214,7 +221,11 @@ export function createOpenRuns(ports: RunsPorts): OpenRuns {
         }
       }
     },
-    holdsReplaced: (checkpoint, state) => [...held.values()].some(({ keep, follow, current: { resolved } }) => !keep && !follow && resolved.checkpoint.entry.id === checkpoint && resolved.checkpoint.state !== state),
+    holdsReplaced: (checkpoint, state) =>
+      [...held.values()].some(
+        ({ keep, follow, current: { resolved } }) =>
+          !keep && !follow && resolved.checkpoint.entry.id === checkpoint && resolved.checkpoint.state !== state,
+      ),
     list: () => [...held.values()].map((entry) => entry.current),
     steps: (engine) => stepCounts.get(engine) ?? 0,
     waiting: () => Object.values(runs.waiting).reduce((sum, count) => sum + count, 0),

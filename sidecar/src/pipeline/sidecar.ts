@@ -102,7 +102,11 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   let policy = warmPolicy(options);
   const stores = await openStores(() => options, dataDir, log);
   const pythons = hostPythons(dataDir, () => options.python);
-  const graphs = await openGraphs({ stores, python: () => pythons("torch"), onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`) });
+  const graphs = await openGraphs({
+    stores,
+    python: () => pythons("torch"),
+    onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`),
+  });
   const jobs = createScheduler({
     concurrency: backgroundJobs,
     stepsActive: () => runs.activeWithin(stepPauseMs),
@@ -115,17 +119,37 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   let segmentFolder: string | null = null;
   const engines = new Engines({
     planning: { planRefit, nextState, sameState },
-    startHost: createHostStarter({ pythons, flags: (kind) => hostFlags(kind, options, stores.flags), onLog: (kind, line, level) => log[level](`${kind}: ${line}`), onServing: (serving) => engines.noteServing(serving), environment: options["host-env"], segmentFolder: () => segmentFolder }),
+    startHost: createHostStarter({
+      pythons,
+      flags: (kind) => hostFlags(kind, options, stores.flags),
+      onLog: (kind, line, level) => log[level](`${kind}: ${line}`),
+      onServing: (serving) => engines.noteServing(serving),
+      environment: options["host-env"],
+      segmentFolder: () => segmentFolder,
+    }),
     keepsSpare: (kind) => keepsSpareHost(kind, options["spare-host"], freemem()),
     asksDevice: (kind) => kind !== "onnxruntime",
-    budgetBytes: (gpuBytes) => (options["engine-memory"] === 0 ? gpuBytes ?? Math.floor(totalmem() / 2) : options["engine-memory"] * mebibyte),
+    budgetBytes: (gpuBytes) =>
+      options["engine-memory"] === 0 ? (gpuBytes ?? Math.floor(totalmem() / 2)) : options["engine-memory"] * mebibyte,
     emit: events.emit,
   });
   const watched = operatorMetrics({ metrics, events, engines, runs: () => runs, jobs, catalog });
   const runs = createOpenRuns({
     engines,
     resolve: resolver.wanted,
-    specOf: (resolved, request) => engineSpec({ graphs, jobs, pythons, options: () => options, winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype), onProcessor: async (kind) => (await engines.host(kind)).about.device.type === "cpu" }, resolved.checkpoint, request),
+    specOf: (resolved, request) =>
+      engineSpec(
+        {
+          graphs,
+          jobs,
+          pythons,
+          options: () => options,
+          winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype),
+          onProcessor: async (kind) => (await engines.host(kind)).about.device.type === "cpu",
+        },
+        resolved.checkpoint,
+        request,
+      ),
     turnMs: () => options.turn,
     onFailed: resolver.distrust,
     onReleased: () => {
@@ -135,17 +159,37 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   });
   const folders = createFolders(arrivals, catalog, foldersOf(options));
   const liveFolder = options["live-folder"];
-  const runDefaults = (): Pick<RunRequest, "mode" | "precision" | "host" | "residuals"> => ({ mode: options.mode, precision: options.precision, host: options.host, residuals: false });
-  const live = liveFolder === null ? null : createLiveFolder({ catalog, runs, resolver, log, folder: folderKey(liveFolder), checkpoint: () => options["live-checkpoint"], request: runDefaults });
+  const runDefaults = (): Pick<RunRequest, "mode" | "precision" | "host" | "residuals"> => ({
+    mode: options.mode,
+    precision: options.precision,
+    host: options.host,
+    residuals: false,
+  });
+  const live =
+    liveFolder === null
+      ? null
+      : createLiveFolder({
+          catalog,
+          runs,
+          resolver,
+          log,
+          folder: folderKey(liveFolder),
+          checkpoint: () => options["live-checkpoint"],
+          request: runDefaults,
+        });
   const lastUsed = createLastUsed(join(dataDir, "last-used.json"));
   const inUse = () => runs.list().map((run) => run.resolved.checkpoint.entry.id);
   const prefetch = createPrefetch({
-    catalog, resolver, jobs, inUse,
+    catalog,
+    resolver,
+    jobs,
+    inUse,
     mode: () => options.mode,
     policy: () => policy,
     graph: async (checkpoint, urgency) => {
       // The torch host, which is what "auto" means here, serves these without one.
-      if (pythons("torch") !== null && !servedWithoutGraph(checkpoint.target)) await graphOf({ graphs, jobs }, checkpoint, urgency, graphNeed(autoHost(options.host, pythons)));
+      if (pythons("torch") !== null && !servedWithoutGraph(checkpoint.target))
+        await graphOf({ graphs, jobs }, checkpoint, urgency, graphNeed(autoHost(options.host, pythons)));
     },
   });
 
@@ -161,8 +205,20 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     if (paused) return void held.push(...batch);
     folders.note(batch);
     for (const event of batch) {
-      if (event.type === "settled") events.emit({ type: "arrival.settled", id: entryId(event.folder.kind, event.folder.key, event.name), kind: event.folder.kind, waitedMs: event.settledAtMs - event.arrivedAtMs });
-      if (event.type === "refused") events.emit({ type: "arrival.refused", id: entryId(event.folder.kind, event.folder.key, event.name), code: event.code, message: event.message });
+      if (event.type === "settled")
+        events.emit({
+          type: "arrival.settled",
+          id: entryId(event.folder.kind, event.folder.key, event.name),
+          kind: event.folder.kind,
+          waitedMs: event.settledAtMs - event.arrivedAtMs,
+        });
+      if (event.type === "refused")
+        events.emit({
+          type: "arrival.refused",
+          id: entryId(event.folder.kind, event.folder.key, event.name),
+          code: event.code,
+          message: event.message,
+        });
     }
     catalog.accept(batch);
   };
@@ -170,25 +226,62 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   /** Leases keep what they hold when their files are replaced or deleted, which is reported; those that asked to follow do. */
   async function follow(change: CatalogChange): Promise<void> {
     await live?.update();
-    const inStacks = new Set(runs.list().flatMap((run) => [run.resolved.checkpoint.entry.id, ...run.resolved.adapters.map(({ id }) => id)]));
-    for (const id of change.removed) if (inStacks.has(id)) events.emit({ type: "live.deleted", id, message: "the file was deleted; the engine keeps serving what it held until it is asked for something else" });
+    const inStacks = new Set(
+      runs.list().flatMap((run) => [run.resolved.checkpoint.entry.id, ...run.resolved.adapters.map(({ id }) => id)]),
+    );
+    for (const id of change.removed)
+      if (inStacks.has(id))
+        events.emit({
+          type: "live.deleted",
+          id,
+          message: "the file was deleted; the engine keeps serving what it held until it is asked for something else",
+        });
     const replaced = new Set(change.changed.filter((id) => change.snapshot.entries.get(id)?.problem === null));
-    if (replaced.size > 0) await runs.follow(replaced, {
-      kept: (id) => events.emit({ type: "live.replaced", id, message: "the file was replaced; a run that is under way keeps what it holds, the next one takes the new content" }),
-      failed: (run, error) => log.warn(`${run.lease} could not follow a replaced file and goes on as it was: ${String(error)}`),
-    });
+    if (replaced.size > 0)
+      await runs.follow(replaced, {
+        kept: (id) =>
+          events.emit({
+            type: "live.replaced",
+            id,
+            message: "the file was replaced; a run that is under way keeps what it holds, the next one takes the new content",
+          }),
+        failed: (run, error) => log.warn(`${run.lease} could not follow a replaced file and goes on as it was: ${String(error)}`),
+      });
   }
 
   const page = createStatusPage({
-    version, catalog, engines, runs, jobs, resolver, folders, live,
+    version,
+    catalog,
+    engines,
+    runs,
+    jobs,
+    resolver,
+    folders,
+    live,
     paused: () => paused,
     hostKinds: () => [
       { kind: "onnxruntime", problem: null },
-      ...(["torch", "tensorrt"] as const).map((kind) => ({ kind, problem: pythons(kind) === null ? { code: "HOST_NOT_CONFIGURED", message: `it is not installed; run "refit-sidecar host install ${kind}" or pass --python` } : null })),
+      ...(["torch", "tensorrt"] as const).map((kind) => ({
+        kind,
+        problem:
+          pythons(kind) === null
+            ? { code: "HOST_NOT_CONFIGURED", message: `it is not installed; run "refit-sidecar host install ${kind}" or pass --python` }
+            : null,
+      })),
     ],
   });
   const backend = createBackend({
-    arrivals, catalog, engines, runs, jobs, resolver, folders, page, events, lastUsed, warm,
+    arrivals,
+    catalog,
+    engines,
+    runs,
+    jobs,
+    resolver,
+    folders,
+    page,
+    events,
+    lastUsed,
+    warm,
     finder: createAdapterFinder(catalog),
     watch: {
       pause: () => void (paused = true),
@@ -203,25 +296,43 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
 
   arrivals.subscribe(accept);
   catalog.onChange((change) => {
-    events.emit({ type: "catalog.changed", generation: change.snapshot.generation, added: change.added, changed: change.changed, removed: change.removed });
+    events.emit({
+      type: "catalog.changed",
+      generation: change.snapshot.generation,
+      added: change.added,
+      changed: change.changed,
+      removed: change.removed,
+    });
     prefetch.onChange(change);
     warmLast.onChange();
     follow(change).catch((error: unknown) => log.error(`following a change of the catalog failed: ${String(error)}`));
   });
   events.subscribe(({ event }) => {
-    if (event.type === "refit.failed") log.warn(`refit failed on ${event.engine}: ${event.message} [${event.code}]; old weights keep serving`);
+    if (event.type === "refit.failed")
+      log.warn(`refit failed on ${event.engine}: ${event.message} [${event.code}]; old weights keep serving`);
     if (event.type === "host.crashed") log.error(`engine host ${event.engine} ended: ${event.message}; it is started again`);
     if (event.type === "engine.serving") log.info(`engine ${event.engine} serves with ${event.serving.tier}, base ${event.serving.base}`);
-    if (event.type === "engine.state") log.info(`engine ${event.engine}: ${event.state}${event.reason === null ? "" : ` (${event.reason})`}`);
+    if (event.type === "engine.state")
+      log.info(`engine ${event.engine}: ${event.state}${event.reason === null ? "" : ` (${event.reason})`}`);
   });
 
   await catalog.open();
   const wire = await startWire({
-    backend, dataDir, version, log, metrics,
+    backend,
+    dataDir,
+    version,
+    log,
+    metrics,
     onSegmentFolder: (folder) => void (segmentFolder = folder),
     options: {
-      bind: options.bind, port: options.port, tlsCert: options["tls-cert"], tlsKey: options["tls-key"], behindProxy: options["behind-proxy"],
-      allowHosts: options["allow-host"], allowOrigins: options["allow-origin"], maxClients: options["max-clients"],
+      bind: options.bind,
+      port: options.port,
+      tlsCert: options["tls-cert"],
+      tlsKey: options["tls-key"],
+      behindProxy: options["behind-proxy"],
+      allowHosts: options["allow-host"],
+      allowOrigins: options["allow-origin"],
+      maxClients: options["max-clients"],
     },
   }).catch(async (error: unknown) => {
     await catalog.close();
@@ -236,7 +347,10 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     free: async () => (await engines.free(null)).freed.length,
     told: log.info,
   });
-  const leaving = setInterval(() => void alone.look().catch((error: unknown) => log.warn(`engines could not be unloaded: ${String(error)}`)), leavingCheckMs);
+  const leaving = setInterval(
+    () => void alone.look().catch((error: unknown) => log.warn(`engines could not be unloaded: ${String(error)}`)),
+    leavingCheckMs,
+  );
   leaving.unref();
   log.info(`listening on ${wire.url}, engines on ${autoHost(options.host, pythons)}`);
 

@@ -35,7 +35,12 @@ export interface SpecParts {
 export const graphNeed = (hostKind: string): GraphNeed => (hostKind === "torch" ? "table" : "models");
 
 /** The graph of a structure: here already, or made now, once for everybody who waits for it. What nobody waits for is made while the computer rests. */
-export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs">, checkpoint: ResolvedCheckpoint, urgency: Urgency, need: GraphNeed): Promise<GraphBundle> {
+export async function graphOf(
+  { graphs, jobs }: Pick<SpecParts, "graphs" | "jobs">,
+  checkpoint: ResolvedCheckpoint,
+  urgency: Urgency,
+  need: GraphNeed,
+): Promise<GraphBundle> {
   const { structure } = checkpoint.target;
   const known = graphs.find(structure, need);
   if (known) return known;
@@ -45,7 +50,11 @@ export async function graphOf({ graphs, jobs }: Pick<SpecParts, "graphs" | "jobs
     title: need === "models" ? `Export the graph of ${checkpoint.entry.name}` : `Read the structure of ${checkpoint.entry.name}`,
     urgency,
     atRest: true,
-    run: ({ signal, progress, background }) => graphs.exportFor(structure, checkpoint.entry.path, (line) => progress({ stage: line.slice(0, 200), done: 0, total: 0 }), signal, { need, quietly: background() }),
+    run: ({ signal, progress, background }) =>
+      graphs.exportFor(structure, checkpoint.entry.path, (line) => progress({ stage: line.slice(0, 200), done: 0, total: 0 }), signal, {
+        need,
+        quietly: background(),
+      }),
   });
   return result;
 }
@@ -57,24 +66,46 @@ async function autoPrecision({ onProcessor }: SpecParts, hostKind: string, { var
 }
 
 /** Throws what graphOf and hostedSpec throw, ENGINE_PRECISION for what the graph lacks, ENGINE_SHAPES when graph and checkpoint disagree. */
-export async function engineSpec(parts: SpecParts, checkpoint: ResolvedCheckpoint, request: SpecRequest): Promise<{ readonly spec: EngineSpec; readonly table: StepTable }> {
+export async function engineSpec(
+  parts: SpecParts,
+  checkpoint: ResolvedCheckpoint,
+  request: SpecRequest,
+): Promise<{ readonly spec: EngineSpec; readonly table: StepTable }> {
   const { host, precision } = parts.options();
   const onGpu = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : "fp16";
-  const hostKind = request.host === "auto" ? autoHost(host, parts.pythons, () => parts.winner(checkpoint.target.structure, weightDtypes[onGpu])) : request.host;
-  const hosted = hostedSpec(checkpoint, { kind: hostKind, installed: parts.pythons("torch") !== null, precision: request.precision !== "auto" ? request.precision : precision, residuals: request.residuals });
+  const hostKind =
+    request.host === "auto"
+      ? autoHost(host, parts.pythons, () => parts.winner(checkpoint.target.structure, weightDtypes[onGpu]))
+      : request.host;
+  const hosted = hostedSpec(checkpoint, {
+    kind: hostKind,
+    installed: parts.pythons("torch") !== null,
+    precision: request.precision !== "auto" ? request.precision : precision,
+    residuals: request.residuals,
+  });
   if (hosted !== null) return hosted;
   const bundle = await graphOf(parts, checkpoint, "user", graphNeed(hostKind));
-  const wanted = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : await autoPrecision(parts, hostKind, bundle);
+  const wanted =
+    request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : await autoPrecision(parts, hostKind, bundle);
   // A graph has one float type; bf16 and quantised engines of the torch host run the fp16 graph's structure.
   const variant = hostKind === "onnxruntime" || wanted === "fp32" ? wanted : "fp16";
   // Residual inputs are no other engine: a host opens that variant on the same weights with the first step that brings them.
   for (const needed of request.residuals ? [variant, `residuals-${variant}`] : [variant]) {
     if (bundle.variants[needed] !== undefined) continue;
-    throw new Failure("ENGINE_PRECISION", `the graph of this structure has no variant ${needed}; expected one of ${Object.keys(bundle.variants).join(", ")}`, { variant: needed });
+    throw new Failure(
+      "ENGINE_PRECISION",
+      `the graph of this structure has no variant ${needed}; expected one of ${Object.keys(bundle.variants).join(", ")}`,
+      { variant: needed },
+    );
   }
   for (const [name, shape] of checkpoint.target.parameters) {
     const expected = bundle.parameters[name];
-    if (expected !== undefined && expected.join() !== shape.join()) throw new Failure("ENGINE_SHAPES", `${name} has the shape [${shape.join(", ")}] in the checkpoint and [${expected.join(", ")}] in the graph; export the graph again`, { parameter: name });
+    if (expected !== undefined && expected.join() !== shape.join())
+      throw new Failure(
+        "ENGINE_SHAPES",
+        `${name} has the shape [${shape.join(", ")}] in the checkpoint and [${expected.join(", ")}] in the graph; export the graph again`,
+        { parameter: name },
+      );
   }
   const names = [...checkpoint.target.parameters.keys()].filter((name) => bundle.parameters[name] !== undefined);
   return {

@@ -24,7 +24,10 @@ export interface StatusParts {
   readonly live: LiveFolder | null;
   readonly paused: () => boolean;
   /** Engine hosts that could be started, with the reason for those that could not. */
-  readonly hostKinds: () => readonly { readonly kind: string; readonly problem: { readonly code: string; readonly message: string } | null }[];
+  readonly hostKinds: () => readonly {
+    readonly kind: string;
+    readonly problem: { readonly code: string; readonly message: string } | null;
+  }[];
 }
 
 export interface StatusPage {
@@ -45,7 +48,11 @@ export function createStatusPage(parts: StatusParts): StatusPage {
   const wallClockOf = (monotonicMs: number) => new Date(Date.now() - (performance.now() - monotonicMs)).toISOString();
 
   function families(): Map<string, EngineView["family"]> {
-    return new Map([...catalog.snapshot().entries.values()].flatMap((entry) => (entry.kind === "checkpoint" && entry.structure !== null ? [[entry.structure, entry.family] as const] : [])));
+    return new Map(
+      [...catalog.snapshot().entries.values()].flatMap((entry) =>
+        entry.kind === "checkpoint" && entry.structure !== null ? [[entry.structure, entry.family] as const] : [],
+      ),
+    );
   }
 
   function engineViews(): EngineView[] {
@@ -69,7 +76,10 @@ export function createStatusPage(parts: StatusParts): StatusPage {
     const desired = run?.resolved.wanted.desired;
     return {
       engine: run?.engine.id ?? null,
-      weights: run && desired ? { checkpoint: run.resolved.checkpoint.entry.id, stack: desired.stack.map(({ sha256, strength }) => ({ sha256, strength })) } : null,
+      weights:
+        run && desired
+          ? { checkpoint: run.resolved.checkpoint.entry.id, stack: desired.stack.map(({ sha256, strength }) => ({ sha256, strength })) }
+          : null,
       problem: problem === null ? null : { code: problem.code, message: problem.message.slice(0, 2000) },
     };
   }
@@ -97,11 +107,23 @@ export function createStatusPage(parts: StatusParts): StatusPage {
           problems: entries.filter((entry) => entry.problem !== null).length,
           deltasReady: entries.filter((entry) => resolver.deltaState(entry.id) === "ready").length,
         },
-        hosts: parts.hostKinds().map(({ kind, problem }) => ({ kind, available: problem === null, device: hosts[kind]?.device ?? null, pid: hosts[kind]?.pid ?? null, restarts: hosts[kind]?.restarts ?? 0, problem })),
+        hosts: parts.hostKinds().map(({ kind, problem }) => ({
+          kind,
+          available: problem === null,
+          device: hosts[kind]?.device ?? null,
+          pid: hosts[kind]?.pid ?? null,
+          restarts: hosts[kind]?.restarts ?? 0,
+          problem,
+        })),
         totals: { engineBuilds, sessionLoads, refits: totals.refits, steps: runs.totalSteps() },
         engines: engineViews(),
         live: liveView(),
-        jobs: { queued: list.filter((job) => job.state === "queued").length, running: list.filter((job) => job.state === "running").length, paused: jobs.paused(), remainingMs: jobs.remainingMs() },
+        jobs: {
+          queued: list.filter((job) => job.state === "queued").length,
+          running: list.filter((job) => job.state === "running").length,
+          paused: jobs.paused(),
+          remainingMs: jobs.remainingMs(),
+        },
         memory: { processBytes: process.memoryUsage.rss(), enginesBytes: bytes, budgetBytes },
       };
     },

@@ -44,11 +44,16 @@ export async function openStores(options: () => StoreOptions, dataDir: string, l
 
   async function pruned(): Promise<void> {
     const gone = await own.prune(maxBytes());
-    if (gone.length > 0) log.info(`${gone.length} engines that were not used for longest left the store, ${Math.round(gone.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) / mebibyte)} MiB; it may hold ${options()["engine-store-size"]} MiB`);
+    if (gone.length > 0)
+      log.info(
+        `${gone.length} engines that were not used for longest left the store, ${Math.round(gone.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) / mebibyte)} MiB; it may hold ${options()["engine-store-size"]} MiB`,
+      );
   }
 
   const prune = (): void => {
-    pruning ??= pruned().catch((error: unknown) => log.warn(`the engine store could not be brought within its size: ${String(error)}`)).finally(() => void (pruning = null));
+    pruning ??= pruned()
+      .catch((error: unknown) => log.warn(`the engine store could not be brought within its size: ${String(error)}`))
+      .finally(() => void (pruning = null));
   };
   prune();
   const timer = setInterval(prune, pruneEveryMs);
@@ -58,7 +63,10 @@ export async function openStores(options: () => StoreOptions, dataDir: string, l
     own,
     readable: [...(reads ? [store] : []), ...shared],
     notes: reads ? folder : null,
-    flags: [...(writes ? ["--store", folder, ...(reads ? [] : ["--store-unread"])] : reads ? ["--read-store", folder] : []), ...sharedFlags],
+    flags: [
+      ...(writes ? ["--store", folder, ...(reads ? [] : ["--store-unread"])] : reads ? ["--read-store", folder] : []),
+      ...sharedFlags,
+    ],
     prune,
     async close() {
       clearInterval(timer);

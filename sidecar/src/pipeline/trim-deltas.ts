@@ -37,19 +37,25 @@ export function createDeltaTrimmer(folder: string, maxBytes: () => number, inUse
 
   async function trim(): Promise<void> {
     const names = await readdir(folder).catch((): string[] => []);
-    const files = await Promise.all(names.filter((name) => name.endsWith(".delta")).map(async (name) => {
-      const path = join(folder, name);
-      const found = await stat(path).catch(() => null);
-      const used = await stat(useFile(path)).catch(() => null);
-      return found === null ? null : { path, bytes: found.size, usedAtMs: Math.max(found.mtimeMs, used?.mtimeMs ?? 0) };
-    }));
+    const files = await Promise.all(
+      names
+        .filter((name) => name.endsWith(".delta"))
+        .map(async (name) => {
+          const path = join(folder, name);
+          const found = await stat(path).catch(() => null);
+          const used = await stat(useFile(path)).catch(() => null);
+          return found === null ? null : { path, bytes: found.size, usedAtMs: Math.max(found.mtimeMs, used?.mtimeMs ?? 0) };
+        }),
+    );
     for (const name of names) {
       if (!name.endsWith(".tmp")) continue;
       const found = await stat(join(folder, name)).catch(() => null);
       if (found !== null && Date.now() - found.mtimeMs > abandonedMs) await rm(join(folder, name), { force: true }).catch(() => undefined);
     }
     const present = new Set(names);
-    for (const name of names) if (name.endsWith(".used") && !present.has(name.slice(0, -".used".length))) await rm(join(folder, name), { force: true }).catch(() => undefined);
+    for (const name of names)
+      if (name.endsWith(".used") && !present.has(name.slice(0, -".used".length)))
+        await rm(join(folder, name), { force: true }).catch(() => undefined);
     const known = files.filter((file) => file !== null).toSorted((a, b) => a.usedAtMs - b.usedAtMs);
     let total = known.reduce((sum, { bytes }) => sum + bytes, 0);
     for (const { path, bytes } of known) {

@@ -77,19 +77,52 @@ export function engineView(status: EngineStatus, facts: EngineFacts): EngineView
     device: facts.device,
     state: state.state,
     reason: "reason" in state ? state.reason.slice(0, 2000) : null,
-    weights: weights === null ? null : { checkpoint: facts.checkpointId(weights.checkpoint) ?? weights.checkpoint, stack: weights.stack.map(({ sha256, strength }) => ({ sha256, strength })) },
+    weights:
+      weights === null
+        ? null
+        : {
+            checkpoint: facts.checkpointId(weights.checkpoint) ?? weights.checkpoint,
+            stack: weights.stack.map(({ sha256, strength }) => ({ sha256, strength })),
+          },
     memoryBytes: status.bytes,
     leases: status.leases,
     steps: facts.steps,
-    lastRefit: facts.lastRefit === null ? null : { at: facts.wallClockOf(facts.lastRefit.atMs), ms: facts.lastRefit.prepareMs + facts.lastRefit.commitMs, writes: facts.lastRefit.writes },
-    serving: status.serving === null ? null : { ...status.serving, refused: status.serving.refused.map(({ steps, reason }) => ({ steps, reason: reason.slice(0, 2000) })) },
-    losses: status.losses.slice(0, 200).map(({ adapter, projection, lostShare, merged, branched }) => ({ adapter, projection, lostShare, merged, branched })),
+    lastRefit:
+      facts.lastRefit === null
+        ? null
+        : {
+            at: facts.wallClockOf(facts.lastRefit.atMs),
+            ms: facts.lastRefit.prepareMs + facts.lastRefit.commitMs,
+            writes: facts.lastRefit.writes,
+          },
+    serving:
+      status.serving === null
+        ? null
+        : { ...status.serving, refused: status.serving.refused.map(({ steps, reason }) => ({ steps, reason: reason.slice(0, 2000) })) },
+    losses: status.losses
+      .slice(0, 200)
+      .map(({ adapter, projection, lostShare, merged, branched }) => ({ adapter, projection, lostShare, merged, branched })),
   };
 }
 
 export function jobView(job: JobInfo): JobView {
-  const problem = job.error === null ? null : job.error instanceof Failure ? { code: job.error.code, message: job.error.message.slice(0, 2000) } : { code: "JOB_FAILED", message: "the job failed; the sidecar's log has the reason" };
-  return { id: job.id, kind: job.kind, title: job.title.slice(0, 2000), state: job.state, stage: job.stage, done: job.done, total: job.total, remainingMs: job.remainingMs, problem: job.state === "cancelled" ? null : problem };
+  const problem =
+    job.error === null
+      ? null
+      : job.error instanceof Failure
+        ? { code: job.error.code, message: job.error.message.slice(0, 2000) }
+        : { code: "JOB_FAILED", message: "the job failed; the sidecar's log has the reason" };
+  return {
+    id: job.id,
+    kind: job.kind,
+    title: job.title.slice(0, 2000),
+    state: job.state,
+    stage: job.stage,
+    done: job.done,
+    total: job.total,
+    remainingMs: job.remainingMs,
+    problem: job.state === "cancelled" ? null : problem,
+  };
 }
 
 export function folderView(folder: WatchedFolder, entries: number, problem: FolderView["problem"]): FolderView {

@@ -43,7 +43,9 @@ export interface ResolvedWanted {
 
 /** Every key is for the text encoder, the VAE or an embedding: the file is in order, and none of an engine's business. */
 function isForOthers({ used, ignored, failed }: KeyReport): boolean {
-  return used.length === 0 && failed.length === 0 && ignored.length > 0 && ignored.every(({ reason }) => reason.startsWith(notForTheEngine));
+  return (
+    used.length === 0 && failed.length === 0 && ignored.length > 0 && ignored.every(({ reason }) => reason.startsWith(notForTheEngine))
+  );
 }
 
 /** Where an adapter's delta stands, for lists and badges. */
@@ -81,7 +83,11 @@ const sha256Pattern = /^[0-9a-f]{64}$/;
 
 /** Verified deltas by content, structure and mode: their headers, so that the same stack again costs no worker round trip. A term is about 400 bytes in memory, a named key 200. */
 const keptHeaderBytes = 64 * 1024 * 1024;
-const headerBytes = ({ header }: ReadyDelta): number => 1024 + header.terms.length * 400 + Object.keys(header.sources).length * 200 + (header.report.used.length + header.report.ignored.length + header.report.failed.length) * 200;
+const headerBytes = ({ header }: ReadyDelta): number =>
+  1024 +
+  header.terms.length * 400 +
+  Object.keys(header.sources).length * 200 +
+  (header.report.used.length + header.report.ignored.length + header.report.failed.length) * 200;
 
 export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }: ResolverParts): Resolver {
   const states = new Map<string, DeltaState>();
@@ -92,7 +98,10 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
   async function kept(key: string): Promise<ReadyDelta | null> {
     const found = ready.get(key);
     if (found === undefined) return null;
-    const size = await stat(found.path).then((now) => now.size, () => -1);
+    const size = await stat(found.path).then(
+      (now) => now.size,
+      () => -1,
+    );
     if (size === found.fileBytes) return found;
     ready.delete(key);
     return null;
@@ -104,7 +113,11 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
     const identity = await catalog.identity(entry.id);
     const source = await catalog.checkpointSource(entry.id);
     if (entry.family === null || entry.structure === null) {
-      throw new Failure("CATALOG_ENTRY_UNUSABLE", `${entry.name} holds no diffusion model of a supported family; expected one of ${familyNames.join(", ")}`, { id: entry.id });
+      throw new Failure(
+        "CATALOG_ENTRY_UNUSABLE",
+        `${entry.name} holds no diffusion model of a supported family; expected one of ${familyNames.join(", ")}`,
+        { id: entry.id },
+      );
     }
     const stamps = source.files.map(({ sizeBytes, mtimeNs, inode }) => `${sizeBytes}/${mtimeNs}/${inode}`).join(" ");
     const state = `${(identity.sampled ?? identity.sha256).slice(0, 32)}-${createHash("sha256").update(stamps).digest("hex").slice(0, 16)}`;
@@ -131,11 +144,23 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
       const identity = await catalog.identity(id, "full");
       const { path, ...stamp } = catalog.adapterFile(id);
       const key = `${identity.sha256} ${resolved.target.structure} ${mode}`;
-      const made = (await kept(key)) ?? (await deltas.ready({ adapter: { path, sha256: identity.sha256, stamp }, target: resolved.target, mode, folder: deltaFolder, base: resolved.source }, signal));
+      const made =
+        (await kept(key)) ??
+        (await deltas.ready(
+          { adapter: { path, sha256: identity.sha256, stamp }, target: resolved.target, mode, folder: deltaFolder, base: resolved.source },
+          signal,
+        ));
       ready.set(key, made);
       onUsed(made.path);
       if (known !== "ready") {
-        events.emit({ type: "delta.ready", id, ms: performance.now() - started, bytes: made.fileBytes, terms: made.header.terms.length, cached: made.cached });
+        events.emit({
+          type: "delta.ready",
+          id,
+          ms: performance.now() - started,
+          bytes: made.fileBytes,
+          terms: made.header.terms.length,
+          cached: made.cached,
+        });
       }
       states.set(id, "ready");
       return made;
@@ -143,7 +168,12 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
       if (signal?.aborted !== true) {
         states.set(id, "failed");
         const failure = error instanceof Failure ? error : null;
-        events.emit({ type: "delta.failed", id, code: failure?.code ?? "DELTA_FAILED", message: failure?.message ?? "the adapter could not be packed" });
+        events.emit({
+          type: "delta.failed",
+          id,
+          code: failure?.code ?? "DELTA_FAILED",
+          message: failure?.message ?? "the adapter could not be packed",
+        });
       }
       throw error;
     }
@@ -151,9 +181,14 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
 
   function usable(made: ReadyDelta, name: string): ReadyDelta {
     const { problem, terms } = made.header;
-    if (problem !== null && terms.length === 0 && !isForOthers(made.header.report)) throw new Failure(problem.code, `${name}: ${problem.message}`, { adapter: made.sha256 });
+    if (problem !== null && terms.length === 0 && !isForOthers(made.header.report))
+      throw new Failure(problem.code, `${name}: ${problem.message}`, { adapter: made.sha256 });
     if (made.nonFinite.length > 0) {
-      throw new Failure("DELTA_NON_FINITE", `${name} holds NaN or infinity in ${made.nonFinite.length} tensors (first ${made.nonFinite[0]}); a live engine refuses it. Get the file again, or remove it from the stack`, { adapter: made.sha256 });
+      throw new Failure(
+        "DELTA_NON_FINITE",
+        `${name} holds NaN or infinity in ${made.nonFinite.length} tensors (first ${made.nonFinite[0]}); a live engine refuses it. Get the file again, or remove it from the stack`,
+        { adapter: made.sha256 },
+      );
     }
     return made;
   }
@@ -186,10 +221,19 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
         // Nothing in it is for the denoiser: the UI has its part, and the engine's weights do not depend on it.
         if (made.header.terms.length === 0) continue;
         const reshapes = new Set(made.header.terms.filter(changesShape).map((term) => term.target.parameter));
-        adapters.push({ id, file: { delta: made.path, sha256: made.sha256, strength }, touches: { parameters: [...touchedParameters(made.header.terms)], reshapes: [...reshapes] } });
+        adapters.push({
+          id,
+          file: { delta: made.path, sha256: made.sha256, strength },
+          touches: { parameters: [...touchedParameters(made.header.terms)], reshapes: [...reshapes] },
+        });
       }
       const desired = { checkpoint: resolved.state, stack: adapters.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) };
-      return { wanted: { desired, checkpoint: resolved.source, adapters }, checkpoint: resolved, adapters: all, deltaMs: performance.now() - started };
+      return {
+        wanted: { desired, checkpoint: resolved.source, adapters },
+        checkpoint: resolved,
+        adapters: all,
+        deltaMs: performance.now() - started,
+      };
     },
     deltaState: (id) => states.get(id) ?? "none",
     checkpointId: (state) => checkpointIds.get(state) ?? null,

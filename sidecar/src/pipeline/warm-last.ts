@@ -28,7 +28,13 @@ export function createWarmLast({ known, jobs, log, warm, inUse }: WarmLastParts)
   function submit(request: RunRequest): void {
     const title = request === newest ? "Warm the last used stack" : "Warm a stack used before";
     jobs
-      .submit({ key: `warm ${JSON.stringify(request)}`, kind: "warm", title, urgency: "lastUsed", run: (context) => warm(request, context) })
+      .submit({
+        key: `warm ${JSON.stringify(request)}`,
+        kind: "warm",
+        title,
+        urgency: "lastUsed",
+        run: (context) => warm(request, context),
+      })
       .result.catch((error: unknown) => log.debug(`a stack could not be warmed: ${String(error)}`));
   }
 

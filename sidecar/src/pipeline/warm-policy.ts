@@ -40,13 +40,17 @@ function folderRule(text: string): { readonly folder: string; readonly rule: Fol
 
 function quietSpan(text: string): { readonly from: number; readonly to: number } {
   const [, fromHours, fromMinutes, toHours, toMinutes] = /^(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})$/.exec(text) ?? [];
-  const minutes = (hours: string | undefined, rest: string | undefined): number => (Number(hours) < 24 && Number(rest) < 60 ? Number(hours) * 60 + Number(rest) : Number.NaN);
+  const minutes = (hours: string | undefined, rest: string | undefined): number =>
+    Number(hours) < 24 && Number(rest) < 60 ? Number(hours) * 60 + Number(rest) : Number.NaN;
   const [from, to] = [minutes(fromHours, fromMinutes), minutes(toHours, toMinutes)];
-  if (Number.isNaN(from) || Number.isNaN(to) || from === to) throw invalid("quiet-hours", "times as 22:00-07:30, several separated by commas", text);
+  if (Number.isNaN(from) || Number.isNaN(to) || from === to)
+    throw invalid("quiet-hours", "times as 22:00-07:30, several separated by commas", text);
   return { from, to };
 }
 
 /** Spans may go over midnight; the end is not part of a span. */
-const within = (minute: number, from: number, to: number): boolean => (from < to ? minute >= from && minute < to : minute >= from || minute < to);
+const within = (minute: number, from: number, to: number): boolean =>
+  from < to ? minute >= from && minute < to : minute >= from || minute < to;
 
-const invalid = (option: string, expected: string, got: string): Failure => new Failure("OPTIONS_INVALID", `--${option} expects ${expected}, got ${JSON.stringify(got)}`, { option });
+const invalid = (option: string, expected: string, got: string): Failure =>
+  new Failure("OPTIONS_INVALID", `--${option} expects ${expected}, got ${JSON.stringify(got)}`, { option });

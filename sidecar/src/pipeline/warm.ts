@@ -37,6 +37,10 @@ export function createWarm({ engines, runs, lastUsed }: WarmParts): Warm {
 
 /** What a running host's process takes; null when it does not answer. */
 export async function hostMemory(engines: Pick<Engines, "runningHosts">, kind: string): Promise<number | null> {
-  const status = await engines.runningHosts().get(kind)?.call("status", {}).catch(() => null);
+  const status = await engines
+    .runningHosts()
+    .get(kind)
+    ?.call("status", {})
+    .catch(() => null);
   return status?.memory.processBytes ?? null;
 }

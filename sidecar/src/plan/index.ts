@@ -7,4 +7,15 @@ export { nextState } from "./states.ts";
 export type { EngineEvent } from "./states.ts";
 export { liveFolderStack, parseStrength } from "./live-folder.ts";
 export type { LiveFolderStack } from "./live-folder.ts";
-export type { AdapterTouches, DesiredState, EngineParameters, EngineState, PlannedWrite, PlanResult, RefitPlan, StackItem, Touches, WriteReason } from "./types.ts";
+export type {
+  AdapterTouches,
+  DesiredState,
+  EngineParameters,
+  EngineState,
+  PlannedWrite,
+  PlanResult,
+  RefitPlan,
+  StackItem,
+  Touches,
+  WriteReason,
+} from "./types.ts";

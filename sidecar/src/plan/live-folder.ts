@@ -34,7 +34,9 @@ function byName(a: { readonly order: string }, b: { readonly order: string }): n
  * their names. Adapters with a problem or an impossible strength are refused with a reason, the others still apply. Pure.
  */
 export function liveFolderStack(entries: readonly AdapterEntry[]): LiveFolderStack {
-  const named = entries.map((entry) => ({ entry, ...parseStrength(entry.name) })).map((row) => ({ ...row, order: `${row.stem.normalize("NFC")}\u0000${row.entry.name}` }));
+  const named = entries
+    .map((entry) => ({ entry, ...parseStrength(entry.name) }))
+    .map((row) => ({ ...row, order: `${row.stem.normalize("NFC")}\u0000${row.entry.name}` }));
   const stack: StackItem[] = [];
   const ids: string[] = [];
   const waiting: string[] = [];

@@ -20,10 +20,14 @@ function stackByParameter(stack: readonly StackItem[], touches: Touches): Map<st
 function checkKnown(touched: ReadonlyMap<string, unknown>, names: ReadonlySet<string>): void {
   const unknown = [...touched.keys()].filter((parameter) => !names.has(parameter));
   if (unknown.length === 0) return;
-  throw new Failure("PLAN_PARAMETER_UNKNOWN", `expected adapters for this engine's structure; they touch ${unknown.length} parameters that it lacks, first ${unknown[0]}. Remove the adapter from the stack.`, {
-    parameters: unknown.slice(0, 20),
-    count: unknown.length,
-  });
+  throw new Failure(
+    "PLAN_PARAMETER_UNKNOWN",
+    `expected adapters for this engine's structure; they touch ${unknown.length} parameters that it lacks, first ${unknown[0]}. Remove the adapter from the stack.`,
+    {
+      parameters: unknown.slice(0, 20),
+      count: unknown.length,
+    },
+  );
 }
 
 /**
@@ -37,7 +41,11 @@ export function planRefit(from: DesiredState | null, to: DesiredState, touches: 
   const full = from === null || from.checkpoint !== to.checkpoint;
   const reshaped = to.stack.flatMap((item) => touches.get(item.sha256)?.reshapes ?? []);
   if (reshaped.length > 0) {
-    return { kind: "recompile", parameters: [...new Set(reshaped)], reason: `an adapter gives ${reshaped.length} parameters another shape, first ${reshaped[0]}; \`merge\` can apply it` };
+    return {
+      kind: "recompile",
+      parameters: [...new Set(reshaped)],
+      reason: `an adapter gives ${reshaped.length} parameters another shape, first ${reshaped[0]}; \`merge\` can apply it`,
+    };
   }
   const present = full ? new Map<string, StackItem[]>() : stackByParameter(from.stack, touches);
   const writes: PlannedWrite[] = [];
@@ -49,9 +57,15 @@ export function planRefit(from: DesiredState | null, to: DesiredState, touches: 
     else if (after === undefined && before !== undefined) writes.push({ parameter, reason: "restored" });
   }
   // With unknown weights (a load, a recovery) a fixed parameter holds the base that the engine was made with; only a touched one is beyond it.
-  const fixed = writes.filter(({ parameter, reason }) => engine.fixed.has(parameter) && (from !== null || reason === "touched")).map((write) => write.parameter);
+  const fixed = writes
+    .filter(({ parameter, reason }) => engine.fixed.has(parameter) && (from !== null || reason === "touched"))
+    .map((write) => write.parameter);
   if (fixed.length > 0) {
-    return { kind: "recompile", parameters: fixed, reason: `this engine was not built refittable for ${fixed.length} parameters, first ${fixed[0]}` };
+    return {
+      kind: "recompile",
+      parameters: fixed,
+      reason: `this engine was not built refittable for ${fixed.length} parameters, first ${fixed[0]}`,
+    };
   }
   // Equal weights under another name (an adapter that touches nothing) still need a commit, so that everyone agrees on the name.
   if (writes.length === 0 && !full && sameStack(from.stack, to.stack)) return { kind: "nothing" };

@@ -8,5 +8,8 @@ export function engineKey({ structure, precision, profile, hostKind, graph, step
 /** Bytes of the engine's weights. */
 export function engineBytes({ precision, parameters }: EngineSpec): number {
   const bytesPerElement = precision === "f32" ? 4 : 2;
-  return parameters.names.reduce((sum, name) => sum + (parameters.shapes[name] ?? []).reduce((product, dimension) => product * dimension, bytesPerElement), 0);
+  return parameters.names.reduce(
+    (sum, name) => sum + (parameters.shapes[name] ?? []).reduce((product, dimension) => product * dimension, bytesPerElement),
+    0,
+  );
 }

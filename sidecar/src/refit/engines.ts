@@ -105,7 +105,17 @@ export class Engines {
     const { tier, refused, base, deviceBytes, streamedBytes } = placement;
     const engine = this.#engines.peek(id);
     if (engine === undefined) return;
-    engine.serving = { tier, refused, base, deviceBytes, streamedBytes, quantised: quantised === undefined ? null : { format: quantised.format, way: quantised.way, weightError: quantised.weightError, outputError: quantised.outputError } };
+    engine.serving = {
+      tier,
+      refused,
+      base,
+      deviceBytes,
+      streamedBytes,
+      quantised:
+        quantised === undefined
+          ? null
+          : { format: quantised.format, way: quantised.way, weightError: quantised.weightError, outputError: quantised.outputError },
+    };
     this.#options.emit({ type: "engine.serving", engine: id, serving: engine.serving });
   }
 
@@ -133,7 +143,11 @@ export class Engines {
       })
       .finally(() => void this.#opening.delete(key));
     this.#opening.set(key, opened);
-    if (this.#options.asksDevice?.(spec.hostKind) === true) this.#openingOnGpu = opened.then(() => undefined, () => undefined);
+    if (this.#options.asksDevice?.(spec.hostKind) === true)
+      this.#openingOnGpu = opened.then(
+        () => undefined,
+        () => undefined,
+      );
     return opened;
   }
 
@@ -165,21 +179,36 @@ export class Engines {
     if (failure !== null) return this.#options.emit({ type: "refit.failed", engine, code: failure.code, message: failure.message });
     if (record.kind === "load") this.#engineBuilds += 1;
     const stack = wanted.adapters.map(({ id, file }) => ({ id, strength: file.strength }));
-    this.#options.emit({ type: "refit.committed", engine, ms: record.prepareMs + record.commitMs, writes, bytes: record.bytesWritten, stack });
+    this.#options.emit({
+      type: "refit.committed",
+      engine,
+      ms: record.prepareMs + record.commitMs,
+      writes,
+      bytes: record.bytesWritten,
+      stack,
+    });
   }
 
   #supervisor(kind: string): HostSupervisor {
     const known = this.#supervisors.get(kind);
     if (known !== undefined) return known;
-    const made = new HostSupervisor(() => this.#options.startHost(kind, this.#ofKind(kind).flatMap(({ spec }) => spec.graph ?? [])), {
-      onUp: () => {
-        for (const engine of this.#ofKind(kind)) if (!engine.loaded && engine.wanted !== null) this.#repair.begin(engine);
+    const made = new HostSupervisor(
+      () =>
+        this.#options.startHost(
+          kind,
+          this.#ofKind(kind).flatMap(({ spec }) => spec.graph ?? []),
+        ),
+      {
+        onUp: () => {
+          for (const engine of this.#ofKind(kind)) if (!engine.loaded && engine.wanted !== null) this.#repair.begin(engine);
+        },
+        onDown: ({ message }) => {
+          this.#options.emit({ type: "host.crashed", engine: kind, message });
+          for (const engine of this.#ofKind(kind)) if (engine.loaded) engine.lost(`the engine host ended (${message})`);
+        },
       },
-      onDown: ({ message }) => {
-        this.#options.emit({ type: "host.crashed", engine: kind, message });
-        for (const engine of this.#ofKind(kind)) if (engine.loaded) engine.lost(`the engine host ended (${message})`);
-      },
-    }, () => this.#options.keepsSpare?.(kind) ?? false);
+      () => this.#options.keepsSpare?.(kind) ?? false,
+    );
     this.#supervisors.set(kind, made);
     return made;
   }
@@ -204,7 +233,10 @@ export class Engines {
   async #makeRoom(spec: EngineSpec): Promise<void> {
     const bytes = engineBytes(spec);
     const gpu = await this.#gpuOf(spec.hostKind);
-    const beside = (): LiveEngine[] => [...this.#engines.rkeys()].flatMap((key) => this.#engines.peek(key) ?? []).filter((engine) => this.#gpuBytes.has(engine.spec.hostKind) === (gpu !== null));
+    const beside = (): LiveEngine[] =>
+      [...this.#engines.rkeys()]
+        .flatMap((key) => this.#engines.peek(key) ?? [])
+        .filter((engine) => this.#gpuBytes.has(engine.spec.hostKind) === (gpu !== null));
     const deadline = this.#nowMs() + (this.#options.roomTimeoutMs ?? 30_000);
     for (;;) {
       const budget = this.#options.budgetBytes(gpu);
@@ -221,8 +253,15 @@ export class Engines {
       const left = deadline - this.#nowMs();
       const never = gpu === null && bytes > budget;
       if (never || left <= 0) {
-        const room = gpu !== null && gpu < sharedGpuBytes ? `a GPU of ${(gpu / 1024 ** 3).toFixed(0)} GiB, which holds one engine at a time` : `${budget} bytes of engine memory`;
-        throw new Failure("REFIT_NO_ROOM", `expected room for an engine of ${bytes} bytes within ${room}${never ? "" : "; the loaded engines are all in use"}. Raise --engine-memory, choose a smaller precision, or end other runs.`, { bytes, budget });
+        const room =
+          gpu !== null && gpu < sharedGpuBytes
+            ? `a GPU of ${(gpu / 1024 ** 3).toFixed(0)} GiB, which holds one engine at a time`
+            : `${budget} bytes of engine memory`;
+        throw new Failure(
+          "REFIT_NO_ROOM",
+          `expected room for an engine of ${bytes} bytes within ${room}${never ? "" : "; the loaded engines are all in use"}. Raise --engine-memory, choose a smaller precision, or end other runs.`,
+          { bytes, budget },
+        );
       }
       await this.#nextRelease(left);
     }
@@ -236,7 +275,9 @@ export class Engines {
     const { bytes } = engine;
     this.#disposingBytes += bytes;
     // A host that cannot unload has died, and the memory with it.
-    this.#disposals = Promise.all([this.#disposals, engine.unload().catch(() => undefined)]).then(() => void (this.#disposingBytes -= bytes));
+    this.#disposals = Promise.all([this.#disposals, engine.unload().catch(() => undefined)]).then(
+      () => void (this.#disposingBytes -= bytes),
+    );
   }
 
   #nextRelease(timeoutMs: number): Promise<void> {
@@ -257,28 +298,50 @@ export class Engines {
   }
 
   /** Unloads one engine, or all (null). One in use goes when its leases end. Resolves when the memory of the freed ones is free. */
-  async free(id: string | null): Promise<{ readonly freed: readonly string[]; readonly queued: readonly string[]; readonly bytes: number }> {
+  async free(
+    id: string | null,
+  ): Promise<{ readonly freed: readonly string[]; readonly queued: readonly string[]; readonly bytes: number }> {
     const chosen = [...this.#engines.values()].filter((engine) => id === null || engine.id === id);
     const queued = chosen.filter((engine) => this.#leases.has(engine));
     const freed = chosen.filter((engine) => !this.#leases.has(engine));
     for (const engine of queued) this.#leaving.add(engine.id);
     for (const engine of freed) this.#dispose(engine.id);
     await this.#disposals;
-    return { freed: freed.map((engine) => engine.id), queued: queued.map((engine) => engine.id), bytes: freed.reduce((sum, engine) => sum + engine.bytes, 0) };
+    return {
+      freed: freed.map((engine) => engine.id),
+      queued: queued.map((engine) => engine.id),
+      bytes: freed.reduce((sum, engine) => sum + engine.bytes, 0),
+    };
   }
 
   /** Weights of one engine, or of all (null), leave the device and come back with the next use. Those that a step or a refit needs stay. */
-  async offload(id: string | null): Promise<{ readonly freed: readonly string[]; readonly queued: readonly string[]; readonly bytes: number }> {
+  async offload(
+    id: string | null,
+  ): Promise<{ readonly freed: readonly string[]; readonly queued: readonly string[]; readonly bytes: number }> {
     const chosen = [...this.#engines.values()].filter((engine) => id === null || engine.id === id);
     const rows = await Promise.all(chosen.map(async (engine) => ({ id: engine.id, bytes: await engine.offload() })));
-    return { freed: rows.filter(({ bytes }) => bytes > 0).map((row) => row.id), queued: [], bytes: rows.reduce((sum, { bytes }) => sum + bytes, 0) };
+    return {
+      freed: rows.filter(({ bytes }) => bytes > 0).map((row) => row.id),
+      queued: [],
+      bytes: rows.reduce((sum, { bytes }) => sum + bytes, 0),
+    };
   }
 
   get status(): EnginesStatus {
     return {
       engines: [...this.#engines.values()].map((engine) => {
         const { structure, precision, profile, hostKind } = engine.spec;
-        return { engine: engine.id, spec: { structure, precision, profile, hostKind }, state: engine.state, sinceMs: engine.sinceMs, generation: engine.generation, bytes: engine.bytes, leases: this.#leases.get(engine) ?? 0, serving: engine.loaded ? engine.serving : null, losses: engine.losses };
+        return {
+          engine: engine.id,
+          spec: { structure, precision, profile, hostKind },
+          state: engine.state,
+          sinceMs: engine.sinceMs,
+          generation: engine.generation,
+          bytes: engine.bytes,
+          leases: this.#leases.get(engine) ?? 0,
+          serving: engine.loaded ? engine.serving : null,
+          losses: engine.losses,
+        };
       }),
       hosts: Object.fromEntries([...this.#supervisors].map(([kind, supervisor]) => [kind, supervisor.status])),
       engineBuilds: this.#engineBuilds,

@@ -93,7 +93,13 @@ export class LiveEngine {
       this.#move({ type: "desired", desired: wanted.desired });
       const host = await this.#edges.host();
       // The usual step: nothing has changed, and nothing has to be planned to know it.
-      if (this.#host === host && this.#state.state === "LIVE" && this.#present !== null && this.#edges.planning.sameState(this.#present.desired, wanted.desired)) return this.#generation;
+      if (
+        this.#host === host &&
+        this.#state.state === "LIVE" &&
+        this.#present !== null &&
+        this.#edges.planning.sameState(this.#present.desired, wanted.desired)
+      )
+        return this.#generation;
       if (this.#host !== host) await this.#load(host, wanted, onProgress);
       else await this.#refit(host, wanted, signal);
       this.#lastWanted = wanted;
@@ -164,16 +170,22 @@ export class LiveEngine {
     const { graph, steps, precision, parameters } = this.spec;
     this.#edges.onStarted({ full: true, writes: parameters.names.length });
     try {
-      const loaded = await host.call("load", {
-        engine: this.id,
-        graph,
-        ...(graph === null ? { parameters: Object.fromEntries(parameters.names.map((name) => [name, [...(parameters.shapes[name] ?? [])]])) } : {}),
-        ...(steps === true ? { steps } : {}),
-        weightDtype: precision,
-        checkpoint: wanted.checkpoint,
-        stack: wanted.adapters.map((adapter) => adapter.file),
-        verify: this.#everLoaded,
-      }, onProgress === undefined ? {} : { onProgress });
+      const loaded = await host.call(
+        "load",
+        {
+          engine: this.id,
+          graph,
+          ...(graph === null
+            ? { parameters: Object.fromEntries(parameters.names.map((name) => [name, [...(parameters.shapes[name] ?? [])]])) }
+            : {}),
+          ...(steps === true ? { steps } : {}),
+          weightDtype: precision,
+          checkpoint: wanted.checkpoint,
+          stack: wanted.adapters.map((adapter) => adapter.file),
+          verify: this.#everLoaded,
+        },
+        onProgress === undefined ? {} : { onProgress },
+      );
       this.#host = host;
       this.#generation = loaded.generation;
       this.losses = loaded.losses ?? [];
@@ -182,7 +194,15 @@ export class LiveEngine {
       if (this.#everLoaded) await checkWeights(host.call, this.id, loaded.sha256 ?? {}, parameters.names);
       this.#everLoaded = true;
       this.#arrived(wanted, "written");
-      this.#record(kind, wanted, { full: true, writes: loaded.parameters, bytesRead: 0, bytesWritten: loaded.bytes, prepareMs: this.#edges.nowMs() - started, commitMs: 0, mode: null });
+      this.#record(kind, wanted, {
+        full: true,
+        writes: loaded.parameters,
+        bytesRead: 0,
+        bytesWritten: loaded.bytes,
+        prepareMs: this.#edges.nowMs() - started,
+        commitMs: 0,
+        mode: null,
+      });
     } catch (error) {
       throw this.#failed(kind, wanted, started, error);
     }
@@ -218,11 +238,36 @@ export class LiveEngine {
     }
     this.#arrived(wanted, unknown ? "written" : "committed");
     const { writes, bytesRead, bytesWritten, mode } = prepared;
-    this.#record(kind, wanted, { full: result.plan.full, writes, bytesRead, bytesWritten, prepareMs: preparedAt - started, commitMs: this.#edges.nowMs() - preparedAt, mode });
+    this.#record(kind, wanted, {
+      full: result.plan.full,
+      writes,
+      bytesRead,
+      bytesWritten,
+      prepareMs: preparedAt - started,
+      commitMs: this.#edges.nowMs() - preparedAt,
+      mode,
+    });
   }
 
-  async #prepare(host: Host, wanted: Wanted, plan: RefitPlan, verify: boolean, signal: AbortSignal | undefined): Promise<HostReply<"prepare">> {
-    const prepared = await host.call("prepare", { engine: this.id, generation: this.#generation, plan, checkpoint: this.#holds(wanted.checkpoint) ? null : wanted.checkpoint, stack: wanted.adapters.map((adapter) => adapter.file), verify }, signal === undefined ? {} : { signal });
+  async #prepare(
+    host: Host,
+    wanted: Wanted,
+    plan: RefitPlan,
+    verify: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<HostReply<"prepare">> {
+    const prepared = await host.call(
+      "prepare",
+      {
+        engine: this.id,
+        generation: this.#generation,
+        plan,
+        checkpoint: this.#holds(wanted.checkpoint) ? null : wanted.checkpoint,
+        stack: wanted.adapters.map((adapter) => adapter.file),
+        verify,
+      },
+      signal === undefined ? {} : { signal },
+    );
     if (signal?.aborted !== true) return prepared;
     // The result came before the cancellation: nobody wants it, so its memory goes back.
     await host.call("discard", { engine: this.id, token: prepared.token });
@@ -237,13 +282,22 @@ export class LiveEngine {
 
   #plan(from: DesiredState | null, wanted: Wanted): PlanResult {
     const known = [...(this.#present?.adapters ?? []), ...wanted.adapters];
-    return this.#edges.planning.planRefit(from, wanted.desired, new Map(known.map(({ file, touches }) => [file.sha256, touches])), this.spec.parameters);
+    return this.#edges.planning.planRefit(
+      from,
+      wanted.desired,
+      new Map(known.map(({ file, touches }) => [file.sha256, touches])),
+      this.spec.parameters,
+    );
   }
 
   #checkCovered(result: PlanResult): void {
     if (result.kind !== "recompile") return;
     this.#move({ type: "uncovered", reason: result.reason });
-    throw new Failure("REFIT_NEEDS_RECOMPILE", `expected weights that this engine can take; ${result.reason}`, { engine: this.id, parameters: result.parameters.slice(0, 20), count: result.parameters.length });
+    throw new Failure("REFIT_NEEDS_RECOMPILE", `expected weights that this engine can take; ${result.reason}`, {
+      engine: this.id,
+      parameters: result.parameters.slice(0, 20),
+      count: result.parameters.length,
+    });
   }
 
   /** After a failed commit the host may have moved on; a host that cannot even answer that is reported by its own end. */
@@ -260,12 +314,25 @@ export class LiveEngine {
   #failed(kind: RefitRecord["kind"], wanted: Wanted, started: number, error: unknown): unknown {
     if (!(error instanceof Failure)) return error;
     this.#move({ type: "refitFailed", reason: error.message });
-    const nothing = { full: kind !== "refit", writes: 0, bytesRead: 0, bytesWritten: 0, prepareMs: this.#edges.nowMs() - started, commitMs: 0, mode: null };
+    const nothing = {
+      full: kind !== "refit",
+      writes: 0,
+      bytesRead: 0,
+      bytesWritten: 0,
+      prepareMs: this.#edges.nowMs() - started,
+      commitMs: 0,
+      mode: null,
+    };
     this.#record(kind, wanted, nothing, error);
     return error;
   }
 
-  #record(kind: RefitRecord["kind"], wanted: Wanted, figures: Omit<RefitRecord, "engine" | "atMs" | "kind" | "failure">, failure: Failure | null = null): void {
+  #record(
+    kind: RefitRecord["kind"],
+    wanted: Wanted,
+    figures: Omit<RefitRecord, "engine" | "atMs" | "kind" | "failure">,
+    failure: Failure | null = null,
+  ): void {
     this.#edges.onRecord({ engine: this.id, atMs: this.#edges.nowMs(), kind, ...figures, failure: failure?.code ?? null }, wanted, failure);
   }
 

@@ -11,9 +11,13 @@ export async function checkWeights(call: HostCall, engine: string, computed: Che
   const { sha256: held } = await call("checksums", { engine });
   const wrong = parameters.filter((name) => computed[name] === undefined || computed[name] !== held[name]);
   if (wrong.length === 0) return;
-  throw new Failure("REFIT_CHECKSUM_MISMATCH", `expected every weight of the engine as it was computed; ${wrong.length} of ${parameters.length} differ, first ${wrong[0]}. The engine is loaded again; if this repeats, check the computer's memory.`, {
-    engine,
-    parameters: wrong.slice(0, 20),
-    count: wrong.length,
-  });
+  throw new Failure(
+    "REFIT_CHECKSUM_MISMATCH",
+    `expected every weight of the engine as it was computed; ${wrong.length} of ${parameters.length} differ, first ${wrong[0]}. The engine is loaded again; if this repeats, check the computer's memory.`,
+    {
+      engine,
+      parameters: wrong.slice(0, 20),
+      count: wrong.length,
+    },
+  );
 }

@@ -26,7 +26,10 @@ export interface CheckOptions {
 }
 
 const A: SmallStack = [["only-sevens", 1]];
-const B: SmallStack = [["only-sevens", 0.5], ["thick-strokes", -0.3]];
+const B: SmallStack = [
+  ["only-sevens", 0.5],
+  ["thick-strokes", -0.3],
+];
 const none: SmallStack = [];
 /** 16-bit weights and arithmetic move latents of size 1 to 3 by this much over sixteen steps. */
 const halfTolerance = 0.25;
@@ -45,7 +48,10 @@ async function floatsOf({ bytes, dtype }: { readonly bytes: Buffer; readonly dty
 /** Largest difference; infinite when a value is no number or a length differs. */
 function largestDifference(got: Float32Array, expected: Float32Array): number {
   if (got.length !== expected.length) return Infinity;
-  return got.reduce((largest, value, index) => (Number.isFinite(value) ? Math.max(largest, Math.abs(value - (expected[index] ?? 0))) : Infinity), 0);
+  return got.reduce(
+    (largest, value, index) => (Number.isFinite(value) ? Math.max(largest, Math.abs(value - (expected[index] ?? 0))) : Infinity),
+    0,
+  );
 }
 
 /** Everything that a self-test asks of one host, on the small model. Never throws for what the host does: that is in the rows. */
@@ -56,7 +62,10 @@ export async function checkHost({ command, precision, onRow, repeats, size }: Ch
   try {
     const model = await openSmallModel(folder);
     const probe = await openEngine(command, model.spec(command.kind, precision ?? "f32"), (line) => void log.push(line));
-    const about = await probe.host().then((host) => host.about, (error: unknown) => (error instanceof Error ? error : new Error(String(error))));
+    const about = await probe.host().then(
+      (host) => host.about,
+      (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
+    );
     await probe.close();
     if (about instanceof Error) {
       const rows = new Rows(false, onRow);
@@ -65,7 +74,11 @@ export async function checkHost({ command, precision, onRow, repeats, size }: Ch
     }
     const chosen = precision ?? (about.device.type === "cpu" ? "f32" : "f16");
     const rows = new Rows(!(await hasRun(command.kind, about.device)), onRow);
-    await rows.check("start", "the host starts", async () => ({ detail: `${about.device.name}; ${Object.entries(about.versions).map(([name, version]) => `${name} ${version}`).join(", ")}` }));
+    await rows.check("start", "the host starts", async () => ({
+      detail: `${about.device.name}; ${Object.entries(about.versions)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(", ")}`,
+    }));
     engine = await openEngine(command, model.spec(command.kind, chosen), (line) => void log.push(line));
     await checkEngine(engine, model, chosen, rows, repeats);
     let tier = await engine.tier().catch(() => null);
@@ -74,7 +87,14 @@ export async function checkHost({ command, precision, onRow, repeats, size }: Ch
       tier = (await checkSize({ command, size, precision: chosen, folder, repeats, rows })) ?? tier;
     }
     const { versions, device, memory } = about;
-    return { host: command.kind, about: { versions, device: { ...device, name: withoutPaths(device.name) }, memory }, precision: chosen, tier, rows: rows.rows, ok: rows.rows.every(({ status }) => status !== "fail") };
+    return {
+      host: command.kind,
+      about: { versions, device: { ...device, name: withoutPaths(device.name) }, memory },
+      precision: chosen,
+      tier,
+      rows: rows.rows,
+      ok: rows.rows.every(({ status }) => status !== "fail"),
+    };
   } finally {
     await engine?.close();
     await rm(folder, { recursive: true, force: true });
@@ -113,7 +133,10 @@ async function checkEngine(engine: EngineUnderTest, model: SmallModel, precision
     const error = stepped ? await near("only-sevens") : 0;
     if (stepped) outputs.set("A", await output());
     outputs.set("weights of A", Buffer.from(await engine.weights()));
-    return { detail: `${engine.writesOfLastRefit()} weights in ${ms.toFixed(1)} ms, no rebuild; latents differ from PyTorch's by ${error.toExponential(1)}`, figures: { refit_ms: ms, writes: engine.writesOfLastRefit(), latent_error: error } };
+    return {
+      detail: `${engine.writesOfLastRefit()} weights in ${ms.toFixed(1)} ms, no rebuild; latents differ from PyTorch's by ${error.toExponential(1)}`,
+      figures: { refit_ms: ms, writes: engine.writesOfLastRefit(), latent_error: error },
+    };
   });
   await rows.check("A-B-A", "A, then B, then A gives A bit for bit", async () => {
     await engine.bring(model.wanted("base", B));
@@ -142,17 +165,32 @@ async function checkEngine(engine: EngineUnderTest, model: SmallModel, precision
     let error = 0;
     if (stepped) {
       const answer = await engine.step(model.inputs);
-      error = largestDifference(await floatsOf(answer), await floatsOf({ bytes: outputs.get("A") ?? Buffer.alloc(0), dtype: answer.dtype }));
+      error = largestDifference(
+        await floatsOf(answer),
+        await floatsOf({ bytes: outputs.get("A") ?? Buffer.alloc(0), dtype: answer.dtype }),
+      );
     }
     const limit = bakedTolerance[precision];
-    expectSo(error < limit, `expected a checkpoint with the LoRA merged into its file to step like the LoRA, within ${limit}; the outputs differ by ${error}`);
+    expectSo(
+      error < limit,
+      `expected a checkpoint with the LoRA merged into its file to step like the LoRA, within ${limit}; the outputs differ by ${error}`,
+    );
     await engine.bring(base);
     expectSo((await engine.weights()) === weightsOfBase, "expected the weights of the first checkpoint bit for bit");
-    return { detail: `${ms.toFixed(1)} ms, no rebuild; the LoRA merged into a file steps like the LoRA${error === 0 ? ", bit for bit" : `, within ${error.toExponential(1)}`}`, figures: { checkpoint_ms: ms, baked_error: error } };
+    return {
+      detail: `${ms.toFixed(1)} ms, no rebuild; the LoRA merged into a file steps like the LoRA${error === 0 ? ", bit for bit" : `, within ${error.toExponential(1)}`}`,
+      figures: { checkpoint_ms: ms, baked_error: error },
+    };
   });
   await rows.check("refused", "a file that changed behind our back is refused; the old weights keep serving", async () => {
-    const refused = await engine.bring(model.replaced).then(() => null, (error: unknown) => error);
-    expectSo(refused instanceof Error && "code" in refused && refused.code === "HOST_FILE_CHANGED", `expected HOST_FILE_CHANGED, got ${refused instanceof Error ? refused.message : "no error"}`);
+    const refused = await engine.bring(model.replaced).then(
+      () => null,
+      (error: unknown) => error,
+    );
+    expectSo(
+      refused instanceof Error && "code" in refused && refused.code === "HOST_FILE_CHANGED",
+      `expected HOST_FILE_CHANGED, got ${refused instanceof Error ? refused.message : "no error"}`,
+    );
     expectSo((await engine.weights()) === weightsOfBase, "expected the old weights");
     return { detail: `HOST_FILE_CHANGED${await sameOutput(engine, outputs.get("base"), output)}` };
   });
@@ -165,7 +203,10 @@ async function checkEngine(engine: EngineUnderTest, model: SmallModel, precision
     const back = await comeBack(engine, model);
     const ms = performance.now() - began;
     expectSo(back === outputs.get("weights of A")?.toString(), "expected the weights from before the kill bit for bit");
-    return { detail: `${ms.toFixed(0)} ms from the kill to the same weights${await sameOutput(engine, outputs.get("A"), output)}`, figures: { recovery_ms: ms } };
+    return {
+      detail: `${ms.toFixed(0)} ms from the kill to the same weights${await sameOutput(engine, outputs.get("A"), output)}`,
+      figures: { recovery_ms: ms },
+    };
   });
   await rows.check("times", `times on the small model (medians of ${repeats}; not a picture's speed)`, async () => {
     const swaps: number[] = [];
@@ -173,7 +214,10 @@ async function checkEngine(engine: EngineUnderTest, model: SmallModel, precision
     const steps: number[] = [];
     for (let turn = 0; stepped && turn < repeats; turn += 1) steps.push((await engine.step(model.inputs)).ms);
     const figures = { swap_ms: median(swaps), ...(stepped ? { step_ms: median(steps) } : {}) };
-    return { detail: `swap ${figures.swap_ms.toFixed(1)} ms${stepped ? `, step ${median(steps).toFixed(1)} ms` : ""}: from the call to the answer, with planning and pipes`, figures };
+    return {
+      detail: `swap ${figures.swap_ms.toFixed(1)} ms${stepped ? `, step ${median(steps).toFixed(1)} ms` : ""}: from the call to the answer, with planning and pipes`,
+      figures,
+    };
   });
 }
 

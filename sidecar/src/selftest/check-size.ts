@@ -21,7 +21,8 @@ export interface SizeOptions {
 const compileMs = 300_000;
 const pollMs = 1_000;
 
-const list = (values: readonly number[]): string => `${median(values).toFixed(1)} ms (${Math.min(...values).toFixed(1)} to ${Math.max(...values).toFixed(1)})`;
+const list = (values: readonly number[]): string =>
+  `${median(values).toFixed(1)} ms (${Math.min(...values).toFixed(1)} to ${Math.max(...values).toFixed(1)})`;
 
 async function repeated(times: number, work: (turn: number) => Promise<number>): Promise<number[]> {
   const values: number[] = [];
@@ -33,7 +34,11 @@ async function repeated(times: number, work: (turn: number) => Promise<number>):
 export async function checkSize({ command, size, precision, folder, repeats, rows }: SizeOptions): Promise<string | null> {
   const [need, { bavail, bsize }] = [await realModelBytes(size), await statfs(folder)];
   if (bavail * bsize < need) {
-    rows.skip(`${size}-load`, `${size} of real size`, `its random weights take ${(need / 1e9).toFixed(1)} GB in the system's temporary folder, which has ${((bavail * bsize) / 1e9).toFixed(1)} GB free`);
+    rows.skip(
+      `${size}-load`,
+      `${size} of real size`,
+      `its random weights take ${(need / 1e9).toFixed(1)} GB in the system's temporary folder, which has ${((bavail * bsize) / 1e9).toFixed(1)} GB free`,
+    );
     return null;
   }
   const model = await openRealModel(folder, size);
@@ -55,7 +60,10 @@ async function checkLoaded(engine: EngineUnderTest, model: RealModel, size: Real
     rows.check(id, title, async () => {
       const first = (await engine.step(model.inputs)).ms;
       const values = await repeated(repeats, async () => (await engine.step(model.inputs)).ms);
-      return { detail: `${list(values)}, first ${first.toFixed(0)} ms; tier: ${(await engine.tier()) ?? "the host has one way of stepping"}`, figures: { first_step_ms: first, step_ms: median(values) } };
+      return {
+        detail: `${list(values)}, first ${first.toFixed(0)} ms; tier: ${(await engine.tier()) ?? "the host has one way of stepping"}`,
+        figures: { first_step_ms: first, step_ms: median(values) },
+      };
     });
   if (!(await steps(`${size}-step`, `${size}: a step`))) return rows.skip(`${size}-rest`, `${size}: the rest`, "its steps fail");
   if (await waitForCompiled(engine, model)) await steps(`${size}-step-compiled`, `${size}: a step after the background build`);
@@ -75,7 +83,10 @@ async function checkLoaded(engine: EngineUnderTest, model: RealModel, size: Real
       return engine.bring(model.wanted(0, null));
     });
     expectSo((await engine.weights(model.sample)) === base, "expected the weights of the checkpoint bit for bit");
-    return { detail: `in ${list(swaps)}, strength ${list(strengths)}, back ${list(backs)}; weights back bit for bit (${model.sample.length} layers by SHA-256)`, figures: { swap_ms: median(swaps), strength_ms: median(strengths), base_ms: median(backs) } };
+    return {
+      detail: `in ${list(swaps)}, strength ${list(strengths)}, back ${list(backs)}; weights back bit for bit (${model.sample.length} layers by SHA-256)`,
+      figures: { swap_ms: median(swaps), strength_ms: median(strengths), base_ms: median(backs) },
+    };
   });
   await rows.check(`${size}-checkpoint`, `${size}: another checkpoint on the same engine, and back`, async () => {
     const builds = engine.builds();
@@ -83,7 +94,10 @@ async function checkLoaded(engine: EngineUnderTest, model: RealModel, size: Real
     await engine.bring(model.wanted(0, null));
     expectSo(engine.builds() === builds, "expected the same engine; it was built again");
     expectSo((await engine.weights(model.sample)) === base, "expected the weights of the first checkpoint bit for bit");
-    return { detail: `${list(changes)}, no rebuild, files in the page cache where memory allows; weights back bit for bit`, figures: { checkpoint_ms: median(changes) } };
+    return {
+      detail: `${list(changes)}, no rebuild, files in the page cache where memory allows; weights back bit for bit`,
+      figures: { checkpoint_ms: median(changes) },
+    };
   });
   await steps(`${size}-step-after`, `${size}: a step after all of this`);
 }

@@ -12,7 +12,9 @@ export interface EngineUnderTest {
   /** Brings the engine to a state; answers the ms that it took. */
   readonly bring: (wanted: Wanted) => Promise<number>;
   /** One denoiser call on what it holds; the first output, and the ms seen from here. */
-  readonly step: (inputs: readonly FrameTensor[]) => Promise<{ readonly bytes: Buffer; readonly dtype: FrameTensor["dtype"]; readonly ms: number }>;
+  readonly step: (
+    inputs: readonly FrameTensor[],
+  ) => Promise<{ readonly bytes: Buffer; readonly dtype: FrameTensor["dtype"]; readonly ms: number }>;
   /** SHA-256 of the weights that the engine holds, by the host; of all, or of the named parameters. */
   readonly weights: (parameters?: readonly string[]) => Promise<string>;
   readonly writesOfLastRefit: () => number;
@@ -26,7 +28,12 @@ export interface EngineUnderTest {
 
 /** Loads nothing before the first `bring`. Throws what starting a host throws, on first use. */
 export async function openEngine(command: HostCommand, spec: EngineSpec, onLog: (line: string) => void): Promise<EngineUnderTest> {
-  const engines = new Engines({ planning: { planRefit, nextState, sameState }, startHost: () => startHost(command, { onLog }), budgetBytes: () => totalmem() * 4, emit: () => undefined });
+  const engines = new Engines({
+    planning: { planRefit, nextState, sameState },
+    startHost: () => startHost(command, { onLog }),
+    budgetBytes: () => totalmem() * 4,
+    emit: () => undefined,
+  });
   const lease: EngineLease = await engines.acquire(spec);
   const { engine } = lease;
   const host = () => engines.host(spec.hostKind);
@@ -46,7 +53,9 @@ export async function openEngine(command: HostCommand, spec: EngineSpec, onLog: 
       return { bytes: Buffer.from(output.data), dtype: output.dtype, ms: performance.now() - began };
     },
     async weights(parameters) {
-      const { sha256 } = await (await host()).call("checksums", { engine: engine.id, ...(parameters === undefined ? {} : { parameters: [...parameters] }) });
+      const { sha256 } = await (
+        await host()
+      ).call("checksums", { engine: engine.id, ...(parameters === undefined ? {} : { parameters: [...parameters] }) });
       return JSON.stringify(Object.entries(sha256).toSorted(([a], [b]) => (a < b ? -1 : 1)));
     },
     writesOfLastRefit: () => engines.status.history.at(-1)?.writes ?? 0,

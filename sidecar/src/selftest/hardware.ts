@@ -15,9 +15,16 @@ export interface HardwareRow {
   readonly ran: boolean;
 }
 
-export const readHardware = async (): Promise<readonly HardwareRow[]> => JSON.parse(await readFile(join(packageRoot, "hardware.json"), "utf8")) as readonly HardwareRow[];
+export const readHardware = async (): Promise<readonly HardwareRow[]> =>
+  JSON.parse(await readFile(join(packageRoot, "hardware.json"), "utf8")) as readonly HardwareRow[];
 
 /** Whether the whole host has run on a device of that kind before, by the shipped table. */
 export async function hasRun(host: string, device: { readonly type: string; readonly capability?: string | undefined }): Promise<boolean> {
-  return (await readHardware()).some((row) => row.host === host && row.ran && row.part === "all" && (device.type === "cpu" ? row.capability === null : row.capability !== null && row.capability === device.capability));
+  return (await readHardware()).some(
+    (row) =>
+      row.host === host &&
+      row.ran &&
+      row.part === "all" &&
+      (device.type === "cpu" ? row.capability === null : row.capability !== null && row.capability === device.capability),
+  );
 }

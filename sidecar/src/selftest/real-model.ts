@@ -60,7 +60,7 @@ class RandomHalves {
     const values = await pool;
     const out = new Uint8Array(count * 2);
     let from = ((Math.imul(seed + 1, 2654435761) >>> 0) % poolValues) * 2;
-    for (let at = 0; at < out.byteLength; ) {
+    for (let at = 0; at < out.byteLength;) {
       const part = values.subarray(from, Math.min(values.byteLength, from + out.byteLength - at));
       out.set(part, at);
       at += part.byteLength;
@@ -70,13 +70,23 @@ class RandomHalves {
   }
 }
 
-async function writeCheckpoint(path: string, shapes: ReadonlyMap<string, readonly number[]>, random: RandomHalves, seed: number): Promise<void> {
+async function writeCheckpoint(
+  path: string,
+  shapes: ReadonlyMap<string, readonly number[]>,
+  random: RandomHalves,
+  seed: number,
+): Promise<void> {
   const ones = (count: number) => half(new Float32Array(count).fill(1));
   const tensors = [...shapes].map(([name, shape], index) => ({
     name: `model.diffusion_model.${name}`,
     dtype: "F16" as const,
     shape,
-    data: () => (shape.length >= 2 ? random.take(product(shape), 0.7 / Math.sqrt(product(shape.slice(1))), index + seed * 10_007) : name.endsWith("weight") ? ones(product(shape)) : Promise.resolve(new Uint8Array(product(shape) * 2))),
+    data: () =>
+      shape.length >= 2
+        ? random.take(product(shape), 0.7 / Math.sqrt(product(shape.slice(1))), index + seed * 10_007)
+        : name.endsWith("weight")
+          ? ones(product(shape))
+          : Promise.resolve(new Uint8Array(product(shape) * 2)),
   }));
   await writeSafetensors(path, tensors);
 }
@@ -87,7 +97,12 @@ async function writeAdapter(path: string, shapes: ReadonlyMap<string, readonly n
     const stem = `diffusion_model.${name.replace(/\.weight$/, "")}`;
     const [rows = 1, ...rest] = shape;
     const tail = rest.slice(1);
-    const factor = (part: string, dims: readonly number[], seed: number) => ({ name: `${stem}.lora_${part}.weight`, dtype: "F16" as const, shape: dims, data: () => random.take(product(dims), 0.02, seed) });
+    const factor = (part: string, dims: readonly number[], seed: number) => ({
+      name: `${stem}.lora_${part}.weight`,
+      dtype: "F16" as const,
+      shape: dims,
+      data: () => random.take(product(dims), 0.02, seed),
+    });
     return [factor("up", [rows, rank, ...tail.map(() => 1)], index * 2), factor("down", [rank, ...rest], index * 2 + 1)];
   });
   await writeSafetensors(path, tensors);
@@ -121,7 +136,10 @@ export async function openRealModel(folder: string, size: RealSize): Promise<Rea
   const { structure, close } = await openBase(join(folder, "checkpoint-0.safetensors"), size);
   await close();
   const sha256 = await native.hashFile(adapterPath);
-  const ready = await ensureDelta({ adapter: { path: adapterPath, sha256 }, target: { family: size, structure, parameters: shapes }, mode: "comfyui", folder }, native);
+  const ready = await ensureDelta(
+    { adapter: { path: adapterPath, sha256 }, target: { family: size, structure, parameters: shapes }, mode: "comfyui", folder },
+    native,
+  );
   const touches = { parameters: [...touchedParameters(ready.header.terms)], reshapes: [] };
   const side = sides[size];
   const dimension: Readonly<Record<string, number>> = { batch, height: side, width: side, tokens };
@@ -133,7 +151,10 @@ export async function openRealModel(folder: string, size: RealSize): Promise<Rea
   const names = [...shapes.keys()];
   return {
     spec: (hostKind, precision) => ({
-      structure, precision, profile: "any", hostKind,
+      structure,
+      precision,
+      profile: "any",
+      hostKind,
       graph: { folder: join(packageRoot, "graphs", size), variant: precision === "f32" ? "fp32" : "fp16" },
       parameters: { names, fixed: new Set(), shapes: Object.fromEntries(shapes) },
     }),
@@ -141,7 +162,11 @@ export async function openRealModel(folder: string, size: RealSize): Promise<Rea
       const source = sources[checkpoint];
       if (source === undefined) throw new TypeError("a real model has two checkpoints");
       const adapters = strength === null ? [] : [{ id: "adapter", file: { delta: ready.path, sha256, strength }, touches }];
-      return { desired: { checkpoint: String(checkpoint), stack: adapters.map(({ file }) => ({ sha256, strength: file.strength })) }, checkpoint: source, adapters };
+      return {
+        desired: { checkpoint: String(checkpoint), stack: adapters.map(({ file }) => ({ sha256, strength: file.strength })) },
+        checkpoint: source,
+        adapters,
+      };
     },
     inputs,
     what: `${size}, ${side * 8} px, batch ${batch}, ${tokens} tokens, ${([...shapes.values()].reduce((sum, shape) => sum + product(shape), 0) / 1e6).toFixed(0)} million parameters, random weights, rank-${rank} adapter on ${layers} layers`,

@@ -8,7 +8,11 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return [head, head.map(() => "---"), ...rows].map((row) => `| ${row.map(cell).join(" | ")} |`).join("\n");
 }
 
-const rowCells = ({ title, status, detail, firstOnHardware }: Row): string[] => [title, `${marks[status]}${firstOnHardware ? ", first run on hardware" : ""}`, detail];
+const rowCells = ({ title, status, detail, firstOnHardware }: Row): string[] => [
+  title,
+  `${marks[status]}${firstOnHardware ? ", first run on hardware" : ""}`,
+  detail,
+];
 
 function hostPart({ host, about, precision, tier, rows }: HostReport): string {
   const facts =
@@ -16,7 +20,9 @@ function hostPart({ host, about, precision, tier, rows }: HostReport): string {
       ? []
       : [
           `- device: ${about.device["name"] ?? "unknown"}${about.device["type"] === "cuda" ? `, compute capability ${about.device["capability"] ?? "unknown"}` : ""}, ${gibibytes(about.memory.totalBytes)} of memory, ${gibibytes(about.memory.freeBytes)} free at the start`,
-          `- versions: ${Object.entries(about.versions).map(([name, version]) => `${name} ${version}`).join(", ")}`,
+          `- versions: ${Object.entries(about.versions)
+            .map(([name, version]) => `${name} ${version}`)
+            .join(", ")}`,
           `- weights: ${precision}; tier in use: ${tier ?? "the host has one way of stepping"}`,
         ];
   return [`## ${host}`, ...facts, "", table(["check", "result", "seen"], rows.map(rowCells))].join("\n");
@@ -28,9 +34,15 @@ function firstRuns(hosts: readonly HostReport[]): string {
   if (first.length === 0) return "";
   const lines = first.map(({ host, about, rows }) => {
     const failed = rows.filter(({ status }) => status === "fail").length;
-    return `- \`${host}\` on ${about?.device["name"] ?? "this device"}: ${rows.filter((row) => row.firstOnHardware).length} checks passed for the first time on such hardware${failed === 0 ? "; none failed, so its label \"not run\" can be lifted" : `; ${failed} failed`}`;
+    return `- \`${host}\` on ${about?.device["name"] ?? "this device"}: ${rows.filter((row) => row.firstOnHardware).length} checks passed for the first time on such hardware${failed === 0 ? '; none failed, so its label "not run" can be lifted' : `; ${failed} failed`}`;
   });
-  return ["## First runs on hardware", "The table of what has run on which hardware (README) has no run of these yet. Please send this report.", "", ...lines, ""].join("\n");
+  return [
+    "## First runs on hardware",
+    "The table of what has run on which hardware (README) has no run of these yet. Please send this report.",
+    "",
+    ...lines,
+    "",
+  ].join("\n");
 }
 
 /** The report as one Markdown file, with all of it again as JSON at the end. */
@@ -48,7 +60,12 @@ ${table(
     ["platform", `${system.platform}, ${system.release}`],
     ["processor", `${system.processor}, ${system.processors} threads, ${gibibytes(system.memoryBytes)}`],
     ["Node", system.node],
-    ...(system.gpus.length === 0 ? [["NVIDIA cards", "none visible"]] : system.gpus.map((gpu) => ["card", `${gpu.name}, compute capability ${gpu.capability}, driver ${gpu.driver}, ${(gpu.memoryMib / 1024).toFixed(1)} GiB`])),
+    ...(system.gpus.length === 0
+      ? [["NVIDIA cards", "none visible"]]
+      : system.gpus.map((gpu) => [
+          "card",
+          `${gpu.name}, compute capability ${gpu.capability}, driver ${gpu.driver}, ${(gpu.memoryMib / 1024).toFixed(1)} GiB`,
+        ])),
   ],
 )}
 

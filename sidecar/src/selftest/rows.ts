@@ -44,7 +44,14 @@ export class Rows {
       return true;
     } catch (error) {
       const code = error instanceof Error && "code" in error ? ` [${String(error.code)}]` : "";
-      this.#add({ id, title, status: "fail", detail: withoutPaths(`${error instanceof Error ? error.message : String(error)}${code}`), figures: {}, firstOnHardware: false });
+      this.#add({
+        id,
+        title,
+        status: "fail",
+        detail: withoutPaths(`${error instanceof Error ? error.message : String(error)}${code}`),
+        figures: {},
+        firstOnHardware: false,
+      });
       return false;
     }
   }
@@ -67,5 +74,7 @@ export function expectSo(so: boolean, text: string): void {
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? (sorted[middle] ?? Number.NaN) : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
+  return sorted.length % 2 === 1
+    ? (sorted[middle] ?? Number.NaN)
+    : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
 }

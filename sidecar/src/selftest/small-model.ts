@@ -34,7 +34,9 @@ export interface SmallModel {
 
 const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
-async function sourceOf(path: string): Promise<{ readonly source: CheckpointSource; readonly structure: string; readonly parameters: ReadonlyMap<string, readonly number[]> }> {
+async function sourceOf(
+  path: string,
+): Promise<{ readonly source: CheckpointSource; readonly structure: string; readonly parameters: ReadonlyMap<string, readonly number[]> }> {
   const { source, structure, parameters, close } = await openBase(path, "sd15");
   await close();
   return { source, structure, parameters };
@@ -48,7 +50,15 @@ export async function openSmallModel(folder: string): Promise<SmallModel> {
   const loraPath = (name: SmallAdapter) => join(demoFolder, "loras", `${name}.safetensors`);
   const { source: base, structure, parameters } = await sourceOf(basePath);
   const bakedPath = join(folder, "baked.safetensors");
-  await bake({ base: basePath, adapters: [{ path: loraPath("only-sevens"), strength: 1 }], out: bakedPath, family: "sd15", dtype: "f32", mode: "comfyui", rounding: "nearest" });
+  await bake({
+    base: basePath,
+    adapters: [{ path: loraPath("only-sevens"), strength: 1 }],
+    out: bakedPath,
+    family: "sd15",
+    dtype: "f32",
+    mode: "comfyui",
+    rounding: "nearest",
+  });
   const { source: baked } = await sourceOf(bakedPath);
   const target = { family: "sd15" as const, structure, parameters };
   const adapters = new Map<SmallAdapter, (strength: number) => WantedAdapter>();
@@ -60,7 +70,11 @@ export async function openSmallModel(folder: string): Promise<SmallModel> {
   }
   const wantedOf = (checkpoint: string, source: CheckpointSource, stack: SmallStack): Wanted => {
     const chosen = stack.flatMap(([name, strength]) => adapters.get(name)?.(strength) ?? []);
-    return { desired: { checkpoint, stack: chosen.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) }, checkpoint: source, adapters: chosen };
+    return {
+      desired: { checkpoint, stack: chosen.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) },
+      checkpoint: source,
+      adapters: chosen,
+    };
   };
   const replacedPath = join(folder, "replaced.safetensors");
   await copyFile(basePath, replacedPath);
@@ -81,7 +95,10 @@ export async function openSmallModel(folder: string): Promise<SmallModel> {
   const shapes = Object.fromEntries(parameters);
   return {
     spec: (hostKind, precision) => ({
-      structure, precision, profile: "any", hostKind,
+      structure,
+      precision,
+      profile: "any",
+      hostKind,
       graph: { folder: join(packageRoot, "graphs", "demo"), variant: precision === "f32" ? "fp32" : "fp16" },
       parameters: { names: Object.keys(shapes), fixed: new Set(), shapes },
     }),

@@ -19,7 +19,11 @@ export interface Row {
 export interface HostReport {
   readonly host: string;
   /** Null when the host did not start. */
-  readonly about: { readonly versions: Readonly<Record<string, string>>; readonly device: Readonly<Record<string, string>>; readonly memory: { readonly totalBytes: number; readonly freeBytes: number } } | null;
+  readonly about: {
+    readonly versions: Readonly<Record<string, string>>;
+    readonly device: Readonly<Record<string, string>>;
+    readonly memory: { readonly totalBytes: number; readonly freeBytes: number };
+  } | null;
   readonly precision: string;
   /** How steps run now, by the host's own word. */
   readonly tier: string | null;

@@ -40,7 +40,14 @@ export interface Run {
 }
 
 /** Failures after which the same step can be computed again on a recovered engine: nothing of it was delivered. */
-const recoverable: ReadonlySet<string> = new Set(["HOST_LOST", "HOST_GARBAGE", "HOST_TIMEOUT", "HOST_GENERATION_STALE", "HOST_ENGINE_DIRTY", "HOST_ENGINE_UNKNOWN"]);
+const recoverable: ReadonlySet<string> = new Set([
+  "HOST_LOST",
+  "HOST_GARBAGE",
+  "HOST_TIMEOUT",
+  "HOST_GENERATION_STALE",
+  "HOST_ENGINE_DIRTY",
+  "HOST_ENGINE_UNKNOWN",
+]);
 
 /** All runs, fairly sharing engines. */
 export class Runs {
@@ -94,7 +101,14 @@ export class Runs {
     };
   }
 
-  async #step(engine: StepEngine, wanted: Wanted, tensors: readonly StepTensor[], admitted: number, ready: () => void, signal: AbortSignal | undefined): Promise<RunReply> {
+  async #step(
+    engine: StepEngine,
+    wanted: Wanted,
+    tensors: readonly StepTensor[],
+    admitted: number,
+    ready: () => void,
+    signal: AbortSignal | undefined,
+  ): Promise<RunReply> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         const generation = await engine.bring(wanted, signal);

@@ -83,7 +83,13 @@ export class Turns {
 
   #enter(state: string, signal: AbortSignal | undefined): Promise<void> {
     if (this.#waiting.length >= this.#options.maxWaiting) {
-      return Promise.reject(new Failure("STEP_QUEUE_FULL", `expected at most ${this.#options.maxWaiting} waiting steps on one engine; try again when others have finished`, { waiting: this.#waiting.length }));
+      return Promise.reject(
+        new Failure(
+          "STEP_QUEUE_FULL",
+          `expected at most ${this.#options.maxWaiting} waiting steps on one engine; try again when others have finished`,
+          { waiting: this.#waiting.length },
+        ),
+      );
     }
     return new Promise((resolve, reject) => {
       const cancel = (): void => {

@@ -51,7 +51,10 @@ export class CheckpointFiles {
   }
 
   /** Throws STORAGE_FILE_CHANGED and SafetensorsError. */
-  static async open(source: CheckpointSource, openFile: (path: string) => Promise<TensorFile> = native.openTensorFile): Promise<CheckpointFiles> {
+  static async open(
+    source: CheckpointSource,
+    openFile: (path: string) => Promise<TensorFile> = native.openTensorFile,
+  ): Promise<CheckpointFiles> {
     const files: TensorFile[] = [];
     const opened = new CheckpointFiles(source, files);
     try {
@@ -60,7 +63,11 @@ export class CheckpointFiles {
         files.push(file);
         const { sizeBytes, mtimeNs, inode } = file.header.stamp;
         if (sizeBytes !== expected.sizeBytes || String(mtimeNs) !== expected.mtimeNs || String(inode) !== expected.inode) {
-          throw new Failure("STORAGE_FILE_CHANGED", "expected the checkpoint file as it was catalogued; it was replaced or changed since. Wait until it is settled and plan again.", { sizeBytes, expectedBytes: expected.sizeBytes });
+          throw new Failure(
+            "STORAGE_FILE_CHANGED",
+            "expected the checkpoint file as it was catalogued; it was replaced or changed since. Wait until it is settled and plan again.",
+            { sizeBytes, expectedBytes: expected.sizeBytes },
+          );
         }
       }
     } catch (error) {
@@ -73,13 +80,21 @@ export class CheckpointFiles {
   /** Checks a parameter against the files' own headers. Throws STORAGE_PARAMETER_UNKNOWN, STORAGE_SHAPE_MISMATCH, STORAGE_FILE_CHANGED or STORAGE_INVALID. */
   parameter(name: string, shape: readonly number[]): StoredParameter {
     const source = this.#source.parameters[name];
-    if (source === undefined) throw new Failure("STORAGE_PARAMETER_UNKNOWN", `the checkpoint has no parameter ${name}; it belongs to another structure`, { parameter: name });
+    if (source === undefined)
+      throw new Failure("STORAGE_PARAMETER_UNKNOWN", `the checkpoint has no parameter ${name}; it belongs to another structure`, {
+        parameter: name,
+      });
     if (source.shape.length !== shape.length || source.shape.some((dimension, index) => dimension !== shape[index])) {
-      throw new Failure("STORAGE_SHAPE_MISMATCH", `expected ${name} of shape [${shape.join(", ")}], the checkpoint has [${source.shape.join(", ")}]; it belongs to another structure`, { parameter: name, expected: shape, got: source.shape });
+      throw new Failure(
+        "STORAGE_SHAPE_MISMATCH",
+        `expected ${name} of shape [${shape.join(", ")}], the checkpoint has [${source.shape.join(", ")}]; it belongs to another structure`,
+        { parameter: name, expected: shape, got: source.shape },
+      );
     }
     const columns = product(shape.slice(1));
     const pieces = source.pieces.map((piece) => this.#piece(name, piece, columns));
-    if (pieces.reduce((sum, { rows }) => sum + rows, 0) !== (shape[0] ?? 1)) throw new Failure("STORAGE_INVALID", `expected the pieces of ${name} to cover its rows`, { parameter: name });
+    if (pieces.reduce((sum, { rows }) => sum + rows, 0) !== (shape[0] ?? 1))
+      throw new Failure("STORAGE_INVALID", `expected the pieces of ${name} to cover its rows`, { parameter: name });
     return { shape, elements: product(shape), pieces, bytes: pieces.reduce((sum, { bytes }) => sum + bytes, 0) };
   }
 
@@ -87,7 +102,11 @@ export class CheckpointFiles {
     const file = this.files[piece.file];
     const entry = file?.header.entries.get(piece.key);
     if (file === undefined || entry === undefined || entry.dtype !== piece.dtype) {
-      throw new Failure("STORAGE_FILE_CHANGED", `expected ${piece.key} (${piece.dtype}) in the checkpoint, as it was catalogued; plan again`, { parameter: name, key: piece.key });
+      throw new Failure(
+        "STORAGE_FILE_CHANGED",
+        `expected ${piece.key} (${piece.dtype}) in the checkpoint, as it was catalogued; plan again`,
+        { parameter: name, key: piece.key },
+      );
     }
     const bytes = entry.end - entry.begin;
     const { storage } = piece;
@@ -95,8 +114,16 @@ export class CheckpointFiles {
     const packed = storage !== undefined && storage.format !== "scaled";
     const storedRows = packed ? (entry.shape[0] ?? 0) : piece.length;
     const storedColumns = packed ? (entry.shape[1] ?? 0) * codesPerByte : columns;
-    const fits = storedRows >= piece.length && storedColumns >= columns && bytes === (storedRows * storedColumns * dtypeBytes[piece.dtype]) / codesPerByte;
-    if (!fits) throw new Failure("STORAGE_FILE_CHANGED", `expected ${piece.key} to hold ${piece.length} rows of ${columns} values, as it was catalogued; plan again`, { parameter: name, bytes });
+    const fits =
+      storedRows >= piece.length &&
+      storedColumns >= columns &&
+      bytes === (storedRows * storedColumns * dtypeBytes[piece.dtype]) / codesPerByte;
+    if (!fits)
+      throw new Failure(
+        "STORAGE_FILE_CHANGED",
+        `expected ${piece.key} to hold ${piece.length} rows of ${columns} values, as it was catalogued; plan again`,
+        { parameter: name, bytes },
+      );
     return {
       piece,
       rows: piece.length,
@@ -131,7 +158,11 @@ async function numbers(file: TensorFile, key: string, weight: string, counts: re
   const count = entry === undefined ? 0 : product(entry.shape);
   const dtype = entry?.dtype;
   if (entry === undefined || (dtype !== "F32" && dtype !== "F16" && dtype !== "BF16" && dtype !== "F64") || !counts.includes(count)) {
-    throw new Failure("STORAGE_INVALID", `expected ${key} to hold ${counts.join(" or ")} floating-point numbers, the scales of ${weight}; found ${dtype ?? "nothing"} [${entry?.shape.join(", ") ?? ""}]. Convert the checkpoint again.`, { key });
+    throw new Failure(
+      "STORAGE_INVALID",
+      `expected ${key} to hold ${counts.join(" or ")} floating-point numbers, the scales of ${weight}; found ${dtype ?? "nothing"} [${entry?.shape.join(", ") ?? ""}]. Convert the checkpoint again.`,
+      { key },
+    );
   }
   const values = new Float32Array(count);
   await native.convert(await file.read(key), dtype, new Uint8Array(values.buffer), "F32", count);

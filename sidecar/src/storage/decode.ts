@@ -56,7 +56,12 @@ async function decodeNumbers(codes: Uint8Array, dtype: string, target: Float32Ar
     for (let i = 0; i < target.length; i += 1) target[i] = (integers[i] as number) * scale;
     return;
   }
-  if (!isFloatDtype(dtype as "F32")) throw new Failure("STORAGE_INVALID", `expected ${key} in a floating-point type or quantised with its scales, the file stores ${dtype}`, { key, dtype });
+  if (!isFloatDtype(dtype as "F32"))
+    throw new Failure(
+      "STORAGE_INVALID",
+      `expected ${key} in a floating-point type or quantised with its scales, the file stores ${dtype}`,
+      { key, dtype },
+    );
   await native.convert(codes, dtype as "F32", bytesOf(target), "F32", target.length, scale);
 }
 
@@ -69,10 +74,16 @@ function scaleRows(values: Float32Array, scale: ArrayLike<number>, columns: numb
 
 export function scaleColumns(values: Float32Array, scale: Float32Array): void {
   const columns = scale.length;
-  for (let start = 0; start < values.length; start += columns) for (let i = 0; i < columns; i += 1) values[start + i] = (values[start + i] as number) * (scale[i] as number);
+  for (let start = 0; start < values.length; start += columns)
+    for (let i = 0; i < columns; i += 1) values[start + i] = (values[start + i] as number) * (scale[i] as number);
 }
 
-function decodeNvfp4({ rows, columns, storedColumns }: PieceGeometry, codes: Uint8Array, { scale, scale2 }: Scales, target: Float32Array): void {
+function decodeNvfp4(
+  { rows, columns, storedColumns }: PieceGeometry,
+  codes: Uint8Array,
+  { scale, scale2 }: Scales,
+  target: Float32Array,
+): void {
   const blocks = storedColumns / blockColumns.nvfp4;
   const rowBytes = storedColumns / 2;
   for (let row = 0; row < rows; row += 1) {
@@ -87,13 +98,19 @@ function decodeNvfp4({ rows, columns, storedColumns }: PieceGeometry, codes: Uin
   }
 }
 
-async function decodeMxfp8({ rows, columns, storedColumns }: PieceGeometry, codes: Uint8Array, { scale }: Scales, target: Float32Array): Promise<void> {
+async function decodeMxfp8(
+  { rows, columns, storedColumns }: PieceGeometry,
+  codes: Uint8Array,
+  { scale }: Scales,
+  target: Float32Array,
+): Promise<void> {
   const blocks = storedColumns / blockColumns.mxfp8;
   const values = new Float32Array(rows * storedColumns);
   await native.convert(codes, "F8_E4M3", bytesOf(values), "F32", values.length);
   for (let row = 0; row < rows; row += 1) {
     for (let column = 0; column < columns; column += 1) {
-      target[row * columns + column] = (values[row * storedColumns + column] as number) * (e8m0Values[scale[tiledIndex(row, column >> 5, blocks)] as number] as number);
+      target[row * columns + column] =
+        (values[row * storedColumns + column] as number) * (e8m0Values[scale[tiledIndex(row, column >> 5, blocks)] as number] as number);
     }
   }
 }

@@ -58,7 +58,9 @@ export function layerStorage(tensors: StoredTensors, stem: string, description: 
   if (description === null) {
     if (!isFp8(weight.dtype) && weight.dtype !== "I8") {
       if (scale?.endsWith(".scale_weight") === true) return { storage: { format: "scaled", scale, ...columnScale } };
-      return weight.dtype === "U8" || weight.dtype.startsWith("I") || weight.dtype.startsWith("U") ? refused(`${weight.dtype} weights without a description (comfy_quant)`) : { plain: true };
+      return weight.dtype === "U8" || weight.dtype.startsWith("I") || weight.dtype.startsWith("U")
+        ? refused(`${weight.dtype} weights without a description (comfy_quant)`)
+        : { plain: true };
     }
     if (scale === undefined) return weight.dtype === "I8" ? refused("int8 weights without a scale") : { plain: true };
   }
@@ -67,13 +69,18 @@ export function layerStorage(tensors: StoredTensors, stem: string, description: 
     case "float8_e4m3fn":
     case "float8_e5m2":
     case "int8_tensorwise": {
-      const whole = description?.format === "int8_tensorwise" ? weight.dtype === "I8" : isFp8(weight.dtype) || weight.dtype === "I8" || weight.dtype.includes("F");
+      const whole =
+        description?.format === "int8_tensorwise"
+          ? weight.dtype === "I8"
+          : isFp8(weight.dtype) || weight.dtype === "I8" || weight.dtype.includes("F");
       if (!whole) return refused(`${description?.format ?? "scaled"} in ${weight.dtype}`);
-      if (scale === undefined || scaleShape === null) return weight.dtype === "I8" ? refused("int8 weights without a scale") : { plain: true };
+      if (scale === undefined || scaleShape === null)
+        return weight.dtype === "I8" ? refused("int8 weights without a scale") : { plain: true };
       const rows = weight.shape[0] ?? 1;
       const scales = count(scaleShape);
       // One number, or one a row with nothing behind it: everything else is a block-wise format.
-      if (scales !== 1 && !(scales === rows && (scaleShape[0] ?? 1) === rows)) return refused(`scales of the shape [${scaleShape.join(", ")}] (block-wise)`);
+      if (scales !== 1 && !(scales === rows && (scaleShape[0] ?? 1) === rows))
+        return refused(`scales of the shape [${scaleShape.join(", ")}] (block-wise)`);
       const rotation = description?.rotation ?? null;
       if (rotation !== null && !isGroup(rotation)) return refused(`convrot with groups of ${rotation} columns`);
       // Rows that are no whole number of groups stay as they are.
@@ -84,15 +91,18 @@ export function layerStorage(tensors: StoredTensors, stem: string, description: 
       const scale2 = `${stem}.weight_scale_2`;
       const block = scale === undefined ? null : tensors.get(scale);
       if (weight.dtype !== "U8" || weight.shape.length !== 2) return refused(`nvfp4 in ${weight.dtype} [${weight.shape.join(", ")}]`);
-      if (scale === undefined || !tensors.has(scale2) || (block?.dtype !== "F8_E4M3" && block?.dtype !== "U8")) return refused("nvfp4 without its two scales");
-      if (count(block.shape) < tiledBytes(weight.shape[0] ?? 0, (weight.shape[1] ?? 0) / 8)) return refused("nvfp4 whose block scales are not in tiles");
+      if (scale === undefined || !tensors.has(scale2) || (block?.dtype !== "F8_E4M3" && block?.dtype !== "U8"))
+        return refused("nvfp4 without its two scales");
+      if (count(block.shape) < tiledBytes(weight.shape[0] ?? 0, (weight.shape[1] ?? 0) / 8))
+        return refused("nvfp4 whose block scales are not in tiles");
       return { storage: { format: "nvfp4", scale, scale2, ...columnScale } };
     }
     case "mxfp8": {
       const block = scale === undefined ? null : tensors.get(scale);
       if (weight.dtype !== "F8_E4M3" || weight.shape.length !== 2) return refused(`mxfp8 in ${weight.dtype} [${weight.shape.join(", ")}]`);
       if (scale === undefined || (block?.dtype !== "F8_E8M0" && block?.dtype !== "U8")) return refused("mxfp8 without its block scales");
-      if (count(block.shape) < tiledBytes(weight.shape[0] ?? 0, (weight.shape[1] ?? 0) / 32)) return refused("mxfp8 whose block scales are not in tiles");
+      if (count(block.shape) < tiledBytes(weight.shape[0] ?? 0, (weight.shape[1] ?? 0) / 32))
+        return refused("mxfp8 whose block scales are not in tiles");
       return { storage: { format: "mxfp8", scale, ...columnScale } };
     }
     default:

@@ -30,7 +30,11 @@ function largestOf(values: Float32Array, start: number, end: number): number {
 }
 
 /** Codes of fp8 without a scale. `values` are used up. */
-export async function encodeUnscaled(values: Float32Array, dtype: "F8_E4M3" | "F8_E5M2", rounding: Rounding): Promise<{ readonly codes: Uint8Array; readonly saturated: number }> {
+export async function encodeUnscaled(
+  values: Float32Array,
+  dtype: "F8_E4M3" | "F8_E5M2",
+  rounding: Rounding,
+): Promise<{ readonly codes: Uint8Array; readonly saturated: number }> {
   const limit = largest[dtype] ?? 1;
   let saturated = 0;
   for (let i = 0; i < values.length; i += 1) if (Math.abs(values[i] as number) > limit) saturated += 1;
@@ -41,7 +45,11 @@ export async function encodeUnscaled(values: Float32Array, dtype: "F8_E4M3" | "F
 export async function encodePiece(place: PieceGeometry, values: Float32Array, before: Scales, rounding: Rounding): Promise<Encoded> {
   const { piece, rows, columns } = place;
   const { storage } = piece;
-  if (before.columnScale !== null) scaleColumns(values, before.columnScale.map((factor) => (factor === 0 ? 0 : 1 / factor)));
+  if (before.columnScale !== null)
+    scaleColumns(
+      values,
+      before.columnScale.map((factor) => (factor === 0 ? 0 : 1 / factor)),
+    );
   if (storage?.format === "nvfp4") return encodeNvfp4(place, values, before, rounding);
   if (storage?.format === "mxfp8") return encodeMxfp8(place, values, before, rounding);
   if (storage?.rotation !== undefined) rotateRows(values, rows, columns, storage.rotation);
@@ -73,7 +81,8 @@ async function toCodes(values: Float32Array, dtype: string, rounding: Rounding):
     return new Uint8Array(codes.buffer);
   }
   const bytes = dtype === "F8_E4M3" || dtype === "F8_E5M2" ? 1 : dtype === "F32" ? 4 : 2;
-  if (rounding.kind === "stochastic" && bytes === 1) ditherFp8(values, dtype === "F8_E4M3" ? 3 : 2, dtype === "F8_E4M3" ? -6 : -14, rounding);
+  if (rounding.kind === "stochastic" && bytes === 1)
+    ditherFp8(values, dtype === "F8_E4M3" ? 3 : 2, dtype === "F8_E4M3" ? -6 : -14, rounding);
   const codes = new Uint8Array(values.length * bytes);
   await native.convert(bytesOf(values), "F32", codes, dtype as "F32", values.length);
   return codes;
@@ -109,7 +118,8 @@ function e2m1Code(value: number, rounding: Rounding, index: number): number {
   const size = Math.min(6, Math.abs(value));
   if (rounding.kind === "nearest") {
     // Between two codes the even one takes the middle.
-    const code = size <= 0.25 ? 0 : size < 0.75 ? 1 : size <= 1.25 ? 2 : size < 1.75 ? 3 : size <= 2.5 ? 4 : size < 3.5 ? 5 : size <= 5 ? 6 : 7;
+    const code =
+      size <= 0.25 ? 0 : size < 0.75 ? 1 : size <= 1.25 ? 2 : size < 1.75 ? 3 : size <= 2.5 ? 4 : size < 3.5 ? 5 : size <= 5 ? 6 : 7;
     return value < 0 ? code | 8 : code;
   }
   const step = size >= 4 ? 2 : size >= 2 ? 1 : 0.5;
@@ -118,7 +128,12 @@ function e2m1Code(value: number, rounding: Rounding, index: number): number {
   return value < 0 ? code | 8 : code;
 }
 
-function encodeNvfp4({ rows, columns, storedRows, storedColumns }: PieceGeometry, values: Float32Array, before: Scales, rounding: Rounding): Encoded {
+function encodeNvfp4(
+  { rows, columns, storedRows, storedColumns }: PieceGeometry,
+  values: Float32Array,
+  before: Scales,
+  rounding: Rounding,
+): Encoded {
   const blocks = storedColumns / blockColumns.nvfp4;
   const size = largestOf(values, 0, values.length);
   const scale2 = size > 0 ? Math.max(Math.fround(size / nvfp4Largest), 2 ** -126) : 1;
@@ -142,7 +157,12 @@ function encodeNvfp4({ rows, columns, storedRows, storedColumns }: PieceGeometry
   return { codes, scales: { ...before, scale, scale2 } };
 }
 
-async function encodeMxfp8({ rows, columns, storedRows, storedColumns }: PieceGeometry, values: Float32Array, before: Scales, rounding: Rounding): Promise<Encoded> {
+async function encodeMxfp8(
+  { rows, columns, storedRows, storedColumns }: PieceGeometry,
+  values: Float32Array,
+  before: Scales,
+  rounding: Rounding,
+): Promise<Encoded> {
   const blocks = storedColumns / blockColumns.mxfp8;
   const scale = new Uint8Array(Math.max(before.scale.length, tiledBytes(storedRows, blocks)));
   const padded = new Float32Array(storedRows * storedColumns);

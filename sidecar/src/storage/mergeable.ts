@@ -10,7 +10,10 @@ export interface Mergeable {
 }
 
 /** Reads a parameter for a merge: as it is stored where the kernels can read that, decoded to f32 otherwise. `take` gives the memory for stored bytes. */
-export async function readMergeable(stored: StoredParameter, take: (bytes: number) => Uint8Array = (bytes) => new Uint8Array(bytes)): Promise<Mergeable> {
+export async function readMergeable(
+  stored: StoredParameter,
+  take: (bytes: number) => Uint8Array = (bytes) => new Uint8Array(bytes),
+): Promise<Mergeable> {
   const dtype = stored.pieces[0]?.piece.dtype ?? "F32";
   const scale = isFloatDtype(dtype) ? await singleScale(stored) : null;
   if (scale === null || !isFloatDtype(dtype)) {
@@ -38,7 +41,14 @@ async function singleScale({ pieces }: StoredParameter): Promise<number | null> 
   if (pieces.every(({ piece }) => piece.storage === undefined)) return 1;
   const [only] = pieces;
   const storage = only?.piece.storage;
-  if (only === undefined || pieces.length > 1 || storage?.format !== "scaled" || storage.rotation !== undefined || storage.columnScale !== undefined) return null;
+  if (
+    only === undefined ||
+    pieces.length > 1 ||
+    storage?.format !== "scaled" ||
+    storage.rotation !== undefined ||
+    storage.columnScale !== undefined
+  )
+    return null;
   const scales = await only.scales();
   return scales !== null && scales.scale.length === 1 ? (scales.scale[0] ?? null) : null;
 }

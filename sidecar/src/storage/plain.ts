@@ -20,7 +20,15 @@ export interface PlainTensors {
   readonly refused: ReadonlyMap<string, string>;
 }
 
-const helperSuffixes = [".weight_scale", ".weight_scale_2", ".input_scale", ".pre_quant_scale", ".comfy_quant", ".scale_weight", ".scale_input"] as const;
+const helperSuffixes = [
+  ".weight_scale",
+  ".weight_scale_2",
+  ".input_scale",
+  ".pre_quant_scale",
+  ".comfy_quant",
+  ".scale_weight",
+  ".scale_input",
+] as const;
 const marker = "scaled_fp8";
 
 /** X of a helper's key `X.weight_scale`, …; null for any other key. */
@@ -42,7 +50,11 @@ export function needsNotes(tensors: StoredTensors, metadata: Readonly<Record<str
 }
 
 /** Descriptions of layers, from the tensors beside them or from the header. */
-export function layerDescriptions(tensors: StoredTensors, metadata: Readonly<Record<string, string>>, notes: StorageNotes): ReadonlyMap<string, LayerDescription | null> {
+export function layerDescriptions(
+  tensors: StoredTensors,
+  metadata: Readonly<Record<string, string>>,
+  notes: StorageNotes,
+): ReadonlyMap<string, LayerDescription | null> {
   const found = new Map<string, LayerDescription | null>();
   for (const [layer, value] of metadataDescriptions(metadata)) {
     const stem = [layer, `model.diffusion_model.${layer}`].find((candidate) => tensors.has(`${candidate}.weight`));
@@ -80,7 +92,10 @@ export function plainTensors(tensors: StoredTensors, metadata: Readonly<Record<s
       continue;
     }
     const description = descriptions.get(stem);
-    const stored = description === null ? { refused: "a comfy_quant description that cannot be read" } : layerStorage(tensors, stem, description ?? null);
+    const stored =
+      description === null
+        ? { refused: "a comfy_quant description that cannot be read" }
+        : layerStorage(tensors, stem, description ?? null);
     if ("refused" in stored) refused.set(key, stored.refused);
     const storage = "storage" in stored ? { storage: stored.storage } : {};
     plain.set(key, { dtype, shape: notes.shapes.get(key) ?? unpacked(shape, storage.storage), ...storage });

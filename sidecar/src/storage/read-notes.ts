@@ -30,7 +30,10 @@ export async function readStorageNotes(file: TensorFile): Promise<StorageNotes> 
 
 /** The notes of several files together: a layer and its helpers lie in one file. */
 export function joinedNotes(parts: readonly StorageNotes[]): StorageNotes {
-  return { descriptions: new Map(parts.flatMap(({ descriptions }) => [...descriptions])), shapes: new Map(parts.flatMap(({ shapes }) => [...shapes])) };
+  return {
+    descriptions: new Map(parts.flatMap(({ descriptions }) => [...descriptions])),
+    shapes: new Map(parts.flatMap(({ shapes }) => [...shapes])),
+  };
 }
 
 function isPadded(storage: Storage): storage is Storage & { readonly format: "nvfp4" | "mxfp8" } {

@@ -27,7 +27,16 @@ export interface EngineFinger {
 
 /** Name of an entry: SHA-256 over the key's fields in a fixed order and the format version, lower-case hex. */
 export function entryName(key: EngineKey): string {
-  const text = JSON.stringify([storeFormatVersion, key.structure, key.precision, key.profile, key.host, key.library, key.capability, key.driverBranch]);
+  const text = JSON.stringify([
+    storeFormatVersion,
+    key.structure,
+    key.precision,
+    key.profile,
+    key.host,
+    key.library,
+    key.capability,
+    key.driverBranch,
+  ]);
   return createHash("sha256").update(text).digest("hex");
 }
 

@@ -35,7 +35,11 @@ export async function hashOf(path: string): Promise<string> {
 }
 
 function damaged(entry: string, what: string): Failure {
-  return new Failure("STORE_DAMAGED", `engine ${entry.slice(0, 12)} in the store is damaged: ${what}. It is rebuilt when it is needed; "refit-sidecar cache rm ${entry.slice(0, 12)}" removes it`, { entry });
+  return new Failure(
+    "STORE_DAMAGED",
+    `engine ${entry.slice(0, 12)} in the store is damaged: ${what}. It is rebuilt when it is needed; "refit-sidecar cache rm ${entry.slice(0, 12)}" removes it`,
+    { entry },
+  );
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
@@ -60,7 +64,13 @@ export function isPlainName(name: string): boolean {
 
 /** Checks shape and names of a manifest; null when anything is off. */
 export function parseManifest(value: unknown): Manifest | null {
-  if (!isRecord(value) || value["formatVersion"] !== storeFormatVersion || typeof value["createdAt"] !== "string" || typeof value["origin"] !== "string") return null;
+  if (
+    !isRecord(value) ||
+    value["formatVersion"] !== storeFormatVersion ||
+    typeof value["createdAt"] !== "string" ||
+    typeof value["origin"] !== "string"
+  )
+    return null;
   const key = texts(value["key"], ["structure", "precision", "profile", "host", "library", "capability", "driverBranch"]);
   const finger = texts(value["finger"], ["libraryVersion", "driver", "device"]);
   if (!key || !finger || !Array.isArray(value["files"]) || value["files"].length === 0 || value["files"].length > 1000) return null;
@@ -97,8 +107,12 @@ export async function readManifest(folder: string, entry: string): Promise<Manif
 export async function verifyEntry(folder: string, entry: string, manifest: Manifest): Promise<void> {
   for (const file of manifest.files) {
     const path = join(folder, file.name);
-    const size = await stat(path).then((found) => (found.isFile() ? found.size : -1), () => -1);
-    if (size !== file.sizeBytes) throw damaged(entry, `${file.name} should have ${file.sizeBytes} bytes and has ${size < 0 ? "none" : size}`);
+    const size = await stat(path).then(
+      (found) => (found.isFile() ? found.size : -1),
+      () => -1,
+    );
+    if (size !== file.sizeBytes)
+      throw damaged(entry, `${file.name} should have ${file.sizeBytes} bytes and has ${size < 0 ? "none" : size}`);
     if ((await hashOf(path)) !== file.sha256) throw damaged(entry, `the checksum of ${file.name} is wrong`);
   }
 }

@@ -73,13 +73,21 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   async function clearLeftovers(): Promise<void> {
     for (const name of await readdir(options.folder)) {
       if (!name.startsWith(tempPrefix) && !name.startsWith(goingPrefix)) continue;
-      const age = await stat(at(name)).then((found) => nowMs() - found.mtimeMs, () => 0);
+      const age = await stat(at(name)).then(
+        (found) => nowMs() - found.mtimeMs,
+        () => 0,
+      );
       if (name.startsWith(goingPrefix) || age > staleTempMs) await removeQuietly(at(name));
     }
   }
 
   function requireWritable(): void {
-    if (!options.writable) throw new Failure("STORE_READ_ONLY", "this engine store is only read; name a folder that may be changed with --engine-store, and leave --engine-store-write on", {});
+    if (!options.writable)
+      throw new Failure(
+        "STORE_READ_ONLY",
+        "this engine store is only read; name a folder that may be changed with --engine-store, and leave --engine-store-write on",
+        {},
+      );
   }
 
   /** Gone from its name at once, from the disk when it is no longer open anywhere. */
@@ -96,8 +104,14 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 
   async function describe(entry: string): Promise<EntryInfo> {
     const folder = at(entry);
-    const usedAt = await stat(join(folder, manifestName)).then((found) => found.mtime.toISOString(), () => new Date(0).toISOString());
-    const pinned = await stat(join(folder, pinName)).then(() => true, () => false);
+    const usedAt = await stat(join(folder, manifestName)).then(
+      (found) => found.mtime.toISOString(),
+      () => new Date(0).toISOString(),
+    );
+    const pinned = await stat(join(folder, pinName)).then(
+      () => true,
+      () => false,
+    );
     try {
       const manifest = await readManifest(folder, entry);
       return { entry, manifest, sizeBytes: manifest.files.reduce((sum, file) => sum + file.sizeBytes, 0), usedAt, pinned, problem: null };
@@ -125,7 +139,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
         return { found: "damaged", entry, problem: error };
       }
       if (error instanceof Error && "code" in error && error.code === "ENOENT") return { found: "miss" };
-      throw new Failure("STORE_UNREADABLE", "the engine store could not be read; check the folder's permissions and its disk", { entry }, { cause: error });
+      throw new Failure(
+        "STORE_UNREADABLE",
+        "the engine store could not be read; check the folder's permissions and its disk",
+        { entry },
+        { cause: error },
+      );
     }
   }
 
@@ -133,14 +152,26 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const entry = entryName(key);
     const names = (await readdir(folder)).filter((name) => name !== manifestName);
     const wrong = names.find((name) => !isPlainName(name));
-    if (wrong !== undefined || names.length === 0) throw new Failure("STORE_FILES", `expected an engine's files under plain names, got ${wrong === undefined ? "none" : JSON.stringify(wrong)}`, {});
+    if (wrong !== undefined || names.length === 0)
+      throw new Failure(
+        "STORE_FILES",
+        `expected an engine's files under plain names, got ${wrong === undefined ? "none" : JSON.stringify(wrong)}`,
+        {},
+      );
     const files = [];
     for (const name of names.toSorted()) {
       const path = join(folder, name);
       await syncFile(path);
       files.push({ name, sizeBytes: (await stat(path)).size, sha256: await hashOf(path) });
     }
-    const manifest: Manifest = { formatVersion: storeFormatVersion, key, finger, createdAt: new Date(nowMs()).toISOString(), files, origin };
+    const manifest: Manifest = {
+      formatVersion: storeFormatVersion,
+      key,
+      finger,
+      createdAt: new Date(nowMs()).toISOString(),
+      files,
+      origin,
+    };
     await writeFile(join(folder, manifestName), `${JSON.stringify(manifest, null, 1)}\n`, { mode: 0o600 });
     await syncFile(join(folder, manifestName));
     await syncFolder(folder);
@@ -148,7 +179,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       await rename(folder, at(entry));
     } catch (cause) {
       // Another process published the same engine first: theirs is as good, if it is whole.
-      const present = await readManifest(at(entry), entry).then(async (found) => verifyEntry(at(entry), entry, found).then(() => true), () => false).catch(() => false);
+      const present = await readManifest(at(entry), entry)
+        .then(
+          async (found) => verifyEntry(at(entry), entry, found).then(() => true),
+          () => false,
+        )
+        .catch(() => false);
       if (present) await removeQuietly(folder);
       else if (await moveAway(entry)) await rename(folder, at(entry));
       else throw cause;
@@ -189,7 +225,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
           } catch (cause) {
             await removeQuietly(folder);
             if (cause instanceof Failure) throw cause;
-            throw new Failure("STORE_WRITE", "the engine could not be kept in the store (is the disk full or read-only?); it works for now and is built again next time", {}, { cause });
+            throw new Failure(
+              "STORE_WRITE",
+              "the engine could not be kept in the store (is the disk full or read-only?); it works for now and is built again next time",
+              {},
+              { cause },
+            );
           }
         },
       };
@@ -200,7 +241,9 @@ export async function openStore(options: StoreOptions): Promise<Store> {
         return null;
       } catch (error) {
         if (error instanceof Failure) return error;
-        return new Failure("STORE_MISSING", `there is no engine ${entry.slice(0, 12)} in the store; "refit-sidecar cache ls" lists them`, { entry });
+        return new Failure("STORE_MISSING", `there is no engine ${entry.slice(0, 12)} in the store; "refit-sidecar cache ls" lists them`, {
+          entry,
+        });
       }
     },
     async remove(entry) {

@@ -7,17 +7,42 @@ export interface Serving {
   readonly base: string;
   readonly deviceBytes: number;
   readonly streamedBytes: number;
-  readonly quantised: { readonly format: string; readonly way: string; readonly weightError: number; readonly outputError: number | null } | null;
+  readonly quantised: {
+    readonly format: string;
+    readonly way: string;
+    readonly weightError: number;
+    readonly outputError: number | null;
+  } | null;
 }
 
 export type SidecarEvent =
   | { readonly type: "arrival.settled"; readonly id: string; readonly kind: "adapter" | "checkpoint"; readonly waitedMs: number }
   | { readonly type: "arrival.refused"; readonly id: string; readonly code: string; readonly message: string }
-  | { readonly type: "catalog.changed"; readonly generation: number; readonly added: readonly string[]; readonly changed: readonly string[]; readonly removed: readonly string[] }
-  | { readonly type: "delta.ready"; readonly id: string; readonly ms: number; readonly bytes: number; readonly terms: number; readonly cached: boolean }
+  | {
+      readonly type: "catalog.changed";
+      readonly generation: number;
+      readonly added: readonly string[];
+      readonly changed: readonly string[];
+      readonly removed: readonly string[];
+    }
+  | {
+      readonly type: "delta.ready";
+      readonly id: string;
+      readonly ms: number;
+      readonly bytes: number;
+      readonly terms: number;
+      readonly cached: boolean;
+    }
   | { readonly type: "delta.failed"; readonly id: string; readonly code: string; readonly message: string }
   | { readonly type: "refit.started"; readonly engine: string; readonly full: boolean; readonly writes: number }
-  | { readonly type: "refit.committed"; readonly engine: string; readonly ms: number; readonly writes: number; readonly bytes: number; readonly stack: readonly { readonly id: string; readonly strength: number }[] }
+  | {
+      readonly type: "refit.committed";
+      readonly engine: string;
+      readonly ms: number;
+      readonly writes: number;
+      readonly bytes: number;
+      readonly stack: readonly { readonly id: string; readonly strength: number }[];
+    }
   | { readonly type: "refit.failed"; readonly engine: string; readonly code: string; readonly message: string }
   | { readonly type: "engine.state"; readonly engine: string; readonly state: string; readonly reason: string | null }
   | { readonly type: "engine.serving"; readonly engine: string; readonly serving: Serving }

@@ -54,7 +54,11 @@ export function createMetrics(): Metrics {
         const parts = Object.entries(labels).map(([key, text]) => `${key}=${quoted(text)}`);
         return parts.length === 0 ? "" : `{${parts.join(",")}}`;
       };
-      declare(name, help, name.endsWith("_total") ? "counter" : "gauge", () => read().map(({ labels, value }) => `${name}${labelled(labels)} ${value}\n`).join(""));
+      declare(name, help, name.endsWith("_total") ? "counter" : "gauge", () =>
+        read()
+          .map(({ labels, value }) => `${name}${labelled(labels)} ${value}\n`)
+          .join(""),
+      );
     },
     histogram(name, help, buckets) {
       const counts = buckets.map(() => 0);

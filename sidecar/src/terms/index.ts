@@ -3,7 +3,14 @@
 // Must never touch a file, a process or a clock, and must never know a stage.
 
 export { checksSize, checksTensorName, encodeChecks, factorCrc, type FactorCheck } from "./delta-file/checks.ts";
-export { decodeDeltaHeader, deltaFormatVersion, deltaMetadataKey, encodeDeltaHeader, isDeltaFile, type DeltaHeader } from "./delta-file/delta-header.ts";
+export {
+  decodeDeltaHeader,
+  deltaFormatVersion,
+  deltaMetadataKey,
+  encodeDeltaHeader,
+  isDeltaFile,
+  type DeltaHeader,
+} from "./delta-file/delta-header.ts";
 export { openDelta, readDelta, type Delta } from "./delta-file/open-delta.ts";
 export { viewShape, type Addend } from "./evaluate/addend.ts";
 export { checkTerm, checkTerms, factorNames, type TermProblem } from "./evaluate/check-terms.ts";

@@ -3,7 +3,8 @@
 /** Beyond this a strength is a typing mistake, and half floats overflow. The wire has the same limit (`strength` in protocol/src/messages/values.ts). */
 export const maxStrength = 100;
 
-const expected = (place: string): string => `expected a strength between -${maxStrength} and ${maxStrength}${place === "" ? "" : ` ${place}`}`;
+const expected = (place: string): string =>
+  `expected a strength between -${maxStrength} and ${maxStrength}${place === "" ? "" : ` ${place}`}`;
 
 /** Why a strength cannot be used; null for one that can. `place`: where it is written, for the text. */
 export function strengthProblem(strength: number, place = ""): string | null {
@@ -31,5 +32,7 @@ export function readStrength(text: string, { comma, place }: { readonly comma: b
     const problem = strengthProblem(strength, place);
     return problem === null ? { is: "strength", strength } : { is: "refused", reason: problem };
   }
-  return likeNumber.test(text) ? { is: "refused", reason: `${expected(place)}, written like 0.8; got ${JSON.stringify(text)}` } : { is: "text" };
+  return likeNumber.test(text)
+    ? { is: "refused", reason: `${expected(place)}, written like 0.8; got ${JSON.stringify(text)}` }
+    : { is: "text" };
 }

@@ -33,11 +33,51 @@ type Scale = number;
  * and does not read `rescale`. `constraint` null: the file has no alpha.
  */
 export type Term =
-  | (TermBase & { readonly kind: "lowRank"; readonly scale: Scale; readonly up: FactorName; readonly down: FactorName; readonly mid?: FactorName; readonly padTo?: readonly number[] })
-  | (TermBase & { readonly kind: "hadamard"; readonly scale: Scale; readonly w1a: FactorName; readonly w1b: FactorName; readonly w2a: FactorName; readonly w2b: FactorName; readonly t1?: FactorName; readonly t2?: FactorName })
-  | (TermBase & { readonly kind: "kronecker"; readonly scale: Scale; readonly w1?: FactorName; readonly w1a?: FactorName; readonly w1b?: FactorName; readonly w2?: FactorName; readonly w2a?: FactorName; readonly w2b?: FactorName; readonly t2?: FactorName })
-  | (TermBase & { readonly kind: "glora"; readonly scale: Scale; readonly a1: FactorName; readonly a2: FactorName; readonly b1: FactorName; readonly b2: FactorName })
-  | (TermBase & { readonly kind: "orthogonal"; readonly variant: "oft" | "boft"; readonly blocks: FactorName; readonly constraint: number | null; readonly rescale?: FactorName; readonly strengthOnce?: true })
+  | (TermBase & {
+      readonly kind: "lowRank";
+      readonly scale: Scale;
+      readonly up: FactorName;
+      readonly down: FactorName;
+      readonly mid?: FactorName;
+      readonly padTo?: readonly number[];
+    })
+  | (TermBase & {
+      readonly kind: "hadamard";
+      readonly scale: Scale;
+      readonly w1a: FactorName;
+      readonly w1b: FactorName;
+      readonly w2a: FactorName;
+      readonly w2b: FactorName;
+      readonly t1?: FactorName;
+      readonly t2?: FactorName;
+    })
+  | (TermBase & {
+      readonly kind: "kronecker";
+      readonly scale: Scale;
+      readonly w1?: FactorName;
+      readonly w1a?: FactorName;
+      readonly w1b?: FactorName;
+      readonly w2?: FactorName;
+      readonly w2a?: FactorName;
+      readonly w2b?: FactorName;
+      readonly t2?: FactorName;
+    })
+  | (TermBase & {
+      readonly kind: "glora";
+      readonly scale: Scale;
+      readonly a1: FactorName;
+      readonly a2: FactorName;
+      readonly b1: FactorName;
+      readonly b2: FactorName;
+    })
+  | (TermBase & {
+      readonly kind: "orthogonal";
+      readonly variant: "oft" | "boft";
+      readonly blocks: FactorName;
+      readonly constraint: number | null;
+      readonly rescale?: FactorName;
+      readonly strengthOnce?: true;
+    })
   | (TermBase & { readonly kind: "dense"; readonly value: FactorName })
   | (TermBase & { readonly kind: "set"; readonly value: FactorName })
   | (TermBase & { readonly kind: "channelScale"; readonly value: FactorName; readonly axis: "rows" | "columns" });

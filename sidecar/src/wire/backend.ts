@@ -10,7 +10,13 @@ export interface CallContext {
   readonly session: string;
   /** Aborted when the client cancels the call or goes away. The call should end soon, with any error. */
   readonly signal: AbortSignal;
-  readonly progress: (report: { readonly stage: string; readonly done: number; readonly total: number; readonly remainingMs: number | null; readonly text: string }) => void;
+  readonly progress: (report: {
+    readonly stage: string;
+    readonly done: number;
+    readonly total: number;
+    readonly remainingMs: number | null;
+    readonly text: string;
+  }) => void;
   /** Asks the client to free this much device memory; resolves to what it freed (0 when it can't or doesn't answer in time). */
   readonly makeRoom: (bytes: number) => Promise<number>;
 }
@@ -43,10 +49,25 @@ type Handler<M extends WireMethod> = (params: WireParams<M>, context: CallContex
 
 /** Methods that the wire hands on as they are. */
 export type ForwardedMethod =
-  | "catalog.list" | "catalog.get" | "adapter.find"
-  | "folders.list" | "folders.add" | "folders.remove" | "watch.pause" | "watch.resume"
-  | "engine.prepare" | "engine.release" | "engine.warm" | "engine.list" | "engine.refit" | "engine.rebuild" | "engine.free"
-  | "jobs.list" | "jobs.cancel" | "jobs.pause" | "jobs.resume";
+  | "catalog.list"
+  | "catalog.get"
+  | "adapter.find"
+  | "folders.list"
+  | "folders.add"
+  | "folders.remove"
+  | "watch.pause"
+  | "watch.resume"
+  | "engine.prepare"
+  | "engine.release"
+  | "engine.warm"
+  | "engine.list"
+  | "engine.refit"
+  | "engine.rebuild"
+  | "engine.free"
+  | "jobs.list"
+  | "jobs.cancel"
+  | "jobs.pause"
+  | "jobs.resume";
 
 /** Plain functions: they are called without `this`. */
 export type WireBackend = { readonly [M in ForwardedMethod]: Handler<M> } & {
@@ -59,5 +80,7 @@ export type WireBackend = { readonly [M in ForwardedMethod]: Handler<M> } & {
   readonly status: () => Promise<Omit<WireResult<"status">, "clients">>;
   readonly history: () => readonly { readonly atMs: number; readonly at: string; readonly event: WireEventValue }[];
   /** Returns the function that ends the subscription. */
-  readonly subscribe: (listener: (event: { readonly atMs: number; readonly at: string; readonly event: WireEventValue }) => void) => () => void;
+  readonly subscribe: (
+    listener: (event: { readonly atMs: number; readonly at: string; readonly event: WireEventValue }) => void,
+  ) => () => void;
 };

@@ -21,7 +21,10 @@ export interface LockPorts {
 }
 
 /** Makes the data folder and takes it for this process; the answer gives it back. Throws WIRE_DATA_DIR_UNSAFE and WIRE_ALREADY_RUNNING. */
-export async function lockDataDir(dataDir: string, { alive, running, startingMs: patienceMs }: LockPorts = { alive: isAlive, running: findRunning, startingMs }): Promise<() => Promise<void>> {
+export async function lockDataDir(
+  dataDir: string,
+  { alive, running, startingMs: patienceMs }: LockPorts = { alive: isAlive, running: findRunning, startingMs },
+): Promise<() => Promise<void>> {
   await prepareDataDir(dataDir);
   const path = join(dataDir, lockName);
   const own = `${process.pid} ${randomUUID()}`;
@@ -31,7 +34,11 @@ export async function lockDataDir(dataDir: string, { alive, running, startingMs:
     const found = await readFile(path, "utf8").catch(() => "");
     const pid = Number.parseInt(found, 10);
     const sidecar = await running(dataDir);
-    if (sidecar !== null) throw new Failure("WIRE_ALREADY_RUNNING", `a sidecar (process ${sidecar.pid}) already serves this data folder; use it, end it, or choose another --data-dir`);
+    if (sidecar !== null)
+      throw new Failure(
+        "WIRE_ALREADY_RUNNING",
+        `a sidecar (process ${sidecar.pid}) already serves this data folder; use it, end it, or choose another --data-dir`,
+      );
     // Being written this moment, or a sidecar that is starting and will answer soon.
     const mayStart = found === "" || (Number.isInteger(pid) && alive(pid) && !(await isFromBeforeBoot(path)));
     if (mayStart && performance.now() < deadline) await wait(pollMs);

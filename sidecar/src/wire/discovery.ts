@@ -27,14 +27,20 @@ export async function prepareDataDir(dataDir: string): Promise<void> {
   const { mode, uid } = await stat(dataDir);
   const foreign = process.getuid !== undefined && uid !== process.getuid() && uid !== 0;
   if (process.platform !== "win32" && (foreign || (mode & 0o022) !== 0)) {
-    throw new Failure("WIRE_DATA_DIR_UNSAFE", "expected a data folder that only its owner may write to; others could replace what clients trust. Remove the write permission for group and others (chmod go-w), or choose another folder");
+    throw new Failure(
+      "WIRE_DATA_DIR_UNSAFE",
+      "expected a data folder that only its owner may write to; others could replace what clients trust. Remove the write permission for group and others (chmod go-w), or choose another folder",
+    );
   }
 }
 
 function isDiscovery(value: unknown): value is Discovery {
   if (typeof value !== "object" || value === null) return false;
   const fields = new Map<string, unknown>(Object.entries(value));
-  return typeof fields.get("pid") === "number" && ["url", "ws_url", "token", "read_token", "version"].every((name) => typeof fields.get(name) === "string");
+  return (
+    typeof fields.get("pid") === "number" &&
+    ["url", "ws_url", "token", "read_token", "version"].every((name) => typeof fields.get(name) === "string")
+  );
 }
 
 /** What the file says, or null when there is none or it is not one. */
@@ -52,7 +58,10 @@ export async function readDiscovery(dataDir: string): Promise<Discovery | null> 
 /**
  * The sidecar that runs on this data folder, or null. A live pid is not enough, since pids are reused: the address must answer to the file's own token.
  */
-export async function findRunning(dataDir: string, probe: (discovery: Discovery) => Promise<boolean> = answersToToken): Promise<Discovery | null> {
+export async function findRunning(
+  dataDir: string,
+  probe: (discovery: Discovery) => Promise<boolean> = answersToToken,
+): Promise<Discovery | null> {
   const discovery = await readDiscovery(dataDir);
   if (discovery === null || !isAlive(discovery.pid)) return null;
   return (await probe(discovery)) ? discovery : null;
@@ -60,7 +69,11 @@ export async function findRunning(dataDir: string, probe: (discovery: Discovery)
 
 async function answersToToken({ url, read_token }: Discovery): Promise<boolean> {
   try {
-    const reply = await fetch(new URL("/healthz", url), { headers: { authorization: `Bearer ${read_token}` }, redirect: "error", signal: AbortSignal.timeout(2_000) });
+    const reply = await fetch(new URL("/healthz", url), {
+      headers: { authorization: `Bearer ${read_token}` },
+      redirect: "error",
+      signal: AbortSignal.timeout(2_000),
+    });
     const body: unknown = await reply.json();
     return reply.ok && typeof body === "object" && body !== null && "authenticated" in body && body.authenticated === true;
   } catch {
@@ -90,7 +103,12 @@ export async function writeDiscovery(dataDir: string, discovery: Discovery): Pro
   } catch (error) {
     await file.close().catch(() => undefined);
     await rm(temporary, { force: true });
-    throw new Failure("WIRE_DISCOVERY_FAILED", "sidecar.json could not be written to the data folder; clients could not find this sidecar", {}, { cause: error });
+    throw new Failure(
+      "WIRE_DISCOVERY_FAILED",
+      "sidecar.json could not be written to the data folder; clients could not find this sidecar",
+      {},
+      { cause: error },
+    );
   }
 }
 

@@ -1,6 +1,15 @@
 // From any thrown value to what a client may see. In: errors of every stage. Out: a declared code, a text without paths, and for the log a text without secrets.
 
-import { errorTable, failure, FrameError, isErrorCode, ProtocolError, type ErrorCode, type JsonObject, type RequestId } from "@refit-sidecar/protocol";
+import {
+  errorTable,
+  failure,
+  FrameError,
+  isErrorCode,
+  ProtocolError,
+  type ErrorCode,
+  type JsonObject,
+  type RequestId,
+} from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 
 export interface WireFailure {
@@ -92,9 +101,14 @@ export function toWireFailure(error: unknown): WireFailure {
     if (isErrorCode(error.code)) return { code: error.code, message: shown(error.code, error.message), reason: null };
     const code = exactCodes.get(error.code) ?? stageCodes.find(([prefix]) => error.code.startsWith(prefix))?.[1] ?? "WIRE_INTERNAL";
     const reason = /^[A-Z0-9_]{1,64}$/.test(error.code) ? error.code : null;
-    return { code, message: code === "WIRE_INTERNAL" && !error.code.endsWith("_UNEXPECTED") ? errorTable[code].summary : shown(code, error.message), reason };
+    return {
+      code,
+      message: code === "WIRE_INTERNAL" && !error.code.endsWith("_UNEXPECTED") ? errorTable[code].summary : shown(code, error.message),
+      reason,
+    };
   }
-  if (error instanceof Error && error.name === "AbortError") return { code: "WIRE_CANCELLED", message: errorTable.WIRE_CANCELLED.summary, reason: null };
+  if (error instanceof Error && error.name === "AbortError")
+    return { code: "WIRE_CANCELLED", message: errorTable.WIRE_CANCELLED.summary, reason: null };
   return { code: "WIRE_INTERNAL", message: errorTable.WIRE_INTERNAL.summary, reason: null };
 }
 
@@ -106,5 +120,13 @@ export function failureReply(id: RequestId | null, { code, message, reason }: Wi
 /** What the log may hold of an unexpected error: name, text and our own function names, no paths. */
 export function logText(error: unknown): string {
   if (!(error instanceof Error)) return withoutPaths(String(error));
-  return withoutPaths([`${error.name}: ${error.message}`, ...(error.stack ?? "").split("\n").filter((line) => line.startsWith("    at ")).slice(0, 6)].join("\n"));
+  return withoutPaths(
+    [
+      `${error.name}: ${error.message}`,
+      ...(error.stack ?? "")
+        .split("\n")
+        .filter((line) => line.startsWith("    at "))
+        .slice(0, 6),
+    ].join("\n"),
+  );
 }

@@ -12,6 +12,10 @@ export function wireMetrics(metrics: Metrics): WireMetrics {
     refused: metrics.counter("refit_wire_malformed_total", "Messages that break the protocol"),
     unauthorized: metrics.counter("refit_wire_refused_total", "HTTP requests and upgrades refused"),
     dropped: metrics.counter("refit_wire_slow_readers_total", "Clients dropped because they did not read"),
-    stepMs: metrics.histogram("refit_wire_step_ms", "Time of a step from its message to its answer, in ms", [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000]),
+    stepMs: metrics.histogram(
+      "refit_wire_step_ms",
+      "Time of a step from its message to its answer, in ms",
+      [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000],
+    ),
   };
 }

@@ -32,7 +32,10 @@ export async function resolveTls({ bind, tlsCert, tlsKey, behindProxy }: WireOpt
   if ((tlsCert === null) !== (tlsKey === null)) throw new Failure("WIRE_OPTIONS_TLS", "expected both --tls-cert and --tls-key, or neither");
   if (tlsCert === null || tlsKey === null) {
     if (!isLoopback(bind) && !behindProxy) {
-      throw new Failure("WIRE_OPTIONS_REMOTE", "expected --tls-cert and --tls-key (or --behind-proxy with a proxy that ends TLS) for an address that is not loopback: the token would travel in the clear");
+      throw new Failure(
+        "WIRE_OPTIONS_REMOTE",
+        "expected --tls-cert and --tls-key (or --behind-proxy with a proxy that ends TLS) for an address that is not loopback: the token would travel in the clear",
+      );
     }
     return null;
   }

@@ -49,7 +49,16 @@ export interface WireServer {
 
 async function listen(server: Server, port: number, bind: string): Promise<number> {
   await new Promise<void>((resolve, reject) => {
-    server.on("error", (error) => reject(new Failure("WIRE_LISTEN_FAILED", `expected ${bind} port ${port} to be free; choose another --port or --bind`, {}, { cause: error })));
+    server.on("error", (error) =>
+      reject(
+        new Failure(
+          "WIRE_LISTEN_FAILED",
+          `expected ${bind} port ${port} to be free; choose another --port or --bind`,
+          {},
+          { cause: error },
+        ),
+      ),
+    );
     server.listen({ port, host: bind, exclusive: true }, resolve);
   });
   const address: AddressInfo | string | null = server.address();
@@ -65,11 +74,25 @@ function hostOf(bind: string): string {
 }
 
 /** Starts to listen. Throws WIRE_OPTIONS_*, WIRE_DATA_DIR_UNSAFE, WIRE_ALREADY_RUNNING, WIRE_LISTEN_FAILED, WIRE_DISCOVERY_FAILED. */
-export async function startWire({ backend, options, dataDir, version, log, metrics, onSegmentFolder, pingEveryMs = times.pingEveryMs, helloMs = times.helloMs }: WireSetup): Promise<WireServer> {
+export async function startWire({
+  backend,
+  options,
+  dataDir,
+  version,
+  log,
+  metrics,
+  onSegmentFolder,
+  pingEveryMs = times.pingEveryMs,
+  helloMs = times.helloMs,
+}: WireSetup): Promise<WireServer> {
   const tls = await resolveTls(options);
   await prepareDataDir(dataDir);
   const running = await findRunning(dataDir);
-  if (running !== null) throw new Failure("WIRE_ALREADY_RUNNING", `a sidecar (process ${running.pid}) already serves this data folder; use it, end it, or choose another --data-dir`);
+  if (running !== null)
+    throw new Failure(
+      "WIRE_ALREADY_RUNNING",
+      `a sidecar (process ${running.pid}) already serves this data folder; use it, end it, or choose another --data-dir`,
+    );
 
   const place = await segmentPlace(dataDir);
   const stale = await removeStale(place);
@@ -97,8 +120,16 @@ export async function startWire({ backend, options, dataDir, version, log, metri
     version,
     log,
     metrics: counters,
-    conditioning: createConditioningStore({ sessionBytes: limits.conditioningBytesPerSession, totalBytes: limits.conditioningBytes, keys: limits.conditioningKeys }),
-    pushes: await createPushStore(join(dataDir, "pushed"), { pushBytes: limits.pushBytes, open: limits.pushesOpen, storeBytes: limits.pushStoreBytes, storeCount: limits.pushStoreCount }, { adopt: backend.adoptPushed, forget: backend.forgetPushed }),
+    conditioning: createConditioningStore({
+      sessionBytes: limits.conditioningBytesPerSession,
+      totalBytes: limits.conditioningBytes,
+      keys: limits.conditioningKeys,
+    }),
+    pushes: await createPushStore(
+      join(dataDir, "pushed"),
+      { pushBytes: limits.pushBytes, open: limits.pushesOpen, storeBytes: limits.pushStoreBytes, storeCount: limits.pushStoreCount },
+      { adopt: backend.adoptPushed, forget: backend.forgetPushed },
+    ),
     segmentFolder,
     clients: () => sessions.size,
     nowMs: () => performance.now(),
@@ -132,12 +163,18 @@ export async function startWire({ backend, options, dataDir, version, log, metri
 
   const refused = (): void => counters.unauthorized.add();
   const pages = createPages({
-    access, version, log, refused, secure: tls !== null,
+    access,
+    version,
+    log,
+    refused,
+    secure: tls !== null,
     status: async () => ({ ...(await backend.status()), clients: sessions.size }),
     metricsText: metrics.text,
   });
   const upgrades = createUpgrades({
-    access, refused, connected,
+    access,
+    refused,
+    connected,
     mayConnect: () => (closing ? "WIRE_SHUTTING_DOWN" : sessions.size >= reloadable.maxClients ? "WIRE_CLIENTS_FULL" : null),
   });
   const checks = { connectionsCheckingInterval: times.httpHeadMs / 2 };
@@ -187,8 +224,16 @@ export async function startWire({ backend, options, dataDir, version, log, metri
     const url = `${scheme}://${hostOf(options.bind)}:${port}`;
     const wsUrl = `${url.replace("http", "ws")}/ws`;
     await writeDiscovery(dataDir, { url, ws_url: wsUrl, token: tokens.control, read_token: tokens.read, pid: process.pid, version });
-    if (!isLoopback(options.bind)) log.warn(`listening on ${options.bind}, which other computers can reach (${tls === null ? "behind a proxy" : "TLS"})`);
-    return { url, wsUrl, clients: () => sessions.size, createTicket: access.browsers.createTicket, reload: (next) => void (reloadable = next), close };
+    if (!isLoopback(options.bind))
+      log.warn(`listening on ${options.bind}, which other computers can reach (${tls === null ? "behind a proxy" : "TLS"})`);
+    return {
+      url,
+      wsUrl,
+      clients: () => sessions.size,
+      createTicket: access.browsers.createTicket,
+      reload: (next) => void (reloadable = next),
+      close,
+    };
   } catch (error) {
     await close();
     throw error;

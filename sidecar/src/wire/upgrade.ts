@@ -19,7 +19,16 @@ export interface UpgradePorts {
   readonly connected: (socket: WebSocket, role: Role, local: boolean) => void;
 }
 
-const statusOf: Partial<Record<ErrorCode, number>> = { WIRE_UNAUTHORIZED: 401, WIRE_TICKET_INVALID: 401, WIRE_HOST_FORBIDDEN: 403, WIRE_ORIGIN_FORBIDDEN: 403, WIRE_BODY_REFUSED: 415, WIRE_CLIENTS_FULL: 503, WIRE_SHUTTING_DOWN: 503, WIRE_METHOD_UNKNOWN: 404 };
+const statusOf: Partial<Record<ErrorCode, number>> = {
+  WIRE_UNAUTHORIZED: 401,
+  WIRE_TICKET_INVALID: 401,
+  WIRE_HOST_FORBIDDEN: 403,
+  WIRE_ORIGIN_FORBIDDEN: 403,
+  WIRE_BODY_REFUSED: 415,
+  WIRE_CLIENTS_FULL: 503,
+  WIRE_SHUTTING_DOWN: 503,
+  WIRE_METHOD_UNKNOWN: 404,
+};
 
 export function httpStatus(code: ErrorCode): number {
   return statusOf[code] ?? (errorTable[code].fault === "client" ? 400 : 500);

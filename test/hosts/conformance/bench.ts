@@ -7,7 +7,17 @@ import type { CheckpointSource } from "../../../sidecar/src/catalog/types.ts";
 import { startHost, type Host, type HostCommand, type HostReply } from "../../../sidecar/src/host/index.ts";
 import { planRefit } from "../../../sidecar/src/plan/index.ts";
 import type { DesiredState } from "../../../sidecar/src/plan/index.ts";
-import { floatsOf, randomValues, stackFiles, stackItems, writeAdapter, writeCheckpoint, type Adapter, type Parameters, type Stacked } from "../fixtures.ts";
+import {
+  floatsOf,
+  randomValues,
+  stackFiles,
+  stackItems,
+  writeAdapter,
+  writeCheckpoint,
+  type Adapter,
+  type Parameters,
+  type Stacked,
+} from "../fixtures.ts";
 
 export const model: Parameters = {
   "input_blocks.0.0.weight": randomValues([8, 4, 3, 3], 1),
@@ -17,7 +27,9 @@ export const model: Parameters = {
   "middle.norm.weight": randomValues([16], 5),
   "out.weight": randomValues([4, 16], 6),
 };
-export const otherModel: Parameters = Object.fromEntries(Object.entries(model).map(([name, { shape }], index) => [name, randomValues(shape, 100 + index)]));
+export const otherModel: Parameters = Object.fromEntries(
+  Object.entries(model).map(([name, { shape }], index) => [name, randomValues(shape, 100 + index)]),
+);
 export const names = Object.keys(model);
 export const shapes = Object.fromEntries(Object.entries(model).map(([name, { shape }]) => [name, [...shape]]));
 
@@ -33,7 +45,13 @@ export interface Bench {
   /** Touches out alone. */
   readonly c: Adapter;
   readonly load: (engine: string, stack?: readonly Stacked[], verify?: boolean) => Promise<HostReply<"load">>;
-  readonly prepare: (engine: string, from: readonly Stacked[] | null, to: readonly Stacked[], generation: number, options?: { verify?: boolean; signal?: AbortSignal }) => Promise<HostReply<"prepare">>;
+  readonly prepare: (
+    engine: string,
+    from: readonly Stacked[] | null,
+    to: readonly Stacked[],
+    generation: number,
+    options?: { verify?: boolean; signal?: AbortSignal },
+  ) => Promise<HostReply<"prepare">>;
   /** Plan, prepare, commit; the new generation. */
   readonly refit: (engine: string, from: readonly Stacked[] | null, to: readonly Stacked[], generation: number) => Promise<number>;
   readonly read: (engine: string) => Promise<Record<string, Float32Array>>;
@@ -41,17 +59,30 @@ export interface Bench {
   readonly close: () => Promise<void>;
 }
 
-const rank = (parameter: string, rows: number, cols: number, r: number, seed: number, scale: number) => ({ parameter, up: randomValues([rows, r], seed), down: randomValues([r, cols], seed + 1), scale });
+const rank = (parameter: string, rows: number, cols: number, r: number, seed: number, scale: number) => ({
+  parameter,
+  up: randomValues([rows, r], seed),
+  down: randomValues([r, cols], seed + 1),
+  scale,
+});
 
 export async function openBench(command: HostCommand): Promise<Bench> {
   const folder = await mkdtemp(join(tmpdir(), "refit-host-"));
   const host = await startHost(command);
   const checkpoint = await writeCheckpoint(join(folder, "base.safetensors"), model);
   const other = await writeCheckpoint(join(folder, "other.safetensors"), otherModel);
-  const a = await writeAdapter(folder, "a", [rank("middle.attn1.to_q.weight", 16, 16, 4, 11, 0.25), rank("middle.attn1.to_k.weight", 16, 12, 2, 13, 0.5)]);
-  const b = await writeAdapter(folder, "b", [rank("middle.attn1.to_k.weight", 16, 12, 3, 15, 1), rank("input_blocks.0.0.weight", 8, 36, 2, 17, 0.125)]);
+  const a = await writeAdapter(folder, "a", [
+    rank("middle.attn1.to_q.weight", 16, 16, 4, 11, 0.25),
+    rank("middle.attn1.to_k.weight", 16, 12, 2, 13, 0.5),
+  ]);
+  const b = await writeAdapter(folder, "b", [
+    rank("middle.attn1.to_k.weight", 16, 12, 3, 15, 1),
+    rank("input_blocks.0.0.weight", 8, 36, 2, 17, 0.125),
+  ]);
   const c = await writeAdapter(folder, "c", [rank("out.weight", 4, 16, 1, 19, 1)]);
-  const touches = new Map([a, b, c].map((adapter) => [adapter.sha256, { parameters: adapter.terms.map((term) => term.parameter), reshapes: [] }]));
+  const touches = new Map(
+    [a, b, c].map((adapter) => [adapter.sha256, { parameters: adapter.terms.map((term) => term.parameter), reshapes: [] }]),
+  );
   const state = (stack: readonly Stacked[]): DesiredState => ({ checkpoint: "base", stack: stackItems(stack) });
 
   const bench: Bench = {
@@ -62,11 +93,16 @@ export async function openBench(command: HostCommand): Promise<Bench> {
     a,
     b,
     c,
-    load: (engine, stack = [], verify = false) => host.call("load", { engine, graph: null, parameters: shapes, weightDtype: "f32", checkpoint, stack: stackFiles(stack), verify }),
+    load: (engine, stack = [], verify = false) =>
+      host.call("load", { engine, graph: null, parameters: shapes, weightDtype: "f32", checkpoint, stack: stackFiles(stack), verify }),
     async prepare(engine, from, to, generation, { verify = false, signal } = {}) {
       const result = planRefit(from === null ? null : state(from), state(to), touches, { names, fixed: new Set() });
       if (result.kind !== "refit") throw new TypeError(`the bench expects a refit, the plan is ${result.kind}`);
-      return host.call("prepare", { engine, generation, plan: { ...result.plan, writes: [...result.plan.writes] }, checkpoint, stack: stackFiles(to), verify }, signal === undefined ? {} : { signal });
+      return host.call(
+        "prepare",
+        { engine, generation, plan: { ...result.plan, writes: [...result.plan.writes] }, checkpoint, stack: stackFiles(to), verify },
+        signal === undefined ? {} : { signal },
+      );
     },
     async refit(engine, from, to, generation) {
       const { token } = await bench.prepare(engine, from, to, generation);

@@ -17,7 +17,9 @@ export function conversation(command: HostCommand): void {
       return (await host.next())?.message;
     };
     const errorOf = (message: unknown) => {
-      const { error } = message as { error?: { code: number; message: string; data: { code: keyof typeof hostErrors; evidence: unknown } } };
+      const { error } = message as {
+        error?: { code: number; message: string; data: { code: keyof typeof hostErrors; evidence: unknown } };
+      };
       if (error === undefined) throw new Error(`expected an error, got ${JSON.stringify(message)}`);
       expect(error.code).toBe(hostErrors[error.data.code].number);
       expect(error.message.length).toBeGreaterThan(20);
@@ -43,13 +45,22 @@ export function conversation(command: HostCommand): void {
       const message = await ask({ id: 5, method: "status" });
       expect(hostMethods.status.result.parse(message?.["result"]).engines).toEqual([]);
     });
-    it("names an unknown method", async () => expect(errorOf(await ask({ id: 6, method: "toString", params: {} }))).toBe("HOST_UNKNOWN_METHOD"));
+    it("names an unknown method", async () =>
+      expect(errorOf(await ask({ id: 6, method: "toString", params: {} }))).toBe("HOST_UNKNOWN_METHOD"));
     it.each([
       ["a number instead of params", "load", 5],
       ["no engine", "load", {}],
       ["a negative generation", "step", { engine: "e", generation: -1 }],
-      ["an unknown weight dtype", "load", { engine: "e", graph: null, weightDtype: "f8", checkpoint: { files: [], parameters: {} }, stack: [] }],
-      ["neither graph nor parameters", "load", { engine: "e", graph: null, weightDtype: "f32", checkpoint: { files: [], parameters: {} }, stack: [] }],
+      [
+        "an unknown weight dtype",
+        "load",
+        { engine: "e", graph: null, weightDtype: "f8", checkpoint: { files: [], parameters: {} }, stack: [] },
+      ],
+      [
+        "neither graph nor parameters",
+        "load",
+        { engine: "e", graph: null, weightDtype: "f32", checkpoint: { files: [], parameters: {} }, stack: [] },
+      ],
     ])("refuses %s with HOST_INVALID_PARAMS", async (_, method, params) => {
       expect(errorOf(await ask({ id: 7, method, params }))).toBe("HOST_INVALID_PARAMS");
     });
@@ -60,13 +71,21 @@ export function conversation(command: HostCommand): void {
     ])("refuses a message with %s as HOST_INVALID_REQUEST", async (_, message) => {
       expect(errorOf(await ask(message))).toBe("HOST_INVALID_REQUEST");
     });
-    it.each(["prepare", "commit", "discard", "step", "readBack", "checksums", "unload", "offload"] as const)("%s of an engine that is not loaded is HOST_ENGINE_UNKNOWN", async (method) => {
-      const params = {
-        engine: "nobody", generation: 1, token: "t", parameters: [], checkpoint: { files: [], parameters: {} }, stack: [],
-        plan: { from: null, to: { checkpoint: "x", stack: [] }, full: true, writes: [] },
-      };
-      expect(errorOf(await ask({ id: 9, method, params }))).toBe("HOST_ENGINE_UNKNOWN");
-    });
+    it.each(["prepare", "commit", "discard", "step", "readBack", "checksums", "unload", "offload"] as const)(
+      "%s of an engine that is not loaded is HOST_ENGINE_UNKNOWN",
+      async (method) => {
+        const params = {
+          engine: "nobody",
+          generation: 1,
+          token: "t",
+          parameters: [],
+          checkpoint: { files: [], parameters: {} },
+          stack: [],
+          plan: { from: null, to: { checkpoint: "x", stack: [] }, full: true, writes: [] },
+        };
+        expect(errorOf(await ask({ id: 9, method, params }))).toBe("HOST_ENGINE_UNKNOWN");
+      },
+    );
     it("cancel of a finished call is answered and changes nothing", async () => {
       expect(await ask({ id: 10, method: "cancel", params: { id: 4 } })).toMatchObject({ id: 10, result: {} });
     });

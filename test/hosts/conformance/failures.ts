@@ -3,7 +3,19 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { HostCommand } from "../../../sidecar/src/host/index.ts";
 import { writeSafetensors } from "../../../native/ts/index.ts";
-import { deltaHeader, fullPlan, hashOf, randomValues, sourceOf, stackFiles, writeAdapter, writeCheckpoint, writeDelta, type Adapter, type Values } from "../fixtures.ts";
+import {
+  deltaHeader,
+  fullPlan,
+  hashOf,
+  randomValues,
+  sourceOf,
+  stackFiles,
+  writeAdapter,
+  writeCheckpoint,
+  writeDelta,
+  type Adapter,
+  type Values,
+} from "../fixtures.ts";
 import { model, openBench, type Bench } from "./bench.ts";
 
 /** Every failure is typed, happens in prepare, and leaves the old weights serving. */
@@ -29,7 +41,15 @@ export function failures(command: HostCommand): void {
       return bench.host.call("prepare", {
         engine,
         generation,
-        plan: changes.writes === undefined ? plan : { ...plan, full: false, from: { checkpoint: "base", stack: [] }, writes: changes.writes.map((parameter) => ({ parameter, reason: "touched" as const })) },
+        plan:
+          changes.writes === undefined
+            ? plan
+            : {
+                ...plan,
+                full: false,
+                from: { checkpoint: "base", stack: [] },
+                writes: changes.writes.map((parameter) => ({ parameter, reason: "touched" as const })),
+              },
         checkpoint: changes.checkpoint ?? bench.checkpoint,
         stack: stackFiles(stack),
       });
@@ -42,9 +62,13 @@ export function failures(command: HostCommand): void {
       generation = await bench.refit(engine, [{ adapter: bench.a, strength: 1 }], [{ adapter: bench.c, strength: 1 }], generation);
       expect(await bench.checksums(engine)).toEqual(before);
     };
-    const odd = (name: string, parameter: string, up: Values, down: Values) => writeAdapter(bench.folder, name, [{ parameter, up, down, scale: 1 }]);
+    const odd = (name: string, parameter: string, up: Values, down: Values) =>
+      writeAdapter(bench.folder, name, [{ parameter, up, down, scale: 1 }]);
     const copy = (name: string) => writeCheckpoint(join(bench.folder, `${name}.safetensors`), model);
-    const filled = (shape: number[], value: number): Values => ({ shape, data: new Float32Array(shape.reduce((product, dimension) => product * dimension, 1)).fill(value) });
+    const filled = (shape: number[], value: number): Values => ({
+      shape,
+      data: new Float32Array(shape.reduce((product, dimension) => product * dimension, 1)).fill(value),
+    });
 
     it("HOST_FILE_MISSING for a checkpoint that is gone", async () => {
       const checkpoint = await copy("gone");
@@ -82,8 +106,16 @@ export function failures(command: HostCommand): void {
     it.each([
       ["no JSON", "{"],
       ["another format version", { ...deltaHeader(hashOf("odd-delta"), []), formatVersion: 2 }],
-      ["an unknown kind of term", deltaHeader(hashOf("odd-delta"), [{ kind: "magic", target: { parameter: "out.weight" }, sourceKeys: [] }])],
-      ["a factor that the file lacks", deltaHeader(hashOf("odd-delta"), [{ kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "nowhere", down: "x", sourceKeys: [] }])],
+      [
+        "an unknown kind of term",
+        deltaHeader(hashOf("odd-delta"), [{ kind: "magic", target: { parameter: "out.weight" }, sourceKeys: [] }]),
+      ],
+      [
+        "a factor that the file lacks",
+        deltaHeader(hashOf("odd-delta"), [
+          { kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "nowhere", down: "x", sourceKeys: [] },
+        ]),
+      ],
       ["another adapter's hash", deltaHeader(hashOf("somebody else"), [])],
     ])("HOST_DELTA_INVALID for delta metadata with %s", async (_, metadata) => {
       const delta = join(bench.folder, "odd.delta");
@@ -92,10 +124,14 @@ export function failures(command: HostCommand): void {
     });
     it("HOST_DELTA_INVALID for a factor whose bytes are not the ones written, and for a delta without checksums", async () => {
       const delta = join(bench.folder, "flipped.delta");
-      const header = deltaHeader(hashOf("flipped"), [{ kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "u", down: "d", sourceKeys: [] }]);
+      const header = deltaHeader(hashOf("flipped"), [
+        { kind: "lowRank", target: { parameter: "out.weight" }, scale: 1, up: "u", down: "d", sourceKeys: [] },
+      ]);
       await writeDelta(delta, header, { u: filled([4, 1], 1), d: filled([1, 16], 1) }, { d: filled([1, 16], 2) });
       await expectRefused(attempt({ sha256: hashOf("flipped"), delta, terms: [] }), "HOST_DELTA_INVALID");
-      await writeSafetensors(delta, [{ name: "u", dtype: "F32", shape: [1], data: new Uint8Array(4) }], { refit_delta: JSON.stringify(header) });
+      await writeSafetensors(delta, [{ name: "u", dtype: "F32", shape: [1], data: new Uint8Array(4) }], {
+        refit_delta: JSON.stringify(header),
+      });
       await expectRefused(attempt({ sha256: hashOf("flipped"), delta, terms: [] }), "HOST_DELTA_INVALID");
     });
     it("HOST_NON_FINITE for a factor with a NaN, and for one with an infinity", async () => {
@@ -111,14 +147,23 @@ export function failures(command: HostCommand): void {
     it("HOST_NON_FINITE for a checkpoint with a NaN in it", async () => {
       const data = Float32Array.from(model["out.weight"]?.data ?? []);
       data[3] = NaN;
-      const checkpoint = await writeCheckpoint(join(bench.folder, "sick.safetensors"), { ...model, "out.weight": { shape: [4, 16], data } });
+      const checkpoint = await writeCheckpoint(join(bench.folder, "sick.safetensors"), {
+        ...model,
+        "out.weight": { shape: [4, 16], data },
+      });
       await expectRefused(attempt(bench.a, { checkpoint }), "HOST_NON_FINITE");
     });
     it("HOST_SHAPE_MISMATCH for factors of another shape", async () => {
-      await expectRefused(attempt(await odd("shape", "out.weight", randomValues([5, 2], 1), randomValues([2, 16], 2))), "HOST_SHAPE_MISMATCH");
+      await expectRefused(
+        attempt(await odd("shape", "out.weight", randomValues([5, 2], 1), randomValues([2, 16], 2))),
+        "HOST_SHAPE_MISMATCH",
+      );
     });
     it("HOST_SHAPE_MISMATCH for a checkpoint of another shape", async () => {
-      const checkpoint = await writeCheckpoint(join(bench.folder, "wide.safetensors"), { ...model, "out.weight": randomValues([4, 17], 1) });
+      const checkpoint = await writeCheckpoint(join(bench.folder, "wide.safetensors"), {
+        ...model,
+        "out.weight": randomValues([4, 17], 1),
+      });
       await expectRefused(attempt(bench.a, { checkpoint }), "HOST_SHAPE_MISMATCH");
     });
     it("HOST_NOT_REFITTABLE for a term that gives a parameter another shape", async () => {
@@ -128,38 +173,73 @@ export function failures(command: HostCommand): void {
       await expectRefused(attempt({ sha256: hashOf("pad"), delta, terms: [] }), "HOST_NOT_REFITTABLE");
     });
     it("HOST_PARAMETER_UNKNOWN for an adapter, a plan, a checkpoint and a call that name one", async () => {
-      await expectRefused(attempt(await odd("alien", "double_blocks.0.weight", randomValues([4, 2], 1), randomValues([2, 16], 2))), "HOST_PARAMETER_UNKNOWN");
+      await expectRefused(
+        attempt(await odd("alien", "double_blocks.0.weight", randomValues([4, 2], 1), randomValues([2, 16], 2))),
+        "HOST_PARAMETER_UNKNOWN",
+      );
       await expectRefused(attempt(bench.c, { writes: ["out.weight", "double_blocks.0.weight"] }), "HOST_PARAMETER_UNKNOWN");
       const { "out.weight": _, ...rest } = model;
       const checkpoint = await sourceOf(join(bench.folder, "base.safetensors"), rest, "F32");
       await expect(attempt(bench.a, { checkpoint })).rejects.toMatchObject({ code: "HOST_PARAMETER_UNKNOWN" });
-      await expect(bench.host.call("readBack", { engine, parameters: ["nothing"] })).rejects.toMatchObject({ code: "HOST_PARAMETER_UNKNOWN" });
-      await expect(bench.host.call("checksums", { engine, parameters: ["nothing"] })).rejects.toMatchObject({ code: "HOST_PARAMETER_UNKNOWN" });
+      await expect(bench.host.call("readBack", { engine, parameters: ["nothing"] })).rejects.toMatchObject({
+        code: "HOST_PARAMETER_UNKNOWN",
+      });
+      await expect(bench.host.call("checksums", { engine, parameters: ["nothing"] })).rejects.toMatchObject({
+        code: "HOST_PARAMETER_UNKNOWN",
+      });
     });
     it("HOST_PLAN_INVALID for a plan of another stack, of a parameter twice, or a full plan with a gap", async () => {
       const stack = [{ adapter: bench.a, strength: 1 }];
       const plan = fullPlan(model, stack);
-      const prepare = (changes: object, files = stackFiles(stack)) => bench.host.call("prepare", { engine, generation, plan: { ...plan, ...changes }, checkpoint: bench.checkpoint, stack: files });
+      const prepare = (changes: object, files = stackFiles(stack)) =>
+        bench.host.call("prepare", { engine, generation, plan: { ...plan, ...changes }, checkpoint: bench.checkpoint, stack: files });
       await expectRefused(prepare({}, stackFiles([{ adapter: bench.a, strength: 0.9 }])), "HOST_PLAN_INVALID");
       await expectRefused(prepare({}, []), "HOST_PLAN_INVALID");
       await expectRefused(prepare({ writes: [...plan.writes, ...plan.writes.slice(0, 1)] }), "HOST_PLAN_INVALID");
       await expectRefused(prepare({ writes: plan.writes.slice(1) }), "HOST_PLAN_INVALID");
     });
     it("HOST_PRECISION_UNSUPPORTED or success for bf16, never silence", async () => {
-      const call = bench.host.call("load", { engine: "bf16", graph: null, parameters: { "out.weight": [4, 16] }, weightDtype: "bf16", checkpoint: bench.checkpoint, stack: [] });
-      const outcome: unknown = await call.then(() => "loaded", (error: unknown) => (error as { code: string }).code);
+      const call = bench.host.call("load", {
+        engine: "bf16",
+        graph: null,
+        parameters: { "out.weight": [4, 16] },
+        weightDtype: "bf16",
+        checkpoint: bench.checkpoint,
+        stack: [],
+      });
+      const outcome: unknown = await call.then(
+        () => "loaded",
+        (error: unknown) => (error as { code: string }).code,
+      );
       expect(["loaded", "HOST_PRECISION_UNSUPPORTED"]).toContain(outcome);
     });
     it("HOST_NO_GRAPH for a step on parameters alone", async () => {
       await expectRefused(bench.host.call("step", { engine, generation }), "HOST_NO_GRAPH");
     });
     it("HOST_GRAPH_INVALID for a folder without a graph", async () => {
-      await expectRefused(bench.host.call("load", { engine: "graphless", graph: { folder: bench.folder, variant: "fp32" }, weightDtype: "f32", checkpoint: bench.checkpoint, stack: [] }), "HOST_GRAPH_INVALID");
+      await expectRefused(
+        bench.host.call("load", {
+          engine: "graphless",
+          graph: { folder: bench.folder, variant: "fp32" },
+          weightDtype: "f32",
+          checkpoint: bench.checkpoint,
+          stack: [],
+        }),
+        "HOST_GRAPH_INVALID",
+      );
     });
     it("a failed load leaves no engine behind", async () => {
       const checkpoint = await copy("late");
       await rm(join(bench.folder, "late.safetensors"));
-      const load = (source: Bench["checkpoint"]) => bench.host.call("load", { engine: "late", graph: null, parameters: { "out.weight": [4, 16] }, weightDtype: "f32", checkpoint: source, stack: [] });
+      const load = (source: Bench["checkpoint"]) =>
+        bench.host.call("load", {
+          engine: "late",
+          graph: null,
+          parameters: { "out.weight": [4, 16] },
+          weightDtype: "f32",
+          checkpoint: source,
+          stack: [],
+        });
       await expect(load(checkpoint)).rejects.toMatchObject({ code: "HOST_FILE_MISSING" });
       expect((await load(bench.checkpoint)).generation).toBe(1);
     });

@@ -9,12 +9,28 @@ import type { CheckpointSource } from "../../../sidecar/src/catalog/types.ts";
 import { startHost, type Host, type HostCommand } from "../../../sidecar/src/host/index.ts";
 import { planRefit } from "../../../sidecar/src/plan/index.ts";
 import { readSteps, relativeError } from "../demo-model.ts";
-import { bytesOf, floatsOf, noise, randomValues, stackFiles, stackItems, writeAdapter, writeCheckpoint, type Adapter, type Values } from "../fixtures.ts";
+import {
+  bytesOf,
+  floatsOf,
+  noise,
+  randomValues,
+  stackFiles,
+  stackItems,
+  writeAdapter,
+  writeCheckpoint,
+  type Adapter,
+  type Values,
+} from "../fixtures.ts";
 
 // Made, with diffusers' outputs, by test/python/parity/fused.py, which makes the same weights.
 const folder = fileURLToPath(new URL("../golden/fused", import.meta.url));
 const shapes = z.record(z.string(), z.array(z.number())).parse(JSON.parse(readFileSync(join(folder, "parameters.json"), "utf8")));
-const touched = ["double_blocks.0.img_attn.qkv.weight", "final_layer.adaLN_modulation.1.weight", "single_blocks.1.linear1.weight", "txt_in.weight"];
+const touched = [
+  "double_blocks.0.img_attn.qkv.weight",
+  "final_layer.adaLN_modulation.1.weight",
+  "single_blocks.1.linear1.weight",
+  "txt_in.weight",
+];
 const rank = 2;
 
 function weights(name: string, index: number): Values {
@@ -37,19 +53,33 @@ export function fused(command: HostCommand, tolerance: number): void {
       host = await startHost(command);
       files = await mkdtemp(join(tmpdir(), "refit-fused-"));
       const names = Object.keys(shapes).sort();
-      checkpoint = await writeCheckpoint(join(files, "flux.safetensors"), Object.fromEntries(names.map((name, index) => [name, weights(name, index)])));
-      adapter = await writeAdapter(files, "fused", touched.map((parameter, index) => {
-        const [rows = 0, cols = 0] = shapes[parameter] ?? [];
-        return { parameter, up: randomValues([rows, rank], 2 * index + 1), down: randomValues([rank, cols], 2 * index + 2), scale: 0.25 };
-      }));
+      checkpoint = await writeCheckpoint(
+        join(files, "flux.safetensors"),
+        Object.fromEntries(names.map((name, index) => [name, weights(name, index)])),
+      );
+      adapter = await writeAdapter(
+        files,
+        "fused",
+        touched.map((parameter, index) => {
+          const [rows = 0, cols = 0] = shapes[parameter] ?? [];
+          return { parameter, up: randomValues([rows, rank], 2 * index + 1), down: randomValues([rank, cols], 2 * index + 2), scale: 0.25 };
+        }),
+      );
     });
     afterAll(async () => {
       await host.close();
       await rm(files, { recursive: true, force: true });
     });
     const load = (engine: string, strength: number) =>
-      host.call("load", { engine, graph: { folder, variant: "fp32" }, weightDtype: "f32", checkpoint, stack: strength === 0 ? [] : stackFiles([{ adapter, strength }]) });
-    const step = async (engine: string, generation: number, tensors = inputs): Promise<Uint8Array> => (await host.call("step", { engine, generation }, { tensors })).tensors[0]?.data ?? new Uint8Array();
+      host.call("load", {
+        engine,
+        graph: { folder, variant: "fp32" },
+        weightDtype: "f32",
+        checkpoint,
+        stack: strength === 0 ? [] : stackFiles([{ adapter, strength }]),
+      });
+    const step = async (engine: string, generation: number, tensors = inputs): Promise<Uint8Array> =>
+      (await host.call("step", { engine, generation }, { tensors })).tensors[0]?.data ?? new Uint8Array();
     const refit = async (engine: string, from: number, to: number, generation: number): Promise<number> => {
       const stack = (strength: number) => (strength === 0 ? [] : [{ adapter, strength }]);
       const state = (strength: number) => ({ checkpoint: "base", stack: stackItems(stack(strength)) });
@@ -74,7 +104,9 @@ export function fused(command: HostCommand, tolerance: number): void {
     });
 
     it("every step takes its own inputs, also when their sizes are those of the step before", async () => {
-      const halved = inputs.map((tensor) => (tensor.name === "sample" ? { ...tensor, data: bytesOf(floatsOf(tensor.data).map((value) => value / 2)) } : tensor));
+      const halved = inputs.map((tensor) =>
+        tensor.name === "sample" ? { ...tensor, data: bytesOf(floatsOf(tensor.data).map((value) => value / 2)) } : tensor,
+      );
       await load("inputs", 0);
       const first = await step("inputs", 1);
       const other = await step("inputs", 1, halved);

@@ -14,7 +14,11 @@ import { goldenCases, goldenPath, loadTensors, mismatches, values, type GoldenCa
 import { hashOf } from "../fixtures.ts";
 
 /** Cases that a live engine refuses although `merge` performs them, with the code that says why. */
-const refused: Readonly<Record<string, string>> = { lora_nan_propagates: "HOST_NON_FINITE", flux_reshape_img_in: "HOST_NOT_REFITTABLE", flux_bfl_control: "HOST_NOT_REFITTABLE" };
+const refused: Readonly<Record<string, string>> = {
+  lora_nan_propagates: "HOST_NON_FINITE",
+  flux_reshape_img_in: "HOST_NOT_REFITTABLE",
+  flux_bfl_control: "HOST_NOT_REFITTABLE",
+};
 
 const containers: Readonly<Record<string, { readonly engine: WeightDtype; readonly container: string }>> = {
   float32: { engine: "f32", container: "F32" },
@@ -68,7 +72,15 @@ export function golden(command: HostCommand, precisions: readonly WeightDtype[])
       const touched = new Set<string>();
       for (const [index, { file, strength }] of golden.adapters.entries()) {
         const sha256 = hashOf(`${golden.name} ${index}`);
-        const ready = await ensureDelta({ adapter: { path: goldenPath(file), sha256 }, target: { family: golden.family, structure: hashOf(golden.base), parameters }, mode: "comfyui", folder }, native);
+        const ready = await ensureDelta(
+          {
+            adapter: { path: goldenPath(file), sha256 },
+            target: { family: golden.family, structure: hashOf(golden.base), parameters },
+            mode: "comfyui",
+            folder,
+          },
+          native,
+        );
         stack.push({ delta: ready.path, sha256, strength });
         for (const name of touchedParameters(ready.header.terms)) touched.add(name);
       }
@@ -77,8 +89,19 @@ export function golden(command: HostCommand, precisions: readonly WeightDtype[])
 
     const refit = async (at: Loaded, stack: Awaited<ReturnType<typeof stackOf>>["stack"], writes: readonly string[]) => {
       const to = { checkpoint: "base", stack: stack.map(({ sha256, strength }) => ({ sha256, strength })) };
-      const plan = { from: { checkpoint: "base", stack: [] }, to, full: false, writes: writes.map((parameter) => ({ parameter, reason: "touched" as const })) };
-      const { token, report } = await host.call("prepare", { engine: at.engine, generation: at.generation, plan, checkpoint: at.checkpoint, stack });
+      const plan = {
+        from: { checkpoint: "base", stack: [] },
+        to,
+        full: false,
+        writes: writes.map((parameter) => ({ parameter, reason: "touched" as const })),
+      };
+      const { token, report } = await host.call("prepare", {
+        engine: at.engine,
+        generation: at.generation,
+        plan,
+        checkpoint: at.checkpoint,
+        stack,
+      });
       at.generation = (await host.call("commit", { engine: at.engine, token })).generation;
       return report;
     };
@@ -97,7 +120,12 @@ export function golden(command: HostCommand, precisions: readonly WeightDtype[])
         }
         expect((await refit(at, stack, touched)).failed).toEqual([]);
         const { tensors } = await host.call("readBack", { engine: at.engine, parameters: touched });
-        const got = new Map(tensors.map(({ name, shape, data }): [string, GoldenTensor] => [at.checkpoint.parameters[name]?.pieces[0]?.key ?? "", { dtype: exact?.container ?? "F32", shape, data }]));
+        const got = new Map(
+          tensors.map(({ name, shape, data }): [string, GoldenTensor] => [
+            at.checkpoint.parameters[name]?.pieces[0]?.key ?? "",
+            { dtype: exact?.container ?? "F32", shape, data },
+          ]),
+        );
         if (exact !== null) expect(mismatches(golden, new Map([...loadTensors(goldenPath(golden.base)), ...got]))).toEqual([]);
         else compareUnrounded(golden, got);
         await refit(at, [], touched);
@@ -118,6 +146,7 @@ function compareUnrounded(golden: GoldenCase, got: ReadonlyMap<string, GoldenTen
     const relative = before === undefined ? 2 ** -8 : 1e-5;
     const numbers = values(wanted);
     expect(actual.length).toBe(numbers.length);
-    for (const [index, value] of numbers.entries()) expect(Math.abs((actual[index] ?? NaN) - value), `${key}[${index}]`).toBeLessThanOrEqual(1e-5 + relative * Math.abs(value));
+    for (const [index, value] of numbers.entries())
+      expect(Math.abs((actual[index] ?? NaN) - value), `${key}[${index}]`).toBeLessThanOrEqual(1e-5 + relative * Math.abs(value));
   }
 }

@@ -35,19 +35,26 @@ export function quantised(command: HostCommand): void {
     });
 
     const load = (golden: QuantisedCase): Promise<Loaded> => {
-      const made = loaded.get(golden.base) ?? (async (): Promise<Loaded> => {
-        const checkpoint = await readCheckpointSource([quantisedPath(golden.base)], golden.family);
-        const parameters = Object.fromEntries(Object.entries(checkpoint.parameters).map(([name, { shape }]) => [name, [...shape]]));
-        await host.call("load", { engine: golden.base, graph: null, parameters, weightDtype: "f32", checkpoint, stack: [] });
-        return { engine: golden.base, checkpoint, none: (await host.call("checksums", { engine: golden.base })).sha256, generation: 1 };
-      })();
+      const made =
+        loaded.get(golden.base) ??
+        (async (): Promise<Loaded> => {
+          const checkpoint = await readCheckpointSource([quantisedPath(golden.base)], golden.family);
+          const parameters = Object.fromEntries(Object.entries(checkpoint.parameters).map(([name, { shape }]) => [name, [...shape]]));
+          await host.call("load", { engine: golden.base, graph: null, parameters, weightDtype: "f32", checkpoint, stack: [] });
+          return { engine: golden.base, checkpoint, none: (await host.call("checksums", { engine: golden.base })).sha256, generation: 1 };
+        })();
       loaded.set(golden.base, made);
       return made;
     };
 
     const refit = async (at: Loaded, stack: { delta: string; sha256: string; strength: number }[], writes: readonly string[]) => {
       const to = { checkpoint: "base", stack: stack.map(({ sha256, strength }) => ({ sha256, strength })) };
-      const plan = { from: { checkpoint: "base", stack: [] }, to, full: false, writes: writes.map((parameter) => ({ parameter, reason: "touched" as const })) };
+      const plan = {
+        from: { checkpoint: "base", stack: [] },
+        to,
+        full: false,
+        writes: writes.map((parameter) => ({ parameter, reason: "touched" as const })),
+      };
       const { token, report } = await host.call("prepare", { engine: at.engine, generation: at.generation, plan, checkpoint: null, stack });
       at.generation = (await host.call("commit", { engine: at.engine, token })).generation;
       return report;
@@ -62,20 +69,35 @@ export function quantised(command: HostCommand): void {
         const wanted = expected.get(`${key}.__intended__`) ?? expected.get(`${key}.__f32__`) ?? expected.get(key);
         const got = floatsOf(tensors[index]?.data ?? new Uint8Array());
         expect(tensors[index]?.shape, key).toEqual(wanted?.shape);
-        const bad = [...(wanted === undefined ? [] : values(wanted))].findIndex((value, i) => !(Math.abs((got[i] ?? NaN) - value) <= 1e-6 + 1e-5 * Math.abs(value)));
+        const bad = [...(wanted === undefined ? [] : values(wanted))].findIndex(
+          (value, i) => !(Math.abs((got[i] ?? NaN) - value) <= 1e-6 + 1e-5 * Math.abs(value)),
+        );
         expect(bad, `${key}[${bad}]: ${got[bad]}`).toBe(-1);
       });
     };
 
     it.each(quantisedCases().map((golden) => [golden.name, golden] as const))("%s", async (_, golden) => {
       const at = await load(golden);
-      if (golden.adapters.length === 0) return compare(at, golden, [...loadQuantised(golden.expected).keys()].filter((key) => !key.includes("__")));
+      if (golden.adapters.length === 0)
+        return compare(
+          at,
+          golden,
+          [...loadQuantised(golden.expected).keys()].filter((key) => !key.includes("__")),
+        );
       const parameters = new Map(Object.entries(at.checkpoint.parameters).map(([name, { shape }]) => [name, shape]));
       const stack: { delta: string; sha256: string; strength: number }[] = [];
       const touched = new Set<string>();
       for (const [index, { file, strength }] of golden.adapters.entries()) {
         const sha256 = hashOf(`${golden.name} ${index}`);
-        const ready = await ensureDelta({ adapter: { path: quantisedPath(file), sha256 }, target: { family: golden.family, structure: hashOf(golden.base), parameters }, mode: "comfyui", folder }, native);
+        const ready = await ensureDelta(
+          {
+            adapter: { path: quantisedPath(file), sha256 },
+            target: { family: golden.family, structure: hashOf(golden.base), parameters },
+            mode: "comfyui",
+            folder,
+          },
+          native,
+        );
         stack.push({ delta: ready.path, sha256, strength });
         for (const name of touchedParameters(ready.header.terms)) touched.add(name);
       }

@@ -27,11 +27,15 @@ export function refits(command: HostCommand, tolerance: number): void {
       const loaded = await bench.load("exact");
       expect(loaded).toMatchObject({ parameters: names.length, generation: 1 });
       expect(loaded.bytes).toBe(4 * Object.values(model).reduce((sum, { data }) => sum + data.length, 0));
-      for (const [name, values] of Object.entries(await bench.read("exact"))) expect([...values], name).toEqual([...(model[name]?.data ?? [])]);
+      for (const [name, values] of Object.entries(await bench.read("exact")))
+        expect([...values], name).toEqual([...(model[name]?.data ?? [])]);
     });
 
     it("load with a stack gives the same bits as load and refit", async () => {
-      const stack = [{ adapter: bench.a, strength: 0.8 }, { adapter: bench.b, strength: -0.3 }];
+      const stack = [
+        { adapter: bench.a, strength: 0.8 },
+        { adapter: bench.b, strength: -0.3 },
+      ];
       await bench.load("fresh", stack);
       await expectMerged("fresh", stack);
       await bench.load("stepwise");
@@ -55,16 +59,31 @@ export function refits(command: HostCommand, tolerance: number): void {
     it("a refit without a checkpoint keeps the engine's own, also after another one was committed", async () => {
       const stack = [{ adapter: bench.a, strength: 0.8 }];
       await bench.load("own");
-      const full = await bench.host.call("prepare", { engine: "own", generation: 1, plan: fullPlan(model, stack, "other"), checkpoint: bench.other, stack: stackFiles(stack) });
+      const full = await bench.host.call("prepare", {
+        engine: "own",
+        generation: 1,
+        plan: fullPlan(model, stack, "other"),
+        checkpoint: bench.other,
+        stack: stackFiles(stack),
+      });
       const { generation } = await bench.host.call("commit", { engine: "own", token: full.token });
-      const kept = await bench.host.call("prepare", { engine: "own", generation, plan: fullPlan(model, [], "other"), checkpoint: null, stack: [] });
+      const kept = await bench.host.call("prepare", {
+        engine: "own",
+        generation,
+        plan: fullPlan(model, [], "other"),
+        checkpoint: null,
+        stack: [],
+      });
       await bench.host.call("commit", { engine: "own", token: kept.token });
       await expectMerged("own", [], otherModel);
     });
 
     it("A → B → A → none gives A and none bit for bit", async () => {
       const A = [{ adapter: bench.a, strength: 0.8 }];
-      const B = [{ adapter: bench.b, strength: 1.3 }, { adapter: bench.a, strength: -0.3 }];
+      const B = [
+        { adapter: bench.b, strength: 1.3 },
+        { adapter: bench.a, strength: -0.3 },
+      ];
       await bench.load("aba");
       const none = await bench.checksums("aba");
       let generation = await bench.refit("aba", [], A, 1);
@@ -82,13 +101,19 @@ export function refits(command: HostCommand, tolerance: number): void {
       const next = noise(7);
       const pick = (count: number): number => Math.floor(((next() + 1) / 2) * count);
       const choices: Stacked[][] = [[]];
-      for (const strengths of [[1, 0.5], [-0.3, 2]]) {
-        for (const adapters of [[bench.a], [bench.b], [bench.c], [bench.a, bench.b], [bench.b, bench.a], [bench.c, bench.a]]) choices.push(adapters.map((adapter, index) => ({ adapter, strength: strengths[index] ?? 1 })));
+      for (const strengths of [
+        [1, 0.5],
+        [-0.3, 2],
+      ]) {
+        for (const adapters of [[bench.a], [bench.b], [bench.c], [bench.a, bench.b], [bench.b, bench.a], [bench.c, bench.a]])
+          choices.push(adapters.map((adapter, index) => ({ adapter, strength: strengths[index] ?? 1 })));
       }
-      const fresh = await Promise.all(choices.map(async (stack, index) => {
-        await bench.load(`fresh-${index}`, stack);
-        return bench.checksums(`fresh-${index}`);
-      }));
+      const fresh = await Promise.all(
+        choices.map(async (stack, index) => {
+          await bench.load(`fresh-${index}`, stack);
+          return bench.checksums(`fresh-${index}`);
+        }),
+      );
       await bench.load("walk");
       let at = 0;
       let generation = 1;
@@ -105,7 +130,8 @@ export function refits(command: HostCommand, tolerance: number): void {
       const checkpoint = await writeCheckpoint(join(bench.folder, `${dtype}.safetensors`), model, dtype);
       await bench.host.call("load", { engine: dtype, graph: null, parameters: shapes, weightDtype: "f32", checkpoint, stack: [] });
       // The fixture's values are exact in both.
-      for (const [name, values] of Object.entries(await bench.read(dtype))) expect([...values], name).toEqual([...(model[name]?.data ?? [])]);
+      for (const [name, values] of Object.entries(await bench.read(dtype)))
+        expect([...values], name).toEqual([...(model[name]?.data ?? [])]);
     });
 
     it("multiplies scaled fp8 by its scale", async () => {
@@ -117,27 +143,79 @@ export function refits(command: HostCommand, tolerance: number): void {
         { name: `${prefix}w.scale_weight`, dtype: "F32", shape: [], data: bytesOf(scale) },
       ]);
       const plain = await sourceOf(path, { "w.weight": { shape: [2, 4] } }, "F8_E4M3");
-      const parameters = { "w.weight": { shape: [2, 4], pieces: [{ file: 0, key: `${prefix}w.weight`, dtype: "F8_E4M3" as const, start: 0, length: 2, swapHalves: false, storage: { format: "scaled" as const, scale: `${prefix}w.scale_weight` } }] } };
-      await bench.host.call("load", { engine: "fp8", graph: null, parameters: { "w.weight": [2, 4] }, weightDtype: "f32", checkpoint: { ...plain, parameters }, stack: [] });
+      const parameters = {
+        "w.weight": {
+          shape: [2, 4],
+          pieces: [
+            {
+              file: 0,
+              key: `${prefix}w.weight`,
+              dtype: "F8_E4M3" as const,
+              start: 0,
+              length: 2,
+              swapHalves: false,
+              storage: { format: "scaled" as const, scale: `${prefix}w.scale_weight` },
+            },
+          ],
+        },
+      };
+      await bench.host.call("load", {
+        engine: "fp8",
+        graph: null,
+        parameters: { "w.weight": [2, 4] },
+        weightDtype: "f32",
+        checkpoint: { ...plain, parameters },
+        stack: [],
+      });
       const { tensors } = await bench.host.call("readBack", { engine: "fp8", parameters: ["w.weight"] });
-      expect([...floatsOf(tensors[0]?.data ?? new Uint8Array())]).toEqual([1, -1, 2, 0, 0.5, 448, -448, 2 ** -9].map((value) => value * 0.75));
+      expect([...floatsOf(tensors[0]?.data ?? new Uint8Array())]).toEqual(
+        [1, -1, 2, 0, 0.5, 448, -448, 2 ** -9].map((value) => value * 0.75),
+      );
     });
 
     it("puts a parameter together that the file keeps in pieces, one of them with its halves exchanged", async () => {
       const path = join(bench.folder, "pieces.safetensors");
-      const rows = [[1, 2], [3, 4], [5, 6], [7, 8]];
-      const tensor = (name: string, list: number[][]) => ({ name, dtype: "F32" as const, shape: [list.length, 2], data: bytesOf(Float32Array.from(list.flat())) });
+      const rows = [
+        [1, 2],
+        [3, 4],
+        [5, 6],
+        [7, 8],
+      ];
+      const tensor = (name: string, list: number[][]) => ({
+        name,
+        dtype: "F32" as const,
+        shape: [list.length, 2],
+        data: bytesOf(Float32Array.from(list.flat())),
+      });
       await writeSafetensors(path, [tensor("q", rows.slice(0, 2)), tensor("k", [rows[3] ?? [], rows[2] ?? []])]);
       const source = await sourceOf(path, {}, "F32");
       const piece = { file: 0, dtype: "F32" as const, length: 2 };
-      const parameters = { "qk.weight": { shape: [4, 2], pieces: [{ ...piece, key: "q", start: 0, swapHalves: false }, { ...piece, key: "k", start: 2, swapHalves: true }] } };
-      await bench.host.call("load", { engine: "pieces", graph: null, parameters: { "qk.weight": [4, 2] }, weightDtype: "f32", checkpoint: { ...source, parameters }, stack: [] });
+      const parameters = {
+        "qk.weight": {
+          shape: [4, 2],
+          pieces: [
+            { ...piece, key: "q", start: 0, swapHalves: false },
+            { ...piece, key: "k", start: 2, swapHalves: true },
+          ],
+        },
+      };
+      await bench.host.call("load", {
+        engine: "pieces",
+        graph: null,
+        parameters: { "qk.weight": [4, 2] },
+        weightDtype: "f32",
+        checkpoint: { ...source, parameters },
+        stack: [],
+      });
       const { tensors } = await bench.host.call("readBack", { engine: "pieces", parameters: ["qk.weight"] });
       expect([...floatsOf(tensors[0]?.data ?? new Uint8Array())]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     });
 
     it("an f16 engine holds the f32 result rounded once", async () => {
-      const stack = [{ adapter: bench.a, strength: 0.37 }, { adapter: bench.b, strength: -1.1 }];
+      const stack = [
+        { adapter: bench.a, strength: 0.37 },
+        { adapter: bench.b, strength: -1.1 },
+      ];
       const call = { graph: null, parameters: shapes, checkpoint: bench.checkpoint, stack: stackFiles(stack) };
       await bench.host.call("load", { ...call, engine: "wide", weightDtype: "f32" });
       const narrow = await bench.host.call("load", { ...call, engine: "narrow", weightDtype: "f16" });
@@ -156,7 +234,13 @@ export function refits(command: HostCommand, tolerance: number): void {
     it("a full plan of another checkpoint replaces every value", async () => {
       await bench.load("swap", [{ adapter: bench.c, strength: 1 }]);
       const stack = [{ adapter: bench.a, strength: 1 }];
-      const { token } = await bench.host.call("prepare", { engine: "swap", generation: 1, plan: fullPlan(model, stack, "other"), checkpoint: bench.other, stack: stackFiles(stack) });
+      const { token } = await bench.host.call("prepare", {
+        engine: "swap",
+        generation: 1,
+        plan: fullPlan(model, stack, "other"),
+        checkpoint: bench.other,
+        stack: stackFiles(stack),
+      });
       await bench.host.call("commit", { engine: "swap", token });
       await expectMerged("swap", stack, otherModel);
     });
@@ -164,8 +248,14 @@ export function refits(command: HostCommand, tolerance: number): void {
     it("verify answers the checksums that the engine then has, after load and after a commit", async () => {
       const loaded = await bench.load("verify", [{ adapter: bench.a, strength: 1 }], true);
       expect(loaded.sha256).toEqual(await bench.checksums("verify"));
-      const prepared = await bench.prepare("verify", [{ adapter: bench.a, strength: 1 }], [{ adapter: bench.b, strength: 1 }], 1, { verify: true });
-      expect(Object.keys(prepared.sha256 ?? {}).sort()).toEqual(["input_blocks.0.0.weight", "middle.attn1.to_k.weight", "middle.attn1.to_q.weight"]);
+      const prepared = await bench.prepare("verify", [{ adapter: bench.a, strength: 1 }], [{ adapter: bench.b, strength: 1 }], 1, {
+        verify: true,
+      });
+      expect(Object.keys(prepared.sha256 ?? {}).sort()).toEqual([
+        "input_blocks.0.0.weight",
+        "middle.attn1.to_k.weight",
+        "middle.attn1.to_q.weight",
+      ]);
       await bench.host.call("commit", { engine: "verify", token: prepared.token });
       expect(await bench.checksums("verify")).toMatchObject(prepared.sha256 ?? {});
     });
@@ -238,15 +328,30 @@ export function refits(command: HostCommand, tolerance: number): void {
       await bench.load("listed");
       const { token } = await bench.prepare("listed", [], [{ adapter: bench.a, strength: 1 }], 1);
       const status = await bench.host.call("status", {});
-      expect(status.engines.find(({ engine }) => engine === "listed")).toMatchObject({ generation: 1, dirty: false, parameters: names.length, prepared: [token] });
+      expect(status.engines.find(({ engine }) => engine === "listed")).toMatchObject({
+        generation: 1,
+        dirty: false,
+        parameters: names.length,
+        prepared: [token],
+      });
     });
 
     it("the same files give the same bits in another process", async () => {
-      const stack = [{ adapter: bench.a, strength: 0.37 }, { adapter: bench.b, strength: -1.1 }];
+      const stack = [
+        { adapter: bench.a, strength: 0.37 },
+        { adapter: bench.b, strength: -1.1 },
+      ];
       await bench.load("here", stack);
       const second = await startHost(command);
       try {
-        await second.call("load", { engine: "there", graph: null, parameters: shapes, weightDtype: "f32", checkpoint: bench.checkpoint, stack: stackFiles(stack) });
+        await second.call("load", {
+          engine: "there",
+          graph: null,
+          parameters: shapes,
+          weightDtype: "f32",
+          checkpoint: bench.checkpoint,
+          stack: stackFiles(stack),
+        });
         expect((await second.call("checksums", { engine: "there" })).sha256).toEqual(await bench.checksums("here"));
       } finally {
         await second.close();

@@ -12,12 +12,30 @@ import { demoGraph, demoStates, demoStructure, goldenSteps, readSteps, specOf, t
 import { noise } from "../fixtures.ts";
 import { startRawHost } from "../raw-host.ts";
 
-const shapes = [[32, 8], [32, 8], [32, 8], [32, 4], [64, 4], [64, 4], [64, 2], [64, 2], [64, 2], [64, 1], [64, 1], [64, 1]] as const;
+const shapes = [
+  [32, 8],
+  [32, 8],
+  [32, 8],
+  [32, 4],
+  [64, 4],
+  [64, 4],
+  [64, 2],
+  [64, 2],
+  [64, 2],
+  [64, 1],
+  [64, 1],
+  [64, 1],
+] as const;
 
 /** ControlNet residuals of the demo model: the inputs that are large enough to stay in a client's segment. */
 function residuals(seed: number): FrameTensor[] {
   const next = noise(seed);
-  const one = (name: string, channels: number, size: number): FrameTensor => ({ name, dtype: "f32", shape: [2, channels, size, size], data: new Uint8Array(Float32Array.from({ length: 2 * channels * size * size }, next).buffer) });
+  const one = (name: string, channels: number, size: number): FrameTensor => ({
+    name,
+    dtype: "f32",
+    shape: [2, channels, size, size],
+    data: new Uint8Array(Float32Array.from({ length: 2 * channels * size * size }, next).buffer),
+  });
   return [...shapes.map(([channels, size], index) => one(`down_residual_${index}`, channels, size)), one("mid_residual", 64, 1)];
 }
 
@@ -38,7 +56,13 @@ export function segments(command: HostCommand): void {
       host = await startHost(command, { segmentFolder: folder });
       states = await demoStates(scratch);
       wanted = states([]);
-      await host.call("load", { engine: "placed", graph: { folder: demoGraph, variant: "fp32" }, weightDtype: "f32", checkpoint: wanted.checkpoint, stack: [] });
+      await host.call("load", {
+        engine: "placed",
+        graph: { folder: demoGraph, variant: "fp32" },
+        weightDtype: "f32",
+        checkpoint: wanted.checkpoint,
+        stack: [],
+      });
     });
     afterAll(async () => {
       await host.close();
@@ -63,8 +87,10 @@ export function segments(command: HostCommand): void {
       await writeFile(join(folder, segment), file, { mode: 0o600 });
       return placed;
     }
-    const step = async (tensors: readonly StepTensor[], from = host): Promise<Buffer> => Buffer.from((await from.call("step", { engine: "placed", generation: 1 }, { tensors })).tensors[0]?.data ?? []);
-    const readsThem = ({ skip }: TestContext): void => skip(host.about.segments !== true, "this host reads no segments: the sidecar reads them for it");
+    const step = async (tensors: readonly StepTensor[], from = host): Promise<Buffer> =>
+      Buffer.from((await from.call("step", { engine: "placed", generation: 1 }, { tensors })).tensors[0]?.data ?? []);
+    const readsThem = ({ skip }: TestContext): void =>
+      skip(host.about.segments !== true, "this host reads no segments: the sidecar reads them for it");
 
     it("a step with inputs in a segment equals the one with their bytes, bit for bit, whatever came before", async () => {
       const outputs = new Set<string>();
@@ -82,7 +108,13 @@ export function segments(command: HostCommand): void {
     });
 
     it("a host killed in such a step comes back, and the repeated step gives the same", async () => {
-      const engines = new Engines({ planning: { planRefit, nextState, sameState }, startHost: () => startHost(command, { segmentFolder: folder }), keepsSpare: () => false, budgetBytes: () => 2 ** 30, emit: () => undefined });
+      const engines = new Engines({
+        planning: { planRefit, nextState, sameState },
+        startHost: () => startHost(command, { segmentFolder: folder }),
+        keepsSpare: () => false,
+        budgetBytes: () => 2 ** 30,
+        emit: () => undefined,
+      });
       const runs = new Runs({ stateKey, turnMs: () => 2000, graceMs: 20, maxWaiting: 64, nowMs: () => performance.now() });
       try {
         const run = runs.open(await engines.acquire(specOf(wanted.checkpoint, demoGraph, demoStructure)), wanted);
@@ -93,7 +125,8 @@ export function segments(command: HostCommand): void {
         const repeated = run.step(tensors);
         await new Promise((resolve) => setTimeout(resolve, 3));
         first?.kill("a test ends it in a step");
-        for (const reply of [await repeated, await run.step(tensors)]) expect(Buffer.compare(Buffer.from(reply.tensors[0]?.data ?? []), expected)).toBe(0);
+        for (const reply of [await repeated, await run.step(tensors)])
+          expect(Buffer.compare(Buffer.from(reply.tensors[0]?.data ?? []), expected)).toBe(0);
         expect([...engines.runningHosts().values()][0]?.pid).not.toBe(first?.pid);
         run.close();
       } finally {
@@ -102,26 +135,50 @@ export function segments(command: HostCommand): void {
     });
 
     it.for<[string, string, (placed: PlacedTensor[]) => Promise<PlacedTensor[]> | PlacedTensor[]]>([
-      ["HOST_INVALID_PARAMS", "a path that leads out of the folder", (placed) => placed.map((tensor) => ({ ...tensor, segment: "../outside" }))],
+      [
+        "HOST_INVALID_PARAMS",
+        "a path that leads out of the folder",
+        (placed) => placed.map((tensor) => ({ ...tensor, segment: "../outside" })),
+      ],
       ["HOST_INVALID_PARAMS", "an absolute path", (placed) => placed.map((tensor) => ({ ...tensor, segment: join(scratch, "outside") }))],
       ["HOST_SEGMENT_REFUSED", "a file that is not there", (placed) => placed.map((tensor) => ({ ...tensor, segment: "missing" }))],
-      ["HOST_SEGMENT_REFUSED", "a link to a file outside", async (placed) => {
-        await symlink(join(scratch, "outside"), join(folder, "link"));
-        return placed.map((tensor) => ({ ...tensor, segment: "link" }));
-      }],
-      ["HOST_SEGMENT_REFUSED", "a folder", async (placed) => {
-        await mkdir(join(folder, "inner"));
-        return placed.map((tensor) => ({ ...tensor, segment: "inner" }));
-      }],
-      ["HOST_SEGMENT_REFUSED", "a named pipe that nobody writes to", (placed) => {
-        execFileSync("mkfifo", [join(folder, "pipe")]);
-        return placed.map((tensor) => ({ ...tensor, segment: "pipe" }));
-      }],
-      ["HOST_SEGMENT_SHORT", "a range beyond the end", (placed) => placed.map((tensor, index) => (index === 0 ? { ...tensor, offset: 2 ** 30 } : tensor))],
-      ["HOST_SEGMENT_SHORT", "a file that its client cut", async (placed) => {
-        await truncate(join(folder, "refused"), 1000);
-        return placed;
-      }],
+      [
+        "HOST_SEGMENT_REFUSED",
+        "a link to a file outside",
+        async (placed) => {
+          await symlink(join(scratch, "outside"), join(folder, "link"));
+          return placed.map((tensor) => ({ ...tensor, segment: "link" }));
+        },
+      ],
+      [
+        "HOST_SEGMENT_REFUSED",
+        "a folder",
+        async (placed) => {
+          await mkdir(join(folder, "inner"));
+          return placed.map((tensor) => ({ ...tensor, segment: "inner" }));
+        },
+      ],
+      [
+        "HOST_SEGMENT_REFUSED",
+        "a named pipe that nobody writes to",
+        (placed) => {
+          execFileSync("mkfifo", [join(folder, "pipe")]);
+          return placed.map((tensor) => ({ ...tensor, segment: "pipe" }));
+        },
+      ],
+      [
+        "HOST_SEGMENT_SHORT",
+        "a range beyond the end",
+        (placed) => placed.map((tensor, index) => (index === 0 ? { ...tensor, offset: 2 ** 30 } : tensor)),
+      ],
+      [
+        "HOST_SEGMENT_SHORT",
+        "a file that its client cut",
+        async (placed) => {
+          await truncate(join(folder, "refused"), 1000);
+          return placed;
+        },
+      ],
     ])("%s for %s, and the engine goes on", async ([code, _, change], context) => {
       readsThem(context);
       const given = residuals(4);
@@ -137,8 +194,18 @@ export function segments(command: HostCommand): void {
       readsThem(context);
       const raw = startRawHost(command);
       await raw.hello();
-      const tensors = (await place(residuals(5), "wrong")).map(({ read: _, segment, ...tensor }) => ({ ...tensor, segment: segment === "wrong" ? 0 : 1, bytes: tensor.bytes + 4 }));
-      raw.write(encodeFrame({ jsonrpc: "2.0", id: 2, method: "step", params: { engine: "placed", generation: 1, segments: ["wrong"] } } satisfies JsonObject, [], tensors));
+      const tensors = (await place(residuals(5), "wrong")).map(({ read: _, segment, ...tensor }) => ({
+        ...tensor,
+        segment: segment === "wrong" ? 0 : 1,
+        bytes: tensor.bytes + 4,
+      }));
+      raw.write(
+        encodeFrame(
+          { jsonrpc: "2.0", id: 2, method: "step", params: { engine: "placed", generation: 1, segments: ["wrong"] } } satisfies JsonObject,
+          [],
+          tensors,
+        ),
+      );
       expect((await raw.next())?.message).toMatchObject({ id: null, error: { data: { code: "HOST_MALFORMED_FRAME" } } });
       await raw.ended;
     });

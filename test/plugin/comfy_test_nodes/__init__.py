@@ -212,7 +212,11 @@ class ConstantControl:
 
         h, w = x.shape[2], x.shape[3]
         small = ((h + 1) // 2, (w + 1) // 2)
-        return {"input": [], "middle": [residual(9, *small)], "output": [residual(1, h, w), residual(2, h, w), residual(3, *small), residual(4, *small)]}
+        return {
+            "input": [],
+            "middle": [residual(9, *small)],
+            "output": [residual(1, h, w), residual(2, h, w), residual(3, *small), residual(4, *small)],
+        }
 
 
 NODES = (

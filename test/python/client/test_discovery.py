@@ -31,7 +31,9 @@ def test_read_discovery_reads_what_the_sidecar_wrote(tmp_path):
     assert "secret" not in repr(address)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "7", {**GOOD, "token": 7}, {**GOOD, "pid": True}, {"ws_url": "ws://127.0.0.1:1/ws"}, " " * 70_000 + "{}"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "7", {**GOOD, "token": 7}, {**GOOD, "pid": True}, {"ws_url": "ws://127.0.0.1:1/ws"}, " " * 70_000 + "{}"]
+)
 def test_read_discovery_takes_a_broken_file_for_no_sidecar(tmp_path, content):
     write(tmp_path, content)
     assert code_of(tmp_path) == "CLIENT_NOT_RUNNING"

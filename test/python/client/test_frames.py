@@ -33,7 +33,10 @@ def test_decode_frame_reads_tensors_of_a_result_as_views():
     rows = [row("a", "u8", (3,), 0, 3), row("b", "f16", (1, 2), 64, 4)]
     message, tensors = decode_frame(reply(rows, b"abc" + bytes(61) + b"wxyz"))
     assert message["id"] == 1
-    assert [(tensor.name, tensor.dtype, tensor.shape, bytes(tensor.data)) for tensor in tensors] == [("a", "u8", (3,), b"abc"), ("b", "f16", (1, 2), b"wxyz")]
+    assert [(tensor.name, tensor.dtype, tensor.shape, bytes(tensor.data)) for tensor in tensors] == [
+        ("a", "u8", (3,), b"abc"),
+        ("b", "f16", (1, 2), b"wxyz"),
+    ]
 
 
 def test_decode_frame_leaves_tensors_of_a_segment_to_the_session():

@@ -30,7 +30,11 @@ def fits(value, hint):
         return isinstance(value, dict) and all(fits(item, typing.get_args(hint)[1]) for item in value.values())
     if typing.is_typeddict(hint):
         fields = typing.get_type_hints(hint)
-        return isinstance(value, dict) and hint.__required_keys__ <= value.keys() <= fields.keys() and all(fits(value[key], fields[key]) for key in value)
+        return (
+            isinstance(value, dict)
+            and hint.__required_keys__ <= value.keys() <= fields.keys()
+            and all(fits(value[key], fields[key]) for key in value)
+        )
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:

@@ -255,7 +255,9 @@ def test_a_sidecar_with_tls_is_reached_with_its_certificate_only(start_real, tmp
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes the test's certificate, is not installed")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    make = (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    )
     subprocess.run(["openssl", *make.split(), "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
     sidecar = start_real(tlsCert=str(cert), tlsKey=str(key))
     address = read_discovery(sidecar.data_dir)

@@ -62,8 +62,14 @@ def test_the_token_travels_in_one_header_and_hello_says_who_calls(stub):
 @pytest.mark.parametrize(
     "message",
     [
-        "{", "[]", b"RFT1", b"", "[" * 100_000,
-        '{"jsonrpc":"2.0","id":2,"result":7}', '{"jsonrpc":"2.0","id":2}', '{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}',
+        "{",
+        "[]",
+        b"RFT1",
+        b"",
+        "[" * 100_000,
+        '{"jsonrpc":"2.0","id":2,"result":7}',
+        '{"jsonrpc":"2.0","id":2}',
+        '{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}',
     ],  # fmt: skip
     ids=lambda message: repr(message)[:40],
 )
@@ -109,7 +115,11 @@ def test_a_hello_that_is_refused_is_the_sidecars_own_error(stub):
         session.send({"jsonrpc": "2.0", "id": call["id"], "error": {"code": 4103, "message": "expected version 2", "data": data}})
 
     error = failing(stub(script))
-    assert isinstance(error, SidecarRefused) and (error.code, error.fault, error.remedy) == ("WIRE_VERSION_UNSUPPORTED", "client", "Update.")
+    assert isinstance(error, SidecarRefused) and (error.code, error.fault, error.remedy) == (
+        "WIRE_VERSION_UNSUPPORTED",
+        "client",
+        "Update.",
+    )
 
 
 @pytest.mark.parametrize("error", [None, 7, {}, {"code": 1}, {"code": 1, "message": 7, "data": []}, {"message": "x", "data": {"code": 9}}])
@@ -258,7 +268,9 @@ def test_a_segment_that_the_sidecar_cut_short_is_an_error_not_a_crash(stub, tmp_
     def script(session):
         _, reply = offer_segments(session, tmp_path)
         os.truncate(reply, 100)
-        session.answer(session.receive(), {"tensors": [{"name": "a", "dtype": "u8", "shape": [64], "offset": 64, "bytes": 64, "segment": 1}]})
+        session.answer(
+            session.receive(), {"tensors": [{"name": "a", "dtype": "u8", "shape": [64], "offset": 64, "bytes": 64, "segment": 1}]}
+        )
         session.receive()
 
     assert failing(stub(script)).code == "CLIENT_PROTOCOL"
@@ -270,7 +282,9 @@ def test_segments_that_are_not_shared_leave_the_frame(stub, tmp_path, why):
 
     def script(session):
         if why == "missing":
-            gone = {name: {"index": index, "path": str(tmp_path / "gone"), "bytes": 4096} for index, name in enumerate(("request", "reply"))}
+            gone = {
+                name: {"index": index, "path": str(tmp_path / "gone"), "bytes": 4096} for index, name in enumerate(("request", "reply"))
+            }
             session.greet(segments=gone)
         else:
             offer_segments(session, tmp_path, proof_ok=False)
@@ -312,7 +326,11 @@ def test_segments_are_lent_until_the_answer_and_full_ones_leave_the_frame(stub, 
     assert second.wait(20)
     client.start("engine.step", {"lease": "l"}, [tensor], reply_bytes=64)
     client.call("ping")
-    assert [call["params"]["tensors"][0]["offset"] for call in seen if isinstance(call, dict) and call["method"] == "engine.step"] == [0, 2048, 0]
+    assert [call["params"]["tensors"][0]["offset"] for call in seen if isinstance(call, dict) and call["method"] == "engine.step"] == [
+        0,
+        2048,
+        0,
+    ]
 
 
 def test_frames_carry_tensors_and_cancelled_ones_are_not_read(stub):
@@ -329,7 +347,9 @@ def test_frames_carry_tensors_and_cancelled_ones_are_not_read(stub):
         size = struct.unpack_from("<I", frame, 8)[0]
         message = json.loads(frame[64 : 64 + size])
         start = 64 + -(-size // 64) * 64
-        return message, {row["name"]: frame[start + row["offset"] : start + row["offset"] + row["bytes"]] for row in message["params"]["tensors"]}
+        return message, {
+            row["name"]: frame[start + row["offset"] : start + row["offset"] + row["bytes"]] for row in message["params"]["tensors"]
+        }
 
     client = stub(script)
     client.start("engine.step", {"lease": "l"}, [Tensor("sample", "u8", (3,), b"abc")]).cancel()

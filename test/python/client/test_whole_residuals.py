@@ -29,8 +29,15 @@ def floats(name, shape, seed):
 
 
 def inputs(seed):
-    residuals = [floats(f"down_residual_{index}", (2, channels, SIDE // part, SIDE // part), seed + index) for index, (channels, part) in enumerate(SHAPES)]
-    own = [floats("sample", (2, 4, SIDE, SIDE), 1), Tensor("timestep", "f32", (2,), struct.pack("<2f", 500, 500)), floats("encoder_hidden_states", (2, 4, 768), 2)]
+    residuals = [
+        floats(f"down_residual_{index}", (2, channels, SIDE // part, SIDE // part), seed + index)
+        for index, (channels, part) in enumerate(SHAPES)
+    ]
+    own = [
+        floats("sample", (2, 4, SIDE, SIDE), 1),
+        Tensor("timestep", "f32", (2,), struct.pack("<2f", 500, 500)),
+        floats("encoder_hidden_states", (2, 4, 768), 2),
+    ]
     return [*own, *residuals, floats("mid_residual", (2, 64, SIDE // 8, SIDE // 8), seed)]
 
 
@@ -48,7 +55,9 @@ def sidecar(request, tmp_path):
     command = [shutil.which("node") or "node", str(cli), "serve", "--json", "--stop-with-stdin", "--data-dir", str(data)]
     command += ["--checkpoints", str(folder), "--host", request.param, "--python", sys.executable]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
     assert json.loads(process.stdout.readline())["ok"]
     yield request.param, data
     process.stdin.close()
@@ -57,9 +66,24 @@ def sidecar(request, tmp_path):
 
 
 def opened(client):
-    while not (found := [entry for entry in client.call("catalog.list", {"kind": "checkpoint"}).result["entries"] if entry["problem"] is None and entry["sha256"]]):
+    while not (
+        found := [
+            entry
+            for entry in client.call("catalog.list", {"kind": "checkpoint"}).result["entries"]
+            if entry["problem"] is None and entry["sha256"]
+        ]
+    ):
         pass
-    wish = {"checkpoint": found[0]["id"], "stack": [], "profile": "auto", "precision": "fp32", "host": "auto", "mode": "comfyui", "residuals": True, "priority": "user"}
+    wish = {
+        "checkpoint": found[0]["id"],
+        "stack": [],
+        "profile": "auto",
+        "precision": "fp32",
+        "host": "auto",
+        "mode": "comfyui",
+        "residuals": True,
+        "priority": "user",
+    }
     return client.call("engine.prepare", wish, timeout_s=120).result["lease"]
 
 
@@ -70,7 +94,11 @@ def test_residuals_in_a_segment_give_what_they_give_in_a_frame(sidecar):
         assert placed.session().uses_segments
         answers = {client: [] for client in (placed, framed)}
         leases = {client: opened(client) for client in answers}
-        step = lambda client, tensors: bytes(client.call("engine.step", {"lease": leases[client]}, tensors, timeout_s=120).tensors["out_sample"].data)  # noqa: E731
+
+        def step(client, tensors):
+            reply = client.call("engine.step", {"lease": leases[client]}, tensors, timeout_s=120)
+            return bytes(reply.tensors["out_sample"].data)
+
         for seed in (10, 40):
             for client, answered in answers.items():
                 answered.append(step(client, inputs(seed)))

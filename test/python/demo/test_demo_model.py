@@ -132,5 +132,7 @@ def test_files_are_small_and_fit_each_other():
     assert checkpoint.stat().st_size <= 12_000_000
     assert all((DEMO / lora["file"]).stat().st_size < 600_000 for lora in TABLE["loras"])
     assert BUNDLE["structure"] == TABLE["checkpoint"]["structure"]
-    assert {row["parameter"]: tuple(row["shape"]) for row in BUNDLE["refitMap"]} == {name: tensor.shape for name, tensor in base_weights().items()}
+    assert {row["parameter"]: tuple(row["shape"]) for row in BUNDLE["refitMap"]} == {
+        name: tensor.shape for name, tensor in base_weights().items()
+    }
     assert len(TABLE["loras"]) >= 3

@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 def run(*arguments: str, path: str | None = str(ROOT / "sidecar/hosts/python")) -> tuple[int, dict]:
     """Runs `python -m refit_graphs` without a network name to resolve; returns the exit status and the last line of stdout."""
     environment = {**os.environ, "PYTHONPATH": path or "", "OMP_NUM_THREADS": "1", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    result = subprocess.run([sys.executable, "-m", "refit_graphs", *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [sys.executable, "-m", "refit_graphs", *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
     return result.returncode, json.loads(result.stdout.splitlines()[-1])
 
 

@@ -62,7 +62,9 @@ def test_the_refit_map_of_a_real_header_equals_diffusers_converter(header):
 def step(model, batch: int, height: int, width: int, tokens: int) -> dict[str, np.ndarray]:
     sizes = {"batch": batch, "height": height, "width": width, "tokens": tokens, "frames": 2 * batch - 1, "image_tokens": 11}
     draw = np.random.default_rng(7)
-    feed = {item.name: (0.5 * draw.standard_normal([sizes.get(axis, axis) for axis in item.axes])).astype(np.float32) for item in model.inputs}
+    feed = {
+        item.name: (0.5 * draw.standard_normal([sizes.get(axis, axis) for axis in item.axes])).astype(np.float32) for item in model.inputs
+    }
     feed["timestep"] = draw.uniform(0, 1 if model.family == "flux" else 999, batch).astype(np.float32)
     if "guidance" in feed:
         feed["guidance"] = draw.uniform(1, 5, batch).astype(np.float32)
@@ -78,7 +80,9 @@ def diffusers(model, state: dict[str, torch.Tensor], feed: dict[str, np.ndarray]
         if model.family == "sd3":
             return module(given["sample"], given["encoder_hidden_states"], given["y"], given["timestep"]).sample.numpy()
         if model.family == "wan":
-            return module(given["sample"], given["timestep"], given["encoder_hidden_states"], given.get("encoder_hidden_states_image")).sample.numpy()
+            return module(
+                given["sample"], given["timestep"], given["encoder_hidden_states"], given.get("encoder_hidden_states_image")
+            ).sample.numpy()
         batch, channels, height, width = given["sample"].shape
         out = module(
             FluxPipeline._pack_latents(given["sample"], batch, channels, height, width),

@@ -16,12 +16,18 @@ LAYOUTS = {
     "sd15": {"widths": [32, 64, 64, 64]},
     "sd2": {"widths": [64, 64, 128, 128]},
     "sdxl": {"widths": [64, 64, 128], "transformer_layers_per_block": [1, 2, 3], "reverse_transformer_layers_per_block": [3, 2, 1]},
-    "sdxl-refiner": {"widths": [64, 64, 128, 128], "transformer_layers_per_block": [1] * 4, "reverse_transformer_layers_per_block": [1] * 4},
+    "sdxl-refiner": {
+        "widths": [64, 64, 128, 128],
+        "transformer_layers_per_block": [1] * 4,
+        "reverse_transformer_layers_per_block": [1] * 4,
+    },
 }
 
 
 # sd2 and the refiner share their rules with these two and run with the long tests.
-@pytest.fixture(scope="module", params=["sd15", "sdxl", pytest.param("sd2", marks=pytest.mark.e2e), pytest.param("sdxl-refiner", marks=pytest.mark.e2e)])
+@pytest.fixture(
+    scope="module", params=["sd15", "sdxl", pytest.param("sd2", marks=pytest.mark.e2e), pytest.param("sdxl-refiner", marks=pytest.mark.e2e)]
+)
 def bundle(request, tmp_path_factory):
     model = tiny(request.param, **LAYOUTS[request.param])
     out = tmp_path_factory.mktemp("graphs") / request.param
@@ -90,15 +96,20 @@ def test_y_is_the_vector_that_diffusers_makes_of_pooled_text_and_sizes(bundle):
         pytest.skip("only SDXL and its refiner take y")
     feed = step(table, 2, 8, 8, 77)
     width = feed["y"].shape[1]
-    sizes = torch.tensor([[1024.0, 768.0, 0.0, 16.0, 1024.0, 1024.0], [512.0, 512.0, 8.0, 0.0, 512.0, 768.0]])[:, : 6 if width == 2816 else 5]
+    sizes = torch.tensor([[1024.0, 768.0, 0.0, 16.0, 1024.0, 1024.0], [512.0, 512.0, 8.0, 0.0, 512.0, 768.0]])[
+        :, : 6 if width == 2816 else 5
+    ]
     pooled = torch.randn(2, 1280)
     unet = model.unet
     added = {"text_embeds": pooled, "time_ids": sizes}
     unet.__dict__.pop("get_aug_embed", None)
     with torch.no_grad():
-        want = unet(torch.tensor(feed["sample"]), torch.tensor(feed["timestep"]), torch.tensor(feed["encoder_hidden_states"]), added_cond_kwargs=added)[
-            0
-        ].numpy()
+        want = unet(
+            torch.tensor(feed["sample"]),
+            torch.tensor(feed["timestep"]),
+            torch.tensor(feed["encoder_hidden_states"]),
+            added_cond_kwargs=added,
+        )[0].numpy()
         y = torch.cat([pooled, unet.add_time_proj(sizes.flatten()).reshape(2, -1)], 1)
     assert y.shape[1] == width
     assert relative(diffusers(model, feed | {"y": y.numpy()}), want) < 1e-6

@@ -54,7 +54,12 @@ RELATIVES = {
     "two-levels": ("sd15", TWO_LEVELS),
     "unclip": (
         "sd2",
-        {"widths": [64, 64, 64, 64], "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 1536},
+        {
+            "widths": [64, 64, 64, 64],
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 1536,
+        },
     ),
 }
 

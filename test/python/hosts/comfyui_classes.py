@@ -47,7 +47,9 @@ def next_dit(config: dict, weights: dict):
         patch_size=2, in_channels=16, dim=width, n_layers=2, n_heads=heads, n_kv_heads=keys, multiple_of=1, ffn_dim_multiplier=(inner + 0.5) / width, qk_norm=True,
         cap_feat_dim=weights["cap_embedder.1.weight"].shape[1], axes_dims=axes, axes_lens=(1536, 512, 512), rope_theta=256.0 if z_image else 10000.0, **more, **COMMON,
     )  # fmt: skip
-    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"], given["encoder_hidden_states"].shape[1])
+    return model, lambda given: model(
+        given["sample"], given["timestep"], given["encoder_hidden_states"], given["encoder_hidden_states"].shape[1]
+    )
 
 
 def qwen_image(config: dict, weights: dict):
@@ -55,7 +57,11 @@ def qwen_image(config: dict, weights: dict):
 
     method = "index_timestep_zero" if "__index_timestep_zero__" in weights else "index"
     model = QwenImageTransformer2DModel(
-        num_layers=2, num_attention_heads=config["num_attention_heads"], joint_attention_dim=config["joint_attention_dim"], default_ref_method=method, **COMMON
+        num_layers=2,
+        num_attention_heads=config["num_attention_heads"],
+        joint_attention_dim=config["joint_attention_dim"],
+        default_ref_method=method,
+        **COMMON,
     )
 
     def call(given: dict):
@@ -74,7 +80,9 @@ def flux2(config: dict, weights: dict):
         hidden_size=weights["img_in.weight"].shape[0], context_in_dim=config["joint_attention_dim"], num_heads=config["num_attention_heads"], depth=2,
         depth_single_blocks=2, guidance_embed=config["guidance_embeds"], **COMMON,
     )  # fmt: skip
-    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"], guidance=given.get("guidance", torch.ones(1)), **listed(given))
+    return model, lambda given: model(
+        given["sample"], given["timestep"], given["encoder_hidden_states"], guidance=given.get("guidance", torch.ones(1)), **listed(given)
+    )
 
 
 def krea2(config: dict, weights: dict):
@@ -95,7 +103,9 @@ def flux(config: dict, weights: dict):
         patch_size=2, vec_in_dim=config["pooled_projection_dim"], hidden_size=weights["img_in.weight"].shape[0], context_in_dim=config["joint_attention_dim"],
         num_heads=config["num_attention_heads"], depth=2, depth_single_blocks=2, guidance_embed=config["guidance_embeds"], **COMMON,
     )  # fmt: skip
-    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"], given["y"], given.get("guidance"), **listed(given))
+    return model, lambda given: model(
+        given["sample"], given["timestep"], given["encoder_hidden_states"], given["y"], given.get("guidance"), **listed(given)
+    )
 
 
 MAKERS = {"flux": flux, "z-image": next_dit, "lumina2": next_dit, "qwen-image": qwen_image, "flux2": flux2, "krea2": krea2}

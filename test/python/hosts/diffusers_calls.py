@@ -35,7 +35,9 @@ def unpacked(tokens: Tensor, like: Tensor, patch: int = 2) -> Tensor:
 
 def z_image(module: nn.Module, inputs: Inputs) -> Tensor:
     """Lists of pictures and of words, time from noise to picture, the velocity's other sign."""
-    out = module([one[:, None] for one in inputs["sample"]], 1 - inputs["timestep"], list(inputs["encoder_hidden_states"]), return_dict=False)[0]
+    out = module(
+        [one[:, None] for one in inputs["sample"]], 1 - inputs["timestep"], list(inputs["encoder_hidden_states"]), return_dict=False
+    )[0]
     return -torch.stack(list(out))[:, :, 0]
 
 
@@ -79,4 +81,10 @@ def lumina2(module: nn.Module, inputs: Inputs) -> Tensor:
     return -module(inputs["sample"], 1 - inputs["timestep"], words, torch.ones(words.shape[:2], dtype=torch.bool), return_dict=False)[0]
 
 
-CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {"z-image": z_image, "qwen-image": qwen_image, "flux2": flux2, "krea2": krea2, "lumina2": lumina2}
+CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
+    "z-image": z_image,
+    "qwen-image": qwen_image,
+    "flux2": flux2,
+    "krea2": krea2,
+    "lumina2": lumina2,
+}

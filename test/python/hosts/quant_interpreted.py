@@ -27,7 +27,9 @@ def check(condition: bool, what: str) -> None:
         raise SystemExit(what)
 
 
-def tables(ranks: list[int], make: torch.Generator, code: torch.dtype, start: int = 0) -> tuple[np.ndarray, torch.Tensor, list[torch.Tensor]]:
+def tables(
+    ranks: list[int], make: torch.Generator, code: torch.dtype, start: int = 0
+) -> tuple[np.ndarray, torch.Tensor, list[torch.Tensor]]:
     """Products of one matrix on rows [start, ROWS), their factors in one buffer, and what each adds."""
     products, parts, changes, at = np.zeros(len(ranks), PRODUCT), [], [], 0
     for index, rank in enumerate(ranks):
@@ -51,7 +53,11 @@ def merges(name: str, coded: bool, ranks: list[int], start: int = 0) -> None:
     before = form.encode(value)
     base_value = form.decode(before) if coded else value.bfloat16().float()
     before = before if coded else form.encode(base_value)
-    source = [before["codes"].view(torch.uint8).flatten(), before["scale"].view(torch.uint8).flatten()] if coded else [value.bfloat16().view(torch.uint8).flatten()]
+    source = (
+        [before["codes"].view(torch.uint8).flatten(), before["scale"].view(torch.uint8).flatten()]
+        if coded
+        else [value.bfloat16().view(torch.uint8).flatten()]
+    )
     base = torch.cat(source)
     live = torch.zeros(ROWS * COLS + ROWS * 4, dtype=torch.uint8)
     products, factors, changes = tables(ranks, make, torch.float16, start)
@@ -84,11 +90,17 @@ def tokens() -> None:
     value[3] = 0
     codes, scale = product_triton.quantise_tokens(value, torch.int8)
     peak = value.float().abs().amax(1, keepdim=True).clamp_min(127 * 2.0**-126)
-    check(torch.equal(codes, (value.float() * (127 / peak)).round().to(torch.int8)) and torch.allclose(scale, peak / 127), "int8 codes of tokens")
+    check(
+        torch.equal(codes, (value.float() * (127 / peak)).round().to(torch.int8)) and torch.allclose(scale, peak / 127),
+        "int8 codes of tokens",
+    )
     sums = torch.randint(-(10**6), 10**6, (9, 48), dtype=torch.int32)
     other, bias = torch.rand(48, 1), torch.randn(48).bfloat16()
     out = product_triton.scaled(sums, scale, other, bias)
-    check(torch.allclose(out.float(), (sums.float() * scale * other.view(1, -1) + bias.float()).bfloat16().float(), rtol=1e-2), "scales of sums")
+    check(
+        torch.allclose(out.float(), (sums.float() * scale * other.view(1, -1) + bias.float()).bfloat16().float(), rtol=1e-2),
+        "scales of sums",
+    )
 
 
 torch.manual_seed(0)

@@ -63,7 +63,9 @@ def source(path: Path) -> dict[str, Any]:
     rows = read_header(path).entries
     return {
         "files": [{"path": str(path), "sizeBytes": stat.st_size, "mtimeNs": str(stat.st_mtime_ns), "inode": str(stat.st_ino)}],
-        "parameters": {key.removeprefix(PREFIX): {"shape": list(row.shape), "pieces": [_piece(key, row.dtype, row.shape)]} for key, row in rows.items()},
+        "parameters": {
+            key.removeprefix(PREFIX): {"shape": list(row.shape), "pieces": [_piece(key, row.dtype, row.shape)]} for key, row in rows.items()
+        },
     }
 
 
@@ -87,18 +89,33 @@ class Bench:
         result, out = self._methods[method].run(params, call)
         return result, {t.name: torch.frombuffer(bytearray(t.data), dtype=torch.float32).view(t.shape) for t in out}
 
-    def load(self, engine: str = "e", graph: Path = DEMO, given: dict[str, Any] | None = None, stack: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    def load(
+        self, engine: str = "e", graph: Path = DEMO, given: dict[str, Any] | None = None, stack: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
         return self.call("load", engine=engine, graph={"folder": str(graph), "variant": "fp32"}, weightDtype="f32", checkpoint=given or source(DEMO_CHECKPOINT),
                          stack=stack or [])[0]  # fmt: skip
 
-    def refit(self, before: list[dict[str, Any]], after: list[dict[str, Any]], writes: list[str], generation: int, engine: str = "e", full: bool = False) -> int:
+    def refit(
+        self,
+        before: list[dict[str, Any]],
+        after: list[dict[str, Any]],
+        writes: list[str],
+        generation: int,
+        engine: str = "e",
+        full: bool = False,
+    ) -> int:
         """Prepare and commit; the new generation."""
         plan = plan_for(after, writes, full=full, before=before)
-        token = self.call("prepare", engine=engine, generation=generation, plan=plan, checkpoint=source(DEMO_CHECKPOINT), stack=after)[0]["token"]
+        token = self.call("prepare", engine=engine, generation=generation, plan=plan, checkpoint=source(DEMO_CHECKPOINT), stack=after)[0][
+            "token"
+        ]
         return self.call("commit", engine=engine, token=token)[0]["generation"]
 
     def step(self, inputs: Mapping[str, torch.Tensor], engine: str = "e", generation: int = 1) -> torch.Tensor:
-        wire = [WireTensor(name, "f32", tuple(value.shape), memoryview(bytearray(value.contiguous().numpy().tobytes()))) for name, value in inputs.items()]
+        wire = [
+            WireTensor(name, "f32", tuple(value.shape), memoryview(bytearray(value.contiguous().numpy().tobytes())))
+            for name, value in inputs.items()
+        ]
         return next(iter(self.call("step", wire, engine=engine, generation=generation)[1].values()))
 
     @property
@@ -119,7 +136,9 @@ def lora(folder: Path, shapes: Mapping[str, tuple[int, ...]], seed: int = 3, ran
     for name, shape in shapes.items():
         tensors[f"{name}.up"] = torch.randn(shape[0], rank, generator=make) * 0.1
         tensors[f"{name}.down"] = torch.randn(rank, torch.Size(shape[1:]).numel(), generator=make) * 0.1
-        terms.append({"kind": "lowRank", "target": {"parameter": name}, "scale": 0.5, "up": f"{name}.up", "down": f"{name}.down", "sourceKeys": []})
+        terms.append(
+            {"kind": "lowRank", "target": {"parameter": name}, "scale": 0.5, "up": f"{name}.up", "down": f"{name}.down", "sourceKeys": []}
+        )
     record = {"formatVersion": 1, "adapter": f"{seed:064x}", "structure": "0" * 64, "family": "sd15", "mode": "comfyui", "terms": terms,
               "report": {"used": [], "ignored": [], "failed": []}, "bytes": 0}  # fmt: skip
     text = json.dumps(record)
@@ -130,7 +149,9 @@ def lora(folder: Path, shapes: Mapping[str, tuple[int, ...]], seed: int = 3, ran
     return {"delta": str(path), "sha256": record["adapter"], "strength": 1.0}
 
 
-def plan_for(stack: list[dict[str, Any]], writes: list[str], *, full: bool = False, before: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def plan_for(
+    stack: list[dict[str, Any]], writes: list[str], *, full: bool = False, before: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """A refit plan as the sidecar sends it. `before`: the stack it starts from; None: unknown."""
     items = lambda rows: [{"sha256": row["sha256"], "strength": row["strength"]} for row in rows]  # noqa: E731
     return {"from": None if before is None else {"checkpoint": "c", "stack": items(before)}, "to": {"checkpoint": "c", "stack": items(stack)}, "full": full,

@@ -33,7 +33,9 @@ def test_tier_and_reason(device, versions, triton, compiler, tier, why):
 def launch(*arguments, path=""):
     environment = {**os.environ, "REFIT_PYTHON_PATH": path}
     environment.pop("PYTHONPATH", None)
-    return subprocess.run([sys.executable, "-I", str(HOSTS / "launch.py"), *arguments], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-I", str(HOSTS / "launch.py"), *arguments], env=environment, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_launch_finds_its_modules_where_pythonpath_is_ignored():

@@ -6,7 +6,9 @@ from refit_host.allocator import WrongAllocator, check_allocator
 
 
 def test_another_allocator_is_refused_and_says_where_it_comes_from():
-    with pytest.raises(WrongAllocator, match=r"expected .*native.* started with cudaMallocAsync: take .* PYTORCH_CUDA_ALLOC_CONF .*host-env"):
+    with pytest.raises(
+        WrongAllocator, match=r"expected .*native.* started with cudaMallocAsync: take .* PYTORCH_CUDA_ALLOC_CONF .*host-env"
+    ):
         check_allocator(torch.device("cuda"), lambda: "cudaMallocAsync")
 
 

@@ -11,7 +11,9 @@ FINGER = EngineFinger("2.11 triton 3.6", "580.65", "card")
 
 
 def code(folder, structure: str = "s", refit_map: list | None = None) -> CompiledCode:
-    return CompiledCode(EngineStore(folder), EngineKey(structure, "f16", "any", "torch", "torch 2.11", "sm90", "580"), FINGER, refit_map or [])
+    return CompiledCode(
+        EngineStore(folder), EngineKey(structure, "f16", "any", "torch", "torch 2.11", "sm90", "580"), FINGER, refit_map or []
+    )
 
 
 @pytest.fixture

@@ -106,7 +106,21 @@ def test_without_a_card_a_file_says_how_much_is_free(tmp_path, monkeypatch):
 def rows_of(piece: str, folder: Path) -> dict[str, list[dict]]:
     """A piece as the command runs it, on the demo's model: its rows by `what`."""
     results = folder / "rows.jsonl"
-    command = [sys.executable, "-m", "bench.gpu", piece, "--device", "cpu", "--tiny", "--repeats", "2", "--folder", str(folder), "--results", str(results)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.gpu",
+        piece,
+        "--device",
+        "cpu",
+        "--tiny",
+        "--repeats",
+        "2",
+        "--folder",
+        str(folder),
+        "--results",
+        str(results),
+    ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
     found: dict[str, list[dict]] = {}
     for line in results.read_text().splitlines():
@@ -142,6 +156,12 @@ def test_residuals_equal_plain_diffusers(tmp_path):
 def test_quantised_engines_come_back_bit_for_bit(tmp_path):
     rows = rows_of("quantised", tmp_path)
     assert [row["kind"] for row in rows["quantised load"]] == ["bf16", "fp8", "int8", "nvfp4"]
-    assert all(row["A_to_B_to_A_weights_bit_identical"] and row["A_to_B_to_A_output_bit_identical"] for row in rows["quantised swap and step"])
+    assert all(
+        row["A_to_B_to_A_weights_bit_identical"] and row["A_to_B_to_A_output_bit_identical"] for row in rows["quantised swap and step"]
+    )
     assert all(row["weights_bit_identical"] and row["output_bit_identical"] for row in rows["quantised back to base"])
-    assert {row["kind"]: row["with an adapter"] < 0.2 for row in rows["quantised against the first kind"]} == {"fp8": True, "int8": True, "nvfp4": True}
+    assert {row["kind"]: row["with an adapter"] < 0.2 for row in rows["quantised against the first kind"]} == {
+        "fp8": True,
+        "int8": True,
+        "nvfp4": True,
+    }

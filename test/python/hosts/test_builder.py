@@ -63,7 +63,15 @@ def built(live: Live, monkeypatch, compiling=lambda: None, repeated=("Block", "R
     monkeypatch.setattr(building, "compile_blocks", compile_blocks)
     told, ended, code = [], threading.Event(), Code()
     spec = SimpleNamespace(repeated=repeated, forward=live.forward)
-    builder = Builder(spec, lambda: SimpleNamespace(compiled=False), torch.device("cpu"), code, writes=live.writes, told=lambda: told.append(builder.refusals), rested=rested)
+    builder = Builder(
+        spec,
+        lambda: SimpleNamespace(compiled=False),
+        torch.device("cpu"),
+        code,
+        writes=live.writes,
+        told=lambda: told.append(builder.refusals),
+        rested=rested,
+    )
     assert builder.module_for(INPUTS) is None
     for _ in range(WAIT * 100):
         if not builder.busy:

@@ -19,7 +19,9 @@ from step_inputs import inputs_of
 GIVEN = os.environ.get("COMFYUI_DIR")
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(not GIVEN, reason="COMFYUI_DIR is not set: point it at a ComfyUI checkout (and COMFYUI_PYTHON at a Python with its requirements)"),
+    pytest.mark.skipif(
+        not GIVEN, reason="COMFYUI_DIR is not set: point it at a ComfyUI checkout (and COMFYUI_PYTHON at a Python with its requirements)"
+    ),
 ]
 SCRIPT = Path(__file__).with_name("comfyui_classes.py")
 
@@ -33,8 +35,15 @@ def test_a_step_is_what_comfyuis_own_class_gives(name, tmp_path):
     markers = {key: torch.empty(0) for key, shape in shapes.items() if 0 in shape}
     odd = {"height": 11, "width": 17, "tokens": 40} if spec.family != "flux2" else {"height": 5, "width": 7, "tokens": 40}
     steps = [inputs_of(spec), inputs_of(spec, optional=True), inputs_of(spec, sizes=odd)]
-    torch.save({"family": spec.family, "config": dict(spec.config), "weights": values(weights) | markers, "steps": steps}, tmp_path / "given.pt")
+    torch.save(
+        {"family": spec.family, "config": dict(spec.config), "weights": values(weights) | markers, "steps": steps}, tmp_path / "given.pt"
+    )
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([os.environ.get("COMFYUI_PYTHON", sys.executable), str(SCRIPT), str(tmp_path / "given.pt")], check=True, env=environment, timeout=300)
+    subprocess.run(
+        [os.environ.get("COMFYUI_PYTHON", sys.executable), str(SCRIPT), str(tmp_path / "given.pt")],
+        check=True,
+        env=environment,
+        timeout=300,
+    )
     for step, expected in zip(steps, torch.load(tmp_path / "given.out.pt"), strict=True):
         assert relative_error(spec.forward(module, step), expected) < 1e-3

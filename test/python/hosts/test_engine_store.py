@@ -26,7 +26,10 @@ def folder(tmp_path):
 
 def test_the_name_of_an_entry_is_the_one_that_the_sidecar_computes():
     # test/sidecar/store/store.test.ts checks the same text.
-    assert EngineKey("a" * 64, "fp16", "auto", "torch", "torch 2.11", "sm90", "580").entry == "8a117f8ef534355b30fd9a82c243633084fbf84bd968c88c3e5256b764fb8766"
+    assert (
+        EngineKey("a" * 64, "fp16", "auto", "torch", "torch 2.11", "sm90", "580").entry
+        == "8a117f8ef534355b30fd9a82c243633084fbf84bd968c88c3e5256b764fb8766"
+    )
 
 
 def test_what_was_published_is_found_and_proven_for_the_same_versions_alone(folder):
@@ -100,7 +103,9 @@ def test_a_shared_store_is_read_and_left_alone(folder, tmp_path):
     assert store.find(KEY, FINGER, MAP) is not None
     flip(folder / KEY.entry / "engine.bin")
     assert store.find(KEY, FINGER, MAP) is None
-    assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.name != "engine.bin") == [row for row in before if row[0].name != "engine.bin"]
+    assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.name != "engine.bin") == [
+        row for row in before if row[0].name != "engine.bin"
+    ]
     assert list(own.iterdir()) == []
 
 

@@ -72,7 +72,13 @@ def test_text_and_picture_that_lie_together_are_not_copied():
     words, picture = both[:, :3], both[:, 3:]
     assert joined(words, picture).data_ptr() == both.data_ptr()
     assert torch.equal(joined(words, picture), both)
-    for one, other in ((words.clone(), picture), (picture, words), (words, picture.clone()), (both[:, :2], picture), (both[:1, :3], both[1:, 3:])):
+    for one, other in (
+        (words.clone(), picture),
+        (picture, words),
+        (words, picture.clone()),
+        (both[:, :2], picture),
+        (both[:1, :3], both[1:, 3:]),
+    ):
         assert torch.equal(joined(one, other), torch.cat([one, other], 1))
 
 
@@ -125,7 +131,11 @@ def test_a_family_without_fused_blocks_stays_as_it_is():
 
 
 def test_bf16_may_differ_more_than_f16():
-    assert tolerance_of(torch.bfloat16, quantised=False) == tolerance_of(torch.float16, quantised=True) > tolerance_of(torch.float16, quantised=False)
+    assert (
+        tolerance_of(torch.bfloat16, quantised=False)
+        == tolerance_of(torch.float16, quantised=True)
+        > tolerance_of(torch.float16, quantised=False)
+    )
 
 
 @pytest.mark.parametrize("operations", [PlainOperations(), Broken()])
@@ -133,7 +143,16 @@ def test_an_engine_takes_its_fused_blocks_and_compiles_nothing_then(operations):
     spec, _, _ = modules(torch.float32)
     model = TorchModel.__new__(TorchModel)
     builder, graphs = SimpleNamespace(stage_of={}, stages=[]), object()
-    model.__dict__.update(_spec=spec, _make=lambda: modules(torch.float32)[1], _builder=builder, _graphs=graphs, _fused=False, _module=None, _tolerance=0.02, _refused=[])
+    model.__dict__.update(
+        _spec=spec,
+        _make=lambda: modules(torch.float32)[1],
+        _builder=builder,
+        _graphs=graphs,
+        _fused=False,
+        _module=None,
+        _tolerance=0.02,
+        _refused=[],
+    )
     model._checked = lambda probe: probe
     model.use_fused(operations, inputs(spec, 1))
     serves = type(operations) is PlainOperations
@@ -144,6 +163,10 @@ def test_an_engine_takes_its_fused_blocks_and_compiles_nothing_then(operations):
 
 def test_the_kernels_compute_what_the_operations_say():
     """In Triton's interpreter, which rounds towards zero; on a GPU `python -m bench.gpu passes` compares them."""
-    pytest.importorskip("triton", reason="Triton is not installed: its kernels are compared on a GPU, at every load and by `python -m bench.gpu passes`")
-    code = subprocess.run([sys.executable, str(Path(__file__).parent / "fused_interpreted.py")], capture_output=True, text=True, timeout=300, check=False)
+    pytest.importorskip(
+        "triton", reason="Triton is not installed: its kernels are compared on a GPU, at every load and by `python -m bench.gpu passes`"
+    )
+    code = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "fused_interpreted.py")], capture_output=True, text=True, timeout=300, check=False
+    )
     assert code.returncode == 0, code.stdout + code.stderr

@@ -22,6 +22,8 @@ from step_inputs import inputs_of
 from torch import Tensor
 
 TOLERANCE = 1e-5
+
+
 def diffusers_module(spec, weights: dict[str, Tensor]) -> torch.nn.Module:
     """diffusers' class with the same values under its own names."""
     shapes = {name: tuple(value.shape) for name, value in weights.items()}

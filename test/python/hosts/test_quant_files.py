@@ -64,7 +64,11 @@ def _nvfp4(key: str, stem: str, coded: dict[str, torch.Tensor]) -> dict[str, tor
     tiles[:rows, :count] = scales
     tiled = tiles.view(tiles.shape[0] // 128, 4, 32, tiles.shape[1] // 4, 4).permute(0, 3, 2, 1, 4).reshape(tiles.shape)
     codes = coded["codes"]
-    return {key: (codes >> 4) | (codes << 4), f"{stem}weight_scale": tiled.contiguous().view(torch.float8_e4m3fn), f"{stem}weight_scale_2": coded["scale"][0, 0].clone()}
+    return {
+        key: (codes >> 4) | (codes << 4),
+        f"{stem}weight_scale": tiled.contiguous().view(torch.float8_e4m3fn),
+        f"{stem}weight_scale_2": coded["scale"][0, 0].clone(),
+    }
 
 
 def quant_engine(folder, name: str, turn: int = 0, place: str = "resident", seed: int = 0) -> QuantEngine:
@@ -86,7 +90,9 @@ def stack_of(folder, engine: QuantEngine, *pairs: tuple[int, float]):
 def codes_of(weights) -> torch.Tensor:
     """Every byte of the quantised matrices; what is whole is merged in any case."""
     slots = [slot for slot in weights.layout.slots if slot.index in weights.stored.coded]
-    return torch.cat([part.contiguous().view(torch.uint8).flatten() for slot in slots for part in weights.stored.parts(slot, weights.live).values()])
+    return torch.cat(
+        [part.contiguous().view(torch.uint8).flatten() for slot in slots for part in weights.stored.parts(slot, weights.live).values()]
+    )
 
 
 CASES = [("fp8", 0), ("int8", 0), ("int8", TURN), ("nvfp4", 0)]

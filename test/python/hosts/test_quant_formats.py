@@ -60,7 +60,13 @@ def test_nvfp4_of_a_block_worked_out_by_hand():
 
 
 def test_e2m1_codes_are_those_of_ml_dtypes_ties_included():
-    value = torch.cat([torch.linspace(-6, 6, 4001), torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0]), -torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])])
+    value = torch.cat(
+        [
+            torch.linspace(-6, 6, 4001),
+            torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0]),
+            -torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0]),
+        ]
+    )
     expected = value.numpy().astype(ml_dtypes.float4_e2m1fn).view(np.uint8)
     got = e2m1(value).numpy()
     table = np.array([*VALUES, *(-v for v in VALUES)])
@@ -82,7 +88,9 @@ def test_nvfp4_error_is_within_half_the_widest_step_of_its_block():
 def test_stored_parts_have_the_declared_shapes_and_rows_stand_alone(name):
     form, value = FORMATS[name], random_matrix()
     encoded = form.encode(value)
-    assert [(part.name, part.shape, part.dtype) for part in parts_of(form, *value.shape)] == [(key, tuple(v.shape), v.dtype) for key, v in encoded.items()]
+    assert [(part.name, part.shape, part.dtype) for part in parts_of(form, *value.shape)] == [
+        (key, tuple(v.shape), v.dtype) for key, v in encoded.items()
+    ]
     rows = form.decode({key: part[16:32] for key, part in encoded.items()})
     assert torch.equal(rows, form.decode(encoded)[16:32])
 

@@ -17,7 +17,9 @@ from transformer_structures import flux
 STRUCTURES = {"sdxl": sdxl_shapes, "flux": flux}
 
 
-def quant_engine(folder, shapes, place: str = "resident", name: str = "fp8", seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> QuantWeights:
+def quant_engine(
+    folder, shapes, place: str = "resident", name: str = "fp8", seed: int = 0, dtype: torch.dtype = torch.bfloat16
+) -> QuantWeights:
     spec, form = spec_of(shapes), FORMATS[name]
     layers = quantised_layers(spec.build(), spec, shapes, form)
     layout = layout_of(spec, shapes, dtype, channels_last=True)
@@ -32,7 +34,12 @@ def stack_of(folder, shapes, weights, *pairs: tuple[int, float]):
 
 def bits(weights: QuantWeights) -> torch.Tensor:
     """Every stored byte; the gaps between stored tensors belong to nobody."""
-    coded = [part for slot in weights.layout.slots if slot.index in weights.stored.coded for part in weights.stored.parts(slot, weights.live).values()]
+    coded = [
+        part
+        for slot in weights.layout.slots
+        if slot.index in weights.stored.coded
+        for part in weights.stored.parts(slot, weights.live).values()
+    ]
     whole = [slot.physical(weights.live) for slot in weights.stored.whole.slots]
     return torch.cat([part.contiguous().view(torch.uint8).flatten() for part in (*coded, *whole)])
 
@@ -47,7 +54,9 @@ def test_values_are_the_quantised_base_and_the_rest_is_whole(tmp_path, structure
     form = FORMATS[name]
     for slot in weights.layout.slots:
         base = whole.value(whole.slot(slot.name)).bfloat16()
-        expected = form.decode(form.encode(base.float().view(slot.rows, slot.cols))).bfloat16().view(slot.shape) if slot.name in coded else base
+        expected = (
+            form.decode(form.encode(base.float().view(slot.rows, slot.cols))).bfloat16().view(slot.shape) if slot.name in coded else base
+        )
         assert torch.equal(weights.value(slot), expected), slot.name
 
 

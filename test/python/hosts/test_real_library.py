@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parents[3]
 PYTHON = os.environ.get("TENSORRT_RTX_PYTHON")
 pytestmark = pytest.mark.skipif(PYTHON is None, reason="TENSORRT_RTX_PYTHON is not set: a Python with the real tensorrt_rtx")
 # Set on instances of the simulation, so that its classes do not show them.
-ON_INSTANCES = {"IBuilderConfig": ["num_compute_capabilities"], "IRuntimeConfig": ["cuda_graph_strategy"], "Weights": ["dtype", "size"], "Refitter": ["weights_validation"]}
+ON_INSTANCES = {
+    "IBuilderConfig": ["num_compute_capabilities"],
+    "IRuntimeConfig": ["cuda_graph_strategy"],
+    "Weights": ["dtype", "size"],
+    "Refitter": ["weights_validation"],
+}
 # What the simulation has for itself.
 OWN = {"ICudaEngine": {"run"}, "DataType": {"raw"}}
 ASK = """
@@ -50,7 +55,9 @@ print(json.dumps(out))
 
 def ask(code: str, question: object, *args: str) -> dict:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "sidecar/hosts/python"), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([PYTHON, "-c", code, *args], input=json.dumps(question), capture_output=True, text=True, timeout=300, env=env, check=False)
+    done = subprocess.run(
+        [PYTHON, "-c", code, *args], input=json.dumps(question), capture_output=True, text=True, timeout=300, env=env, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -62,7 +69,11 @@ def simulated_names() -> dict[str, list[str]]:
     for name in library.__all__:
         found = getattr(library, name)
         members = list(found.__members__) if hasattr(found, "__members__") else []
-        members += [member for member, value in vars(found).items() if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))]
+        members += [
+            member
+            for member, value in vars(found).items()
+            if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
+        ]
         out[name] = sorted({*members, *ON_INSTANCES.get(name, [])} - OWN.get(name, set()))
     return out
 

@@ -51,7 +51,12 @@ def test_both_golden_frames_are_read_and_written_as_the_other_side_does():
     sample = WireTensor("sample", "f32", (2, 3), memoryview(bytes(range(1, 25))))
     cases = [
         ("step-request.rft", {"engine": "é"}, [sample, WireTensor("timestep", "i64", (1,), memoryview(b"\x09" * 8))], []),
-        ("step-in-segment.rft", {"engine": "é", "segments": ["a-segment_1"]}, [sample], [PlacedTensor("mid_residual", "f16", (2, 3), 0, 640)]),
+        (
+            "step-in-segment.rft",
+            {"engine": "é", "segments": ["a-segment_1"]},
+            [sample],
+            [PlacedTensor("mid_residual", "f16", (2, 3), 0, 640)],
+        ),
     ]
     for name, params, tensors, placed in cases:
         golden = (GOLDEN / name).read_bytes()
@@ -64,13 +69,29 @@ def test_a_frame_carries_placed_tensors_beside_others():
     sample = to_wire("sample", torch.arange(6.0))
     place = PlacedTensor("mid_residual", "f16", (2, 3), 0, 640)
     message, tensors = read_frame(framed(sample, placed=[place]))
-    assert message["params"]["tensors"][0] == {"name": "mid_residual", "dtype": "f16", "shape": [2, 3], "offset": 640, "bytes": 12, "segment": 0}
+    assert message["params"]["tensors"][0] == {
+        "name": "mid_residual",
+        "dtype": "f16",
+        "shape": [2, 3],
+        "offset": 640,
+        "bytes": 12,
+        "segment": 0,
+    }
     assert tensors[0] == place and bytes(tensors[1].data) == bytes(sample.data)
 
 
 @pytest.mark.parametrize(
     ("what", "change"),
-    [("offset", 3), ("segment", -1), ("segment", "0"), ("segment", True), ("segment", None), ("bytes", 13), ("name", "sample"), ("shape", [1 << 60])],
+    [
+        ("offset", 3),
+        ("segment", -1),
+        ("segment", "0"),
+        ("segment", True),
+        ("segment", None),
+        ("bytes", 13),
+        ("name", "sample"),
+        ("shape", [1 << 60]),
+    ],
 )
 def test_a_placed_tensor_that_cannot_be_right_is_a_malformed_frame(what, change):
     sample = to_wire("sample", torch.arange(6.0))
@@ -93,7 +114,14 @@ def test_placed_tensors_arrive_bit_for_bit_in_memory_that_is_used_again(folder, 
     addresses = set()
     for seed in range(3):
         torch.manual_seed(seed)
-        values = [torch.randn(3, 700), torch.randn(5).half(), torch.randn(2, 9).bfloat16(), torch.empty(0, 4), torch.tensor(2.5), torch.arange(7)]
+        values = [
+            torch.randn(3, 700),
+            torch.randn(5).half(),
+            torch.randn(2, 9).bfloat16(),
+            torch.empty(0, 4),
+            torch.tensor(2.5),
+            torch.arange(7),
+        ]
         frame = framed(to_wire("timestep", torch.tensor([seed])), placed=put(folder / "s", *values))
         inputs = memory.inputs(read_frame(frame)[1], {"segments": ["s"]})
         assert list(inputs["timestep"]) == [seed]

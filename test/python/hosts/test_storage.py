@@ -23,7 +23,11 @@ LAYOUTS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "fp8 e5m2": (kitchen.TensorCoreFP8Layout, {"dtype": torch.float8_e5m2}, {"format": "scaled"}),
     "int8": (kitchen.TensorWiseINT8Layout, {}, {"format": "scaled"}),
     "int8 per row": (kitchen.TensorWiseINT8Layout, {"per_channel": True}, {"format": "scaled"}),
-    "int8 turned": (kitchen.TensorWiseINT8Layout, {"per_channel": True, "convrot": True, "convrot_groupsize": 16}, {"format": "scaled", "rotation": 16}),
+    "int8 turned": (
+        kitchen.TensorWiseINT8Layout,
+        {"per_channel": True, "convrot": True, "convrot_groupsize": 16},
+        {"format": "scaled", "rotation": 16},
+    ),
     "nvfp4": (kitchen.TensorCoreNVFP4Layout, {}, {"format": "nvfp4", "scale2": "x.weight_scale_2"}),
     "mxfp8": (kitchen.TensorCoreMXFP8Layout, {}, {"format": "mxfp8"}),
 }
@@ -47,7 +51,9 @@ def whole(value: torch.Tensor, shape, key: str = "x.weight", start: int = 0, **m
 def read(where: CheckpointSource, **options) -> dict[str, torch.Tensor]:
     out: dict[str, torch.Tensor] = {}
     layout = Layout.build({name: parameter.shape for name, parameter in where.parameters.items()}, torch.float32)
-    stream(CheckpointReader(where), layout.slots, Ring(CPU), lambda slot, value: out.__setitem__(slot.name, value.float().clone()), **options)
+    stream(
+        CheckpointReader(where), layout.slots, Ring(CPU), lambda slot, value: out.__setitem__(slot.name, value.float().clone()), **options
+    )
     return out
 
 
@@ -83,7 +89,12 @@ def test_scales_of_blocks_may_be_plain_bytes_and_columns_may_have_factors_of_the
 def test_pieces_join_as_codes_with_the_scale_of_each(tmp_path):
     make = torch.Generator().manual_seed(3)
     codes = [torch.randint(-127, 128, (rows, 32), generator=make, dtype=torch.int8) for rows in (16, 32)]
-    tensors = {"q.weight": codes[0], "k.weight": codes[1], "q.weight_scale": torch.tensor(0.5), "k.weight_scale": torch.linspace(1, 2, 32).view(32, 1)}
+    tensors = {
+        "q.weight": codes[0],
+        "k.weight": codes[1],
+        "q.weight_scale": torch.tensor(0.5),
+        "k.weight_scale": torch.linspace(1, 2, 32).view(32, 1),
+    }
     pieces = [
         whole(codes[0], (16,), "q.weight", storage={"format": "scaled", "scale": "q.weight_scale"}),
         whole(codes[1], (32,), "k.weight", 16, storage={"format": "scaled", "scale": "k.weight_scale"}) | {"swapHalves": True},
@@ -112,7 +123,15 @@ def test_pieces_join_as_codes_with_the_scale_of_each(tmp_path):
 )
 def test_what_does_not_fit_is_refused(tmp_path, storage, dtype, code):
     tensors = {"x.weight": torch.zeros(16, 32, dtype=torch.int8), "x.weight_scale": torch.tensor(1.0), "three": torch.ones(3)}
-    row = {"file": 0, "key": "x.weight", "dtype": dtype, "start": 0, "length": 16, "swapHalves": False, **({"storage": storage} if storage else {})}
+    row = {
+        "file": 0,
+        "key": "x.weight",
+        "dtype": dtype,
+        "start": 0,
+        "length": 16,
+        "swapHalves": False,
+        **({"storage": storage} if storage else {}),
+    }
     with pytest.raises(HostFailure) as failure:
         read(source(tmp_path, tensors, {"x.weight": {"shape": [16, 32], "pieces": [row]}}))
     assert failure.value.code == code

@@ -105,7 +105,15 @@ def test_a_recovery_is_proven_against_pytorch_because_no_weight_can_be_read_back
         Bench(tmp_path).load()
         first = len(compared)
         bench = Bench(tmp_path)
-        bench.call("load", engine="e", graph={"folder": str(DEMO), "variant": "fp32"}, weightDtype="f32", checkpoint=source(DEMO_CHECKPOINT), stack=[], verify=True)
+        bench.call(
+            "load",
+            engine="e",
+            graph={"folder": str(DEMO), "variant": "fp32"},
+            weightDtype="f32",
+            checkpoint=source(DEMO_CHECKPOINT),
+            stack=[],
+            verify=True,
+        )
         assert bench.built == 0 and len(compared) > first
 
 

@@ -65,7 +65,10 @@ def test_every_parameter_becomes_an_initialiser_at_an_address_of_its_own(name):
 
 def test_a_refit_map_that_is_not_the_models_is_refused():
     bundle = read_bundle(DEMO)
-    for rows in ([*bundle.rows, replace(bundle.rows[0], weight="nowhere.weight")], [replace(bundle.rows[0], shape=(1, 2)), *bundle.rows[1:]]):
+    for rows in (
+        [*bundle.rows, replace(bundle.rows[0], weight="nowhere.weight")],
+        [replace(bundle.rows[0], shape=(1, 2)), *bundle.rows[1:]],
+    ):
         with pytest.raises(HostFailure) as caught:
             read_source(bundle.file("fp32"), rows)
         assert caught.value.code == "HOST_GRAPH_INVALID"
@@ -121,7 +124,9 @@ def test_fused_and_exchanged_rows_reach_the_engine_as_the_refit_map_says(tmp_pat
     export_bundle(names, "flux-small", folder, lambda line: None)
     bundle = read_bundle(folder)
     assert any(row.rows for row in bundle.rows) and any(row.swap_halves for row in bundle.rows)
-    touched = {row.parameter: names[row.parameter] for row in bundle.rows if (row.rows or row.swap_halves) and len(names[row.parameter]) == 2}
+    touched = {
+        row.parameter: names[row.parameter] for row in bundle.rows if (row.rows or row.swap_halves) and len(names[row.parameter]) == 2
+    }
     params = {"engine": "t", "graph": {"folder": str(folder), "variant": "fp32"}, "weightDtype": "f32",
               "checkpoint": checkpoint(tmp_path / "flux.safetensors", names), "stack": [lora(tmp_path, touched)]}  # fmt: skip
     with simulation():

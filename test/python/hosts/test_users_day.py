@@ -97,7 +97,10 @@ def test_a_load_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, at):
 
     monkeypatch.setattr(model.TorchModel, "__init__", failing)
     if at == "weights":
-        monkeypatch.setattr("refit_host.host.engine.Engine.images", lambda *_: (_ for _ in ()).throw(HostFailure("HOST_FILE_CHANGED", "the delta file changed")))
+        monkeypatch.setattr(
+            "refit_host.host.engine.Engine.images",
+            lambda *_: (_ for _ in ()).throw(HostFailure("HOST_FILE_CHANGED", "the delta file changed")),
+        )
     gc.disable()
     try:
         for name in ("one", "two", "three"):
@@ -123,8 +126,15 @@ def test_another_checkpoint_gives_the_memory_of_the_one_before_back_and_a_lora_d
     def refit(generation: int, checkpoint: dict | None) -> None:
         weights = {"checkpoint": "c", "stack": []}
         full = checkpoint is not None
-        wanted = {"from": None if full else weights, "to": weights, "full": full, "writes": [{"parameter": name} for name in (names if full else [])]}
-        prepared = day.call("prepare", {"engine": "unet", "generation": generation, "plan": wanted, "checkpoint": checkpoint, "stack": []})[0]
+        wanted = {
+            "from": None if full else weights,
+            "to": weights,
+            "full": full,
+            "writes": [{"parameter": name} for name in (names if full else [])],
+        }
+        prepared = day.call("prepare", {"engine": "unet", "generation": generation, "plan": wanted, "checkpoint": checkpoint, "stack": []})[
+            0
+        ]
         day.call("commit", {"engine": "unet", "token": prepared["token"]})
 
     refit(1, None)

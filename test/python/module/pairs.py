@@ -30,7 +30,9 @@ class Pair:
     def add(self, name: str, rank: int = 4, seed: int = 0, **config: Any) -> None:
         for module in (self.plain, self.module):
             torch.manual_seed(1000 + seed)
-            module.add_adapter(LoraConfig(**{"r": rank, "lora_alpha": 2 * rank, "target_modules": TARGETS, "init_lora_weights": False, **config}), name)
+            module.add_adapter(
+                LoraConfig(**{"r": rank, "lora_alpha": 2 * rank, "target_modules": TARGETS, "init_lora_weights": False, **config}), name
+            )
 
     @torch.no_grad()
     def answers(self) -> tuple[torch.Tensor, torch.Tensor]:

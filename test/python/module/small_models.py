@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any, Callable
 
 import torch
-from diffusers import FluxTransformer2DModel, QwenImageTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel, WanTransformer3DModel, ZImageTransformer2DModel
+from diffusers import (
+    FluxTransformer2DModel,
+    QwenImageTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+    WanTransformer3DModel,
+    ZImageTransformer2DModel,
+)
 from torch import nn
 
 Call = tuple[tuple, dict[str, Any]]
@@ -36,7 +43,11 @@ def sdxl() -> nn.Module:
 
 def sdxl_call() -> Call:
     given = {"text_embeds": _random(2, 16), "time_ids": torch.ones(2, 6)}
-    return (_random(2, 4, 8, 8), torch.tensor(10)), {"encoder_hidden_states": _random(2, 5, 32), "added_cond_kwargs": given, "return_dict": False}
+    return (_random(2, 4, 8, 8), torch.tensor(10)), {
+        "encoder_hidden_states": _random(2, 5, 32),
+        "added_cond_kwargs": given,
+        "return_dict": False,
+    }
 
 
 def sd3() -> nn.Module:
@@ -47,7 +58,12 @@ def sd3() -> nn.Module:
 
 
 def sd3_call() -> Call:
-    return (), {"hidden_states": _random(2, 16, 8, 8), "encoder_hidden_states": _random(2, 5, 32), "pooled_projections": _random(2, 16), "timestep": torch.tensor([5.0, 5.0])}
+    return (), {
+        "hidden_states": _random(2, 16, 8, 8),
+        "encoder_hidden_states": _random(2, 5, 32),
+        "pooled_projections": _random(2, 16),
+        "timestep": torch.tensor([5.0, 5.0]),
+    }
 
 
 def flux() -> nn.Module:
@@ -68,11 +84,26 @@ def wan() -> nn.Module:
 
 
 def wan_call() -> Call:
-    return (), {"hidden_states": _random(1, 4, 2, 8, 8), "timestep": torch.tensor([10]), "encoder_hidden_states": _random(1, 5, 16), "return_dict": False}
+    return (), {
+        "hidden_states": _random(1, 4, 2, 8, 8),
+        "timestep": torch.tensor([10]),
+        "encoder_hidden_states": _random(1, 5, 16),
+        "return_dict": False,
+    }
 
 
 def z_image() -> nn.Module:
-    return ZImageTransformer2DModel(in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16, axes_dims=[4, 6, 6], axes_lens=[64, 32, 32])
+    return ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[4, 6, 6],
+        axes_lens=[64, 32, 32],
+    )
 
 
 def z_image_call() -> Call:
@@ -80,7 +111,15 @@ def z_image_call() -> Call:
 
 
 def qwen_image() -> nn.Module:
-    return QwenImageTransformer2DModel(in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6))
+    return QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 6, 6),
+    )
 
 
 def qwen_image_call() -> Call:

@@ -168,8 +168,11 @@ def test_what_is_not_loaded(tmp_path):
     at = whole.index(b"weights.safetensors") + 200
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     refused("damaged")
-    for key, value, text in (("device", "cuda Some Other Card", "was saved on cuda Some Other Card, which is not here"), ("torch", "1.13.0", "PyTorch 1.13.0, this is"),
-                             ("formatVersion", 99, "has format 99")):
+    for key, value, text in (
+        ("device", "cuda Some Other Card", "was saved on cuda Some Other Card, which is not here"),
+        ("torch", "1.13.0", "PyTorch 1.13.0, this is"),
+        ("formatVersion", 99, "has format 99"),
+    ):
         _with_head(path, whole, key, value)
         refused(text)
     path.write_bytes(whole)
@@ -195,5 +198,10 @@ def test_a_saved_module_loads_in_another_process(tmp_path):
         with torch.no_grad():
             assert torch.allclose(module(*args, **kwargs).sample, expected, atol=1e-6) and module.served_by == "engine"
     """)
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT / "sidecar/hosts/python")}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "sidecar/hosts/python")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -36,7 +36,11 @@ def _vae(channels: int = 4):
 
 
 def _sd15(kind=StableDiffusionPipeline, channels: int = 4, **more):
-    unet = seeded(sd15) if channels == 4 else seeded(lambda: type(sd15())(**UNET, cross_attention_dim=32, attention_head_dim=8, in_channels=channels))
+    unet = (
+        seeded(sd15)
+        if channels == 4
+        else seeded(lambda: type(sd15())(**UNET, cross_attention_dim=32, attention_head_dim=8, in_channels=channels))
+    )
     none = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
     return kind(vae=_vae(), unet=unet, scheduler=EulerDiscreteScheduler(), requires_safety_checker=False, **none, **more)
 
@@ -53,7 +57,9 @@ def _controlnet():
 
 def _sdxl_img2img():
     found = tiny.sdxl()
-    return StableDiffusionXLImg2ImgPipeline(found.vae, None, None, None, None, found.unet, EulerDiscreteScheduler(), force_zeros_for_empty_prompt=False)
+    return StableDiffusionXLImg2ImgPipeline(
+        found.vae, None, None, None, None, found.unet, EulerDiscreteScheduler(), force_zeros_for_empty_prompt=False
+    )
 
 
 def _kontext():
@@ -67,7 +73,15 @@ def _sd3():
 
 def _wan():
     torch.manual_seed(5)
-    vae = AutoencoderKLWan(base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     return WanPipeline(tokenizer=None, text_encoder=None, vae=vae.eval(), scheduler=scheduler, transformer=seeded(wan))
 

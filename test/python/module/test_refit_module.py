@@ -141,7 +141,12 @@ def test_an_alias_that_was_taken_before_is_watched(pair):
     assert pair.module.last_refit.written == ("conv_in.weight",)
 
 
-KINDS = [{"use_dora": True}, {"use_rslora": True}, {"lora_bias": True, "target_modules": ["to_out.0"]}, {"rank_pattern": {"to_q": 7}, "alpha_pattern": {"to_k": 3}}]
+KINDS = [
+    {"use_dora": True},
+    {"use_rslora": True},
+    {"lora_bias": True, "target_modules": ["to_out.0"]},
+    {"rank_pattern": {"to_q": 7}, "alpha_pattern": {"to_k": 3}},
+]
 
 
 @pytest.mark.parametrize("options", KINDS)

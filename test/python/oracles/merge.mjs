@@ -19,7 +19,12 @@ async function merge({ base, adapters, family, mode, out, dtype = "f32" }) {
   const reports = [];
   const stack = [];
   for (const [path, strength] of adapters) {
-    const request = { adapter: { path, sha256: sha256(readFileSync(path)) }, target: { family, structure, parameters }, mode, folder: join(dirname(out), "deltas") };
+    const request = {
+      adapter: { path, sha256: sha256(readFileSync(path)) },
+      target: { family, structure, parameters },
+      mode,
+      folder: join(dirname(out), "deltas"),
+    };
     const ready = await ensureDelta(request, native);
     const delta = await openDelta(await native.openTensorFile(ready.path));
     reports.push({ ...ready.header.report, warnings: ready.header.warnings });
@@ -31,9 +36,16 @@ async function merge({ base, adapters, family, mode, out, dtype = "f32" }) {
     if (parts.length !== 1) throw new Error(`${name}: the oracles' bases have whole parameters`);
     const { key } = parts[0];
     const stored = entries.get(key);
-    const addends = stack.flatMap(({ delta, strength, factors }) => delta.header.terms.filter((term) => term.target.parameter === name).map((term) => ({ term, strength, factors })));
+    const addends = stack.flatMap(({ delta, strength, factors }) =>
+      delta.header.terms.filter((term) => term.target.parameter === name).map((term) => ({ term, strength, factors })),
+    );
     const outDtype = dtype === "keep" ? stored.dtype : "F32";
-    const outcome = await mergeParameter({ base: { data: await file.read(key), dtype: stored.dtype, shape }, addends, out: { dtype: outDtype }, kernels: native });
+    const outcome = await mergeParameter({
+      base: { data: await file.read(key), dtype: stored.dtype, shape },
+      addends,
+      out: { dtype: outDtype },
+      kernels: native,
+    });
     skipped.push(...outcome.skipped.map(({ reason }) => reason));
     tensors.push({ name: key, dtype: outDtype, shape: outcome.shape, data: outcome.data });
   }

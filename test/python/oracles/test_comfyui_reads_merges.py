@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "test/golden2"
 
-READER = '''
+READER = """
 import json, sys
 sys.argv, (tree, jobs) = ["comfyui", "--cpu"], sys.argv[1:]
 sys.path.insert(0, tree)
@@ -41,24 +41,37 @@ for job in json.load(open(jobs)):
         if missing or unexpected:
             bad.append([job["keep"], key, missing, unexpected])
 print(json.dumps({"layers": layers, "worst": worst, "bad": bad}))
-'''
+"""
 
 
 def merge(folder: Path, name: str, rows: list[dict]) -> None:
     """One process for all jobs."""
     jobs = folder / f"{name}.jsonl"
     jobs.write_text("\n".join(map(json.dumps, rows)))
-    run = subprocess.run(["node", str(ROOT / "sidecar/bin/refit-sidecar.mjs"), "merge", "--jobs", str(jobs), "--json"], capture_output=True, text=True)
+    run = subprocess.run(
+        ["node", str(ROOT / "sidecar/bin/refit-sidecar.mjs"), "merge", "--jobs", str(jobs), "--json"], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stdout[-2000:]
 
 
 @pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI_DIR names no ComfyUI of 0.33 or newer")
 def test_comfyui_loads_every_layout_that_merge_writes(tmp_path: Path) -> None:
-    cases = [case for case in json.loads((GOLDEN / "quantised.json").read_text())["cases"] if case["kind"] == "quantised-lora" and case["name"].endswith("_lora")]
+    cases = [
+        case
+        for case in json.loads((GOLDEN / "quantised.json").read_text())["cases"]
+        if case["kind"] == "quantised-lora" and case["name"].endswith("_lora")
+    ]
     keep, plain, jobs = [], [], []
     for case in cases:
         out, adapters = str(tmp_path / f"{case['name']}.safetensors"), case["adapters"]
-        keep.append({"base": str(GOLDEN / case["base"]), "adapter": [f"{GOLDEN / one['file']}:{one['strength']}" for one in adapters], "family": case["family"], "out": out})
+        keep.append(
+            {
+                "base": str(GOLDEN / case["base"]),
+                "adapter": [f"{GOLDEN / one['file']}:{one['strength']}" for one in adapters],
+                "family": case["family"],
+                "out": out,
+            }
+        )
         # What the written file stands for, by our own reader.
         wide = f"{out}.f32.safetensors"
         plain.append({"base": out, "adapter": [f"{GOLDEN / adapters[0]['file']}:0"], "family": case["family"], "dtype": "f32", "out": wide})
@@ -69,7 +82,9 @@ def test_comfyui_loads_every_layout_that_merge_writes(tmp_path: Path) -> None:
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     (tmp_path / "reader.py").write_text(READER)
     python = os.environ.get("COMFYUI_PYTHON", "python")
-    run = subprocess.run([python, str(tmp_path / "reader.py"), os.environ["COMFYUI_DIR"], str(tmp_path / "jobs.json")], capture_output=True, text=True)
+    run = subprocess.run(
+        [python, str(tmp_path / "reader.py"), os.environ["COMFYUI_DIR"], str(tmp_path / "jobs.json")], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     answer = json.loads(run.stdout.splitlines()[-1])
     assert answer["bad"] == []

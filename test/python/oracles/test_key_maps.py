@@ -43,7 +43,10 @@ UNETS = {
     "sd2": ("sd2", SD2),
     "sdxl": ("sdxl", SDXL),
     "sdxl-refiner": ("sdxl-refiner", REFINER),
-    "ssd-1b": ("sdxl", {**CUT, "transformer_layers_per_block": [1, 2, 4], "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1]}),
+    "ssd-1b": (
+        "sdxl",
+        {**CUT, "transformer_layers_per_block": [1, 2, 4], "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1]},
+    ),
     "vega": ("sdxl", {**CUT, "transformer_layers_per_block": [1, 1, 2], "reverse_transformer_layers_per_block": [[2, 2, 2], [1, 1, 1], 1]}),
     "koala-1b": ("sdxl", {**SDXL, "layers_per_block": 1, "transformer_layers_per_block": [1, 2, 6]}),
 }
@@ -61,8 +64,18 @@ TRANSFORMERS = {
         convert_flux,
     ),
     "sd3-medium": ("sd3", SD3Transformer2DModel, {**SD35, "pos_embed_max_size": 192, "qk_norm": None}, convert_sd3),
-    "sd35-medium": ("sd3", SD3Transformer2DModel, {**SD35, "pos_embed_max_size": 384, "dual_attention_layers": tuple(range(13))}, convert_sd3),
-    "sd35-large": ("sd3", SD3Transformer2DModel, {**SD35, "num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432}, convert_sd3),
+    "sd35-medium": (
+        "sd3",
+        SD3Transformer2DModel,
+        {**SD35, "pos_embed_max_size": 384, "dual_attention_layers": tuple(range(13))},
+        convert_sd3,
+    ),
+    "sd35-large": (
+        "sd3",
+        SD3Transformer2DModel,
+        {**SD35, "num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432},
+        convert_sd3,
+    ),
     "wan-t2v": ("wan", WanTransformer3DModel, {"num_layers": 11, "num_attention_heads": 12}, convert_wan),
     "wan-i2v": (
         "wan",
@@ -86,7 +99,9 @@ def shapes_of(model) -> dict[str, list[int]]:
 def numbered(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     """A checkpoint whose rows say which parameter and row they are. Trailing dimensions are 1: converters cut along rows only."""
     return {
-        name: (torch.arange(shape[0] if shape else 1, dtype=torch.int64) + (index << 32)).reshape([shape[0] if shape else 1] + [1] * (len(shape) - 1))
+        name: (torch.arange(shape[0] if shape else 1, dtype=torch.int64) + (index << 32)).reshape(
+            [shape[0] if shape else 1] + [1] * (len(shape) - 1)
+        )
         for index, (name, shape) in enumerate(shapes.items())
     }
 
@@ -134,7 +149,12 @@ def test_unet_names_equal_diffusers_conversion(name):
         model = UNet2DConditionModel(**config)
     shapes = shapes_of(model)
     found = names(family, shapes)
-    check(found, shapes, lambda checkpoint: diffusers_code.convert_ldm_unet_checkpoint(checkpoint, dict(model.config)), "model.diffusion_model.")
+    check(
+        found,
+        shapes,
+        lambda checkpoint: diffusers_code.convert_ldm_unet_checkpoint(checkpoint, dict(model.config)),
+        "model.diffusion_model.",
+    )
     assert check_map(found, lambda stem: "lora_unet_" + stem.replace(".", "_")) > 200
 
 

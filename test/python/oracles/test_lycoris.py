@@ -102,7 +102,10 @@ def one_adapter(kind, stem, weight, rng, generator):
             merged = weight + strength * module.get_weight(weight.shape)
         else:
             merged = weight + module.get_diff_weight(multiplier=strength, shape=weight.shape)[0]
-        state = {f"{flat}.{key}": value.detach().float().contiguous() if value.is_floating_point() else value for key, value in module.state_dict().items()}
+        state = {
+            f"{flat}.{key}": value.detach().float().contiguous() if value.is_floating_point() else value
+            for key, value in module.state_dict().items()
+        }
     return state, strength, merged.detach().clone()
 
 
@@ -127,7 +130,13 @@ def build(index, folder):
         path = folder / f"adapter{index}_{position}.safetensors"
         save_file(state, path)
         adapters.append([str(path), strength])
-    job = {"base": str(base_path), "adapters": adapters, "family": "sd15", "mode": "extended", "out": str(folder / f"out{index}.safetensors")}
+    job = {
+        "base": str(base_path),
+        "adapters": adapters,
+        "family": "sd15",
+        "mode": "extended",
+        "out": str(folder / f"out{index}.safetensors"),
+    }
     return job, f"model.diffusion_model.{stem}.weight", weight, kinds
 
 

@@ -101,7 +101,15 @@ def test_random_lora_stacks_equal_peft(tmp_path, linear):
             path = tmp_path / f"adapter{index}_{position}.safetensors"
             save_adapter(path, state, config, rng.choice(["unet.", "", "base_model.model."]))
             adapters.append([str(path), strength])
-        jobs.append({"base": str(base), "adapters": adapters, "family": "sd15", "mode": "extended", "out": str(tmp_path / f"out{index}.safetensors")})
+        jobs.append(
+            {
+                "base": str(base),
+                "adapters": adapters,
+                "family": "sd15",
+                "mode": "extended",
+                "out": str(tmp_path / f"out{index}.safetensors"),
+            }
+        )
         expected.append(current.state_dict())
     for job, answer, want in zip(jobs, merge(jobs), expected, strict=True):
         compare(job, answer, want)
@@ -121,12 +129,22 @@ def test_other_peft_kinds_at_full_strength(tmp_path, kind):
         config = {
             "dora": lambda rng=rng: lora_config(rng, use_dora=True),
             "loha": lambda rank=rank: LoHaConfig(r=rank, alpha=rank, target_modules=TARGETS, init_weights=False),
-            "lokr": lambda rank=rank, rng=rng: LoKrConfig(r=rank, alpha=rank, target_modules=TARGETS, init_weights=False, decompose_both=rng.random() < 0.5),
+            "lokr": lambda rank=rank, rng=rng: LoKrConfig(
+                r=rank, alpha=rank, target_modules=TARGETS, init_weights=False, decompose_both=rng.random() < 0.5
+            ),
         }[kind]()
         state, fused = fuse(unet, config, 1.0, generator)
         path = tmp_path / f"adapter{index}.safetensors"
         save_adapter(path, state, config)
-        jobs.append({"base": str(base), "adapters": [[str(path), 1.0]], "family": "sd15", "mode": "extended", "out": str(tmp_path / f"out{index}.safetensors")})
+        jobs.append(
+            {
+                "base": str(base),
+                "adapters": [[str(path), 1.0]],
+                "family": "sd15",
+                "mode": "extended",
+                "out": str(tmp_path / f"out{index}.safetensors"),
+            }
+        )
         expected.append(fused.state_dict())
     for job, answer, want in zip(jobs, merge(jobs), expected, strict=True):
         compare(job, answer, want)

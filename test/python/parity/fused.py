@@ -22,7 +22,12 @@ SIZES = {"batch": 2, "height": 8, "width": 12, "tokens": 5}
 STRENGTHS = (0.0, 1.0)
 RANK = 2
 # A whole fused matrix, one that the engine keeps exchanged, one of each other kind of block.
-TOUCHED = ("double_blocks.0.img_attn.qkv.weight", "final_layer.adaLN_modulation.1.weight", "single_blocks.1.linear1.weight", "txt_in.weight")
+TOUCHED = (
+    "double_blocks.0.img_attn.qkv.weight",
+    "final_layer.adaLN_modulation.1.weight",
+    "single_blocks.1.linear1.weight",
+    "txt_in.weight",
+)
 
 
 def noise(seed: int, count: int) -> torch.Tensor:

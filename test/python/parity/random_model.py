@@ -83,9 +83,7 @@ def main() -> None:
         unet = UNet2DConditionModel(**config)
     converted = convert_ldm_unet_checkpoint({PREFIX + name: value for name, value in state.items()}, config=config)
     adaptable = [
-        name
-        for name, module in unet.named_modules()
-        if "attentions" in name and isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+        name for name, module in unet.named_modules() if "attentions" in name and isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
     ]
     save_file(lora(adaptable, converted, generator), arguments.out / "lora.safetensors")
     print(json.dumps({"ok": True, "parameters": len(state), "adapted": len(adaptable)}))

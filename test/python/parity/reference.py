@@ -78,7 +78,9 @@ def main() -> None:
     with torch.inference_mode():
         for index, stack in enumerate(json.loads(arguments.stacks)):
             apply_stack(unet, stack, loader)
-            tensors[f"out.{index}"] = unet(inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"], return_dict=False, **options)[0]
+            tensors[f"out.{index}"] = unet(
+                inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"], return_dict=False, **options
+            )[0]
     save_file({name: value.float().contiguous() for name, value in tensors.items()}, arguments.out)
     print(json.dumps({"ok": True}))
 

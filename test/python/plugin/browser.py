@@ -62,7 +62,9 @@ class Browser:
             details = message["params"]["exceptionDetails"]
             self.console.append("exception: " + details.get("exception", {}).get("description", details["text"]))
         if message.get("method") == "Runtime.consoleAPICalled" and message["params"]["type"] == "error":
-            self.console.append("error: " + " ".join(str(argument.get("value", argument.get("description", ""))) for argument in message["params"]["args"]))
+            self.console.append(
+                "error: " + " ".join(str(argument.get("value", argument.get("description", ""))) for argument in message["params"]["args"])
+            )
 
     def open(self, url: str) -> None:
         self.send("Page.navigate", url=url)

@@ -99,7 +99,11 @@ def calls() -> list[CallSite]:
     out = []
     for path, tree in _trees():
         for node in ast.walk(tree):
-            if not isinstance(node, ast.Call) or any(isinstance(one, ast.Starred) for one in node.args) or any(one.arg is None for one in node.keywords):
+            if (
+                not isinstance(node, ast.Call)
+                or any(isinstance(one, ast.Starred) for one in node.args)
+                or any(one.arg is None for one in node.keywords)
+            ):
                 continue
             if not isinstance(node.func, ast.Attribute):
                 continue
@@ -107,7 +111,11 @@ def calls() -> list[CallSite]:
             dotted = _dotted(node.func) or ""
             if dotted.split(".")[0] in CHAINS:
                 out.append(CallSite(dotted, False, len(node.args), keywords, where))
-            elif isinstance(node.func.value, ast.Name) and node.func.value.id in OBJECTS and node.func.attr not in OWN.get(OBJECTS[node.func.value.id], ()):
+            elif (
+                isinstance(node.func.value, ast.Name)
+                and node.func.value.id in OBJECTS
+                and node.func.attr not in OWN.get(OBJECTS[node.func.value.id], ())
+            ):
                 out.append(CallSite(f"{OBJECTS[node.func.value.id]}.{node.func.attr}", True, len(node.args), keywords, where))
     return out
 
@@ -160,7 +168,11 @@ class Source:
     def attributes(self, dotted: str) -> set[str]:
         """Names that a class sets on itself or defines."""
         found = self._class(dotted)
-        names = {node.attr for node in ast.walk(found) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"}
+        names = {
+            node.attr
+            for node in ast.walk(found)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+        }
         return names | {node.name for node in found.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
     def method(self, dotted: str, name: str) -> list[str] | None:
@@ -220,7 +232,10 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     plain = [*arguments.posonlyargs, *arguments.args]
     first_default = len(plain) - len(arguments.defaults)
     names = [one.arg + ("=" if index >= first_default else "") for index, one in enumerate(plain)]
-    names += [f"!{one.arg}" + ("=" if default is not None else "") for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    names += [
+        f"!{one.arg}" + ("=" if default is not None else "")
+        for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
     return names + (["*"] if arguments.vararg else []) + (["**"] if arguments.kwarg else [])
 
 
@@ -235,8 +250,12 @@ def record(root: Path) -> dict[str, object]:
     return {
         "version": source.version,
         "names": {name: source.describe(name) for name in sorted(used())},
-        "attributes": {owner: {name: name in source.attributes(owner) for name in sorted(wanted)} for owner, wanted in sorted(attributes.items())},
-        "methods": {owner: {method: source.method(owner, method) for method in sorted(wanted)} for owner, wanted in sorted(methods.items())},
+        "attributes": {
+            owner: {name: name in source.attributes(owner) for name in sorted(wanted)} for owner, wanted in sorted(attributes.items())
+        },
+        "methods": {
+            owner: {method: source.method(owner, method) for method in sorted(wanted)} for owner, wanted in sorted(methods.items())
+        },
     }
 
 

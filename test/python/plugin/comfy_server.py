@@ -41,7 +41,9 @@ def free_port() -> int:
 
 def make_models(folder: Path, *names: str) -> None:
     """Writes the tiny models of these names; those of a kept folder (see `kept`) stay as they are."""
-    names = tuple(name for name in names if not any((folder / kind / f"{name}.safetensors").exists() for kind in ("checkpoints", "diffusion_models")))
+    names = tuple(
+        name for name in names if not any((folder / kind / f"{name}.safetensors").exists() for kind in ("checkpoints", "diffusion_models"))
+    )
     if not names:
         return
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -61,7 +63,9 @@ def kept(name: str, factory: Callable[[str], Path]) -> Path:
 class ComfyServer:
     """One running server. `log` grows with its output; `prompt` queues a graph and waits for its end."""
 
-    def __init__(self, base: Path, *, environment: dict[str, str] | None = None, arguments: list[str] | None = None, plugin: bool = True) -> None:
+    def __init__(
+        self, base: Path, *, environment: dict[str, str] | None = None, arguments: list[str] | None = None, plugin: bool = True
+    ) -> None:
         self.base, self.port = base, free_port()
         nodes = base / "custom_nodes"
         nodes.mkdir(parents=True, exist_ok=True)
@@ -75,7 +79,9 @@ class ComfyServer:
             "--base-directory", str(base), "--database-url", f"sqlite:///{base / 'comfyui.db'}", "--disable-auto-launch", *(arguments or []),
         ]  # fmt: skip
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
-        self.process = subprocess.Popen(command, cwd=base, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        self.process = subprocess.Popen(
+            command, cwd=base, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
         self._changed = threading.Condition()
         threading.Thread(target=self._drain, daemon=True).start()
 

@@ -92,7 +92,11 @@ class FakeSidecar:
 
     def do_catalog_list(self, params, *_):
         entries = [self._entry(folder, name, path, sha256_of(path)) for folder, name, path in self.files()]
-        return {"generation": self.generation, "entries": [entry for entry in entries if params.get("kind", entry["kind"]) == entry["kind"]], "next": None}
+        return {
+            "generation": self.generation,
+            "entries": [entry for entry in entries if params.get("kind", entry["kind"]) == entry["kind"]],
+            "next": None,
+        }
 
     def do_adapter_find(self, params, *_):
         from refit_sidecar_plugin.files import read_header, read_tensor
@@ -112,11 +116,20 @@ class FakeSidecar:
             return {"adapter": None}
         del self._unfinished[params["push"]]
         sha256 = hashlib.sha256(
-            repr(sorted((name, tensor.dtype, tensor.shape, hashlib.sha256(tensor.data).hexdigest()) for name, tensor in held.items())).encode()
+            repr(
+                sorted((name, tensor.dtype, tensor.shape, hashlib.sha256(tensor.data).hexdigest()) for name, tensor in held.items())
+            ).encode()
         ).hexdigest()
         known = sha256 in self.pushed
         self.pushed[sha256] = held
-        return {"adapter": {"id": f"pushed:{sha256}", "sha256": sha256, "sizeBytes": sum(len(tensor.data) for tensor in held.values()), "known": known}}
+        return {
+            "adapter": {
+                "id": f"pushed:{sha256}",
+                "sha256": sha256,
+                "sizeBytes": sum(len(tensor.data) for tensor in held.values()),
+                "known": known,
+            }
+        }
 
     # Engines
 

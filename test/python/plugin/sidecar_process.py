@@ -20,7 +20,17 @@ class Sidecar:
 
     def start(self) -> None:
         (self.data / "sidecar.json").unlink(missing_ok=True)
-        command = ["node", str(REPO / "sidecar/bin/refit-sidecar.mjs"), "serve", "--data-dir", str(self.data), "--host", "onnxruntime", "--precision", "fp32"]
+        command = [
+            "node",
+            str(REPO / "sidecar/bin/refit-sidecar.mjs"),
+            "serve",
+            "--data-dir",
+            str(self.data),
+            "--host",
+            "onnxruntime",
+            "--precision",
+            "fp32",
+        ]
         command += ["--python", os.environ.get("REFIT_TEST_PYTHON", sys.executable)]
         self.log = open(self.data / "test.log", "ab")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)

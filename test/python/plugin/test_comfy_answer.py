@@ -85,7 +85,9 @@ FLUX = call_shape("comfyui", "Flux")
 
 def flux_call():
     x = torch.zeros(1, 16, 2, 2)
-    return read_call(FLUX, (x, torch.zeros(1), torch.zeros(1, 2, 3), torch.zeros(1, 768), torch.ones(1)), {"control": None, "transformer_options": {}})
+    return read_call(
+        FLUX, (x, torch.zeros(1), torch.zeros(1, 2, 3), torch.zeros(1, 768), torch.ones(1)), {"control": None, "transformer_options": {}}
+    )
 
 
 def test_guidance_goes_only_to_an_engine_that_takes_it(answerer):
@@ -130,7 +132,15 @@ def test_what_reaches_into_the_model_is_refused_by_the_node_that_made_it(options
 
 
 def test_options_that_describe_the_call_are_served():
-    refuse_patches({"easycache": object(), "multigpu_thread_device": "cuda:0", "patches": {"attn1_patch": []}, "patches_replace": {}, "prefetch_dynamic_vbars": True})
+    refuse_patches(
+        {
+            "easycache": object(),
+            "multigpu_thread_device": "cuda:0",
+            "patches": {"attn1_patch": []},
+            "patches_replace": {},
+            "prefetch_dynamic_vbars": True,
+        }
+    )
     assert made_by(None) == "a node"
 
 
@@ -143,7 +153,9 @@ class Hosts:
         return type("Reply", (), {"result": {"hosts": self._hosts}})
 
 
-@pytest.mark.parametrize("hosts", [[("onnxruntime", True, None), ("torch", False, None)], [("onnxruntime", True, "cpu"), ("torch", True, "cpu")]])
+@pytest.mark.parametrize(
+    "hosts", [[("onnxruntime", True, None), ("torch", False, None)], [("onnxruntime", True, "cpu"), ("torch", True, "cpu")]]
+)
 def test_a_ui_on_a_graphics_card_takes_no_engine_on_the_processor(hosts):
     with pytest.raises(NotServed, match="npx refit-sidecar host install torch"):
         require_gpu_engine(Hosts(*hosts), lambda: None)

@@ -74,7 +74,11 @@ def test_example_workflows_name_no_file_and_lay_no_node_over_another():
         assert ".safetensors" not in file.read_text("utf-8"), file.name
         for index, one in enumerate(nodes):
             for other in nodes[index + 1 :]:
-                apart = [one["pos"][axis] + one["size"][axis] <= other["pos"][axis] or other["pos"][axis] + other["size"][axis] <= one["pos"][axis] for axis in (0, 1)]
+                apart = [
+                    one["pos"][axis] + one["size"][axis] <= other["pos"][axis]
+                    or other["pos"][axis] + other["size"][axis] <= one["pos"][axis]
+                    for axis in (0, 1)
+                ]
                 assert any(apart), (file.name, one["type"], other["type"])
 
 
@@ -108,7 +112,12 @@ def test_a_call_becomes_engine_inputs():
 
 @pytest.mark.parametrize(
     "options",
-    [{"patches": {"attn1_patch": [1]}}, {"patches_replace": {"attn2": {1: 2}}}, {"optimized_attention_override": len}, {"ip_adapter": torch.zeros(2)}],
+    [
+        {"patches": {"attn1_patch": [1]}},
+        {"patches_replace": {"attn2": {1: 2}}},
+        {"optimized_attention_override": len},
+        {"ip_adapter": torch.zeros(2)},
+    ],
 )
 def test_anything_inside_the_model_is_refused_by_name(options):
     with pytest.raises(calls.NotServed, match="inside the model"):
@@ -116,7 +125,9 @@ def test_anything_inside_the_model_is_refused_by_name(options):
 
 
 def test_what_only_describes_the_call_is_no_patch():
-    unet_call(transformer_options={"sigmas": torch.zeros(2), "uuids": [1], "cond_or_uncond": [0, 1], "patches": {}, "patches_replace": None})
+    unet_call(
+        transformer_options={"sigmas": torch.zeros(2), "uuids": [1], "cond_or_uncond": [0, 1], "patches": {}, "patches_replace": None}
+    )
 
 
 def test_arguments_without_an_engine_input_are_refused_by_name():
@@ -129,7 +140,9 @@ def test_controlnet_residuals_come_in_the_order_of_the_skip_connections():
     assert [int(value) for value in unet_call(control=control).residuals] == [0, 1, 2, 1]
 
 
-@pytest.mark.parametrize("control", [{"input": [torch.ones(1)]}, {"output": [None, torch.ones(1)], "middle": [torch.ones(1)]}, {"output": [torch.ones(1)]}])
+@pytest.mark.parametrize(
+    "control", [{"input": [torch.ones(1)]}, {"output": [None, torch.ones(1)], "middle": [torch.ones(1)]}, {"output": [torch.ones(1)]}]
+)
 def test_control_that_skips_cannot_carry_is_refused(control):
     with pytest.raises(calls.NotServed, match="control|ControlNet"):
         unet_call(control=control)

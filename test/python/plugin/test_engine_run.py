@@ -22,7 +22,11 @@ def f32(name: str, *values: float) -> Tensor:
 
 
 def inputs(context: float = 1.0) -> dict[str, Tensor]:
-    return {"sample": f32("sample", 1.0, 2.0), "timestep": f32("timestep", 5.0), "encoder_hidden_states": f32("encoder_hidden_states", context)}
+    return {
+        "sample": f32("sample", 1.0, 2.0),
+        "timestep": f32("timestep", 5.0),
+        "encoder_hidden_states": f32("encoder_hidden_states", context),
+    }
 
 
 @pytest.fixture

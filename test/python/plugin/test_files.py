@@ -96,13 +96,17 @@ def test_identities_are_kept_over_starts_and_never_believed_for_another_file(tmp
     path.write_bytes(b"one")
     first = Identities(kept).sha256(str(path))
     hashed = []
-    monkeypatch.setattr(Identities, "_hashed", lambda self, path, before, real=Identities._hashed: hashed.append(path) or real(self, path, before))
+    monkeypatch.setattr(
+        Identities, "_hashed", lambda self, path, before, real=Identities._hashed: hashed.append(path) or real(self, path, before)
+    )
     assert Identities(kept).sha256(str(path)) == first and hashed == []
     path.write_bytes(b"two")
     assert Identities(kept).sha256(str(path)) not in (None, first) and hashed == [str(path)]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', '{"a": [1, 2, 3, "x"]}', '{"a": ["1", 2, 3, "' + "0" * 64 + '"]}', '{"a": [1, 2, 3, 4]}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"a": 1}', '{"a": [1, 2, 3, "x"]}', '{"a": ["1", 2, 3, "' + "0" * 64 + '"]}', '{"a": [1, 2, 3, 4]}']
+)
 def test_a_damaged_memory_of_identities_is_none(tmp_path, content):
     kept, path = tmp_path / "identities.json", tmp_path / "a.safetensors"
     kept.write_text(content, "utf-8")

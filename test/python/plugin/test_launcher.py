@@ -38,7 +38,13 @@ def test_the_sidecar_gets_none_of_what_the_ui_set_for_itself(entry, tmp_path, mo
     """ComfyUI chooses another allocator for CUDA, and Python's own variables would reach the sidecar's Pythons."""
     data, out = tmp_path / "data", tmp_path / "out.json"
     entry.write_text(f"import json, os; json.dump(dict(os.environ), open({str(out)!r}, 'w'))")
-    of_the_ui = {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync", "PYTORCH_ALLOC_CONF": "x", "CUDA_LAUNCH_BLOCKING": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": "/x"}
+    of_the_ui = {
+        "PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync",
+        "PYTORCH_ALLOC_CONF": "x",
+        "CUDA_LAUNCH_BLOCKING": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": "/x",
+    }
     kept = {"CUDA_VISIBLE_DEVICES": "1", "REFIT_DATA_DIR": str(data), "TRITON_CACHE_DIR": "/y", "LANG": "C"}
     for name, value in {**of_the_ui, **kept}.items():
         monkeypatch.setenv(name, value)

@@ -95,7 +95,10 @@ def test_a_file_that_changed_while_it_was_read_and_files_of_no_concern_give_no_n
     assert [origins.of(value) for value in (*tensors.values(), *others.values())] == [None] * 6
 
 
-@pytest.mark.parametrize("content", [b"", b"12345678", (2**40).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]", (9).to_bytes(8, "little") + b'{"up": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"12345678", (2**40).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]", (9).to_bytes(8, "little") + b'{"up": 1}'],
+)
 def test_a_damaged_header_gives_no_notes_and_no_error(tmp_path, content):
     path = str(tmp_path / "x.safetensors")
     with open(path, "wb") as file:
@@ -114,9 +117,17 @@ def test_patches_of_one_place_are_equal_without_a_digest_and_others_are_compared
             hashed.append(1)
             return digests.of(value)
 
-        return Patch(Target("w"), "diff", (("diff", TensorRef("F32", tuple(value.shape), digest, lambda: bytes(raw_bytes(value)), lambda: digests.origins.of(value))),))
+        return Patch(
+            Target("w"),
+            "diff",
+            (("diff", TensorRef("F32", tuple(value.shape), digest, lambda: bytes(raw_bytes(value)), lambda: digests.origins.of(value))),),
+        )
 
-    live, file, unknown = patch(noted(digests.origins, adapter), "up"), patch(noted(digests.origins, adapter), "up"), patch(load(adapter), "up")
+    live, file, unknown = (
+        patch(noted(digests.origins, adapter), "up"),
+        patch(noted(digests.origins, adapter), "up"),
+        patch(load(adapter), "up"),
+    )
     digests.origins.begin()
     assert live.same_values(file) and hashed == []
     frozen = file.frozen()

@@ -46,7 +46,10 @@ def test_the_wheels_launcher_hands_arguments_and_status_on(platform, tmp_path, m
     if platform == "win32":
         assert capfd.readouterr().out.strip() == f"['doctor', '--json'] {sys.executable}"
     else:
-        assert called["command"] == [sys.executable, str(entry), "doctor", "--json"] and called["environment"]["REFIT_WHEEL_PYTHON"] == sys.executable
+        assert (
+            called["command"] == [sys.executable, str(entry), "doctor", "--json"]
+            and called["environment"]["REFIT_WHEEL_PYTHON"] == sys.executable
+        )
 
 
 def test_the_wheels_launcher_says_how_to_get_node(monkeypatch):

@@ -30,7 +30,11 @@ def world(tmp_path):
 
 
 def folders(world):
-    return [Folder(str(world / "loras"), "adapters"), Folder(str(world / "gone"), "adapters"), Folder(str(world / "checkpoints"), "checkpoints")]
+    return [
+        Folder(str(world / "loras"), "adapters"),
+        Folder(str(world / "gone"), "adapters"),
+        Folder(str(world / "checkpoints"), "checkpoints"),
+    ]
 
 
 @pytest.fixture
@@ -124,7 +128,10 @@ def test_after_one_wait_in_vain_the_next_runs_do_not_wait_as_long(make, monkeypa
     ("error", "says"),
     [
         (SidecarUnavailable("CLIENT_CONNECTION_LOST"), "the connection to the engine's helper program was lost; it is being started again"),
-        (SidecarUnavailable("CLIENT_NOT_RUNNING", "No sidecar is running: Node is missing; install it.", " "), "No sidecar is running: Node is missing; install it"),
+        (
+            SidecarUnavailable("CLIENT_NOT_RUNNING", "No sidecar is running: Node is missing; install it.", " "),
+            "No sidecar is running: Node is missing; install it",
+        ),
         (SidecarRefused("CATALOG_FAILED", "the header is damaged", "Prepare again."), "the header is damaged"),
         (ValueError("anything else"), "anything else"),
     ],
@@ -239,7 +246,9 @@ def test_pusher_sends_equal_content_once_per_connection():
 def test_pusher_cuts_large_adapters_into_several_calls(monkeypatch):
     monkeypatch.setattr("refit_sidecar_plugin.service.push.FRAME_BYTES", 8)
     client = FakeClient(FakeSidecar())
-    parts = tuple(Patch(Target(f"{name}.weight"), "diff", (("diff", TensorRef("F16", (4,), lambda: "", lambda: b"12345678")),)) for name in "abc")
+    parts = tuple(
+        Patch(Target(f"{name}.weight"), "diff", (("diff", TensorRef("F16", (4,), lambda: "", lambda: b"12345678")),)) for name in "abc"
+    )
     Pusher(client).push(ContentItem(parts, 1.0), nothing)
     calls = client.sidecar.named("adapter.push")
     assert [call["last"] for call in calls] == [False, False, True] and len({call["push"] for call in calls}) == 1

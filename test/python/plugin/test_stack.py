@@ -88,7 +88,11 @@ def test_identify_finds_one_file_applied_twice():
 
 def test_identify_keeps_leftovers_in_their_place_between_files():
     odd = [patch("y.weight", "from nowhere")]
-    assert named(identify(apply((A, 1.0), (odd, 0.7), (B, 2.0)), [candidate("a", A), candidate("b", B)])) == [("a", 1.0), (1, 0.7), ("b", 2.0)]
+    assert named(identify(apply((A, 1.0), (odd, 0.7), (B, 2.0)), [candidate("a", A), candidate("b", B)])) == [
+        ("a", 1.0),
+        (1, 0.7),
+        ("b", 2.0),
+    ]
 
 
 def test_identify_gives_one_file_by_content_when_two_cannot_both_be_whole():
@@ -193,7 +197,9 @@ def test_content_tensors_names_layers_by_their_own_parameter():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", [patch("a.weight", "v", rows=(0, 2)), patch("a.weight", "v", swapped=True), Patch(Target("a.weight"), "model_as_lora", ())])
+@pytest.mark.parametrize(
+    "wrong", [patch("a.weight", "v", rows=(0, 2)), patch("a.weight", "v", swapped=True), Patch(Target("a.weight"), "model_as_lora", ())]
+)
 def test_content_tensors_refuses_what_no_file_can_say(wrong):
     with pytest.raises(NotExpressible, match="a"):
         content_tensors(ContentItem((wrong,), 1.0))

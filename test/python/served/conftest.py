@@ -12,7 +12,9 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-sys.path[:0] = [str(ROOT / path) for path in ("plugin", "sidecar/hosts/python", "", "test/python/graphs", "test/python/hosts", "test/python/served")]
+sys.path[:0] = [
+    str(ROOT / path) for path in ("plugin", "sidecar/hosts/python", "", "test/python/graphs", "test/python/hosts", "test/python/served")
+]
 torch.set_num_threads(1)
 
 from served_sidecar import Sidecar  # noqa: E402

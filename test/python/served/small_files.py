@@ -13,7 +13,13 @@ from transformer_structures import flux, random_weights, wan
 
 RANK = 4
 # Families with a graph are served without one by this host as well.
-CHECKPOINTS = {**STRUCTURES, "z-image-comfyui": partial(z_image, 384), "flux-dev": flux, "wan21-t2v": lambda: wan("wan21-t2v-1.3b"), "wan22-a14b": lambda: wan("wan22-i2v-14b")}
+CHECKPOINTS = {
+    **STRUCTURES,
+    "z-image-comfyui": partial(z_image, 384),
+    "flux-dev": flux,
+    "wan21-t2v": lambda: wan("wan21-t2v-1.3b"),
+    "wan22-a14b": lambda: wan("wan22-i2v-14b"),
+}
 
 
 @lru_cache
@@ -28,7 +34,11 @@ def write_checkpoint(folder: Path, name: str) -> None:
 
 def matrices(name: str) -> list[str]:
     """What LoRAs of the family train: matrices of the second block of every list."""
-    return [key for key, value in checkpoint_values(name).items() if value.dim() == 2 and key.endswith(".weight") and ".1." in key and min(value.shape) > RANK]
+    return [
+        key
+        for key, value in checkpoint_values(name).items()
+        if value.dim() == 2 and key.endswith(".weight") and ".1." in key and min(value.shape) > RANK
+    ]
 
 
 @lru_cache
@@ -37,7 +47,10 @@ def adapter_factors(name: str, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     make = torch.Generator().manual_seed(seed)
     values = checkpoint_values(name)
     return {
-        key: (torch.randn(values[key].shape[0], RANK, generator=make) * 0.2, torch.randn(RANK, values[key].shape[1], generator=make) / values[key].shape[1] ** 0.5)
+        key: (
+            torch.randn(values[key].shape[0], RANK, generator=make) * 0.2,
+            torch.randn(RANK, values[key].shape[1], generator=make) / values[key].shape[1] ** 0.5,
+        )
         for key in matrices(name)
     }
 

@@ -90,5 +90,3 @@ def test_without_the_torch_host_the_message_says_what_to_install(models, tmp_pat
     finally:
         client.close()
         alone.stop()
-
-

@@ -1,7 +1,17 @@
 // A clock that only moves when told, and a disk in memory with renames, inodes and case folding, so that tests never sleep.
 
 import { basename, dirname } from "node:path/posix";
-import type { ArrivalEvent, Clock, Files, Listing, Look, Mark, StartWatch, Stamp, WatchHints } from "../../../sidecar/src/arrivals/index.ts";
+import type {
+  ArrivalEvent,
+  Clock,
+  Files,
+  Listing,
+  Look,
+  Mark,
+  StartWatch,
+  Stamp,
+  WatchHints,
+} from "../../../sidecar/src/arrivals/index.ts";
 
 export interface FakeClock extends Clock {
   /** Moves time on, running what falls due, and lets promises settle in between. */
@@ -52,7 +62,11 @@ export function createFakeClock(): FakeClock {
 
 interface Node {
   stamp: Stamp;
-  body: { state: "whole"; digest: string; filled: boolean } | { state: "partial"; expectedBytes: number | null } | { state: "foreign" } | { state: "unreadable"; code: string };
+  body:
+    | { state: "whole"; digest: string; filled: boolean }
+    | { state: "partial"; expectedBytes: number | null }
+    | { state: "foreign" }
+    | { state: "unreadable"; code: string };
 }
 
 export interface FakeDisk extends Files {
@@ -135,7 +149,17 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
       const before = nodes.get(path);
       if (before === undefined) inode += 1n;
       const at = nowNs();
-      nodes.set(path, { body, stamp: { sizeBytes, mtimeNs: at - BigInt(mtimeAgoMs) * 1_000_000n, ctimeNs: at, inode: before?.stamp.inode ?? inode, device, bornNs: before?.stamp.bornNs ?? at } });
+      nodes.set(path, {
+        body,
+        stamp: {
+          sizeBytes,
+          mtimeNs: at - BigInt(mtimeAgoMs) * 1_000_000n,
+          ctimeNs: at,
+          inode: before?.stamp.inode ?? inode,
+          device,
+          bornNs: before?.stamp.bornNs ?? at,
+        },
+      });
       touch(path);
     },
     rename(from, to) {
@@ -207,17 +231,20 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
 
 /** Short text of events, for comparisons: `settled a.safetensors`. */
 export function told(batches: readonly (readonly ArrivalEvent[])[]): string[] {
-  return batches.flat().filter((event) => event.type !== "scanned").map((event) => {
-    switch (event.type) {
-      case "lost":
-      case "dropped":
-        return event.type;
-      case "refused":
-        return `refused ${event.name} ${event.code}`;
-      case "settled":
-        return `settled ${event.name}${event.renamedFrom ? ` from ${event.renamedFrom.name}` : ""}`;
-      default:
-        return `${event.type} ${event.name}`;
-    }
-  });
+  return batches
+    .flat()
+    .filter((event) => event.type !== "scanned")
+    .map((event) => {
+      switch (event.type) {
+        case "lost":
+        case "dropped":
+          return event.type;
+        case "refused":
+          return `refused ${event.name} ${event.code}`;
+        case "settled":
+          return `settled ${event.name}${event.renamedFrom ? ` from ${event.renamedFrom.name}` : ""}`;
+        default:
+          return `${event.type} ${event.name}`;
+      }
+    });
 }

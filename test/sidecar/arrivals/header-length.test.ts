@@ -34,14 +34,23 @@ describe("createLengthReader", () => {
 
   it("finds the furthest end whatever the order, the spacing, the names and the cut into pieces", () => {
     // Names that try to look like offsets; JSON.stringify escapes them, and so does any writer.
-    const name = fc.oneof(fc.string(), fc.constantFrom('"data_offsets":[0,999999]', 'x","data_offsets":[1,2]', "data_offsets", "\u0000", "é😀"));
+    const name = fc.oneof(
+      fc.string(),
+      fc.constantFrom('"data_offsets":[0,999999]', 'x","data_offsets":[1,2]', "data_offsets", "\u0000", "é😀"),
+    );
     fc.assert(
-      fc.property(fc.uniqueArray(name, { minLength: 1, maxLength: 8 }), fc.array(fc.nat(1e12), { minLength: 8, maxLength: 8 }), fc.integer({ min: 0, max: 3 }), fc.integer({ min: 1, max: 400 }), (names, ends, indent, piece) => {
-        const tensors = names.map((key, index) => [key, { dtype: "F32", shape: [1], data_offsets: [0, ends[index] ?? 0] }] as const);
-        const text = `${JSON.stringify(Object.fromEntries(tensors), null, indent)}   `;
-        const expected = Math.max(...Object.values(Object.fromEntries(tensors)).map((tensor) => tensor.data_offsets[1] ?? 0));
-        expect(read(text, piece)).toEqual({ bytes: expected, complete: true });
-      }),
+      fc.property(
+        fc.uniqueArray(name, { minLength: 1, maxLength: 8 }),
+        fc.array(fc.nat(1e12), { minLength: 8, maxLength: 8 }),
+        fc.integer({ min: 0, max: 3 }),
+        fc.integer({ min: 1, max: 400 }),
+        (names, ends, indent, piece) => {
+          const tensors = names.map((key, index) => [key, { dtype: "F32", shape: [1], data_offsets: [0, ends[index] ?? 0] }] as const);
+          const text = `${JSON.stringify(Object.fromEntries(tensors), null, indent)}   `;
+          const expected = Math.max(...Object.values(Object.fromEntries(tensors)).map((tensor) => tensor.data_offsets[1] ?? 0));
+          expect(read(text, piece)).toEqual({ bytes: expected, complete: true });
+        },
+      ),
     );
   });
 

@@ -2,7 +2,21 @@
 
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, mkdirSync, mkdtempSync, openSync, closeSync, ftruncateSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync, writeSync, fsyncSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  closeSync,
+  ftruncateSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+  fsyncSync,
+} from "node:fs";
 import { EventEmitter } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -46,7 +60,13 @@ async function start(options: Partial<GivenArrivalsOptions> = {}) {
       await once(bell, "event");
     }
   };
-  const settled = (name: string, times = 1) => until((event) => event.type === "settled" && event.name === name && events.filter((each) => each.type === "settled" && each.name === name).length >= times);
+  const settled = (name: string, times = 1) =>
+    until(
+      (event) =>
+        event.type === "settled" &&
+        event.name === name &&
+        events.filter((each) => each.type === "settled" && each.name === name).length >= times,
+    );
   /** chokidar tells when it is watching by asking for a second scan. */
   const ready = () => until(() => events.filter((event) => event.type === "scanned").length >= 2);
   return { folder, events, until, settled, ready };
@@ -81,7 +101,12 @@ describe("arrivals on a real disk", () => {
     const whole = tensorFile(100_000, 0.5);
     const file = openSync(join(folder, "grows.safetensors"), "w");
     for (let step = 0; step < 8; step += 1) {
-      writeSync(file, whole, Math.floor((whole.length * step) / 8), Math.floor((whole.length * (step + 1)) / 8) - Math.floor((whole.length * step) / 8));
+      writeSync(
+        file,
+        whole,
+        Math.floor((whole.length * step) / 8),
+        Math.floor((whole.length * (step + 1)) / 8) - Math.floor((whole.length * step) / 8),
+      );
       await pause(60);
     }
     closeSync(file);
@@ -174,7 +199,12 @@ describe("arrivals on a real disk", () => {
 
   it("reports a folder that is not there, and its files when it comes", async () => {
     const folder = join(root, "loras");
-    const { until, settled, events } = await start({ folders: [{ path: join(root, "later"), kind: "adapter" }], poll: false, pollMs: 50, rescanMs: 50 });
+    const { until, settled, events } = await start({
+      folders: [{ path: join(root, "later"), kind: "adapter" }],
+      poll: false,
+      pollMs: 50,
+      rescanMs: 50,
+    });
     expect(events.map((event) => event.type)).toEqual(["lost"]);
     renameSync(folder, join(root, "later"));
     writeFileSync(join(root, "later", "x.safetensors"), tensorFile(16));

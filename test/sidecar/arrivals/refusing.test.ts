@@ -12,7 +12,13 @@ async function world(before?: (disk: ReturnType<typeof createFakeDisk>) => void)
   const disk = createFakeDisk(clock, root);
   before?.(disk);
   const batches: (readonly ArrivalEvent[])[] = [];
-  const arrivals = createArrivals({ folders: [{ path: root, kind: "adapter" }], clock, files: disk, startWatch: disk.startWatch, platform: "linux" });
+  const arrivals = createArrivals({
+    folders: [{ path: root, kind: "adapter" }],
+    clock,
+    files: disk,
+    startWatch: disk.startWatch,
+    platform: "linux",
+  });
   open.push(arrivals);
   arrivals.subscribe((batch) => batches.push(batch));
   await arrivals.start();
@@ -88,7 +94,8 @@ describe("a file is refused", () => {
 describe("hidden and foreign names", () => {
   it("are passed over: dot files, AppleDouble files, pictures", async () => {
     const { clock, disk, heard } = await world();
-    for (const name of ["._a.safetensors", ".a.safetensors", "a.png", "a.safetensors.aria2", "a.txt"]) disk.write(`${root}/${name}`, 10, whole(), 60_000);
+    for (const name of ["._a.safetensors", ".a.safetensors", "a.png", "a.safetensors.aria2", "a.txt"])
+      disk.write(`${root}/${name}`, 10, whole(), 60_000);
     await clock.advance(5000);
     expect(heard()).toEqual([]);
   });
@@ -134,7 +141,9 @@ describe("a folder", () => {
   });
 
   it("below it that cannot be listed keeps its files, and is named", async () => {
-    const { clock, disk, arrivals, batches, heard } = await world((before) => before.write(`${root}/sub/x.safetensors`, 1000, whole(), 60_000));
+    const { clock, disk, arrivals, batches, heard } = await world((before) =>
+      before.write(`${root}/sub/x.safetensors`, 1000, whole(), 60_000),
+    );
     disk.unlistable(`${root}/sub`);
     const rescan = arrivals.rescan();
     await clock.advance(1000);
@@ -146,18 +155,29 @@ describe("a folder", () => {
   it("gives a file to another by rename in one batch", async () => {
     const { clock, disk, arrivals, batches } = await world((before) => before.write("/models/other/y.safetensors", 1000, whole(), 60_000));
     disk.write(file, 1000, whole(), 60_000);
-    await arrivals.setFolders([{ path: root, kind: "adapter" }, { path: "/models/other", kind: "adapter" }]);
+    await arrivals.setFolders([
+      { path: root, kind: "adapter" },
+      { path: "/models/other", kind: "adapter" },
+    ]);
     await clock.advance(1000);
     const from = batches.length;
     disk.rename(file, "/models/other/a.safetensors");
     await clock.advance(1000);
-    expect(batches.slice(from).map((batch) => told([batch])).filter((texts) => texts.length > 0)).toEqual([["gone a.safetensors", "settled a.safetensors from a.safetensors"]]);
+    expect(
+      batches
+        .slice(from)
+        .map((batch) => told([batch]))
+        .filter((texts) => texts.length > 0),
+    ).toEqual([["gone a.safetensors", "settled a.safetensors from a.safetensors"]]);
   });
 
   it("can be added and dropped while others go on", async () => {
     const { clock, disk, arrivals, batches } = await world((before) => before.write(`${root}/live/x.safetensors`, 1000, whole(), 60_000));
     const from = batches.length;
-    await arrivals.setFolders([{ path: root, kind: "adapter" }, { path: `${root}/live`, kind: "adapter" }]);
+    await arrivals.setFolders([
+      { path: root, kind: "adapter" },
+      { path: `${root}/live`, kind: "adapter" },
+    ]);
     expect(arrivals.folders().map((folder) => folder.path)).toEqual([root, `${root}/live`]);
     expect(told(batches.slice(from))).toEqual(["settled x.safetensors"]);
     await arrivals.setFolders([{ path: root, kind: "adapter" }]);

@@ -7,7 +7,14 @@ const root = "/models/loras";
 const file = `${root}/a.safetensors`;
 const open: Arrivals[] = [];
 
-async function world(options: { foldsCase?: boolean; platform?: NodeJS.Platform; poll?: boolean; before?: (disk: ReturnType<typeof createFakeDisk>) => void } = {}) {
+async function world(
+  options: {
+    foldsCase?: boolean;
+    platform?: NodeJS.Platform;
+    poll?: boolean;
+    before?: (disk: ReturnType<typeof createFakeDisk>) => void;
+  } = {},
+) {
   const clock = createFakeClock();
   const disk = createFakeDisk(clock, root, options.foldsCase ?? false);
   options.before?.(disk);

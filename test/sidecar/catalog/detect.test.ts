@@ -21,8 +21,18 @@ const comfyClass: Readonly<Record<string, string>> = {
 };
 
 const families: Readonly<Record<string, string>> = {
-  sd15: "sd15 base", sd2: "sd2 base", sdxl: "sdxl base", "sdxl-refiner": "sdxl-refiner base", "flux-dev": "flux dev", "flux-schnell": "flux schnell",
-  "sd3-medium": "sd3 3-medium", "sd35-large": "sd3 3.5-large", "wan21-t2v-1.3b": "wan t2v-1.3b", "wan21-t2v-14b": "wan t2v-14b", "wan21-i2v-14b": "wan 2.1-i2v-14b", "wan22-i2v-14b": "wan 2.2-i2v-14b",
+  sd15: "sd15 base",
+  sd2: "sd2 base",
+  sdxl: "sdxl base",
+  "sdxl-refiner": "sdxl-refiner base",
+  "flux-dev": "flux dev",
+  "flux-schnell": "flux schnell",
+  "sd3-medium": "sd3 3-medium",
+  "sd35-large": "sd3 3.5-large",
+  "wan21-t2v-1.3b": "wan t2v-1.3b",
+  "wan21-t2v-14b": "wan t2v-14b",
+  "wan21-i2v-14b": "wan 2.1-i2v-14b",
+  "wan22-i2v-14b": "wan 2.2-i2v-14b",
 };
 
 function summary(header: Readonly<Record<string, readonly number[]>>, prefix = "") {
@@ -44,11 +54,23 @@ describe("detectModel on headers of real models", () => {
     expect(Object.keys(header)).toHaveLength(expected[model]?.tensors ?? 0);
   });
 
-  it.each(["model.diffusion_model.", "model.model.", "net.", "model.", ""])("is the same behind the prefix %j, with other models' tensors beside it", (prefix) => {
-    const alone = summary(realHeader("sdxl"));
-    const found = summarize(new Map([...tensors(realHeader("sdxl"), prefix), ...(prefix === "" ? [] : tensors({ "first_stage_model.encoder.conv_in.weight": [128, 3, 3, 3], "conditioner.embedders.0.transformer.x": [4] }))]), {}, "checkpoint");
-    expect(found).toEqual({ ...alone, keyPrefix: prefix });
-  });
+  it.each(["model.diffusion_model.", "model.model.", "net.", "model.", ""])(
+    "is the same behind the prefix %j, with other models' tensors beside it",
+    (prefix) => {
+      const alone = summary(realHeader("sdxl"));
+      const found = summarize(
+        new Map([
+          ...tensors(realHeader("sdxl"), prefix),
+          ...(prefix === ""
+            ? []
+            : tensors({ "first_stage_model.encoder.conv_in.weight": [128, 3, 3, 3], "conditioner.embedders.0.transformer.x": [4] })),
+        ]),
+        {},
+        "checkpoint",
+      );
+      expect(found).toEqual({ ...alone, keyPrefix: prefix });
+    },
+  );
 });
 
 describe("structureOf", () => {
@@ -62,7 +84,9 @@ describe("structureOf", () => {
     const header = realHeader("flux-dev");
     const plain = summary(header).structure;
     const scaled: Record<string, readonly number[]> = { ...header, scaled_fp8: [2] };
-    for (const name of Object.keys(header)) if (name.endsWith(".weight")) Object.assign(scaled, { [name.replace(/weight$/, "scale_weight")]: [], [name.replace(/weight$/, "scale_input")]: [] });
+    for (const name of Object.keys(header))
+      if (name.endsWith(".weight"))
+        Object.assign(scaled, { [name.replace(/weight$/, "scale_weight")]: [], [name.replace(/weight$/, "scale_input")]: [] });
     expect(summary(scaled, "model.diffusion_model.").structure).toBe(plain);
     expect(summarize(tensors(header, "", "F8_E4M3"), {}, "checkpoint")).toMatchObject({ structure: plain, dtypes: { F8_E4M3: 780 } });
   });
@@ -93,18 +117,31 @@ describe("variants by shape", () => {
   });
 
   it("finds a cut-down SDXL by its depths", () => {
-    const header = Object.fromEntries(Object.entries(realHeader("sdxl")).filter(([name]) => Number(/transformer_blocks\.(\d+)/.exec(name)?.[1] ?? 0) < 4 && !name.startsWith("middle_block.1")));
+    const header = Object.fromEntries(
+      Object.entries(realHeader("sdxl")).filter(
+        ([name]) => Number(/transformer_blocks\.(\d+)/.exec(name)?.[1] ?? 0) < 4 && !name.startsWith("middle_block.1"),
+      ),
+    );
     expect(summary(header)).toMatchObject({ family: "sdxl", variant: "ssd-1b" });
   });
 
   it("finds 3.5 medium by its second self-attention", () => {
     const header = realHeader("sd3-medium");
     for (let block = 0; block < 13; block += 1) header[`joint_blocks.${block}.x_block.attn2.qkv.weight`] = [4608, 1536];
-    expect(summary(header)).toMatchObject({ variant: "3.5-medium", config: { x_block_self_attn_layers: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] } });
+    expect(summary(header)).toMatchObject({
+      variant: "3.5-medium",
+      config: { x_block_self_attn_layers: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] },
+    });
   });
 
   it("takes a model of known layout and other widths for its family, and says so", () => {
-    const shrink = (model: string, factor: number) => Object.fromEntries(Object.entries(realHeader(model)).map(([name, shape]) => [name, shape.map((dim) => (dim > 9 ? Math.max(1, Math.round(dim / factor)) : dim))]));
+    const shrink = (model: string, factor: number) =>
+      Object.fromEntries(
+        Object.entries(realHeader(model)).map(([name, shape]) => [
+          name,
+          shape.map((dim) => (dim > 9 ? Math.max(1, Math.round(dim / factor)) : dim)),
+        ]),
+      );
     expect(summary(shrink("sd15", 10))).toMatchObject({ family: "sd15", variant: "custom" });
     expect(summary(shrink("sdxl", 10))).toMatchObject({ family: "sdxl", variant: "custom" });
     expect(summary(shrink("sd2", 10))).toMatchObject({ family: "sd2", variant: "custom" });
@@ -141,10 +178,20 @@ describe("models that no engine here runs", () => {
 });
 
 describe("kind by header", () => {
-  const lora = { "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": [4, 768], "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight": [320, 4], "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.alpha": [] };
+  const lora = {
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": [4, 768],
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight": [320, 4],
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.alpha": [],
+  };
 
   it("an adapter among checkpoints is an adapter, and a checkpoint among LoRAs is a checkpoint", () => {
-    expect(summarize(tensors(lora), {}, "checkpoint")).toMatchObject({ kind: "adapter", family: "sd15", kinds: ["lora"], tensors: 3, problem: null });
+    expect(summarize(tensors(lora), {}, "checkpoint")).toMatchObject({
+      kind: "adapter",
+      family: "sd15",
+      kinds: ["lora"],
+      tensors: 3,
+      problem: null,
+    });
     expect(summarize(tensors(realHeader("sd15")), {}, "adapter")).toMatchObject({ kind: "checkpoint", family: "sd15", problem: null });
   });
 
@@ -154,17 +201,46 @@ describe("kind by header", () => {
       return found.kind === "adapter" ? found.kinds : [];
     };
     expect(kinds({ "x.hada_w1_a": [1, 1], "x.hada_w1_b": [1, 1], "x.dora_scale": [1, 1] })).toEqual(["dora", "loha"]);
-    expect(kinds({ "x.lokr_w1": [1, 1], "y.a1.weight": [1, 1], "z.diff": [1], "n.w_norm": [1], "s.set_weight": [1], "i.on_input": [1], "i.weight": [1] })).toEqual(["diff", "glora", "ia3", "lokr", "norm", "set"]);
+    expect(
+      kinds({
+        "x.lokr_w1": [1, 1],
+        "y.a1.weight": [1, 1],
+        "z.diff": [1],
+        "n.w_norm": [1],
+        "s.set_weight": [1],
+        "i.on_input": [1],
+        "i.weight": [1],
+      }),
+    ).toEqual(["diff", "glora", "ia3", "lokr", "norm", "set"]);
     expect(kinds({ "x.oft_blocks": [2, 3, 3] })).toEqual(["oft"]);
     expect(kinds({ "x.oft_blocks": [2, 2, 3, 3] })).toEqual(["boft"]);
-    expect(kinds({ "unet.a.lora_A.weight": [1, 1], "unet.a.lora_B.default.weight": [1, 1], "b_lora.up.weight": [1, 1], "b_lora.down.weight": [1, 1] })).toEqual(["lora"]);
+    expect(
+      kinds({
+        "unet.a.lora_A.weight": [1, 1],
+        "unet.a.lora_B.default.weight": [1, 1],
+        "b_lora.up.weight": [1, 1],
+        "b_lora.down.weight": [1, 1],
+      }),
+    ).toEqual(["lora"]);
   });
 
   it("neither: CATALOG_NOT_AN_ADAPTER in a LoRA folder", () => {
-    expect(summarize(tensors({ "emb_params": [8, 768] }), {}, "adapter")).toMatchObject({ kind: "adapter", problem: { code: "CATALOG_NOT_AN_ADAPTER" } });
+    expect(summarize(tensors({ emb_params: [8, 768] }), {}, "adapter")).toMatchObject({
+      kind: "adapter",
+      problem: { code: "CATALOG_NOT_AN_ADAPTER" },
+    });
   });
 
   it("an adapter for another model: CATALOG_UNSUPPORTED_MODEL", () => {
-    expect(summarize(tensors({ "lora_unet_double_layers_0_attn_w1q.lora_up.weight": [4, 4], "lora_unet_double_layers_0_attn_w1q.lora_down.weight": [4, 4] }), {}, "adapter")).toMatchObject({ problem: { code: "CATALOG_UNSUPPORTED_MODEL" } });
+    expect(
+      summarize(
+        tensors({
+          "lora_unet_double_layers_0_attn_w1q.lora_up.weight": [4, 4],
+          "lora_unet_double_layers_0_attn_w1q.lora_down.weight": [4, 4],
+        }),
+        {},
+        "adapter",
+      ),
+    ).toMatchObject({ problem: { code: "CATALOG_UNSUPPORTED_MODEL" } });
   });
 });

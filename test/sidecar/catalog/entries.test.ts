@@ -16,13 +16,23 @@ afterEach(async () => {
   await Promise.all(worlds.splice(0).map((each) => each.end()));
 });
 
-const unet = () => safetensors(Object.fromEntries(Object.entries(tinyUnet).map(([name, shape]) => [`model.diffusion_model.${name}`, shape])));
+const unet = () =>
+  safetensors(Object.fromEntries(Object.entries(tinyUnet).map(([name, shape]) => [`model.diffusion_model.${name}`, shape])));
 
 describe("entries", () => {
   it("an adapter: kind, family, kinds, evidence, no path in its id", async () => {
     const { put } = await world();
     const entry = await put("sub folder/ä ❤.safetensors", lora());
-    expect(entry).toMatchObject({ kind: "adapter", name: "sub folder/ä ❤.safetensors", family: "sd15", kinds: ["lora"], tensors: 3, problem: null, identity: null, folder: "aaaaaaaa" });
+    expect(entry).toMatchObject({
+      kind: "adapter",
+      name: "sub folder/ä ❤.safetensors",
+      family: "sd15",
+      kinds: ["lora"],
+      tensors: 3,
+      problem: null,
+      identity: null,
+      folder: "aaaaaaaa",
+    });
     expect(entry.id).toMatch(/^adapter:[0-9a-f]{20}$/);
     expect(entry.evidence.join()).toContain("768");
   });
@@ -30,7 +40,17 @@ describe("entries", () => {
   it("a checkpoint: family, variant, structure, prefix, configuration", async () => {
     const { put } = await world({ kind: "checkpoint" });
     const entry = await put("tiny.safetensors", unet());
-    expect(entry).toMatchObject({ kind: "checkpoint", family: "sd15", variant: "custom", keyPrefix: "model.diffusion_model.", parameters: Object.keys(tinyUnet).length, dtypes: { F16: 8 }, format: "checkpoint", files: 1, problem: null });
+    expect(entry).toMatchObject({
+      kind: "checkpoint",
+      family: "sd15",
+      variant: "custom",
+      keyPrefix: "model.diffusion_model.",
+      parameters: Object.keys(tinyUnet).length,
+      dtypes: { F16: 8 },
+      format: "checkpoint",
+      files: 1,
+      problem: null,
+    });
     expect(entry.kind === "checkpoint" && entry.structure).toMatch(/^[0-9a-f]{64}$/);
   });
 
@@ -79,7 +99,15 @@ describe("problems, never crashes", () => {
     ["a Git LFS pointer", () => "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "CATALOG_NOT_SAFETENSORS"],
     ["empty", () => "", "CATALOG_HEADER_TOO_SMALL"],
     ["no tensors of an adapter", () => safetensors({ emb_params: [2, 2] }), "CATALOG_NOT_AN_ADAPTER"],
-    ["an adapter for another model", () => safetensors({ "lora_unet_double_layers_0_attn_w1q.lora_up.weight": [2, 2], "lora_unet_double_layers_0_attn_w1q.lora_down.weight": [2, 2] }), "CATALOG_UNSUPPORTED_MODEL"],
+    [
+      "an adapter for another model",
+      () =>
+        safetensors({
+          "lora_unet_double_layers_0_attn_w1q.lora_up.weight": [2, 2],
+          "lora_unet_double_layers_0_attn_w1q.lora_down.weight": [2, 2],
+        }),
+      "CATALOG_UNSUPPORTED_MODEL",
+    ],
   ])("%s", async (_what, bytes, code) => {
     const { put, catalog } = await world();
     const entry = await put("bad.safetensors", bytes());
@@ -109,7 +137,15 @@ describe("problems, never crashes", () => {
 
   it("unreadable by the reader's word: CATALOG_UNREADABLE is not remembered", async () => {
     let broken = true;
-    const first = await world({ wrap: (reader) => ({ ...reader, content: (files, placed, table) => (broken ? readContent(files, placed, table, () => Promise.reject(Object.assign(new Error("no"), { code: "EIO" }))) : reader.content(files, placed, table)) }) });
+    const first = await world({
+      wrap: (reader) => ({
+        ...reader,
+        content: (files, placed, table) =>
+          broken
+            ? readContent(files, placed, table, () => Promise.reject(Object.assign(new Error("no"), { code: "EIO" })))
+            : reader.content(files, placed, table),
+      }),
+    });
     expect((await first.put("x.safetensors", lora())).problem?.code).toBe("CATALOG_UNREADABLE");
     broken = false;
     const second = await first.restart();
@@ -150,7 +186,11 @@ describe("problems, never crashes", () => {
     write("old.ckpt", "x");
     write("short.safetensors", lora().subarray(0, 700));
     write("pickle.safetensors", Buffer.concat([Buffer.from("PK\u0003\u0004"), Buffer.alloc(600)]));
-    catalog.accept([refused("old.ckpt", "ARRIVALS_UNSUPPORTED_FORMAT"), refused("short.safetensors", "ARRIVALS_INCOMPLETE"), refused("pickle.safetensors", "ARRIVALS_NOT_SAFETENSORS")]);
+    catalog.accept([
+      refused("old.ckpt", "ARRIVALS_UNSUPPORTED_FORMAT"),
+      refused("short.safetensors", "ARRIVALS_INCOMPLETE"),
+      refused("pickle.safetensors", "ARRIVALS_NOT_SAFETENSORS"),
+    ]);
     await catalog.idle();
     expect(byName("old.ckpt")?.problem?.code).toBe("ARRIVALS_UNSUPPORTED_FORMAT");
     expect(byName("short.safetensors")?.problem?.code).toBe("CATALOG_METADATA_INCOMPLETE_BUFFER");

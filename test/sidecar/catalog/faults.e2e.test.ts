@@ -1,7 +1,18 @@
 // Arrivals and catalog together on a real disk, with the troubles of one: floods, slow and huge files, folders that go away, kills while saving.
 
 import { spawn } from "node:child_process";
-import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, renameSync, rmSync, utimesSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -35,7 +46,10 @@ afterEach(async () => {
 async function start(options: { pollMs?: number } = {}) {
   let headers = 0;
   const reader = createReader(join(root, "data", "catalog.json"));
-  const catalog = createCatalog({ storePath: null, reader: { ...reader, content: (files, placed, table) => ((headers += files.length), reader.content(files, placed, table)) } });
+  const catalog = createCatalog({
+    storePath: null,
+    reader: { ...reader, content: (files, placed, table) => ((headers += files.length), reader.content(files, placed, table)) },
+  });
   await catalog.open();
   const arrivals = createArrivals({ folders: [{ path: join(root, "loras"), kind: "adapter" }], ...options });
   let scans = 0;
@@ -67,7 +81,12 @@ async function start(options: { pollMs?: number } = {}) {
 /** A sparse file with a real header; only its last bytes are written. */
 function sparseLora(path: string, payloadBytes: number): number {
   const floats = Math.floor(payloadBytes / 4);
-  const text = Buffer.from(JSON.stringify({ "lora_unet_x.lora_down.weight": { dtype: "F32", shape: [floats / 2], data_offsets: [0, floats * 2] }, "lora_unet_x.lora_up.weight": { dtype: "F32", shape: [floats / 2], data_offsets: [floats * 2, floats * 4] } }));
+  const text = Buffer.from(
+    JSON.stringify({
+      "lora_unet_x.lora_down.weight": { dtype: "F32", shape: [floats / 2], data_offsets: [0, floats * 2] },
+      "lora_unet_x.lora_up.weight": { dtype: "F32", shape: [floats / 2], data_offsets: [floats * 2, floats * 4] },
+    }),
+  );
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(text.length));
   const file = openSync(path, "w");
@@ -94,7 +113,11 @@ describe("10,000 files at once", () => {
     const second = await start();
     await second.until(() => second.entries().length === 10_000);
     expect(second.headers()).toBe(0);
-    record("files-10000", { promise: "10,000 files that arrive at once are all catalogued, none twice", figure: `written and catalogued in ${(tookMs / 1000).toFixed(1)} s; a restart reads 0 of them again`, test });
+    record("files-10000", {
+      promise: "10,000 files that arrive at once are all catalogued, none twice",
+      figure: `written and catalogued in ${(tookMs / 1000).toFixed(1)} s; a restart reads 0 of them again`,
+      test,
+    });
   });
 });
 
@@ -113,7 +136,11 @@ describe("multi-gigabyte files", () => {
     writeSync(file, Buffer.from([1, 2, 3, 4]), 0, 4, size - 4);
     closeSync(file);
     await one.until(() => one.entries().some((entry) => entry.problem === null && entry.sizeBytes === size));
-    record("slow-copy", { promise: "A slow copy of a multi-gigabyte file is never taken before it is whole", figure: `${(size / 1e9).toFixed(1)} GB in 10 pieces: shown as an adapter 0 times before its end, then settled`, test });
+    record("slow-copy", {
+      promise: "A slow copy of a multi-gigabyte file is never taken before it is whole",
+      figure: `${(size / 1e9).toFixed(1)} GB in 10 pieces: shown as an adapter 0 times before its end, then settled`,
+      test,
+    });
   });
 
   it("one that is renamed in is there at once", { timeout: 60_000 }, async () => {
@@ -127,7 +154,11 @@ describe("multi-gigabyte files", () => {
     const began = performance.now();
     renameSync(outside, join(root, "loras", "huge.safetensors"));
     await one.until(() => one.entries().some((entry) => entry.problem === null && entry.sizeBytes === size));
-    record("rename-in", { promise: "A multi-gigabyte file that is renamed in is there at once", figure: `${(size / 1e9).toFixed(1)} GB: in the catalog after ${Math.round(performance.now() - began)} ms`, test });
+    record("rename-in", {
+      promise: "A multi-gigabyte file that is renamed in is there at once",
+      figure: `${(size / 1e9).toFixed(1)} GB: in the catalog after ${Math.round(performance.now() - began)} ms`,
+      test,
+    });
   });
 });
 
@@ -172,6 +203,10 @@ describe("kill -9 while the catalog is saved", () => {
       }
     }
     expect(last).toBeGreaterThanOrEqual(0);
-    record("catalog-killed", { promise: "kill -9 while the catalog is saved leaves the old text or the new one", figure: "20 kills at random points: 0 damaged files", test });
+    record("catalog-killed", {
+      promise: "kill -9 while the catalog is saved leaves the old text or the new one",
+      figure: "20 kills at random points: 0 damaged files",
+      test,
+    });
   });
 });

@@ -24,7 +24,9 @@ const unet = (fill = 1) => safetensors(tinyUnet, fill);
 describe("identity of an adapter", () => {
   it("is the full SHA-256, computed once however many ask, and shown in the entry", async () => {
     let hashes = 0;
-    const { put, catalog, byName } = await world({ wrap: (reader) => ({ ...reader, fullHash: async (path, signal) => (hashes += 1, reader.fullHash(path, signal)) }) });
+    const { put, catalog, byName } = await world({
+      wrap: (reader) => ({ ...reader, fullHash: async (path, signal) => ((hashes += 1), reader.fullHash(path, signal)) }),
+    });
     const entry = await put("a.safetensors", lora());
     expect(entry.identity).toBeNull();
     const [first, second] = await Promise.all([catalog.identity(entry.id), catalog.identity(entry.id)]);
@@ -55,11 +57,16 @@ describe("identity of an adapter", () => {
 
   it("of a file that moves while it is hashed: CATALOG_FILE_CHANGED", async () => {
     const slow: { reader: Reader | null; during: () => void } = { reader: null, during: () => {} };
-    const { put, write, catalog } = await world({ wrap: (reader) => ({ ...reader, fullHash: async (path) => {
-      const hash = await reader.fullHash(path);
-      slow.during();
-      return hash;
-    } }) });
+    const { put, write, catalog } = await world({
+      wrap: (reader) => ({
+        ...reader,
+        fullHash: async (path) => {
+          const hash = await reader.fullHash(path);
+          slow.during();
+          return hash;
+        },
+      }),
+    });
     const entry = await put("a.safetensors", lora());
     slow.during = () => void write("a.safetensors", lora(9, 3));
     await expect(catalog.identity(entry.id)).rejects.toMatchObject({ code: "CATALOG_FILE_CHANGED" });
@@ -71,7 +78,13 @@ describe("identity of an adapter", () => {
   });
 
   it("is given up when the catalog closes: CATALOG_CLOSING", async () => {
-    const { put, catalog } = await world({ wrap: (reader) => ({ ...reader, fullHash: (_path, signal) => new Promise((_resolve, reject) => signal?.addEventListener("abort", () => reject(signal.reason as Error))) }) });
+    const { put, catalog } = await world({
+      wrap: (reader) => ({
+        ...reader,
+        fullHash: (_path, signal) =>
+          new Promise((_resolve, reject) => signal?.addEventListener("abort", () => reject(signal.reason as Error))),
+      }),
+    });
     const entry = await put("a.safetensors", lora());
     const asked = catalog.identity(entry.id);
     const closed = catalog.close();
@@ -107,7 +120,8 @@ describe("identity of a checkpoint", () => {
   it("of shards is one hash over theirs, whatever they are called", async () => {
     const { write, settled, catalog, byName } = await world({ kind: "checkpoint" });
     const names = Object.keys(tinyUnet);
-    const part = (from: number, to: number) => safetensors(Object.fromEntries(names.slice(from, to).map((name) => [name, tinyUnet[name] ?? []])));
+    const part = (from: number, to: number) =>
+      safetensors(Object.fromEntries(names.slice(from, to).map((name) => [name, tinyUnet[name] ?? []])));
     for (const stem of ["a", "b"]) {
       write(`${stem}-00001-of-00002.safetensors`, part(0, 4));
       write(`${stem}-00002-of-00002.safetensors`, part(4, 8));

@@ -66,7 +66,9 @@ describe("the saved catalog", () => {
   });
 
   it("of another shape under a right checksum is rebuilt", async () => {
-    const first = await world({ wrap: (reader) => ({ ...reader, load: async () => ({ text: '{"generation":1,"units":[["k",{"signature":1}]]}', reason: null }) }) });
+    const first = await world({
+      wrap: (reader) => ({ ...reader, load: async () => ({ text: '{"generation":1,"units":[["k",{"signature":1}]]}', reason: null }) }),
+    });
     expect(first.troubles.join()).toContain("it does not hold a catalog");
   });
 
@@ -75,7 +77,10 @@ describe("the saved catalog", () => {
     await first.put("a.safetensors", lora());
     await first.put("b.safetensors", lora(), first.other);
     const second = await again(first);
-    second.catalog.accept([{ type: "scanned", folder: second.folder, unreadable: [], atMs: 1 }, { type: "lost", folder: second.other, code: "ENOENT", atMs: 1 }]);
+    second.catalog.accept([
+      { type: "scanned", folder: second.folder, unreadable: [], atMs: 1 },
+      { type: "lost", folder: second.other, code: "ENOENT", atMs: 1 },
+    ]);
     await second.catalog.idle();
     await second.put("c.safetensors", lora());
     const third = await again(second);
@@ -86,7 +91,9 @@ describe("the saved catalog", () => {
   });
 
   it("that cannot be written is told, and the catalog goes on", async () => {
-    const first = await world({ wrap: (reader) => ({ ...reader, save: async () => Promise.reject(Object.assign(new Error("full"), { code: "ENOSPC" })) }) });
+    const first = await world({
+      wrap: (reader) => ({ ...reader, save: async () => Promise.reject(Object.assign(new Error("full"), { code: "ENOSPC" })) }),
+    });
     await first.put("a.safetensors", lora());
     await first.catalog.close();
     expect(first.troubles.join()).toContain("ENOSPC");

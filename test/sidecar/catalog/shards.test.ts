@@ -13,7 +13,8 @@ afterEach(async () => {
 });
 
 const names = Object.keys(tinyUnet);
-const part = (from: number, to: number) => safetensors(Object.fromEntries(names.slice(from, to).map((name) => [name, tinyUnet[name] ?? []])));
+const part = (from: number, to: number) =>
+  safetensors(Object.fromEntries(names.slice(from, to).map((name) => [name, tinyUnet[name] ?? []])));
 const first = "unet/m-00001-of-00002.safetensors";
 const second = "unet/m-00002-of-00002.safetensors";
 const index = "unet/m.safetensors.index.json";
@@ -38,7 +39,9 @@ describe("a sharded checkpoint", () => {
       const entries = [...catalog.snapshot().entries.values()];
       expect(entries).toMatchObject([{ name: whole, files: 2, family: "sd15", problem: null, parameters: 8 }]);
       const source = await catalog.checkpointSource(entries[0]?.id ?? "");
-      expect(source.files.map((file) => file.path.replaceAll("\\", "/").slice(-29))).toEqual([first, second].map((name) => name.slice(-29)));
+      expect(source.files.map((file) => file.path.replaceAll("\\", "/").slice(-29))).toEqual(
+        [first, second].map((name) => name.slice(-29)),
+      );
       expect(source.parameters[names[0] ?? ""]).toMatchObject({ pieces: [{ file: 0, key: names[0] }] });
       expect(source.parameters[names[7] ?? ""]).toMatchObject({ pieces: [{ file: 1, key: names[7] }] });
     }
@@ -80,10 +83,21 @@ describe("a sharded checkpoint", () => {
     remove(index);
     catalog.accept([gone(index)]);
     await catalog.idle();
-    expect([...catalog.snapshot().entries.values()].map((entry) => entry.name).sort()).toEqual(["unet/back.safetensors", "unet/front.safetensors"]);
+    expect([...catalog.snapshot().entries.values()].map((entry) => entry.name).sort()).toEqual([
+      "unet/back.safetensors",
+      "unet/front.safetensors",
+    ]);
   });
 
-  it.each(["../secret.safetensors", "/etc/x.safetensors", "a/b.safetensors", "C:\\x.safetensors", "..\\x.safetensors", "x.ckpt", ".hidden.safetensors"])("whose table names %s: CATALOG_SHARD_NAME_REFUSED", async (name) => {
+  it.each([
+    "../secret.safetensors",
+    "/etc/x.safetensors",
+    "a/b.safetensors",
+    "C:\\x.safetensors",
+    "..\\x.safetensors",
+    "x.ckpt",
+    ".hidden.safetensors",
+  ])("whose table names %s: CATALOG_SHARD_NAME_REFUSED", async (name) => {
     const { write, settled, catalog, byName } = await world();
     write(index, table({ a: name }));
     catalog.accept([settled(index)]);

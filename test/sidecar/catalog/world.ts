@@ -17,7 +17,11 @@ export interface TensorSpec {
 const bytesOf = { F16: 2, BF16: 2, F32: 4, F8_E4M3: 1, I64: 8 };
 
 /** A safetensors file whose data is `fill` throughout. */
-export function safetensors(specs: Readonly<Record<string, TensorSpec | readonly number[]>>, fill = 1, metadata?: Readonly<Record<string, string>>): Buffer {
+export function safetensors(
+  specs: Readonly<Record<string, TensorSpec | readonly number[]>>,
+  fill = 1,
+  metadata?: Readonly<Record<string, string>>,
+): Buffer {
   let offset = 0;
   const header: Record<string, unknown> = metadata === undefined ? {} : { __metadata__: metadata };
   for (const [name, given] of Object.entries(specs)) {
@@ -93,7 +97,11 @@ async function startIn(root: string, options: WorldOptions): Promise<World> {
     },
   };
   const troubles: string[] = [];
-  const catalog = createCatalog({ storePath: null, reader: options.wrap?.(counted) ?? counted, onStoreTrouble: (text) => troubles.push(text) });
+  const catalog = createCatalog({
+    storePath: null,
+    reader: options.wrap?.(counted) ?? counted,
+    onStoreTrouble: (text) => troubles.push(text),
+  });
   const changes: CatalogChange[] = [];
   catalog.onChange((change) => changes.push(change));
   await catalog.open();
@@ -101,10 +109,22 @@ async function startIn(root: string, options: WorldOptions): Promise<World> {
   const placeOf = (name: string, place: WatchedFolder) => ({ folder: place, name, path: pathOf(name, place) });
   const stampAt = (path: string) => {
     const found = statSync(path, { bigint: true });
-    return { sizeBytes: Number(found.size), mtimeNs: found.mtimeNs, ctimeNs: found.ctimeNs, inode: found.ino, device: found.dev, bornNs: found.birthtimeNs };
+    return {
+      sizeBytes: Number(found.size),
+      mtimeNs: found.mtimeNs,
+      ctimeNs: found.ctimeNs,
+      inode: found.ino,
+      device: found.dev,
+      bornNs: found.birthtimeNs,
+    };
   };
   const world: World = {
-    root, folder, other, catalog, changes, troubles,
+    root,
+    folder,
+    other,
+    catalog,
+    changes,
+    troubles,
     headerReads: () => reads,
     write(name, bytes, place = folder) {
       const path = pathOf(name, place);
@@ -112,10 +132,24 @@ async function startIn(root: string, options: WorldOptions): Promise<World> {
       writeFileSync(path, bytes);
       return path;
     },
-    settled: (name, place = folder, renamedFrom) => ({ ...placeOf(name, place), type: "settled", stamp: stampAt(pathOf(name, place)), arrivedAtMs: 0, settledAtMs: 1, ...(renamedFrom === undefined ? {} : { renamedFrom: placeOf(renamedFrom, folder) }) }),
+    settled: (name, place = folder, renamedFrom) => ({
+      ...placeOf(name, place),
+      type: "settled",
+      stamp: stampAt(pathOf(name, place)),
+      arrivedAtMs: 0,
+      settledAtMs: 1,
+      ...(renamedFrom === undefined ? {} : { renamedFrom: placeOf(renamedFrom, folder) }),
+    }),
     gone: (name, place = folder) => ({ ...placeOf(name, place), type: "gone", atMs: 1 }),
     changed: (name) => ({ ...placeOf(name, folder), type: "changed", atMs: 1 }),
-    refused: (name, code) => ({ ...placeOf(name, folder), type: "refused", code, message: `refused: ${code}`, stamp: stampAt(pathOf(name, folder)), atMs: 1 }),
+    refused: (name, code) => ({
+      ...placeOf(name, folder),
+      type: "refused",
+      code,
+      message: `refused: ${code}`,
+      stamp: stampAt(pathOf(name, folder)),
+      atMs: 1,
+    }),
     async put(name, bytes, place = folder) {
       world.write(name, bytes, place);
       catalog.accept([world.settled(name, place)]);
@@ -124,7 +158,8 @@ async function startIn(root: string, options: WorldOptions): Promise<World> {
       if (entry === undefined) throw new Error(`${name} has no entry`);
       return entry;
     },
-    byName: (name, place = folder) => [...catalog.snapshot().entries.values()].find((entry) => entry.name === name && entry.folder === place.key),
+    byName: (name, place = folder) =>
+      [...catalog.snapshot().entries.values()].find((entry) => entry.name === name && entry.folder === place.key),
     rename: (from, to) => renameSync(pathOf(from, folder), pathOf(to, folder)),
     remove: (name) => unlinkSync(pathOf(name, folder)),
     async restart() {

@@ -32,7 +32,11 @@ describe.skipIf(!existsSync(entry))("DeltaService (skipped without sidecar/dist:
     const path = join(root, "bad.safetensors");
     writeFileSync(path, "GGUF and some more bytes");
     const request = { ...(await requestFor("two")), adapter: { path, sha256: "a".repeat(64) } };
-    await expect(service.ready(request)).rejects.toMatchObject({ name: "Failure", code: "DELTA_ADAPTER_UNREADABLE", evidence: { reason: "NOT_SAFETENSORS" } });
+    await expect(service.ready(request)).rejects.toMatchObject({
+      name: "Failure",
+      code: "DELTA_ADAPTER_UNREADABLE",
+      evidence: { reason: "NOT_SAFETENSORS" },
+    });
     await service.close();
   });
 
@@ -67,7 +71,12 @@ describe.skipIf(!existsSync(entry))("many adapters", () => {
     const service = new DeltaService(entry);
     const kinds = [
       loraQ,
-      { [`${toQ}.hada_w1_a`]: { shape: [16, 2] }, [`${toQ}.hada_w1_b`]: { shape: [2, 16] }, [`${toQ}.hada_w2_a`]: { shape: [16, 2] }, [`${toQ}.hada_w2_b`]: { shape: [2, 16] } },
+      {
+        [`${toQ}.hada_w1_a`]: { shape: [16, 2] },
+        [`${toQ}.hada_w1_b`]: { shape: [2, 16] },
+        [`${toQ}.hada_w2_a`]: { shape: [16, 2] },
+        [`${toQ}.hada_w2_b`]: { shape: [2, 16] },
+      },
       { [`${toQ}.lokr_w1`]: { shape: [4, 4] }, [`${toQ}.lokr_w2`]: { shape: [4, 4] } },
       { [`${toQ}.oft_blocks`]: { shape: [4, 4, 4] } },
       { [`${toQ}.diff`]: { shape: [16, 16] } },

@@ -23,7 +23,12 @@ export interface GivenTensor {
   readonly values?: readonly number[];
 }
 
-export async function writeAdapter(path: string, tensors: Readonly<Record<string, GivenTensor>>, metadata: Record<string, string> = {}, seed = 1): Promise<string> {
+export async function writeAdapter(
+  path: string,
+  tensors: Readonly<Record<string, GivenTensor>>,
+  metadata: Record<string, string> = {},
+  seed = 1,
+): Promise<string> {
   const next = numbers(seed);
   await writeSafetensors(
     path,
@@ -39,5 +44,8 @@ export async function writeAdapter(path: string, tensors: Readonly<Record<string
 }
 
 export const toQ = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q";
-export const loraQ: Readonly<Record<string, GivenTensor>> = { [`${toQ}.lora_up.weight`]: { shape: [16, 4] }, [`${toQ}.lora_down.weight`]: { shape: [4, 16] } };
+export const loraQ: Readonly<Record<string, GivenTensor>> = {
+  [`${toQ}.lora_up.weight`]: { shape: [16, 4] },
+  [`${toQ}.lora_down.weight`]: { shape: [4, 16] },
+};
 export const target: DeltaRequest["target"] = { family: "sd15", structure: "5d".repeat(32), parameters: sd15 };

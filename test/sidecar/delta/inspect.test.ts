@@ -4,7 +4,10 @@ import { inspectAdapter } from "../../../sidecar/src/delta/index.ts";
 import { encodeDeltaHeader } from "../../../sidecar/src/terms/index.ts";
 import { recognise, sd15 } from "./small-structures.ts";
 
-const header = (shapes: Readonly<Record<string, readonly number[]>>, metadata: Record<string, string> = {}): Parameters<typeof inspectAdapter>[0] => ({
+const header = (
+  shapes: Readonly<Record<string, readonly number[]>>,
+  metadata: Record<string, string> = {},
+): Parameters<typeof inspectAdapter>[0] => ({
   tensors: new Map(Object.entries(shapes).map(([key, shape]) => [key, { dtype: "F16" as Dtype, shape }])),
   metadata,
 });
@@ -44,22 +47,46 @@ describe("inspectAdapter", () => {
   });
 
   test("with a checkpoint, tells the parameters that would change and the fate of each key", () => {
-    const { against } = inspectAdapter(header({ [`${k}.lora_up.weight`]: [16, 8], [`${k}.lora_down.weight`]: [8, 24], [`${k}.alpha`]: [], other: [1] }), { family: "sd15", parameters: sd15 });
+    const { against } = inspectAdapter(
+      header({ [`${k}.lora_up.weight`]: [16, 8], [`${k}.lora_down.weight`]: [8, 24], [`${k}.alpha`]: [], other: [1] }),
+      { family: "sd15", parameters: sd15 },
+    );
     expect(against?.parameters).toEqual(["input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"]);
     expect(against?.report.ignored).toEqual([{ key: "other", reason: "not an adapter tensor" }]);
   });
 
   test("an exported delta and TensorRT-Redux weights say what they are", () => {
     const { terms, report } = recognise("sd15", sd15, { [`${q}.lora_up.weight`]: [16, 4], [`${q}.lora_down.weight`]: [4, 16] });
-    const delta = { formatVersion: 1, adapter: "a", structure: "5d5d", family: "sd15", mode: "comfyui", terms, sources: {}, report, warnings: [], problem: null, bytes: 512 } as const;
-    expect(inspectAdapter(header({ f000000: [16, 4] }, encodeDeltaHeader(delta)))).toMatchObject({ kind: "exported delta", family: { family: "sd15" }, kinds: { lowRank: 1 }, modules: [terms[0]!.target.parameter] });
+    const delta = {
+      formatVersion: 1,
+      adapter: "a",
+      structure: "5d5d",
+      family: "sd15",
+      mode: "comfyui",
+      terms,
+      sources: {},
+      report,
+      warnings: [],
+      problem: null,
+      bytes: 512,
+    } as const;
+    expect(inspectAdapter(header({ f000000: [16, 4] }, encodeDeltaHeader(delta)))).toMatchObject({
+      kind: "exported delta",
+      family: { family: "sd15" },
+      kinds: { lowRank: 1 },
+      modules: [terms[0]!.target.parameter],
+    });
     expect(() => inspectAdapter(header({}, { refit_delta: "{" }))).toThrow("expected a whole delta file");
-    expect(inspectAdapter(header({}, { base_engine: "e", lora_file: "l", lora_strength: "1", num_deltas: "0" })).kind).toBe("TensorRT-Redux weights");
+    expect(inspectAdapter(header({}, { base_engine: "e", lora_file: "l", lora_strength: "1", num_deltas: "0" })).kind).toBe(
+      "TensorRT-Redux weights",
+    );
   });
 
   test("sizes of every factored kind", () => {
     const values = (shapes: Readonly<Record<string, readonly number[]>>): number => inspectAdapter(header(shapes)).refit.values;
-    expect(values({ "x.lora_up.weight": [8, 2, 1, 1], "x.lora_down.weight": [2, 4, 1, 1], "x.lora_mid.weight": [2, 2, 3, 3] })).toBe(8 * 4 * 9);
+    expect(values({ "x.lora_up.weight": [8, 2, 1, 1], "x.lora_down.weight": [2, 4, 1, 1], "x.lora_mid.weight": [2, 2, 3, 3] })).toBe(
+      8 * 4 * 9,
+    );
     expect(values({ "x.lokr_w1": [2, 2], "x.lokr_w2_a": [4, 1], "x.lokr_w2_b": [1, 8] })).toBe(8 * 16);
     expect(values({ "x.hada_t1": [2, 2, 3, 3], "x.hada_w1_a": [2, 8], "x.hada_w1_b": [2, 4] })).toBe(8 * 4 * 9);
     expect(values({ "x.a1.weight": [4, 2], "x.a2.weight": [2, 4], "x.b1.weight": [8, 2], "x.b2.weight": [2, 4] })).toBe(8 * 4);

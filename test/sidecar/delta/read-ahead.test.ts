@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import { ReadAhead } from "../../../sidecar/src/delta/read/read-ahead.ts";
 
 describe("ReadAhead", () => {
-  const pieces = (sizes: readonly number[], loaded: number[]): ConstructorParameters<typeof ReadAhead<number>>[0] => sizes.map((size, index) => ({ size, load: async () => (loaded.push(index), index) }));
+  const pieces = (sizes: readonly number[], loaded: number[]): ConstructorParameters<typeof ReadAhead<number>>[0] =>
+    sizes.map((size, index) => ({ size, load: async () => (loaded.push(index), index) }));
 
   test("starts what follows, within bytes and pieces", async () => {
     const loaded: number[] = [];
@@ -33,7 +34,10 @@ describe("ReadAhead", () => {
   });
 
   test("a failure reaches the taker of its piece only", async () => {
-    const ahead = new ReadAhead([{ size: 1, load: async () => 0 }, { size: 1, load: async () => Promise.reject(new Error("gone")) }]);
+    const ahead = new ReadAhead([
+      { size: 1, load: async () => 0 },
+      { size: 1, load: async () => Promise.reject(new Error("gone")) },
+    ]);
     expect(await ahead.take(0)).toBe(0);
     await expect(ahead.take(1)).rejects.toThrow("gone");
   });

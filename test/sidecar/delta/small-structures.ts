@@ -35,14 +35,24 @@ export const wan: Parameters = new Map([
 type Given = readonly number[] | { readonly shape: readonly number[]; readonly dtype?: Dtype; readonly numbers?: readonly number[] };
 
 /** Tensors by key; a bare list is the shape of an f32 tensor. */
-export function recognise(family: Family, parameters: Parameters, tensors: Readonly<Record<string, Given>>, mode: MergeMode = "comfyui", metadata: Record<string, string> = {}): RecognisedAdapter {
+export function recognise(
+  family: Family,
+  parameters: Parameters,
+  tensors: Readonly<Record<string, Given>>,
+  mode: MergeMode = "comfyui",
+  metadata: Record<string, string> = {},
+): RecognisedAdapter {
   const entries = Object.entries(tensors).map(([key, given]) => {
     const full = "shape" in given ? given : { shape: given };
-    return [key, { key, dtype: full.dtype ?? ("F32" as const), shape: full.shape, ...(full.numbers ? { numbers: full.numbers } : {}) }] as const;
+    return [
+      key,
+      { key, dtype: full.dtype ?? ("F32" as const), shape: full.shape, ...(full.numbers ? { numbers: full.numbers } : {}) },
+    ] as const;
   });
   return recogniseAdapter({ tensors: new Map(entries), metadata, family, parameters, mode });
 }
 
 export const alpha = (value: number): Given => ({ shape: [], numbers: [value] });
 
-export const reasonOf = (entries: readonly { readonly key: string; readonly reason: string }[], key: string): string => entries.find((entry) => entry.key === key)?.reason ?? "not listed";
+export const reasonOf = (entries: readonly { readonly key: string; readonly reason: string }[], key: string): string =>
+  entries.find((entry) => entry.key === key)?.reason ?? "not listed";

@@ -37,7 +37,8 @@ describe("sample", () => {
 describe("decode and classify", () => {
   it("see sevens in the reference of only-sevens, and not only sevens in the base's", async () => {
     const reference = await readReference(description);
-    const digits = (name: string) => description.reference.seeds.map((_, index) => classify(assets.classifier, decode(description, reference.get(name)!, index)));
+    const digits = (name: string) =>
+      description.reference.seeds.map((_, index) => classify(assets.classifier, decode(description, reference.get(name)!, index)));
     expect(digits("only-sevens")).toEqual([7, 7, 7, 7]);
     expect(new Set(digits("base")).size).toBeGreaterThan(1);
   });

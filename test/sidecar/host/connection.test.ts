@@ -18,7 +18,8 @@ function wire() {
     onBroken: (reason) => broken.push(reason),
     onLog: (level, message) => logs.push(`${level} ${message}`),
   });
-  const answer = (message: JsonObject, tensors: readonly FrameTensor[] = []): void => connection.receive(encodeFrame({ jsonrpc: "2.0", ...message }, tensors));
+  const answer = (message: JsonObject, tensors: readonly FrameTensor[] = []): void =>
+    connection.receive(encodeFrame({ jsonrpc: "2.0", ...message }, tensors));
   return { connection, sent, broken, logs, answer };
 }
 const committed = { ms: 1, writes: 2, generation: 3 };
@@ -28,18 +29,44 @@ describe("HostConnection", () => {
     const { connection, sent, answer } = wire();
     const first = connection.call("commit", { engine: "e", token: "1" });
     const second = connection.call("commit", { engine: "e", token: "2" });
-    expect(sent.map(({ message }) => [message["id"], message["method"]])).toEqual([[1, "commit"], [2, "commit"]]);
+    expect(sent.map(({ message }) => [message["id"], message["method"]])).toEqual([
+      [1, "commit"],
+      [2, "commit"],
+    ]);
     answer({ id: 2, result: { ...committed, generation: 8 } });
     answer({ id: 1, result: committed });
     expect([(await first).generation, (await second).generation]).toEqual([3, 8]);
   });
   it("hands on how an engine serves, and leaves out what does not fit", () => {
     const told: unknown[] = [];
-    const connection = new HostConnection({ write: () => undefined, onBroken: () => undefined, onLog: () => undefined, onServing: (serving) => told.push(serving) });
-    const say = (placement: JsonObject): void => connection.receive(encodeFrame({ jsonrpc: "2.0", method: "serving", params: { engine: "e", placement } }));
-    say({ base: "resident", tier: "CUDA graphs", deviceBytes: 1, streamedBytes: 0, refused: [{ steps: "batch 1", reason: "no compiler" }] });
+    const connection = new HostConnection({
+      write: () => undefined,
+      onBroken: () => undefined,
+      onLog: () => undefined,
+      onServing: (serving) => told.push(serving),
+    });
+    const say = (placement: JsonObject): void =>
+      connection.receive(encodeFrame({ jsonrpc: "2.0", method: "serving", params: { engine: "e", placement } }));
+    say({
+      base: "resident",
+      tier: "CUDA graphs",
+      deviceBytes: 1,
+      streamedBytes: 0,
+      refused: [{ steps: "batch 1", reason: "no compiler" }],
+    });
     say({ base: "resident", tier: 7, deviceBytes: 1, streamedBytes: 0 });
-    expect(told).toEqual([{ engine: "e", placement: { base: "resident", tier: "CUDA graphs", deviceBytes: 1, streamedBytes: 0, refused: [{ steps: "batch 1", reason: "no compiler" }] } }]);
+    expect(told).toEqual([
+      {
+        engine: "e",
+        placement: {
+          base: "resident",
+          tier: "CUDA graphs",
+          deviceBytes: 1,
+          streamedBytes: 0,
+          refused: [{ steps: "batch 1", reason: "no compiler" }],
+        },
+      },
+    ]);
   });
   it("carries tensors both ways", async () => {
     const { connection, sent, answer } = wire();
@@ -52,9 +79,24 @@ describe("HostConnection", () => {
   it("leaves placed tensors where they are for a host that reads segments, and reads them for any other", async () => {
     const timestep: FrameTensor = { name: "timestep", dtype: "u8", shape: [1], data: Uint8Array.of(9) };
     const data = Uint8Array.of(1, 2);
-    const at = (name: string, segment: string, offset: number): PlacedTensor => ({ name, dtype: "u8", shape: [2], bytes: 2, segment, offset, read: async () => ({ name, dtype: "u8", shape: [2], data }) });
+    const at = (name: string, segment: string, offset: number): PlacedTensor => ({
+      name,
+      dtype: "u8",
+      shape: [2],
+      bytes: 2,
+      segment,
+      offset,
+      read: async () => ({ name, dtype: "u8", shape: [2], data }),
+    });
     const tensors = [at("a", "s1", 64), timestep, at("b", "s2", 0), at("c", "s1", 128)];
-    const about = { protocolVersion: 1, kind: "k", versions: {}, device: { type: "", name: "" }, precisions: [], memory: { totalBytes: 1, freeBytes: 1 } };
+    const about = {
+      protocolVersion: 1,
+      kind: "k",
+      versions: {},
+      device: { type: "", name: "" },
+      precisions: [],
+      memory: { totalBytes: 1, freeBytes: 1 },
+    };
     for (const segments of [true, false]) {
       const { connection, sent, answer } = wire();
       const hello = connection.call("hello", { protocolVersion: 1, segments: "folder" });
@@ -67,20 +109,42 @@ describe("HostConnection", () => {
       const frame = sent.find(({ message }) => message["method"] === "step");
       if (segments) {
         expect(frame?.message["params"]).toMatchObject({ engine: "e", generation: 1, segments: ["s1", "s2"] });
-        expect(frame?.descriptors).toMatchObject([{ name: "a", segment: 0, offset: 64, bytes: 2 }, { name: "b", segment: 1, offset: 0 }, { name: "c", segment: 0, offset: 128 }, { name: "timestep" }]);
+        expect(frame?.descriptors).toMatchObject([
+          { name: "a", segment: 0, offset: 64, bytes: 2 },
+          { name: "b", segment: 1, offset: 0 },
+          { name: "c", segment: 0, offset: 128 },
+          { name: "timestep" },
+        ]);
         expect(frame?.tensors.map(({ name }) => name)).toEqual(["timestep"]);
       } else {
         expect(frame?.message["params"]).not.toHaveProperty("segments");
-        expect(frame?.tensors.map((tensor) => [tensor.name, ...tensor.data])).toEqual([["a", 1, 2], ["timestep", 9], ["b", 1, 2], ["c", 1, 2]]);
+        expect(frame?.tensors.map((tensor) => [tensor.name, ...tensor.data])).toEqual([
+          ["a", 1, 2],
+          ["timestep", 9],
+          ["b", 1, 2],
+          ["c", 1, 2],
+        ]);
       }
-      for (const { message } of sent.slice(1)) answer(message["method"] === "step" ? { id: Number(message["id"]), result: { ms: 1 } } : { id: Number(message["id"]), result: { engines: [], sessionLoads: 0, memory: { totalBytes: 1, freeBytes: 1, processBytes: 1 } } });
+      for (const { message } of sent.slice(1))
+        answer(
+          message["method"] === "step"
+            ? { id: Number(message["id"]), result: { ms: 1 } }
+            : {
+                id: Number(message["id"]),
+                result: { engines: [], sessionLoads: 0, memory: { totalBytes: 1, freeBytes: 1, processBytes: 1 } },
+              },
+        );
       await Promise.all([step, next]);
     }
   });
   it("fails a step whose tensors cannot be read, or whose host ends meanwhile", async () => {
     const { connection, sent } = wire();
     const place = { name: "a", dtype: "u8", shape: [2], bytes: 2, segment: "s", offset: 0 } as const;
-    const broken = connection.call("step", { engine: "e", generation: 1 }, { tensors: [{ ...place, read: () => Promise.reject(new Error("cut")) }] });
+    const broken = connection.call(
+      "step",
+      { engine: "e", generation: 1 },
+      { tensors: [{ ...place, read: () => Promise.reject(new Error("cut")) }] },
+    );
     await expect(broken).rejects.toThrow("cut");
     let arrive = (): void => undefined;
     const late = new Promise<FrameTensor>((resolve) => void (arrive = () => resolve({ ...place, data: new Uint8Array(2) })));

@@ -6,10 +6,31 @@ import { fileURLToPath } from "node:url";
 
 /** What a UI, a shell or an attacker may have set; each of them breaks or redirects a host that inherits it. */
 const hostile = {
-  PYTORCH_CUDA_ALLOC_CONF: "backend:cudaMallocAsync", PYTORCH_ALLOC_CONF: "backend:cudaMallocAsync", PYTORCH_HIP_ALLOC_CONF: "backend:cudaMallocAsync", PYTORCH_NO_CUDA_MEMORY_CACHING: "1",
-  CUDA_VISIBLE_DEVICES: "", CUDA_LAUNCH_BLOCKING: "1", CUDA_MODULE_LOADING: "EAGER", PYTHONPATH: "/nowhere", PYTHONHOME: "/nowhere", PYTHONSTARTUP: "/nowhere/x.py", LD_PRELOAD: "/nowhere/x.so", LD_AUDIT: "/nowhere/x.so",
-  DYLD_INSERT_LIBRARIES: "/nowhere/x.dylib", OMP_NUM_THREADS: "1", OMP_WAIT_POLICY: "ACTIVE", MKL_NUM_THREADS: "1", KMP_AFFINITY: "compact", NODE_OPTIONS: "--require /nowhere/x.cjs", NODE_PATH: "/nowhere",
-  TORCH_COMPILE_DISABLE: "1", TORCHDYNAMO_DISABLE: "1", TORCHINDUCTOR_FORCE_DISABLE_CACHES: "1", HF_HUB_OFFLINE: "0", HF_TOKEN: "secret", VIRTUAL_ENV: "/nowhere",
+  PYTORCH_CUDA_ALLOC_CONF: "backend:cudaMallocAsync",
+  PYTORCH_ALLOC_CONF: "backend:cudaMallocAsync",
+  PYTORCH_HIP_ALLOC_CONF: "backend:cudaMallocAsync",
+  PYTORCH_NO_CUDA_MEMORY_CACHING: "1",
+  CUDA_VISIBLE_DEVICES: "",
+  CUDA_LAUNCH_BLOCKING: "1",
+  CUDA_MODULE_LOADING: "EAGER",
+  PYTHONPATH: "/nowhere",
+  PYTHONHOME: "/nowhere",
+  PYTHONSTARTUP: "/nowhere/x.py",
+  LD_PRELOAD: "/nowhere/x.so",
+  LD_AUDIT: "/nowhere/x.so",
+  DYLD_INSERT_LIBRARIES: "/nowhere/x.dylib",
+  OMP_NUM_THREADS: "1",
+  OMP_WAIT_POLICY: "ACTIVE",
+  MKL_NUM_THREADS: "1",
+  KMP_AFFINITY: "compact",
+  NODE_OPTIONS: "--require /nowhere/x.cjs",
+  NODE_PATH: "/nowhere",
+  TORCH_COMPILE_DISABLE: "1",
+  TORCHDYNAMO_DISABLE: "1",
+  TORCHINDUCTOR_FORCE_DISABLE_CACHES: "1",
+  HF_HUB_OFFLINE: "0",
+  HF_TOKEN: "secret",
+  VIRTUAL_ENV: "/nowhere",
 };
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 
@@ -26,12 +47,25 @@ async function seenBy(command: HostCommand, environment?: readonly string[]): Pr
   return JSON.parse(lines.findLast((line) => line.startsWith("{")) ?? "null") as Record<string, string>;
 }
 
-const nodeChild: HostCommand = { kind: "node", command: process.execPath, args: ["-e", "console.error(JSON.stringify(process.env))"], env: { OURS: "1" } };
+const nodeChild: HostCommand = {
+  kind: "node",
+  command: process.execPath,
+  args: ["-e", "console.error(JSON.stringify(process.env))"],
+  env: { OURS: "1" },
+};
 const python = testPython(root);
-const pythonChild: HostCommand = { kind: "python", command: python, args: ["-c", "import json, os, sys; print(json.dumps(dict(os.environ)), file=sys.stderr)"], env: pythonRun({ python, paths: [] }, "none").env };
+const pythonChild: HostCommand = {
+  kind: "python",
+  command: python,
+  args: ["-c", "import json, os, sys; print(json.dumps(dict(os.environ)), file=sys.stderr)"],
+  env: pythonRun({ python, paths: [] }, "none").env,
+};
 
 describe("the environment of an engine host", () => {
-  it.each([["an embedded", nodeChild], ["a Python", pythonChild]])("%s host sees nothing of a hostile environment, and starts in it", async (_, command) => {
+  it.each([
+    ["an embedded", nodeChild],
+    ["a Python", pythonChild],
+  ])("%s host sees nothing of a hostile environment, and starts in it", async (_, command) => {
     plant();
     const seen = await seenBy(command);
     for (const name of Object.keys(hostile)) expect([name, seen[name]]).not.toEqual([name, hostile[name as keyof typeof hostile]]);
@@ -43,8 +77,20 @@ describe("the environment of an engine host", () => {
   it("the operator's own variables reach it, by value or handed on, and never in the place of what the host is started with", async () => {
     plant();
     vi.stubEnv("CUDA_VISIBLE_DEVICES", "1");
-    const seen = await seenBy({ ...nodeChild, env: { OURS: "1", OMP_NUM_THREADS: "4" } }, ["CUDA_VISIBLE_DEVICES", "PYTORCH_ALLOC_CONF=max_split_size_mb:64", "OMP_NUM_THREADS=2", "EMPTY=", "NOT_SET_HERE"]);
-    expect(seen).toMatchObject({ CUDA_VISIBLE_DEVICES: "1", PYTORCH_ALLOC_CONF: "max_split_size_mb:64", OMP_NUM_THREADS: "4", EMPTY: "", OURS: "1" });
+    const seen = await seenBy({ ...nodeChild, env: { OURS: "1", OMP_NUM_THREADS: "4" } }, [
+      "CUDA_VISIBLE_DEVICES",
+      "PYTORCH_ALLOC_CONF=max_split_size_mb:64",
+      "OMP_NUM_THREADS=2",
+      "EMPTY=",
+      "NOT_SET_HERE",
+    ]);
+    expect(seen).toMatchObject({
+      CUDA_VISIBLE_DEVICES: "1",
+      PYTORCH_ALLOC_CONF: "max_split_size_mb:64",
+      OMP_NUM_THREADS: "4",
+      EMPTY: "",
+      OURS: "1",
+    });
     expect(seen).not.toHaveProperty("NOT_SET_HERE");
   });
   it("commands without a configuration take the operator's from REFIT_HOST_ENV", () => {
@@ -52,18 +98,31 @@ describe("the environment of an engine host", () => {
   });
   it("a program that fetches packages has proxies, certificates and pip's settings too", () => {
     const given = { https_proxy: "http://proxy", PIP_INDEX_URL: "http://index", SSL_CERT_FILE: "/certs", LD_PRELOAD: "/nowhere/x.so" };
-    expect(hostEnvironment({}, { given, fetches: true })).toMatchObject({ https_proxy: "http://proxy", PIP_INDEX_URL: "http://index", SSL_CERT_FILE: "/certs" });
+    expect(hostEnvironment({}, { given, fetches: true })).toMatchObject({
+      https_proxy: "http://proxy",
+      PIP_INDEX_URL: "http://index",
+      SSL_CERT_FILE: "/certs",
+    });
     expect(hostEnvironment({}, { given, fetches: true })).not.toHaveProperty("LD_PRELOAD");
     expect(hostEnvironment({}, { given })).not.toHaveProperty("PIP_INDEX_URL");
   });
   it("Windows' names count in any case", () => {
-    expect(hostEnvironment({}, { given: { Path: "C:\\", SystemRoot: "C:\\Windows", "ProgramFiles(x86)": "C:\\P", PythonHome: "C:\\x" } })).toEqual({
-      Path: "C:\\", SystemRoot: "C:\\Windows", "ProgramFiles(x86)": "C:\\P", PYTORCH_ALLOC_CONF: "backend:native", CUDA_MODULE_LOADING: "LAZY",
+    expect(
+      hostEnvironment({}, { given: { Path: "C:\\", SystemRoot: "C:\\Windows", "ProgramFiles(x86)": "C:\\P", PythonHome: "C:\\x" } }),
+    ).toEqual({
+      Path: "C:\\",
+      SystemRoot: "C:\\Windows",
+      "ProgramFiles(x86)": "C:\\P",
+      PYTORCH_ALLOC_CONF: "backend:native",
+      CUDA_MODULE_LOADING: "LAZY",
     });
   });
-  it.each(["", "=1", "1A=2", "A B=1", "PYTHONPATH=/x", "PYTHONHOME", "REFIT_PYTHON_PATH=/x"])("refuses %j as a variable of the operator's", (item) => {
-    expect(() => namedVariables([item], {})).toThrow(expect.objectContaining({ code: "OPTIONS_INVALID" }));
-  });
+  it.each(["", "=1", "1A=2", "A B=1", "PYTHONPATH=/x", "PYTHONHOME", "REFIT_PYTHON_PATH=/x"])(
+    "refuses %j as a variable of the operator's",
+    (item) => {
+      expect(() => namedVariables([item], {})).toThrow(expect.objectContaining({ code: "OPTIONS_INVALID" }));
+    },
+  );
   it("names what is set on purpose and does not reach a host", () => {
     const given = { CUDA_VISIBLE_DEVICES: "1", OMP_NUM_THREADS: "2", HOME: "/home" };
     expect(withheld([], given)).toEqual(["CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"]);

@@ -31,7 +31,10 @@ describe("startHost", () => {
       const reader = new FrameReader();
       process.stdin.on("data", (chunk) => { for (const { message } of reader.push(chunk)) if (message.method === "hello") process.stdout.write(encodeFrame({ jsonrpc: "2.0", id: message.id, result: { protocolVersion: 1, kind: "stubborn", versions: {}, device: { type: "cpu", name: "x" }, precisions: ["f32"], memory: { totalBytes: 1, freeBytes: 1 } } })); });
       setInterval(() => {}, 1000);`;
-    const host = await startHost({ kind: "stubborn", command: process.execPath, args: ["--input-type=module", "-e", source] }, { closeTimeoutMs: 50 });
+    const host = await startHost(
+      { kind: "stubborn", command: process.execPath, args: ["--input-type=module", "-e", source] },
+      { closeTimeoutMs: 50 },
+    );
     expect(await host.close()).toMatchObject({ reason: "it did not end when asked" });
     expect(alive(host.pid)).toBe(false);
   });
@@ -45,7 +48,9 @@ describe("startHost", () => {
     if (process.platform !== "win32") process.kill(grandchild, "SIGKILL");
   });
   it("reports a program that does not exist as HOST_START_FAILED", async () => {
-    await expect(startHost({ kind: "none", command: "there-is-no-such-program-3f1c", args: [] })).rejects.toMatchObject({ code: "HOST_START_FAILED" });
+    await expect(startHost({ kind: "none", command: "there-is-no-such-program-3f1c", args: [] })).rejects.toMatchObject({
+      code: "HOST_START_FAILED",
+    });
   });
   it("reports a program that dies before hello as HOST_START_FAILED with its last words", async () => {
     const failure: unknown = await startHost(script("console.error('no GPU here'); process.exit(3)")).catch((error: unknown) => error);
@@ -53,8 +58,12 @@ describe("startHost", () => {
     expect((failure as Error).message).toContain("no GPU here");
   });
   it("reports a program that talks garbage, or nothing, as HOST_START_FAILED", async () => {
-    await expect(startHost(script("console.log('hello, I am not a host'.padEnd(100)); setInterval(() => {}, 1000)"))).rejects.toMatchObject({ code: "HOST_START_FAILED" });
-    await expect(startHost(script("setInterval(() => {}, 1000)"), { helloTimeoutMs: 200 })).rejects.toMatchObject({ code: "HOST_START_FAILED" });
+    await expect(startHost(script("console.log('hello, I am not a host'.padEnd(100)); setInterval(() => {}, 1000)"))).rejects.toMatchObject(
+      { code: "HOST_START_FAILED" },
+    );
+    await expect(startHost(script("setInterval(() => {}, 1000)"), { helloTimeoutMs: 200 })).rejects.toMatchObject({
+      code: "HOST_START_FAILED",
+    });
   });
   it("fails pending calls with HOST_LOST when the host is killed", async () => {
     const host = await startHost(onnxruntimeHost());

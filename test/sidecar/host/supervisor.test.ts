@@ -13,8 +13,23 @@ function fakeHost(pid: number, idleMs: () => number): Host & { die: (signal: str
     end({ code: null, signal, reason: null, log: [] });
   };
   return {
-    kind: "fake", pid, about: { protocolVersion: 1, kind: "fake", versions: {}, device: { type: "", name: "" }, precisions: [], memory: { totalBytes: 0, freeBytes: 0 } },
-    call: () => Promise.reject(new Error("not used")), gone: () => gone, idleMs, ended, log: () => [], die, kill: () => die("SIGKILL"),
+    kind: "fake",
+    pid,
+    about: {
+      protocolVersion: 1,
+      kind: "fake",
+      versions: {},
+      device: { type: "", name: "" },
+      precisions: [],
+      memory: { totalBytes: 0, freeBytes: 0 },
+    },
+    call: () => Promise.reject(new Error("not used")),
+    gone: () => gone,
+    idleMs,
+    ended,
+    log: () => [],
+    die,
+    kill: () => die("SIGKILL"),
     close: () => {
       die(null);
       return ended;

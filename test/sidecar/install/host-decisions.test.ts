@@ -8,7 +8,12 @@ const sight = (over: Partial<WheelSight> = {}): WheelSight => ({ platform: "linu
 
 describe("parseGpu", () => {
   test("reads nvidia-smi's line and refuses anything else", () => {
-    expect(parseGpu("NVIDIA GeForce RTX 3060, 8.6, 572.83, 12288")).toEqual({ name: "NVIDIA GeForce RTX 3060", capability: "8.6", driver: "572.83", memoryMib: 12288 });
+    expect(parseGpu("NVIDIA GeForce RTX 3060, 8.6, 572.83, 12288")).toEqual({
+      name: "NVIDIA GeForce RTX 3060",
+      capability: "8.6",
+      driver: "572.83",
+      memoryMib: 12288,
+    });
     for (const line of ["", "No devices were found", "x, [N/A], 1, 1"]) expect(parseGpu(line)).toBeNull();
   });
 });
@@ -42,10 +47,14 @@ describe("chooseWheels", () => {
     expect(() => chooseWheels("auto", sight({ platform: "win32", gpus: [card("8.9")] }))).toThrow(/--reuse/);
     expect(() => chooseWheels("rocm", sight())).toThrow(/--index-url/);
     expect(() => chooseWheels("cuda", sight({ platform: "darwin" }))).toThrow(/macOS/);
-    expect(chooseWheels("auto", sight({ platform: "win32", gpus: [card("8.9")], sources: { ...nothing, indexUrl: "https://example.invalid" } })).wheels).toBe("cuda");
+    expect(
+      chooseWheels("auto", sight({ platform: "win32", gpus: [card("8.9")], sources: { ...nothing, indexUrl: "https://example.invalid" } }))
+        .wheels,
+    ).toBe("cuda");
   });
 });
 
 test("the shipped requirements are pinned", async () => {
-  for (const line of [...(await readRequirements("torch")), ...(await readRequirements("tensorrt", { cuda: "cu12" }))]) expect(line).toMatch(/^[a-z0-9-]+==[0-9.]+( ;|$)/);
+  for (const line of [...(await readRequirements("torch")), ...(await readRequirements("tensorrt", { cuda: "cu12" }))])
+    expect(line).toMatch(/^[a-z0-9-]+==[0-9.]+( ;|$)/);
 });

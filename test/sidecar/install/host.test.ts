@@ -21,19 +21,41 @@ let ui: string;
 let data: string;
 
 const sources = () => ({ indexUrl: null, extraIndexUrls: [], findLinks: [wheels], noIndex: true });
-const own = (requirements: readonly string[] = ["tiny==1.0"], over: Partial<HostWish> = {}): HostWish => ({ kind: "torch", dataDir: data, place: { mode: "own", python }, requirements, wheels: "cpu", needBytes: 0, sources: sources(), ...over });
-const reuse = (requirements: readonly string[], over: Partial<HostWish> = {}): HostWish => own(requirements, { place: { mode: "reuse", python: ui }, wheels: "reused", ...over });
+const own = (requirements: readonly string[] = ["tiny==1.0"], over: Partial<HostWish> = {}): HostWish => ({
+  kind: "torch",
+  dataDir: data,
+  place: { mode: "own", python },
+  requirements,
+  wheels: "cpu",
+  needBytes: 0,
+  sources: sources(),
+  ...over,
+});
+const reuse = (requirements: readonly string[], over: Partial<HostWish> = {}): HostWish =>
+  own(requirements, { place: { mode: "reuse", python: ui }, wheels: "reused", ...over });
 const edges = (over: Partial<InstallEdges> = {}): InstallEdges & { readonly lines: string[] } => {
   const lines: string[] = [];
-  return { lines, told: (line) => void lines.push(line), probe: () => Promise.resolve({ versions: { probed: "yes" }, deviceType: "cpu", device: "test" }), ...over };
+  return {
+    lines,
+    told: (line) => void lines.push(line),
+    probe: () => Promise.resolve({ versions: { probed: "yes" }, deviceType: "cpu", device: "test" }),
+    ...over,
+  };
 };
 const install = (wish: HostWish, over: Partial<InstallEdges> = {}) => installHost(wish, edges(over));
-const folders = () => readdirSync(join(data, "hosts"), { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
+const folders = () =>
+  readdirSync(join(data, "hosts"), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name);
 const valueOf = (name: "torch" | "tensorrt", expression: string): string => {
   const found = hostPythons(data, () => null)(name);
   if (found === null) throw new Error("no host is installed");
   const { command, env } = pythonRun(found, "none");
-  return must(command, ["-c", `import os, sys; sys.path[:0] = [p for p in os.environ["REFIT_PYTHON_PATH"].split(os.pathsep) if p]; print(${expression})`], env).trim();
+  return must(
+    command,
+    ["-c", `import os, sys; sys.path[:0] = [p for p in os.environ["REFIT_PYTHON_PATH"].split(os.pathsep) if p]; print(${expression})`],
+    env,
+  ).trim();
 };
 
 beforeAll(() => {
@@ -56,7 +78,19 @@ beforeAll(() => {
   const environment = join(scratch, "ui");
   must(python, ["-m", "venv", environment]);
   ui = join(environment, ...binary);
-  must(ui, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--find-links", wheels, "torch==2.7.0", "tiny==1.0", "shared-thing"]);
+  must(ui, [
+    "-m",
+    "pip",
+    "install",
+    "--quiet",
+    "--disable-pip-version-check",
+    "--no-index",
+    "--find-links",
+    wheels,
+    "torch==2.7.0",
+    "tiny==1.0",
+    "shared-thing",
+  ]);
 });
 beforeEach(() => {
   data = mkdtempSync(join(scratch, "data-"));
@@ -67,7 +101,12 @@ describe("host install into an environment of its own", () => {
   test("is found by the sidecar, is replaced as a whole, and is removed", async () => {
     expect(hostPythons(data, () => null)("torch")).toBeNull();
     const host = await install(own());
-    expect(host).toMatchObject({ mode: "own", versions: { tiny: "1.0", probed: "yes" }, device: "test", folders: [expect.stringMatching(/^torch-/) as string] });
+    expect(host).toMatchObject({
+      mode: "own",
+      versions: { tiny: "1.0", probed: "yes" },
+      device: "test",
+      folders: [expect.stringMatching(/^torch-/) as string],
+    });
     expect(valueOf("torch", "__import__('tiny').version")).toBe("1.0");
     expect(hostPythons(data, () => "/named/python")("torch")).toEqual({ python: "/named/python", paths: [] });
     await install(own(["tiny==2.0"]));
@@ -83,9 +122,15 @@ describe("host install into an environment of its own", () => {
   test("a trial run that fails keeps what serves, and says why", async () => {
     await install(own());
     const probe = () => Promise.reject(new Error("the card fell out."));
-    await expect(install(own(["tiny==2.0"]), { probe })).rejects.toMatchObject({ code: "INSTALL_PROBE_FAILED", message: expect.stringContaining("the card fell out.") as string });
+    await expect(install(own(["tiny==2.0"]), { probe })).rejects.toMatchObject({
+      code: "INSTALL_PROBE_FAILED",
+      message: expect.stringContaining("the card fell out.") as string,
+    });
     expect(valueOf("torch", "__import__('tiny').version")).toBe("1.0");
-    await expect(install(own(["tiny==2.0"], { wheels: "cuda" }))).rejects.toMatchObject({ code: "INSTALL_PROBE_FAILED", message: expect.stringContaining("--index-url") as string });
+    await expect(install(own(["tiny==2.0"], { wheels: "cuda" }))).rejects.toMatchObject({
+      code: "INSTALL_PROBE_FAILED",
+      message: expect.stringContaining("--index-url") as string,
+    });
     const again = edges();
     await installHost(own(["tiny==2.0"]), again);
     expect(again.lines[0]).toContain("did not end");
@@ -93,12 +138,18 @@ describe("host install into an environment of its own", () => {
   });
 
   test("what is in the way is named: package, index, Python, room, another installation", async () => {
-    await expect(install(own(["no-such-package==1.0"]))).rejects.toMatchObject({ code: "INSTALL_NO_WHEEL", message: expect.stringContaining("no-such-package") as string });
+    await expect(install(own(["no-such-package==1.0"]))).rejects.toMatchObject({
+      code: "INSTALL_NO_WHEEL",
+      message: expect.stringContaining("no-such-package") as string,
+    });
     const offline = { indexUrl: "http://user:secret@127.0.0.1:9/simple", extraIndexUrls: [], findLinks: [], noIndex: false };
     const failure = await install(own(["other==1.0"], { sources: offline })).catch((error: Error) => error);
     expect(failure).toMatchObject({ code: "INSTALL_OFFLINE", message: expect.stringContaining("--find-links DIR --no-index") as string });
     expect(JSON.stringify([(failure as Error).message, (failure as unknown as { evidence: unknown }).evidence])).not.toContain("secret");
-    await expect(install(own([], { place: { mode: "own", python: join(scratch, "none") } }))).rejects.toMatchObject({ code: "INSTALL_NO_PYTHON", message: expect.stringContaining("could not be started") as string });
+    await expect(install(own([], { place: { mode: "own", python: join(scratch, "none") } }))).rejects.toMatchObject({
+      code: "INSTALL_NO_PYTHON",
+      message: expect.stringContaining("could not be started") as string,
+    });
     await expect(install(own([], { needBytes: 2 ** 60 }))).rejects.toMatchObject({ code: "INSTALL_NO_SPACE" });
     writeFileSync(join(data, "hosts", "install.lock"), String(process.pid));
     await expect(install(own())).rejects.toMatchObject({ code: "INSTALL_BUSY" });
@@ -115,8 +166,14 @@ describe("host install into an environment of its own", () => {
       return path;
     };
     if (process.platform === "win32") return console.log("skip: needs a shell script as interpreter, which Windows does not run");
-    await expect(install(own([], { place: { mode: "own", python: without("3.12.0", false) } }))).rejects.toMatchObject({ code: "INSTALL_NO_VENV", message: expect.stringContaining("python3-venv") as string });
-    await expect(install(own([], { place: { mode: "own", python: without("3.9.1", true) } }))).rejects.toMatchObject({ code: "INSTALL_NO_PYTHON", message: expect.stringContaining("3.9.1") as string });
+    await expect(install(own([], { place: { mode: "own", python: without("3.12.0", false) } }))).rejects.toMatchObject({
+      code: "INSTALL_NO_VENV",
+      message: expect.stringContaining("python3-venv") as string,
+    });
+    await expect(install(own([], { place: { mode: "own", python: without("3.9.1", true) } }))).rejects.toMatchObject({
+      code: "INSTALL_NO_PYTHON",
+      message: expect.stringContaining("3.9.1") as string,
+    });
   });
 
   test("killed in the middle of pip, nothing is half visible, no pip goes on, and the same command ends it", async () => {
@@ -131,7 +188,12 @@ describe("host install into an environment of its own", () => {
     const host = await installHost(wish, again);
     expect(again.lines[0]).toContain("did not end");
     expect(host.versions["slow"]).toBe("1.0");
-    expect(valueOf("torch", "len([p for p in __import__('importlib.metadata').metadata.files('slow') if p.name.startswith('part') and p.suffix == '.py' and p.locate().exists()])")).toBe("4000");
+    expect(
+      valueOf(
+        "torch",
+        "len([p for p in __import__('importlib.metadata').metadata.files('slow') if p.name.startswith('part') and p.suffix == '.py' and p.locate().exists()])",
+      ),
+    ).toBe("4000");
     expect(folders()).toHaveLength(1);
   }, 180_000);
 });
@@ -149,7 +211,9 @@ function processesNaming(text: string): string[] {
 
 /** Kills an installing process at the first progress line that holds `moment`. */
 async function killedAt(wish: HostWish, moment: string): Promise<void> {
-  const child = spawn(process.execPath, [fileURLToPath(new URL("install-child.mjs", import.meta.url)), JSON.stringify(wish)], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [fileURLToPath(new URL("install-child.mjs", import.meta.url)), JSON.stringify(wish)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const ended = new Promise<void>((resolve) => void child.once("close", () => resolve()));
   const seen: string[] = [];
   createInterface({ input: child.stdout }).on("line", (line) => {
@@ -157,7 +221,10 @@ async function killedAt(wish: HostWish, moment: string): Promise<void> {
     if (line.includes(moment)) child.kill("SIGKILL");
   });
   await ended;
-  expect(seen.some((line) => line.includes(moment)), seen.join("\n")).toBe(true);
+  expect(
+    seen.some((line) => line.includes(moment)),
+    seen.join("\n"),
+  ).toBe(true);
   expect(seen.some((line) => line.startsWith("installed "))).toBe(false);
   // Its pip has to end by itself: the next installation takes the folder over.
   if (process.platform !== "linux") return console.log("skip: whether a pip was left behind is read from /proc, which this platform lacks");
@@ -171,7 +238,11 @@ describe("host install beside a UI's packages", () => {
     expect(folderHash(join(scratch, "ui"))).toBe(before);
     expect(host).toMatchObject({ mode: "reuse", python: ui, versions: { torch: "2.7.0", diffusers: "0.42" } });
     const site = pythonOf(data, host)?.paths[0] ?? "";
-    expect(readdirSync(site).filter((name) => name.endsWith(".dist-info")).toSorted()).toEqual(["diffusers-0.42.dist-info", "tiny-2.0.dist-info"]);
+    expect(
+      readdirSync(site)
+        .filter((name) => name.endsWith(".dist-info"))
+        .toSorted(),
+    ).toEqual(["diffusers-0.42.dist-info", "tiny-2.0.dist-info"]);
     expect(valueOf("torch", "[__import__(n).version for n in ('diffusers', 'tiny', 'torch')]")).toBe("['0.42', '2.0', '2.7.0']");
     expect(must(ui, ["-c", "import tiny; print(tiny.version)"]).trim()).toBe("1.0");
   });
@@ -179,10 +250,15 @@ describe("host install beside a UI's packages", () => {
   test("never takes PyTorch or NVIDIA's libraries a second time", async () => {
     const before = folderHash(join(scratch, "ui"));
     await expect(install(reuse(["hungry==1.0"]))).rejects.toMatchObject({ message: expect.stringMatching(/torch/) as string });
-    await expect(install(reuse(["sneaky==1.0"]))).rejects.toMatchObject({ code: "INSTALL_TORCH_TWICE", message: expect.stringContaining("nvidia-runtime 1.0") as string });
+    await expect(install(reuse(["sneaky==1.0"]))).rejects.toMatchObject({
+      code: "INSTALL_TORCH_TWICE",
+      message: expect.stringContaining("nvidia-runtime 1.0") as string,
+    });
     const bare = join(scratch, "bare");
     must(python, ["-m", "venv", "--without-pip", bare]);
-    await expect(install(reuse(["tiny==1.0"], { place: { mode: "reuse", python: join(bare, ...binary) } }))).rejects.toMatchObject({ code: "INSTALL_REUSE_NO_TORCH" });
+    await expect(install(reuse(["tiny==1.0"], { place: { mode: "reuse", python: join(bare, ...binary) } }))).rejects.toMatchObject({
+      code: "INSTALL_REUSE_NO_TORCH",
+    });
     expect(installedHost(data, "torch")).toBeNull();
     expect(folderHash(join(scratch, "ui"))).toBe(before);
   });
@@ -225,6 +301,8 @@ describe("host install tensorrt", () => {
     const torch = await install(reuse(["diffusers==0.42"]));
     await install(own(["accelerator==1.0"], { kind: "tensorrt", place: { mode: "reuse", host: torch }, wheels: "reused" }));
     expect(valueOf("tensorrt", "[__import__(n).version for n in ('accelerator', 'diffusers', 'torch')]")).toBe("['1.0', '0.42', '2.7.0']");
-    expect(JSON.parse(readFileSync(join(data, "hosts", "tensorrt.json"), "utf8"))).toMatchObject({ paths: [expect.stringMatching(/^tensorrt-.*site$/) as string, expect.stringMatching(/^torch-.*site$/) as string] });
+    expect(JSON.parse(readFileSync(join(data, "hosts", "tensorrt.json"), "utf8"))).toMatchObject({
+      paths: [expect.stringMatching(/^tensorrt-.*site$/) as string, expect.stringMatching(/^torch-.*site$/) as string],
+    });
   });
 });

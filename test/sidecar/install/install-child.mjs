@@ -3,5 +3,8 @@ import { writeSync } from "node:fs";
 import { installHost } from "../../../sidecar/dist/src/install/host/index.js";
 
 const told = (line) => void writeSync(1, `${line}\n`);
-const host = await installHost(JSON.parse(process.argv[2] ?? "{}"), { told, probe: () => Promise.resolve({ versions: { probed: "yes" }, deviceType: "cpu", device: "test" }) });
+const host = await installHost(JSON.parse(process.argv[2] ?? "{}"), {
+  told,
+  probe: () => Promise.resolve({ versions: { probed: "yes" }, deviceType: "cpu", device: "test" }),
+});
 told(`installed ${JSON.stringify(host)}`);

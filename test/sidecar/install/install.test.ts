@@ -1,4 +1,15 @@
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -26,7 +37,13 @@ const webui = {
   reforge: ["launch.py", "modules/launch_utils.py", "extensions/", "modules_forge/", "ldm_patched/"],
 };
 const comfyui = (name = "ComfyUI") => make(join(root, name), "main.py", "comfy/", "custom_nodes/");
-const wish = (over: Partial<Parameters<typeof planInstall>[2]> = {}) => ({ plugin, entry, mode: "link" as const, packages: false, ...over });
+const wish = (over: Partial<Parameters<typeof planInstall>[2]> = {}) => ({
+  plugin,
+  entry,
+  mode: "link" as const,
+  packages: false,
+  ...over,
+});
 const place = (ui: string) => join(ui, "custom_nodes", "refit-sidecar");
 
 function codeOf(work: () => unknown): string {
@@ -51,7 +68,12 @@ describe("the engine host of a graphics card comes with the plugin", () => {
   const sight = { ui: "comfyui" as const, gpus: [card], installed: null, python: "/ui/python", wanted: true };
 
   test("beside the UI's own Python, and says what it downloads", () => {
-    expect(planGpuHost(sight)).toEqual({ kind: "install", python: "/ui/python", command: 'refit-sidecar host install torch --reuse "/ui/python"', says: expect.stringMatching(/RTX 4070.*150 MB.*--no-gpu/) });
+    expect(planGpuHost(sight)).toEqual({
+      kind: "install",
+      python: "/ui/python",
+      command: 'refit-sidecar host install torch --reuse "/ui/python"',
+      says: expect.stringMatching(/RTX 4070.*150 MB.*--no-gpu/),
+    });
   });
 
   test("nothing without a card, or where it is there already", () => {
@@ -60,8 +82,14 @@ describe("the engine host of a graphics card comes with the plugin", () => {
   });
 
   test("a line with the command where the UI's Python was not found, and where it was left out", () => {
-    expect(planGpuHost({ ...sight, python: null })).toMatchObject({ kind: "note", note: expect.stringContaining("host install torch --reuse PYTHON") });
-    expect(planGpuHost({ ...sight, wanted: false })).toMatchObject({ kind: "note", note: expect.stringContaining('host install torch --reuse "/ui/python"') });
+    expect(planGpuHost({ ...sight, python: null })).toMatchObject({
+      kind: "note",
+      note: expect.stringContaining("host install torch --reuse PYTHON"),
+    });
+    expect(planGpuHost({ ...sight, wanted: false })).toMatchObject({
+      kind: "note",
+      note: expect.stringContaining('host install torch --reuse "/ui/python"'),
+    });
   });
 });
 
@@ -77,7 +105,13 @@ describe("look tells the interfaces apart", () => {
   });
 
   test("a portable download, with its embedded Python", () => {
-    const portable = make(join(root, "ComfyUI_windows_portable"), "ComfyUI/main.py", "ComfyUI/comfy/", "ComfyUI/custom_nodes/", "python_embeded/python.exe");
+    const portable = make(
+      join(root, "ComfyUI_windows_portable"),
+      "ComfyUI/main.py",
+      "ComfyUI/comfy/",
+      "ComfyUI/custom_nodes/",
+      "python_embeded/python.exe",
+    );
     const sight = look(portable);
     expect(sight.uiFolder).toBe(join(portable, "ComfyUI"));
     expect(sight.python).toBe(join(portable, "python_embeded", "python.exe"));
@@ -90,7 +124,8 @@ describe("look tells the interfaces apart", () => {
     const desktop = make(join(root, "Documents", "ComfyUI"), "custom_nodes/", "models/", "input/", "output/", "user/", ".venv/bin/python");
     expect(look(desktop)).toMatchObject({ ui: "comfyui", python: join(desktop, ".venv", "bin", "python") });
     // Folders of other programs that hold models, and an empty one.
-    for (const files of [["models/"], ["custom_nodes/"], ["custom_nodes/", "models/", "extensions/"]]) expect(look(make(join(root, `other-${files.length}-${files[0]?.length}`), ...files)).ui).toBeNull();
+    for (const files of [["models/"], ["custom_nodes/"], ["custom_nodes/", "models/", "extensions/"]])
+      expect(look(make(join(root, `other-${files.length}-${files[0]?.length}`), ...files)).ui).toBeNull();
   });
 
   test("a virtual environment in the UI's folder", () => {
@@ -100,13 +135,20 @@ describe("look tells the interfaces apart", () => {
 
   test("the Forge download: the UI in a folder of its own, its Python beside it", () => {
     const download = make(join(root, "webui_forge"), ...webui.forge.map((file) => `webui/${file}`), "system/python/python.exe");
-    expect(look(download)).toMatchObject({ ui: "forge", uiFolder: join(download, "webui"), python: join(download, "system", "python", "python.exe") });
+    expect(look(download)).toMatchObject({
+      ui: "forge",
+      uiFolder: join(download, "webui"),
+      python: join(download, "system", "python", "python.exe"),
+    });
   });
 
   test("a folder that is another UI than named is refused, with the option to use", () => {
     const forge = look(make(join(root, "forge"), ...webui.forge));
-    for (const plan of [() => planInstall(forge, "comfyui", wish()), () => planUninstall(forge, "comfyui")]) expect(plan).toThrow(expect.objectContaining({ code: "INSTALL_UI_OTHER", message: expect.stringMatching(/found Forge.*--webui/) }));
-    expect(() => planInstall(look(comfyui()), "webui", wish())).toThrow(expect.objectContaining({ code: "INSTALL_UI_OTHER", message: expect.stringMatching(/found ComfyUI.*--comfyui/) }));
+    for (const plan of [() => planInstall(forge, "comfyui", wish()), () => planUninstall(forge, "comfyui")])
+      expect(plan).toThrow(expect.objectContaining({ code: "INSTALL_UI_OTHER", message: expect.stringMatching(/found Forge.*--webui/) }));
+    expect(() => planInstall(look(comfyui()), "webui", wish())).toThrow(
+      expect.objectContaining({ code: "INSTALL_UI_OTHER", message: expect.stringMatching(/found ComfyUI.*--comfyui/) }),
+    );
   });
 
   test("another folder is no UI", () => {
@@ -179,16 +221,30 @@ describe("install and uninstall", () => {
   });
 
   test("packages go into the UI's own Python where it is known, else the plan says how", () => {
-    const sight: Sight = { ui: "comfyui", uiFolder: root, pluginsFolder: join(root, "custom_nodes"), place: { kind: "nothing" }, python: "/ui/python" };
+    const sight: Sight = {
+      ui: "comfyui",
+      uiFolder: root,
+      pluginsFolder: join(root, "custom_nodes"),
+      place: { kind: "nothing" },
+      python: "/ui/python",
+    };
     const requirements = join(plugin, "requirements.txt");
-    expect(planInstall(sight, "comfyui", wish({ packages: true })).actions.at(-1)).toEqual({ kind: "run", command: ["/ui/python", "-m", "pip", "install", "-r", requirements] });
+    expect(planInstall(sight, "comfyui", wish({ packages: true })).actions.at(-1)).toEqual({
+      kind: "run",
+      command: ["/ui/python", "-m", "pip", "install", "-r", requirements],
+    });
     expect(planInstall(sight, "comfyui", wish()).notes[0]).toContain(`/ui/python -m pip install -r "${requirements}"`);
-    expect(planInstall({ ...sight, python: null }, "comfyui", wish({ packages: true })).notes[0]).toContain(`python -m pip install -r "${requirements}"`);
+    expect(planInstall({ ...sight, python: null }, "comfyui", wish({ packages: true })).notes[0]).toContain(
+      `python -m pip install -r "${requirements}"`,
+    );
   });
 
   test("a command that fails, or is not there, names itself", async () => {
     for (const command of [[process.execPath, "-e", "process.exit(3)"], [join(root, "none")]]) {
-      await expect(applyPlan({ ui: "comfyui", actions: [{ kind: "run", command }], notes: [] })).rejects.toMatchObject({ code: "INSTALL_COMMAND_FAILED", message: expect.stringContaining(command.join(" ")) });
+      await expect(applyPlan({ ui: "comfyui", actions: [{ kind: "run", command }], notes: [] })).rejects.toMatchObject({
+        code: "INSTALL_COMMAND_FAILED",
+        message: expect.stringContaining(command.join(" ")),
+      });
     }
   });
 

@@ -16,8 +16,16 @@ const wheels = process.env["REFIT_TEST_WHEELS"];
 const links = wheels === undefined ? [] : ["--no-index", "--find-links", wheels];
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-function run(data: string, ...args: string[]): { readonly status: number | null; readonly stderr: string; readonly last: Record<string, unknown> } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args, "--json", "--data-dir", join(folder, data)], { encoding: "utf8", cwd: folder, env: { ...process.env, REFIT_PYTHON: undefined }, maxBuffer: 1 << 26 });
+function run(
+  data: string,
+  ...args: string[]
+): { readonly status: number | null; readonly stderr: string; readonly last: Record<string, unknown> } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args, "--json", "--data-dir", join(folder, data)], {
+    encoding: "utf8",
+    cwd: folder,
+    env: { ...process.env, REFIT_PYTHON: undefined },
+    maxBuffer: 1 << 26,
+  });
   return { status, stderr, last: JSON.parse(stdout.trim().split("\n").at(-1) ?? "{}") as Record<string, unknown> };
 }
 
@@ -38,7 +46,17 @@ it("the torch host in an environment of its own passes the self-test", () => {
 it("the torch host beside a UI's PyTorch leaves the UI's packages as they are, byte for byte, and passes the self-test", () => {
   const ui = join(folder, "ui");
   must(python, ["-m", "venv", ui]);
-  must(join(ui, ...binary), ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ...links, "torch==2.13.0", "transformers", "psutil"]);
+  must(join(ui, ...binary), [
+    "-m",
+    "pip",
+    "install",
+    "--quiet",
+    "--disable-pip-version-check",
+    ...links,
+    "torch==2.13.0",
+    "transformers",
+    "psutil",
+  ]);
   const before = folderHash(ui);
   const { status, stderr, last } = run("beside", "host", "install", "torch", "--reuse", join(ui, ...binary), ...links);
   expect(status, stderr).toBe(0);

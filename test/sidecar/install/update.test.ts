@@ -10,12 +10,24 @@ const folder = mkdtempSync(join(tmpdir(), "refit-update-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe("originOf", () => {
-  const at = (root: string, present: readonly string[], environment: Record<string, string> = {}, platform: NodeJS.Platform = "linux") => originOf(root, environment, platform, (path) => present.includes(path.replaceAll("\\", "/")));
+  const at = (root: string, present: readonly string[], environment: Record<string, string> = {}, platform: NodeJS.Platform = "linux") =>
+    originOf(root, environment, platform, (path) => present.includes(path.replaceAll("\\", "/")));
   it("tells a checkout, a UI's archive, a wheel, a project's and a global npm package apart", () => {
     expect(at("/c/sidecar", ["/c/package-lock.json", "/c/native/binding.gyp"])).toEqual({ kind: "checkout", folder: "/c" });
-    expect(at("/ui/custom_nodes/refit-sidecar/sidecar", ["/ui/custom_nodes/refit-sidecar/refit_sidecar_plugin", "/ui/custom_nodes/refit-sidecar/pyproject.toml"])).toMatchObject({ kind: "archive" });
-    expect(at("/v/lib/python3.12/site-packages/refit_sidecar/package", ["/v/bin/python3"])).toEqual({ kind: "wheel", python: "/v/bin/python3" });
-    expect(at("/v/lib/python3.12/site-packages/refit_sidecar/package", [], { REFIT_WHEEL_PYTHON: "/p/python" })).toEqual({ kind: "wheel", python: "/p/python" });
+    expect(
+      at("/ui/custom_nodes/refit-sidecar/sidecar", [
+        "/ui/custom_nodes/refit-sidecar/refit_sidecar_plugin",
+        "/ui/custom_nodes/refit-sidecar/pyproject.toml",
+      ]),
+    ).toMatchObject({ kind: "archive" });
+    expect(at("/v/lib/python3.12/site-packages/refit_sidecar/package", ["/v/bin/python3"])).toEqual({
+      kind: "wheel",
+      python: "/v/bin/python3",
+    });
+    expect(at("/v/lib/python3.12/site-packages/refit_sidecar/package", [], { REFIT_WHEEL_PYTHON: "/p/python" })).toEqual({
+      kind: "wheel",
+      python: "/p/python",
+    });
     expect(at("/p/node_modules/refit-sidecar", ["/p/package.json"])).toEqual({ kind: "npm", project: "/p", prefix: "/p" });
     expect(at("/usr/lib/node_modules/refit-sidecar", [])).toEqual({ kind: "npm", project: null, prefix: "/usr" });
   });
@@ -23,13 +35,25 @@ describe("originOf", () => {
 
 describe("planUpdate", () => {
   it("uses the package manager that installed it, with a file when one is given", () => {
-    expect(planUpdate({ kind: "npm", project: null, prefix: "/usr" }, null).command?.join(" ")).toBe("npm install --global --prefix /usr --no-audit --no-fund refit-sidecar@latest");
-    expect(planUpdate({ kind: "npm", project: "/p", prefix: "/p" }, "/d/r.tgz")).toMatchObject({ cwd: "/p", command: expect.arrayContaining(["/d/r.tgz"]) as string[] });
-    expect(planUpdate({ kind: "wheel", python: "/p/python" }, null).command?.join(" ")).toBe("/p/python -m pip install --upgrade refit-sidecar");
+    expect(planUpdate({ kind: "npm", project: null, prefix: "/usr" }, null).command?.join(" ")).toBe(
+      "npm install --global --prefix /usr --no-audit --no-fund refit-sidecar@latest",
+    );
+    expect(planUpdate({ kind: "npm", project: "/p", prefix: "/p" }, "/d/r.tgz")).toMatchObject({
+      cwd: "/p",
+      command: expect.arrayContaining(["/d/r.tgz"]) as string[],
+    });
+    expect(planUpdate({ kind: "wheel", python: "/p/python" }, null).command?.join(" ")).toBe(
+      "/p/python -m pip install --upgrade refit-sidecar",
+    );
   });
   it("says what only the user can do, and refuses a file of another kind", () => {
-    expect(planUpdate({ kind: "archive", folder: "/ui" }, null)).toMatchObject({ command: null, note: expect.stringContaining("manager") as string });
-    expect(() => planUpdate({ kind: "npm", project: null, prefix: "/usr" }, "/d/r.whl")).toThrow(expect.objectContaining({ code: "CLI_UPDATE_FILE" }));
+    expect(planUpdate({ kind: "archive", folder: "/ui" }, null)).toMatchObject({
+      command: null,
+      note: expect.stringContaining("manager") as string,
+    });
+    expect(() => planUpdate({ kind: "npm", project: null, prefix: "/usr" }, "/d/r.whl")).toThrow(
+      expect.objectContaining({ code: "CLI_UPDATE_FILE" }),
+    );
     expect(() => planUpdate({ kind: "wheel", python: null }, null)).toThrow(expect.objectContaining({ code: "CLI_UPDATE_PYTHON" }));
   });
 });
@@ -43,7 +67,13 @@ describe("sortStores", () => {
   it("keeps everything of a data folder of 0.1.0", async () => {
     const data = copyOf010("kept");
     const rows = await sortStores(data);
-    expect(rows.map(({ store, kept, removed }) => [store, kept, removed])).toEqual([["catalog", 1, 0], ["deltas", 1, 0], ["engines", 0, 0], ["last-used", 1, 0], ["hosts", 0, 0]]);
+    expect(rows.map(({ store, kept, removed }) => [store, kept, removed])).toEqual([
+      ["catalog", 1, 0],
+      ["deltas", 1, 0],
+      ["engines", 0, 0],
+      ["last-used", 1, 0],
+      ["hosts", 0, 0],
+    ]);
     expect(readdirSync(data, { recursive: true })).toHaveLength(4);
   });
   it("removes what is of another format, says so, and leaves the rest", async () => {
@@ -54,14 +84,23 @@ describe("sortStores", () => {
     mkdirSync(join(data, "engines", "a".repeat(64)), { recursive: true });
     writeFileSync(join(data, "engines", "a".repeat(64), "manifest.json"), '{"formatVersion":99}');
     const rows = await sortStores(data);
-    expect(rows.map(({ store, kept, removed }) => [store, kept, removed])).toEqual([["catalog", 0, 1], ["deltas", 1, 1], ["engines", 0, 1], ["last-used", 1, 0], ["hosts", 0, 0]]);
+    expect(rows.map(({ store, kept, removed }) => [store, kept, removed])).toEqual([
+      ["catalog", 0, 1],
+      ["deltas", 1, 1],
+      ["engines", 0, 1],
+      ["last-used", 1, 0],
+      ["hosts", 0, 0],
+    ]);
     expect(existsSync(catalog)).toBe(false);
     expect(rows[0]?.text).toContain("read again");
   });
   it("is what `update --stores` does, and not beside a running sidecar", async () => {
     const data = copyOf010("running");
     expect(await main(["update", "--stores", "--json", "--data-dir", data])).toBe(0);
-    writeFileSync(join(data, "sidecar.json"), JSON.stringify({ url: "http://127.0.0.1:1", ws_url: "ws://127.0.0.1:1", token: "t", pid: process.pid, version: "0.0.9" }));
+    writeFileSync(
+      join(data, "sidecar.json"),
+      JSON.stringify({ url: "http://127.0.0.1:1", ws_url: "ws://127.0.0.1:1", token: "t", pid: process.pid, version: "0.0.9" }),
+    );
     expect(await main(["update", "--stores", "--json", "--data-dir", data])).toBe(2);
   });
 });

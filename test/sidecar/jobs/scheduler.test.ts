@@ -2,7 +2,15 @@ import { describe, expect, it } from "vitest";
 import { createScheduler } from "../../../sidecar/src/jobs/index.ts";
 import type { JobContext, JobInfo, Urgency } from "../../../sidecar/src/jobs/index.ts";
 
-function bench(overrides: { concurrency?: number; stepsActive?: () => boolean; maxYieldMs?: number; mayStart?: () => boolean; resting?: () => boolean } = {}) {
+function bench(
+  overrides: {
+    concurrency?: number;
+    stepsActive?: () => boolean;
+    maxYieldMs?: number;
+    mayStart?: () => boolean;
+    resting?: () => boolean;
+  } = {},
+) {
   const changes: JobInfo[] = [];
   let clock = 0;
   const scheduler = createScheduler({
@@ -39,7 +47,15 @@ function bench(overrides: { concurrency?: number; stepsActive?: () => boolean; m
         }),
     });
   };
-  return { scheduler, submit, started, changes, open: (key: string) => gates.get(key)!.open(), advance: (ms: number) => void (clock += ms), clock: () => clock };
+  return {
+    scheduler,
+    submit,
+    started,
+    changes,
+    open: (key: string) => gates.get(key)!.open(),
+    advance: (ms: number) => void (clock += ms),
+    clock: () => clock,
+  };
 }
 
 const settled = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -60,7 +76,15 @@ describe("createScheduler", () => {
   it("holds heavy work that nobody asked for until the computer rests, lets lighter work pass it, and starts it at once for a user", async () => {
     let resting = false;
     const { scheduler, submit, started, open } = bench({ resting: () => resting });
-    const heavy = (urgency: Urgency, key = "heavy") => scheduler.submit({ key, kind: "graph", title: key, urgency, atRest: true, run: async ({ background }) => void started.push(`${key}${background() ? "" : " for a user"}`) });
+    const heavy = (urgency: Urgency, key = "heavy") =>
+      scheduler.submit({
+        key,
+        kind: "graph",
+        title: key,
+        urgency,
+        atRest: true,
+        run: async ({ background }) => void started.push(`${key}${background() ? "" : " for a user"}`),
+      });
     heavy("arrival");
     const light = submit("light", "idle");
     open("light");
@@ -164,9 +188,16 @@ describe("createScheduler", () => {
 
   it("tells what the rest of the queue will take from jobs of its kind that have ended, and nothing before one has", async () => {
     let now = 0;
-    const scheduler = createScheduler({ concurrency: 1, stepsActive: () => false, maxYieldMs: 0, onChange: () => undefined, nowMs: () => now });
+    const scheduler = createScheduler({
+      concurrency: 1,
+      stepsActive: () => false,
+      maxYieldMs: 0,
+      onChange: () => undefined,
+      nowMs: () => now,
+    });
     let release: () => void = () => undefined;
-    const pack = (key: string, size: number, work: () => Promise<void>) => scheduler.submit({ key, kind: "delta", title: key, urgency: "idle", size, run: work });
+    const pack = (key: string, size: number, work: () => Promise<void>) =>
+      scheduler.submit({ key, kind: "delta", title: key, urgency: "idle", size, run: work });
     const first = pack("first", 100, async () => void (now += 200));
     const second = pack("second", 300, () => new Promise((resolve) => (release = resolve)));
     const third = pack("third", 50, async () => undefined);

@@ -16,7 +16,11 @@ describe("resolveOptions", () => {
   });
 
   it("prefers flags over the environment over the file", () => {
-    const options = resolveOptions([flags({ port: "1" }), environmentSource({ REFIT_PORT: "2", REFIT_TURN: "60" }, ":"), { label: (n) => n, values: { port: 3, turn: 70, poll: true } }]);
+    const options = resolveOptions([
+      flags({ port: "1" }),
+      environmentSource({ REFIT_PORT: "2", REFIT_TURN: "60" }, ":"),
+      { label: (n) => n, values: { port: 3, turn: 70, poll: true } },
+    ]);
     expect(options.port).toBe(1);
     expect(options.turn).toBe(60);
     expect(options.poll).toBe(true);
@@ -34,7 +38,9 @@ describe("resolveOptions", () => {
     [{ loras: "a" }, /--loras expects a list of texts/],
     [{ python: "" }, /--python expects a text that is not empty/],
   ])("names option, expectation and value for %j", (values, text) => {
-    expect(() => resolveOptions([flags(values)])).toThrow(expect.objectContaining({ code: "OPTIONS_INVALID", message: expect.stringMatching(text) as string }));
+    expect(() => resolveOptions([flags(values)])).toThrow(
+      expect.objectContaining({ code: "OPTIONS_INVALID", message: expect.stringMatching(text) as string }),
+    );
   });
 
   it("refuses a name that is no option", () => {
@@ -71,7 +77,10 @@ describe("fileSource", () => {
 describe("comfyuiFolders", () => {
   it("reads sections, base_path and newline-separated folders as ComfyUI does", async () => {
     const folder = await mkdtemp(join(tmpdir(), "refit-options-"));
-    await writeFile(join(folder, "extra.yaml"), "a111:\n  base_path: ui\n  checkpoints: models/Stable-diffusion\n  loras: |\n    models/Lora\n    models/LyCORIS\nother:\n  base_path: /m\n  diffusion_models: unet\n");
+    await writeFile(
+      join(folder, "extra.yaml"),
+      "a111:\n  base_path: ui\n  checkpoints: models/Stable-diffusion\n  loras: |\n    models/Lora\n    models/LyCORIS\nother:\n  base_path: /m\n  diffusion_models: unet\n",
+    );
     expect(await comfyuiFolders(join(folder, "extra.yaml"))).toEqual({
       loras: [join(folder, "ui/models/Lora"), join(folder, "ui/models/LyCORIS")],
       checkpoints: [join(folder, "ui/models/Stable-diffusion"), "/m/unet"],

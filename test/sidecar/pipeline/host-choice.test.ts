@@ -10,7 +10,8 @@ const faster = { formatVersion: 1, structure, dtype: "f16", chosen: "tensorrt", 
 let folder = "";
 beforeEach(() => void (folder = mkdtempSync(join(tmpdir(), "refit-choice-"))));
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
-const note = (value: unknown): void => writeFileSync(join(folder, `choice-${structure.slice(0, 32)}-f16.json`), typeof value === "string" ? value : JSON.stringify(value));
+const note = (value: unknown): void =>
+  writeFileSync(join(folder, `choice-${structure.slice(0, 32)}-f16.json`), typeof value === "string" ? value : JSON.stringify(value));
 
 describe("hostChoice", () => {
   it("is tensorrt only where its checked engine stepped faster than torch on this computer", () => {
@@ -35,7 +36,10 @@ describe("hostChoice", () => {
 });
 
 describe("autoHost", () => {
-  const pythons = (...kinds: string[]): HostPythons => (kind) => (kinds.includes(kind) ? { python: "/python", paths: [] } : null);
+  const pythons =
+    (...kinds: string[]): HostPythons =>
+    (kind) =>
+      kinds.includes(kind) ? { python: "/python", paths: [] } : null;
   it("means the embedded host without a GPU host, torch with one, tensorrt where that is installed and won", () => {
     expect(autoHost("auto", pythons(), () => "tensorrt")).toBe("onnxruntime");
     expect(autoHost("auto", pythons("torch"), () => "tensorrt")).toBe("torch");

@@ -36,7 +36,12 @@ describe("hostedSpec", () => {
   it("gives every member of a list sizes of its own, and an output of its own width where it has one", () => {
     const table = hostedSpec(checkpoint("flux", flux), request)?.table;
     expect(table?.inputs.find(({ name }) => name === "sample")?.shape).toEqual(["batch", 96, "height", "width"]);
-    expect(table?.inputs.find(({ name }) => name === "reference_latents_1")).toEqual({ name: "reference_latents_1", dtype: "float", shape: ["references_1", 16, "height_1", "width_1"], optional: true });
+    expect(table?.inputs.find(({ name }) => name === "reference_latents_1")).toEqual({
+      name: "reference_latents_1",
+      dtype: "float",
+      shape: ["references_1", 16, "height_1", "width_1"],
+      optional: true,
+    });
     expect(table?.outputs[0]?.shape).toEqual(["batch", 16, "height", "width"]);
   });
 
@@ -47,12 +52,15 @@ describe("hostedSpec", () => {
 
   it("throws ENGINE_HOST with the command that installs the torch host, or with what to choose where it is installed", () => {
     const told = (text: string) => expect.objectContaining({ code: "ENGINE_HOST", message: expect.stringContaining(text) as string });
-    const elsewhere = 'Z-Image is served by the torch host alone, and this run would go to onnxruntime; run "refit-sidecar host install torch"';
+    const elsewhere =
+      'Z-Image is served by the torch host alone, and this run would go to onnxruntime; run "refit-sidecar host install torch"';
     expect(() => hostedSpec(checkpoint("z-image", zImage), { ...request, kind: "onnxruntime", installed: false })).toThrow(told(elsewhere));
     expect(() => hostedSpec(checkpoint("z-image", zImage), { ...request, kind: "tensorrt" })).toThrow(told("choose the host torch for it"));
   });
 
   it("throws ENGINE_PRECISION when residual inputs are wanted", () => {
-    expect(() => hostedSpec(checkpoint("z-image", zImage), { ...request, residuals: true })).toThrow(expect.objectContaining({ code: "ENGINE_PRECISION" }));
+    expect(() => hostedSpec(checkpoint("z-image", zImage), { ...request, residuals: true })).toThrow(
+      expect.objectContaining({ code: "ENGINE_PRECISION" }),
+    );
   });
 });

@@ -2,12 +2,25 @@ import { describe, expect, it } from "vitest";
 import { createJobNews, type JobNews } from "../../../sidecar/src/pipeline/job-news.ts";
 import type { JobView } from "../../../sidecar/src/pipeline/views.ts";
 
-const job = (id: number, state: JobView["state"]): JobView => ({ id: `job-${id}`, kind: "delta", title: `Prepare ${id}`, state, stage: "x", done: 0, total: 0, remainingMs: null, problem: null });
+const job = (id: number, state: JobView["state"]): JobView => ({
+  id: `job-${id}`,
+  kind: "delta",
+  title: `Prepare ${id}`,
+  state,
+  stage: "x",
+  done: 0,
+  total: 0,
+  remainingMs: null,
+  problem: null,
+});
 
 function bench() {
   const told: JobNews[] = [];
   const ends: (() => void)[] = [];
-  const news = createJobNews((item) => void told.push(item), (run) => void ends.push(run));
+  const news = createJobNews(
+    (item) => void told.push(item),
+    (run) => void ends.push(run),
+  );
   return { news, told, ends };
 }
 
@@ -29,6 +42,9 @@ describe("createJobNews", () => {
       if (id < 90) news.note(job(id, id === 7 ? "failed" : "done"));
     }
     ends.shift()!();
-    expect(told).toEqual([{ type: "job.changed", job: job(7, "failed") }, { type: "job.many", queued: 100, running: 10, ended: 89 }]);
+    expect(told).toEqual([
+      { type: "job.changed", job: job(7, "failed") },
+      { type: "job.many", queued: 100, running: 10, ended: 89 },
+    ]);
   });
 });

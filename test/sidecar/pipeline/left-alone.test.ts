@@ -5,7 +5,11 @@ function bench(afterMs = 1000) {
   const state = { clients: 0, inUse: false, now: 0, engines: 2, afterMs };
   const told: string[] = [];
   const alone = createLeftAlone({
-    clients: () => state.clients, inUse: () => state.inUse, afterMs: () => state.afterMs, nowMs: () => state.now, told: (text) => void told.push(text),
+    clients: () => state.clients,
+    inUse: () => state.inUse,
+    afterMs: () => state.afterMs,
+    nowMs: () => state.now,
+    told: (text) => void told.push(text),
     free: async () => {
       const { engines } = state;
       state.engines = 0;

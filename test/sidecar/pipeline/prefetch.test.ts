@@ -13,10 +13,20 @@ let options: Parameters<typeof warmPolicy>[0];
 
 /** The part of an entry that the prefetch looks at. */
 function put(kind: "adapter" | "checkpoint", id: string, family: string | null, folder = "/models"): string {
-  entries.set(id, { id, kind, name: id, family, structure: kind === "checkpoint" ? `structure of ${family ?? "?"}` : undefined, problem: null, identity: null, path: `${folder}/${id}` } as unknown as CatalogEntry);
+  entries.set(id, {
+    id,
+    kind,
+    name: id,
+    family,
+    structure: kind === "checkpoint" ? `structure of ${family ?? "?"}` : undefined,
+    problem: null,
+    identity: null,
+    path: `${folder}/${id}`,
+  } as unknown as CatalogEntry);
   return id;
 }
-const change = (added: readonly string[], changed: readonly string[] = []): CatalogChange => ({ added, changed, removed: [] }) as unknown as CatalogChange;
+const change = (added: readonly string[], changed: readonly string[] = []): CatalogChange =>
+  ({ added, changed, removed: [] }) as unknown as CatalogChange;
 
 function make() {
   const jobs = createScheduler({ concurrency: 1, stepsActive: () => false, maxYieldMs: 0, onChange: () => undefined });
@@ -31,7 +41,8 @@ function make() {
   } as unknown as Resolver;
   const prefetch = createPrefetch({
     catalog: { snapshot: () => ({ entries }) } as unknown as Catalog,
-    resolver, jobs,
+    resolver,
+    jobs,
     mode: () => "comfyui",
     inUse: () => [],
     policy: () => warmPolicy(options),
@@ -77,7 +88,8 @@ describe("createPrefetch", () => {
     const { prefetch, done } = make();
     put("checkpoint", "c15", "sd15");
     const id = put("adapter", "a", "sd15");
-    const hashed = (sha256: string) => entries.set(id, { ...(entries.get(id) as CatalogEntry), identity: { sha256, proof: "full" } } as CatalogEntry);
+    const hashed = (sha256: string) =>
+      entries.set(id, { ...(entries.get(id) as CatalogEntry), identity: { sha256, proof: "full" } } as CatalogEntry);
     prefetch.onChange(change([id]));
     await done();
     hashed("one");
@@ -92,8 +104,19 @@ describe("createPrefetch", () => {
     options = { ...options, "warm-folder": ["/models/rare=off", "/models/later=idle"] };
     const { prefetch, jobs, done } = make();
     put("checkpoint", "c15", "sd15");
-    prefetch.onChange(change([put("adapter", "never", "sd15", "/models/rare"), put("adapter", "later", "sd15", "/models/later"), put("adapter", "now", "sd15")]));
-    expect(jobs.list().map(({ title, urgency }) => `${title} ${urgency}`).sort()).toEqual(["Prepare later idle", "Prepare now arrival"]);
+    prefetch.onChange(
+      change([
+        put("adapter", "never", "sd15", "/models/rare"),
+        put("adapter", "later", "sd15", "/models/later"),
+        put("adapter", "now", "sd15"),
+      ]),
+    );
+    expect(
+      jobs
+        .list()
+        .map(({ title, urgency }) => `${title} ${urgency}`)
+        .sort(),
+    ).toEqual(["Prepare later idle", "Prepare now arrival"]);
     await done();
     options = { ...options, warm: "off" };
     prefetch.onChange(change([put("adapter", "more", "sd15")]));

@@ -15,7 +15,11 @@ const shapes = (inputs: ReturnType<typeof probeInputs>) => Object.fromEntries(in
 it("without a step before: the smallest that every UNet takes, in the engine's dtype", () => {
   const inputs = probeInputs(ports, "f16", null);
   expect(shapes(inputs)).toEqual({ sample: [1, 4, 16, 16], timestep: [1], encoder_hidden_states: [1, 77, 768] });
-  expect(inputs.map(({ dtype, data }) => [dtype, data.byteLength])).toEqual([["f16", 2048], ["f32", 4], ["f16", 77 * 768 * 2]]);
+  expect(inputs.map(({ dtype, data }) => [dtype, data.byteLength])).toEqual([
+    ["f16", 2048],
+    ["f32", 4],
+    ["f16", 77 * 768 * 2],
+  ]);
 });
 
 it("after one: its sizes, where they fit the graph", () => {
@@ -27,7 +31,11 @@ const gigabyte = 2 ** 30;
 const usual: LastStep = { shapes: { sample: [2, 4, 64, 64] }, ms: 300, bytes: 3 * gigabyte };
 
 /** Probes steps that take these times, the last one for ever; answers the sizes they were made in. */
-async function probed(last: LastStep | null, times: readonly number[], { wantedAfter = Infinity, freeBytes = 8 * gigabyte } = {}): Promise<(StepShapes | null)[]> {
+async function probed(
+  last: LastStep | null,
+  times: readonly number[],
+  { wantedAfter = Infinity, freeBytes = 8 * gigabyte } = {},
+): Promise<(StepShapes | null)[]> {
   const sizes: (StepShapes | null)[] = [];
   let now = 0;
   const count = await probeSteps(last, {
@@ -50,7 +58,8 @@ it("steps at the size last used until one is no faster than those before, and no
 });
 
 it("never used, too long, too large for the memory that is free, or never measured: two of the smallest", async () => {
-  for (const last of [null, { ...usual, ms: 5_001 }, { ...usual, bytes: 6 * gigabyte }, { ...usual, bytes: null }]) expect(await probed(last, [500, 300, 100])).toEqual([null, null]);
+  for (const last of [null, { ...usual, ms: 5_001 }, { ...usual, bytes: 6 * gigabyte }, { ...usual, bytes: null }])
+    expect(await probed(last, [500, 300, 100])).toEqual([null, null]);
   expect(await probed(usual, [500, 300], { freeBytes: 3 * gigabyte })).toEqual([null, null]);
 });
 

@@ -3,14 +3,33 @@ import { engineSpec, type SpecParts } from "../../../sidecar/src/pipeline/spec.t
 import type { ResolvedCheckpoint } from "../../../sidecar/src/pipeline/wanted.ts";
 
 const parameters = new Map([["input_blocks.0.0.weight", [4, 4, 3, 3]]]);
-const checkpoint = { target: { family: "sd15", structure: "s", parameters }, entry: { name: "m", path: "" } } as unknown as ResolvedCheckpoint;
+const checkpoint = {
+  target: { family: "sd15", structure: "s", parameters },
+  entry: { name: "m", path: "" },
+} as unknown as ResolvedCheckpoint;
 
 function parts(variants: readonly string[], onProcessor: SpecParts["onProcessor"]): SpecParts {
-  const bundle = { folder: "g", variants: Object.fromEntries(variants.map((name) => [name, `${name}.onnx`])), parameters: Object.fromEntries(parameters), fixed: new Set(), inputs: [], outputs: [], residuals: [] };
-  return { graphs: { find: () => bundle }, jobs: {}, options: () => ({ host: "torch", precision: "auto" }), pythons: () => ({ python: "python", paths: [] }), winner: () => null, onProcessor } as unknown as SpecParts;
+  const bundle = {
+    folder: "g",
+    variants: Object.fromEntries(variants.map((name) => [name, `${name}.onnx`])),
+    parameters: Object.fromEntries(parameters),
+    fixed: new Set(),
+    inputs: [],
+    outputs: [],
+    residuals: [],
+  };
+  return {
+    graphs: { find: () => bundle },
+    jobs: {},
+    options: () => ({ host: "torch", precision: "auto" }),
+    pythons: () => ({ python: "python", paths: [] }),
+    winner: () => null,
+    onProcessor,
+  } as unknown as SpecParts;
 }
 
-const chosen = async (given: SpecParts, precision: "auto" | "fp16" = "auto") => (await engineSpec(given, checkpoint, { host: "torch", precision, residuals: false })).spec.precision;
+const chosen = async (given: SpecParts, precision: "auto" | "fp16" = "auto") =>
+  (await engineSpec(given, checkpoint, { host: "torch", precision, residuals: false })).spec.precision;
 const never = () => Promise.reject(new Error("asked"));
 
 describe("a precision that is left open", () => {

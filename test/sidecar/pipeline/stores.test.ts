@@ -10,7 +10,13 @@ import { createLog } from "../../../sidecar/src/telemetry/index.ts";
 
 const lines: string[] = [];
 const log = createLog("debug", (line) => void lines.push(line));
-const base = { "engine-store": null, "engine-store-size": 64, "engine-store-read": "on", "engine-store-write": "on", "shared-store": null } as const;
+const base = {
+  "engine-store": null,
+  "engine-store-size": 64,
+  "engine-store-read": "on",
+  "engine-store-write": "on",
+  "shared-store": null,
+} as const;
 const finger = { libraryVersion: "1", driver: "", device: "" };
 let data: string;
 
@@ -94,7 +100,18 @@ describe("openGraphs", () => {
     const store = await openStore({ folder: join(data, "engines"), writable: true, maxBytes: 1e9 });
     const put = async (need: "table" | "models", models: readonly string[]) => {
       const staging = await store.stage();
-      await writeFile(join(staging.folder, "graph.json"), JSON.stringify({ formatVersion: 1, name: need, structure: "mine", inputs: [], outputs: [], variants: { fp32: "unet.onnx" }, refitMap: [] }));
+      await writeFile(
+        join(staging.folder, "graph.json"),
+        JSON.stringify({
+          formatVersion: 1,
+          name: need,
+          structure: "mine",
+          inputs: [],
+          outputs: [],
+          variants: { fp32: "unet.onnx" },
+          refitMap: [],
+        }),
+      );
       for (const model of models) await writeFile(join(staging.folder, model), "x");
       await staging.publish(graphKey("mine", need), finger);
     };
@@ -105,7 +122,9 @@ describe("openGraphs", () => {
     await put("table", []);
     const first = await opened();
     expect([first.graphs.find("mine", "table")?.name, first.graphs.find("mine", "models")]).toEqual(["table", null]);
-    await expect(first.graphs.exportFor("mine", "x.safetensors", () => undefined, new AbortController().signal, { need: "models" })).rejects.toMatchObject({ code: "ENGINE_GRAPH_MISSING" });
+    await expect(
+      first.graphs.exportFor("mine", "x.safetensors", () => undefined, new AbortController().signal, { need: "models" }),
+    ).rejects.toMatchObject({ code: "ENGINE_GRAPH_MISSING" });
     await first.stores.close();
     await put("models", ["unet.onnx"]);
     const second = await opened();

@@ -17,7 +17,11 @@ function folderOf(count: number) {
 
 it("removes the least recently used until the rest fits, and keeps what was just used and what is in use", async () => {
   const { folder, paths, left } = folderOf(6);
-  const trimmer = createDeltaTrimmer(folder, () => 350, () => new Set([paths[1]!]));
+  const trimmer = createDeltaTrimmer(
+    folder,
+    () => 350,
+    () => new Set([paths[1]!]),
+  );
   trimmer.used(paths[0]!);
   await trimmer.idle();
   expect(left()).toEqual([0, 1, 5]);
@@ -26,7 +30,11 @@ it("removes the least recently used until the rest fits, and keeps what was just
 it("touches nothing within the budget, and nothing that is no delta", async () => {
   const { folder, paths, left } = folderOf(3);
   writeFileSync(join(folder, "notes.txt"), new Uint8Array(10_000));
-  const trimmer = createDeltaTrimmer(folder, () => 300, () => new Set());
+  const trimmer = createDeltaTrimmer(
+    folder,
+    () => 300,
+    () => new Set(),
+  );
   trimmer.used(paths[2]!);
   await trimmer.idle();
   expect(left()).toEqual([0, 1, 2]);
@@ -38,7 +46,11 @@ it("removes what a killed writer left behind, but not what is being written", as
   writeFileSync(join(folder, ".a.tmp"), "");
   utimesSync(join(folder, ".a.tmp"), 1000, 1000);
   writeFileSync(join(folder, ".b.tmp"), "");
-  const trimmer = createDeltaTrimmer(folder, () => 350, () => new Set());
+  const trimmer = createDeltaTrimmer(
+    folder,
+    () => 350,
+    () => new Set(),
+  );
   trimmer.used(paths[0]!);
   await trimmer.idle();
   expect([existsSync(join(folder, ".a.tmp")), existsSync(join(folder, ".b.tmp"))]).toEqual([false, true]);

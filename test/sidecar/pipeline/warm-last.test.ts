@@ -2,7 +2,14 @@ import { describe, expect, it } from "vitest";
 import { createWarmLast } from "../../../sidecar/src/pipeline/warm-last.ts";
 import type { RunRequest } from "../../../sidecar/src/pipeline/runs.ts";
 
-const request = (adapter: string): RunRequest => ({ checkpoint: "c", stack: [{ adapter, strength: 1 }], mode: "comfyui", precision: "auto", host: "auto", residuals: false });
+const request = (adapter: string): RunRequest => ({
+  checkpoint: "c",
+  stack: [{ adapter, strength: 1 }],
+  mode: "comfyui",
+  precision: "auto",
+  host: "auto",
+  residuals: false,
+});
 const [old, newer] = [request("old"), request("newer")];
 
 function bench() {
@@ -13,7 +20,12 @@ function bench() {
   const quiet = () => undefined;
   const last = createWarmLast({
     known: ({ stack }) => stack.every(({ adapter }) => files.has(adapter)),
-    jobs: { submit: (spec: { title: string; run: (context: { signal: AbortSignal }) => Promise<unknown> }) => (titles.push(spec.title), { id: "job", result: spec.run({ signal: new AbortController().signal }) }) } as never,
+    jobs: {
+      submit: (spec: { title: string; run: (context: { signal: AbortSignal }) => Promise<unknown> }) => (
+        titles.push(spec.title),
+        { id: "job", result: spec.run({ signal: new AbortController().signal }) }
+      ),
+    } as never,
     log: { debug: quiet, info: quiet, warn: quiet, error: quiet } as never,
     warm: async ({ stack }) => void warmed.push(stack[0]?.adapter ?? ""),
     inUse: () => used,

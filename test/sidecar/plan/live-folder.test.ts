@@ -3,7 +3,19 @@ import type { AdapterEntry } from "../../../sidecar/src/catalog/types.ts";
 import { liveFolderStack, parseStrength } from "../../../sidecar/src/plan/index.ts";
 
 const entry = (name: string, changes: Partial<AdapterEntry> = {}): AdapterEntry => ({
-  kind: "adapter", id: `id:${name}`, folder: null, tensors: 1, name, path: `/l/${name}`, sizeBytes: 1, identity: { sha256: `hash:${name}`, proof: "full" }, family: "sd15", kinds: ["lowRank"], evidence: [], problem: null, ...changes,
+  kind: "adapter",
+  id: `id:${name}`,
+  folder: null,
+  tensors: 1,
+  name,
+  path: `/l/${name}`,
+  sizeBytes: 1,
+  identity: { sha256: `hash:${name}`, proof: "full" },
+  family: "sd15",
+  kinds: ["lowRank"],
+  evidence: [],
+  problem: null,
+  ...changes,
 });
 
 describe("parseStrength", () => {
@@ -32,7 +44,10 @@ describe("parseStrength", () => {
 describe("liveFolderStack", () => {
   it("stacks in name order with strengths from the names", () => {
     const { stack, ids } = liveFolderStack([entry("b@0.8.safetensors"), entry("a.safetensors")]);
-    expect(stack).toEqual([{ sha256: "hash:a.safetensors", strength: 1 }, { sha256: "hash:b@0.8.safetensors", strength: 0.8 }]);
+    expect(stack).toEqual([
+      { sha256: "hash:a.safetensors", strength: 1 },
+      { sha256: "hash:b@0.8.safetensors", strength: 0.8 },
+    ]);
     expect(ids).toEqual(["id:a.safetensors", "id:b@0.8.safetensors"]);
   });
   it("does not reorder when a strength changes", () => {
@@ -48,7 +63,10 @@ describe("liveFolderStack", () => {
   });
   it("keeps the same adapter twice when two files hold it", () => {
     const twin = { identity: { sha256: "same", proof: "full" } } as const;
-    expect(liveFolderStack([entry("a.safetensors", twin), entry("b@0.5.safetensors", twin)]).stack).toEqual([{ sha256: "same", strength: 1 }, { sha256: "same", strength: 0.5 }]);
+    expect(liveFolderStack([entry("a.safetensors", twin), entry("b@0.5.safetensors", twin)]).stack).toEqual([
+      { sha256: "same", strength: 1 },
+      { sha256: "same", strength: 0.5 },
+    ]);
   });
   it("waits for a full hash and refuses problems and impossible strengths by name, without losing the others", () => {
     const result = liveFolderStack([

@@ -11,10 +11,15 @@ const touches = new Map([
   ["L2", touching("b", "c")],
   ["L0", touching()],
 ]);
-const state = (checkpoint: string, ...stack: [string, number][]): DesiredState => ({ checkpoint, stack: stack.map(([sha256, strength]) => ({ sha256, strength })) });
+const state = (checkpoint: string, ...stack: [string, number][]): DesiredState => ({
+  checkpoint,
+  stack: stack.map(([sha256, strength]) => ({ sha256, strength })),
+});
 const writes = (from: DesiredState | null, to: DesiredState): string => {
   const result = planRefit(from, to, touches, engine);
-  return result.kind === "refit" ? `${result.plan.full ? "full " : ""}${result.plan.writes.map((write) => `${write.parameter}:${write.reason}`).join(" ")}` : result.kind;
+  return result.kind === "refit"
+    ? `${result.plan.full ? "full " : ""}${result.plan.writes.map((write) => `${write.parameter}:${write.reason}`).join(" ")}`
+    : result.kind;
 };
 
 describe("planRefit", () => {
@@ -23,25 +28,41 @@ describe("planRefit", () => {
     expect(writes(state("y"), state("x"))).toBe("full a:base b:base c:base d:base");
   });
   it("writes only touched layers", () => expect(writes(state("x"), state("x", ["L1", 1]))).toBe("a:touched b:touched"));
-  it("restores what was touched before and is not now", () => expect(writes(state("x", ["L1", 1]), state("x", ["L2", 1]))).toBe("a:restored b:touched c:touched"));
-  it("leaves layers alone on which both stacks agree", () => expect(writes(state("x", ["L1", 1], ["L2", 1]), state("x", ["L1", 1], ["L2", 0.5]))).toBe("b:touched c:touched"));
-  it("takes the order of a stack seriously where adapters overlap, and only there", () => expect(writes(state("x", ["L1", 1], ["L2", 1]), state("x", ["L2", 1], ["L1", 1]))).toBe("b:touched"));
+  it("restores what was touched before and is not now", () =>
+    expect(writes(state("x", ["L1", 1]), state("x", ["L2", 1]))).toBe("a:restored b:touched c:touched"));
+  it("leaves layers alone on which both stacks agree", () =>
+    expect(writes(state("x", ["L1", 1], ["L2", 1]), state("x", ["L1", 1], ["L2", 0.5]))).toBe("b:touched c:touched"));
+  it("takes the order of a stack seriously where adapters overlap, and only there", () =>
+    expect(writes(state("x", ["L1", 1], ["L2", 1]), state("x", ["L2", 1], ["L1", 1]))).toBe("b:touched"));
   it("plans nothing for the same state", () => expect(writes(state("x", ["L1", 1]), state("x", ["L1", 1]))).toBe("nothing"));
   it("plans an empty refit when only the name of the state changes", () => expect(writes(state("x"), state("x", ["L0", 1]))).toBe(""));
-  it("keeps an adapter at strength 0: some kinds set values whatever the strength", () => expect(writes(state("x"), state("x", ["L1", 0]))).toBe("a:touched b:touched"));
+  it("keeps an adapter at strength 0: some kinds set values whatever the strength", () =>
+    expect(writes(state("x"), state("x", ["L1", 0]))).toBe("a:touched b:touched"));
 
   it("fails with PLAN_PARAMETER_UNKNOWN for an adapter of another structure", () => {
     const strange = new Map([["L9", touching("z")]]);
-    expect(() => planRefit(state("x"), state("x", ["L9", 1]), strange, engine)).toThrow(expect.objectContaining({ code: "PLAN_PARAMETER_UNKNOWN" }));
+    expect(() => planRefit(state("x"), state("x", ["L9", 1]), strange, engine)).toThrow(
+      expect.objectContaining({ code: "PLAN_PARAMETER_UNKNOWN" }),
+    );
     expect(() => planRefit(state("x"), state("x", ["L9", 1]), strange, engine)).toThrow(Failure);
   });
-  it("throws TypeError for an adapter whose touched parameters nobody gave", () => expect(() => planRefit(null, state("x", ["L8", 1]), touches, engine)).toThrow(TypeError));
+  it("throws TypeError for an adapter whose touched parameters nobody gave", () =>
+    expect(() => planRefit(null, state("x", ["L8", 1]), touches, engine)).toThrow(TypeError));
   it("names the parameters that the engine cannot change, never plans part of it", () => {
-    expect(planRefit(state("x"), state("x", ["L1", 1]), touches, { ...engine, fixed: new Set(["b"]) })).toMatchObject({ kind: "recompile", parameters: ["b"] });
+    expect(planRefit(state("x"), state("x", ["L1", 1]), touches, { ...engine, fixed: new Set(["b"]) })).toMatchObject({
+      kind: "recompile",
+      parameters: ["b"],
+    });
     expect(planRefit(state("x"), state("x", ["L2", 1]), touches, { ...engine, fixed: new Set(["a"]) })).toMatchObject({ kind: "refit" });
-    expect(planRefit(state("y"), state("x"), touches, { ...engine, fixed: new Set(["d"]) })).toMatchObject({ kind: "recompile", parameters: ["d"] });
+    expect(planRefit(state("y"), state("x"), touches, { ...engine, fixed: new Set(["d"]) })).toMatchObject({
+      kind: "recompile",
+      parameters: ["d"],
+    });
     expect(planRefit(null, state("x"), touches, { ...engine, fixed: new Set(["d"]) })).toMatchObject({ kind: "refit" });
-    expect(planRefit(null, state("x", ["L1", 1]), touches, { ...engine, fixed: new Set(["a"]) })).toMatchObject({ kind: "recompile", parameters: ["a"] });
+    expect(planRefit(null, state("x", ["L1", 1]), touches, { ...engine, fixed: new Set(["a"]) })).toMatchObject({
+      kind: "recompile",
+      parameters: ["a"],
+    });
   });
 });
 
@@ -57,9 +78,15 @@ function execute(weights: ReadonlyMap<string, string>, plan: RefitPlan): Map<str
   return next;
 }
 function pristine(to: DesiredState, parameter: string): string {
-  return `${to.checkpoint}|${to.stack.filter((item) => touches.get(item.sha256)?.parameters.includes(parameter)).map((item) => `${item.sha256}@${item.strength}`).join("+")}`;
+  return `${to.checkpoint}|${to.stack
+    .filter((item) => touches.get(item.sha256)?.parameters.includes(parameter))
+    .map((item) => `${item.sha256}@${item.strength}`)
+    .join("+")}`;
 }
-const anyItem = fc.record({ sha256: fc.constantFrom("L0", "L1", "L2"), strength: fc.constantFrom(-0.3, 0, 0.8, 1) }) satisfies fc.Arbitrary<StackItem>;
+const anyItem = fc.record({
+  sha256: fc.constantFrom("L0", "L1", "L2"),
+  strength: fc.constantFrom(-0.3, 0, 0.8, 1),
+}) satisfies fc.Arbitrary<StackItem>;
 const anyState = fc.record({ checkpoint: fc.constantFrom("x", "y"), stack: fc.array(anyItem, { maxLength: 4 }) });
 
 describe("a sequence of plans", () => {

@@ -35,9 +35,36 @@ const impossible = "impossible";
 
 /** Every state against every event. */
 const table: Record<keyof typeof states, Record<keyof typeof events, EngineState | typeof impossible>> = {
-  LIVE: { desiredSame: live(A), desiredStack: needsRefit(stackReason), desiredCheckpoint: needsRefit(checkpointReason), committed: live(B), refitFailed: live(A), uncovered: recompile(A), lost: unknown("why"), written: live(B) },
-  NEEDS_REFIT: { desiredSame: live(A), desiredStack: needsRefit(stackReason), desiredCheckpoint: needsRefit(checkpointReason), committed: live(B), refitFailed: needsRefit("why"), uncovered: recompile(A), lost: unknown("why"), written: live(B) },
-  NEEDS_RECOMPILE: { desiredSame: live(A), desiredStack: needsRefit(stackReason), desiredCheckpoint: needsRefit(checkpointReason), committed: impossible, refitFailed: states.NEEDS_RECOMPILE, uncovered: recompile(A), lost: unknown("why"), written: live(B) },
+  LIVE: {
+    desiredSame: live(A),
+    desiredStack: needsRefit(stackReason),
+    desiredCheckpoint: needsRefit(checkpointReason),
+    committed: live(B),
+    refitFailed: live(A),
+    uncovered: recompile(A),
+    lost: unknown("why"),
+    written: live(B),
+  },
+  NEEDS_REFIT: {
+    desiredSame: live(A),
+    desiredStack: needsRefit(stackReason),
+    desiredCheckpoint: needsRefit(checkpointReason),
+    committed: live(B),
+    refitFailed: needsRefit("why"),
+    uncovered: recompile(A),
+    lost: unknown("why"),
+    written: live(B),
+  },
+  NEEDS_RECOMPILE: {
+    desiredSame: live(A),
+    desiredStack: needsRefit(stackReason),
+    desiredCheckpoint: needsRefit(checkpointReason),
+    committed: impossible,
+    refitFailed: states.NEEDS_RECOMPILE,
+    uncovered: recompile(A),
+    lost: unknown("why"),
+    written: live(B),
+  },
   NEEDS_RECOMPILE_EMPTY: {
     desiredSame: unknown("left NEEDS_RECOMPILE without known weights; only a full refit with checksums leaves UNKNOWN"),
     desiredStack: unknown("left NEEDS_RECOMPILE without known weights; only a full refit with checksums leaves UNKNOWN"),
@@ -48,7 +75,16 @@ const table: Record<keyof typeof states, Record<keyof typeof events, EngineState
     lost: unknown("why"),
     written: live(B),
   },
-  UNKNOWN: { desiredSame: states.UNKNOWN, desiredStack: states.UNKNOWN, desiredCheckpoint: states.UNKNOWN, committed: impossible, refitFailed: unknown("why"), uncovered: recompile(null), lost: unknown("why"), written: live(B) },
+  UNKNOWN: {
+    desiredSame: states.UNKNOWN,
+    desiredStack: states.UNKNOWN,
+    desiredCheckpoint: states.UNKNOWN,
+    committed: impossible,
+    refitFailed: unknown("why"),
+    uncovered: recompile(null),
+    lost: unknown("why"),
+    written: live(B),
+  },
 };
 
 describe("nextState", () => {

@@ -33,9 +33,18 @@ const other = (letter: string): EngineSpec => spec(letter.repeat(64));
 describe("engineKey", () => {
   it("knows structure, precision, profile, host and variant, never weights", () => {
     const base = spec();
-    const keys = [base, other("o"), { ...base, precision: "f16" as const }, { ...base, profile: "small" }, { ...base, hostKind: "torch" }, { ...base, graph: { folder: "anywhere", variant: "fp32" } }].map(engineKey);
+    const keys = [
+      base,
+      other("o"),
+      { ...base, precision: "f16" as const },
+      { ...base, profile: "small" },
+      { ...base, hostKind: "torch" },
+      { ...base, graph: { folder: "anywhere", variant: "fp32" } },
+    ].map(engineKey);
     expect(new Set(keys).size).toBe(keys.length);
-    expect(engineKey({ ...base, graph: { folder: "one", variant: "fp32" } })).toBe(engineKey({ ...base, graph: { folder: "two", variant: "fp32" } }));
+    expect(engineKey({ ...base, graph: { folder: "one", variant: "fp32" } })).toBe(
+      engineKey({ ...base, graph: { folder: "two", variant: "fp32" } }),
+    );
   });
 });
 
@@ -68,7 +77,13 @@ describe("Engines", () => {
     const engines = make();
     const lease = await engines.acquire(spec());
     await lease.engine.bring(wanted("x"));
-    const placement = { base: "resident", tier: "CUDA graphs", deviceBytes: 9, streamedBytes: 1, refused: [{ steps: "batch 1", reason: "compiled output differs by 0.2" }] };
+    const placement = {
+      base: "resident",
+      tier: "CUDA graphs",
+      deviceBytes: 9,
+      streamedBytes: 1,
+      refused: [{ steps: "batch 1", reason: "compiled output differs by 0.2" }],
+    };
     const quantised = { format: "fp8" as const, way: "rowwise", layers: 3, whole: [], weightError: 0.02, outputError: 0.03 };
     engines.noteServing({ engine: lease.engine.id, placement, quantised });
     engines.noteServing({ engine: "unknown", placement });
@@ -163,7 +178,10 @@ describe("Engines", () => {
     it("of less than 16 GB an engine in use is waited for, then named as what is in the way; two that open together take turns", async () => {
       const engines = onGpu(8 * gib);
       const first = await bring(engines, of("torch", "1"));
-      await expect(engines.acquire(of("tensorrt", "1"))).rejects.toMatchObject({ code: "REFIT_NO_ROOM", message: expect.stringContaining("8 GiB, which holds one engine at a time") as string });
+      await expect(engines.acquire(of("tensorrt", "1"))).rejects.toMatchObject({
+        code: "REFIT_NO_ROOM",
+        message: expect.stringContaining("8 GiB, which holds one engine at a time") as string,
+      });
       first.release();
       const both = await Promise.allSettled([bring(engines, of("torch", "3")), bring(engines, of("tensorrt", "3"))]);
       expect(both.map(({ status }) => status)).toEqual(["fulfilled", "rejected"]);
@@ -171,7 +189,12 @@ describe("Engines", () => {
     });
     it("of 16 GB or more engines share the budget; those in main memory are counted apart", async () => {
       const engines = onGpu(16 * gib, 2 * size);
-      for (const [kind, letter] of [["onnxruntime", "1"], ["torch", "1"], ["tensorrt", "1"]] as const) (await bring(engines, of(kind, letter))).release();
+      for (const [kind, letter] of [
+        ["onnxruntime", "1"],
+        ["torch", "1"],
+        ["tensorrt", "1"],
+      ] as const)
+        (await bring(engines, of(kind, letter))).release();
       expect(loaded()).toEqual([1, 1, 1]);
       (await bring(engines, of("torch", "2"))).release();
       expect(loaded()).toEqual([1, 1, 1]);
@@ -200,7 +223,19 @@ describe("Engines", () => {
     await expect(engine.bring(wanted("x", ["ab", 1]))).rejects.toMatchObject({ code: "HOST_FILE_CHANGED" });
     await expect.poll(() => engine.state.state).toBe("LIVE");
     expect(engine.state).toMatchObject({ weights: wanted("x").desired });
-    expect(events).toEqual(["refit.started", "engine.state LIVE", "refit.committed", "engine.state NEEDS_REFIT", "refit.started", "engine.state UNKNOWN", "engine.state UNKNOWN", "refit.failed", "refit.started", "engine.state LIVE", "refit.committed"]);
+    expect(events).toEqual([
+      "refit.started",
+      "engine.state LIVE",
+      "refit.committed",
+      "engine.state NEEDS_REFIT",
+      "refit.started",
+      "engine.state UNKNOWN",
+      "engine.state UNKNOWN",
+      "refit.failed",
+      "refit.started",
+      "engine.state LIVE",
+      "refit.committed",
+    ]);
   });
 
   it("builds an engine anew in the background when writing all of it did not help", async () => {
@@ -212,7 +247,13 @@ describe("Engines", () => {
     await expect(engine.bring(wanted("x", ["ab", 1]))).rejects.toMatchObject({ code: "HOST_FILE_CHANGED" });
     await expect.poll(() => engine.state.state).toBe("LIVE");
     expect(engine.state).toMatchObject({ weights: wanted("x").desired });
-    expect(hosts[0]?.calls.filter((call) => ["load", "prepare", "unload"].includes(call))).toEqual(["load", "prepare", "prepare", "unload", "load"]);
+    expect(hosts[0]?.calls.filter((call) => ["load", "prepare", "unload"].includes(call))).toEqual([
+      "load",
+      "prepare",
+      "prepare",
+      "unload",
+      "load",
+    ]);
     expect(engines.status.totals).toMatchObject({ loads: 1, recoveries: 1, failures: 2 });
   });
 
@@ -246,7 +287,11 @@ describe("Engines", () => {
     await expect.poll(() => [one.engine.state, two.engine.state].map(({ state }) => state)).toEqual(["LIVE", "LIVE"]);
     expect(hosts).toHaveLength(2);
     expect([...(hosts[1]?.engines.get(one.engine.id)?.weights.values() ?? [])]).toEqual(["x|a@1|a", "x||b", "x||c"]);
-    expect(engines.status).toMatchObject({ engineBuilds: 2, totals: { loads: 2, recoveries: 2 }, hosts: { fake: { restarts: 1, pid: 101 } } });
+    expect(engines.status).toMatchObject({
+      engineBuilds: 2,
+      totals: { loads: 2, recoveries: 2 },
+      hosts: { fake: { restarts: 1, pid: 101 } },
+    });
   });
 
   it("a bring whose host dies fails with HOST_LOST or finds the new host, and can be repeated at once", async () => {
@@ -255,7 +300,12 @@ describe("Engines", () => {
     await engine.bring(wanted("x"));
     const bringing = engine.bring(wanted("x", ["a", 1]));
     hosts[0]?.die();
-    expect(["brought", "HOST_LOST"]).toContain(await bringing.then(() => "brought", (error: Failure) => error.code));
+    expect(["brought", "HOST_LOST"]).toContain(
+      await bringing.then(
+        () => "brought",
+        (error: Failure) => error.code,
+      ),
+    );
     await engine.bring(wanted("x", ["a", 1]));
     expect(engine.state).toMatchObject({ state: "LIVE", weights: wanted("x", ["a", 1]).desired });
   });

@@ -12,7 +12,10 @@ interface FakeEngine {
   checkpoint: Source;
   generation: number;
   dirty: boolean;
-  readonly prepared: Map<string, { readonly weights: Map<string, string>; readonly generation: number; readonly full: boolean; readonly checkpoint: Source }>;
+  readonly prepared: Map<
+    string,
+    { readonly weights: Map<string, string>; readonly generation: number; readonly full: boolean; readonly checkpoint: Source }
+  >;
 }
 
 export interface FakeHost extends Host {
@@ -43,7 +46,10 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
     return engine;
   };
   const value = (checkpoint: HostParams<"load">["checkpoint"], stack: HostParams<"load">["stack"], parameter: string): string =>
-    `${checkpoint.files[0]?.path ?? ""}|${stack.filter((file) => file.delta.includes(parameter)).map((file) => `${file.delta}@${file.strength}`).join("+")}|${parameter}`;
+    `${checkpoint.files[0]?.path ?? ""}|${stack
+      .filter((file) => file.delta.includes(parameter))
+      .map((file) => `${file.delta}@${file.strength}`)
+      .join("+")}|${parameter}`;
   const hashes = (weights: ReadonlyMap<string, string>) => Object.fromEntries([...weights].map(([name, text]) => [name, hash(text)]));
   const report = { failed: [], saturated: [] };
 
@@ -52,7 +58,18 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
       if (engines.has(params.engine)) throw new Failure("HOST_ENGINE_EXISTS", params.engine);
       const weights = new Map(Object.keys(params.parameters ?? {}).map((name) => [name, value(params.checkpoint, params.stack, name)]));
       engines.set(params.engine, { weights, checkpoint: params.checkpoint, generation: 1, dirty: false, prepared: new Map() });
-      return { ms: 1, parameters: weights.size, bytes: Object.values(params.parameters ?? {}).reduce((sum, shape) => sum + 4 * shape.reduce((product, dimension) => product * dimension, 1), 0), sessionLoads: engines.size, generation: 1, report, ...(params.verify === true ? { sha256: hashes(weights) } : {}) };
+      return {
+        ms: 1,
+        parameters: weights.size,
+        bytes: Object.values(params.parameters ?? {}).reduce(
+          (sum, shape) => sum + 4 * shape.reduce((product, dimension) => product * dimension, 1),
+          0,
+        ),
+        sessionLoads: engines.size,
+        generation: 1,
+        report,
+        ...(params.verify === true ? { sha256: hashes(weights) } : {}),
+      };
     },
     prepare(params: HostParams<"prepare">): HostResult<"prepare"> {
       const engine = find(params.engine);
@@ -62,7 +79,16 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
       const weights = new Map(params.plan.writes.map(({ parameter }) => [parameter, value(checkpoint, params.stack, parameter)]));
       const token = `t${++tokens}`;
       engine.prepared.set(token, { weights, generation: engine.generation, full: params.plan.full, checkpoint });
-      return { token, writes: weights.size, bytesRead: weights.size, bytesWritten: weights.size, ms: 1, mode: "staged", report, ...(params.verify === true ? { sha256: hashes(weights) } : {}) };
+      return {
+        token,
+        writes: weights.size,
+        bytesRead: weights.size,
+        bytesWritten: weights.size,
+        ms: 1,
+        mode: "staged",
+        report,
+        ...(params.verify === true ? { sha256: hashes(weights) } : {}),
+      };
     },
     commit(params: HostParams<"commit">): HostResult<"commit"> {
       const engine = find(params.engine);
@@ -73,7 +99,12 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
       engine.generation += 1;
       engine.checkpoint = prepared.checkpoint;
       if (prepared.full) engine.dirty = false;
-      return { ms: 1, writes: prepared.weights.size, generation: engine.generation, losses: [{ adapter: "a".repeat(64), projection: 0.31, lostShare: 0.8, merged: 3, branched: 1, parameters: [] }] };
+      return {
+        ms: 1,
+        writes: prepared.weights.size,
+        generation: engine.generation,
+        losses: [{ adapter: "a".repeat(64), projection: 0.31, lostShare: 0.8, merged: 3, branched: 1, parameters: [] }],
+      };
     },
     discard(params: HostParams<"discard">) {
       find(params.engine).prepared.delete(params.token);
@@ -103,7 +134,14 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
       return { bytes: 1 };
     },
     status: (): HostResult<"status"> => ({
-      engines: [...engines].map(([engine, { generation, dirty, weights, prepared }]) => ({ engine, generation, dirty, bytes: weights.size, parameters: weights.size, prepared: [...prepared.keys()] })),
+      engines: [...engines].map(([engine, { generation, dirty, weights, prepared }]) => ({
+        engine,
+        generation,
+        dirty,
+        bytes: weights.size,
+        parameters: weights.size,
+        prepared: [...prepared.keys()],
+      })),
       sessionLoads: 0,
       memory: { totalBytes: 1, freeBytes: 1, processBytes: 1 },
     }),
@@ -135,8 +173,19 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
     end({ code: null, signal, reason: null, log: [] });
   };
   return {
-    kind: "fake", pid, engines, calls, die,
-    about: { protocolVersion: 1, kind: "fake", versions: {}, device: { type: gpuBytes === null ? "cpu" : "cuda", name: "" }, precisions: ["f32"], memory: { totalBytes: gpuBytes ?? 1, freeBytes: 1 } },
+    kind: "fake",
+    pid,
+    engines,
+    calls,
+    die,
+    about: {
+      protocolVersion: 1,
+      kind: "fake",
+      versions: {},
+      device: { type: gpuBytes === null ? "cpu" : "cuda", name: "" },
+      precisions: ["f32"],
+      memory: { totalBytes: gpuBytes ?? 1, freeBytes: 1 },
+    },
     // One function serves every method; the table above gives each its own types.
     call: call as unknown as HostCall,
     gone: () => gone,

@@ -36,7 +36,10 @@ describe("LiveEngine", () => {
     expect(host.calls).toEqual(["load", "prepare", "commit"]);
     expect(engine.state).toMatchObject({ state: "LIVE", weights: { checkpoint: "x" } });
     expect(states).toEqual(["LIVE", "NEEDS_REFIT", "LIVE"]);
-    expect(records.map(({ kind, writes, failure }) => [kind, writes, failure])).toEqual([["load", 3, null], ["refit", 2, null]]);
+    expect(records.map(({ kind, writes, failure }) => [kind, writes, failure])).toEqual([
+      ["load", 3, null],
+      ["refit", 2, null],
+    ]);
   });
 
   it("changes the checkpoint of the same engine by a full plan", async () => {
@@ -127,7 +130,10 @@ describe("LiveEngine", () => {
     const engine = make(spec(undefined, undefined, ["b"]));
     // Loading writes everything; only refits are limited.
     expect(await engine.bring(wanted("x"))).toBe(1);
-    await expect(engine.bring(wanted("x", ["ab", 1]))).rejects.toMatchObject({ code: "REFIT_NEEDS_RECOMPILE", evidence: { parameters: ["b"] } });
+    await expect(engine.bring(wanted("x", ["ab", 1]))).rejects.toMatchObject({
+      code: "REFIT_NEEDS_RECOMPILE",
+      evidence: { parameters: ["b"] },
+    });
     expect(engine.state).toMatchObject({ state: "NEEDS_RECOMPILE", weights: { stack: [] } });
     await expect(engine.step(1, [])).resolves.toBeDefined();
     expect(await engine.bring(wanted("x", ["a", 1]))).toBe(2);
@@ -136,7 +142,12 @@ describe("LiveEngine", () => {
 
   it("brings one state after the other, never two at a time", async () => {
     const engine = make();
-    const generations = await Promise.all([engine.bring(wanted("x")), engine.bring(wanted("x", ["a", 1])), engine.bring(wanted("x", ["b", 1])), engine.bring(wanted("x"))]);
+    const generations = await Promise.all([
+      engine.bring(wanted("x")),
+      engine.bring(wanted("x", ["a", 1])),
+      engine.bring(wanted("x", ["b", 1])),
+      engine.bring(wanted("x")),
+    ]);
     expect(generations).toEqual([1, 2, 3, 4]);
     expect(host.calls).toEqual(["load", "prepare", "commit", "prepare", "commit", "prepare", "commit"]);
     expect(held(engine)).toEqual(["x||a", "x||b", "x||c"]);

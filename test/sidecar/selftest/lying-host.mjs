@@ -4,7 +4,9 @@ import { fileURLToPath } from "node:url";
 import { encodeFrameParts, FrameReader } from "../../../protocol/dist/index.js";
 
 const [fault] = process.argv.slice(2);
-const real = spawn(process.execPath, [fileURLToPath(new URL("../../../sidecar/dist/hosts/onnxruntime/main.js", import.meta.url))], { stdio: ["pipe", "pipe", "inherit"] });
+const real = spawn(process.execPath, [fileURLToPath(new URL("../../../sidecar/dist/hosts/onnxruntime/main.js", import.meta.url))], {
+  stdio: ["pipe", "pipe", "inherit"],
+});
 const methods = new Map();
 let commits = 0;
 const asked = new FrameReader();
@@ -19,8 +21,23 @@ function changed(message, tensors) {
     const [first] = Object.keys(message.result.sha256);
     return { message: { ...message, result: { sha256: { ...message.result.sha256, [first]: "0".repeat(64) } } }, tensors };
   }
-  if (fault === "wrong-numbers" && method === "step") return { message, tensors: tensors.map((tensor) => ({ ...tensor, data: Uint8Array.from(tensor.data, (byte, index) => (index % 4 === 3 ? byte ^ 0x80 : byte)) })) };
-  if (fault === "builds-again" && method === "prepare") return { message: { jsonrpc: "2.0", id: message.id, error: { code: -32021, message: "this engine cannot change", data: { code: "HOST_NOT_REFITTABLE", evidence: {} } } }, tensors: [] };
+  if (fault === "wrong-numbers" && method === "step")
+    return {
+      message,
+      tensors: tensors.map((tensor) => ({
+        ...tensor,
+        data: Uint8Array.from(tensor.data, (byte, index) => (index % 4 === 3 ? byte ^ 0x80 : byte)),
+      })),
+    };
+  if (fault === "builds-again" && method === "prepare")
+    return {
+      message: {
+        jsonrpc: "2.0",
+        id: message.id,
+        error: { code: -32021, message: "this engine cannot change", data: { code: "HOST_NOT_REFITTABLE", evidence: {} } },
+      },
+      tensors: [],
+    };
   return { message, tensors };
 }
 

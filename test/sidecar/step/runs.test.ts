@@ -4,7 +4,11 @@ import { stateKey } from "../../../sidecar/src/plan/index.ts";
 import type { Wanted } from "../../../sidecar/src/refit/index.ts";
 import { Runs, type StepEngine } from "../../../sidecar/src/step/index.ts";
 
-const wanted = (checkpoint: string): Wanted => ({ desired: { checkpoint, stack: [] }, checkpoint: { files: [], parameters: {} }, adapters: [] });
+const wanted = (checkpoint: string): Wanted => ({
+  desired: { checkpoint, stack: [] },
+  checkpoint: { files: [], parameters: {} },
+  adapters: [],
+});
 
 function fakeEngine() {
   const log: string[] = [];
@@ -62,14 +66,17 @@ describe("Runs", () => {
     }
   });
 
-  it.each(["HOST_LOST", "HOST_GENERATION_STALE", "HOST_ENGINE_DIRTY", "HOST_TIMEOUT", "HOST_GARBAGE", "HOST_ENGINE_UNKNOWN"])("computes a step again after %s, once", async (code) => {
-    const { engine, failures } = fakeEngine();
-    const run = make().open({ engine, release: () => undefined }, wanted("x"));
-    failures.push(new Failure(code, "lost"));
-    await expect(run.step([])).resolves.toMatchObject({ ms: 1 });
-    failures.push(new Failure(code, "lost"), new Failure(code, "lost again"));
-    await expect(run.step([])).rejects.toMatchObject({ code });
-  });
+  it.each(["HOST_LOST", "HOST_GENERATION_STALE", "HOST_ENGINE_DIRTY", "HOST_TIMEOUT", "HOST_GARBAGE", "HOST_ENGINE_UNKNOWN"])(
+    "computes a step again after %s, once",
+    async (code) => {
+      const { engine, failures } = fakeEngine();
+      const run = make().open({ engine, release: () => undefined }, wanted("x"));
+      failures.push(new Failure(code, "lost"));
+      await expect(run.step([])).resolves.toMatchObject({ ms: 1 });
+      failures.push(new Failure(code, "lost"), new Failure(code, "lost again"));
+      await expect(run.step([])).rejects.toMatchObject({ code });
+    },
+  );
 
   it("does not repeat a step that failed by itself", async () => {
     const { engine, failures } = fakeEngine();
@@ -94,14 +101,23 @@ describe("Runs", () => {
 
   it("warm brings the weights without a step", async () => {
     const { engine, log } = fakeEngine();
-    await make().open({ engine, release: () => undefined }, wanted("x")).warm();
+    await make()
+      .open({ engine, release: () => undefined }, wanted("x"))
+      .warm();
     expect(log).toEqual(["bring x"]);
   });
 
   it("reports every step to its observer", async () => {
     const { engine } = fakeEngine();
     const seen: string[] = [];
-    const runs = new Runs({ stateKey, turnMs: () => 1, graceMs: 1, maxWaiting: 8, nowMs: () => 0, onStep: (id, reply) => seen.push(`${id} ${reply.ms} ${reply.waitedMs}`) });
+    const runs = new Runs({
+      stateKey,
+      turnMs: () => 1,
+      graceMs: 1,
+      maxWaiting: 8,
+      nowMs: () => 0,
+      onStep: (id, reply) => seen.push(`${id} ${reply.ms} ${reply.waitedMs}`),
+    });
     await runs.open({ engine, release: () => undefined }, wanted("x")).step([]);
     expect(seen).toEqual(["engine 1 0"]);
     expect(runs.waiting).toEqual({ engine: 0 });

@@ -5,7 +5,12 @@ beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 const make = (changes: Partial<{ turnMs: number; graceMs: number; maxWaiting: number }> = {}) =>
-  new Turns({ turnMs: () => changes.turnMs ?? 1000, graceMs: changes.graceMs ?? 20, maxWaiting: changes.maxWaiting ?? 64, nowMs: () => Date.now() });
+  new Turns({
+    turnMs: () => changes.turnMs ?? 1000,
+    graceMs: changes.graceMs ?? 20,
+    maxWaiting: changes.maxWaiting ?? 64,
+    nowMs: () => Date.now(),
+  });
 const pause = (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms));
 
 const logged = (log: string[], state: string) => async (ready: () => void) => {
@@ -38,36 +43,43 @@ describe("Turns", () => {
     const turns = make();
     const order: number[] = [];
     let inside = 0;
-    const all = Promise.all([1, 2, 3].map((number) => turns.run("a", async () => {
-      expect(++inside).toBe(1);
-      await pause(5);
-      inside -= 1;
-      order.push(number);
-    })));
+    const all = Promise.all(
+      [1, 2, 3].map((number) =>
+        turns.run("a", async () => {
+          expect(++inside).toBe(1);
+          await pause(5);
+          inside -= 1;
+          order.push(number);
+        }),
+      ),
+    );
     await vi.runAllTimersAsync();
     await all;
     expect(order).toEqual([1, 2, 3]);
   });
 
-  it.each([2, 8])("%d runs with different stacks share fairly: bounded turns, no starvation, at least 0.8 of sequential throughput", async (count) => {
-    const log: { state: string; at: number; refit: boolean }[] = [];
-    const begin = Date.now();
-    const run = sampler(make(), log, 100);
-    const all = Promise.all(Array.from({ length: count }, (_, index) => run(`state ${index}`, 60, 50)));
-    await vi.runAllTimersAsync();
-    await all;
-    const sequential = count * (100 + 60 * 52);
-    expect((Math.max(...log.map((entry) => entry.at)) - begin) / sequential).toBeLessThan(1 / 0.8);
-    for (let index = 0; index < count; index += 1) {
-      const own = log.filter((entry) => entry.state === `state ${index}`);
-      expect(own).toHaveLength(60);
-      // A turn of the others is at most turn, last step and refit long.
-      const gaps = own.map((entry, step) => entry.at - (own[step - 1]?.at ?? begin));
-      expect(Math.max(...gaps)).toBeLessThanOrEqual(count * (1000 + 100 + 2 * 52));
-    }
-    const refits = log.filter((entry) => entry.refit).length;
-    expect(refits).toBeLessThanOrEqual(Math.ceil(sequential / 1000) + count);
-  });
+  it.each([2, 8])(
+    "%d runs with different stacks share fairly: bounded turns, no starvation, at least 0.8 of sequential throughput",
+    async (count) => {
+      const log: { state: string; at: number; refit: boolean }[] = [];
+      const begin = Date.now();
+      const run = sampler(make(), log, 100);
+      const all = Promise.all(Array.from({ length: count }, (_, index) => run(`state ${index}`, 60, 50)));
+      await vi.runAllTimersAsync();
+      await all;
+      const sequential = count * (100 + 60 * 52);
+      expect((Math.max(...log.map((entry) => entry.at)) - begin) / sequential).toBeLessThan(1 / 0.8);
+      for (let index = 0; index < count; index += 1) {
+        const own = log.filter((entry) => entry.state === `state ${index}`);
+        expect(own).toHaveLength(60);
+        // A turn of the others is at most turn, last step and refit long.
+        const gaps = own.map((entry, step) => entry.at - (own[step - 1]?.at ?? begin));
+        expect(Math.max(...gaps)).toBeLessThanOrEqual(count * (1000 + 100 + 2 * 52));
+      }
+      const refits = log.filter((entry) => entry.refit).length;
+      expect(refits).toBeLessThanOrEqual(Math.ceil(sequential / 1000) + count);
+    },
+  );
 
   it("makes turns longer where a refit is slow, so that refits never eat more than a fifth", async () => {
     const log: { state: string; at: number; refit: boolean }[] = [];
@@ -136,11 +148,15 @@ describe("Turns", () => {
   it("takes the state that has waited longest when a turn is over", async () => {
     const turns = make({ turnMs: 0, graceMs: 0 });
     const log: string[] = [];
-    const all = Promise.all(["a", "b", "c", "b", "a", "c"].map((state) => turns.run(state, async (ready) => {
-      ready();
-      await pause(1);
-      log.push(state);
-    })));
+    const all = Promise.all(
+      ["a", "b", "c", "b", "a", "c"].map((state) =>
+        turns.run(state, async (ready) => {
+          ready();
+          await pause(1);
+          log.push(state);
+        }),
+      ),
+    );
     await vi.runAllTimersAsync();
     await all;
     expect(log).toEqual(["a", "b", "c", "b", "a", "c"]);

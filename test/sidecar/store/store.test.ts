@@ -7,12 +7,21 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { entryName, exportBundle, importBundle, openStore, readKey } from "../../../sidecar/src/store/index.ts";
 import type { EngineFinger, EngineKey, Store } from "../../../sidecar/src/store/index.ts";
 
-const key: EngineKey = { structure: "a".repeat(64), precision: "fp16", profile: "auto", host: "torch", library: "torch 2.11", capability: "sm90", driverBranch: "580" };
+const key: EngineKey = {
+  structure: "a".repeat(64),
+  precision: "fp16",
+  profile: "auto",
+  host: "torch",
+  library: "torch 2.11",
+  capability: "sm90",
+  driverBranch: "580",
+};
 const finger: EngineFinger = { libraryVersion: "2.11.0+cu130", driver: "580.65", device: "NVIDIA H100" };
 let folder: string;
 let store: Store;
 
-const open = (overrides: Partial<Parameters<typeof openStore>[0]> = {}) => openStore({ folder, writable: true, maxBytes: 1000, ...overrides });
+const open = (overrides: Partial<Parameters<typeof openStore>[0]> = {}) =>
+  openStore({ folder, writable: true, maxBytes: 1000, ...overrides });
 
 async function put(into: Store, changed: Partial<EngineKey> = {}, bytes = 300): Promise<string> {
   const staging = await into.stage();
@@ -21,7 +30,8 @@ async function put(into: Store, changed: Partial<EngineKey> = {}, bytes = 300): 
   return (await staging.publish({ ...key, ...changed }, finger)).entry;
 }
 
-const age = (entry: string, hours: number) => utimes(join(folder, entry, "manifest.json"), new Date(Date.now() - hours * 3600_000), new Date(Date.now() - hours * 3600_000));
+const age = (entry: string, hours: number) =>
+  utimes(join(folder, entry, "manifest.json"), new Date(Date.now() - hours * 3600_000), new Date(Date.now() - hours * 3600_000));
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "refit-store-"));
@@ -35,10 +45,13 @@ describe("openStore", () => {
     expect(await store.find(key, { ...finger, driver: "580.82" })).toMatchObject({ found: "hit", exact: false });
   });
 
-  it.each(["structure", "precision", "profile", "host", "library", "capability", "driverBranch"] as const)("misses when %s differs", async (field) => {
-    await put(store);
-    expect(await store.find({ ...key, [field]: "other" }, finger)).toEqual({ found: "miss" });
-  });
+  it.each(["structure", "precision", "profile", "host", "library", "capability", "driverBranch"] as const)(
+    "misses when %s differs",
+    async (field) => {
+      await put(store);
+      expect(await store.find({ ...key, [field]: "other" }, finger)).toEqual({ found: "miss" });
+    },
+  );
 
   it("moves a truncated, bit-flipped or half-listed entry away and says so (STORE_DAMAGED)", async () => {
     const breakers = [
@@ -49,8 +62,13 @@ describe("openStore", () => {
         await writeFile(join(path, "engine.bin"), bytes);
       },
       (path: string) => writeFile(join(path, "manifest.json"), "{"),
-      async (path: string) => writeFile(join(path, "manifest.json"), (await readFile(join(path, "manifest.json"), "utf8")).replace("engine.bin", "../../engine.bin")),
-      async (path: string) => writeFile(join(path, "manifest.json"), (await readFile(join(path, "manifest.json"), "utf8")).replace("sm90", "sm89")),
+      async (path: string) =>
+        writeFile(
+          join(path, "manifest.json"),
+          (await readFile(join(path, "manifest.json"), "utf8")).replace("engine.bin", "../../engine.bin"),
+        ),
+      async (path: string) =>
+        writeFile(join(path, "manifest.json"), (await readFile(join(path, "manifest.json"), "utf8")).replace("sm90", "sm89")),
     ];
     for (const spoil of breakers) {
       const entry = await put(store);
@@ -172,14 +190,20 @@ describe("bundles", () => {
     const path = await bundle();
     const other = await openStore({ folder: await mkdtemp(join(tmpdir(), "refit-store-")), writable: true, maxBytes: 1e9 });
     await importBundle(other, path, [stranger.publicKey, maker.publicKey], accept);
-    expect(await other.find(key, finger)).toMatchObject({ found: "hit", exact: true, manifest: { origin: expect.stringMatching(/^[0-9a-f]{64}$/) as string } });
+    expect(await other.find(key, finger)).toMatchObject({
+      found: "hit",
+      exact: true,
+      manifest: { origin: expect.stringMatching(/^[0-9a-f]{64}$/) as string },
+    });
   });
 
   it("refuses a signer that is not trusted (BUNDLE_UNTRUSTED) and an unfit engine (BUNDLE_UNFIT)", async () => {
     const path = await bundle();
     await expect(importBundle(store, path, [stranger.publicKey], accept)).rejects.toMatchObject({ code: "BUNDLE_UNTRUSTED" });
     await expect(importBundle(store, path, [], accept)).rejects.toMatchObject({ code: "BUNDLE_UNTRUSTED" });
-    await expect(importBundle(store, path, [maker.publicKey], () => "made for sm90, this is sm89")).rejects.toMatchObject({ code: "BUNDLE_UNFIT" });
+    await expect(importBundle(store, path, [maker.publicKey], () => "made for sm90, this is sm89")).rejects.toMatchObject({
+      code: "BUNDLE_UNFIT",
+    });
   });
 
   it("refuses every single flipped byte and every cut, and leaves the store as it was", async () => {
@@ -190,11 +214,15 @@ describe("bundles", () => {
       const bytes = Buffer.from(whole);
       bytes[position]! ^= 0x40;
       await writeFile(join(folder, "engine.refit"), bytes);
-      await expect(importBundle(store, path, [maker.publicKey], accept), `byte ${position}`).rejects.toMatchObject({ code: expect.stringMatching(/^BUNDLE_/) as string });
+      await expect(importBundle(store, path, [maker.publicKey], accept), `byte ${position}`).rejects.toMatchObject({
+        code: expect.stringMatching(/^BUNDLE_/) as string,
+      });
     }
     for (const length of [0, 5, 11, 200, whole.length - 1]) {
       await writeFile(join(folder, "engine.refit"), whole.subarray(0, length));
-      await expect(importBundle(store, path, [maker.publicKey], accept), `cut at ${length}`).rejects.toMatchObject({ code: "BUNDLE_DAMAGED" });
+      await expect(importBundle(store, path, [maker.publicKey], accept), `cut at ${length}`).rejects.toMatchObject({
+        code: "BUNDLE_DAMAGED",
+      });
     }
     expect((await readdir(folder)).length).toBe(before);
   });

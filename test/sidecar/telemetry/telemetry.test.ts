@@ -4,7 +4,11 @@ import { createEvents, createLog, createMetrics } from "../../../sidecar/src/tel
 describe("createLog", () => {
   it("writes lines up to its level and follows a change of level", () => {
     const lines: string[] = [];
-    const log = createLog("warn", (line) => void lines.push(line), () => new Date(0));
+    const log = createLog(
+      "warn",
+      (line) => void lines.push(line),
+      () => new Date(0),
+    );
     log.info("no");
     log.warn("yes");
     log.setLevel("debug");
@@ -36,16 +40,24 @@ describe("createMetrics", () => {
 
   it("writes a line per set of labels, quoted", () => {
     const metrics = createMetrics();
-    metrics.gauges("jobs", "Jobs", () => [{ labels: { state: "queued", note: 'a "b"\\\n' }, value: 2 }, { labels: {}, value: 1 }]);
+    metrics.gauges("jobs", "Jobs", () => [
+      { labels: { state: "queued", note: 'a "b"\\\n' }, value: 2 },
+      { labels: {}, value: 1 },
+    ]);
     metrics.gauges("builds_total", "Builds", () => []);
-    expect(metrics.text()).toBe('# HELP jobs Jobs\n# TYPE jobs gauge\njobs{state="queued",note="a \\"b\\"\\\\\\n"} 2\njobs 1\n# HELP builds_total Builds\n# TYPE builds_total counter\n');
+    expect(metrics.text()).toBe(
+      '# HELP jobs Jobs\n# TYPE jobs gauge\njobs{state="queued",note="a \\"b\\"\\\\\\n"} 2\njobs 1\n# HELP builds_total Builds\n# TYPE builds_total counter\n',
+    );
   });
 });
 
 describe("createEvents", () => {
   it("keeps the last 500 events and drops a listener that throws, not the others", () => {
     const errors: unknown[] = [];
-    const events = createEvents((error) => void errors.push(error), () => 1);
+    const events = createEvents(
+      (error) => void errors.push(error),
+      () => 1,
+    );
     let heard = 0;
     events.subscribe(() => {
       throw new Error("bad listener");

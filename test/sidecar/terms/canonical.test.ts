@@ -6,17 +6,27 @@ import { canonicalNames, checkpointPrefix, diffusersStems, type Parameters } fro
 
 const golden = new URL("../../golden/headers/", import.meta.url);
 /** Models of the families whose layout is computed or old; the others' own layouts by diffusers are compared in described.test.ts. */
-const models = readdirSync(golden).map((file) => file.replace(".json.gz", "")).filter((model) => /^(sd|wan21-[ti]2v|wan22-i2v|flux-)/.test(model));
-const familyOf = (model: string): Family => (model.startsWith("sd3") ? "sd3" : model.startsWith("flux") ? "flux" : model.startsWith("wan") ? "wan" : (model as Family));
-const header = (model: string): Map<string, number[]> => new Map(Object.entries(JSON.parse(gunzipSync(readFileSync(new URL(`${model}.json.gz`, golden))).toString("utf8")) as Record<string, number[]>));
+const models = readdirSync(golden)
+  .map((file) => file.replace(".json.gz", ""))
+  .filter((model) => /^(sd|wan21-[ti]2v|wan22-i2v|flux-)/.test(model));
+const familyOf = (model: string): Family =>
+  model.startsWith("sd3") ? "sd3" : model.startsWith("flux") ? "flux" : model.startsWith("wan") ? "wan" : (model as Family);
+const header = (model: string): Map<string, number[]> =>
+  new Map(
+    Object.entries(JSON.parse(gunzipSync(readFileSync(new URL(`${model}.json.gz`, golden))).toString("utf8")) as Record<string, number[]>),
+  );
 
 /** The same model as diffusers would store it, by the stems. */
 function inDiffusersNames(family: Family, parameters: Parameters): Map<string, readonly number[]> {
   const result = new Map<string, readonly number[]>();
   for (const pair of diffusersStems(family, parameters)) {
-    for (const [from, to] of [[pair.nativeSuffix ?? ".weight", ".weight"], [".bias", ".bias"]] as const) {
+    for (const [from, to] of [
+      [pair.nativeSuffix ?? ".weight", ".weight"],
+      [".bias", ".bias"],
+    ] as const) {
       const shape = parameters.get(pair.native + from);
-      if (shape && !(pair.diffusers.startsWith("class_embedding") && result.has("add_embedding.linear_1.weight"))) result.set(pair.diffusers + to, pair.slice ? [pair.slice.length, ...shape.slice(1)] : shape);
+      if (shape && !(pair.diffusers.startsWith("class_embedding") && result.has("add_embedding.linear_1.weight")))
+        result.set(pair.diffusers + to, pair.slice ? [pair.slice.length, ...shape.slice(1)] : shape);
     }
   }
   return result;
@@ -29,7 +39,9 @@ describe("canonicalNames", () => {
       const names = canonicalNames(shapes);
       expect(names.format).toBe("checkpoint");
       expect(names.otherKeys).toEqual([]);
-      expect([...names.parameters.values()].map(({ name, shape, parts }) => [names.prefix + name, shape, parts.length])).toEqual([...shapes].map(([key, shape]) => [key, shape, 1]));
+      expect([...names.parameters.values()].map(({ name, shape, parts }) => [names.prefix + name, shape, parts.length])).toEqual(
+        [...shapes].map(([key, shape]) => [key, shape, 1]),
+      );
     });
 
     test(`${model}: diffusers names come back to the same parameters`, () => {
@@ -48,7 +60,11 @@ describe("canonicalNames", () => {
   }
 
   test("keys of text encoder and VAE stand apart", () => {
-    const shapes = new Map<string, number[]>([...[...header("sd15")].map(([name, shape]) => [`model.diffusion_model.${name}`, shape] as [string, number[]]), ["first_stage_model.encoder.conv_in.weight", [1]], ["cond_stage_model.x", [1]]]);
+    const shapes = new Map<string, number[]>([
+      ...[...header("sd15")].map(([name, shape]) => [`model.diffusion_model.${name}`, shape] as [string, number[]]),
+      ["first_stage_model.encoder.conv_in.weight", [1]],
+      ["cond_stage_model.x", [1]],
+    ]);
     const names = canonicalNames(shapes);
     expect(names.otherKeys).toHaveLength(2);
   });

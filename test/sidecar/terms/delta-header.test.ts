@@ -4,7 +4,18 @@ import { decodeDeltaHeader, encodeDeltaHeader, type DeltaHeader, type Term } fro
 const at = { target: { parameter: "p.weight" }, sourceKeys: ["k"] } as const;
 const terms: readonly Term[] = [
   { ...at, kind: "lowRank", scale: 0.5, up: "a", down: "b", mid: "c", padTo: [4, 4], doraScale: "m", doraNorm: "merged" },
-  { ...at, target: { parameter: "p.weight", slice: { start: 2, length: 2 }, swapHalves: true }, kind: "hadamard", scale: 1, w1a: "a", w1b: "b", w2a: "c", w2b: "d", t1: "e", t2: "f" },
+  {
+    ...at,
+    target: { parameter: "p.weight", slice: { start: 2, length: 2 }, swapHalves: true },
+    kind: "hadamard",
+    scale: 1,
+    w1a: "a",
+    w1b: "b",
+    w2a: "c",
+    w2b: "d",
+    t1: "e",
+    t2: "f",
+  },
   { ...at, kind: "kronecker", scale: 1, w1: "a", w2a: "b", w2b: "c", t2: "d" },
   { ...at, kind: "glora", scale: 2, a1: "a", a2: "b", b1: "c", b2: "d" },
   { ...at, kind: "orthogonal", variant: "oft", blocks: "a", constraint: null, rescale: "b", strengthOnce: true },
@@ -14,8 +25,17 @@ const terms: readonly Term[] = [
   { ...at, kind: "channelScale", value: "a", axis: "columns" },
 ];
 const header: DeltaHeader = {
-  formatVersion: 1, adapter: "aa", structure: "bb", family: "flux", mode: "extended", terms, sources: { a: "k" },
-  report: { used: ["k"], ignored: [{ key: "i", reason: "r" }], failed: [{ key: "f", reason: "r" }] }, warnings: ["w"], problem: { code: "DELTA_NO_WEIGHT_CHANGES", message: "m" }, bytes: 12,
+  formatVersion: 1,
+  adapter: "aa",
+  structure: "bb",
+  family: "flux",
+  mode: "extended",
+  terms,
+  sources: { a: "k" },
+  report: { used: ["k"], ignored: [{ key: "i", reason: "r" }], failed: [{ key: "f", reason: "r" }] },
+  warnings: ["w"],
+  problem: { code: "DELTA_NO_WEIGHT_CHANGES", message: "m" },
+  bytes: 12,
 };
 
 describe("delta header", () => {
@@ -41,13 +61,26 @@ describe("delta header", () => {
   ];
   for (const [name, term] of wrong) {
     test(`refuses ${name}`, () => {
-      expect(() => decodeDeltaHeader({ refit_delta: JSON.stringify({ ...header, terms: [term] }) })).toThrow(/expected a whole delta file: (term 0: )?.+; it is rebuilt/);
+      expect(() => decodeDeltaHeader({ refit_delta: JSON.stringify({ ...header, terms: [term] }) })).toThrow(
+        /expected a whole delta file: (term 0: )?.+; it is rebuilt/,
+      );
     });
   }
 
   test("refuses other fields of another type, and no metadata at all", () => {
-    for (const change of [{ family: "sd9" }, { mode: "loose" }, { bytes: -1 }, { report: {} }, { warnings: "w" }, { sources: [] }, { problem: {} }, { terms: {} }]) {
-      expect(() => decodeDeltaHeader({ refit_delta: JSON.stringify({ ...header, ...change }) }), JSON.stringify(change)).toThrow("expected a whole delta file");
+    for (const change of [
+      { family: "sd9" },
+      { mode: "loose" },
+      { bytes: -1 },
+      { report: {} },
+      { warnings: "w" },
+      { sources: [] },
+      { problem: {} },
+      { terms: {} },
+    ]) {
+      expect(() => decodeDeltaHeader({ refit_delta: JSON.stringify({ ...header, ...change }) }), JSON.stringify(change)).toThrow(
+        "expected a whole delta file",
+      );
     }
     expect(() => decodeDeltaHeader({})).toThrow("no refit_delta metadata");
   });

@@ -18,8 +18,10 @@ interface Expected {
 }
 const expected = JSON.parse(text("detect.json")) as Readonly<Record<string, Expected>>;
 const models = Object.keys(expected);
-const header = (folder: string, model: string): Map<string, number[]> => new Map(Object.entries(JSON.parse(unzipped(`${folder}/${model}.json.gz`)) as Record<string, number[]>));
-const canonical = (shapes: Parameters): Map<string, readonly number[]> => new Map([...canonicalNames(shapes).parameters].map(([name, { shape }]) => [name, shape]));
+const header = (folder: string, model: string): Map<string, number[]> =>
+  new Map(Object.entries(JSON.parse(unzipped(`${folder}/${model}.json.gz`)) as Record<string, number[]>));
+const canonical = (shapes: Parameters): Map<string, readonly number[]> =>
+  new Map([...canonicalNames(shapes).parameters].map(([name, { shape }]) => [name, shape]));
 const checkpoint = (model: string): Map<string, readonly number[]> => canonical(header("../golden/headers", model));
 
 describe("detection", () => {
@@ -48,16 +50,27 @@ function intended(model: string, line: string): string {
 describe("key maps equal ComfyUI 0.33's", () => {
   test.each(models)("%s", (model) => {
     const rows = [...keyMap(expected[model]?.family ?? "wan", checkpoint(model))].map(([name, { parameter, slice, swapHalves }]) =>
-      [name, `diffusion_model.${parameter}`, slice ? `0,${slice.start},${slice.length}` : "", swapHalves ? "swap_halves_dim0" : ""].join("\t").trimEnd(),
+      [name, `diffusion_model.${parameter}`, slice ? `0,${slice.start},${slice.length}` : "", swapHalves ? "swap_halves_dim0" : ""]
+        .join("\t")
+        .trimEnd(),
     );
-    const lines = unzipped(`keymap/${model}.tsv.gz`).split("\n").filter((line) => line !== "").map((line) => intended(model, line.trimEnd()));
+    const lines = unzipped(`keymap/${model}.tsv.gz`)
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => intended(model, line.trimEnd()));
     expect(rows.sort()).toEqual(lines.sort());
   });
 });
 
 /** Parameters that diffusers keeps in another model, or not at all. */
-const elsewhere: Readonly<Record<string, RegExp>> = { anima: /^llm_adapter\./, "ltx2-19b": /_embeddings_connector\./, "wan22-animate-14b": /\.kernel$/ };
-const inDiffusers = readdirSync(new URL("headers-diffusers/", golden2)).map((file) => file.replace(".json.gz", "")).filter((model) => model !== "minimax-h3");
+const elsewhere: Readonly<Record<string, RegExp>> = {
+  anima: /^llm_adapter\./,
+  "ltx2-19b": /_embeddings_connector\./,
+  "wan22-animate-14b": /\.kernel$/,
+};
+const inDiffusers = readdirSync(new URL("headers-diffusers/", golden2))
+  .map((file) => file.replace(".json.gz", ""))
+  .filter((model) => model !== "minimax-h3");
 
 describe("diffusers' own files have the same parameters", () => {
   test.each(inDiffusers)("%s", (model) => {
@@ -70,7 +83,9 @@ describe("diffusers' own files have the same parameters", () => {
   });
 
   test("MiniMax-H3's is named: how its fused rows are ordered is not known here", () => {
-    expect(detectModel(canonical(header("headers-diffusers", "minimax-h3")))).toMatchObject({ unsupported: expect.stringContaining("MiniMax-H3") as string });
+    expect(detectModel(canonical(header("headers-diffusers", "minimax-h3")))).toMatchObject({
+      unsupported: expect.stringContaining("MiniMax-H3") as string,
+    });
   });
 });
 
@@ -95,23 +110,45 @@ describe("extended mode", () => {
     ["wan21-vace-1.3b", "transformer.vace_blocks.0.proj_in", "vace_blocks.0.before_proj.weight"],
     ["wan22-animate-14b", "transformer.face_adapter.1.to_v", "face_adapter.fuser_blocks.1.linear1_kv.weight", [5120, 5120]],
   ];
-  for (const [model, name, parameter, slice] of names) test(`${model} takes ${name}, which ComfyUI ignores`, () => {
-    const [family, parameters] = [expected[model]?.family ?? "wan", checkpoint(model)];
-    expect(keyMap(family, parameters).has(name)).toBe(false);
-    expect(keyMap(family, parameters, "extended").get(name)).toEqual({ parameter, ...(slice ? { slice: { start: slice[0], length: slice[1] } } : {}) });
-  });
+  for (const [model, name, parameter, slice] of names)
+    test(`${model} takes ${name}, which ComfyUI ignores`, () => {
+      const [family, parameters] = [expected[model]?.family ?? "wan", checkpoint(model)];
+      expect(keyMap(family, parameters).has(name)).toBe(false);
+      expect(keyMap(family, parameters, "extended").get(name)).toEqual({
+        parameter,
+        ...(slice ? { slice: { start: slice[0], length: slice[1] } } : {}),
+      });
+    });
 });
 
 describe("names of other releases", () => {
   test("HunyuanVideo in Tencent's names has the same parameters", () => {
     const tencent: readonly (readonly [RegExp, string])[] = [
-      [/_attn\.norm\.(query|key)_norm\.scale$/, "_attn_$1_norm.weight"], [/^(single_blocks\.\d+)\.norm\.(query|key)_norm\.scale$/, "$1.$2_norm.weight"], [/(query|key)_norm\.weight$/, "$1"],
+      [/_attn\.norm\.(query|key)_norm\.scale$/, "_attn_$1_norm.weight"],
+      [/^(single_blocks\.\d+)\.norm\.(query|key)_norm\.scale$/, "$1.$2_norm.weight"],
+      [/(query|key)_norm\.weight$/, "$1"],
     ];
-    const short = (name: string): string => tencent.reduce((made, [from, to]) => made.replace(from, to), name).replace(/_query$/, "_q_norm.weight").replace(/_key$/, "_k_norm.weight").replace(/\.query$/, ".q_norm.weight").replace(/\.key$/, ".k_norm.weight");
+    const short = (name: string): string =>
+      tencent
+        .reduce((made, [from, to]) => made.replace(from, to), name)
+        .replace(/_query$/, "_q_norm.weight")
+        .replace(/_key$/, "_k_norm.weight")
+        .replace(/\.query$/, ".q_norm.weight")
+        .replace(/\.key$/, ".k_norm.weight");
     const renamed = (name: string): string =>
-      short(name).replace("_attn.qkv.", "_attn_qkv.").replace("_attn.proj.", "_attn_proj.").replace("_mod.lin.", "_mod.linear.").replace(".modulation.lin.", ".modulation.linear.").replace(/mlp\.0\./, "mlp.fc1.").replace(/mlp\.2\./, "mlp.fc2.")
-        .replace("t_embedder.in_layer.", "t_embedder.mlp.0.").replace("t_embedder.out_layer.", "t_embedder.mlp.2.").replace("c_embedder.in_layer.", "c_embedder.linear_1.").replace("c_embedder.out_layer.", "c_embedder.linear_2.")
-        .replace(/^(time|vector|guidance)_in\.in_layer\./, "$1_in.mlp.0.").replace(/^(time|vector|guidance)_in\.out_layer\./, "$1_in.mlp.2.");
+      short(name)
+        .replace("_attn.qkv.", "_attn_qkv.")
+        .replace("_attn.proj.", "_attn_proj.")
+        .replace("_mod.lin.", "_mod.linear.")
+        .replace(".modulation.lin.", ".modulation.linear.")
+        .replace(/mlp\.0\./, "mlp.fc1.")
+        .replace(/mlp\.2\./, "mlp.fc2.")
+        .replace("t_embedder.in_layer.", "t_embedder.mlp.0.")
+        .replace("t_embedder.out_layer.", "t_embedder.mlp.2.")
+        .replace("c_embedder.in_layer.", "c_embedder.linear_1.")
+        .replace("c_embedder.out_layer.", "c_embedder.linear_2.")
+        .replace(/^(time|vector|guidance)_in\.in_layer\./, "$1_in.mlp.0.")
+        .replace(/^(time|vector|guidance)_in\.out_layer\./, "$1_in.mlp.2.");
     const file = header("../golden/headers", "hunyuan-video");
     const found = canonical(new Map([...file].map(([name, shape]) => [renamed(name), shape])));
     expect(Object.fromEntries(found)).toEqual(Object.fromEntries(checkpoint("hunyuan-video")));

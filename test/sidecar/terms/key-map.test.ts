@@ -9,16 +9,24 @@ const familyOf = (model: string): Family =>
   model.startsWith("sd3") ? "sd3" : model.startsWith("flux") ? "flux" : model.startsWith("wan") ? "wan" : (model as Family);
 
 function lines(model: string): string[] {
-  return gunzipSync(readFileSync(new URL(`keymap/${model}.tsv.gz`, golden))).toString("utf8").split("\n").filter((line) => line !== "");
+  return gunzipSync(readFileSync(new URL(`keymap/${model}.tsv.gz`, golden)))
+    .toString("utf8")
+    .split("\n")
+    .filter((line) => line !== "");
 }
 
 describe("keyMap equals ComfyUI's for the published structures", () => {
   for (const file of readdirSync(new URL("keymap/", golden))) {
     const model = file.replace(".tsv.gz", "");
     test(model, () => {
-      const header = JSON.parse(gunzipSync(readFileSync(new URL(`headers/${model}.json.gz`, golden))).toString("utf8")) as Record<string, number[]>;
+      const header = JSON.parse(gunzipSync(readFileSync(new URL(`headers/${model}.json.gz`, golden))).toString("utf8")) as Record<
+        string,
+        number[]
+      >;
       const prefix = "model.diffusion_model.";
-      const parameters = new Map(Object.entries(header).map(([name, shape]) => [name.startsWith(prefix) ? name.slice(prefix.length) : name, shape]));
+      const parameters = new Map(
+        Object.entries(header).map(([name, shape]) => [name.startsWith(prefix) ? name.slice(prefix.length) : name, shape]),
+      );
       const made = [...keyMap(familyOf(model), parameters)].map(([name, target]) => {
         const slice = target.slice ? `0,${target.slice.start},${target.slice.length}` : "";
         const columns = [name, `diffusion_model.${target.parameter}`, slice, target.swapHalves ? "swap_halves_dim0" : ""];

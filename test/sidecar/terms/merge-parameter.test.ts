@@ -1,6 +1,16 @@
 import { describe, expect, test } from "vitest";
 import { native } from "@refit-sidecar/native";
-import { changesShape, checkTerms, dependsOnBase, f32Factors, mergeParameter, touchedParameters, type Addend, type Factor, type Term } from "../../../sidecar/src/terms/index.ts";
+import {
+  changesShape,
+  checkTerms,
+  dependsOnBase,
+  f32Factors,
+  mergeParameter,
+  touchedParameters,
+  type Addend,
+  type Factor,
+  type Term,
+} from "../../../sidecar/src/terms/index.ts";
 import { numbers } from "../delta/files.ts";
 
 type Tensors = Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>;
@@ -24,7 +34,14 @@ const addend = (term: Term, strength: number, tensors: Tensors): Addend => ({
 });
 
 const at = (parameter = "p.weight"): Pick<Term, "target" | "sourceKeys"> => ({ target: { parameter }, sourceKeys: [] });
-const lowRank = (extra: Partial<Extract<Term, { kind: "lowRank" }>> = {}): Term => ({ ...at(), kind: "lowRank", scale: 0.5, up: "up", down: "down", ...extra });
+const lowRank = (extra: Partial<Extract<Term, { kind: "lowRank" }>> = {}): Term => ({
+  ...at(),
+  kind: "lowRank",
+  scale: 0.5,
+  up: "up",
+  down: "down",
+  ...extra,
+});
 
 /** T += strength * scale * up * down on rows of the view, in doubles. */
 function addReference(target: Float64Array, cols: number, start: number, tensors: Tensors, strength: number, scale = 0.5): void {
@@ -50,9 +67,16 @@ describe("mergeParameter", () => {
   test("merges a stack with terms on rows in one pass per set of rows", async () => {
     const whole = { up: random([12, 3], 2), down: random([3, 10], 3) };
     const rows = { up: random([4, 2], 4), down: random([2, 10], 5) };
-    const addends = [addend(lowRank(), 0.8, whole), addend(lowRank({ target: { parameter: "p.weight", slice: { start: 4, length: 4 } } }), -0.3, rows), addend(lowRank(), 1.5, whole)];
+    const addends = [
+      addend(lowRank(), 0.8, whole),
+      addend(lowRank({ target: { parameter: "p.weight", slice: { start: 4, length: 4 } } }), -0.3, rows),
+      addend(lowRank(), 1.5, whole),
+    ];
     const calls: number[] = [];
-    const kernels = { ...native, mergeLowRank: (job: Parameters<typeof native.mergeLowRank>[0]) => (calls.push(job.factors.length), native.mergeLowRank(job)) };
+    const kernels = {
+      ...native,
+      mergeLowRank: (job: Parameters<typeof native.mergeLowRank>[0]) => (calls.push(job.factors.length), native.mergeLowRank(job)),
+    };
     const outcome = await mergeParameter({ base: f32, addends, out: { dtype: "F32" }, kernels });
     const expected = Float64Array.from(base.values);
     addReference(expected, 10, 0, whole, 0.8);
@@ -65,7 +89,8 @@ describe("mergeParameter", () => {
 
   test("gives the same bytes every time and the base's own without addends", async () => {
     const tensors = { up: random([12, 3], 2), down: random([3, 10], 3) };
-    const merge = (addends: Addend[]): Promise<Uint8Array> => mergeParameter({ base: f32, addends, out: { dtype: "F32" }, kernels: native }).then(({ data }) => data);
+    const merge = (addends: Addend[]): Promise<Uint8Array> =>
+      mergeParameter({ base: f32, addends, out: { dtype: "F32" }, kernels: native }).then(({ data }) => data);
     const first = await merge([addend(lowRank(), 0.8, tensors)]);
     expect(await merge([])).toEqual(bytes(base.values));
     expect(await merge([addend(lowRank(), 0.8, tensors)])).toEqual(first);
@@ -74,18 +99,31 @@ describe("mergeParameter", () => {
   test("rearranges the halves of an odd number of rows as torch's chunk does", async () => {
     const tensors = { up: random([3, 1], 6), down: random([1, 2], 7) };
     const small = random([3, 2], 8);
-    const outcome = await mergeParameter({ base: { data: bytes(small.values), dtype: "F32", shape: [3, 2] }, addends: [addend(lowRank({ scale: 1, target: { parameter: "p.weight", swapHalves: true } }), 1, tensors)], out: { dtype: "F32" }, kernels: native });
+    const outcome = await mergeParameter({
+      base: { data: bytes(small.values), dtype: "F32", shape: [3, 2] },
+      addends: [addend(lowRank({ scale: 1, target: { parameter: "p.weight", swapHalves: true } }), 1, tensors)],
+      out: { dtype: "F32" },
+      kernels: native,
+    });
     const change = new Float64Array(6);
     addReference(change, 2, 0, tensors, 1, 1);
     // First half: rows 0 and 1. Second half: row 2.
-    const expected = Float64Array.from(small.values, (value, i) => value + [change[4]!, change[5]!, change[0]!, change[1]!, change[2]!, change[3]!][i]!);
+    const expected = Float64Array.from(
+      small.values,
+      (value, i) => value + [change[4]!, change[5]!, change[0]!, change[1]!, change[2]!, change[3]!][i]!,
+    );
     close(floats(outcome.data), expected);
   });
 
   test("one pass and term by term agree", async () => {
     const tensors = { up: random([12, 3], 2), down: random([3, 10], 3), value: random([12, 10], 9) };
     const dense: Term = { ...at(), kind: "dense", value: "value" };
-    const outcome = await mergeParameter({ base: f32, addends: [addend(dense, 0, tensors), addend(lowRank(), 0.8, tensors)], out: { dtype: "F32" }, kernels: native });
+    const outcome = await mergeParameter({
+      base: f32,
+      addends: [addend(dense, 0, tensors), addend(lowRank(), 0.8, tensors)],
+      out: { dtype: "F32" },
+      kernels: native,
+    });
     const fast = await mergeParameter({ base: f32, addends: [addend(lowRank(), 0.8, tensors)], out: { dtype: "F32" }, kernels: native });
     close(floats(outcome.data), Float64Array.from(floats(fast.data)));
   });
@@ -101,20 +139,35 @@ describe("mergeParameter", () => {
     for (let row = 0; row < 12; row += 1) for (let col = 0; col < 10; col += 1) expected[row * 14 + col] = base.values[row * 10 + col]!;
     addReference(expected, 14, 0, wide, 1);
     close(floats(outcome.data), expected);
-    await expect(mergeParameter({ base: f32, addends, out: { dtype: "F32", data: new Uint8Array(480) }, kernels: native })).rejects.toMatchObject({ code: "TERMS_SHAPE_CHANGED" });
+    await expect(
+      mergeParameter({ base: f32, addends, out: { dtype: "F32", data: new Uint8Array(480) }, kernels: native }),
+    ).rejects.toMatchObject({ code: "TERMS_SHAPE_CHANGED" });
   });
 
   test("counts values that scaled fp8 clamps and keeps the scale", async () => {
     const dense: Term = { ...at(), kind: "dense", value: "value" };
     const tensors = { value: { shape: [1, 3], values: Float32Array.from([0, 1000, -1000]) } };
-    const outcome = await mergeParameter({ base: { data: Uint8Array.from([0x38, 0x38, 0x38]), dtype: "F8_E4M3", shape: [1, 3], scale: 2 }, addends: [addend(dense, 1, tensors)], out: { dtype: "F8_E4M3", scale: 2 }, kernels: native });
+    const outcome = await mergeParameter({
+      base: { data: Uint8Array.from([0x38, 0x38, 0x38]), dtype: "F8_E4M3", shape: [1, 3], scale: 2 },
+      addends: [addend(dense, 1, tensors)],
+      out: { dtype: "F8_E4M3", scale: 2 },
+      kernels: native,
+    });
     expect([...outcome.data]).toEqual([0x38, 0x7e, 0xfe]);
     expect(outcome.saturated).toBe(2);
   });
 
   test("stops when cancelled", async () => {
     const dense: Term = { ...at(), kind: "dense", value: "value" };
-    await expect(mergeParameter({ base: f32, addends: [addend(dense, 1, { value: base })], out: { dtype: "F32" }, kernels: native, signal: AbortSignal.abort() })).rejects.toMatchObject({ name: "AbortError" });
+    await expect(
+      mergeParameter({
+        base: f32,
+        addends: [addend(dense, 1, { value: base })],
+        out: { dtype: "F32" },
+        kernels: native,
+        signal: AbortSignal.abort(),
+      }),
+    ).rejects.toMatchObject({ name: "AbortError" });
   });
 });
 
@@ -124,7 +177,13 @@ describe("orthogonal terms", () => {
       const tensors = { blocks: random([1, size, size], size) };
       const view = random([size, 3], 99);
       const term: Term = { ...at(), kind: "orthogonal", variant: "oft", blocks: "blocks", constraint: null };
-      const merge = (strength: number): Promise<Float32Array> => mergeParameter({ base: { data: bytes(view.values), dtype: "F32", shape: view.shape }, addends: [addend(term, strength, tensors)], out: { dtype: "F32" }, kernels: native }).then(({ data }) => floats(data));
+      const merge = (strength: number): Promise<Float32Array> =>
+        mergeParameter({
+          base: { data: bytes(view.values), dtype: "F32", shape: view.shape },
+          addends: [addend(term, strength, tensors)],
+          out: { dtype: "F32" },
+          kernels: native,
+        }).then(({ data }) => floats(data));
       const turned = await merge(1);
       for (let col = 0; col < 3; col += 1) {
         const norm = (values: Float32Array): number => Math.hypot(...Array.from({ length: size }, (_, row) => values[row * 3 + col]!));
@@ -150,12 +209,18 @@ describe("f32Factors", () => {
   });
 
   test("refuses integers by name", async () => {
-    await expect(f32Factors(async () => ({ dtype: "I64", shape: [1], data: new Uint8Array(8) }), native)("f3")).rejects.toMatchObject({ code: "TERMS_FACTOR_DTYPE", evidence: { factor: "f3" } });
+    await expect(f32Factors(async () => ({ dtype: "I64", shape: [1], data: new Uint8Array(8) }), native)("f3")).rejects.toMatchObject({
+      code: "TERMS_FACTOR_DTYPE",
+      evidence: { factor: "f3" },
+    });
   });
 });
 
 describe("checkTerms", () => {
-  const shapes = new Map([["up", [12, 3]], ["down", [3, 10]]]);
+  const shapes = new Map([
+    ["up", [12, 3]],
+    ["down", [3, 10]],
+  ]);
   const parameters = new Map([["p.weight", [12, 10]]]);
   const reason = (term: Term): string | undefined => checkTerms([term], (name) => shapes.get(name), parameters)[0]?.reason;
 
@@ -170,6 +235,10 @@ describe("checkTerms", () => {
 
 test("facts of terms", () => {
   expect([...touchedParameters([lowRank(), lowRank(at("b"))])]).toEqual(["p.weight", "b"]);
-  expect([lowRank(), lowRank({ doraScale: "m" }), { ...at(), kind: "set", value: "v" } as const].map(dependsOnBase)).toEqual([false, true, true]);
+  expect([lowRank(), lowRank({ doraScale: "m" }), { ...at(), kind: "set", value: "v" } as const].map(dependsOnBase)).toEqual([
+    false,
+    true,
+    true,
+  ]);
   expect([lowRank(), lowRank({ padTo: [1] })].map(changesShape)).toEqual([false, true]);
 });

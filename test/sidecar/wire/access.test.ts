@@ -12,12 +12,23 @@ describe("hostAllowed", () => {
     expect(hostAllowed(host, rules)).toBe(true);
   });
 
-  it.each([undefined, "", "evil.example:8188", "127.0.0.1:80", "127.0.0.1", "localhost.evil.example:8188", "127.0.0.1.evil.example:8188", "192.168.1.5:8188", "127.0.0.1:8188@evil.example", "127.0.0.1:8188 ", "[::1%25x]:8188", "0x7f000001:8188", "127.1:8188"])(
-    "refuses %j on a loopback bind",
-    (host) => {
-      expect(hostAllowed(host, rules)).toBe(false);
-    },
-  );
+  it.each([
+    undefined,
+    "",
+    "evil.example:8188",
+    "127.0.0.1:80",
+    "127.0.0.1",
+    "localhost.evil.example:8188",
+    "127.0.0.1.evil.example:8188",
+    "192.168.1.5:8188",
+    "127.0.0.1:8188@evil.example",
+    "127.0.0.1:8188 ",
+    "[::1%25x]:8188",
+    "0x7f000001:8188",
+    "127.1:8188",
+  ])("refuses %j on a loopback bind", (host) => {
+    expect(hostAllowed(host, rules)).toBe(false);
+  });
 
   it("accepts any IP literal when bound to all addresses, since rebinding needs a name", () => {
     const open = { ...rules, bind: "0.0.0.0" };
@@ -43,20 +54,39 @@ describe("originAllowed", () => {
     expect(originAllowed({ host, origin: "http://127.0.0.1:8188", secFetchSite: "same-origin" }, rules)).toBe(true);
     expect(originAllowed({ host, origin: "http://127.0.0.1:8188", secFetchSite: undefined }, rules)).toBe(true);
     expect(originAllowed({ host, origin: undefined, secFetchSite: "none" }, rules)).toBe(true);
-    expect(originAllowed({ host, origin: "https://ui.example", secFetchSite: "cross-site" }, { ...rules, origins: ["https://ui.example"] })).toBe(true);
+    expect(
+      originAllowed({ host, origin: "https://ui.example", secFetchSite: "cross-site" }, { ...rules, origins: ["https://ui.example"] }),
+    ).toBe(true);
   });
 
-  it.each(["null", "http://evil.example", "http://127.0.0.1:8189", "https://127.0.0.1:8188", "http://localhost:8188", "http://127.0.0.1:8188.evil.example", "", "file://"])("refuses the origin %j", (origin) => {
+  it.each([
+    "null",
+    "http://evil.example",
+    "http://127.0.0.1:8189",
+    "https://127.0.0.1:8188",
+    "http://localhost:8188",
+    "http://127.0.0.1:8188.evil.example",
+    "",
+    "file://",
+  ])("refuses the origin %j", (origin) => {
     expect(originAllowed({ host, origin, secFetchSite: undefined }, rules)).toBe(false);
   });
 
-  it.each(["cross-site", "same-site", "nonsense"])("refuses a request without Origin that a page of another site caused (%s)", (secFetchSite) => {
-    expect(originAllowed({ host, origin: undefined, secFetchSite }, rules)).toBe(false);
-    expect(originAllowed({ host, origin: "http://127.0.0.1:8188", secFetchSite }, rules)).toBe(false);
-  });
+  it.each(["cross-site", "same-site", "nonsense"])(
+    "refuses a request without Origin that a page of another site caused (%s)",
+    (secFetchSite) => {
+      expect(originAllowed({ host, origin: undefined, secFetchSite }, rules)).toBe(false);
+      expect(originAllowed({ host, origin: "http://127.0.0.1:8188", secFetchSite }, rules)).toBe(false);
+    },
+  );
 
   it("accepts the https origin of a proxy that ends TLS, for listed hosts only", () => {
-    expect(originAllowed({ host: "studio.example", origin: "https://studio.example", secFetchSite: "same-origin" }, { ...rules, hosts: ["studio.example"] })).toBe(true);
+    expect(
+      originAllowed(
+        { host: "studio.example", origin: "https://studio.example", secFetchSite: "same-origin" },
+        { ...rules, hosts: ["studio.example"] },
+      ),
+    ).toBe(true);
   });
 });
 
@@ -74,13 +104,20 @@ describe("tokens", () => {
     expect(tokens.control).not.toBe(tokens.read);
     expect(roleOfToken(tokens.control, tokens)).toBe("control");
     expect(roleOfToken(tokens.read, tokens)).toBe("read");
-    for (const wrong of ["", tokens.control.slice(1), `${tokens.control}x`, tokens.control.toLowerCase() === tokens.control ? "x" : tokens.control.toLowerCase()]) expect(roleOfToken(wrong, tokens)).toBeNull();
+    for (const wrong of [
+      "",
+      tokens.control.slice(1),
+      `${tokens.control}x`,
+      tokens.control.toLowerCase() === tokens.control ? "x" : tokens.control.toLowerCase(),
+    ])
+      expect(roleOfToken(wrong, tokens)).toBeNull();
   });
 
   it("come from one well-formed Bearer header", () => {
     expect(bearerToken("Bearer abc")).toBe("abc");
     expect(bearerToken("bearer abc")).toBe("abc");
-    for (const header of [undefined, "", "Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer a\tb", `Bearer ${"a".repeat(257)}`, "abc"]) expect(bearerToken(header)).toBeNull();
+    for (const header of [undefined, "", "Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer a\tb", `Bearer ${"a".repeat(257)}`, "abc"])
+      expect(bearerToken(header)).toBeNull();
   });
 });
 
@@ -113,7 +150,14 @@ describe("createBrowsers", () => {
     const { cookie, proof } = browsers.open("control");
     const other = browsers.open("read");
     expect(browsers.roleOf(cookie, proof)).toBe("control");
-    for (const [given, shown] of [[cookie, undefined], [cookie, other.proof], [undefined, proof], [other.cookie, proof], ["", ""]] as const) expect(browsers.roleOf(given, shown)).toBeNull();
+    for (const [given, shown] of [
+      [cookie, undefined],
+      [cookie, other.proof],
+      [undefined, proof],
+      [other.cookie, proof],
+      ["", ""],
+    ] as const)
+      expect(browsers.roleOf(given, shown)).toBeNull();
     now += times.browserSessionMs;
     expect(browsers.roleOf(cookie, proof)).toBeNull();
     const short = browsers.open("read");
@@ -131,24 +175,41 @@ describe("admitRequest and admitUpgrade", () => {
 
   it("tell a token, a browser with its proof and a mere cookie apart", () => {
     expect(admitRequest({ host, authorization: `Bearer ${tokens.read}` }, access)).toEqual({ admitted: true, role: "read", by: "token" });
-    expect(admitRequest({ host, cookie: cookies, "x-refit-proof": proof }, access)).toEqual({ admitted: true, role: "control", by: "browser" });
+    expect(admitRequest({ host, cookie: cookies, "x-refit-proof": proof }, access)).toEqual({
+      admitted: true,
+      role: "control",
+      by: "browser",
+    });
     expect(admitRequest({ host, cookie: cookies }, access)).toEqual({ admitted: true, role: "control", by: "cookie" });
     expect(admitRequest({ host }, access)).toEqual({ admitted: false, code: "WIRE_UNAUTHORIZED" });
   });
 
   it("do not fall back to a cookie when a token was shown and is wrong", () => {
-    expect(admitRequest({ host, authorization: "Bearer wrong", cookie: cookies, "x-refit-proof": proof }, access)).toEqual({ admitted: false, code: "WIRE_UNAUTHORIZED" });
+    expect(admitRequest({ host, authorization: "Bearer wrong", cookie: cookies, "x-refit-proof": proof }, access)).toEqual({
+      admitted: false,
+      code: "WIRE_UNAUTHORIZED",
+    });
   });
 
   it("never open a session for a cookie, nor twice for a ticket", () => {
     expect(admitUpgrade({ host, cookie: cookies, "x-refit-proof": proof }, access)).toEqual({ admitted: false, code: "WIRE_UNAUTHORIZED" });
-    const headers = { host, origin: `http://${host}`, "sec-websocket-protocol": `refit.v1, refit.ticket.${access.browsers.createTicket("read")}` };
+    const headers = {
+      host,
+      origin: `http://${host}`,
+      "sec-websocket-protocol": `refit.v1, refit.ticket.${access.browsers.createTicket("read")}`,
+    };
     expect(admitUpgrade(headers, access)).toEqual({ admitted: true, role: "read", by: "browser" });
     expect(admitUpgrade(headers, access)).toEqual({ admitted: false, code: "WIRE_TICKET_INVALID" });
   });
 
   it("look at Host and Origin before any secret", () => {
-    expect(admitUpgrade({ host: "evil.example", authorization: `Bearer ${tokens.control}` }, access)).toEqual({ admitted: false, code: "WIRE_HOST_FORBIDDEN" });
-    expect(admitUpgrade({ host, origin: "null", authorization: `Bearer ${tokens.control}` }, access)).toEqual({ admitted: false, code: "WIRE_ORIGIN_FORBIDDEN" });
+    expect(admitUpgrade({ host: "evil.example", authorization: `Bearer ${tokens.control}` }, access)).toEqual({
+      admitted: false,
+      code: "WIRE_HOST_FORBIDDEN",
+    });
+    expect(admitUpgrade({ host, origin: "null", authorization: `Bearer ${tokens.control}` }, access)).toEqual({
+      admitted: false,
+      code: "WIRE_ORIGIN_FORBIDDEN",
+    });
   });
 });

@@ -21,7 +21,16 @@ async function start(): Promise<Target> {
   const running = await startFake();
   const port = Number(new URL(running.server.url).port);
   const host = `127.0.0.1:${port}`;
-  const opened = await raw(port, ["POST /session HTTP/1.1", `Host: ${host}`, "Content-Type: application/json", `Content-Length: ${JSON.stringify({ token: running.discovery.token }).length}`], JSON.stringify({ token: running.discovery.token }));
+  const opened = await raw(
+    port,
+    [
+      "POST /session HTTP/1.1",
+      `Host: ${host}`,
+      "Content-Type: application/json",
+      `Content-Length: ${JSON.stringify({ token: running.discovery.token }).length}`,
+    ],
+    JSON.stringify({ token: running.discovery.token }),
+  );
   const cookie = /set-cookie: ([^;]+)/i.exec(opened.head)?.[1] ?? "";
   const { proof } = JSON.parse(opened.body) as { proof: string };
   return { ...running, host, port, cookie, proof };
@@ -39,7 +48,11 @@ let accepted = 0;
 afterAll(() => {
   console.log(`attack list: ${tried} tried, ${accepted} accepted`);
   if (process.env["REFIT_RECORD"] === "1") {
-    record("attacks", { promise: "Nobody in: forged hosts and origins, guessed and read-only tokens, paths for ids, malformed and hostile messages, floods", figure: `${tried} attacks tried, ${accepted} accepted; an honest client is served after each`, test: "test/sidecar/wire/attacks.test.ts" });
+    record("attacks", {
+      promise: "Nobody in: forged hosts and origins, guessed and read-only tokens, paths for ids, malformed and hostile messages, floods",
+      figure: `${tried} attacks tried, ${accepted} accepted; an honest client is served after each`,
+      test: "test/sidecar/wire/attacks.test.ts",
+    });
   }
 });
 
@@ -50,13 +63,26 @@ function judge(wasAccepted: boolean): void {
 }
 
 type HttpAttack = [name: string, lines: (target: Target) => readonly string[], body?: (target: Target) => string];
-const get = (path: string, target: Target, more: readonly string[] = []): readonly string[] => [`GET ${path} HTTP/1.1`, `Host: ${target.host}`, ...more];
-const post = (path: string, target: Target, type: string, body: string, more: readonly string[] = []): readonly string[] => [`POST ${path} HTTP/1.1`, `Host: ${target.host}`, `Content-Type: ${type}`, `Content-Length: ${Buffer.byteLength(body)}`, ...more];
+const get = (path: string, target: Target, more: readonly string[] = []): readonly string[] => [
+  `GET ${path} HTTP/1.1`,
+  `Host: ${target.host}`,
+  ...more,
+];
+const post = (path: string, target: Target, type: string, body: string, more: readonly string[] = []): readonly string[] => [
+  `POST ${path} HTTP/1.1`,
+  `Host: ${target.host}`,
+  `Content-Type: ${type}`,
+  `Content-Length: ${Buffer.byteLength(body)}`,
+  ...more,
+];
 const token = (target: Target): string => `Authorization: Bearer ${target.discovery.token}`;
 const session = (target: Target): readonly string[] => [`Cookie: ${target.cookie}`, `X-Refit-Proof: ${target.proof}`];
 
 const httpAttacks: readonly HttpAttack[] = [
-  ...["/status", "/metrics", "/", "/dashboard.js", "/dashboard.css"].map((path): HttpAttack => [`${path} without a token`, (target) => get(path, target)]),
+  ...["/status", "/metrics", "/", "/dashboard.js", "/dashboard.css"].map((path): HttpAttack => [
+    `${path} without a token`,
+    (target) => get(path, target),
+  ]),
   ["a wrong token", (target) => get("/status", target, ["Authorization: Bearer AAAAAAAAAAAAAAAAAAAAAA"])],
   ["an empty token", (target) => get("/status", target, ["Authorization: Bearer "])],
   ["a token cut by one character", (target) => get("/status", target, [token(target).slice(0, -1)])],
@@ -65,8 +91,14 @@ const httpAttacks: readonly HttpAttack[] = [
   ["the token as a cookie", (target) => get("/status", target, [`Cookie: refit_sidecar_${target.port}=${target.discovery.token}`])],
   ["the token from a foreign origin", (target) => get("/status", target, [token(target), "Origin: https://evil.example"])],
   ["the token from Origin null", (target) => get("/status", target, [token(target), "Origin: null"])],
-  ["the token from another port of this computer", (target) => get("/status", target, [token(target), `Origin: http://127.0.0.1:${target.port + 1}`])],
-  ["the token with two Origin headers", (target) => get("/status", target, [token(target), `Origin: http://${target.host}`, "Origin: https://evil.example"])],
+  [
+    "the token from another port of this computer",
+    (target) => get("/status", target, [token(target), `Origin: http://127.0.0.1:${target.port + 1}`]),
+  ],
+  [
+    "the token with two Origin headers",
+    (target) => get("/status", target, [token(target), `Origin: http://${target.host}`, "Origin: https://evil.example"]),
+  ],
   ["the token caused by a foreign page", (target) => get("/status", target, [token(target), "Sec-Fetch-Site: cross-site"])],
   ["a rebound name with the token", (target) => ["GET /status HTTP/1.1", `Host: evil.example:${target.port}`, token(target)]],
   ["a rebound name on the open page", (target) => ["GET /healthz HTTP/1.1", `Host: evil.example:${target.port}`]],
@@ -74,23 +106,75 @@ const httpAttacks: readonly HttpAttack[] = [
   ["two Hosts", (target) => ["GET /status HTTP/1.1", "Host: evil.example", `Host: ${target.host}`, token(target)]],
   ["an absolute URL for another host", (target) => [`GET http://evil.example/status HTTP/1.1`, `Host: evil.example`, token(target)]],
   ["a cookie without its proof", (target) => get("/status", target, [`Cookie: ${target.cookie}`])],
-  ["a cookie with a wrong proof", (target) => get("/status", target, [`Cookie: ${target.cookie}`, "X-Refit-Proof: AAAAAAAAAAAAAAAAAAAAAA"])],
+  [
+    "a cookie with a wrong proof",
+    (target) => get("/status", target, [`Cookie: ${target.cookie}`, "X-Refit-Proof: AAAAAAAAAAAAAAAAAAAAAA"]),
+  ],
   ["cookie and proof from a foreign origin", (target) => get("/status", target, [...session(target), "Origin: https://evil.example"])],
   ["cookie and proof from a same-site neighbour", (target) => get("/status", target, [...session(target), "Sec-Fetch-Site: same-site"])],
-  ["a form post with the cookie", (target) => post("/ticket", target, "application/x-www-form-urlencoded", "role=control", session(target)), () => "role=control"],
+  [
+    "a form post with the cookie",
+    (target) => post("/ticket", target, "application/x-www-form-urlencoded", "role=control", session(target)),
+    () => "role=control",
+  ],
   ["a text/plain form with JSON in it", (target) => post("/ticket", target, "text/plain", "{}", session(target)), () => "{}"],
   ["a multipart form", (target) => post("/ticket", target, "multipart/form-data; boundary=x", "--x--", session(target)), () => "--x--"],
-  ["a post without a body type", (target) => [`POST /ticket HTTP/1.1`, `Host: ${target.host}`, "Content-Length: 2", ...session(target)], () => "{}"],
-  ["a log-in by form", (target) => post("/session", target, "application/x-www-form-urlencoded", `token=${target.discovery.token}`), (target) => `token=${target.discovery.token}`],
-  ["a log-in with a token list", (target) => post("/session", target, "application/json", JSON.stringify({ token: [target.discovery.token] })), (target) => JSON.stringify({ token: [target.discovery.token] })],
-  ["a log-in with an invented ticket", (target) => post("/session", target, "application/json", '{"ticket":"AAAAAAAAAAAAAAAAAAAAAA"}'), () => '{"ticket":"AAAAAAAAAAAAAAAAAAAAAA"}'],
-  ["a log-in with a ticket from the prototype", (target) => post("/session", target, "application/json", '{"ticket":"constructor"}'), () => '{"ticket":"constructor"}'],
-  ["a JSON body of 5 KiB", (target) => post("/session", target, "application/json", JSON.stringify({ token: target.discovery.token, pad: "x".repeat(5000) })), (target) => JSON.stringify({ token: target.discovery.token, pad: "x".repeat(5000) })],
+  [
+    "a post without a body type",
+    (target) => [`POST /ticket HTTP/1.1`, `Host: ${target.host}`, "Content-Length: 2", ...session(target)],
+    () => "{}",
+  ],
+  [
+    "a log-in by form",
+    (target) => post("/session", target, "application/x-www-form-urlencoded", `token=${target.discovery.token}`),
+    (target) => `token=${target.discovery.token}`,
+  ],
+  [
+    "a log-in with a token list",
+    (target) => post("/session", target, "application/json", JSON.stringify({ token: [target.discovery.token] })),
+    (target) => JSON.stringify({ token: [target.discovery.token] }),
+  ],
+  [
+    "a log-in with an invented ticket",
+    (target) => post("/session", target, "application/json", '{"ticket":"AAAAAAAAAAAAAAAAAAAAAA"}'),
+    () => '{"ticket":"AAAAAAAAAAAAAAAAAAAAAA"}',
+  ],
+  [
+    "a log-in with a ticket from the prototype",
+    (target) => post("/session", target, "application/json", '{"ticket":"constructor"}'),
+    () => '{"ticket":"constructor"}',
+  ],
+  [
+    "a JSON body of 5 KiB",
+    (target) => post("/session", target, "application/json", JSON.stringify({ token: target.discovery.token, pad: "x".repeat(5000) })),
+    (target) => JSON.stringify({ token: target.discovery.token, pad: "x".repeat(5000) }),
+  ],
   ["a body that is not JSON", (target) => post("/session", target, "application/json", "{token"), () => "{token"],
   ["a compressed body", (target) => post("/session", target, "application/json", "xx", ["Content-Encoding: gzip"]), () => "xx"],
-  ...["/../sidecar.json", "/..%2fsidecar.json", "/dashboard.js/../../package.json", "//etc/passwd", "/dashboard.js%00.html", "/sidecar.json", "/index.html", "/login.html"].map((path): HttpAttack => [`the file ${path}`, (target) => get(path, target, [token(target)])]),
-  ...["PUT", "DELETE", "PATCH", "TRACE", "CONNECT"].map((method): HttpAttack => [`${method} with the token`, (target) => [`${method} /status HTTP/1.1`, `Host: ${target.host}`, token(target), "Content-Type: application/json", "Content-Length: 0"]]),
-  ["100 headers too many", (target) => get("/status", target, [...Array.from({ length: 100 }, (_, index) => `X-${index}: 1`), token(target)])],
+  ...[
+    "/../sidecar.json",
+    "/..%2fsidecar.json",
+    "/dashboard.js/../../package.json",
+    "//etc/passwd",
+    "/dashboard.js%00.html",
+    "/sidecar.json",
+    "/index.html",
+    "/login.html",
+  ].map((path): HttpAttack => [`the file ${path}`, (target) => get(path, target, [token(target)])]),
+  ...["PUT", "DELETE", "PATCH", "TRACE", "CONNECT"].map((method): HttpAttack => [
+    `${method} with the token`,
+    (target) => [
+      `${method} /status HTTP/1.1`,
+      `Host: ${target.host}`,
+      token(target),
+      "Content-Type: application/json",
+      "Content-Length: 0",
+    ],
+  ]),
+  [
+    "100 headers too many",
+    (target) => get("/status", target, [...Array.from({ length: 100 }, (_, index) => `X-${index}: 1`), token(target)]),
+  ],
 ];
 
 describe("HTTP attacks", () => {
@@ -104,7 +188,8 @@ describe("HTTP attacks", () => {
 
   it("say with a stable code why, in the same words as the wire", async () => {
     const target = await start();
-    const codeOf = async (lines: readonly string[], body = ""): Promise<string> => (JSON.parse((await raw(target.port, lines, body)).body) as { error: { data: { code: string } } }).error.data.code;
+    const codeOf = async (lines: readonly string[], body = ""): Promise<string> =>
+      (JSON.parse((await raw(target.port, lines, body)).body) as { error: { data: { code: string } } }).error.data.code;
     expect(await codeOf(get("/status", target))).toBe("WIRE_UNAUTHORIZED");
     expect(await codeOf(["GET /status HTTP/1.1", "Host: evil.example"])).toBe("WIRE_HOST_FORBIDDEN");
     expect(await codeOf(get("/status", target, ["Origin: null"]))).toBe("WIRE_ORIGIN_FORBIDDEN");
@@ -116,7 +201,13 @@ describe("HTTP attacks", () => {
 
   it("an honest request with the same helper is accepted, so that the list tests what it says", async () => {
     const target = await start();
-    for (const lines of [get("/status", target, [token(target)]), get("/status", target, session(target)), get("/", target, [`Cookie: ${target.cookie}`]), post("/ticket", target, "application/json", "{}", session(target)), get("/healthz", target)]) {
+    for (const lines of [
+      get("/status", target, [token(target)]),
+      get("/status", target, session(target)),
+      get("/", target, [`Cookie: ${target.cookie}`]),
+      post("/ticket", target, "application/json", "{}", session(target)),
+      get("/healthz", target),
+    ]) {
       expect((await raw(target.port, lines, lines[0]!.startsWith("POST") ? "{}" : "")).status).toBe(200);
     }
   });
@@ -129,16 +220,29 @@ const upgradeAttacks: readonly (readonly [name: string, lines: (target: Target) 
   ["the token as a subprotocol", ({ host, discovery }) => upgradeLines(host, [`Sec-WebSocket-Protocol: refit.v1, ${discovery.token}`])],
   ["the token as a ticket", ({ host, discovery }) => upgradeLines(host, [`Sec-WebSocket-Protocol: refit.ticket.${discovery.token}`])],
   ["an invented ticket", ({ host }) => upgradeLines(host, ["Sec-WebSocket-Protocol: refit.ticket.AAAAAAAAAAAAAAAAAAAAAA"])],
-  ["cross-site hijack: the browser's cookie from a foreign page", ({ host, cookie }) => upgradeLines(host, [`Cookie: ${cookie}`, "Origin: https://evil.example"])],
+  [
+    "cross-site hijack: the browser's cookie from a foreign page",
+    ({ host, cookie }) => upgradeLines(host, [`Cookie: ${cookie}`, "Origin: https://evil.example"]),
+  ],
   ["the cookie from our own page", ({ host, cookie }) => upgradeLines(host, [`Cookie: ${cookie}`, `Origin: http://${host}`])],
   ["the token from a foreign origin", (target) => upgradeLines(target.host, [token(target), "Origin: https://evil.example"])],
   ["the token from Origin null", (target) => upgradeLines(target.host, [token(target), "Origin: null"])],
-  ["a good ticket from a foreign origin", ({ host, server }) => upgradeLines(host, [`Sec-WebSocket-Protocol: refit.ticket.${server.createTicket("control")}`, "Origin: https://evil.example"])],
+  [
+    "a good ticket from a foreign origin",
+    ({ host, server }) =>
+      upgradeLines(host, [`Sec-WebSocket-Protocol: refit.ticket.${server.createTicket("control")}`, "Origin: https://evil.example"]),
+  ],
   ["a rebound name with the token", (target) => upgradeLines(`evil.example:${target.port}`, [token(target)])],
   ["another path", (target) => upgradeLines(target.host, [token(target)], "/status")],
   ["a path that only begins like ours", (target) => upgradeLines(target.host, [token(target)], "/ws/../status")],
-  ["an old WebSocket version", (target) => upgradeLines(target.host, [token(target)]).map((line) => line.replace("Version: 13", "Version: 7"))],
-  ["an upgrade to something else", (target) => upgradeLines(target.host, [token(target)]).map((line) => line.replace("Upgrade: websocket", "Upgrade: h2c"))],
+  [
+    "an old WebSocket version",
+    (target) => upgradeLines(target.host, [token(target)]).map((line) => line.replace("Version: 13", "Version: 7")),
+  ],
+  [
+    "an upgrade to something else",
+    (target) => upgradeLines(target.host, [token(target)]).map((line) => line.replace("Upgrade: websocket", "Upgrade: h2c")),
+  ],
 ];
 
 describe("upgrade attacks", () => {
@@ -152,7 +256,10 @@ describe("upgrade attacks", () => {
 
   it("a ticket opens one session only", async () => {
     const target = await start();
-    const lines = upgradeLines(target.host, [`Sec-WebSocket-Protocol: refit.v1, refit.ticket.${target.server.createTicket("read")}`, `Origin: http://${target.host}`]);
+    const lines = upgradeLines(target.host, [
+      `Sec-WebSocket-Protocol: refit.v1, refit.ticket.${target.server.createTicket("read")}`,
+      `Origin: http://${target.host}`,
+    ]);
     expect((await raw(target.port, lines)).status).toBe(101);
     judge((await raw(target.port, lines)).status === 101);
   });
@@ -199,8 +306,18 @@ const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 const messageAttacks: readonly (readonly [name: string, role: "token" | "read_token", frames: () => readonly Buffer[], code: number])[] = [
   ["a message beyond the read limit", "read_token", () => [wireFrame(1, new Uint8Array(limits.messageBytes.read + 1).fill(0x20))], 1009],
   ["a declared length of 2^62", "token", () => [Buffer.from([0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])], 1009],
-  ["a flood of tiny fragments", "token", () => [wireFrame(1, bytes("{"), { fin: false }), ...Array.from({ length: 6000 }, () => wireFrame(0, bytes(" "), { fin: false }))], 1008],
-  ["a flood of empty fragments", "read_token", () => [wireFrame(2, bytes(""), { fin: false }), ...Array.from({ length: 100 }, () => wireFrame(0, bytes(""), { fin: false }))], 1008],
+  [
+    "a flood of tiny fragments",
+    "token",
+    () => [wireFrame(1, bytes("{"), { fin: false }), ...Array.from({ length: 6000 }, () => wireFrame(0, bytes(" "), { fin: false }))],
+    1008,
+  ],
+  [
+    "a flood of empty fragments",
+    "read_token",
+    () => [wireFrame(2, bytes(""), { fin: false }), ...Array.from({ length: 100 }, () => wireFrame(0, bytes(""), { fin: false }))],
+    1008,
+  ],
   ["text that is not UTF-8", "token", () => [wireFrame(1, new Uint8Array([0xff, 0xfe]))], 1007],
   ["a compressed frame that nobody negotiated", "token", () => [wireFrame(1, bytes("x"), { rsv: 0x40 })], 1002],
   ["an unmasked frame", "token", () => [wireFrame(1, bytes("x"), { masked: false })], 1002],
@@ -226,8 +343,22 @@ describe("message attacks", () => {
     const target = await start();
     const client = await connect(target);
     const kinds: (string | Buffer)[] = [
-      "", "{", "[]", "null", "7", "[".repeat(50_000), '{"jsonrpc":"2.0"}', '{"jsonrpc":"1.0","id":1,"method":"ping"}', '{"jsonrpc":"2.0","id":{},"method":"ping"}', '{"jsonrpc":"2.0","id":1,"result":{}}',
-      '{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}', "x".repeat(100_000), Buffer.alloc(0), Buffer.alloc(63), Buffer.alloc(64), Buffer.from("RFT1"),
+      "",
+      "{",
+      "[]",
+      "null",
+      "7",
+      "[".repeat(50_000),
+      '{"jsonrpc":"2.0"}',
+      '{"jsonrpc":"1.0","id":1,"method":"ping"}',
+      '{"jsonrpc":"2.0","id":{},"method":"ping"}',
+      '{"jsonrpc":"2.0","id":1,"result":{}}',
+      '{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}',
+      "x".repeat(100_000),
+      Buffer.alloc(0),
+      Buffer.alloc(63),
+      Buffer.alloc(64),
+      Buffer.from("RFT1"),
     ];
     for (const kind of kinds) client.socket.send(kind);
     expect((await client.call("ping")).code).toBeNull();
@@ -273,9 +404,25 @@ describe("message attacks", () => {
   it("hundreds of random messages get an answer or a close, and nothing else happens", async () => {
     const target = await start();
     const method = fc.constantFrom(...Object.keys(wireMethods), "", "toString");
-    const envelope = fc.record({ jsonrpc: fc.constantFrom("2.0", "1.0", 2), id: fc.oneof(fc.integer(), fc.string(), fc.constant(null), fc.object()), method: fc.oneof(method, fc.anything()), params: fc.oneof(fc.object(), fc.jsonValue()) }, { requiredKeys: [] });
-    const text = fc.oneof(envelope.map((value) => JSON.stringify(value) ?? ""), fc.string(), fc.json());
-    const framed = fc.tuple(fc.jsonValue(), fc.uint8Array({ maxLength: 300 })).map(([header, noise]) => Buffer.concat([encodeFrame({ jsonrpc: "2.0", id: 1, method: "engine.step", params: { header } }, [latent(8, 1)]), noise]));
+    const envelope = fc.record(
+      {
+        jsonrpc: fc.constantFrom("2.0", "1.0", 2),
+        id: fc.oneof(fc.integer(), fc.string(), fc.constant(null), fc.object()),
+        method: fc.oneof(method, fc.anything()),
+        params: fc.oneof(fc.object(), fc.jsonValue()),
+      },
+      { requiredKeys: [] },
+    );
+    const text = fc.oneof(
+      envelope.map((value) => JSON.stringify(value) ?? ""),
+      fc.string(),
+      fc.json(),
+    );
+    const framed = fc
+      .tuple(fc.jsonValue(), fc.uint8Array({ maxLength: 300 }))
+      .map(([header, noise]) =>
+        Buffer.concat([encodeFrame({ jsonrpc: "2.0", id: 1, method: "engine.step", params: { header } }, [latent(8, 1)]), noise]),
+      );
     const messages = fc.sample(fc.oneof(text, framed, fc.uint8Array({ maxLength: 300 })), { numRuns: 600, seed: 7 });
     let client = await connect(target);
     for (const message of messages) {
@@ -293,7 +440,8 @@ describe("message attacks", () => {
     const slow = await connect(target);
     const { result } = await slow.call("engine.prepare", wanted);
     slow.socket.pause();
-    const frame = (id: number): Uint8Array => encodeFrame({ jsonrpc: "2.0", id, method: "engine.step", params: { lease: result["lease"] } }, [latent(4 * 2 ** 20, 1)]);
+    const frame = (id: number): Uint8Array =>
+      encodeFrame({ jsonrpc: "2.0", id, method: "engine.step", params: { lease: result["lease"] } }, [latent(4 * 2 ** 20, 1)]);
     const other = await connect(target);
     for (let id = 1000; target.backend.leases.size > 0 && id < 1100; id += 1) {
       if (slow.socket.readyState === WebSocket.OPEN) slow.socket.send(frame(id));

@@ -24,13 +24,34 @@ export interface Page {
 interface Told {
   readonly id?: number;
   readonly method?: string;
-  readonly result?: { readonly data?: string; readonly result?: { readonly value?: unknown }; readonly exceptionDetails?: { readonly text: string; readonly exception?: { readonly description?: string } } };
-  readonly params?: { readonly exceptionDetails?: { readonly exception?: { readonly description?: string } }; readonly entry?: { readonly level: string; readonly text: string } };
+  readonly result?: {
+    readonly data?: string;
+    readonly result?: { readonly value?: unknown };
+    readonly exceptionDetails?: { readonly text: string; readonly exception?: { readonly description?: string } };
+  };
+  readonly params?: {
+    readonly exceptionDetails?: { readonly exception?: { readonly description?: string } };
+    readonly entry?: { readonly level: string; readonly text: string };
+  };
 }
 
 export async function openBrowser(chromium: string): Promise<Page> {
   const profile = mkdtempSync(join(tmpdir(), "refit-chromium-"));
-  const browser = spawn(chromium, ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-port=0", `--user-data-dir=${profile}`, "--window-size=1200,1000", "about:blank"], { stdio: ["ignore", "ignore", "pipe"] });
+  const browser = spawn(
+    chromium,
+    [
+      "--headless=new",
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-dev-shm-usage",
+      "--no-first-run",
+      "--remote-debugging-port=0",
+      `--user-data-dir=${profile}`,
+      "--window-size=1200,1000",
+      "about:blank",
+    ],
+    { stdio: ["ignore", "ignore", "pipe"] },
+  );
   const ended = new Promise((resolve) => browser.once("close", resolve));
   cleanUp(async () => {
     browser.kill();
@@ -72,11 +93,14 @@ export async function openBrowser(chromium: string): Promise<Page> {
     return result?.result?.value;
   };
   return {
-    problems, evaluate,
+    problems,
+    evaluate,
     open: async (url) => void (await send("Page.navigate", { url })),
     async until(expression) {
       // The page's own clock decides how often it is looked at; a navigation in between only costs another look.
-      while ((await evaluate(`new Promise((resolve) => setTimeout(() => resolve(Boolean(${expression})), 50))`).catch(() => false)) !== true);
+      while (
+        (await evaluate(`new Promise((resolve) => setTimeout(() => resolve(Boolean(${expression})), 50))`).catch(() => false)) !== true
+      );
     },
     async screenshot(file) {
       writeFileSync(file, Buffer.from((await send("Page.captureScreenshot")).result?.data ?? "", "base64"));

@@ -5,7 +5,8 @@ import { findChromium, openBrowser } from "./browser.ts";
 import { cleanUp, connect, startFake, wanted } from "./support.ts";
 
 const chromium = findChromium();
-if (chromium === null) console.log("skipped: the dashboard's browser test needs Chromium (CHROMIUM, chromium, chromium-browser or google-chrome)");
+if (chromium === null)
+  console.log("skipped: the dashboard's browser test needs Chromium (CHROMIUM, chromium, chromium-browser or google-chrome)");
 const text = (selector: string): string => `(document.querySelector(${JSON.stringify(selector)})?.innerText ?? "")`;
 
 describe.skipIf(chromium === null)("the dashboard in a browser", () => {
@@ -18,14 +19,23 @@ describe.skipIf(chromium === null)("the dashboard in a browser", () => {
     await page.until(`${text("#engines")}.includes("LIVE") && ${text("#adapters")}.includes("ink é.safetensors")`);
     expect(await page.evaluate("location.href")).toBe(`${running.server.url}/`);
     expect(await page.evaluate(text("#connection"))).toBe("connected");
-    running.backend.emit({ type: "refit.committed", engine: "e-c1", ms: 21.4, writes: 160, bytes: 1, stack: [{ id: "a1", strength: 0.8 }] });
+    running.backend.emit({
+      type: "refit.committed",
+      engine: "e-c1",
+      ms: 21.4,
+      writes: 160,
+      bytes: 1,
+      stack: [{ id: "a1", strength: 0.8 }],
+    });
     await page.until(`${text("#history")}.includes("styles/ink é.safetensors × 0.8")`);
     running.backend.emit({ type: "live.deleted", id: "a2", message: "<img src=x onerror=alert(1)>" });
     await page.until(`${text("#history")}.includes("<img src=x")`);
     expect(await page.evaluate("document.querySelectorAll('img').length")).toBe(0);
     await page.evaluate(`document.querySelector('[data-call="watch.pause"]').click()`);
     await page.until(`${text("#facts")}.includes("paused")`);
-    await page.evaluate(`document.querySelector("#filter").value = "sevens"; document.querySelector("#filter").dispatchEvent(new Event("input"))`);
+    await page.evaluate(
+      `document.querySelector("#filter").value = "sevens"; document.querySelector("#filter").dispatchEvent(new Event("input"))`,
+    );
     await page.until(`!${text("#adapters")}.includes("ink") && ${text("#adapters")}.includes("sevens")`);
     if (process.env["REFIT_SCREENSHOT"]) await page.screenshot(process.env["REFIT_SCREENSHOT"]);
     // The first request of "/" is refused on purpose: that is how the log-in page is shown.
@@ -39,7 +49,9 @@ describe.skipIf(chromium === null)("the dashboard in a browser", () => {
     await page.until(`document.querySelector("#token")`);
     await page.evaluate(`document.querySelector("#token").value = "wrong"; document.querySelector("#form").requestSubmit()`);
     await page.until(`${text("#message")}.includes("token is missing or wrong")`);
-    await page.evaluate(`document.querySelector("#token").value = ${JSON.stringify(running.discovery.read_token)}; document.querySelector("#form").requestSubmit()`);
+    await page.evaluate(
+      `document.querySelector("#token").value = ${JSON.stringify(running.discovery.read_token)}; document.querySelector("#form").requestSubmit()`,
+    );
     await page.until(`${text("#connection")}.includes("read only")`);
     await page.open(`${running.server.url}/`);
     await page.until(`${text("#connection")}.includes("read only")`);
@@ -52,14 +64,19 @@ describe.skipIf(chromium === null)("the dashboard in a browser", () => {
     const page = await openBrowser(chromium!);
     await page.open(`${running.server.url}/?ticket=${running.server.createTicket("read")}`);
     await page.until(`${text("#connection")}.includes("read only")`);
-    await page.evaluate("fetch('/logout', { method: 'POST', headers: { 'content-type': 'application/json', 'x-refit-proof': localStorage.getItem('refit-proof') }, body: '{}' })");
+    await page.evaluate(
+      "fetch('/logout', { method: 'POST', headers: { 'content-type': 'application/json', 'x-refit-proof': localStorage.getItem('refit-proof') }, body: '{}' })",
+    );
     await page.open(`${running.server.url}/`);
     await page.until(`document.querySelector("#token")`);
   });
 
   it("leaves nothing to a page of another origin in the same browser", async () => {
     const running = await startFake();
-    const evil = createServer((_request, response) => response.setHeader("content-type", "text/html").end("<p>evil</p>")).listen(0, "127.0.0.1");
+    const evil = createServer((_request, response) => response.setHeader("content-type", "text/html").end("<p>evil</p>")).listen(
+      0,
+      "127.0.0.1",
+    );
     cleanUp(() => void evil.close());
     await new Promise((resolve) => evil.once("listening", resolve));
     const address = evil.address();

@@ -5,7 +5,12 @@ import { expect, it } from "vitest";
 import { lockDataDir, type LockPorts } from "../../../sidecar/src/wire/data-lock.ts";
 
 const folder = () => mkdtempSync(join(tmpdir(), "refit-lock-"));
-const ports = (changes: Partial<LockPorts> = {}): LockPorts => ({ alive: () => false, running: async () => null, startingMs: 50, ...changes });
+const ports = (changes: Partial<LockPorts> = {}): LockPorts => ({
+  alive: () => false,
+  running: async () => null,
+  startingMs: 50,
+  ...changes,
+});
 const lock = (dir: string) => join(dir, "sidecar.lock");
 
 it("is taken once, and again after it was given back; nothing is left behind", async () => {
@@ -14,7 +19,9 @@ it("is taken once, and again after it was given back; nothing is left behind", a
   expect(readdirSync(dir)).toEqual(["sidecar.lock"]);
   await give();
   expect(readdirSync(dir)).toEqual([]);
-  await (await lockDataDir(dir, ports()))();
+  await (
+    await lockDataDir(dir, ports())
+  )();
 });
 
 it("of eight that start in the same instant one gets it, the others hear who serves", async () => {
@@ -33,7 +40,9 @@ it.each([
 ])("a lock %s is taken over", async (_, content, given) => {
   const dir = folder();
   writeFileSync(lock(dir), content);
-  await (await lockDataDir(dir, given))();
+  await (
+    await lockDataDir(dir, given)
+  )();
   expect(readdirSync(dir)).toEqual([]);
 });
 
@@ -41,7 +50,9 @@ it("a lock from before the computer's start is taken over at once, whoever has i
   const dir = folder();
   writeFileSync(lock(dir), "1 x");
   utimesSync(lock(dir), 1000, 1000);
-  await (await lockDataDir(dir, ports({ alive: () => true, startingMs: 60_000 })))();
+  await (
+    await lockDataDir(dir, ports({ alive: () => true, startingMs: 60_000 }))
+  )();
 });
 
 it("giving back does not remove another's lock", async () => {

@@ -5,13 +5,27 @@ import { describe, expect, it } from "vitest";
 import { findRunning, readDiscovery, removeDiscovery, writeDiscovery, type Discovery } from "../../../sidecar/src/wire/discovery.ts";
 import { cleanUp, connect, startFake, temporaryFolder } from "./support.ts";
 
-const example: Discovery = { url: "http://127.0.0.1:1", ws_url: "ws://127.0.0.1:1/ws", token: "t", read_token: "r", pid: process.pid, version: "1" };
+const example: Discovery = {
+  url: "http://127.0.0.1:1",
+  ws_url: "ws://127.0.0.1:1/ws",
+  token: "t",
+  read_token: "r",
+  pid: process.pid,
+  version: "1",
+};
 const windows = process.platform === "win32";
 
 describe("sidecar.json", () => {
   it("is complete, private, and the only file that its writing leaves", async () => {
     const { dataDir, discovery, server } = await startFake();
-    expect(discovery).toEqual({ url: server.url, ws_url: server.wsUrl, token: expect.stringMatching(/^.{22}$/), read_token: expect.stringMatching(/^.{22}$/), pid: process.pid, version: "9.9.9" });
+    expect(discovery).toEqual({
+      url: server.url,
+      ws_url: server.wsUrl,
+      token: expect.stringMatching(/^.{22}$/),
+      read_token: expect.stringMatching(/^.{22}$/),
+      pid: process.pid,
+      version: "9.9.9",
+    });
     if (!windows) expect(statSync(join(dataDir, "sidecar.json")).mode & 0o777).toBe(0o600);
     expect(readdirSync(dataDir).filter((name) => name.includes("sidecar.json"))).toEqual(["sidecar.json"]);
   });
@@ -36,19 +50,25 @@ describe("sidecar.json", () => {
     await first.server.close();
     const second = await startFake({}, { dataDir: first.dataDir });
     expect(second.discovery.token).not.toBe(first.discovery.token);
-    await expect(connect({ ...second, discovery: { ...second.discovery, token: first.discovery.token } })).rejects.toThrow("refused with 401");
+    await expect(connect({ ...second, discovery: { ...second.discovery, token: first.discovery.token } })).rejects.toThrow(
+      "refused with 401",
+    );
     await expect(connect(second)).resolves.toBeDefined();
   });
 
-  it.each<[string, string]>([["nothing", ""], ["no JSON", "{"], ["a list", "[]"], ["no token", JSON.stringify({ ...example, token: undefined })], ["a text pid", JSON.stringify({ ...example, pid: "1" })], ["64 KiB of spaces", `${" ".repeat(65_537)}{}`]])(
-    "that holds %s counts as none",
-    async (_name, content) => {
-      const dataDir = temporaryFolder();
-      writeFileSync(join(dataDir, "sidecar.json"), content);
-      expect(await readDiscovery(dataDir)).toBeNull();
-      await startFake({}, { dataDir });
-    },
-  );
+  it.each<[string, string]>([
+    ["nothing", ""],
+    ["no JSON", "{"],
+    ["a list", "[]"],
+    ["no token", JSON.stringify({ ...example, token: undefined })],
+    ["a text pid", JSON.stringify({ ...example, pid: "1" })],
+    ["64 KiB of spaces", `${" ".repeat(65_537)}{}`],
+  ])("that holds %s counts as none", async (_name, content) => {
+    const dataDir = temporaryFolder();
+    writeFileSync(join(dataDir, "sidecar.json"), content);
+    expect(await readDiscovery(dataDir)).toBeNull();
+    await startFake({}, { dataDir });
+  });
 
   it.skipIf(windows)("is refused a folder that others may write to", async () => {
     const dataDir = join(temporaryFolder(), "shared");
@@ -80,7 +100,9 @@ describe("findRunning", () => {
     expect(await findRunning(dataDir, async () => expect.unreachable())).toBeNull();
     await writeDiscovery(dataDir, example);
     expect(await findRunning(dataDir)).toBeNull();
-    const stranger = createServer((socket) => socket.end("HTTP/1.1 200 OK\r\nContent-Length: 11\r\nContent-Type: application/json\r\n\r\n{\"ok\":true}")).listen(0, "127.0.0.1");
+    const stranger = createServer((socket) =>
+      socket.end('HTTP/1.1 200 OK\r\nContent-Length: 11\r\nContent-Type: application/json\r\n\r\n{"ok":true}'),
+    ).listen(0, "127.0.0.1");
     cleanUp(() => void stranger.close());
     await new Promise((resolve) => stranger.once("listening", resolve));
     const address = stranger.address();

@@ -4,7 +4,11 @@ import { failureReply, holdsPath, logText, toWireFailure, withoutPaths } from ".
 
 describe("toWireFailure", () => {
   it("passes a declared code with its text", () => {
-    expect(toWireFailure(new Failure("ENGINE_UNKNOWN", "expected an engine of engine.list"))).toEqual({ code: "ENGINE_UNKNOWN", message: "expected an engine of engine.list", reason: null });
+    expect(toWireFailure(new Failure("ENGINE_UNKNOWN", "expected an engine of engine.list"))).toEqual({
+      code: "ENGINE_UNKNOWN",
+      message: "expected an engine of engine.list",
+      reason: null,
+    });
   });
 
   it("replaces a text that holds a path by the table's own", () => {
@@ -27,7 +31,11 @@ describe("toWireFailure", () => {
   });
 
   it("says nothing about an unexpected error", () => {
-    expect(toWireFailure(new TypeError("secret at /root/x"))).toEqual({ code: "WIRE_INTERNAL", message: "The sidecar failed in a way that it did not expect.", reason: null });
+    expect(toWireFailure(new TypeError("secret at /root/x"))).toEqual({
+      code: "WIRE_INTERNAL",
+      message: "The sidecar failed in a way that it did not expect.",
+      reason: null,
+    });
     expect(toWireFailure("text")).toMatchObject({ code: "WIRE_INTERNAL" });
     expect(toWireFailure(new DOMException("x", "AbortError"))).toMatchObject({ code: "WIRE_CANCELLED" });
   });
@@ -37,17 +45,35 @@ describe("toWireFailure", () => {
   });
 
   it("becomes a reply with number, fault and remedy", () => {
-    expect(failureReply(7, toWireFailure(new Failure("HOST_LOST", "the host ended")))).toMatchObject({ id: 7, error: { code: 6403, message: "the host ended", data: { code: "ENGINE_FAILED", reason: "HOST_LOST", fault: "host" } } });
+    expect(failureReply(7, toWireFailure(new Failure("HOST_LOST", "the host ended")))).toMatchObject({
+      id: 7,
+      error: { code: 6403, message: "the host ended", data: { code: "ENGINE_FAILED", reason: "HOST_LOST", fault: "host" } },
+    });
   });
 });
 
 describe("holdsPath", () => {
-  it.each(["/etc/passwd", "at /a/b", "(/a)", "'C:\\x'", "C:/x", "\\\\server\\share", "~/x", "open:/dev/shm/x", "file:///x", "=/root", "cause: ENOENT, open '/a b/c'"])("finds one in %j", (text) => {
+  it.each([
+    "/etc/passwd",
+    "at /a/b",
+    "(/a)",
+    "'C:\\x'",
+    "C:/x",
+    "\\\\server\\share",
+    "~/x",
+    "open:/dev/shm/x",
+    "file:///x",
+    "=/root",
+    "cause: ENOENT, open '/a b/c'",
+  ])("finds one in %j", (text) => {
     expect(holdsPath(text)).toBe(true);
   });
-  it.each(["expected 3/4 of it", "styles/ink.safetensors", "[1, 4] and 2", "a // b", "http://127.0.0.1:1/x", "1:2", "w1a / w1b", ""])("finds none in %j", (text) => {
-    expect(holdsPath(text)).toBe(false);
-  });
+  it.each(["expected 3/4 of it", "styles/ink.safetensors", "[1, 4] and 2", "a // b", "http://127.0.0.1:1/x", "1:2", "w1a / w1b", ""])(
+    "finds none in %j",
+    (text) => {
+      expect(holdsPath(text)).toBe(false);
+    },
+  );
 });
 
 describe("withoutPaths", () => {

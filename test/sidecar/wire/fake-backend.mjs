@@ -3,15 +3,34 @@
 
 const hash = (letter) => letter.repeat(64);
 const entry = (id, kind, name, more = {}) => ({
-  id, kind, name, folder: "f1", sizeBytes: 1024, sha256: hash(id.at(-1)), proof: "full", family: "sd15", variant: null, structure: kind === "checkpoint" ? hash("5") : null,
-  kinds: kind === "adapter" ? ["lora"] : [], delta: kind === "adapter" ? "ready" : "none", problem: null, ...more,
+  id,
+  kind,
+  name,
+  folder: "f1",
+  sizeBytes: 1024,
+  sha256: hash(id.at(-1)),
+  proof: "full",
+  family: "sd15",
+  variant: null,
+  structure: kind === "checkpoint" ? hash("5") : null,
+  kinds: kind === "adapter" ? ["lora"] : [],
+  delta: kind === "adapter" ? "ready" : "none",
+  problem: null,
+  ...more,
 });
 
 /** Resolves when the signal aborts or the time is over. */
 function rest(ms, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+    signal?.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      { once: true },
+    );
   });
 }
 
@@ -21,7 +40,11 @@ function rest(ms, signal) {
  * @returns {import("../../../sidecar/src/wire/backend.ts").WireBackend & { emit: (event: object) => void, seen: Record<string, unknown[]>, leases: Map<string, string>, pinned: Set<string> }}
  */
 export function createFakeBackend(Failure) {
-  const entries = [entry("a1", "adapter", "styles/ink é.safetensors"), entry("a2", "adapter", "sevens.safetensors"), entry("c1", "checkpoint", "base.safetensors")];
+  const entries = [
+    entry("a1", "adapter", "styles/ink é.safetensors"),
+    entry("a2", "adapter", "sevens.safetensors"),
+    entry("c1", "checkpoint", "base.safetensors"),
+  ];
   const listeners = new Set();
   const history = [];
   const leases = new Map();
@@ -38,25 +61,60 @@ export function createFakeBackend(Failure) {
     return { generation: entries.length, entry: found };
   };
   const ports = (name) => [{ name, dtype: "f32", shape: ["batch", 4, "height", "width"] }];
-  const job = { id: "j1", kind: "warm", title: "warm base.safetensors", state: "running", stage: "delta", done: 1, total: 4, remainingMs: 1200, problem: null };
-  const engines = () => [...new Set(leases.values())].map((engine) => ({
-    id: engine, structure: hash("5"), family: "sd15", precision: "fp32", host: "onnxruntime", device: "cpu", state: "LIVE", reason: null, weights: { checkpoint: "c1", stack: [] }, memoryBytes: 1000,
-    leases: leases.size, steps: seen.step.length, lastRefit: null,
-  }));
+  const job = {
+    id: "j1",
+    kind: "warm",
+    title: "warm base.safetensors",
+    state: "running",
+    stage: "delta",
+    done: 1,
+    total: 4,
+    remainingMs: 1200,
+    problem: null,
+  };
+  const engines = () =>
+    [...new Set(leases.values())].map((engine) => ({
+      id: engine,
+      structure: hash("5"),
+      family: "sd15",
+      precision: "fp32",
+      host: "onnxruntime",
+      device: "cpu",
+      state: "LIVE",
+      reason: null,
+      weights: { checkpoint: "c1", stack: [] },
+      memoryBytes: 1000,
+      leases: leases.size,
+      steps: seen.step.length,
+      lastRefit: null,
+    }));
 
   return {
-    seen, leases, pinned,
+    seen,
+    leases,
+    pinned,
     emit(event) {
       const stamped = { atMs: performance.now() - startMs, at: new Date().toISOString(), event };
       history.push(stamped);
       for (const listener of listeners) listener(stamped);
     },
     "catalog.list": async ({ kind, limit = 1000, after = "" }) => {
-      const rows = entries.filter((one) => (kind === undefined || one.kind === kind) && one.name > after).sort((a, b) => (a.name < b.name ? -1 : 1));
+      const rows = entries
+        .filter((one) => (kind === undefined || one.kind === kind) && one.name > after)
+        .sort((a, b) => (a.name < b.name ? -1 : 1));
       return { generation: entries.length, entries: rows.slice(0, limit), next: rows.length > limit ? rows[limit - 1].name : null };
     },
-    "catalog.get": async (params) => find((one) => ("id" in params ? one.id === params.id : "sha256" in params ? one.sha256 === params.sha256 : one.folder === params.folder && one.name === params.name)),
-    "adapter.find": async ({ tensors }) => ({ adapter: tensors[0].sha256 === hash("2") ? { id: "a2", sha256: hash("2"), name: "sevens.safetensors" } : null }),
+    "catalog.get": async (params) =>
+      find((one) =>
+        "id" in params
+          ? one.id === params.id
+          : "sha256" in params
+            ? one.sha256 === params.sha256
+            : one.folder === params.folder && one.name === params.name,
+      ),
+    "adapter.find": async ({ tensors }) => ({
+      adapter: tensors[0].sha256 === hash("2") ? { id: "a2", sha256: hash("2"), name: "sevens.safetensors" } : null,
+    }),
     "folders.list": async () => ({ folders: [{ id: "f1", kind: "adapters", label: "loras", entries: 2, problem: null }] }),
     "folders.add": async ({ path, kind }) => {
       seen.folders.push(path);
@@ -78,9 +136,24 @@ export function createFakeBackend(Failure) {
       const lease = `l${lastLease}`;
       leases.set(lease, `e-${params.checkpoint}`);
       return {
-        lease, leaseIdleMs: 120_000, engine: `e-${params.checkpoint}`, host: "onnxruntime", precision: "fp32", inputs: ports("sample"), outputs: ports("out_sample"),
-        ms: { total: 1, delta: 0, load: 0, refit: 0 }, refit: null,
-        adapters: params.stack.map(({ adapter }) => ({ adapter, sha256: hash("1"), used: 3, ignored: 1, failed: 0, ignoredKeys: [{ key: "lora_te_x", reason: "text encoder" }], failedKeys: [] })),
+        lease,
+        leaseIdleMs: 120_000,
+        engine: `e-${params.checkpoint}`,
+        host: "onnxruntime",
+        precision: "fp32",
+        inputs: ports("sample"),
+        outputs: ports("out_sample"),
+        ms: { total: 1, delta: 0, load: 0, refit: 0 },
+        refit: null,
+        adapters: params.stack.map(({ adapter }) => ({
+          adapter,
+          sha256: hash("1"),
+          used: 3,
+          ignored: 1,
+          failed: 0,
+          ignoredKeys: [{ key: "lora_te_x", reason: "text encoder" }],
+          failedKeys: [],
+        })),
       };
     },
     "engine.release": async ({ lease }) => {
@@ -124,9 +197,16 @@ export function createFakeBackend(Failure) {
     },
     pushed,
     status: async () => ({
-      version: "0.0.0", startedAt: "2026-01-01T00:00:00.000Z", uptimeMs: performance.now() - startMs, watch: { paused, folders: 1 },
-      catalog: { generation: entries.length, adapters: 2, checkpoints: 1, problems: 0, deltasReady: 2 }, hosts: [{ kind: "onnxruntime", available: true, device: "cpu", problem: null }],
-      engines: engines(), live: null, jobs: { queued: 0, running: 1, paused: false, remainingMs: null }, memory: { processBytes: process.memoryUsage.rss(), enginesBytes: 1000, budgetBytes: 1e9 },
+      version: "0.0.0",
+      startedAt: "2026-01-01T00:00:00.000Z",
+      uptimeMs: performance.now() - startMs,
+      watch: { paused, folders: 1 },
+      catalog: { generation: entries.length, adapters: 2, checkpoints: 1, problems: 0, deltasReady: 2 },
+      hosts: [{ kind: "onnxruntime", available: true, device: "cpu", problem: null }],
+      engines: engines(),
+      live: null,
+      jobs: { queued: 0, running: 1, paused: false, remainingMs: null },
+      memory: { processBytes: process.memoryUsage.rss(), enginesBytes: 1000, budgetBytes: 1e9 },
     }),
     history: () => history,
     subscribe(listener) {

@@ -29,7 +29,12 @@ describe("200 clients", () => {
     await once(flood, "data");
     const floodEnded = once(flood, "close");
     flood.resume();
-    flood.write(Buffer.concat([Buffer.from([0x01, 0x81, 0, 0, 0, 0, 0x20]), ...Array.from({ length: 10_000 }, () => Buffer.from([0x00, 0x81, 0, 0, 0, 0, 0x20]))]));
+    flood.write(
+      Buffer.concat([
+        Buffer.from([0x01, 0x81, 0, 0, 0, 0, 0x20]),
+        ...Array.from({ length: 10_000 }, () => Buffer.from([0x00, 0x81, 0, 0, 0, 0, 0x20])),
+      ]),
+    );
 
     const times: number[] = [];
     let answered = 0;

@@ -23,8 +23,16 @@ describe("the pages", () => {
   it("say that the sidecar is healthy to anybody, and to a token holder that it is really this one", async () => {
     const running = await startFake();
     expect(await (await fetch(`${running.server.url}/healthz`)).json()).toEqual({ ok: true, version: "9.9.9" });
-    expect(await (await fetch(`${running.server.url}/healthz`, { headers: authorized(running) })).json()).toEqual({ ok: true, version: "9.9.9", authenticated: true });
-    expect(await (await fetch(`${running.server.url}/healthz`, { headers: { authorization: "Bearer x" } })).json()).toEqual({ ok: true, version: "9.9.9", authenticated: false });
+    expect(await (await fetch(`${running.server.url}/healthz`, { headers: authorized(running) })).json()).toEqual({
+      ok: true,
+      version: "9.9.9",
+      authenticated: true,
+    });
+    expect(await (await fetch(`${running.server.url}/healthz`, { headers: { authorization: "Bearer x" } })).json()).toEqual({
+      ok: true,
+      version: "9.9.9",
+      authenticated: false,
+    });
   });
 
   it("show status and metrics to a read token", async () => {
@@ -42,7 +50,12 @@ describe("the pages", () => {
       const { headers } = await fetch(`${running.server.url}${path}`);
       expect(headers.get("content-security-policy")).toContain("default-src 'none'");
       expect(headers.get("content-security-policy")).toContain("frame-ancestors 'none'");
-      expect([headers.get("x-content-type-options"), headers.get("cache-control"), headers.get("referrer-policy"), headers.get("x-powered-by")]).toEqual(["nosniff", "no-store", "no-referrer", null]);
+      expect([
+        headers.get("x-content-type-options"),
+        headers.get("cache-control"),
+        headers.get("referrer-policy"),
+        headers.get("x-powered-by"),
+      ]).toEqual(["nosniff", "no-store", "no-referrer", null]);
     }
   });
 
@@ -52,7 +65,9 @@ describe("the pages", () => {
     expect([reply.status, reply.headers.get("content-type")]).toEqual([401, "text/html; charset=utf-8"]);
     const html = await reply.text();
     const script = /<script>([\s\S]*)<\/script>/.exec(html)![1]!;
-    expect(reply.headers.get("content-security-policy")).toContain(`script-src 'sha256-${createHash("sha256").update(script).digest("base64")}'`);
+    expect(reply.headers.get("content-security-policy")).toContain(
+      `script-src 'sha256-${createHash("sha256").update(script).digest("base64")}'`,
+    );
     expect(html).not.toMatch(/https?:\/\//);
   });
 
@@ -62,11 +77,19 @@ describe("the pages", () => {
     const { cookie, proof, role } = await logIn(running, { ticket });
     expect(role).toBe("control");
     const again = await fetch(`${running.server.url}/session`, { method: "POST", headers: json, body: JSON.stringify({ ticket }) });
-    expect([again.status, ((await again.json()) as { error: { data: { code: string } } }).error.data.code]).toEqual([401, "WIRE_TICKET_INVALID"]);
+    expect([again.status, ((await again.json()) as { error: { data: { code: string } } }).error.data.code]).toEqual([
+      401,
+      "WIRE_TICKET_INVALID",
+    ]);
     const page = await fetch(`${running.server.url}/`, { headers: { cookie } });
-    expect([page.status, await page.text()]).toEqual([200, readFileSync(new URL("../../../sidecar/dashboard/index.html", import.meta.url), "utf8")]);
+    expect([page.status, await page.text()]).toEqual([
+      200,
+      readFileSync(new URL("../../../sidecar/dashboard/index.html", import.meta.url), "utf8"),
+    ]);
     expect((await fetch(`${running.server.url}/ticket`, { method: "POST", headers: { ...json, cookie }, body: "{}" })).status).toBe(401);
-    const fresh = (await (await fetch(`${running.server.url}/ticket`, { method: "POST", headers: { ...json, cookie, "x-refit-proof": proof }, body: "{}" })).json()) as { ticket: string };
+    const fresh = (await (
+      await fetch(`${running.server.url}/ticket`, { method: "POST", headers: { ...json, cookie, "x-refit-proof": proof }, body: "{}" })
+    ).json()) as { ticket: string };
     const client = await connect(running, { headers: { origin: running.server.url } }, ["refit.v1", `refit.ticket.${fresh.ticket}`]);
     expect(client.socket.protocol).toBe("refit.v1");
     expect((await client.call("watch.pause")).code).toBeNull();
@@ -74,7 +97,14 @@ describe("the pages", () => {
 
   it("give a read ticket to whoever asks for one, and a control ticket to no read token", async () => {
     const running = await startFake();
-    const ask = async (token: string, body: object): Promise<{ ticket: string; role: string }> => (await (await fetch(`${running.server.url}/ticket`, { method: "POST", headers: { ...json, authorization: `Bearer ${token}` }, body: JSON.stringify(body) })).json()) as { ticket: string; role: string };
+    const ask = async (token: string, body: object): Promise<{ ticket: string; role: string }> =>
+      (await (
+        await fetch(`${running.server.url}/ticket`, {
+          method: "POST",
+          headers: { ...json, authorization: `Bearer ${token}` },
+          body: JSON.stringify(body),
+        })
+      ).json()) as { ticket: string; role: string };
     expect((await ask(running.discovery.token, {})).role).toBe("control");
     expect((await ask(running.discovery.token, { role: "read" })).role).toBe("read");
     const { ticket, role } = await ask(running.discovery.read_token, { role: "control" });
@@ -85,22 +115,34 @@ describe("the pages", () => {
   it("forget a browser that logs out", async () => {
     const running = await startFake();
     const { cookie, proof } = await logIn(running, { token: running.discovery.token });
-    expect((await fetch(`${running.server.url}/logout`, { method: "POST", headers: { ...json, cookie, "x-refit-proof": proof }, body: "{}" })).status).toBe(200);
+    expect(
+      (await fetch(`${running.server.url}/logout`, { method: "POST", headers: { ...json, cookie, "x-refit-proof": proof }, body: "{}" }))
+        .status,
+    ).toBe(200);
     expect((await fetch(`${running.server.url}/status`, { headers: { cookie, "x-refit-proof": proof } })).status).toBe(401);
   });
 
   it("answer a preflight of an allowed origin only, also one that is allowed later", async () => {
     const running = await startFake();
-    const ask = (): Promise<Response> => fetch(`${running.server.url}/status`, { method: "OPTIONS", headers: { origin: "https://ui.example" } });
+    const ask = (): Promise<Response> =>
+      fetch(`${running.server.url}/status`, { method: "OPTIONS", headers: { origin: "https://ui.example" } });
     expect((await ask()).status).toBe(403);
     running.server.reload({ allowHosts: [], allowOrigins: ["https://ui.example"], maxClients: 10 });
     const allowed = await ask();
-    expect([allowed.status, allowed.headers.get("access-control-allow-origin"), allowed.headers.get("access-control-allow-credentials")]).toEqual([204, "https://ui.example", null]);
+    expect([
+      allowed.status,
+      allowed.headers.get("access-control-allow-origin"),
+      allowed.headers.get("access-control-allow-credentials"),
+    ]).toEqual([204, "https://ui.example", null]);
   });
 
   it("keep a failure of the backend to themselves", async () => {
     const running = await startFake();
-    Object.assign(running.backend, { status: async () => { throw new Error("broken at /home/somebody/x"); } });
+    Object.assign(running.backend, {
+      status: async () => {
+        throw new Error("broken at /home/somebody/x");
+      },
+    });
     const reply = await fetch(`${running.server.url}/status`, { headers: authorized(running) });
     const body = await reply.text();
     expect([reply.status, JSON.parse(body)]).toMatchObject([500, { error: { data: { code: "WIRE_INTERNAL", fault: "sidecar" } } }]);
@@ -122,13 +164,17 @@ describe("the listener", () => {
     cleanUp(() => void taken.close());
     await new Promise((resolve) => taken.once("listening", resolve));
     const address = taken.address();
-    await expect(startFake({ port: typeof address === "object" && address !== null ? address.port : 0 })).rejects.toMatchObject({ code: "WIRE_LISTEN_FAILED" });
+    await expect(startFake({ port: typeof address === "object" && address !== null ? address.port : 0 })).rejects.toMatchObject({
+      code: "WIRE_LISTEN_FAILED",
+    });
   });
 
   it("listens beyond loopback behind a proxy when told so, for the hosts it is told", async () => {
     const running = await startFake({ bind: "0.0.0.0", behindProxy: true, allowHosts: ["studio.example"] });
     const port = new URL(running.server.url).port;
-    const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`, { headers: { host: "studio.example", origin: "https://studio.example", authorization: `Bearer ${running.discovery.token}` } });
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`, {
+      headers: { host: "studio.example", origin: "https://studio.example", authorization: `Bearer ${running.discovery.token}` },
+    });
     cleanUp(() => socket.terminate());
     await new Promise((resolve, reject) => (socket.once("open", resolve), socket.once("error", reject)));
     expect(running.logLines.join("")).toContain("which other computers can reach");
@@ -137,14 +183,40 @@ describe("the listener", () => {
   it("speaks TLS when it has a certificate", async (context) => {
     const folder = temporaryFolder();
     try {
-      execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", join(folder, "key.pem"), "-out", join(folder, "cert.pem"), "-days", "1", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"], { stdio: "ignore" });
+      execFileSync(
+        "openssl",
+        [
+          "req",
+          "-x509",
+          "-newkey",
+          "ec",
+          "-pkeyopt",
+          "ec_paramgen_curve:prime256v1",
+          "-nodes",
+          "-keyout",
+          join(folder, "key.pem"),
+          "-out",
+          join(folder, "cert.pem"),
+          "-days",
+          "1",
+          "-subj",
+          "/CN=127.0.0.1",
+          "-addext",
+          "subjectAltName=IP:127.0.0.1",
+        ],
+        { stdio: "ignore" },
+      );
     } catch {
       context.skip("openssl, which makes the test's certificate, is not installed");
     }
     const running = await startFake({ bind: "127.0.0.1", tlsCert: join(folder, "cert.pem"), tlsKey: join(folder, "key.pem") });
     expect(running.discovery.ws_url).toMatch(/^wss:/);
     const ca = readFileSync(join(folder, "cert.pem"));
-    const status = await new Promise<number | undefined>((resolve, reject) => request(`${running.server.url}/status`, { ca, headers: authorized(running) }, (reply) => (reply.resume(), resolve(reply.statusCode))).on("error", reject).end());
+    const status = await new Promise<number | undefined>((resolve, reject) =>
+      request(`${running.server.url}/status`, { ca, headers: authorized(running) }, (reply) => (reply.resume(), resolve(reply.statusCode)))
+        .on("error", reject)
+        .end(),
+    );
     expect(status).toBe(200);
     expect((await (await connect(running, { ...bearer(running.discovery.token), ca })).call("ping")).code).toBeNull();
   });
@@ -155,7 +227,13 @@ describe("error codes of the wire", () => {
     const { errorTable } = await import("../../../protocol/src/index.ts");
     const { readdirSync } = await import("node:fs");
     const folders = [new URL("./", import.meta.url), new URL("../../protocol/", import.meta.url)];
-    const sources = folders.flatMap((folder) => readdirSync(folder).filter((name) => name.endsWith(".test.ts")).map((name) => readFileSync(new URL(name, folder), "utf8"))).join("");
+    const sources = folders
+      .flatMap((folder) =>
+        readdirSync(folder)
+          .filter((name) => name.endsWith(".test.ts"))
+          .map((name) => readFileSync(new URL(name, folder), "utf8")),
+      )
+      .join("");
     const own = Object.keys(errorTable).filter((code) => /^(FRAME|RPC|WIRE)_/.test(code));
     expect(own.filter((code) => !sources.includes(`"${code}"`))).toEqual([]);
   });

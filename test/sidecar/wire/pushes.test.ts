@@ -16,7 +16,10 @@ const up = tensor("lora_unet_x.lora_up.weight", [1, 2, 3]);
 const down = tensor("lora_unet_x.lora_down.weight", [4, 5]);
 const odd = tensor("an odd one", [9, 9, 9], "u8");
 
-async function openStore(limits: PushLimits = roomy, pinned = new Set<string>()): Promise<{ folder: string; store: PushStore; adopted: string[]; forgotten: string[] }> {
+async function openStore(
+  limits: PushLimits = roomy,
+  pinned = new Set<string>(),
+): Promise<{ folder: string; store: PushStore; adopted: string[]; forgotten: string[] }> {
   const folder = join(temporaryFolder(), "pushed");
   const adopted: string[] = [];
   const forgotten: string[] = [];
@@ -94,10 +97,32 @@ describe("createPushStore", () => {
   it.each<[string, () => [PushLimits, (store: PushStore) => Promise<unknown>], string]>([
     ["no tensors", () => [roomy, (store) => store.push("s", whole([]))], "WIRE_PUSH_INVALID"],
     ["a name twice in one call", () => [roomy, (store) => store.push("s", whole([up, up]))], "WIRE_PUSH_INVALID"],
-    ["a name twice over two calls", () => [roomy, async (store) => (await store.push("s", { ...whole([up]), last: false }), store.push("s", whole([up])))], "WIRE_PUSH_INVALID"],
+    [
+      "a name twice over two calls",
+      () => [roomy, async (store) => (await store.push("s", { ...whole([up]), last: false }), store.push("s", whole([up])))],
+      "WIRE_PUSH_INVALID",
+    ],
     ["too many bytes in one call", () => [{ ...roomy, pushBytes: 11 }, (store) => store.push("s", whole([up]))], "WIRE_PUSH_TOO_LARGE"],
-    ["too many bytes over two calls", () => [{ ...roomy, pushBytes: 19 }, async (store) => (await store.push("s", { ...whole([up]), last: false }), store.push("s", whole([down])))], "WIRE_PUSH_TOO_LARGE"],
-    ["too many unfinished pushes", () => [roomy, async (store) => (await store.push("s", { ...whole([up], "a"), last: false }), await store.push("s", { ...whole([up], "b"), last: false }), store.push("s", { ...whole([up], "c"), last: false }))], "WIRE_PUSH_TOO_LARGE"],
+    [
+      "too many bytes over two calls",
+      () => [
+        { ...roomy, pushBytes: 19 },
+        async (store) => (await store.push("s", { ...whole([up]), last: false }), store.push("s", whole([down]))),
+      ],
+      "WIRE_PUSH_TOO_LARGE",
+    ],
+    [
+      "too many unfinished pushes",
+      () => [
+        roomy,
+        async (store) => (
+          await store.push("s", { ...whole([up], "a"), last: false }),
+          await store.push("s", { ...whole([up], "b"), last: false }),
+          store.push("s", { ...whole([up], "c"), last: false })
+        ),
+      ],
+      "WIRE_PUSH_TOO_LARGE",
+    ],
   ])("refuses %s and leaves nothing behind", async (_name, make, code) => {
     const [limits, act] = make();
     const { folder, store } = await openStore(limits);
@@ -142,7 +167,9 @@ describe("adapter.push", () => {
     const pushOne = async (index: number): Promise<void> => {
       const data = new Uint8Array(bytes).fill(index % 251);
       new DataView(data.buffer).setUint32(0, index);
-      expect((await client.call("adapter.push", { push: "p", last: true }, [{ name: "x", dtype: "u8", shape: [bytes], data }])).code).toBeNull();
+      expect(
+        (await client.call("adapter.push", { push: "p", last: true }, [{ name: "x", dtype: "u8", shape: [bytes], data }])).code,
+      ).toBeNull();
     };
     for (let index = 0; index < 100; index += 1) await pushOne(index);
     const residentBytes = (): number => process.memoryUsage().rss;

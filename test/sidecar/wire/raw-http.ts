@@ -16,7 +16,11 @@ export function raw(port: number, lines: readonly string[], body = ""): Promise<
     let text = "";
     const finish = (): void => {
       const end = text.indexOf("\r\n\r\n");
-      resolve({ status: Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0), head: end < 0 ? text : text.slice(0, end), body: end < 0 ? "" : text.slice(end + 4) });
+      resolve({
+        status: Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0),
+        head: end < 0 ? text : text.slice(0, end),
+        body: end < 0 ? "" : text.slice(end + 4),
+      });
     };
     socket.setEncoding("latin1");
     socket.on("data", (chunk: string) => {
@@ -36,5 +40,13 @@ export function raw(port: number, lines: readonly string[], body = ""): Promise<
 }
 
 export function upgradeLines(host: string, more: readonly string[] = [], path = "/ws"): string[] {
-  return [`GET ${path} HTTP/1.1`, `Host: ${host}`, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", ...more];
+  return [
+    `GET ${path} HTTP/1.1`,
+    `Host: ${host}`,
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ...more,
+  ];
 }

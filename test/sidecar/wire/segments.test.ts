@@ -1,4 +1,16 @@
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readSync, statSync, symlinkSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { TensorDescriptor } from "../../../protocol/src/index.ts";
@@ -15,7 +27,12 @@ const MiB = 2 ** 20;
 async function withSegments(segmentBytes = MiB): Promise<{ running: Running; client: Client; offered: Offered; proof: string }> {
   const running = await startFake();
   const client = await connect(running, bearer(running.discovery.token), [], null);
-  const hello = await client.call("hello", { protocolVersions: [1], client: { name: "test", version: "1" }, capabilities: ["segments"], segments: { requestBytes: segmentBytes, replyBytes: MiB } });
+  const hello = await client.call("hello", {
+    protocolVersions: [1],
+    client: { name: "test", version: "1" },
+    capabilities: ["segments"],
+    segments: { requestBytes: segmentBytes, replyBytes: MiB },
+  });
   const offered = hello.result["segments"] as unknown as Offered;
   return { running, client, offered, proof: segmentProof(readAt(offered.request.path, 0, 32), readAt(offered.reply.path, 0, 32)) };
 }
@@ -32,7 +49,14 @@ function writeAt(path: string, offset: number, data: Uint8Array): void {
   writeSync(file, data, 0, data.byteLength, offset);
   closeSync(file);
 }
-const sample = (offset: number, bytes: number, segment = 0): TensorDescriptor => ({ name: "sample", dtype: "u8", shape: [bytes], offset, bytes, segment });
+const sample = (offset: number, bytes: number, segment = 0): TensorDescriptor => ({
+  name: "sample",
+  dtype: "u8",
+  shape: [bytes],
+  offset,
+  bytes,
+  segment,
+});
 
 describe("segments of a session", () => {
   it("are sparse files that only their owner may open, under names that cannot be guessed", async () => {
@@ -53,7 +77,12 @@ describe("segments of a session", () => {
     expect((await client.call("segments.confirm", { proof: "0".repeat(64) })).result).toEqual({ enabled: false });
     expect((await client.call("segments.confirm", { proof })).result).toEqual({ enabled: true });
     writeAt(offered.request.path, 640, new Uint8Array(100).fill(7));
-    const answer = await client.call("engine.step", { lease: "l1", reply: { segment: 1, offset: 1280, bytes: 128 } }, [], [sample(640, 100)]);
+    const answer = await client.call(
+      "engine.step",
+      { lease: "l1", reply: { segment: 1, offset: 1280, bytes: 128 } },
+      [],
+      [sample(640, 100)],
+    );
     expect(answer.result["tensors"]).toEqual([{ name: "out_sample", dtype: "u8", shape: [100], offset: 1280, bytes: 100, segment: 1 }]);
     expect([...readAt(offered.reply.path, 1280, 100)]).toEqual(new Array(100).fill(7));
   });
@@ -72,7 +101,14 @@ describe("segments of a session", () => {
     await client.call("segments.confirm", { proof });
     await client.call("engine.prepare", wanted);
     await client.call("engine.step", { lease: "l1" }, [latent(8, 1, "timestep")], [sample(0, 100)]);
-    expect(running.backend.seen["step"]).toMatchObject([{ inputs: [{ name: "sample", bytes: 100 }, { name: "timestep", bytes: 8 }] }]);
+    expect(running.backend.seen["step"]).toMatchObject([
+      {
+        inputs: [
+          { name: "sample", bytes: 100 },
+          { name: "timestep", bytes: 8 },
+        ],
+      },
+    ]);
   });
 
   it.each<[string, TensorDescriptor[], object, string]>([
@@ -109,14 +145,29 @@ describe("segments of a session", () => {
     await client.call("engine.prepare", wanted);
     const data = new Uint8Array(MiB).map((_, index) => index % 251);
     writeAt(offered.request.path, 128, data);
-    const answer = await client.call("engine.step", { lease: "l1" }, [latent(8, 1, "timestep")], [sample(128, MiB), { ...sample(0, 64), name: "small" }]);
-    expect(running.backend.seen["step"]).toMatchObject([{ inputs: [{ name: "sample", bytes: "placed" }, { name: "small", bytes: 64 }, { name: "timestep", bytes: 8 }] }]);
+    const answer = await client.call(
+      "engine.step",
+      { lease: "l1" },
+      [latent(8, 1, "timestep")],
+      [sample(128, MiB), { ...sample(0, 64), name: "small" }],
+    );
+    expect(running.backend.seen["step"]).toMatchObject([
+      {
+        inputs: [
+          { name: "sample", bytes: "placed" },
+          { name: "small", bytes: 64 },
+          { name: "timestep", bytes: 8 },
+        ],
+      },
+    ]);
     expect(Buffer.compare(answer.tensors[0]?.data ?? new Uint8Array(), data)).toBe(0);
     expect((await client.call("conditioning.put", {}, [], [sample(128, MiB)])).result).toEqual({ bytes: MiB });
     writeAt(offered.request.path, 128, new Uint8Array(MiB));
     const kept = await client.call("engine.step", { lease: "l1", use: { sample: "sample" } });
     expect(Buffer.compare(kept.tensors[0]?.data ?? new Uint8Array(), data)).toBe(0);
-    expect((await client.call("engine.step", { lease: "l1", use: { sample: "sample" } }, [], [sample(128, MiB)])).code).toBe("STEP_INPUT_INVALID");
+    expect((await client.call("engine.step", { lease: "l1", use: { sample: "sample" } }, [], [sample(128, MiB)])).code).toBe(
+      "STEP_INPUT_INVALID",
+    );
   });
 
   it("refuse large tensors as they refuse small ones", async () => {
@@ -124,7 +175,12 @@ describe("segments of a session", () => {
     await client.call("engine.prepare", wanted);
     expect((await client.call("engine.step", { lease: "l1" }, [], [sample(0, MiB)])).code).toBe("WIRE_SEGMENT_REFUSED");
     await client.call("segments.confirm", { proof });
-    for (const [offset, bytes, segment] of [[3 * MiB + 64, MiB, 0], [2 ** 50, MiB, 0], [0, MiB, 1], [0, MiB, 9]] as const) {
+    for (const [offset, bytes, segment] of [
+      [3 * MiB + 64, MiB, 0],
+      [2 ** 50, MiB, 0],
+      [0, MiB, 1],
+      [0, MiB, 9],
+    ] as const) {
       expect((await client.call("engine.step", { lease: "l1" }, [], [sample(offset, bytes, segment)])).code).toBe("WIRE_SEGMENT_REFUSED");
     }
     const many = Array.from({ length: 129 }, (_, index) => ({ ...sample(0, 4 * MiB), name: `t${index}` }));
@@ -138,7 +194,12 @@ describe("segments of a session", () => {
     const folders: (string | null)[] = [];
     const running = await startFake({}, { onSegmentFolder: (folder) => void folders.push(folder) });
     const client = await connect(running, bearer(running.discovery.token), [], null);
-    const hello = await client.call("hello", { protocolVersions: [1], client: { name: "t", version: "1" }, capabilities: ["segments"], segments: { requestBytes: MiB, replyBytes: MiB } });
+    const hello = await client.call("hello", {
+      protocolVersions: [1],
+      client: { name: "t", version: "1" },
+      capabilities: ["segments"],
+      segments: { requestBytes: MiB, replyBytes: MiB },
+    });
     expect(folders).toEqual([dirname((hello.result["segments"] as unknown as Offered).request.path)]);
   });
 

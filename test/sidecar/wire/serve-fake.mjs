@@ -10,8 +10,22 @@ const dataDir = process.argv[2];
 if (!dataDir) throw new Error("usage: serve-fake.mjs DATA_DIR");
 const backend = createFakeBackend(Failure);
 const server = await startWire({
-  backend, dataDir, version: "9.9.9", metrics: createMetrics(), log: createLog("warn", (line) => process.stderr.write(line)),
-  options: { bind: "127.0.0.1", port: 0, tlsCert: null, tlsKey: null, behindProxy: false, allowHosts: [], allowOrigins: [], maxClients: 512, ...JSON.parse(process.argv[3] ?? "{}") },
+  backend,
+  dataDir,
+  version: "9.9.9",
+  metrics: createMetrics(),
+  log: createLog("warn", (line) => process.stderr.write(line)),
+  options: {
+    bind: "127.0.0.1",
+    port: 0,
+    tlsCert: null,
+    tlsKey: null,
+    behindProxy: false,
+    allowHosts: [],
+    allowOrigins: [],
+    maxClients: 512,
+    ...JSON.parse(process.argv[3] ?? "{}"),
+  },
 });
 process.stdout.write(`${JSON.stringify({ url: server.url, pid: process.pid })}\n`);
 process.stdin.setEncoding("utf8");

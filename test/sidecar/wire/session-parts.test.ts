@@ -13,7 +13,10 @@ const event = { atMs: 1, at: "now", event: { type: "live.deleted", id: "a", mess
 function fakeSocket() {
   const sent: string[] = [];
   const done: (() => void)[] = [];
-  const socket = { bufferedAmount: 0, send: (data: string | Uint8Array, callback: () => void) => void (sent.push(String(data)), done.push(callback)) };
+  const socket = {
+    bufferedAmount: 0,
+    send: (data: string | Uint8Array, callback: () => void) => void (sent.push(String(data)), done.push(callback)),
+  };
   return { socket: socket satisfies OutSocket, sent, flush: () => done.splice(0).forEach((callback) => callback()) };
 }
 
@@ -132,14 +135,26 @@ describe("createSession", () => {
   it("takes no more calls while the sidecar ends", async () => {
     const { socket, sent } = fakeSocket();
     const state: SessionState = {
-      id: "s1", role: "control", greeted: () => true, attach: () => undefined, end: async () => undefined,
-      contextOf: () => expect.unreachable(), readSegment: () => expect.unreachable(), placeSegment: () => expect.unreachable(),
+      id: "s1",
+      role: "control",
+      greeted: () => true,
+      attach: () => undefined,
+      end: async () => undefined,
+      contextOf: () => expect.unreachable(),
+      readSegment: () => expect.unreachable(),
+      placeSegment: () => expect.unreachable(),
     };
     const bound = { role: "read", tensors: "none", takesPlaced: false, check: () => expect.unreachable() } as const;
-    const session = createSession(state, { ping: bound }, {
-      socket: { ...socket, pause: () => undefined, resume: () => undefined, drop: () => expect.unreachable() },
-      log: createLog("error", () => undefined), metrics: wireMetrics(createMetrics()), closing: () => true,
-    });
+    const session = createSession(
+      state,
+      { ping: bound },
+      {
+        socket: { ...socket, pause: () => undefined, resume: () => undefined, drop: () => expect.unreachable() },
+        log: createLog("error", () => undefined),
+        metrics: wireMetrics(createMetrics()),
+        closing: () => true,
+      },
+    );
     await session.receive(new TextEncoder().encode('{"jsonrpc":"2.0","id":1,"method":"ping"}'), false);
     expect(JSON.parse(sent[0]!)).toMatchObject({ id: 1, error: { data: { code: "WIRE_SHUTTING_DOWN", fault: "sidecar" } } });
   });

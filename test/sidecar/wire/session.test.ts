@@ -19,9 +19,19 @@ describe("a session", () => {
     expect((await client.call("conditioning.put", {}, [latent(700, 5, "k1")])).result).toEqual({ bytes: 700 });
     const stepped = await client.call("engine.step", { lease: "l1", use: { encoder_hidden_states: "k1" } }, [latent(64, 9)]);
     expect(stepped.tensors.map(({ name, data }) => [name, data.byteLength, data[0]])).toEqual([["out_sample", 64, 9]]);
-    expect(running.backend.seen["step"]).toEqual([{ lease: "l1", inputs: [{ name: "sample", key: undefined, bytes: 64 }, { name: "encoder_hidden_states", key: "s1/k1", bytes: 700 }] }]);
+    expect(running.backend.seen["step"]).toEqual([
+      {
+        lease: "l1",
+        inputs: [
+          { name: "sample", key: undefined, bytes: 64 },
+          { name: "encoder_hidden_states", key: "s1/k1", bytes: 700 },
+        ],
+      },
+    ]);
     expect((await client.call("conditioning.drop", { keys: ["k1"] })).result).toEqual({ bytes: 0 });
-    expect((await client.call("engine.step", { lease: "l1", use: { encoder_hidden_states: "k1" } }, [latent(64, 9)])).code).toBe("WIRE_CONDITIONING_UNKNOWN");
+    expect((await client.call("engine.step", { lease: "l1", use: { encoder_hidden_states: "k1" } }, [latent(64, 9)])).code).toBe(
+      "WIRE_CONDITIONING_UNKNOWN",
+    );
     expect((await client.call("engine.step", { lease: "l1", use: { sample: "k1" } }, [latent(64, 9)])).code).toBe("STEP_INPUT_INVALID");
     expect((await client.call("engine.release", { lease: "l1" })).code).toBeNull();
     expect((await client.call("engine.release", { lease: "l1" })).code).toBe("WIRE_LEASE_UNKNOWN");
@@ -31,11 +41,29 @@ describe("a session", () => {
   it("serves every other method of the table", async () => {
     const { client } = await greeted();
     const calls: [string, Record<string, unknown>][] = [
-      ["ping", {}], ["catalog.list", { kind: "adapter" }], ["catalog.get", { id: "a1" }], ["adapter.find", { tensors: [{ dtype: "F16", shape: [1], sha256: "2".repeat(64) }] }],
-      ["folders.list", {}], ["folders.add", { path: "/models/loras", kind: "adapters" }], ["folders.remove", { folder: "f1" }], ["watch.pause", {}], ["watch.resume", {}],
-      ["engine.warm", { ...wanted, priority: undefined }], ["engine.list", {}], ["engine.refit", { engine: "e" }], ["engine.rebuild", { engine: "e" }], ["engine.free", { engine: null }],
-      ["jobs.list", {}], ["jobs.cancel", { job: "j1" }], ["jobs.pause", {}], ["jobs.resume", {}], ["events.subscribe", { topics: [] }], ["events.history", { topics: ["job"] }],
-      ["memory.freed", { request: 1, bytes: 0 }], ["status", {}], ["cancel", { request: 999 }],
+      ["ping", {}],
+      ["catalog.list", { kind: "adapter" }],
+      ["catalog.get", { id: "a1" }],
+      ["adapter.find", { tensors: [{ dtype: "F16", shape: [1], sha256: "2".repeat(64) }] }],
+      ["folders.list", {}],
+      ["folders.add", { path: "/models/loras", kind: "adapters" }],
+      ["folders.remove", { folder: "f1" }],
+      ["watch.pause", {}],
+      ["watch.resume", {}],
+      ["engine.warm", { ...wanted, priority: undefined }],
+      ["engine.list", {}],
+      ["engine.refit", { engine: "e" }],
+      ["engine.rebuild", { engine: "e" }],
+      ["engine.free", { engine: null }],
+      ["jobs.list", {}],
+      ["jobs.cancel", { job: "j1" }],
+      ["jobs.pause", {}],
+      ["jobs.resume", {}],
+      ["events.subscribe", { topics: [] }],
+      ["events.history", { topics: ["job"] }],
+      ["memory.freed", { request: 1, bytes: 0 }],
+      ["status", {}],
+      ["cancel", { request: 999 }],
     ];
     for (const [method, params] of calls) expect([method, (await client.call(method, params)).code]).toEqual([method, null]);
     expect((await client.call("status")).result).toMatchObject({ clients: 1 });
@@ -44,8 +72,12 @@ describe("a session", () => {
 
   it("says which of plugin and sidecar to update when they share no protocol version", () => {
     const hello = { protocolVersions: [1], client: { name: "comfyui", version: "0.1.0" }, capabilities: [] };
-    expect(versionsApart(hello, [2, 3], "0.9.0").message).toBe("expected protocol version 2 or 3, which sidecar 0.9.0 speaks; comfyui 0.1.0 speaks 1: update comfyui (it is the older side)");
-    expect(versionsApart({ ...hello, protocolVersions: [4] }, [2, 3], "0.9.0").message).toContain('update the sidecar (it is the older side): "refit-sidecar update"');
+    expect(versionsApart(hello, [2, 3], "0.9.0").message).toBe(
+      "expected protocol version 2 or 3, which sidecar 0.9.0 speaks; comfyui 0.1.0 speaks 1: update comfyui (it is the older side)",
+    );
+    expect(versionsApart({ ...hello, protocolVersions: [4] }, [2, 3], "0.9.0").message).toContain(
+      'update the sidecar (it is the older side): "refit-sidecar update"',
+    );
   });
 
   it("demands hello first, once, and in a version that both speak", async () => {
@@ -54,7 +86,12 @@ describe("a session", () => {
     expect((await silent.call("status")).code).toBe("WIRE_HELLO_REQUIRED");
     const hello = { protocolVersions: [1], client: { name: "test", version: "1" }, capabilities: ["events"] };
     expect((await silent.call("hello", { ...hello, protocolVersions: [7] })).code).toBe("WIRE_VERSION_UNSUPPORTED");
-    expect((await silent.call("hello", { ...hello, protocolVersions: [7, 1] })).result).toMatchObject({ protocolVersion: 1, role: "control", capabilities: ["events"], segments: null });
+    expect((await silent.call("hello", { ...hello, protocolVersions: [7, 1] })).result).toMatchObject({
+      protocolVersion: 1,
+      role: "control",
+      capabilities: ["events"],
+      segments: null,
+    });
     expect((await silent.call("hello", hello)).code).toBe("WIRE_HELLO_REPEATED");
   });
 
@@ -77,7 +114,13 @@ describe("a session", () => {
     const running = await startFake();
     const reader = await connect(running, bearer(running.discovery.read_token));
     expect((await reader.call("status")).code).toBeNull();
-    for (const [method, params] of [["engine.prepare", wanted], ["folders.add", { path: "/x", kind: "adapters" }], ["adapter.push", { push: "p", last: true }], ["watch.pause", {}], ["engine.free", { engine: null }]] as const) {
+    for (const [method, params] of [
+      ["engine.prepare", wanted],
+      ["folders.add", { path: "/x", kind: "adapters" }],
+      ["adapter.push", { push: "p", last: true }],
+      ["watch.pause", {}],
+      ["engine.free", { engine: null }],
+    ] as const) {
       expect([method, (await reader.call(method, params)).code]).toEqual([method, "WIRE_ROLE"]);
     }
     expect(running.backend.seen["prepare"]).toEqual([]);
@@ -93,7 +136,9 @@ describe("a session", () => {
     expect(bad.code).toBe("WIRE_PARAMS_INVALID");
     expect((bad.message["error"] as { message: string }).message).toContain("params.stack.0.strength");
     expect((await client.call("status", {}, [latent(4, 1)])).code).toBe("WIRE_PARAMS_INVALID");
-    expect((await client.call("engine.step", { lease: "l1" }, [], [{ name: "sample", dtype: "u8", shape: [4], offset: 0, bytes: 4 }])).code).toBe("WIRE_TENSORS_MISPLACED");
+    expect(
+      (await client.call("engine.step", { lease: "l1" }, [], [{ name: "sample", dtype: "u8", shape: [4], offset: 0, bytes: 4 }])).code,
+    ).toBe("WIRE_TENSORS_MISPLACED");
   });
 
   it("shows neither paths nor its own mistakes", async () => {
@@ -114,7 +159,12 @@ describe("a session", () => {
   it("takes paths out of what other stages tell in events, history and lists", async () => {
     const { running, client } = await greeted();
     await client.call("events.subscribe", { topics: ["arrival"] });
-    running.backend.emit({ type: "arrival.refused", id: "a9", code: "READ_FAILED", message: "cannot read /home/somebody/my loras/x.safetensors: EACCES" });
+    running.backend.emit({
+      type: "arrival.refused",
+      id: "a9",
+      code: "READ_FAILED",
+      message: "cannot read /home/somebody/my loras/x.safetensors: EACCES",
+    });
     const heard = await client.heard((message) => message["method"] === "event");
     expect(heard["params"]).toMatchObject({ event: { message: "cannot read …/x.safetensors: EACCES" } });
     expect(JSON.stringify((await client.call("events.history", { topics: ["arrival"] })).result)).not.toContain("somebody");
@@ -176,11 +226,17 @@ describe("cancel", () => {
   it("of a running step drops its late result and answers once", async () => {
     const { client } = await greeted();
     await client.call("engine.prepare", wanted);
-    const step = client.call("engine.step", { lease: "l1" }, [latent(8, 1), { name: "delay_ms", dtype: "u8", shape: [2], data: new Uint8Array([60, 0]) }]);
+    const step = client.call("engine.step", { lease: "l1" }, [
+      latent(8, 1),
+      { name: "delay_ms", dtype: "u8", shape: [2], data: new Uint8Array([60, 0]) },
+    ]);
     await client.call("cancel", { request: client.lastId() });
     const answer = await step;
     expect([answer.code, answer.tensors]).toEqual(["WIRE_CANCELLED", []]);
-    const next = await client.call("engine.step", { lease: "l1" }, [latent(8, 2), { name: "delay_ms", dtype: "u8", shape: [2], data: new Uint8Array([80, 0]) }]);
+    const next = await client.call("engine.step", { lease: "l1" }, [
+      latent(8, 2),
+      { name: "delay_ms", dtype: "u8", shape: [2], data: new Uint8Array([80, 0]) },
+    ]);
     expect(next.tensors[0]!.data[0]).toBe(2);
     expect(client.orphans).toEqual([]);
   });
@@ -206,7 +262,9 @@ describe("sessions beside each other", () => {
     expect((await other.call("engine.step", { lease: result["lease"] }, [latent(8, 1)])).code).toBe("WIRE_LEASE_UNKNOWN");
     expect((await other.call("engine.release", { lease: result["lease"] })).code).toBe("WIRE_LEASE_UNKNOWN");
     await other.call("engine.prepare", wanted);
-    expect((await other.call("engine.step", { lease: "l2", use: { context: "k" } }, [latent(8, 1)])).code).toBe("WIRE_CONDITIONING_UNKNOWN");
+    expect((await other.call("engine.step", { lease: "l2", use: { context: "k" } }, [latent(8, 1)])).code).toBe(
+      "WIRE_CONDITIONING_UNKNOWN",
+    );
   });
 
   it("give back what they hold when they go", async () => {

@@ -11,7 +11,16 @@ import { createLog, createMetrics } from "../../../sidecar/src/telemetry/index.t
 import { startWire, type Discovery, type WireOptions, type WireServer } from "../../../sidecar/src/wire/index.ts";
 import { createFakeBackend } from "./fake-backend.mjs";
 
-export const plainOptions: WireOptions = { bind: "127.0.0.1", port: 0, tlsCert: null, tlsKey: null, behindProxy: false, allowHosts: [], allowOrigins: [], maxClients: 256 };
+export const plainOptions: WireOptions = {
+  bind: "127.0.0.1",
+  port: 0,
+  tlsCert: null,
+  tlsKey: null,
+  behindProxy: false,
+  allowHosts: [],
+  allowOrigins: [],
+  maxClients: 256,
+};
 
 export interface Running {
   readonly server: WireServer;
@@ -36,14 +45,20 @@ export function temporaryFolder(): string {
   return folder;
 }
 
-export async function startFake(options: Partial<WireOptions> = {}, setup: { pingEveryMs?: number; helloMs?: number; dataDir?: string; onSegmentFolder?: (folder: string | null) => void } = {}): Promise<Running> {
+export async function startFake(
+  options: Partial<WireOptions> = {},
+  setup: { pingEveryMs?: number; helloMs?: number; dataDir?: string; onSegmentFolder?: (folder: string | null) => void } = {},
+): Promise<Running> {
   const dataDir = setup.dataDir ?? temporaryFolder();
   const backend = createFakeBackend(Failure);
   const logLines: string[] = [];
   const metrics = createMetrics();
   const { pingEveryMs, helloMs, onSegmentFolder } = setup;
   const server = await startWire({
-    backend, dataDir, version: "9.9.9", metrics,
+    backend,
+    dataDir,
+    version: "9.9.9",
+    metrics,
     options: { ...plainOptions, ...options },
     log: createLog("debug", (line) => void logLines.push(line)),
     ...(onSegmentFolder === undefined ? {} : { onSegmentFolder }),
@@ -66,7 +81,12 @@ export interface Client {
   readonly socket: WebSocket;
   readonly notifications: JsonObject[];
   readonly orphans: JsonObject[];
-  readonly call: (method: string, params?: JsonObject, tensors?: readonly FrameTensor[], segments?: readonly TensorDescriptor[]) => Promise<Answer>;
+  readonly call: (
+    method: string,
+    params?: JsonObject,
+    tensors?: readonly FrameTensor[],
+    segments?: readonly TensorDescriptor[],
+  ) => Promise<Answer>;
   /** Resolves when a notification arrives that the test accepts, or has arrived before. */
   readonly heard: (test: (message: JsonObject) => boolean) => Promise<JsonObject>;
   readonly closed: Promise<{ readonly code: number; readonly reason: string }>;
@@ -78,7 +98,12 @@ export function bearer(token: string): ClientOptions {
 }
 
 /** Opens a session; rejects with the HTTP status when it is refused. */
-export async function connect(running: Running, options: ClientOptions = bearer(running.discovery.token), protocols: string[] = [], greet: JsonObject | null = {}): Promise<Client> {
+export async function connect(
+  running: Running,
+  options: ClientOptions = bearer(running.discovery.token),
+  protocols: string[] = [],
+  greet: JsonObject | null = {},
+): Promise<Client> {
   const socket = new WebSocket(running.discovery.ws_url, protocols, options);
   cleanUp(() => socket.terminate());
   const pending = new Map<number, (answer: Answer) => void>();
@@ -99,7 +124,9 @@ export async function connect(running: Running, options: ClientOptions = bearer(
     }
     for (const listener of listeners) listener();
   });
-  const closed = new Promise<{ code: number; reason: string }>((resolve) => socket.on("close", (code, reason) => resolve({ code, reason: reason.toString() })));
+  const closed = new Promise<{ code: number; reason: string }>((resolve) =>
+    socket.on("close", (code, reason) => resolve({ code, reason: reason.toString() })),
+  );
   await new Promise<void>((resolve, reject) => {
     socket.once("open", resolve);
     socket.once("error", reject);
@@ -110,7 +137,10 @@ export async function connect(running: Running, options: ClientOptions = bearer(
   });
   socket.on("error", () => undefined);
   const client: Client = {
-    socket, notifications, orphans, closed,
+    socket,
+    notifications,
+    orphans,
+    closed,
     lastId: () => lastId,
     call(method, params = {}, tensors = [], segments = []) {
       lastId += 1;
@@ -132,11 +162,26 @@ export async function connect(running: Running, options: ClientOptions = bearer(
         look();
       }),
   };
-  if (greet !== null) await client.call("hello", { protocolVersions: [1], client: { name: "test", version: "1" }, capabilities: ["segments", "events", "push", "memory"], ...greet });
+  if (greet !== null)
+    await client.call("hello", {
+      protocolVersions: [1],
+      client: { name: "test", version: "1" },
+      capabilities: ["segments", "events", "push", "memory"],
+      ...greet,
+    });
   return client;
 }
 
-export const wanted = { checkpoint: "c1", stack: [{ adapter: "a1", strength: 0.8 }], profile: "auto", precision: "auto", host: "auto", mode: "comfyui", residuals: false, priority: "user" } as const;
+export const wanted = {
+  checkpoint: "c1",
+  stack: [{ adapter: "a1", strength: 0.8 }],
+  profile: "auto",
+  precision: "auto",
+  host: "auto",
+  mode: "comfyui",
+  residuals: false,
+  priority: "user",
+} as const;
 
 export function latent(bytes: number, fill: number, name = "sample"): FrameTensor {
   return { name, dtype: "u8", shape: [bytes], data: new Uint8Array(bytes).fill(fill) };

@@ -52,7 +52,9 @@ def export_lora(source: Source, name: str, strength: float, new_name: str) -> tu
     model = weightless_model(source).model
     patches = file_patches(lora_path(name), key_map(model), model.diffusion_model.meta_parameters, Digests())
     if not patches:
-        raise ValueError(f"{name} has no layer that {source.name} has: it was made for another model family. Choose a LoRA for this checkpoint.")
+        raise ValueError(
+            f"{name} has no layer that {source.name} has: it was made for another model family. Choose a LoRA for this checkpoint."
+        )
     tensors: dict[str, torch.Tensor] = {}
     for key, dtype, shape, data in content_tensors(ContentItem(tuple(patches), 1.0)):
         tensor = from_bytes(data, torch_dtype(dtype) or torch.float32, shape)
@@ -73,7 +75,9 @@ _NOT_LINEAR = re.compile(r"\.(dora_scale|oft_blocks|a1\.weight|set_weight)$")
 
 def _with_strength(key: str, tensor: torch.Tensor, strength: float) -> torch.Tensor:
     if strength != 1.0 and _NOT_LINEAR.search(key):
-        raise ValueError("This LoRA is of a kind (DoRA, OFT, GLoRA or a replaced weight) that cannot carry a strength. Export it with strength 1.")
+        raise ValueError(
+            "This LoRA is of a kind (DoRA, OFT, GLoRA or a replaced weight) that cannot carry a strength. Export it with strength 1."
+        )
     return (tensor.float() * strength).to(tensor.dtype) if _LINEAR.search(key) else tensor
 
 

@@ -134,7 +134,9 @@ def _choose_dtype(config: Any, parameters: dict[str, torch.Tensor], dtype: torch
     if dtype is None:
         weight_dtype = None if _quantised(config) else comfy.utils.weight_dtype(parameters)
         elements = sum(tensor.nelement() for tensor in parameters.values())
-        dtype = comfy.model_management.unet_dtype(model_params=elements, supported_dtypes=list(config.supported_inference_dtypes), weight_dtype=weight_dtype)
+        dtype = comfy.model_management.unet_dtype(
+            model_params=elements, supported_dtypes=list(config.supported_inference_dtypes), weight_dtype=weight_dtype
+        )
         cast = comfy.model_management.unet_manual_cast(dtype, comfy.model_management.get_torch_device(), config.supported_inference_dtypes)
         dtype = cast if cast is not None else dtype
     config.set_inference_dtype(dtype, None)

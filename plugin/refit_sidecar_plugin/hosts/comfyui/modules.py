@@ -18,7 +18,9 @@ def changed(before: Outline, module: torch.nn.Module, patched: Collection[str] =
     """The first part that is no longer as it was, or None. `patched`: parts that ComfyUI itself has exchanged for now, and puts back."""
     now = outline(module)
     apart = (name for name in {**before, **now} if not _same(before.get(name), now.get(name)))
-    return next((name or "the whole model" for name in apart if not any(name == one or name.startswith(one + ".") for one in patched)), None)
+    return next(
+        (name or "the whole model" for name in apart if not any(name == one or name.startswith(one + ".") for one in patched)), None
+    )
 
 
 def _part(part: torch.nn.Module) -> tuple[object, ...]:
@@ -26,4 +28,9 @@ def _part(part: torch.nn.Module) -> tuple[object, ...]:
 
 
 def _same(before: tuple[object, ...] | None, now: tuple[object, ...] | None) -> bool:
-    return before is not None and now is not None and len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
+    return (
+        before is not None
+        and now is not None
+        and len(before) == len(now)
+        and all(one is other for one, other in zip(before, now, strict=True))
+    )

@@ -86,7 +86,9 @@ def checkpoint_id(source: Source) -> str:
 
 def find_name(patch: Patch) -> str | None:
     """Name in the loras folders of an adapter that holds this patch's tensors, as the sidecar's catalog knows it."""
-    tensors = [{"dtype": part.dtype, "shape": list(part.shape), "sha256": part.digest()} for _, part in patch.parts if isinstance(part, TensorRef)]
+    tensors = [
+        {"dtype": part.dtype, "shape": list(part.shape), "sha256": part.digest()} for _, part in patch.parts if isinstance(part, TensorRef)
+    ]
     found = plugin().catalog.find(tensors, check) if tensors else None
     return found["name"].replace("/", os.sep) if found else None
 

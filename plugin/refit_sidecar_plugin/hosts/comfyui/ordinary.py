@@ -30,7 +30,9 @@ def twin_of(weightless: Any, source: Source, patches: ComfyPatches | None = None
     twin.injections = {key: list(entries) for key, entries in weightless.injections.items()}
     twin.additional_models = {key: list(entries) for key, entries in weightless.additional_models.items()}
     twin.attachments = {key: value for key, value in weightless.attachments.items() if key != ATTACHMENT}
-    twin.callbacks = {kind: {key: list(entries) for key, entries in keyed.items() if key != ATTACHMENT} for kind, keyed in weightless.callbacks.items()}
+    twin.callbacks = {
+        kind: {key: list(entries) for key, entries in keyed.items() if key != ATTACHMENT} for kind, keyed in weightless.callbacks.items()
+    }
     twin.force_cast_weights = weightless.force_cast_weights
     twin.hook_mode = weightless.hook_mode
     return twin

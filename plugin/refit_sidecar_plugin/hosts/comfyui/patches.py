@@ -85,7 +85,13 @@ def _parts(key: str, adapter: object) -> tuple[str, list[tuple[str, object]]]:
 
 def _part(value: object, digests: Digests) -> Part:
     if isinstance(value, torch.Tensor):
-        return TensorRef(file_dtype(value.dtype), tuple(value.shape), lambda: digests.of(value), lambda: bytes(raw_bytes(value)), lambda: digests.origins.of(value))
+        return TensorRef(
+            file_dtype(value.dtype),
+            tuple(value.shape),
+            lambda: digests.of(value),
+            lambda: bytes(raw_bytes(value)),
+            lambda: digests.origins.of(value),
+        )
     if value is None or isinstance(value, (int, float)):
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(number, int) for number in value):

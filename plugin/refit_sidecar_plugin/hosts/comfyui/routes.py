@@ -24,7 +24,9 @@ def add_routes(server: Any) -> None:
 
     @routes.get("/refit/read/{method}")
     async def read(request: web.Request) -> web.Response:
-        return await _answer(lambda: plugin().relay.read(request.match_info["method"], door.query_object(request.query.get("params", "{}"))))
+        return await _answer(
+            lambda: plugin().relay.read(request.match_info["method"], door.query_object(request.query.get("params", "{}")))
+        )
 
     @routes.post("/refit/change/{method}")
     async def change(request: web.Request) -> web.Response:

@@ -61,7 +61,13 @@ class StackReader:
 
     def follow_loaders(self) -> None:
         """From now on what ComfyUI's loaders read of the loras folders is known by its place, and hashed beside whatever the prompt does next."""
-        follow_loads(comfy.utils, "load_torch_file", self._digests.origins, _is_adapter, lambda path: self._hashing.submit(self._identities.sha256, path) and None)
+        follow_loads(
+            comfy.utils,
+            "load_torch_file",
+            self._digests.origins,
+            _is_adapter,
+            lambda path: self._hashing.submit(self._identities.sha256, path) and None,
+        )
 
     def _forget_readings(self) -> None:
         """A tensor was changed in place after it was read: what was made of it is looked at again."""

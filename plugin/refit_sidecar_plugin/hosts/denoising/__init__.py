@@ -7,4 +7,15 @@ from .answer import Answerer
 from .calls import UNET, Call, CallShape, NotServed, call_shape, made_by, read_call, refuse_patches
 from .graphics import require_gpu_engine
 
-__all__ = ["UNET", "Answerer", "Call", "CallShape", "NotServed", "call_shape", "made_by", "read_call", "refuse_patches", "require_gpu_engine"]
+__all__ = [
+    "UNET",
+    "Answerer",
+    "Call",
+    "CallShape",
+    "NotServed",
+    "call_shape",
+    "made_by",
+    "read_call",
+    "refuse_patches",
+    "require_gpu_engine",
+]

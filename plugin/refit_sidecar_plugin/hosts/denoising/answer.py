@@ -39,7 +39,9 @@ class Answerer:
 
     def _whole(self, call: Call) -> torch.Tensor:
         taken = self._run.inputs.keys()
-        tensors = {name: value for name, value in call.tensors.items() if name in taken or name not in call.conditional} | self._residuals(call)
+        tensors = {name: value for name, value in call.tensors.items() if name in taken or name not in call.conditional} | self._residuals(
+            call
+        )
         missing = {name for name in taken if "residual" not in name} - tensors.keys() - call.optional
         if missing:
             raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give")
@@ -64,4 +66,9 @@ def _part(call: Call, start: int, count: int) -> Call:
     def rows(value: torch.Tensor) -> torch.Tensor:
         return value if value.shape[0] == 1 else value[start : start + count]
 
-    return replace(call, tensors={name: rows(value) for name, value in call.tensors.items()}, residuals=tuple(map(rows, call.residuals)), x=rows(call.x))
+    return replace(
+        call,
+        tensors={name: rows(value) for name, value in call.tensors.items()},
+        residuals=tuple(map(rows, call.residuals)),
+        x=rows(call.x),
+    )

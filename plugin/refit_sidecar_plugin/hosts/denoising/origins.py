@@ -84,9 +84,17 @@ class Origins:
             return
         for key, tensor in tensors.items():
             span = file.entries.get(key)
-            if isinstance(tensor, torch.Tensor) and span is not None and tensor.device.type == "cpu" and span[1] - span[0] == tensor.numel() * tensor.element_size():
+            if (
+                isinstance(tensor, torch.Tensor)
+                and span is not None
+                and tensor.device.type == "cpu"
+                and span[1] - span[0] == tensor.numel() * tensor.element_size()
+            ):
                 number = id(tensor)
-                self._places[number] = (weakref.ref(tensor, lambda _, number=number: self._places.pop(number, None)), Place(file, key, *span))
+                self._places[number] = (
+                    weakref.ref(tensor, lambda _, number=number: self._places.pop(number, None)),
+                    Place(file, key, *span),
+                )
 
     def _file(self, path: str, seen: Stamp) -> MappedFile:
         known = self._files.pop(path, None)
@@ -151,7 +159,9 @@ def _equal(tensor: torch.Tensor, place: Place, offset: int, count: int) -> bool:
     return own == place.file.data[place.begin + offset : min(place.end, place.begin + offset + count)]
 
 
-def follow_loads(module: object, name: str, origins: Origins, concerns: Callable[[str], bool], begun: Callable[[str], None] = lambda path: None) -> None:
+def follow_loads(
+    module: object, name: str, origins: Origins, concerns: Callable[[str], bool], begun: Callable[[str], None] = lambda path: None
+) -> None:
     """Notes what a UI's own loading function makes of the files that matter, and says so as soon as one begins. The function itself is not changed."""
     load = getattr(module, name)
 

@@ -31,7 +31,10 @@ def served(desired: Desired, report: RunReport) -> None:
     if status.view.state != "fallback":
         steps = max(report.steps, 1)
         each = f"{report.steps} steps of {report.step_ms / steps:.0f} ms"
-        status.update(state="idle", line=f"{desired.name} ran on an engine ({report.host}, {report.precision}): refit {report.refit_ms:.0f} ms, {each}.")
+        status.update(
+            state="idle",
+            line=f"{desired.name} ran on an engine ({report.host}, {report.precision}): refit {report.refit_ms:.0f} ms, {each}.",
+        )
     plugin().facts.ran(LastRun("engine", desired.name, "", report))
 
 

@@ -90,7 +90,9 @@ export class HeldEngine {
       const { buffer } = this.#held(layout.name).buffer;
       for (const { weight, shape, startElement, elements } of layout.weights) {
         weights[weight] =
-          this.#dtype === "f32" ? new Tensor("float32", new Float32Array(buffer, startElement * 4, elements), shape) : new Tensor("float16", new Uint16Array(buffer, startElement * 2, elements), shape);
+          this.#dtype === "f32"
+            ? new Tensor("float32", new Float32Array(buffer, startElement * 4, elements), shape)
+            : new Tensor("float16", new Uint16Array(buffer, startElement * 2, elements), shape);
       }
     }
     return weights;

@@ -59,7 +59,10 @@ export interface Request<O extends OperationName = OperationName> {
 
 export type Answer =
   | { readonly id: number; readonly answer: unknown }
-  | { readonly id: number; readonly failure: { readonly code: HostErrorCode; readonly message: string; readonly evidence: Readonly<Record<string, unknown>> } };
+  | {
+      readonly id: number;
+      readonly failure: { readonly code: HostErrorCode; readonly message: string; readonly evidence: Readonly<Record<string, unknown>> };
+    };
 
 /** The buffers inside a message, to be transferred with it. */
 export function buffersOf(value: unknown): ArrayBuffer[] {

@@ -37,6 +37,11 @@ async function create(path: string, { provider, threads }: SessionOptions): Prom
       logSeverityLevel: 3,
     });
   } catch (cause) {
-    throw hostFailure("HOST_GRAPH_INVALID", `ONNX Runtime could not load the graph with provider ${provider}: ${reasonOf(cause)}`, {}, cause);
+    throw hostFailure(
+      "HOST_GRAPH_INVALID",
+      `ONNX Runtime could not load the graph with provider ${provider}: ${reasonOf(cause)}`,
+      {},
+      cause,
+    );
   }
 }

@@ -20,10 +20,14 @@ export function toTensor({ type, shape, data }: ReadyInput): Tensor {
 /** An output of the graph as it travels in a frame, copied out of ONNX Runtime's memory so that it can change threads. */
 export function toFrame(name: string, value: Tensor | undefined): FrameTensor {
   const dtype = value?.type === "float32" ? "f32" : value?.type === "float16" ? "f16" : value?.type === "int64" ? "i64" : null;
-  if (value === undefined || dtype === null) throw hostFailure("HOST_STEP_FAILED", `expected output ${name} to be float32, float16 or int64, got ${value?.type ?? "nothing"}`, { name });
+  if (value === undefined || dtype === null)
+    throw hostFailure("HOST_STEP_FAILED", `expected output ${name} to be float32, float16 or int64, got ${value?.type ?? "nothing"}`, {
+      name,
+    });
   const view = value.data;
   if (!ArrayBuffer.isView(view)) throw hostFailure("HOST_STEP_FAILED", `expected output ${name} in main memory`, { name });
   const data = new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
-  if (data.byteLength !== tensorBytes(dtype, value.dims)) throw hostFailure("HOST_STEP_FAILED", `output ${name} has ${data.byteLength} bytes for shape [${value.dims.join(", ")}]`, { name });
+  if (data.byteLength !== tensorBytes(dtype, value.dims))
+    throw hostFailure("HOST_STEP_FAILED", `output ${name} has ${data.byteLength} bytes for shape [${value.dims.join(", ")}]`, { name });
   return { name, dtype, shape: value.dims, data };
 }

@@ -21,7 +21,12 @@ function find(engine: string): HeldEngine {
   return held;
 }
 
-const operations: { readonly [O in OperationName]: (engine: string, request: Operations[O]["request"]) => Operations[O]["answer"] | Promise<Operations[O]["answer"]> } = {
+const operations: {
+  readonly [O in OperationName]: (
+    engine: string,
+    request: Operations[O]["request"],
+  ) => Operations[O]["answer"] | Promise<Operations[O]["answer"]>;
+} = {
   open: (engine, { dtype, layouts }) => {
     engines.set(engine, new HeldEngine(dtype, layouts));
     return null;

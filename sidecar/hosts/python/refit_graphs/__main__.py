@@ -17,7 +17,9 @@ from . import errors, header
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="refit_graphs", description="Exports the weightless graphs of a checkpoint's structure. No network is used.")
+    parser = argparse.ArgumentParser(
+        prog="refit_graphs", description="Exports the weightless graphs of a checkpoint's structure. No network is used."
+    )
     parser.add_argument("--header", type=Path, required=True, help="checkpoint, or JSON table of names with dtype and shape")
     parser.add_argument("--out", type=Path, required=True, help="folder to make; an older bundle there is replaced")
     parser.add_argument("--name", help="name of the bundle; default: the folder's name")
@@ -45,11 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
     except errors.OutputRefused as error:
         return _fail(2, "GRAPH_OUTPUT_REFUSED", str(error))
     except ImportError as error:
-        return _fail(3, "GRAPH_PACKAGE_MISSING", f"expected the packages torch, diffusers and onnx, missing: {error.name}; install them into this Python")
+        return _fail(
+            3,
+            "GRAPH_PACKAGE_MISSING",
+            f"expected the packages torch, diffusers and onnx, missing: {error.name}; install them into this Python",
+        )
     except OSError as error:
         # strerror alone: the text may reach a client, and paths must not.
         return _fail(2, "GRAPH_HEADER_UNREADABLE", f"expected a readable header and a writable folder: {error.strerror}")
-    print(json.dumps({"ok": True, "name": table["name"], "family": table["family"], "structure": table["structure"], "out": str(options.out)}))
+    print(
+        json.dumps({"ok": True, "name": table["name"], "family": table["family"], "structure": table["structure"], "out": str(options.out)})
+    )
     return 0
 
 

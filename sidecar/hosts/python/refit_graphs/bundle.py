@@ -61,8 +61,12 @@ def _require_place(out: Path) -> None:
     if not out.exists():
         return
     names = [entry.name for entry in out.iterdir()] if out.is_dir() else None
-    if names is None or (names and ("graph.json" not in names or any(name != "graph.json" and not name.endswith(".onnx") for name in names))):
-        raise OutputRefused(f"expected a folder to make, or an older bundle to replace; {out.name} is something else and would be lost. Choose another --out.")
+    if names is None or (
+        names and ("graph.json" not in names or any(name != "graph.json" and not name.endswith(".onnx") for name in names))
+    ):
+        raise OutputRefused(
+            f"expected a folder to make, or an older bundle to replace; {out.name} is something else and would be lost. Choose another --out."
+        )
 
 
 def _trace(model: Exportable, residuals: bool) -> onnx.ModelProto:

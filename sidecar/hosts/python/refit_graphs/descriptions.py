@@ -105,7 +105,9 @@ class Described:
             return axis
         value = self.value(axis[1:-1])
         if value is None or value != int(value):
-            raise UnsupportedStructure(f"expected a {self._description['title']} header, without {axis[1:-1]}: this structure is not supported")
+            raise UnsupportedStructure(
+                f"expected a {self._description['title']} header, without {axis[1:-1]}: this structure is not supported"
+            )
         return int(value)
 
     def places(self, parameter: str) -> list[Place]:
@@ -126,7 +128,9 @@ class Described:
         for group in self._description.get("names", ()):
             for n in range(int(self[group["blocks"]] or 0)) if "blocks" in group else (None,):
                 for row in group["rows"]:
-                    for parameter, found in self._row(row, group.get("native", ""), group.get("diffusers", ""), {} if n is None else {"n": n}):
+                    for parameter, found in self._row(
+                        row, group.get("native", ""), group.get("diffusers", ""), {} if n is None else {"n": n}
+                    ):
                         places.setdefault(parameter, []).extend(found)
         return places
 

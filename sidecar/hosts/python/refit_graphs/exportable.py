@@ -45,7 +45,9 @@ class Exportable:
     precisions: tuple[str, ...] = ("fp32", "fp16")
 
 
-def connect(shapes: Shapes, targets: Callable[[str, tuple[int, ...]], Iterable[Target]], module: nn.Module) -> tuple[dict[str, str], list[dict[str, Any]]]:
+def connect(
+    shapes: Shapes, targets: Callable[[str, tuple[int, ...]], Iterable[Target]], module: nn.Module
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Returns (module tensor -> graph input, refit map), or raises UnsupportedStructure when header and module differ anywhere."""
     built = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     weights: dict[str, str] = {}
@@ -82,4 +84,12 @@ def described_inputs(described: Described) -> tuple[DataInput, ...]:
 
 
 def _row(parameter: str, weight: str, shape: tuple[int, ...], part: dict[str, int] | None, swap: bool) -> dict[str, Any]:
-    return {"parameter": parameter, "weight": weight, "shape": list(shape), "slice": part, "swapHalves": swap, "layout": "as-is", "refittable": True}
+    return {
+        "parameter": parameter,
+        "weight": weight,
+        "shape": list(shape),
+        "slice": part,
+        "swapHalves": swap,
+        "layout": "as-is",
+        "refittable": True,
+    }

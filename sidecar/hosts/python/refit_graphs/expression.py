@@ -78,7 +78,12 @@ OPERATORS: Mapping[type, Callable[[Value, Value], Value]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
-ORDERS: Mapping[type, Callable[[Value, Value], bool]] = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
+ORDERS: Mapping[type, Callable[[Value, Value], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
 
 
 def _whole(value: float) -> float | int:

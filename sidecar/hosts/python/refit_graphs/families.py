@@ -19,4 +19,6 @@ def plan(shapes: Shapes) -> Exportable:
     found = family_of(shapes)
     if found is not None and found.family in BUILDERS:
         return BUILDERS[found.family].exportable(shapes)
-    raise UnsupportedStructure(f"expected a diffusion model of the families {', '.join(UNETS)}, {', '.join(BUILDERS)}; this header is of another kind")
+    raise UnsupportedStructure(
+        f"expected a diffusion model of the families {', '.join(UNETS)}, {', '.join(BUILDERS)}; this header is of another kind"
+    )

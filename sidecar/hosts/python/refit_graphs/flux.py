@@ -51,7 +51,9 @@ def _config(shapes: Shapes) -> dict[str, Any]:
         head = shapes["double_blocks.0.img_attn.norm.key_norm.scale"][0]
         described = Described("flux", shapes)
         if width % head or head % 16:
-            raise UnsupportedStructure(f"expected heads of a multiple of 16 channels that divide {width}, found {head}: this structure is not supported")
+            raise UnsupportedStructure(
+                f"expected heads of a multiple of 16 channels that divide {width}, found {head}: this structure is not supported"
+            )
         return {
             "patch_size": 1,
             "in_channels": channels,
@@ -115,9 +117,18 @@ def _run(
 ) -> torch.Tensor:
     batch, channels, height, width = sample.shape
     rows, columns = height // PATCH, width // PATCH
-    packed = sample.reshape(batch, channels, rows, PATCH, columns, PATCH).permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels * PATCH**2)
+    packed = (
+        sample.reshape(batch, channels, rows, PATCH, columns, PATCH)
+        .permute(0, 2, 4, 1, 3, 5)
+        .reshape(batch, rows * columns, channels * PATCH**2)
+    )
     grid = torch.stack(
-        [torch.zeros(rows, columns), torch.arange(rows).float()[:, None].expand(rows, columns), torch.arange(columns).float().expand(rows, columns)], dim=-1
+        [
+            torch.zeros(rows, columns),
+            torch.arange(rows).float()[:, None].expand(rows, columns),
+            torch.arange(columns).float().expand(rows, columns),
+        ],
+        dim=-1,
     )
     embed = type(module.time_text_embed).forward
     # diffusers rounds timestep and guidance to the float type before it scales them by 1000; in f16 that would move them by up to half a step.
@@ -134,4 +145,6 @@ def _run(
         return_dict=False,
     )[0]
     out_channels = module.config.out_channels // PATCH**2
-    return out.reshape(batch, rows, columns, out_channels, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5).reshape(batch, out_channels, height, width)
+    return (
+        out.reshape(batch, rows, columns, out_channels, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5).reshape(batch, out_channels, height, width)
+    )

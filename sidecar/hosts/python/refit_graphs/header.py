@@ -30,13 +30,19 @@ def read_header(path: Path) -> dict[str, dict]:
             head = file.read(8)
             size = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if not 2 <= size <= MAX_HEADER_BYTES:
-                raise HeaderError(f"expected a safetensors header of at most {MAX_HEADER_BYTES} bytes, got a length of {size}: is the file complete?")
+                raise HeaderError(
+                    f"expected a safetensors header of at most {MAX_HEADER_BYTES} bytes, got a length of {size}: is the file complete?"
+                )
             raw = file.read(size)
             if len(raw) != size:
                 raise HeaderError(f"expected a header of {size} bytes, the file ended after {len(raw)}: is the file complete?")
     try:
         table = json.loads(raw)
-        return {name: {"dtype": str(entry["dtype"]), "shape": [int(n) for n in entry["shape"]]} for name, entry in table.items() if name != "__metadata__"}
+        return {
+            name: {"dtype": str(entry["dtype"]), "shape": [int(n) for n in entry["shape"]]}
+            for name, entry in table.items()
+            if name != "__metadata__"
+        }
     except (UnicodeDecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise HeaderError(f"expected a JSON table of names with dtype and shape, got something else: {error}") from error
 

@@ -67,5 +67,7 @@ def _build(config: dict[str, Any]) -> SD3Transformer2DModel:
         return SD3Transformer2DModel(**config).eval()
 
 
-def _run(module: SD3Transformer2DModel, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _run(
+    module: SD3Transformer2DModel, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, y: torch.Tensor
+) -> torch.Tensor:
     return module(sample, context, y, timestep, return_dict=False)[0]

@@ -45,7 +45,9 @@ def variant(traced: onnx.ModelProto, float_type: int) -> onnx.ModelProto:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.DOUBLE:
                 attribute.i = float_type
             elif attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.DOUBLE:
-                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(helper.tensor_dtype_to_np_dtype(float_type))))
+                attribute.t.CopyFrom(
+                    numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(helper.tensor_dtype_to_np_dtype(float_type)))
+                )
     del graph.value_info[:]
     _fold(graph)
     _drop_same_type_casts(graph)
@@ -107,7 +109,8 @@ def _drop_same_type_casts(graph: onnx.GraphProto) -> None:
         elif node.op_type == "Shape":
             types[node.output[0]] = TensorProto.INT64
         elif (
-            node.op_type in ("Gather", "Div", "Mul", "Add", "Sub", "Unsqueeze", "Concat", "Slice", "Transpose", "Reshape", "MatMul") and node.input[0] in types
+            node.op_type in ("Gather", "Div", "Mul", "Add", "Sub", "Unsqueeze", "Concat", "Slice", "Transpose", "Reshape", "MatMul")
+            and node.input[0] in types
         ):
             types[node.output[0]] = types[node.input[0]]
         kept.append(node)

@@ -18,7 +18,11 @@ FORMAT_VERSION = 1
 def model_files(model: Exportable) -> dict[str, str]:
     """Every variant and the file of its model."""
     kinds = ("", "residuals-") if model.residuals else ("",)
-    return {f"{kind}{precision}": f"{model.file_stem}{'-residuals' if kind else ''}.{precision}.onnx" for kind in kinds for precision in model.precisions}
+    return {
+        f"{kind}{precision}": f"{model.file_stem}{'-residuals' if kind else ''}.{precision}.onnx"
+        for kind in kinds
+        for precision in model.precisions
+    }
 
 
 def write_table(shapes: Shapes, name: str, out: Path) -> dict[str, Any]:

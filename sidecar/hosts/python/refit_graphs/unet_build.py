@@ -27,7 +27,9 @@ class PlainAttention:
     def __init__(self, upcast: bool) -> None:
         self._upcast = upcast
 
-    def __call__(self, attn: nn.Module, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None, **_: object) -> torch.Tensor:
+    def __call__(
+        self, attn: nn.Module, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None, **_: object
+    ) -> torch.Tensor:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         batch, width, heads = hidden_states.shape[0], attn.inner_dim, attn.heads
 
@@ -66,7 +68,9 @@ def _build(plan: UnetPlan) -> UNet2DConditionModel:
     unet.set_attn_processor(PlainAttention(plan.upcast_attention))
     if plan.y_width is not None:
         # The step brings the finished vector `y` (pooled text and size embedding), as every UI computes it.
-        unet.get_aug_embed = MethodType(lambda self, emb, encoder_hidden_states, added_cond_kwargs: self.add_embedding(added_cond_kwargs["y"]), unet)
+        unet.get_aug_embed = MethodType(
+            lambda self, emb, encoder_hidden_states, added_cond_kwargs: self.add_embedding(added_cond_kwargs["y"]), unet
+        )
     return unet
 
 

@@ -79,7 +79,9 @@ def _levels(shapes: Shapes) -> list[list[str]]:
         elif f"input_blocks.{index}.0.in_layers.2.weight" in shapes:
             levels[-1].append(f"input_blocks.{index}")
         else:
-            raise UnsupportedStructure(f"expected a residual block or a downsampler at input_blocks.{index}: this structure is not supported")
+            raise UnsupportedStructure(
+                f"expected a residual block or a downsampler at input_blocks.{index}: this structure is not supported"
+            )
     if not all(levels):
         raise UnsupportedStructure("expected at least one residual block in every level: this structure is not supported")
     return levels
@@ -109,7 +111,9 @@ def _middle(shapes: Shapes) -> int | None:
 def _context_width(shapes: Shapes) -> int:
     widths = {shape[1] for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight")}
     if len(widths) != 1:
-        raise UnsupportedStructure(f"expected one text width in all cross attentions, found {sorted(widths)}: this structure is not supported")
+        raise UnsupportedStructure(
+            f"expected one text width in all cross attentions, found {sorted(widths)}: this structure is not supported"
+        )
     return widths.pop()
 
 
@@ -119,7 +123,9 @@ def _heads(width: int, linear: bool) -> int:
 
 def _check_levels(levels: list[list[int]], side: str) -> None:
     if any(0 in level and any(level) for level in levels):
-        raise UnsupportedStructure(f"expected attention after all {side} blocks of a level or after none, found a mixture: diffusers cannot build it")
+        raise UnsupportedStructure(
+            f"expected attention after all {side} blocks of a level or after none, found a mixture: diffusers cannot build it"
+        )
 
 
 def _down_and_middle(depths: list[list[int]], middle: int | None) -> list[int | list[int]]:
@@ -128,7 +134,9 @@ def _down_and_middle(depths: list[list[int]], middle: int | None) -> list[int | 
     if middle and not any(depths[-1]):
         entries[-1] = middle
     elif middle and middle != depths[-1][0]:
-        raise UnsupportedStructure(f"expected the middle as deep as the last level's first block ({depths[-1][0]}), found {middle}: diffusers cannot build it")
+        raise UnsupportedStructure(
+            f"expected the middle as deep as the last level's first block ({depths[-1][0]}), found {middle}: diffusers cannot build it"
+        )
     return entries
 
 

@@ -74,7 +74,9 @@ class _Attention:
     def __init__(self) -> None:
         self.image_tokens: object = 0
 
-    def __call__(self, attn: nn.Module, hidden: torch.Tensor, context: torch.Tensor | None, mask: None, rotary: CosSin | None) -> torch.Tensor:
+    def __call__(
+        self, attn: nn.Module, hidden: torch.Tensor, context: torch.Tensor | None, mask: None, rotary: CosSin | None
+    ) -> torch.Tensor:
         context = hidden if context is None else context
         image = None
         if attn.add_k_proj is not None:
@@ -113,12 +115,16 @@ def _rotation(sample: torch.Tensor, patch: list[int], head: int) -> CosSin:
 def _build(config: dict[str, Any]) -> WanTransformer3DModel:
     with torch.device("meta"):
         module = WanTransformer3DModel(**config).eval()
-    module.rope.forward = MethodType(lambda self, sample: _rotation(sample, config["patch_size"], config["attention_head_dim"]), module.rope)
+    module.rope.forward = MethodType(
+        lambda self, sample: _rotation(sample, config["patch_size"], config["attention_head_dim"]), module.rope
+    )
     module.set_attn_processor(_Attention())
     return module
 
 
-def _run(module: WanTransformer3DModel, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, image: torch.Tensor | None = None) -> torch.Tensor:
+def _run(
+    module: WanTransformer3DModel, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, image: torch.Tensor | None = None
+) -> torch.Tensor:
     for block in module.blocks:
         block.attn2.processor.image_tokens = 0 if image is None else image.shape[1]
     return module(sample, timestep, context, image, return_dict=False)[0]

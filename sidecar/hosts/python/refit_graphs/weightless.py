@@ -112,7 +112,10 @@ def trace(
     if missing := state.keys() - names.keys():
         raise ValueError(f"expected a canonical name for every parameter, none for {sorted(missing)[:3]}")
     order = sorted(state, key=lambda name: names[name])
-    data = [torch.zeros([sizes.get(axis, axis) for axis in item.axes], dtype=FLOAT_TYPE if item.float_type else torch.float32) for item in inputs]
+    data = [
+        torch.zeros([sizes.get(axis, axis) for axis in item.axes], dtype=FLOAT_TYPE if item.float_type else torch.float32)
+        for item in inputs
+    ]
     weights = _zeros([state[name].shape for name in order])
     dynamic = {item.name: {i: axis for i, axis in enumerate(item.axes) if isinstance(axis, str)} for item in [*inputs, output]}
     buffer = io.BytesIO()

@@ -10,7 +10,20 @@ import sys
 from importlib import metadata
 from typing import Any
 
-NAMES = ("torch", "diffusers", "safetensors", "numpy", "psutil", "onnx", "triton", "triton-windows", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx", "tensorrt")
+NAMES = (
+    "torch",
+    "diffusers",
+    "safetensors",
+    "numpy",
+    "psutil",
+    "onnx",
+    "triton",
+    "triton-windows",
+    "tensorrt-rtx-cu12",
+    "tensorrt-rtx-cu13",
+    "tensorrt-rtx",
+    "tensorrt",
+)
 
 
 def _versions() -> dict[str, str]:
@@ -80,7 +93,12 @@ def about() -> dict[str, Any]:
     facts["torch_hip"] = torch.version.hip
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        facts["device"] = {"type": "cuda", "name": properties.name, "capability": f"{properties.major}.{properties.minor}", "memory_bytes": properties.total_memory}
+        facts["device"] = {
+            "type": "cuda",
+            "name": properties.name,
+            "capability": f"{properties.major}.{properties.minor}",
+            "memory_bytes": properties.total_memory,
+        }
         triton = triton_works(torch.device("cuda"))
     else:
         facts["device"] = {"type": "cpu", "name": platform.machine()}

@@ -26,12 +26,12 @@ def driver() -> str:
 
 
 def branch(version: str) -> str:
-    """"580.65.06" → "580"."""
+    """ "580.65.06" → "580"."""
     return version.partition(".")[0]
 
 
 def major_minor(version: str) -> str:
-    """"2.11.0+cu130" → "2.11"."""
+    """ "2.11.0+cu130" → "2.11"."""
     found = re.match(r"(\d+)\.(\d+)", version)
     return version if found is None else f"{found[1]}.{found[2]}"
 

@@ -128,7 +128,14 @@ class EngineStore:
                 write_synced(staging / name, data)
                 rows.append({"name": name, "sizeBytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
             made = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            manifest = {"formatVersion": FORMAT_VERSION, "key": asdict(key), "finger": asdict(finger), "createdAt": made, "files": rows, "origin": "own"}
+            manifest = {
+                "formatVersion": FORMAT_VERSION,
+                "key": asdict(key),
+                "finger": asdict(finger),
+                "createdAt": made,
+                "files": rows,
+                "origin": "own",
+            }
             write_synced(staging / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
             _sync_folder(staging)
             self._place(staging, key.entry)
@@ -194,7 +201,13 @@ def _manifest(place: Path, key: EngineKey) -> dict[str, Any]:
     files = []
     for row in rows:
         name, size, sha256 = (row.get("name"), row.get("sizeBytes"), row.get("sha256")) if isinstance(row, dict) else (None, None, None)
-        if not isinstance(name, str) or not _PLAIN.fullmatch(name) or name == MANIFEST or not isinstance(size, int) or not 0 <= size <= MAX_ENGINE_BYTES:
+        if (
+            not isinstance(name, str)
+            or not _PLAIN.fullmatch(name)
+            or name == MANIFEST
+            or not isinstance(size, int)
+            or not 0 <= size <= MAX_ENGINE_BYTES
+        ):
             raise ValueError("its manifest lists something that is no file of it")
         files.append((name, size, sha256))
     return {"files": files, "origin": record["origin"], "finger": record.get("finger")}

@@ -17,5 +17,13 @@ class ToSidecar(logging.Handler):
         self._notify = notify
 
     def emit(self, record: logging.LogRecord) -> None:
-        level = "error" if record.levelno >= logging.ERROR else "warn" if record.levelno >= logging.WARNING else "info" if record.levelno >= logging.INFO else "debug"
+        level = (
+            "error"
+            if record.levelno >= logging.ERROR
+            else "warn"
+            if record.levelno >= logging.WARNING
+            else "info"
+            if record.levelno >= logging.INFO
+            else "debug"
+        )
         self._notify("log", {"level": level, "message": record.getMessage()[:MOST_CHARACTERS]})

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from .weights import Refit
 
 __all__ = ["RangeError", "Refit", "RefitModule", "SavedModuleError", "State", "refit_module_weights"]
-_HOME = {"RangeError": "shapes", "Refit": "weights", "RefitModule": "module", "SavedModuleError": "saved", "State": "states", "refit_module_weights": "module"}
+_HOME = {
+    "RangeError": "shapes",
+    "Refit": "weights",
+    "RefitModule": "module",
+    "SavedModuleError": "saved",
+    "State": "states",
+    "refit_module_weights": "module",
+}
 
 # The engine hosts' packages lie beside this one in a checkout, and in the sidecar's package in the wheel.
 _HOSTS = Path(__file__).resolve().parent / "package" / "hosts" / "python"

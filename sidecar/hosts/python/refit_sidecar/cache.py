@@ -42,7 +42,9 @@ class EngineCache:
         if device.type == "cuda":
             properties = torch.cuda.get_device_properties(device)
             capability, name = (properties.major, properties.minor), properties.name
-        self._key, self._finger = key_and_finger(fingerprint(structure), precision, "any", "module", ("torch", torch.__version__), capability, name)
+        self._key, self._finger = key_and_finger(
+            fingerprint(structure), precision, "any", "module", ("torch", torch.__version__), capability, name
+        )
 
     def load(self) -> bool:
         """Hands stored code to PyTorch's caches; False when there is none."""

@@ -42,7 +42,13 @@ class Coded:
     def bind(self, module: nn.Module) -> nn.Module:
         """The chosen layers of an engine's module, over the codes."""
         form = FORMATS[self.form]
-        return replace_linears(module, self.layers, lambda name: (self.stored.parts(self.layout.by_name[name], self.live), 0, None), form, best_way(form, self.live.device, FLOAT))
+        return replace_linears(
+            module,
+            self.layers,
+            lambda name: (self.stored.parts(self.layout.by_name[name], self.live), 0, None),
+            form,
+            best_way(form, self.live.device, FLOAT),
+        )
 
 
 def coded_of(module: nn.Module, snapshot: Snapshot, form: str, device: torch.device) -> Coded:
@@ -55,7 +61,7 @@ def coded_of(module: nn.Module, snapshot: Snapshot, form: str, device: torch.dev
     except HostFailure as error:
         raise NotServed(error.message) from error
     if not layers:
-        raise NotServed(f"no layer of it can be held in {form}; use precision=\"bf16\"")
+        raise NotServed(f'no layer of it can be held in {form}; use precision="bf16"')
     layout = Layout.build({source.parameter: shapes[source.parameter] for source in layers.values()}, FLOAT)
     stored = Stored.build(layout, layout.by_name, FORMATS[form])
     return Coded(form, layers, layout, stored, torch.empty(stored.nbytes, dtype=torch.uint8, device=device))

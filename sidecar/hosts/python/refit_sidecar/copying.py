@@ -13,7 +13,16 @@ from .peft_layers import is_tuner
 from .snapshot import NotServed, Snapshot
 
 # What a copy must not take along: links back to the original and what only watches it.
-_LEFT_OUT = ("_refit", "_hf_hook", "_old_forward", "forward", "peft_config", "_hf_peft_config_loaded", "_diffusers_hook", "_compiled_call_impl")
+_LEFT_OUT = (
+    "_refit",
+    "_hf_hook",
+    "_old_forward",
+    "forward",
+    "peft_config",
+    "_hf_peft_config_loaded",
+    "_diffusers_hook",
+    "_compiled_call_impl",
+)
 
 
 def engine_module(root: nn.Module, original_class: type, snapshot: Snapshot, parameter_of: Callable[[str], Tensor]) -> nn.Module:

@@ -33,7 +33,9 @@ MOVING_HOOKS = ("AlignDevicesHook", "CpuOffload", "UserCpuOffloadHook", "Layerwi
 class Core:
     def __init__(self, module: nn.Module, original_class: type, options: Options) -> None:
         self.module, self.original_class, self.options = module, original_class, options
-        self.cache = EngineCache(options.cache_folder, keep=options.cache_built_engines, reuse=options.reuse_cached_engines, limit=options.engine_cache_size)
+        self.cache = EngineCache(
+            options.cache_folder, keep=options.cache_built_engines, reuse=options.reuse_cached_engines, limit=options.engine_cache_size
+        )
         self.ranges: Ranges | None = None
         self.listeners: list[Listener] = []
         self.builds = 0
@@ -83,7 +85,11 @@ class Core:
         assert self._snapshot is not None and self._weights is not None
         if now.structure != self._snapshot.structure:
             return State.NEEDS_RECOMPILE, _difference(self._snapshot, now), []
-        odd = [key for key in now.attributes.keys() | self._snapshot.attributes.keys() if not _equal(now.attributes.get(key), self._snapshot.attributes.get(key))]
+        odd = [
+            key
+            for key in now.attributes.keys() | self._snapshot.attributes.keys()
+            if not _equal(now.attributes.get(key), self._snapshot.attributes.get(key))
+        ]
         if odd:
             name, attribute = sorted(odd)[0]
             return State.UNKNOWN, f"the attribute {attribute} of {name or 'the module'} changed", []
@@ -150,7 +156,9 @@ class Core:
 
     def _wants_gradients(self, args: tuple, kwargs: Mapping[str, Any]) -> bool:
         leaves = pytree.tree_leaves((args, kwargs))
-        return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves) or any(each.requires_grad for each in self.module.parameters())
+        return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves) or any(
+            each.requires_grad for each in self.module.parameters()
+        )
 
     @contextmanager
     def _call_scale(self, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -236,7 +244,9 @@ class Core:
     def _tolerance(self, expected: Any) -> float:
         if self.options.tolerance is not None:
             return self.options.tolerance
-        kinds = {leaf.dtype for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)} | ({self.options.dtype} if self.options.dtype else set())
+        kinds = {leaf.dtype for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)} | (
+            {self.options.dtype} if self.options.dtype else set()
+        )
         return max((TOLERANCES.get(kind, 1e-3) for kind in kinds), default=1e-3)
 
     def _refit(self, now: Snapshot, args: tuple, kwargs: Mapping[str, Any], *, base_is_same: bool = False) -> None:
@@ -341,7 +351,9 @@ class Core:
 
 
 def _own_format(snapshot: Snapshot) -> torch.dtype | None:
-    return next((tensor.dtype for name, tensor in snapshot.tensors.items() if name in snapshot.parameters and tensor.is_floating_point()), None)
+    return next(
+        (tensor.dtype for name, tensor in snapshot.tensors.items() if name in snapshot.parameters and tensor.is_floating_point()), None
+    )
 
 
 def _kept_in_f32(module: nn.Module, snapshot: Snapshot) -> frozenset[str]:

@@ -128,7 +128,11 @@ class RefitModule(nn.Module):
         missing = sorted(strengths.keys() - known)
         if missing:
             raise KeyError(f"the module has no adapter {', '.join(missing)}; it has {', '.join(sorted(known)) or 'none'}")
-        before = [(layer, layer._active_adapter, layer._disable_adapters, dict(layer.scaling)) for layer in layers if isinstance(getattr(layer, "scaling", None), dict)]
+        before = [
+            (layer, layer._active_adapter, layer._disable_adapters, dict(layer.scaling))
+            for layer in layers
+            if isinstance(getattr(layer, "scaling", None), dict)
+        ]
         if len(before) < len(layers):
             raise TypeError("a PEFT layer of this module has no strength that could be set")
         try:
@@ -218,7 +222,13 @@ def _derived(kind: type, original: type) -> type:
     def forward(self: RefitModule, *args: Any, **kwargs: Any) -> Any:
         return self._refit.call(args, kwargs)
 
-    names = {"forward": forward, "_refit_original_class": original, "__module__": original.__module__, "__qualname__": original.__qualname__, "__doc__": original.__doc__}
+    names = {
+        "forward": forward,
+        "_refit_original_class": original,
+        "__module__": original.__module__,
+        "__qualname__": original.__qualname__,
+        "__doc__": original.__doc__,
+    }
     return type(original.__name__, (kind, original), names)
 
 
@@ -232,7 +242,9 @@ def refit_module_weights(module: nn.Module, new_weights: Mapping[str, Tensor]) -
     for name, value in new_weights.items():
         target = held.get(name, plain.get(name))
         if target is None:
-            raise KeyError(f"{name}: the module has no such parameter or buffer; {len(held)} names are in named_parameters() and named_buffers()")
+            raise KeyError(
+                f"{name}: the module has no such parameter or buffer; {len(held)} names are in named_parameters() and named_buffers()"
+            )
         if target.shape != value.shape:
             raise ValueError(f"{name}: expected the shape {list(target.shape)}, got {list(value.shape)}")
         found[name] = target

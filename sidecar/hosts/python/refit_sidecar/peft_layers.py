@@ -56,7 +56,13 @@ def factors_of(layer: Any, name: str) -> tuple[list[Tensor], list[dict]]:
         if held is None:
             continue
         inner = held._modules.get(name)
-        holders = [held._parameters] if inner is None and name in held._parameters else [each._parameters for each in inner.modules()] if inner is not None else []
+        holders = (
+            [held._parameters]
+            if inner is None and name in held._parameters
+            else [each._parameters for each in inner.modules()]
+            if inner is not None
+            else []
+        )
         for each in holders:
             if each:
                 dicts.append(each)
@@ -78,7 +84,12 @@ def low_rank(layer: Any, name: str) -> LowRank | None:
     base = layer.get_base_layer()
     up, down = layer.lora_B[name], layer.lora_A[name]
     scale = layer.scaling[name]
-    if name in layer.lora_variant or layer.lora_bias.get(name) or getattr(layer, "fan_in_fan_out", False) or not isinstance(scale, (int, float)):
+    if (
+        name in layer.lora_variant
+        or layer.lora_bias.get(name)
+        or getattr(layer, "fan_in_fan_out", False)
+        or not isinstance(scale, (int, float))
+    ):
         return None
     if getattr(base, "groups", 1) != 1 or up.weight.dtype != down.weight.dtype or any(each != 1 for each in up.weight.shape[2:]):
         return None
@@ -94,7 +105,10 @@ def merged_values(layer: Any, names: tuple[str, ...], device: torch.device) -> d
     """f32 values of the base layer's parameters with these adapters in them, by PEFT's own merge on a copy. Raises what PEFT raises."""
     base = copy.copy(layer.get_base_layer())
     kept = {key: value for key, value in base._parameters.items() if value is not None}
-    base._parameters = {**base._parameters, **{key: nn.Parameter(value.detach().to(device, torch.float32, copy=True), False) for key, value in kept.items()}}
+    base._parameters = {
+        **base._parameters,
+        **{key: nn.Parameter(value.detach().to(device, torch.float32, copy=True), False) for key, value in kept.items()},
+    }
     shadow = copy.copy(layer)
     shadow._modules = {**layer._modules, "base_layer": base}
     shadow.__dict__["merged_adapters"] = []

@@ -102,7 +102,9 @@ class Runner:
             self._graphs = False
             return self._plain(args, kwargs)
         except RuntimeError as error:
-            log.info("refit_sidecar: this module cannot be captured in a CUDA graph (%s); calls run without", str(error).splitlines()[0][:160])
+            log.info(
+                "refit_sidecar: this module cannot be captured in a CUDA graph (%s); calls run without", str(error).splitlines()[0][:160]
+            )
             self._graphed.clear()
             self._graphs = False
             torch.cuda.synchronize(self._device)
@@ -138,7 +140,10 @@ def _format(value: Any) -> torch.dtype:
 
 
 def _errors(got: Any, expected: Any) -> list[float]:
-    return [relative_error(one, other) if other.abs().max() > 0 else float(one.abs().max()) for one, other in zip(_tensors(got), _tensors(expected))]
+    return [
+        relative_error(one, other) if other.abs().max() > 0 else float(one.abs().max())
+        for one, other in zip(_tensors(got), _tensors(expected))
+    ]
 
 
 def difference(got: Any, expected: Any) -> float:

@@ -50,7 +50,10 @@ def save(module: "RefitModule", path: Path) -> Path:
         weights.refit(now)
         now = take(module)
     values = {name: weights.parameter(name).detach().to("cpu", copy=True).contiguous() for name in now.tensors}
-    options = {name: getattr(core.options, name) for name in ("precision", "tier", "mode", "offload_module_to_cpu", "cache_built_engines", "reuse_cached_engines")}
+    options = {
+        name: getattr(core.options, name)
+        for name in ("precision", "tier", "mode", "offload_module_to_cpu", "cache_built_engines", "reuse_cached_engines")
+    }
     structure, kind = _structure(module, now)
     code = torch.compiler.save_cache_artifacts() if "compiled" in core.tier else None
     parts = {"weights.safetensors": safetensors.torch.save(values), "structure": structure, "code": b"" if code is None else code[0]}
@@ -80,7 +83,9 @@ def _structure(module: "RefitModule", now: Any) -> tuple[bytes, str]:
     """A diffusers module is its class and configuration; any other module is pickled, its tensors left out."""
     config = getattr(module, "config", None)
     if config is not None and hasattr(module._refit.original_class, "from_config"):
-        return json.dumps({key: value for key, value in dict(config).items() if not key.startswith("_") or key == "_class_name"}, default=str).encode(), "config"
+        return json.dumps(
+            {key: value for key, value in dict(config).items() if not key.startswith("_") or key == "_class_name"}, default=str
+        ).encode(), "config"
     empty = engine_module(module, module._refit.original_class, now, lambda name: torch.empty_like(now.tensors[name], device="meta"))
     out = io.BytesIO()
     pickle.dump(empty, out)
@@ -96,7 +101,9 @@ def load(path: Path) -> "RefitModule":
     if device.type == "cuda" and (not torch.cuda.is_available() or _device_name(torch.device("cuda", 0)) != head["device"]):
         raise SavedModuleError(f"{path.name} was saved on {head['device']}, which is not here; load the original model and wrap it again")
     if head["torch"].partition("+")[0].rpartition(".")[0] != torch.__version__.partition("+")[0].rpartition(".")[0]:
-        raise SavedModuleError(f"{path.name} was saved with PyTorch {head['torch']}, this is {torch.__version__}; load the original model and wrap it again")
+        raise SavedModuleError(
+            f"{path.name} was saved with PyTorch {head['torch']}, this is {torch.__version__}; load the original model and wrap it again"
+        )
     module = _module(path, head, parts["structure"])
     values = safetensors.torch.load(parts["weights.safetensors"])
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -108,7 +115,9 @@ def load(path: Path) -> "RefitModule":
         elif leaf in place._buffers:
             place._buffers[leaf] = tensor.to(device)
         else:
-            raise SavedModuleError(f"{path.name}: {name} fits no parameter of {head['class'][1]}; it was written by another version of that class")
+            raise SavedModuleError(
+                f"{path.name}: {name} fits no parameter of {head['class'][1]}; it was written by another version of that class"
+            )
     left = [name for name, tensor in named.items() if name not in values and tensor.is_meta]
     if left:
         raise SavedModuleError(f"{path.name} lacks {left[0]}, which {head['class'][1]} has here; load the original model and wrap it again")
@@ -123,7 +132,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     except OSError as error:
         raise SavedModuleError(f"there is no file {path.name}") from error
     if hasattr(os, "getuid") and (info.st_uid not in (os.getuid(), 0) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-        raise SavedModuleError(f"{path.name} can be written by others, and a saved module can run code; give it to this user alone (chmod 600)")
+        raise SavedModuleError(
+            f"{path.name} can be written by others, and a saved module can run code; give it to this user alone (chmod 600)"
+        )
     try:
         with zipfile.ZipFile(path) as file:
             head = json.loads(file.read("refit.json"))
@@ -143,7 +154,9 @@ def _module(path: Path, head: dict[str, Any], structure: bytes) -> nn.Module:
         try:
             return pickle.loads(structure)
         except Exception as error:  # a class that moved, changed or is not installed raises anything
-            raise SavedModuleError(f"{path.name}: its class {'.'.join(head['class'])} cannot be made here ({type(error).__name__}: {error})") from error
+            raise SavedModuleError(
+                f"{path.name}: its class {'.'.join(head['class'])} cannot be made here ({type(error).__name__}: {error})"
+            ) from error
     where, name = head["class"]
     try:
         kind = getattr(importlib.import_module(where), name)

@@ -24,7 +24,10 @@ class Ranges:
         """Raises RangeError."""
         if not isinstance(args, (tuple, list)) or not isinstance(kwargs, Mapping):
             raise RangeError("expected a tuple for the positional arguments and a dict for the named ones; () and {} when there are none")
-        for place, item in (*((f"args[{index}]", item) for index, item in enumerate(args)), *((f"kwargs[{key!r}]", item) for key, item in kwargs.items())):
+        for place, item in (
+            *((f"args[{index}]", item) for index, item in enumerate(args)),
+            *((f"kwargs[{key!r}]", item) for key, item in kwargs.items()),
+        ):
             _check(item, place)
         return Ranges(tuple(args), dict(kwargs))
 

@@ -189,7 +189,12 @@ def take(root: nn.Module) -> Snapshot:
         if tuner:
             # Which adapters there are; what is inside of them is watched while they are on.
             dicts += [module._modules, *(child._modules for child in module._modules.values() if isinstance(child, nn.ModuleDict))]
-            factors += [value for key, child in module._modules.items() if key != "base_layer" and child is not None for value in (*child.parameters(), *child.buffers())]
+            factors += [
+                value
+                for key, child in module._modules.items()
+                if key != "base_layer" and child is not None
+                for value in (*child.parameters(), *child.buffers())
+            ]
             factors += [each for each in (*module._parameters.values(), *module._buffers.values()) if each is not None]
             tuners[name] = module
             continue

@@ -96,7 +96,14 @@ def token(tensor: Tensor) -> tuple[int, ...]:
     """Equal tokens of one tensor object mean that its value is the same: memory, shape and every counter."""
     held = tensor.__dict__
     alias = held.get("_refit_alias")
-    return (pointer_of(tensor), version_of(tensor), held.get("_refit_writes", 0), -1 if alias is None else version_of(alias), tensor.dtype, *tensor.shape)
+    return (
+        pointer_of(tensor),
+        version_of(tensor),
+        held.get("_refit_writes", 0),
+        -1 if alias is None else version_of(alias),
+        tensor.dtype,
+        *tensor.shape,
+    )
 
 
 def aliases_of(tensors: Iterable[Tensor]) -> list[Tensor]:

@@ -150,7 +150,11 @@ class LiveWeights:
                 for adapter in names:
                     scales.get(adapter, {}).pop(name, None)
                 present = tuple(adapter for adapter in names if has_adapter(layer, adapter))
-                slow |= {f"{name}.{key}" if name else key: (layer, present) for key, value in layer.get_base_layer()._parameters.items() if value is not None}
+                slow |= {
+                    f"{name}.{key}" if name else key: (layer, present)
+                    for key, value in layer.get_base_layer()._parameters.items()
+                    if value is not None
+                }
         return Wish(list(order), scales, slow)
 
     def _product(self, name: str, layer: Any, adapter: str) -> LowRank | None:
@@ -192,7 +196,9 @@ class LiveWeights:
         """Names of parameters and buffers whose values are not live."""
         terms = self._targets(snapshot, self._wish(snapshot))
         bases = snapshot.tokens()
-        return [name for name in snapshot.tensors if self._bases.get(name) != bases[name] or self._terms.get(name, ()) != terms.get(name, ())]
+        return [
+            name for name in snapshot.tensors if self._bases.get(name) != bases[name] or self._terms.get(name, ()) != terms.get(name, ())
+        ]
 
     # --- the refit
 
@@ -282,7 +288,9 @@ class LiveWeights:
                 strength = wish.scales.get(adapter, {}).get(layer_name, 0)
                 term = self._products.get((id(snapshot.tuners.get(layer_name)), adapter))
                 if strength and term is not None:
-                    value.addmm_(term.up.detach().float().reshape(slot.rows, -1), term.down.detach().float().reshape(-1, slot.cols), alpha=strength)
+                    value.addmm_(
+                        term.up.detach().float().reshape(slot.rows, -1), term.down.detach().float().reshape(-1, slot.cols), alpha=strength
+                    )
         self.coded.put(name, value.reshape(slot.rows, slot.cols))
 
     def _pack(self, group: Group, adapter: str, snapshot: Snapshot) -> Packed:
@@ -339,7 +347,10 @@ def _pack(terms: list[tuple[Slot, LowRank, Any]], device: torch.device, stamp: i
     buffer = torch.zeros(position + ALIGN, dtype=torch.uint8, device=device)
     for kind in {each.dtype for _, each in places}:
         mine = [(begin, each) for begin, each in places if each.dtype == kind]
-        _copy([buffer[begin : begin + each.numel() * each.element_size()].view(kind).view(each.shape) for begin, each in mine], [each.detach() for _, each in mine])
+        _copy(
+            [buffer[begin : begin + each.numel() * each.element_size()].view(kind).view(each.shape) for begin, each in mine],
+            [each.detach() for _, each in mine],
+        )
     factors = [tensor for _, tensor in places]
     return Packed(list(map(token, factors)), factors, buffer, rows, [where for _, _, where in terms], stamp)
 

@@ -112,7 +112,11 @@ def build(
         shapes = builder.create_optimization_profile()
         for port in ports_of(bundle, variant.startswith("residuals-")):
             shapes.set_shape(port["name"], *profile.ranges(port))
-        expect(config.add_optimization_profile(shapes) >= 0, "HOST_BUILD_FAILED", f"the library refuses the profile {profile.text}: {binding.said()}")
+        expect(
+            config.add_optimization_profile(shapes) >= 0,
+            "HOST_BUILD_FAILED",
+            f"the library refuses the profile {profile.text}: {binding.said()}",
+        )
     plan = _serialised(binding, builder, network, config, capability, at_hand)
     if plan is None:
         raise _failed(binding, capability, profiles)
@@ -130,6 +134,10 @@ def _failed(binding: Binding, capability: Capability, profiles: Sequence[Profile
     wanted = binding.refused_memory()
     said = binding.said()
     if wanted is not None:
-        return HostFailure("HOST_OUT_OF_MEMORY", "the device has too little free memory to build the engine: let the UI unload its models and try again", {"bytes": wanted})
+        return HostFailure(
+            "HOST_OUT_OF_MEMORY",
+            "the device has too little free memory to build the engine: let the UI unload its models and try again",
+            {"bytes": wanted},
+        )
     return HostFailure("HOST_BUILD_FAILED", f"{binding.name} {binding.version} built no engine for compute capability {capability[0]}.{capability[1]}: {said}. "
                        "The torch host serves without it.", {"capability": f"{capability[0]}.{capability[1]}"})  # fmt: skip

@@ -142,7 +142,12 @@ class Making:
             raise
         self._host.session_loads += 1
         opener = _Opener(self, weights, plan)
-        return Engine(weights, TensorRTModel(self._bundle, weights, loaded, opener.with_residuals, opener.plain), weights.sink.fixed, self._host.images)
+        return Engine(
+            weights,
+            TensorRTModel(self._bundle, weights, loaded, opener.with_residuals, opener.plain),
+            weights.sink.fixed,
+            self._host.images,
+        )
 
     def _judge(self, loaded: LoadedEngine, weights: EngineWeights, plan: Plan, reference: Reference) -> None:
         """Keeps a good engine, remembers a bad one, and records which host is faster here. Raises HOST_ENGINE_REFUSED."""
@@ -159,14 +164,18 @@ class Making:
         }  # fmt: skip
         self._files.keep(plan, loaded.runtime_cache(), facts)
         if self._mode == "stripped":
-            self._store.record_choice(self._bundle.structure, self._params.weight_dtype, {**facts, "chosen": "tensorrt" if ms < reference.ms else "torch"})
+            self._store.record_choice(
+                self._bundle.structure, self._params.weight_dtype, {**facts, "chosen": "tensorrt" if ms < reference.ms else "torch"}
+            )
 
     def _compare(self, loaded: LoadedEngine, plan: Plan, reference: Reference) -> None:
         for sample, expected in zip(reference.samples, reference.outputs):
             error = difference(loaded.step(sample), expected)
             if not error <= TOLERANCES[self._dtype]:
                 failure = self._files.refuse(plan, error)
-                self._store.record_choice(self._bundle.structure, self._params.weight_dtype, {"chosen": "torch", "error": failure.evidence["error"]})
+                self._store.record_choice(
+                    self._bundle.structure, self._params.weight_dtype, {"chosen": "torch", "error": failure.evidence["error"]}
+                )
                 raise failure
 
 
@@ -185,7 +194,11 @@ class _Opener:
         """Raises HOST_NOT_REFITTABLE for an engine with weights inside, and what building raises."""
         making = self._making
         variant = f"residuals-{making._variant}"
-        expect(making._mode == "stripped", "HOST_NOT_REFITTABLE", "ControlNet needs an engine that was built refittable: load it with --weights stripped")
+        expect(
+            making._mode == "stripped",
+            "HOST_NOT_REFITTABLE",
+            "ControlNet needs an engine that was built refittable: load it with --weights stripped",
+        )
         making._bundle.file(variant)
         stored = making._files.stored(variant)
         # Nothing compares this variant with PyTorch, so only what was made here is used.

@@ -18,7 +18,14 @@ OpenWithResiduals = Callable[[], LoadedEngine]
 
 
 class TensorRTModel:
-    def __init__(self, bundle: Bundle, weights: EngineWeights, loaded: LoadedEngine, open_with_residuals: OpenWithResiduals, reopen: Callable[[], LoadedEngine]) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        weights: EngineWeights,
+        loaded: LoadedEngine,
+        open_with_residuals: OpenWithResiduals,
+        reopen: Callable[[], LoadedEngine],
+    ) -> None:
         """`reopen`: the plain engine again, should the other one fail."""
         self._bundle, self._weights = bundle, weights
         self._loaded: LoadedEngine | None = loaded

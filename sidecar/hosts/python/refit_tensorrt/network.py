@@ -57,7 +57,9 @@ def read_source(file: Path, rows: Iterable[Row]) -> Source:
     try:
         model = onnx.load(file, load_external_data=False)
     except Exception as error:  # onnx raises protobuf's own classes
-        raise HostFailure("HOST_GRAPH_INVALID", f"the graph's model cannot be read ({type(error).__name__}); export the graph again") from error
+        raise HostFailure(
+            "HOST_GRAPH_INVALID", f"the graph's model cannot be read ({type(error).__name__}); export the graph again"
+        ) from error
     expect(len(model.graph.initializer) == 0, "HOST_GRAPH_INVALID", "expected a weightless graph, this one holds weights; export it again")
     weights, data, ports = [], [], {}
     for value in [*model.graph.input, *model.graph.output]:
@@ -74,7 +76,9 @@ def read_source(file: Path, rows: Iterable[Row]) -> Source:
         tensor = model.graph.initializer.add(name=weight.name, data_type=kind, dims=shape, data_location=onnx.TensorProto.EXTERNAL)
         for key, text in (("location", "none"), ("offset", "0"), ("length", str(weight.nbytes))):
             tensor.external_data.add(key=key, value=text)
-    expect(not by_name, "HOST_GRAPH_INVALID", f"the model lacks {next(iter(by_name), '')}, which the refit map lists; export the graph again")
+    expect(
+        not by_name, "HOST_GRAPH_INVALID", f"the model lacks {next(iter(by_name), '')}, which the refit map lists; export the graph again"
+    )
     inputs = [value for value in data if value in model.graph.input]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
@@ -106,5 +110,7 @@ def parse(binding: Binding, network: Any, source: Source, addresses: Mapping[str
     done = done and all(parser.load_initializer(weight.name, addresses[weight.name], weight.nbytes) for weight in source.weights)
     if not done or not parser.parse_model_proto():
         errors = [parser.get_error(i).desc() for i in range(min(parser.num_errors, 4))]
-        raise HostFailure("HOST_BUILD_FAILED", f"{binding.name} {binding.version} cannot read the graph: {'; '.join(errors)[:400] or binding.said()}")
+        raise HostFailure(
+            "HOST_BUILD_FAILED", f"{binding.name} {binding.version} cannot read the graph: {'; '.join(errors)[:400] or binding.said()}"
+        )
     return parser

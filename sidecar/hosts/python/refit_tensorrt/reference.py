@@ -51,7 +51,8 @@ def samples_for(bundle: Bundle, profile: Profile, dtype: torch.dtype) -> tuple[d
     side = profile.axes["height"][1]
     smaller = replace(profile, axes={**profile.axes, "batch": (1, 1, 1), "height": (side // 2,) * 3, "width": (side // 4 * 3,) * 3})
     return tuple(
-        {port["name"]: _value(port, chosen.ranges(port)[1], bundle.family, dtype, generator) for port in bundle.inputs} for chosen in (profile, smaller)
+        {port["name"]: _value(port, chosen.ranges(port)[1], bundle.family, dtype, generator) for port in bundle.inputs}
+        for chosen in (profile, smaller)
     )
 
 
@@ -65,7 +66,9 @@ def timed(step: Any, sample: Mapping[str, Tensor]) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def torch_reference(params: LoadParams, reader: CheckpointReader, bundle: Bundle, samples: Sequence[dict[str, Tensor]], host: "Host", call: Call) -> Reference:
+def torch_reference(
+    params: LoadParams, reader: CheckpointReader, bundle: Bundle, samples: Sequence[dict[str, Tensor]], host: "Host", call: Call
+) -> Reference:
     """Runs the torch host's own engine on the checkpoint without adapters. Raises what it raises."""
     engine = TorchMaker(host.device).make(replace(params, stack=()), reader, host, call)
     model = engine.model

@@ -26,7 +26,9 @@ class EngineUnloadable(Exception):
 class LoadedEngine:
     """Not thread-safe: the host's live lane alone steps and refits it."""
 
-    def __init__(self, binding: Binding, plan: bytes, profiles: Sequence[Profile], ports: Sequence[Port], device: torch.device, cache: bytes | None) -> None:
+    def __init__(
+        self, binding: Binding, plan: bytes, profiles: Sequence[Profile], ports: Sequence[Port], device: torch.device, cache: bytes | None
+    ) -> None:
         """`ports`: inputs of a step. `cache`: what the runtime compiled for this engine earlier. Raises EngineUnloadable, HOST_OUT_OF_MEMORY."""
         self.binding, self._profiles, self._ports, self._device = binding, tuple(profiles), tuple(ports), device
         self._runtime = binding.trt.Runtime(binding.logger)
@@ -41,7 +43,11 @@ class LoadedEngine:
         self.stream = gpu.make_stream(device)
         self._config: Any = None
         self._context = self._make_context(cache)
-        expect(self._context is not None, "HOST_OUT_OF_MEMORY", f"the library made no execution context: {binding.said()}; let the UI unload its models")
+        expect(
+            self._context is not None,
+            "HOST_OUT_OF_MEMORY",
+            f"the library made no execution context: {binding.said()}; let the UI unload its models",
+        )
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._profile = -1
         self._buffers: dict[str, Tensor] = {}
@@ -89,7 +95,10 @@ class LoadedEngine:
         gpu.synchronize(self.stream)
         if not done:
             self._shapes = {}
-            raise HostFailure("HOST_STEP_FAILED", f"{self.binding.name} {self.binding.version} failed to run the step: {self.binding.said()}. The weights are unchanged.")
+            raise HostFailure(
+                "HOST_STEP_FAILED",
+                f"{self.binding.name} {self.binding.version} failed to run the step: {self.binding.said()}. The weights are unchanged.",
+            )
         return self._buffers[self.output]
 
     def _arrange(self, shapes: dict[str, tuple[int, ...]]) -> None:

@@ -74,7 +74,9 @@ class EngineSink:
         if not loaded.engine.refittable:
             raise not_refittable("")
         self._refitter = self._binding.trt.Refitter(loaded.engine, self._binding.logger)
-        self._refitter.weights_validation = False  # every value was proven finite before a commit; the library's own look would cost time between steps
+        self._refitter.weights_validation = (
+            False  # every value was proven finite before a commit; the library's own look would cost time between steps
+        )
         self._check(layout)
 
     def _check(self, layout: Layout) -> None:

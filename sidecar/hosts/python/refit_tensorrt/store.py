@@ -58,7 +58,9 @@ class PlanStore:
 
     def refuse(self, identity: Identity, facts: dict[str, Any]) -> None:
         """Remembers that this release computes wrong numbers here, so that it is not built again."""
-        self._store.publish(identity.key, identity.finger, {FACTS_FILE: json.dumps({**facts, "refused": True}).encode()}, identity.refit_map)
+        self._store.publish(
+            identity.key, identity.finger, {FACTS_FILE: json.dumps({**facts, "refused": True}).encode()}, identity.refit_map
+        )
 
     def record_choice(self, structure: str, dtype: str, facts: dict[str, Any]) -> None:
         """Which host won here; the sidecar's `auto` reads it (`sidecar/src/pipeline/host-choice.ts`)."""

@@ -97,7 +97,9 @@ class EngineWeights(Weights):
                 base, _ = Base.load("resident", self.layout, base.reader, self.ring, None)
             assert base.arena is not None
             # A stripped engine takes its first values all at once: straight from the base, no copy of it is made.
-            sink.write([s for s in self.layout.slots if s.name not in sink.fixed], base.arena, self._further, on_device=base.place == "resident")
+            sink.write(
+                [s for s in self.layout.slots if s.name not in sink.fixed], base.arena, self._further, on_device=base.place == "resident"
+            )
             touched = sorted({index for image, _ in self._stack for index in image.every})
             if touched:
                 slots, values = self._evaluate([self.layout.slots[index] for index in touched])
@@ -185,6 +187,8 @@ class EngineWeights(Weights):
         found = self.sink.read(slot)
         if found is not None:
             return found
-        expect(self.known, "HOST_ENGINE_DIRTY", "a commit was cut short, so what the engine holds is not known; prepare and commit a full plan")
+        expect(
+            self.known, "HOST_ENGINE_DIRTY", "a commit was cut short, so what the engine holds is not known; prepare and commit a full plan"
+        )
         (here,), memory = self._evaluate([slot])
         return here.get(memory)

@@ -37,10 +37,19 @@ function outputDepths(shapes: Shapes): readonly number[] {
   return Array.from({ length: shapes.count("output_blocks.") }, (_, block) => depthOf(shapes, `output_blocks.${block}.1`)).reverse();
 }
 
-const inputVariants: ReadonlyMap<number, string> = new Map([[4, "base"], [9, "inpaint"], [8, "ip2p"], [5, "depth"]]);
+const inputVariants: ReadonlyMap<number, string> = new Map([
+  [4, "base"],
+  [9, "inpaint"],
+  [8, "ip2p"],
+  [5, "depth"],
+]);
 
 /** Published cut-down SDXL models by the transformer depths of their input side. */
-const sdxlDepths: ReadonlyMap<string, string> = new Map([["0,0,2,2,10,10", ""], ["0,0,2,2,4,4", "ssd-1b"], ["0,0,1,1,2,2", "vega"]]);
+const sdxlDepths: ReadonlyMap<string, string> = new Map([
+  ["0,0,2,2,10,10", ""],
+  ["0,0,2,2,4,4", "ssd-1b"],
+  ["0,0,1,1,2,2", "vega"],
+]);
 
 interface Facts {
   readonly width: number;
@@ -76,7 +85,11 @@ export function detectUnet(shapes: Shapes): DetectedModel | UnsupportedModel | n
   const temporal = shapes.find(/\.time_(stack|mixer|embed_blocks)\b|temporal/);
   if (temporal !== null) return { unsupported: "a video UNet (Stable Video Diffusion)", evidence: [`key ${temporal}`] };
   const levels = inputLevels(shapes);
-  if (levels === null) return { unsupported: "a UNet of another layout", evidence: ["input_blocks.0.0.weight", "residual blocks are missing or named otherwise"] };
+  if (levels === null)
+    return {
+      unsupported: "a UNet of another layout",
+      evidence: ["input_blocks.0.0.weight", "residual blocks are missing or named otherwise"],
+    };
   const condition = shapes.find(/attn2\.to_k\.weight$/);
   const projection = shapes.find(/\.proj_in\.weight$/);
   const facts: Facts = {
@@ -97,7 +110,9 @@ export function detectUnet(shapes: Shapes): DetectedModel | UnsupportedModel | n
   return {
     family,
     variant: variantOf(family, exact, facts, inChannels),
-    evidence: exact ? evidence : [...evidence, `${levels.length} levels, proj_in ${facts.linear ? "linear" : "1x1 convolution"}: layout of ${family}`],
+    evidence: exact
+      ? evidence
+      : [...evidence, `${levels.length} levels, proj_in ${facts.linear ? "linear" : "1x1 convolution"}: layout of ${family}`],
     config: {
       in_channels: inChannels,
       context_dim: facts.context,

@@ -21,7 +21,10 @@ export function isHeaderOf(header: Header, stamp: Stamp): boolean {
   return read.sizeBytes === stamp.sizeBytes && read.mtimeNs === stamp.mtimeNs && read.inode === stamp.inode;
 }
 
-export const fileChanging: Problem = { code: "CATALOG_FILE_CHANGING", message: "expected a file at rest; it is being written to. It can be used again when that has ended." };
+export const fileChanging: Problem = {
+  code: "CATALOG_FILE_CHANGING",
+  message: "expected a file at rest; it is being written to. It can be used again when that has ended.",
+};
 
 /** Passing: says nothing lasting about the content, so it is not remembered. */
 const passingCodes = new Set(["UNREADABLE", "FILE_CHANGED", "NOT_A_REGULAR_FILE"]);
@@ -34,13 +37,31 @@ export function problemOf(error: unknown): { readonly problem: Problem; readonly
   if (error instanceof Failure) return { problem: { code: error.code, message: error.message }, lasting: true };
   const code = typeof error === "object" && error !== null && "code" in error ? String(error.code) : null;
   if (code === null) throw error;
-  return { problem: { code: "CATALOG_UNREADABLE", message: `expected a readable file; the system answers ${code}. Check its permissions and the disk.` }, lasting: false };
+  return {
+    problem: {
+      code: "CATALOG_UNREADABLE",
+      message: `expected a readable file; the system answers ${code}. Check its permissions and the disk.`,
+    },
+    lasting: false,
+  };
 }
 
 /** A summary that only carries a problem, for content that is known to be unusable. */
 export function problemSummary(kind: FileKind, problem: Problem): Summary {
   if (kind === "adapter") return { kind, family: null, kinds: [], tensors: 0, evidence: [], problem };
-  return { kind, family: null, variant: null, structure: null, keyPrefix: "", config: null, parameters: 0, dtypes: {}, format: null, evidence: [], problem };
+  return {
+    kind,
+    family: null,
+    variant: null,
+    structure: null,
+    keyPrefix: "",
+    config: null,
+    parameters: 0,
+    dtypes: {},
+    format: null,
+    evidence: [],
+    problem,
+  };
 }
 
 /**
@@ -52,7 +73,13 @@ function detached(summary: Summary): Summary {
 }
 
 /** A quantised checkpoint is summed up again with what its header leaves open; nothing else is read of any file. */
-async function summarizeWithNotes(files: readonly ContentFile[], headers: readonly Header[], tensors: ReadonlyMap<string, TensorEntry>, metadata: Readonly<Record<string, string>>, placed: FileKind): Promise<Summary> {
+async function summarizeWithNotes(
+  files: readonly ContentFile[],
+  headers: readonly Header[],
+  tensors: ReadonlyMap<string, TensorEntry>,
+  metadata: Readonly<Record<string, string>>,
+  placed: FileKind,
+): Promise<Summary> {
   const summary = summarize(tensors, metadata, placed);
   if (summary.kind !== "checkpoint") return summary;
   const parts: StorageNotes[] = [];
@@ -61,7 +88,12 @@ async function summarizeWithNotes(files: readonly ContentFile[], headers: readon
 }
 
 /** `readHeader` throws SafetensorsError. It may answer at once (in a worker thread) or later. */
-export async function readContent(files: readonly ContentFile[], placed: FileKind, table: string | null, readHeader: (path: string) => Header | Promise<Header>): Promise<Reading> {
+export async function readContent(
+  files: readonly ContentFile[],
+  placed: FileKind,
+  table: string | null,
+  readHeader: (path: string) => Header | Promise<Header>,
+): Promise<Reading> {
   try {
     const headers: Header[] = [];
     for (const { path, stamp } of files) {
@@ -70,8 +102,12 @@ export async function readContent(files: readonly ContentFile[], placed: FileKin
       headers.push(header);
     }
     const [only] = headers;
-    checkShards(headers.map(({ entries }, index) => ({ name: basename(files[index]?.path ?? ""), tensors: entries })), table === null ? null : await readShardTable(table));
-    if (headers.length === 1 && only !== undefined) return { summary: detached(await summarizeWithNotes(files, headers, only.entries, only.metadata, placed)) };
+    checkShards(
+      headers.map(({ entries }, index) => ({ name: basename(files[index]?.path ?? ""), tensors: entries })),
+      table === null ? null : await readShardTable(table),
+    );
+    if (headers.length === 1 && only !== undefined)
+      return { summary: detached(await summarizeWithNotes(files, headers, only.entries, only.metadata, placed)) };
     const tensors = new Map<string, TensorEntry>();
     let metadata: Readonly<Record<string, string>> = {};
     for (const header of headers) {
@@ -80,7 +116,13 @@ export async function readContent(files: readonly ContentFile[], placed: FileKin
     }
     const summary = detached(await summarizeWithNotes(files, headers, tensors, metadata, placed));
     if (summary.kind === "checkpoint") return { summary };
-    return { problem: { code: "CATALOG_ADAPTER_SHARDED", message: `expected an adapter in one file; this one is in ${files.length}. Save it as one safetensors file.` }, lasting: true };
+    return {
+      problem: {
+        code: "CATALOG_ADAPTER_SHARDED",
+        message: `expected an adapter in one file; this one is in ${files.length}. Save it as one safetensors file.`,
+      },
+      lasting: true,
+    };
   } catch (error) {
     return problemOf(error);
   }

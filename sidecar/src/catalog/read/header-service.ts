@@ -30,7 +30,14 @@ interface Thread {
   readonly waiting: Map<number, (reading: Reading) => void>;
 }
 
-const died: Reading = { problem: { code: "CATALOG_READER_DIED", message: "expected the header to be read; the thread that read it ended (out of memory?). It is tried again at the next change or start." }, lasting: false };
+const died: Reading = {
+  problem: {
+    code: "CATALOG_READER_DIED",
+    message:
+      "expected the header to be read; the thread that read it ended (out of memory?). It is tried again at the next change or start.",
+  },
+  lasting: false,
+};
 
 export function createHeaderService(ports: HeaderServicePorts): HeaderService {
   const threads: Thread[] = [];
@@ -61,7 +68,10 @@ export function createHeaderService(ports: HeaderServicePorts): HeaderService {
   };
 
   const readThere = (entry: URL, files: readonly ContentFile[], placed: FileKind, table: string | null): Promise<Reading> => {
-    const leastBusy = threads.reduce<Thread | null>((best, thread) => (best === null || thread.waiting.size < best.waiting.size ? thread : best), null);
+    const leastBusy = threads.reduce<Thread | null>(
+      (best, thread) => (best === null || thread.waiting.size < best.waiting.size ? thread : best),
+      null,
+    );
     const thread = leastBusy !== null && (leastBusy.waiting.size === 0 || threads.length >= ports.threads) ? leastBusy : start(entry);
     const id = nextId;
     nextId += 1;
@@ -83,7 +93,9 @@ export function createHeaderService(ports: HeaderServicePorts): HeaderService {
       idle = null;
       try {
         const there = ports.entry !== null && !closed && (threads.length > 0 || active > fewReadings);
-        return there && ports.entry !== null ? await readThere(ports.entry, files, placed, table) : await ports.readHere(files, placed, table);
+        return there && ports.entry !== null
+          ? await readThere(ports.entry, files, placed, table)
+          : await ports.readHere(files, placed, table);
       } finally {
         active -= 1;
         if (active === 0 && threads.length > 0) idle = setTimeout(() => void stopAll(), idleMs).unref();

@@ -19,5 +19,7 @@ export interface ContentAnswer {
 }
 
 parentPort?.on("message", ({ id, files, placed, table }: ContentRequest) => {
-  void readContent(files, placed, table, (path) => native.readHeaderSync(path)).then((reading) => parentPort?.postMessage({ id, reading } satisfies ContentAnswer));
+  void readContent(files, placed, table, (path) => native.readHeaderSync(path)).then((reading) =>
+    parentPort?.postMessage({ id, reading } satisfies ContentAnswer),
+  );
 });

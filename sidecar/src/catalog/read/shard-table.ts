@@ -12,7 +12,12 @@ const maxFiles = 1000;
 export type ShardTable = ReadonlyMap<string, string>;
 
 function invalid(found: string, cause?: unknown): Failure {
-  return new Failure("CATALOG_INDEX_INVALID", `expected a table with "weight_map": {tensor: file}; ${found}. Download the .index.json again.`, {}, { cause });
+  return new Failure(
+    "CATALOG_INDEX_INVALID",
+    `expected a table with "weight_map": {tensor: file}; ${found}. Download the .index.json again.`,
+    {},
+    { cause },
+  );
 }
 
 /** A plain name in the same folder: no way up, no way elsewhere, not even on a system with other separators. */
@@ -36,7 +41,11 @@ export async function readShardTable(path: string): Promise<ShardTable> {
   const places = new Map<string, string>();
   for (const [tensor, name] of Object.entries(map)) {
     if (!isSibling(name)) {
-      throw new Failure("CATALOG_SHARD_NAME_REFUSED", "expected shards that lie beside their table; it names a file elsewhere. Download the checkpoint again, or correct the table.", {});
+      throw new Failure(
+        "CATALOG_SHARD_NAME_REFUSED",
+        "expected shards that lie beside their table; it names a file elsewhere. Download the checkpoint again, or correct the table.",
+        {},
+      );
     }
     places.set(tensor, name);
   }

@@ -11,7 +11,12 @@ export async function readNotes(path: string, header: Header): Promise<StorageNo
   if (!needsNotes(header.entries, header.metadata)) return noNotes;
   const file = await native.openTensorFile(path);
   try {
-    if (!isSameFile(file.header, header)) throw new SafetensorsError("FILE_CHANGED", basename(path), "the file changed since its header was read; read it again when it has settled");
+    if (!isSameFile(file.header, header))
+      throw new SafetensorsError(
+        "FILE_CHANGED",
+        basename(path),
+        "the file changed since its header was read; read it again when it has settled",
+      );
     return await readStorageNotes(file);
   } finally {
     await file.close();

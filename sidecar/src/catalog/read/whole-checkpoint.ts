@@ -15,7 +15,11 @@ export interface WholeCheckpoint {
   readonly table: { readonly path: string; readonly places: ShardTable } | null;
 }
 
-const isThere = async (path: string): Promise<boolean> => stat(path).then((found) => found.isFile(), () => false);
+const isThere = async (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
 
 /** Shards of the checkpoint called `whole`, as they lie in the folder: the first set that any of them names. */
 async function shardsBeside(folder: string, whole: string): Promise<readonly string[]> {
@@ -33,7 +37,11 @@ async function requirePresent(folder: string, names: readonly string[]): Promise
 
 export function missingShards(count: number, missing: readonly string[]): Failure {
   const shown = missing.slice(0, 3).join(", ");
-  return new Failure("CATALOG_SHARD_MISSING", `expected ${count} shards; ${missing.length} are not there (${shown}${missing.length > 3 ? ", …" : ""}). Download them into the same folder.`, { missing: missing.slice(0, 3) });
+  return new Failure(
+    "CATALOG_SHARD_MISSING",
+    `expected ${count} shards; ${missing.length} are not there (${shown}${missing.length > 3 ? ", …" : ""}). Download them into the same folder.`,
+    { missing: missing.slice(0, 3) },
+  );
 }
 
 /**
@@ -47,7 +55,11 @@ export async function wholeCheckpoint(path: string): Promise<WholeCheckpoint> {
   if (shard !== null && shard.count > 1) {
     const table = `${shard.whole}.index.json`;
     const how = (await isThere(join(folder, table))) ? `its table ${table}` : `${shard.whole}, the name of the whole`;
-    throw new Failure("CATALOG_SHARD_ALONE", `expected a whole checkpoint; ${name} is shard ${shard.index} of ${shard.count} and holds a part of it. Give ${how}: all ${shard.count} shards are read then.`, { shard: shard.index, count: shard.count });
+    throw new Failure(
+      "CATALOG_SHARD_ALONE",
+      `expected a whole checkpoint; ${name} is shard ${shard.index} of ${shard.count} and holds a part of it. Give ${how}: all ${shard.count} shards are read then.`,
+      { shard: shard.index, count: shard.count },
+    );
   }
   const indexed = isIndexName(name);
   if (indexed && (await isThere(path))) {
@@ -63,12 +75,20 @@ export async function wholeCheckpoint(path: string): Promise<WholeCheckpoint> {
  * Whether shards hold what they should: no tensor twice, and every tensor of the table in the file that it names.
  * Throws Failure CATALOG_SHARD_OVERLAP or CATALOG_SHARD_INCOMPLETE.
  */
-export function checkShards(files: readonly { readonly name: string; readonly tensors: ReadonlyMap<string, unknown> }[], table: ShardTable | null): void {
+export function checkShards(
+  files: readonly { readonly name: string; readonly tensors: ReadonlyMap<string, unknown> }[],
+  table: ShardTable | null,
+): void {
   const seen = new Set<string>();
   for (const { tensors } of files) {
     if (files.length === 1) break;
     for (const key of tensors.keys()) {
-      if (seen.has(key)) throw new Failure("CATALOG_SHARD_OVERLAP", `expected each tensor in one shard; ${key.slice(0, 100)} is in two. Download the checkpoint again.`, {});
+      if (seen.has(key))
+        throw new Failure(
+          "CATALOG_SHARD_OVERLAP",
+          `expected each tensor in one shard; ${key.slice(0, 100)} is in two. Download the checkpoint again.`,
+          {},
+        );
       seen.add(key);
     }
   }

@@ -14,7 +14,15 @@ function nodeFinding(): Finding {
 
 function nativeFinding(): Finding {
   const ok = native.kind === "native";
-  return { name: "native addon", ok, found: `${native.kind}: ${native.detail}`, remedy: ok ? null : "merges run in TypeScript, several times slower; a package brings the addon for linux, win32 and darwin on x64 and arm64; elsewhere, and in a checkout, install a C++ compiler and run \"npm run build\"", optional: true };
+  return {
+    name: "native addon",
+    ok,
+    found: `${native.kind}: ${native.detail}`,
+    remedy: ok
+      ? null
+      : 'merges run in TypeScript, several times slower; a package brings the addon for linux, win32 and darwin on x64 and arm64; elsewhere, and in a checkout, install a C++ compiler and run "npm run build"',
+    optional: true,
+  };
 }
 
 async function embeddedHost(): Promise<Finding> {
@@ -22,9 +30,23 @@ async function embeddedHost(): Promise<Finding> {
     const host = await startHost(hostCommand("onnxruntime", () => null));
     const { device, versions } = host.about;
     await host.close();
-    return { name: "embedded engine (onnxruntime)", ok: true, found: `${device.name}, ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ")}`, remedy: null, optional: false };
+    return {
+      name: "embedded engine (onnxruntime)",
+      ok: true,
+      found: `${device.name}, ${Object.entries(versions)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(", ")}`,
+      remedy: null,
+      optional: false,
+    };
   } catch (error) {
-    return { name: "embedded engine (onnxruntime)", ok: false, found: error instanceof Error ? error.message : String(error), remedy: "install the package again (in a checkout: \"npm ci\" and \"npm run build\"); what was found says what failed", optional: false };
+    return {
+      name: "embedded engine (onnxruntime)",
+      ok: false,
+      found: error instanceof Error ? error.message : String(error),
+      remedy: 'install the package again (in a checkout: "npm ci" and "npm run build"); what was found says what failed',
+      optional: false,
+    };
   }
 }
 
@@ -32,7 +54,13 @@ async function diskFinding(dataDir: string): Promise<Finding> {
   const parent = await statfs(dataDir).catch(() => statfs("."));
   const free = parent.bavail * parent.bsize;
   const ok = free > 10 * 2 ** 30;
-  return { name: "disk for deltas and engines", ok, found: `${gibibytes(free)} free`, remedy: ok ? null : "10 GiB are comfortable; choose another --data-dir, or lower --delta-cache", optional: true };
+  return {
+    name: "disk for deltas and engines",
+    ok,
+    found: `${gibibytes(free)} free`,
+    remedy: ok ? null : "10 GiB are comfortable; choose another --data-dir, or lower --delta-cache",
+    optional: true,
+  };
 }
 
 /** Everything that needs no Python. */
@@ -42,7 +70,13 @@ export async function computerFindings(dataDir: string): Promise<readonly Findin
     nodeFinding(),
     nativeFinding(),
     await embeddedHost(),
-    { name: "memory", ok: enough, found: `${gibibytes(freemem())} free of ${gibibytes(totalmem())}, ${cpus().length} processors`, remedy: enough ? null : "an SD1.5 engine on the CPU needs about 4 GiB", optional: true },
+    {
+      name: "memory",
+      ok: enough,
+      found: `${gibibytes(freemem())} free of ${gibibytes(totalmem())}, ${cpus().length} processors`,
+      remedy: enough ? null : "an SD1.5 engine on the CPU needs about 4 GiB",
+      optional: true,
+    },
     await diskFinding(dataDir),
   ];
 }

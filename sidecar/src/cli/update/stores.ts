@@ -27,7 +27,12 @@ async function catalogRow(dataDir: string): Promise<StoreRow> {
   if (text === null) return { ...row, text: "none" };
   if (text.startsWith(`${catalogFormat} `)) return { ...row, kept: 1, text: "kept" };
   await rm(path, { force: true });
-  return { ...row, removed: 1, removedBytes: text.length, text: "of another format: folders are read again at the next start (headers only)" };
+  return {
+    ...row,
+    removed: 1,
+    removedBytes: text.length,
+    text: "of another format: folders are read again at the next start (headers only)",
+  };
 }
 
 async function deltaRow(dataDir: string): Promise<StoreRow> {
@@ -40,12 +45,24 @@ async function deltaRow(dataDir: string): Promise<StoreRow> {
       decodeDeltaHeader((await native.readHeader(path)).metadata);
       kept += 1;
     } catch {
-      removedBytes += await stat(path).then(({ size }) => size, () => 0);
+      removedBytes += await stat(path).then(
+        ({ size }) => size,
+        () => 0,
+      );
       await rm(path, { force: true });
       removed += 1;
     }
   }
-  return { store: "deltas", kept, removed, removedBytes, text: removed === 0 ? `${kept} kept` : `${kept} kept, ${removed} of another format removed: each is packed again from its adapter when it is wanted` };
+  return {
+    store: "deltas",
+    kept,
+    removed,
+    removedBytes,
+    text:
+      removed === 0
+        ? `${kept} kept`
+        : `${kept} kept, ${removed} of another format removed: each is packed again from its adapter when it is wanted`,
+  };
 }
 
 async function engineRow(dataDir: string): Promise<StoreRow> {
@@ -58,7 +75,16 @@ async function engineRow(dataDir: string): Promise<StoreRow> {
     if (manifest !== null) kept += 1;
     else if (await store.remove(entry)) [removed, removedBytes] = [removed + 1, removedBytes + sizeBytes];
   }
-  return { ...row, kept, removed, removedBytes, text: removed === 0 ? `${kept} kept` : `${kept} kept, ${removed} of another format removed: each is exported or compiled again when it is wanted` };
+  return {
+    ...row,
+    kept,
+    removed,
+    removedBytes,
+    text:
+      removed === 0
+        ? `${kept} kept`
+        : `${kept} kept, ${removed} of another format removed: each is exported or compiled again when it is wanted`,
+  };
 }
 
 async function lastUsedRow(dataDir: string): Promise<StoreRow> {
@@ -77,15 +103,35 @@ async function lastUsedRow(dataDir: string): Promise<StoreRow> {
 
 async function hostRow(dataDir: string): Promise<StoreRow> {
   const found = await names(join(dataDir, "hosts"));
-  return { store: "hosts", kept: found.length, removed: 0, removedBytes: 0, text: found.length === 0 ? "none" : 'kept; their code comes with the sidecar. "refit-sidecar doctor" says whether their packages are still enough' };
+  return {
+    store: "hosts",
+    kept: found.length,
+    removed: 0,
+    removedBytes: 0,
+    text:
+      found.length === 0
+        ? "none"
+        : 'kept; their code comes with the sidecar. "refit-sidecar doctor" says whether their packages are still enough',
+  };
 }
 
 /** Removes what this version cannot read from a data folder that no sidecar uses, and says what stays. Throws Failure CLI_UPDATE_DATA when the folder cannot be changed. */
 export async function sortStores(dataDir: string): Promise<readonly StoreRow[]> {
   try {
-    return [await catalogRow(dataDir), await deltaRow(dataDir), await engineRow(dataDir), await lastUsedRow(dataDir), await hostRow(dataDir)];
+    return [
+      await catalogRow(dataDir),
+      await deltaRow(dataDir),
+      await engineRow(dataDir),
+      await lastUsedRow(dataDir),
+      await hostRow(dataDir),
+    ];
   } catch (cause) {
     if (cause instanceof Failure) throw cause;
-    throw new Failure("CLI_UPDATE_DATA", `expected to read and change the data folder; the system answered ${cause instanceof Error && "code" in cause ? String(cause.code) : "an error"}. See to its permissions and run "refit-sidecar update --stores".`, {}, { cause });
+    throw new Failure(
+      "CLI_UPDATE_DATA",
+      `expected to read and change the data folder; the system answered ${cause instanceof Error && "code" in cause ? String(cause.code) : "an error"}. See to its permissions and run "refit-sidecar update --stores".`,
+      {},
+      { cause },
+    );
   }
 }

@@ -86,6 +86,14 @@ export class DeltaService {
     this.#worker = null;
     const lost = [...this.#waiting.values()];
     this.#waiting.clear();
-    for (const { reject } of lost) reject(new Failure("DELTA_WORKER_DIED", "expected the delta worker to answer, its thread ended; ask again, a new one is started", {}, { cause }));
+    for (const { reject } of lost)
+      reject(
+        new Failure(
+          "DELTA_WORKER_DIED",
+          "expected the delta worker to answer, its thread ended; ask again, a new one is started",
+          {},
+          { cause },
+        ),
+      );
   }
 }

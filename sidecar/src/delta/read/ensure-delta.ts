@@ -22,7 +22,12 @@ export function deltaFileName({ adapter, target, mode }: Pick<DeltaRequest, "ada
  * DELTA_OTHER_STRUCTURE, DELTA_DAMAGED (an exported delta), and what writing throws. A damaged delta of an earlier run is made anew.
  * `verified` holds the stamps of deltas that this process has read whole, by path: one that has not changed since is not read again.
  */
-export async function ensureDelta(request: DeltaRequest, native: Native, signal?: AbortSignal, verified: Map<string, string> = new Map()): Promise<ReadyDelta> {
+export async function ensureDelta(
+  request: DeltaRequest,
+  native: Native,
+  signal?: AbortSignal,
+  verified: Map<string, string> = new Map(),
+): Promise<ReadyDelta> {
   const path = join(request.folder, deltaFileName(request));
   const cached = await cachedDelta(path, request, native, verified);
   if (cached) return cached;
@@ -30,7 +35,12 @@ export async function ensureDelta(request: DeltaRequest, native: Native, signal?
     return await makeDelta(path, request, native, signal);
   } catch (error) {
     if (!(error instanceof SafetensorsError)) throw error;
-    throw new Failure(error.code === "FILE_CHANGED" ? "DELTA_ADAPTER_CHANGED" : "DELTA_ADAPTER_UNREADABLE", error.message, { reason: error.code }, { cause: error });
+    throw new Failure(
+      error.code === "FILE_CHANGED" ? "DELTA_ADAPTER_CHANGED" : "DELTA_ADAPTER_UNREADABLE",
+      error.message,
+      { reason: error.code },
+      { cause: error },
+    );
   }
 }
 
@@ -47,7 +57,8 @@ async function cachedDelta(path: string, request: DeltaRequest, native: Native, 
     const delta = await openDelta(file);
     try {
       const { header } = delta;
-      if (header.adapter !== request.adapter.sha256 || header.structure !== request.target.structure || header.mode !== request.mode) return null;
+      if (header.adapter !== request.adapter.sha256 || header.structure !== request.target.structure || header.mode !== request.mode)
+        return null;
       const stamp = Object.values(file.header.stamp).join();
       if (verified.get(path) !== stamp) await delta.verify();
       verified.set(path, stamp);
@@ -70,7 +81,10 @@ async function makeDelta(path: string, request: DeltaRequest, native: Native, si
     const packed = await packAdapter(file, request, native, (other) => native.openTensorFile(other));
     try {
       await mkdir(request.folder, { recursive: true, mode: 0o700 });
-      const { fileBytes, nonFinite } = await writeDelta(path, packed.header, packed.factors, native, { durable: false, ...(signal ? { signal } : {}) });
+      const { fileBytes, nonFinite } = await writeDelta(path, packed.header, packed.factors, native, {
+        durable: false,
+        ...(signal ? { signal } : {}),
+      });
       return { path, sha256: request.adapter.sha256, header: packed.header, nonFinite, fileBytes, cached: false };
     } finally {
       await packed.close();
@@ -84,4 +98,8 @@ function sameStamp(expected: NonNullable<DeltaRequest["adapter"]["stamp"]>, foun
   return expected.sizeBytes === found.sizeBytes && expected.mtimeNs === String(found.mtimeNs) && expected.inode === String(found.inode);
 }
 
-const changed = (): Failure => new Failure("DELTA_ADAPTER_CHANGED", "expected the adapter file as it was hashed, it has been replaced since; it is catalogued again and packed when it has settled");
+const changed = (): Failure =>
+  new Failure(
+    "DELTA_ADAPTER_CHANGED",
+    "expected the adapter file as it was hashed, it has been replaced since; it is catalogued again and packed when it has settled",
+  );

@@ -17,7 +17,10 @@ export interface ExportRequest {
 }
 
 /** Throws Failure DELTA_DAMAGED and what reading and writing throw. */
-export async function exportDelta(request: ExportRequest, using: Native = native): Promise<{ readonly fileBytes: number; readonly header: DeltaHeader }> {
+export async function exportDelta(
+  request: ExportRequest,
+  using: Native = native,
+): Promise<{ readonly fileBytes: number; readonly header: DeltaHeader }> {
   const file: TensorFile = await using.openTensorFile(request.delta);
   try {
     const delta = await readDelta(file);

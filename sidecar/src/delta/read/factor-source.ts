@@ -16,14 +16,16 @@ export interface FactorSource {
 /** A tensor of the file as it is, in its own dtype; `shape` may differ from the file's at equal size. */
 export function copiedFactor(file: TensorFile, name: FactorName, key: string, shape: Shape): FactorSource {
   const dtype = file.header.entries.get(key)?.dtype;
-  if (dtype === undefined || !isFloatDtype(dtype)) throw new TypeError(`factor ${name}: expected a floating-point tensor at ${key}, got ${dtype ?? "none"}`);
+  if (dtype === undefined || !isFloatDtype(dtype))
+    throw new TypeError(`factor ${name}: expected a floating-point tensor at ${key}, got ${dtype ?? "none"}`);
   return { name, dtype, shape, key, bytes: () => file.read(key) };
 }
 
 export const totalBytes = (factors: readonly FactorSource[]): number =>
   factors.reduce((sum, { dtype, shape }) => sum + shape.reduce((product, dim) => product * dim, dtypeBytes[dtype]), 0);
 
-export const sourcesOf = (factors: readonly FactorSource[]): Record<FactorName, string> => Object.fromEntries(factors.map(({ name, key }) => [name, key]));
+export const sourcesOf = (factors: readonly FactorSource[]): Record<FactorName, string> =>
+  Object.fromEntries(factors.map(({ name, key }) => [name, key]));
 
 /** The factors of an existing delta, each checked against its checksum as it is read. */
 export function deltaFactors(file: TensorFile, delta: Delta): FactorSource[] {

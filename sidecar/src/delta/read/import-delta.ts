@@ -18,9 +18,18 @@ export async function importDelta(file: TensorFile, { adapter, target }: Omit<De
   const problems = checkTerms(header.terms, (name) => delta.shapeOf(name), target.parameters);
   if (problems[0]) {
     const { term, reason } = problems[0];
-    throw new Failure("DELTA_DAMAGED", `expected terms that fit the structure they name: ${term.target.parameter}: ${reason}; export the delta again`, { problems: problems.length });
+    throw new Failure(
+      "DELTA_DAMAGED",
+      `expected terms that fit the structure they name: ${term.target.parameter}: ${reason}; export the delta again`,
+      { problems: problems.length },
+    );
   }
   const strength = file.header.metadata["strength"];
-  const advice = strength !== undefined && Number(strength) !== 1 ? [`the delta was exported for use at strength ${strength.slice(0, 20)}`] : [];
-  return { header: { ...header, adapter: adapter.sha256, warnings: [...header.warnings, ...advice] }, factors: deltaFactors(file, delta), close: async () => {} };
+  const advice =
+    strength !== undefined && Number(strength) !== 1 ? [`the delta was exported for use at strength ${strength.slice(0, 20)}`] : [];
+  return {
+    header: { ...header, adapter: adapter.sha256, warnings: [...header.warnings, ...advice] },
+    factors: deltaFactors(file, delta),
+    close: async () => {},
+  };
 }

@@ -16,11 +16,15 @@ export async function readAdapterTensors(file: TensorFile, kernels: Kernels): Pr
   const entries = [...file.header.entries.values()];
   const small = entries.filter(({ name }) => numberSuffixes.some((suffix) => name.endsWith(suffix)));
   const limit = pLimit(smallReads);
-  const numbers = new Map(await Promise.all(small.map((entry) => limit(async () => [entry.name, await readNumbers(file, entry, kernels)] as const))));
-  return new Map(entries.map(({ name, dtype, shape }): [string, AdapterTensor] => {
-    const values = numbers.get(name);
-    return [name, { key: name, dtype, shape, ...(values ? { numbers: values } : {}) }];
-  }));
+  const numbers = new Map(
+    await Promise.all(small.map((entry) => limit(async () => [entry.name, await readNumbers(file, entry, kernels)] as const))),
+  );
+  return new Map(
+    entries.map(({ name, dtype, shape }): [string, AdapterTensor] => {
+      const values = numbers.get(name);
+      return [name, { key: name, dtype, shape, ...(values ? { numbers: values } : {}) }];
+    }),
+  );
 }
 
 async function readNumbers(file: TensorFile, entry: TensorEntry, kernels: Kernels): Promise<readonly number[]> {
@@ -31,18 +35,28 @@ async function readNumbers(file: TensorFile, entry: TensorEntry, kernels: Kernel
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const each = <T>(size: number, read: (at: number) => T): T[] => Array.from({ length: count }, (_, index) => read(index * size));
   switch (entry.dtype) {
-    case "F64": return each(8, (at) => view.getFloat64(at, true));
-    case "F32": return each(4, (at) => view.getFloat32(at, true));
-    case "I64": return each(8, (at) => Number(view.getBigInt64(at, true)));
-    case "U64": return each(8, (at) => Number(view.getBigUint64(at, true)));
-    case "I32": return each(4, (at) => view.getInt32(at, true));
-    case "U32": return each(4, (at) => view.getUint32(at, true));
-    case "I16": return each(2, (at) => view.getInt16(at, true));
-    case "U16": return each(2, (at) => view.getUint16(at, true));
-    case "I8": return each(1, (at) => view.getInt8(at));
+    case "F64":
+      return each(8, (at) => view.getFloat64(at, true));
+    case "F32":
+      return each(4, (at) => view.getFloat32(at, true));
+    case "I64":
+      return each(8, (at) => Number(view.getBigInt64(at, true)));
+    case "U64":
+      return each(8, (at) => Number(view.getBigUint64(at, true)));
+    case "I32":
+      return each(4, (at) => view.getInt32(at, true));
+    case "U32":
+      return each(4, (at) => view.getUint32(at, true));
+    case "I16":
+      return each(2, (at) => view.getInt16(at, true));
+    case "U16":
+      return each(2, (at) => view.getUint16(at, true));
+    case "I8":
+      return each(1, (at) => view.getInt8(at));
     case "U8":
     case "F8_E8M0":
-    case "BOOL": return each(1, (at) => view.getUint8(at));
+    case "BOOL":
+      return each(1, (at) => view.getUint8(at));
     case "F16":
     case "BF16":
     case "F8_E4M3":

@@ -18,7 +18,12 @@ export interface PackedAdapter {
 }
 
 /** Throws Failure DELTA_REDUX_NEEDS_BASE, DELTA_OTHER_STRUCTURE, DELTA_DAMAGED; faults of single keys are in the report. */
-export async function packAdapter(file: TensorFile, request: Omit<DeltaRequest, "folder">, kernels: Kernels, openFile: OpenFile): Promise<PackedAdapter> {
+export async function packAdapter(
+  file: TensorFile,
+  request: Omit<DeltaRequest, "folder">,
+  kernels: Kernels,
+  openFile: OpenFile,
+): Promise<PackedAdapter> {
   if (isDeltaFile(file.header.metadata)) return importDelta(file, request);
   if (isReduxFile(file.header.metadata)) return packRedux(file, request, kernels, openFile);
   const { family, structure, parameters } = request.target;

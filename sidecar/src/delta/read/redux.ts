@@ -15,7 +15,12 @@ import type { PackedAdapter } from "./pack-adapter.ts";
 
 export type OpenFile = (path: string) => Promise<TensorFile>;
 
-export async function packRedux(file: TensorFile, request: Omit<DeltaRequest, "folder">, kernels: Kernels, openFile: OpenFile): Promise<PackedAdapter> {
+export async function packRedux(
+  file: TensorFile,
+  request: Omit<DeltaRequest, "folder">,
+  kernels: Kernels,
+  openFile: OpenFile,
+): Promise<PackedAdapter> {
   const { adapter, target, mode, base } = request;
   const { metadata, entries } = file.header;
   const strength = (metadata["lora_strength"] ?? "").slice(0, 20);
@@ -43,22 +48,53 @@ export async function packRedux(file: TensorFile, request: Omit<DeltaRequest, "f
     factors.push({ name, dtype: "F32", shape: entry.shape, key, bytes: () => difference(file, key, baseFiles, parameter, kernels) });
     used.push(key);
   }
-  const problem = terms.length === 0 ? { code: "DELTA_NO_WEIGHT_CHANGES", message: `none of the ${entries.size} weights in the TensorRT-Redux file could be matched to a parameter: ${failed[0]?.reason ?? "it is empty"}` } : null;
-  const warnings = [`TensorRT-Redux file: differences to the given base, with ${metadata["lora_file"] ?? "a LoRA"} baked in at strength ${strength}; they are right only if the base is the one the file was made from`];
-  const header: DeltaHeader = { formatVersion: deltaFormatVersion, adapter: adapter.sha256, structure: target.structure, family: target.family, mode, terms, sources: sourcesOf(factors), report: { used, ignored: [], failed }, warnings, problem, bytes: totalBytes(factors) };
+  const problem =
+    terms.length === 0
+      ? {
+          code: "DELTA_NO_WEIGHT_CHANGES",
+          message: `none of the ${entries.size} weights in the TensorRT-Redux file could be matched to a parameter: ${failed[0]?.reason ?? "it is empty"}`,
+        }
+      : null;
+  const warnings = [
+    `TensorRT-Redux file: differences to the given base, with ${metadata["lora_file"] ?? "a LoRA"} baked in at strength ${strength}; they are right only if the base is the one the file was made from`,
+  ];
+  const header: DeltaHeader = {
+    formatVersion: deltaFormatVersion,
+    adapter: adapter.sha256,
+    structure: target.structure,
+    family: target.family,
+    mode,
+    terms,
+    sources: sourcesOf(factors),
+    report: { used, ignored: [], failed },
+    warnings,
+    problem,
+    bytes: totalBytes(factors),
+  };
   return { header, factors, close: () => baseFiles.close() };
 }
 
 /** ONNX keeps parameter names behind the exported module's path; products renamed by the exporter cannot be told apart. */
 function parameterOf(key: string, parameters: Parameters): string | null {
-  const candidates = [key, ...["unet.", "model.", "diffusion_model.", "model.diffusion_model."].filter((prefix) => key.startsWith(prefix)).map((prefix) => key.slice(prefix.length))];
+  const candidates = [
+    key,
+    ...["unet.", "model.", "diffusion_model.", "model.diffusion_model."]
+      .filter((prefix) => key.startsWith(prefix))
+      .map((prefix) => key.slice(prefix.length)),
+  ];
   return candidates.find((candidate) => parameters.has(candidate)) ?? null;
 }
 
-function reduxProblem(parameter: string | null, entry: { readonly dtype: string; readonly shape: readonly number[] }, base: CheckpointSource, parameters: Parameters): string | null {
+function reduxProblem(
+  parameter: string | null,
+  entry: { readonly dtype: string; readonly shape: readonly number[] },
+  base: CheckpointSource,
+  parameters: Parameters,
+): string | null {
   if (parameter === null) return "the exporter renamed this weight: nothing says which parameter it is";
   const shape = parameters.get(parameter) ?? [];
-  if (shape.join() !== entry.shape.join()) return `the weight has the shape [${entry.shape.join(", ")}], the parameter [${shape.join(", ")}]`;
+  if (shape.join() !== entry.shape.join())
+    return `the weight has the shape [${entry.shape.join(", ")}], the parameter [${shape.join(", ")}]`;
   if (!["F16", "BF16", "F32", "F64"].includes(entry.dtype)) return `expected floating-point weights, got ${entry.dtype}`;
   return base.parameters[parameter] ? null : "the base lacks this parameter";
 }
@@ -94,7 +130,11 @@ class BaseFiles {
     const place = this.#source.parameters[parameter];
     const strange = place?.pieces.find(({ dtype, storage }) => storage === undefined && !isFloatDtype(dtype));
     if (place === undefined || strange !== undefined) {
-      throw new Failure("DELTA_BASE_UNREADABLE", `expected floating-point values of ${parameter} in the base, got ${strange?.dtype ?? "none"}; give a base in f32, f16, bf16 or a quantised format`, { parameter });
+      throw new Failure(
+        "DELTA_BASE_UNREADABLE",
+        `expected floating-point values of ${parameter} in the base, got ${strange?.dtype ?? "none"}; give a base in f32, f16, bf16 or a quantised format`,
+        { parameter },
+      );
     }
     this.#files ??= CheckpointFiles.open(this.#source, this.#openFile);
     return readValues((await this.#files).parameter(parameter, place.shape));

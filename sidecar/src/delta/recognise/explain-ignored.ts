@@ -25,7 +25,8 @@ function inExtendedMode(key: string, { mode, extended, has }: IgnoredContext): s
   if (mode !== "comfyui") return null;
   const { used, failed } = extended();
   if (used.has(key)) {
-    if (key.includes(".lora_magnitude_vector")) return "ComfyUI ignores PEFT's DoRA magnitude and merges the LoRA plainly; extended mode applies it";
+    if (key.includes(".lora_magnitude_vector"))
+      return "ComfyUI ignores PEFT's DoRA magnitude and merges the LoRA plainly; extended mode applies it";
     if (key.endsWith(".on_input") || has(`${moduleName(key) ?? ""}.on_input`)) return "ComfyUI has no IA3; extended mode merges it";
     return "ComfyUI does not know this spelling; extended mode reads it";
   }
@@ -50,11 +51,14 @@ function explainName(name: string, context: IgnoredContext): string {
   if (rest !== null) return `a tensor ${rest} of a known module: this kind is not supported`;
   const stem = moduleName(name);
   if (stem === null) return "not an adapter tensor";
-  return name.endsWith(".weight") && `${stem}.weight` === name && !context.has(`${stem}.on_input`) ? wholeWeight : "the checkpoint has no module of this name";
+  return name.endsWith(".weight") && `${stem}.weight` === name && !context.has(`${stem}.on_input`)
+    ? wholeWeight
+    : "the checkpoint has no module of this name";
 }
 
 /** What follows a module's name when no known suffix does (`oft_R.weight`, `bm.weight`, `ia3_l`). */
 function tensorOfModule(name: string, map: KeyMap): string | null {
-  for (let dot = name.lastIndexOf("."); dot > 0; dot = name.lastIndexOf(".", dot - 1)) if (map.has(name.slice(0, dot))) return name.slice(dot + 1);
+  for (let dot = name.lastIndexOf("."); dot > 0; dot = name.lastIndexOf(".", dot - 1))
+    if (map.has(name.slice(0, dot))) return name.slice(dot + 1);
   return null;
 }

@@ -26,7 +26,8 @@ export class KeyLedger {
   }
 
   report(): KeyReport {
-    const listed = (entries: Iterable<[string, string]>): { key: string; reason: string }[] => [...entries].map(([key, reason]) => ({ key, reason }));
+    const listed = (entries: Iterable<[string, string]>): { key: string; reason: string }[] =>
+      [...entries].map(([key, reason]) => ({ key, reason }));
     return {
       used: [...this.#used],
       ignored: listed(this.#ignored),

@@ -22,9 +22,14 @@ export class ModeNotes {
     if (first !== undefined) {
       const modules = [...this.#scales.values()].reduce((sum, count) => sum + count, 0);
       const others = this.#scales.size > 1 ? ` (and ${this.#scales.size - 1} other scales)` : "";
-      said.push(`the file's metadata asks for x ${first[0]}${others} in ${modules} modules; ComfyUI applies 1, and so does this mode: use extended mode, or multiply the strength by ${first[0]}`);
+      said.push(
+        `the file's metadata asks for x ${first[0]}${others} in ${modules} modules; ComfyUI applies 1, and so does this mode: use extended mode, or multiply the strength by ${first[0]}`,
+      );
     }
-    if (this.#flatMagnitudes > 0) said.push(`${this.#flatMagnitudes} DoRA magnitudes have one dimension; ComfyUI reads them along the columns, where they were trained along the rows: use extended mode for what was trained`);
+    if (this.#flatMagnitudes > 0)
+      said.push(
+        `${this.#flatMagnitudes} DoRA magnitudes have one dimension; ComfyUI reads them along the columns, where they were trained along the rows: use extended mode for what was trained`,
+      );
     return said;
   }
 }

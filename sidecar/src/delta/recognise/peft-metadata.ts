@@ -55,7 +55,12 @@ function positive(value: unknown): number | null {
 
 /** PEFT matches patterns as regular expressions at the end of module names; in files they are plain names, and only those are taken. Flat metadata has them as JSON. */
 function patterns(value: unknown): [string, number][] {
-  const table = typeof value === "string" ? parsedFields(value) : typeof value === "object" && value !== null ? new Map<string, unknown>(Object.entries(value)) : null;
+  const table =
+    typeof value === "string"
+      ? parsedFields(value)
+      : typeof value === "object" && value !== null
+        ? new Map<string, unknown>(Object.entries(value))
+        : null;
   return [...(table ?? [])].flatMap(([name, entry]) => {
     const number = positive(entry);
     return number === null ? [] : [[name, number] as [string, number]];

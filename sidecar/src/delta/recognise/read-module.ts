@@ -92,9 +92,14 @@ function isFlat(magnitude: AdapterTensor, view: Shape | null): view is Shape {
 }
 
 /** PEFT keeps one magnitude per output as [o], convolutions as [1, o, 1, 1]; here it is [o, 1, …] like everywhere else. */
-function magnitude(tensors: ReadonlyMap<string, AdapterTensor>, factors: FactorTable, { mode, view, notes }: ModuleContext): ModuleReadings["dora"] {
+function magnitude(
+  tensors: ReadonlyMap<string, AdapterTensor>,
+  factors: FactorTable,
+  { mode, view, notes }: ModuleContext,
+): ModuleReadings["dora"] {
   const own = tensors.get(".dora_scale");
-  if (own && mode === "extended" && isFlat(own, view)) return { factor: factors.add(own, [...own.shape, ...view.slice(1).map(() => 1)]), norm: "merged" };
+  if (own && mode === "extended" && isFlat(own, view))
+    return { factor: factors.add(own, [...own.shape, ...view.slice(1).map(() => 1)]), norm: "merged" };
   if (own && isFlat(own, view)) notes.flatMagnitude();
   if (own) return { factor: factors.add(own, own.shape), norm: null };
   const peft = tensors.get(".lora_magnitude_vector");

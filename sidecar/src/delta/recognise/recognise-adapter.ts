@@ -1,7 +1,19 @@
 // Adapter header + key map of a structure → terms, factors to copy, and what happened to every key.
 
 import type { Family } from "../../catalog/types.ts";
-import { checkTerm, factorNames, keyMap, splitKey, type KeyReport, type MergeMode, type Parameters, type Reading, type Shape, type Target, type Term } from "../../terms/index.ts";
+import {
+  checkTerm,
+  factorNames,
+  keyMap,
+  splitKey,
+  type KeyReport,
+  type MergeMode,
+  type Parameters,
+  type Reading,
+  type Shape,
+  type Target,
+  type Term,
+} from "../../terms/index.ts";
 import { explainIgnored } from "./explain-ignored.ts";
 import { KeyLedger } from "./key-ledger.ts";
 import { ModeNotes } from "./mode-notes.ts";
@@ -58,7 +70,12 @@ export function recogniseAdapter(request: RecogniseRequest): RecognisedAdapter {
   const terms = settle(claims, parameters, factors, ledger);
   const needed = new Set(terms.flatMap((term) => factorNames(term)));
   explain(request, named, map, ledger);
-  return { terms, factors: new Map([...factors.factors].filter(([name]) => needed.has(name))), report: ledger.report(), notes: notes.sentences() };
+  return {
+    terms,
+    factors: new Map([...factors.factors].filter(([name]) => needed.has(name))),
+    report: ledger.report(),
+    notes: notes.sentences(),
+  };
 }
 
 function indexModules(tensors: AdapterTensors): Map<string, Map<string, AdapterTensor>> {
@@ -73,14 +90,26 @@ function indexModules(tensors: AdapterTensors): Map<string, Map<string, AdapterT
   return modules;
 }
 
-const keysOf = (tensors: ReadonlyMap<string, AdapterTensor>, suffixes: readonly string[]): string[] => suffixes.map((suffix) => tensors.get(suffix)?.key ?? null).filter((key) => key !== null);
+const keysOf = (tensors: ReadonlyMap<string, AdapterTensor>, suffixes: readonly string[]): string[] =>
+  suffixes.map((suffix) => tensors.get(suffix)?.key ?? null).filter((key) => key !== null);
 
 /** Kinds that alpha and DoRA belong to. */
-const scalable = (reading: Reading): boolean => !("body" in reading.outcome && (reading.outcome.body.kind === "dense" || reading.outcome.body.kind === "set"));
+const scalable = (reading: Reading): boolean =>
+  !("body" in reading.outcome && (reading.outcome.body.kind === "dense" || reading.outcome.body.kind === "set"));
 
-function claim(read: ModuleReadings, tensors: ReadonlyMap<string, AdapterTensor>, target: Target, claims: Map<string, Claim>, ledger: KeyLedger): void {
+function claim(
+  read: ModuleReadings,
+  tensors: ReadonlyMap<string, AdapterTensor>,
+  target: Target,
+  claims: Map<string, Claim>,
+  ledger: KeyLedger,
+): void {
   const shared = keysOf(tensors, read.shared);
-  if (read.problem !== null) return ledger.fail([...tensors.values()].flatMap(({ key }) => key ?? []), read.problem);
+  if (read.problem !== null)
+    return ledger.fail(
+      [...tensors.values()].flatMap(({ key }) => key ?? []),
+      read.problem,
+    );
   if (!read.readings.some(scalable)) ledger.fail(shared, "a scale without factors that it could scale");
   for (const reading of read.readings) {
     const keys = [...keysOf(tensors, reading.used), ...(scalable(reading) ? shared : [])];
@@ -94,11 +123,20 @@ function claim(read: ModuleReadings, tensors: ReadonlyMap<string, AdapterTensor>
       ledger.fail(keys, reading.outcome.problem);
       continue;
     }
-    const unread = new Set(keysOf(tensors, (reading.unread ?? []).map(({ suffix }) => suffix)));
+    const unread = new Set(
+      keysOf(
+        tensors,
+        (reading.unread ?? []).map(({ suffix }) => suffix),
+      ),
+    );
     const sourceKeys = keys.filter((key) => !unread.has(key));
     const place = targetKey(own);
     const earlier = claims.get(place);
-    if (earlier) ledger.fail(earlier.keys.filter((key) => !sourceKeys.includes(key)), `superseded by ${sourceKeys[0] ?? "a later spelling"}: of several spellings or kinds for one target the last counts`);
+    if (earlier)
+      ledger.fail(
+        earlier.keys.filter((key) => !sourceKeys.includes(key)),
+        `superseded by ${sourceKeys[0] ?? "a later spelling"}: of several spellings or kinds for one target the last counts`,
+      );
     claims.set(place, { keys: sourceKeys, outcome: outcomeOf(reading, own, sourceKeys, read) });
   }
 }
@@ -106,7 +144,14 @@ function claim(read: ModuleReadings, tensors: ReadonlyMap<string, AdapterTensor>
 function outcomeOf(reading: Reading, target: Target, sourceKeys: readonly string[], { dora }: ModuleReadings): Claim["outcome"] {
   if ("problem" in reading.outcome) return { problem: reading.outcome.problem };
   const withDora = dora !== null && scalable(reading) && reading.outcome.body.kind !== "channelScale";
-  return { term: { ...reading.outcome.body, target, sourceKeys, ...(withDora ? { doraScale: dora.factor, ...(dora.norm === null ? {} : { doraNorm: dora.norm }) } : {}) } };
+  return {
+    term: {
+      ...reading.outcome.body,
+      target,
+      sourceKeys,
+      ...(withDora ? { doraScale: dora.factor, ...(dora.norm === null ? {} : { doraNorm: dora.norm }) } : {}),
+    },
+  };
 }
 
 function biasOf(target: Target): Target | null {
@@ -114,7 +159,8 @@ function biasOf(target: Target): Target | null {
   return { parameter: `${target.parameter.slice(0, -".weight".length)}.bias` };
 }
 
-const targetKey = (target: Target): string => `${target.parameter}\n${target.slice ? `${target.slice.start},${target.slice.length}` : ""}\n${target.swapHalves === true ? "swap" : ""}`;
+const targetKey = (target: Target): string =>
+  `${target.parameter}\n${target.slice ? `${target.slice.start},${target.slice.length}` : ""}\n${target.swapHalves === true ? "swap" : ""}`;
 
 /** Checks every claim that stands against dtypes and shapes. */
 function settle(claims: ReadonlyMap<string, Claim>, parameters: Parameters, factors: FactorTable, ledger: KeyLedger): Term[] {

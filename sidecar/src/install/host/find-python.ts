@@ -10,7 +10,10 @@ const versionsOfWindowsLauncher = ["3.13", "3.12", "3.11", "3.10"];
 /** What a Python says about itself; null when it cannot be asked. Throws only the reason of `signal`. */
 export async function pythonFacts(python: string, paths: readonly string[] = [], signal?: AbortSignal): Promise<PythonFacts | null> {
   try {
-    const { code, stdout } = await runScript(python, "facts", [], { ...(signal ? { signal } : {}), env: paths.length === 0 ? {} : { PYTHONPATH: paths.join(delimiter) } });
+    const { code, stdout } = await runScript(python, "facts", [], {
+      ...(signal ? { signal } : {}),
+      env: paths.length === 0 ? {} : { PYTHONPATH: paths.join(delimiter) },
+    });
     return code === 0 ? (JSON.parse(stdout) as PythonFacts) : null;
   } catch (error) {
     if (signal?.aborted === true) throw error;
@@ -28,7 +31,12 @@ export function whyUnfit(facts: PythonFacts | null): string | null {
 
 /** A Python to make an environment from: the given one, or the first fit one on PATH. Throws INSTALL_NO_PYTHON and INSTALL_NO_VENV. */
 export async function findPython(given: string | null, signal?: AbortSignal): Promise<PythonFacts> {
-  const candidates = given !== null ? [given] : process.platform === "win32" ? ["python", "python3", ...versionsOfWindowsLauncher.map((version) => `python${version}`)] : ["python3", "python3.13", "python3.12", "python3.11", "python3.10", "python"];
+  const candidates =
+    given !== null
+      ? [given]
+      : process.platform === "win32"
+        ? ["python", "python3", ...versionsOfWindowsLauncher.map((version) => `python${version}`)]
+        : ["python3", "python3.13", "python3.12", "python3.11", "python3.10", "python"];
   const refused: string[] = [];
   let withoutVenv: PythonFacts | null = null;
   for (const candidate of candidates) {
@@ -40,7 +48,15 @@ export async function findPython(given: string | null, signal?: AbortSignal): Pr
     } else if (facts !== null || given !== null) refused.push(`${candidate}: ${unfit ?? ""}`);
   }
   if (withoutVenv !== null) {
-    throw new Failure("INSTALL_NO_VENV", `expected a Python with the modules venv and ensurepip; ${withoutVenv.executable} (${withoutVenv.version.join(".")}) lacks them. Debian and Ubuntu: apt install python3-venv. An embedded Python has none: give its path with --reuse, or another Python with --python`, { version: withoutVenv.version });
+    throw new Failure(
+      "INSTALL_NO_VENV",
+      `expected a Python with the modules venv and ensurepip; ${withoutVenv.executable} (${withoutVenv.version.join(".")}) lacks them. Debian and Ubuntu: apt install python3-venv. An embedded Python has none: give its path with --reuse, or another Python with --python`,
+      { version: withoutVenv.version },
+    );
   }
-  throw new Failure("INSTALL_NO_PYTHON", `expected Python ${oldest.join(".")} or newer${given === null ? " on PATH; none was found" : ""}${refused.length > 0 ? ` (${refused.join("; ")})` : ""}. Install one from python.org or the system's packages, or name one with --python`, { candidates });
+  throw new Failure(
+    "INSTALL_NO_PYTHON",
+    `expected Python ${oldest.join(".")} or newer${given === null ? " on PATH; none was found" : ""}${refused.length > 0 ? ` (${refused.join("; ")})` : ""}. Install one from python.org or the system's packages, or name one with --python`,
+    { candidates },
+  );
 }

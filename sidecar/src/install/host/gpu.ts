@@ -16,8 +16,14 @@ export function parseGpu(line: string): Gpu | null {
 /** NVIDIA cards that the driver shows, without any Python; none where there is no driver. */
 export async function findGpus(): Promise<readonly Gpu[]> {
   try {
-    const { stdout } = await promisify(execFile)("nvidia-smi", [`--query-gpu=${fields.join(",")}`, "--format=csv,noheader,nounits"], { timeout: timeoutMs, windowsHide: true });
-    return stdout.split("\n").map(parseGpu).filter((gpu) => gpu !== null);
+    const { stdout } = await promisify(execFile)("nvidia-smi", [`--query-gpu=${fields.join(",")}`, "--format=csv,noheader,nounits"], {
+      timeout: timeoutMs,
+      windowsHide: true,
+    });
+    return stdout
+      .split("\n")
+      .map(parseGpu)
+      .filter((gpu) => gpu !== null);
   } catch {
     return [];
   }

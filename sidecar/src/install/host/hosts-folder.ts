@@ -27,11 +27,22 @@ export function installedHost(dataDir: string, kind: PythonHost): InstalledHost 
   }
   try {
     const found = JSON.parse(text.slice(0, maxPointerBytes)) as InstalledHost;
-    if (found.formatVersion === 1 && found.kind === kind && typeof found.python === "string" && Array.isArray(found.paths) && Array.isArray(found.folders)) return found;
+    if (
+      found.formatVersion === 1 &&
+      found.kind === kind &&
+      typeof found.python === "string" &&
+      Array.isArray(found.paths) &&
+      Array.isArray(found.folders)
+    )
+      return found;
   } catch {
     // Said below.
   }
-  throw new Failure("INSTALL_HOST_DAMAGED", `expected the record of the installed ${kind} host; it is damaged or of another version. Run "refit-sidecar host install ${kind}" again`, { kind });
+  throw new Failure(
+    "INSTALL_HOST_DAMAGED",
+    `expected the record of the installed ${kind} host; it is damaged or of another version. Run "refit-sidecar host install ${kind}" again`,
+    { kind },
+  );
 }
 
 /** How an installed host is started; null when its Python or one of its folders is gone. */
@@ -56,7 +67,11 @@ export async function writePointer(dataDir: string, host: InstalledHost): Promis
 export const removePointer = (dataDir: string, kind: PythonHost): Promise<void> => rm(pointer(dataDir, kind), { force: true });
 
 /** A folder to install into: the one that an interrupted installation of the same plan left, or a new one. */
-export async function openPartial(dataDir: string, kind: PythonHost, plan: unknown): Promise<{ readonly folder: string; readonly resumed: boolean }> {
+export async function openPartial(
+  dataDir: string,
+  kind: PythonHost,
+  plan: unknown,
+): Promise<{ readonly folder: string; readonly resumed: boolean }> {
   const root = hostsFolder(dataDir);
   const wanted = JSON.stringify(plan);
   for (const name of await readdir(root)) {
@@ -77,7 +92,8 @@ export async function clearUnused(dataDir: string): Promise<void> {
   const root = hostsFolder(dataDir);
   const needed = new Set(pythonHosts.flatMap((kind) => installedHost(dataDir, kind)?.folders ?? []));
   for (const entry of await readdir(root, { withFileTypes: true })) {
-    if (entry.isDirectory() && !needed.has(entry.name)) await rm(join(root, entry.name), { recursive: true, force: true, maxRetries: 3, retryDelay: 100 }).catch(() => undefined);
+    if (entry.isDirectory() && !needed.has(entry.name))
+      await rm(join(root, entry.name), { recursive: true, force: true, maxRetries: 3, retryDelay: 100 }).catch(() => undefined);
   }
 }
 
@@ -113,7 +129,12 @@ export async function lockHosts(dataDir: string): Promise<() => Promise<void>> {
       const pid = Number.parseInt(await readFile(path, "utf8").catch(() => ""), 10);
       const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
       const beforeBoot = mtimeMs < Date.now() - uptime() * 1000 - 1000;
-      if (attempt > 0 || (alive(pid) && !beforeBoot)) throw new Failure("INSTALL_BUSY", `another installation (process ${pid}) is at work in this data folder; wait for it, or end it and run the command again`, { pid });
+      if (attempt > 0 || (alive(pid) && !beforeBoot))
+        throw new Failure(
+          "INSTALL_BUSY",
+          `another installation (process ${pid}) is at work in this data folder; wait for it, or end it and run the command again`,
+          { pid },
+        );
       await rm(path, { force: true });
     }
   }

@@ -3,7 +3,19 @@ import { basename } from "node:path";
 import { Failure } from "../../failure/index.ts";
 import type { HostPython } from "../../host/index.ts";
 import { findPython, pythonFacts, whyUnfit } from "./find-python.ts";
-import { clearUnused, finishPartial, folderBytes, hostsFolder, installedHost, keptPath, lockHosts, openPartial, pythonOf, removePointer, writePointer } from "./hosts-folder.ts";
+import {
+  clearUnused,
+  finishPartial,
+  folderBytes,
+  hostsFolder,
+  installedHost,
+  keptPath,
+  lockHosts,
+  openPartial,
+  pythonOf,
+  removePointer,
+  writePointer,
+} from "./hosts-folder.ts";
 import { makeOwn } from "./own-environment.ts";
 import { packageName } from "./requirements.ts";
 import { makeSideFolder } from "./side-folder.ts";
@@ -13,7 +25,10 @@ export interface HostWish {
   readonly kind: PythonHost;
   readonly dataDir: string;
   /** An environment of its own made from this Python (null: one is looked for), or a side folder beside the packages of another. */
-  readonly place: { readonly mode: "own"; readonly python: string | null } | { readonly mode: "reuse"; readonly python: string } | { readonly mode: "reuse"; readonly host: InstalledHost };
+  readonly place:
+    | { readonly mode: "own"; readonly python: string | null }
+    | { readonly mode: "reuse"; readonly python: string }
+    | { readonly mode: "reuse"; readonly host: InstalledHost };
   readonly requirements: readonly string[];
   readonly wheels: Wheels;
   readonly needBytes: number;
@@ -40,7 +55,12 @@ async function groundOf({ place, dataDir }: HostWish, signal: AbortSignal | unde
   const base = "host" in place ? pythonOf(dataDir, place.host) : { python: place.python, paths: [] };
   const facts = base === null ? null : await pythonFacts(base.python, base.paths, signal);
   const unfit = whyUnfit(facts);
-  if (base === null || facts === null || unfit !== null) throw new Failure("INSTALL_NO_PYTHON", `expected a Python to reuse: ${unfit ?? "it is gone"}. Give the Python that runs the UI (its python.exe, or bin/python of its environment)`, {});
+  if (base === null || facts === null || unfit !== null)
+    throw new Failure(
+      "INSTALL_NO_PYTHON",
+      `expected a Python to reuse: ${unfit ?? "it is gone"}. Give the Python that runs the UI (its python.exe, or bin/python of its environment)`,
+      {},
+    );
   return { facts, paths: base.paths, folders: "host" in place ? place.host.folders : [] };
 }
 
@@ -49,7 +69,11 @@ async function checkSpace(folder: string, needBytes: number): Promise<void> {
   const free = bavail * bsize;
   if (free >= needBytes) return;
   const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
-  throw new Failure("INSTALL_NO_SPACE", `expected ${gib(needBytes)} GiB of free space for packages and downloads; the data folder's disk has ${gib(free)}. Free some, or choose another --data-dir`, { needBytes, freeBytes: free });
+  throw new Failure(
+    "INSTALL_NO_SPACE",
+    `expected ${gib(needBytes)} GiB of free space for packages and downloads; the data folder's disk has ${gib(free)}. Free some, or choose another --data-dir`,
+    { needBytes, freeBytes: free },
+  );
 }
 
 /** A reused environment is its owner's: an updated PyTorch shows as another version there. */
@@ -64,7 +88,13 @@ export async function installHost(wish: HostWish, { told, signal, probe, now = (
   const unlock = await lockHosts(dataDir);
   try {
     const ground = await groundOf(wish, signal);
-    const { folder, resumed } = await openPartial(dataDir, kind, { mode: wish.place.mode, python: ground.facts.executable, version: ground.facts.version, paths: ground.paths, requirements });
+    const { folder, resumed } = await openPartial(dataDir, kind, {
+      mode: wish.place.mode,
+      python: ground.facts.executable,
+      version: ground.facts.version,
+      paths: ground.paths,
+      requirements,
+    });
     if (resumed) told("going on with an installation that did not end");
     else await checkSpace(hostsFolder(dataDir), wish.needBytes);
     const options = { sources, told, signal };
@@ -72,7 +102,10 @@ export async function installHost(wish: HostWish, { told, signal, probe, now = (
     if (wish.place.mode === "own") python = { python: await makeOwn(folder, ground.facts, requirements, options), paths: [] };
     else {
       const helper = ground.facts.pip === null ? await findPython(null, signal).catch(() => null) : null;
-      python = { python: ground.facts.executable, paths: [await makeSideFolder(folder, ground.facts, ground.paths, helper, requirements, options), ...ground.paths] };
+      python = {
+        python: ground.facts.executable,
+        paths: [await makeSideFolder(folder, ground.facts, ground.paths, helper, requirements, options), ...ground.paths],
+      };
     }
     signal?.throwIfAborted();
     const found = await tried(python, wish, probe, told);
@@ -107,16 +140,29 @@ async function tried(python: HostPython, { kind, wheels }: HostWish, probe: Inst
   try {
     found = await probe(python, told);
   } catch (cause) {
-    throw new Failure("INSTALL_PROBE_FAILED", `expected the ${kind} host to load a small model and step; ${cause instanceof Error ? cause.message : String(cause)} It was not switched to; an earlier installation keeps serving. With --reuse, packages of the UI may be too old: leave it out to get an environment of its own`, {}, { cause });
+    throw new Failure(
+      "INSTALL_PROBE_FAILED",
+      `expected the ${kind} host to load a small model and step; ${cause instanceof Error ? cause.message : String(cause)} It was not switched to; an earlier installation keeps serving. With --reuse, packages of the UI may be too old: leave it out to get an environment of its own`,
+      {},
+      { cause },
+    );
   }
   if (wheels === "cuda" && found.deviceType !== "cuda") {
-    throw new Failure("INSTALL_PROBE_FAILED", `expected the host to use the NVIDIA card; its PyTorch ${found.versions["torch"] ?? ""} sees none and would run on the CPU. Give PyTorch's CUDA index with --index-url, or take the CPU build with --wheels cpu. It was not switched to`, { deviceType: found.deviceType });
+    throw new Failure(
+      "INSTALL_PROBE_FAILED",
+      `expected the host to use the NVIDIA card; its PyTorch ${found.versions["torch"] ?? ""} sees none and would run on the CPU. Give PyTorch's CUDA index with --index-url, or take the CPU build with --wheels cpu. It was not switched to`,
+      { deviceType: found.deviceType },
+    );
   }
   return found;
 }
 
 const versionsOf = (facts: PythonFacts | null, requirements: readonly string[]): Record<string, string> =>
-  Object.fromEntries(["torch", ...requirements.map(packageName)].flatMap((name) => (facts?.packages[name] === undefined ? [] : [[name, facts.packages[name]]])));
+  Object.fromEntries(
+    ["torch", ...requirements.map(packageName)].flatMap((name) =>
+      facts?.packages[name] === undefined ? [] : [[name, facts.packages[name]]],
+    ),
+  );
 
 /** Takes an installed host away. Throws INSTALL_HOST_ABSENT, or INSTALL_HOST_NEEDED while another stands on it. */
 export async function removeHost(dataDir: string, kind: PythonHost): Promise<InstalledHost> {
@@ -125,9 +171,17 @@ export async function removeHost(dataDir: string, kind: PythonHost): Promise<Ins
     const host = installedHost(dataDir, kind);
     // What an interrupted installation left goes too.
     await clearUnused(dataDir);
-    if (host === null) throw new Failure("INSTALL_HOST_ABSENT", `expected an installed ${kind} host; there is none. "refit-sidecar host ls" lists them`, { kind });
+    if (host === null)
+      throw new Failure("INSTALL_HOST_ABSENT", `expected an installed ${kind} host; there is none. "refit-sidecar host ls" lists them`, {
+        kind,
+      });
     const above = kind === "torch" ? installedHost(dataDir, "tensorrt") : null;
-    if (above?.folders.includes(host.folders[0] ?? "") === true) throw new Failure("INSTALL_HOST_NEEDED", "the tensorrt host stands on the packages of the torch host; run \"refit-sidecar host rm tensorrt\" first", {});
+    if (above?.folders.includes(host.folders[0] ?? "") === true)
+      throw new Failure(
+        "INSTALL_HOST_NEEDED",
+        'the tensorrt host stands on the packages of the torch host; run "refit-sidecar host rm tensorrt" first',
+        {},
+      );
     await removePointer(dataDir, kind);
     await clearUnused(dataDir);
     return host;

@@ -24,10 +24,19 @@ export interface RunOptions {
 }
 
 /** Runs a script of hosts/python/refit_install, or a module under its guard. Rejects only when the interpreter cannot be started or `signal` ends it. */
-export function runScript(python: string, script: "facts" | "repair" | "guarded", args: readonly string[] = [], { signal, onLine, env }: RunOptions = {}): Promise<PythonEnd> {
+export function runScript(
+  python: string,
+  script: "facts" | "repair" | "guarded",
+  args: readonly string[] = [],
+  { signal, onLine, env }: RunOptions = {},
+): Promise<PythonEnd> {
   return new Promise((resolve, reject) => {
     // Its standard input stays open as long as we live: the guard ends it when we do not.
-    const child = spawn(python, [join(scripts, `${script}.py`), ...args], { stdio: ["pipe", "pipe", "pipe"], windowsHide: true, env: hostEnvironment({ PYTHONDONTWRITEBYTECODE: "1", PYTHONNOUSERSITE: "1", ...env }, { fetches: true }) });
+    const child = spawn(python, [join(scripts, `${script}.py`), ...args], {
+      stdio: ["pipe", "pipe", "pipe"],
+      windowsHide: true,
+      env: hostEnvironment({ PYTHONDONTWRITEBYTECODE: "1", PYTHONNOUSERSITE: "1", ...env }, { fetches: true }),
+    });
     const tail: string[] = [];
     const stdout: string[] = [];
     const take = (line: string): void => {

@@ -21,15 +21,28 @@ const firstBranch = { cu13: 580, cu12: 525 } as const;
 
 /** Decides from the card that would be used, the first one. `platform` as Node names it. */
 export function tensorrtSupport(gpus: readonly Gpu[], platform: string, arch: string): TensorrtSupport {
-  if ((platform !== "linux" && platform !== "win32") || arch !== "x64") return { supported: false, reason: `TensorRT for RTX has packages for Linux and Windows on x86-64, not for ${platform} on ${arch}` };
+  if ((platform !== "linux" && platform !== "win32") || arch !== "x64")
+    return { supported: false, reason: `TensorRT for RTX has packages for Linux and Windows on x86-64, not for ${platform} on ${arch}` };
   const [gpu] = gpus;
-  if (gpu === undefined) return { supported: false, reason: "no NVIDIA card is visible: nvidia-smi is missing or shows none. Install the driver, or let the torch host or the embedded engine serve" };
+  if (gpu === undefined)
+    return {
+      supported: false,
+      reason:
+        "no NVIDIA card is visible: nvidia-smi is missing or shows none. Install the driver, or let the torch host or the embedded engine serve",
+    };
   const note = served[gpu.capability];
   if (note === undefined) {
-    const why = gpu.capability === "9.0" ? "its compiler does not know 9.0, and engines for other cards do not load there" : `expected one of ${Object.keys(served).join(", ")}`;
-    return { supported: false, reason: `${gpu.name} has compute capability ${gpu.capability}, which TensorRT for RTX does not serve: ${why}. The torch host serves this card` };
+    const why =
+      gpu.capability === "9.0"
+        ? "its compiler does not know 9.0, and engines for other cards do not load there"
+        : `expected one of ${Object.keys(served).join(", ")}`;
+    return {
+      supported: false,
+      reason: `${gpu.name} has compute capability ${gpu.capability}, which TensorRT for RTX does not serve: ${why}. The torch host serves this card`,
+    };
   }
   const branch = Number.parseInt(gpu.driver, 10);
-  if (branch < firstBranch.cu12) return { supported: false, reason: `the driver ${gpu.driver} is older than ${firstBranch.cu12}, the first for CUDA 12; update it` };
+  if (branch < firstBranch.cu12)
+    return { supported: false, reason: `the driver ${gpu.driver} is older than ${firstBranch.cu12}, the first for CUDA 12; update it` };
   return { supported: true, cuda: branch >= firstBranch.cu13 ? "cu13" : "cu12", note };
 }

@@ -34,10 +34,16 @@ export function encodeChecks(checks: ReadonlyMap<FactorName, FactorCheck>, metad
 /** Throws Failure DELTA_DAMAGED when the table does not belong to these names and this metadata. */
 export function decodeChecks(bytes: Uint8Array, names: Iterable<FactorName>, metadata: string): Map<FactorName, FactorCheck> {
   const sorted = ordered(names);
-  if (bytes.byteLength !== checksSize(sorted.length)) throw damaged(`the checksum table has ${bytes.byteLength} bytes for ${sorted.length} factors`);
+  if (bytes.byteLength !== checksSize(sorted.length))
+    throw damaged(`the checksum table has ${bytes.byteLength} bytes for ${sorted.length} factors`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getUint32(bytes.byteLength - 4, true) !== ownCrc(bytes, metadata)) throw damaged("the checksum of its header does not match");
-  return new Map(sorted.map((name, index) => [name, { crc: view.getUint32(index * recordBytes, true), finite: view.getUint8(index * recordBytes + 4) === 0 }]));
+  return new Map(
+    sorted.map((name, index) => [
+      name,
+      { crc: view.getUint32(index * recordBytes, true), finite: view.getUint8(index * recordBytes + 4) === 0 },
+    ]),
+  );
 }
 
 const ownCrc = (bytes: Uint8Array, metadata: string): number => crc32(bytes.subarray(0, -4), crc32(metadata));

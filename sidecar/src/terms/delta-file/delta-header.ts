@@ -57,7 +57,11 @@ export function decodeDeltaHeader(metadata: Readonly<Record<string, string>>): D
   } catch (cause) {
     throw damaged(cause instanceof Error ? cause.message : String(cause), cause);
   }
-  throw new Failure("DELTA_VERSION", `expected a delta of format version ${deltaFormatVersion}, got ${JSON.stringify(version)}; it is rebuilt from the adapter, or export it again with this version`, { version });
+  throw new Failure(
+    "DELTA_VERSION",
+    `expected a delta of format version ${deltaFormatVersion}, got ${JSON.stringify(version)}; it is rebuilt from the adapter, or export it again with this version`,
+    { version },
+  );
 }
 
 export function damaged(reason: string, cause?: unknown): Failure {
@@ -71,7 +75,11 @@ function parseReport(value: unknown): KeyReport {
       const item = object(entry, field);
       return { key: text(item["key"], "key"), reason: text(item["reason"], "reason") };
     });
-  return { used: list(json["used"], "used", 1_000_000).map((key) => text(key, "used")), ignored: reasons("ignored"), failed: reasons("failed") };
+  return {
+    used: list(json["used"], "used", 1_000_000).map((key) => text(key, "used")),
+    ignored: reasons("ignored"),
+    failed: reasons("failed"),
+  };
 }
 
 function parseProblem(value: unknown): DeltaHeader["problem"] {

@@ -37,12 +37,41 @@ function parseTerm(json: Json): Term {
   };
   switch (json["kind"]) {
     case "lowRank":
-      return { ...base, kind: "lowRank", scale: scale(json), up: name("up"), down: name("down"), ...optional("mid"), ...(json["padTo"] === undefined ? {} : { padTo: dimensions(json["padTo"], "padTo") }) };
+      return {
+        ...base,
+        kind: "lowRank",
+        scale: scale(json),
+        up: name("up"),
+        down: name("down"),
+        ...optional("mid"),
+        ...(json["padTo"] === undefined ? {} : { padTo: dimensions(json["padTo"], "padTo") }),
+      };
     case "hadamard":
       if ((json["t1"] === undefined) !== (json["t2"] === undefined)) throw new Malformed("t1 and t2 must come together");
-      return { ...base, kind: "hadamard", scale: scale(json), w1a: name("w1a"), w1b: name("w1b"), w2a: name("w2a"), w2b: name("w2b"), ...optional("t1"), ...optional("t2") };
+      return {
+        ...base,
+        kind: "hadamard",
+        scale: scale(json),
+        w1a: name("w1a"),
+        w1b: name("w1b"),
+        w2a: name("w2a"),
+        w2b: name("w2b"),
+        ...optional("t1"),
+        ...optional("t2"),
+      };
     case "kronecker":
-      return { ...base, kind: "kronecker", scale: scale(json), ...optional("w1"), ...optional("w1a"), ...optional("w1b"), ...optional("w2"), ...optional("w2a"), ...optional("w2b"), ...optional("t2") };
+      return {
+        ...base,
+        kind: "kronecker",
+        scale: scale(json),
+        ...optional("w1"),
+        ...optional("w1a"),
+        ...optional("w1b"),
+        ...optional("w2"),
+        ...optional("w2a"),
+        ...optional("w2b"),
+        ...optional("t2"),
+      };
     case "glora":
       return { ...base, kind: "glora", scale: scale(json), a1: name("a1"), a2: name("a2"), b1: name("b1"), b2: name("b2") };
     case "orthogonal":
@@ -69,7 +98,11 @@ function parseTarget(json: Json): Target {
   const parameter = text(json["parameter"], "parameter");
   if (json["slice"] === undefined) return { parameter, ...(json["swapHalves"] === true ? { swapHalves: true } : {}) };
   const slice = object(json["slice"], "slice");
-  return { parameter, slice: { start: count(slice["start"], "slice.start"), length: count(slice["length"], "slice.length") }, ...(json["swapHalves"] === true ? { swapHalves: true } : {}) };
+  return {
+    parameter,
+    slice: { start: count(slice["start"], "slice.start"), length: count(slice["length"], "slice.length") },
+    ...(json["swapHalves"] === true ? { swapHalves: true } : {}),
+  };
 }
 
 const scale = (json: Json): number => number(json["scale"], "scale");

@@ -33,5 +33,8 @@ export function viewOf(term: Term, parameter: View): View {
   const { slice } = term.target;
   if (!slice) return parameter;
   const width = parameter.data.length / (parameter.shape[0] ?? 1);
-  return { shape: viewShape(term, parameter.shape), data: parameter.data.subarray(slice.start * width, (slice.start + slice.length) * width) };
+  return {
+    shape: viewShape(term, parameter.shape),
+    data: parameter.data.subarray(slice.start * width, (slice.start + slice.length) * width),
+  };
 }

@@ -16,7 +16,8 @@ export function factorNames(term: Term): readonly FactorName[] {
 /** Null when the term fits a parameter of that shape. Throws nothing; factors must be known to `shapeOf`. */
 export function checkTerm(term: Term, shapeOf: (name: FactorName) => Shape, parameter: Shape): string | null {
   const { slice } = term.target;
-  if (slice && slice.start + slice.length > (parameter[0] ?? 0)) return `rows ${slice.start} to ${slice.start + slice.length} lie outside the parameter's shape ${shown(parameter)}`;
+  if (slice && slice.start + slice.length > (parameter[0] ?? 0))
+    return `rows ${slice.start} to ${slice.start + slice.length} lie outside the parameter's shape ${shown(parameter)}`;
   const view = viewShape(term, parameter);
   const problem = withKind(term, (kind, own) => kind.check(own, shapeOf, view));
   if (problem !== null || term.doraScale === undefined) return problem;
@@ -29,7 +30,11 @@ export interface TermProblem {
 }
 
 /** Terms that cannot be applied to a structure, each with the reason. */
-export function checkTerms(terms: readonly Term[], shapeOf: (name: FactorName) => Shape | undefined, parameters: Parameters): TermProblem[] {
+export function checkTerms(
+  terms: readonly Term[],
+  shapeOf: (name: FactorName) => Shape | undefined,
+  parameters: Parameters,
+): TermProblem[] {
   return terms.flatMap((term) => {
     const parameter = parameters.get(term.target.parameter);
     if (!parameter) return [{ term, reason: `the checkpoint has no parameter ${term.target.parameter}` }];

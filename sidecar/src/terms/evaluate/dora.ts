@@ -8,7 +8,8 @@ const epsilon = 1.1920929e-7;
 
 export function checkDora(magnitude: Shape, view: Shape): string | null {
   if (magnitude.length === 0) return "dora_scale is a single number, expected one per row or column";
-  if (view.length < 2 && magnitude[0] !== view[0]) return `dora_scale ${shown(magnitude)} needs a parameter of at least 2 dimensions, it has the shape ${shown(view)}`;
+  if (view.length < 2 && magnitude[0] !== view[0])
+    return `dora_scale ${shown(magnitude)} needs a parameter of at least 2 dimensions, it has the shape ${shown(view)}`;
   return broadcastIndex(magnitude, view) ? null : `dora_scale ${shown(magnitude)} does not fit the parameter's shape ${shown(view)}`;
 }
 

@@ -26,7 +26,11 @@ export function f32Factors(read: (name: FactorName) => Promise<Factor>, kernels:
 async function toF32(name: FactorName, factor: Factor, kernels: Kernels): Promise<F32Tensor> {
   const { dtype, shape, data } = factor;
   if (dtype === "I64" || dtype === "I32" || dtype === "U8") {
-    throw new Failure("TERMS_FACTOR_DTYPE", `expected the factor ${name} in a floating-point type, it is ${dtype}; the delta is damaged or from another version, rebuild it`, { factor: name, dtype });
+    throw new Failure(
+      "TERMS_FACTOR_DTYPE",
+      `expected the factor ${name} in a floating-point type, it is ${dtype}; the delta is damaged or from another version, rebuild it`,
+      { factor: name, dtype },
+    );
   }
   const out = new Float32Array(elements(shape));
   await kernels.convert(data, dtype, asBytes(out), "F32", out.length);

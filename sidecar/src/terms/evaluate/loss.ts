@@ -94,7 +94,16 @@ function difference(a: Float32Array, b: Float32Array): Float32Array {
 /** What plain low-rank terms add, summed from zero: exact where base + change would round. */
 async function plainChange({ shape, kernels }: LossRequest, addends: readonly Addend[]): Promise<Float32Array> {
   const out = new Float32Array(elements(shape));
-  await mergeLowRankRun({ base: asBytes(new Float32Array(out.length)), baseDtype: "F32", baseScale: 1, out: asBytes(out), outDtype: "F32", shape, addends: addends.filter(isPlainLowRank), kernels });
+  await mergeLowRankRun({
+    base: asBytes(new Float32Array(out.length)),
+    baseDtype: "F32",
+    baseScale: 1,
+    out: asBytes(out),
+    outDtype: "F32",
+    shape,
+    addends: addends.filter(isPlainLowRank),
+    kernels,
+  });
   return out;
 }
 

@@ -44,8 +44,12 @@ export async function mergeLowRankRun(run: LowRankRun): Promise<void> {
     const end = edges[index + 1] ?? rows;
     const factors = prepared
       .filter((addend) => addend.start <= start && end <= addend.end)
-      .map(({ start: first, factor }) => ({ ...factor, up: factor.up.subarray((start - first) * factor.rank, (end - first) * factor.rank) }));
-    const part = (bytes: Uint8Array, dtype: FloatDtype): Uint8Array => bytes.subarray(start * cols * bytesPerElement[dtype], end * cols * bytesPerElement[dtype]);
+      .map(({ start: first, factor }) => ({
+        ...factor,
+        up: factor.up.subarray((start - first) * factor.rank, (end - first) * factor.rank),
+      }));
+    const part = (bytes: Uint8Array, dtype: FloatDtype): Uint8Array =>
+      bytes.subarray(start * cols * bytesPerElement[dtype], end * cols * bytesPerElement[dtype]);
     await run.kernels.mergeLowRank({
       base: part(run.base, run.baseDtype),
       baseDtype: run.baseDtype,

@@ -63,11 +63,16 @@ export async function mergeParameter(request: MergeRequest): Promise<MergeOutcom
   const merged = await mergeF32(request, addends);
   const bytes = merged.data.length * bytesPerElement[out.dtype];
   if (out.data && out.data.byteLength < bytes) {
-    throw new Failure("TERMS_SHAPE_CHANGED", `expected the parameter to keep the shape ${shown(shape)}, an adapter pads it to ${shown(merged.shape)}; rebuild the engine for the padded structure, or use \`merge\``, { shape, padded: merged.shape });
+    throw new Failure(
+      "TERMS_SHAPE_CHANGED",
+      `expected the parameter to keep the shape ${shown(shape)}, an adapter pads it to ${shown(merged.shape)}; rebuild the engine for the padded structure, or use \`merge\``,
+      { shape, padded: merged.shape },
+    );
   }
   const data = out.data ?? new Uint8Array(bytes);
   const saturated = await roundInto(merged.data, data, out.dtype, out.scale ?? 1, request.kernels);
-  const loss = request.measure === true && merged.data.length === elements(shape) ? await roundedLoss(request, addends, merged.data, data) : null;
+  const loss =
+    request.measure === true && merged.data.length === elements(shape) ? await roundedLoss(request, addends, merged.data, data) : null;
   return { data, shape: merged.shape, saturated, skipped, loss };
 }
 
@@ -79,23 +84,48 @@ async function kernelLoss(request: MergeRequest, addends: readonly Addend[], dat
 }
 
 /** Loss of values that were rounded to `out.dtype`; "before" is the base rounded in the same way. */
-async function roundedLoss(request: MergeRequest, addends: readonly Addend[], merged: Float32Array | null, data: Uint8Array): Promise<MergeLoss> {
+async function roundedLoss(
+  request: MergeRequest,
+  addends: readonly Addend[],
+  merged: Float32Array | null,
+  data: Uint8Array,
+): Promise<MergeLoss> {
   const { base, out, kernels } = request;
   const count = elements(base.shape);
   const scale = out.scale ?? 1;
   const before = await decoded(base.data, base.dtype, count, kernels, base.scale ?? 1);
   const rounded = new Uint8Array(count * bytesPerElement[out.dtype]);
   await roundInto(before, rounded, out.dtype, scale, kernels);
-  return lossOfStored(request, addends, { base: before, merged, before: await decoded(rounded, out.dtype, count, kernels, scale), after: await decoded(data, out.dtype, count, kernels, scale) });
+  return lossOfStored(request, addends, {
+    base: before,
+    merged,
+    before: await decoded(rounded, out.dtype, count, kernels, scale),
+    after: await decoded(data, out.dtype, count, kernels, scale),
+  });
 }
 
 /** Loss of values that are stored in another way than a float dtype; `merged` is what was stored. */
-export async function lossOfStored(request: Pick<MergeRequest, "base" | "kernels" | "signal">, addends: readonly Addend[], values: Pick<LossRequest, "base" | "merged" | "before" | "after">): Promise<MergeLoss> {
+export async function lossOfStored(
+  request: Pick<MergeRequest, "base" | "kernels" | "signal">,
+  addends: readonly Addend[],
+  values: Pick<LossRequest, "base" | "merged" | "before" | "after">,
+): Promise<MergeLoss> {
   const { shape } = request.base;
   // The sum of plain terms is more exact than the difference that it made to f32 values.
   const merged = (await allForKernel(addends, shape)) ? null : values.merged;
   const apply = async (state: Float32Array, own: readonly Addend[]): Promise<Float32Array> =>
-    (await mergeF32({ base: { data: asBytes(state), dtype: "F32", shape }, addends: own, out: { dtype: "F32" }, kernels: request.kernels, ...(request.signal ? { signal: request.signal } : {}) }, own)).data;
+    (
+      await mergeF32(
+        {
+          base: { data: asBytes(state), dtype: "F32", shape },
+          addends: own,
+          out: { dtype: "F32" },
+          kernels: request.kernels,
+          ...(request.signal ? { signal: request.signal } : {}),
+        },
+        own,
+      )
+    ).data;
   return measureLoss({ ...values, merged, shape, addends, kernels: request.kernels, apply });
 }
 
@@ -133,10 +163,27 @@ async function forKernel(addend: Addend, shape: Shape): Promise<boolean> {
   return fitsKernel(up, (await addend.factors(term.down)).shape, view);
 }
 
-async function lowRankPass(request: MergeRequest, addends: readonly LowRankAddend[], out: Uint8Array, outDtype: FloatDtype, loss?: LossSums): Promise<void> {
+async function lowRankPass(
+  request: MergeRequest,
+  addends: readonly LowRankAddend[],
+  out: Uint8Array,
+  outDtype: FloatDtype,
+  loss?: LossSums,
+): Promise<void> {
   const { base, kernels, signal } = request;
   if (addends.length === 0) return kernels.convert(base.data, base.dtype, out, outDtype, elements(base.shape), base.scale ?? 1);
-  await mergeLowRankRun({ base: base.data, baseDtype: base.dtype, baseScale: base.scale ?? 1, out, outDtype, shape: base.shape, addends, kernels, ...(loss ? { loss } : {}), ...(signal ? { signal } : {}) });
+  await mergeLowRankRun({
+    base: base.data,
+    baseDtype: base.dtype,
+    baseScale: base.scale ?? 1,
+    out,
+    outDtype,
+    shape: base.shape,
+    addends,
+    kernels,
+    ...(loss ? { loss } : {}),
+    ...(signal ? { signal } : {}),
+  });
 }
 
 /** The f32 way: a leading run of plain low-rank terms in one pass, the rest one by one. */
@@ -170,4 +217,3 @@ async function applyAddend(addend: Addend, view: View, kernels: Kernels): Promis
   for (let i = 0; i < values.length; i += 1) values[i] = scale * (values[i] ?? 0);
   applyDora(view, values, await factors(term.doraScale), strength, term.doraNorm === "merged" ? "merged" : "before");
 }
-

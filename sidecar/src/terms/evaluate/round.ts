@@ -14,7 +14,13 @@ export const asBytes = (values: Float32Array): Uint8Array => new Uint8Array(valu
  * Rounds f32 values to nearest even into `out` and counts the ones that fp8 clamps. With `scale` (scaled fp8) value / scale is stored; the scale
  * itself is kept, as ComfyUI keeps it. ComfyUI rounds fp8 stochastically; nearest is within one step of that and the same on every run.
  */
-export async function roundInto(values: Float32Array, out: Uint8Array, dtype: FloatDtype, scale: number, kernels: Kernels): Promise<number> {
+export async function roundInto(
+  values: Float32Array,
+  out: Uint8Array,
+  dtype: FloatDtype,
+  scale: number,
+  kernels: Kernels,
+): Promise<number> {
   let source = values;
   if (scale !== 1) {
     source = new Float32Array(values.length);
@@ -32,7 +38,12 @@ export async function roundInto(values: Float32Array, out: Uint8Array, dtype: Fl
  * How many values of an output are Inf or NaN where the base's are not: overflow of the output's type, or a calculation that left the numbers. A first look is one
  * pass of the kernel; values are counted one by one only when it finds some. Bases of another size (a pad) count as finite.
  */
-export async function newNonFinite(base: { readonly data: Uint8Array; readonly dtype: FloatDtype }, out: { readonly data: Uint8Array }, dtype: FloatDtype, kernels: Kernels): Promise<number> {
+export async function newNonFinite(
+  base: { readonly data: Uint8Array; readonly dtype: FloatDtype },
+  out: { readonly data: Uint8Array },
+  dtype: FloatDtype,
+  kernels: Kernels,
+): Promise<number> {
   const count = out.data.byteLength / bytesPerElement[dtype];
   if ((await kernels.firstNonFinite(out.data, dtype, count)) < 0) return 0;
   const values = new Float32Array(count);

@@ -6,8 +6,21 @@ import type { Value } from "./expression.ts";
 
 /** Prefixes of trainers and UIs. The longest that fits goes; `net` and `lora_unet` tell something of themselves. */
 const prefixes = [
-  "base_model.model.model.diffusion_model.", "base_model.model.diffusion_model.", "base_model.model.transformer.", "base_model.model.unet.", "base_model.model.",
-  "model.diffusion_model.", "diffusion_model.", "transformer.", "unet.", "net.", "_orig_mod.", "lora_transformer_", "lora_unet__", "lora_unet_", "lycoris_",
+  "base_model.model.model.diffusion_model.",
+  "base_model.model.diffusion_model.",
+  "base_model.model.transformer.",
+  "base_model.model.unet.",
+  "base_model.model.",
+  "model.diffusion_model.",
+  "diffusion_model.",
+  "transformer.",
+  "unet.",
+  "net.",
+  "_orig_mod.",
+  "lora_transformer_",
+  "lora_unet__",
+  "lora_unet_",
+  "lycoris_",
 ];
 
 interface Template {
@@ -36,7 +49,8 @@ export function adapterModules(shapes: Parameters, modules: Iterable<string>): A
   const templates = new Map<string, Template>();
   for (const module of modules) {
     const prefix = prefixes.find((candidate) => module.startsWith(candidate)) ?? "";
-    if (prefix !== "" && !templates.has(`prefix ${prefix.slice(0, -1)}`)) templates.set(`prefix ${prefix.slice(0, -1)}`, { module, numbers: [] });
+    if (prefix !== "" && !templates.has(`prefix ${prefix.slice(0, -1)}`))
+      templates.set(`prefix ${prefix.slice(0, -1)}`, { module, numbers: [] });
     const name = module.slice(prefix.length);
     const number = firstNumber.exec(name);
     const form = number === null ? name : name.replace(firstNumber, "$1#");
@@ -59,7 +73,11 @@ export function adapterModules(shapes: Parameters, modules: Iterable<string>): A
     example,
     functions: {
       has: (pattern) => example(pattern) !== null,
-      last: (pattern) => [...fitting(pattern)].reduce<number | null>((largest, { numbers }) => numbers.reduce<number | null>((a, b) => Math.max(a ?? 0, b), largest), null),
+      last: (pattern) =>
+        [...fitting(pattern)].reduce<number | null>(
+          (largest, { numbers }) => numbers.reduce<number | null>((a, b) => Math.max(a ?? 0, b), largest),
+          null,
+        ),
       width: (pattern) => firstSize(pattern, inputWidth),
       rows: (pattern) => firstSize(pattern, outputRows),
     },

@@ -57,7 +57,10 @@ interface FullRow {
   readonly when?: string | undefined;
 }
 
-const shapeOf = (shape: readonly string[], scope: Scope) => (size: number): readonly number[] => shape.map((text) => Number(evaluate(text, { shapes: scope.shapes, named: (name) => (name === "size" ? size : scope.named(name)) })));
+const shapeOf =
+  (shape: readonly string[], scope: Scope) =>
+  (size: number): readonly number[] =>
+    shape.map((text) => Number(evaluate(text, { shapes: scope.shapes, named: (name) => (name === "size" ? size : scope.named(name)) })));
 
 const fullRow = (row: NameRow): FullRow => (Array.isArray(row) ? { native: row[0], diffusers: row[1] } : (row as FullRow));
 
@@ -75,8 +78,13 @@ function pairsOfRow(row: FullRow, native: string, diffusers: string, scope: Scop
   if (row.parts === undefined) return [{ ...common, diffusers: fillTemplate(diffusers + (row.diffusers ?? row.native), scope) }];
   const lengths = row.parts.map(([, rows]) => evaluate(rows, scope));
   // A partial file may hold nothing that tells the rows; the reader of a diffusers file counts them itself.
-  if (!lengths.every((length) => typeof length === "number")) return reading === "file" ? row.parts.map(([name]) => ({ ...common, diffusers: fillTemplate(diffusers + name, scope) })) : [];
-  return row.parts.map(([name], part) => ({ ...common, diffusers: fillTemplate(diffusers + name, scope), slice: { start: lengths.slice(0, part).reduce((sum, length) => sum + length, 0), length: lengths[part] ?? 0 } }));
+  if (!lengths.every((length) => typeof length === "number"))
+    return reading === "file" ? row.parts.map(([name]) => ({ ...common, diffusers: fillTemplate(diffusers + name, scope) })) : [];
+  return row.parts.map(([name], part) => ({
+    ...common,
+    diffusers: fillTemplate(diffusers + name, scope),
+    slice: { start: lengths.slice(0, part).reduce((sum, length) => sum + length, 0), length: lengths[part] ?? 0 },
+  }));
 }
 
 /** Whose names are asked for: a structure's, with rows of fused parameters, or a diffusers file's, whose parts show their rows themselves. */
@@ -89,7 +97,9 @@ export function namePairs(description: FamilyDescription, scope: Scope, reading:
     const [native, diffusers] = [group.native ?? "", group.diffusers ?? ""];
     if (group.blocks === undefined) return rows.flatMap((row) => pairsOfRow(row, native, diffusers, scope, reading));
     const blocks = Number(scope.named(group.blocks) ?? 0);
-    return Array.from({ length: blocks }, (_, n) => rows.flatMap((row) => pairsOfRow(row, native, diffusers, within(scope, n), reading))).flat();
+    return Array.from({ length: blocks }, (_, n) =>
+      rows.flatMap((row) => pairsOfRow(row, native, diffusers, within(scope, n), reading)),
+    ).flat();
   });
 }
 

@@ -27,7 +27,8 @@ export function detectDescribed(shapes: Parameters, told: Family | null = null):
     const required = checkpoint.requires.map((name) => findName(shapes, name)).filter((name) => name !== undefined);
     const scope = scopeOf(description, shapes);
     if (told === null) {
-      if (required.length < checkpoint.requires.length || checkpoint.forbids?.some((name) => findName(shapes, name) !== undefined)) continue;
+      if (required.length < checkpoint.requires.length || checkpoint.forbids?.some((name) => findName(shapes, name) !== undefined))
+        continue;
       if (checkpoint.where !== undefined && !truth(evaluate(checkpoint.where, scope))) continue;
     } else if (told !== description.family) continue;
     return {
@@ -45,10 +46,14 @@ function chosen<Choice extends { readonly when?: string | undefined }>(choices: 
 }
 
 function variantOf({ variant }: Checkpoint, scope: Scope): string {
-  return variant.map((choices) => fillTemplate(chosen(choices, scope)?.name ?? "", scope)).filter((name) => name !== "").join("-");
+  return variant
+    .map((choices) => fillTemplate(chosen(choices, scope)?.name ?? "", scope))
+    .filter((name) => name !== "")
+    .join("-");
 }
 
-const computed = (value: Value, scope: Scope): Value => (typeof value === "string" && value.startsWith("=") ? evaluate(value.slice(1), scope) : value);
+const computed = (value: Value, scope: Scope): Value =>
+  typeof value === "string" && value.startsWith("=") ? evaluate(value.slice(1), scope) : value;
 
 function configOf({ config }: Checkpoint, scope: Scope): Record<string, Value> {
   const made: Record<string, Value> = {};

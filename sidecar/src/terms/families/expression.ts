@@ -31,7 +31,8 @@ export function fillTemplate(text: string, scope: Scope): string {
   return text.replace(/\{([^{}]+)\}/g, (_match, inner: string) => String(evaluate(inner, scope) ?? "?"));
 }
 
-export const truth = (value: Value): boolean => (Array.isArray(value) ? value.length > 0 : value !== null && value !== false && value !== 0 && value !== "");
+export const truth = (value: Value): boolean =>
+  Array.isArray(value) ? value.length > 0 : value !== null && value !== false && value !== 0 && value !== "";
 
 const number = (value: Value): number | null => (typeof value === "number" ? value : typeof value === "boolean" ? Number(value) : null);
 
@@ -41,7 +42,8 @@ const functions: Readonly<Record<string, (scope: Scope, args: readonly Value[]) 
   where({ shapes }, [text]) {
     const pattern = patternOf(String(text));
     const found = new Set<number>();
-    if (pattern !== null) for (const name of shapes.keys()) for (const group of pattern.exec(name)?.slice(1, 2) ?? []) found.add(Number(group));
+    if (pattern !== null)
+      for (const name of shapes.keys()) for (const group of pattern.exec(name)?.slice(1, 2) ?? []) found.add(Number(group));
     return [...found].sort((a, b) => a - b);
   },
   rank: ({ shapes }, [name]) => shapes.get(findName(shapes, String(name)) ?? "")?.length ?? null,
@@ -82,7 +84,8 @@ const comparisons = ["==", "!=", "<=", ">=", "<", ">"];
 
 function binary(operator: string, left: Value, right: Value): Value {
   const [a, b] = [number(left), number(right)];
-  if (operator === "==" || operator === "!=") return (left !== null && right !== null && (a !== null && b !== null ? a === b : left === right)) === (operator === "==");
+  if (operator === "==" || operator === "!=")
+    return (left !== null && right !== null && (a !== null && b !== null ? a === b : left === right)) === (operator === "==");
   if (a === null || b === null) return comparisons.includes(operator) ? false : null;
   return operators[operator]?.(a, b) ?? null;
 }
@@ -114,7 +117,9 @@ class Parser {
   }
 
   #wrong(found: string): SyntaxError {
-    return new SyntaxError(`expected an expression of a family description, found ${JSON.stringify(found)} in ${JSON.stringify(this.#text)}`);
+    return new SyntaxError(
+      `expected an expression of a family description, found ${JSON.stringify(found)} in ${JSON.stringify(this.#text)}`,
+    );
   }
 
   #take(kind: "word" | "sign", ...values: readonly string[]): string | null {

@@ -8,7 +8,10 @@ export function patternOf(text: string): RegExp | null {
   const known = compiled.get(text);
   if (known !== undefined) return known;
   const places = text.split(/(\{n\}|\{\*\})/);
-  const made = places.length === 1 ? null : new RegExp(`^${places.map((piece) => (piece === "{n}" ? "(\\d+)" : piece === "{*}" ? "(.*)" : escaped(piece))).join("")}$`);
+  const made =
+    places.length === 1
+      ? null
+      : new RegExp(`^${places.map((piece) => (piece === "{n}" ? "(\\d+)" : piece === "{*}" ? "(.*)" : escaped(piece))).join("")}$`);
   compiled.set(text, made);
   return made;
 }

@@ -31,13 +31,17 @@ export function describedStep(family: Family, parameters: Parameters): Described
   const description = descriptionOf(family);
   if (description.layout === "unet" || description.inputs === undefined) return null;
   const scope = scopeOf(description, parameters);
-  const inputs = description.inputs.filter(({ when }) => when === undefined || truth(evaluate(when, scope))).flatMap((input) => portsOf(input, scope));
+  const inputs = description.inputs
+    .filter(({ when }) => when === undefined || truth(evaluate(when, scope)))
+    .flatMap((input) => portsOf(input, scope));
   const sample = inputs.find(({ name }) => name === "sample");
   if (sample === undefined) return null;
   const { hosts, hostsWhen, output, defaults } = description;
   return {
     inputs,
-    outputs: [{ name: "out_sample", dtype: "float", shape: output === undefined ? sample.shape : output.map((axis) => sizeOf(axis, scope)) }],
+    outputs: [
+      { name: "out_sample", dtype: "float", shape: output === undefined ? sample.shape : output.map((axis) => sizeOf(axis, scope)) },
+    ],
     precisions: defaults.precisions,
     torchAlone: hosts !== undefined && (hostsWhen === undefined || truth(evaluate(hostsWhen, scope))),
   };

@@ -41,7 +41,9 @@ export const channelScale: Kind<ChannelScaleTerm> = {
   check(term, shapeOf, view) {
     const count = elements(shapeOf(term.value));
     const expected = view[term.axis === "rows" ? 0 : 1];
-    return count === expected ? null : `the scale has ${count} values, the parameter's ${term.axis} are ${expected ?? "missing"} (shape ${shown(view)})`;
+    return count === expected
+      ? null
+      : `the scale has ${count} values, the parameter's ${term.axis} are ${expected ?? "missing"} (shape ${shown(view)})`;
   },
   async change(term, view, { factors }) {
     const { data } = await factors(term.value);
@@ -52,8 +54,10 @@ export const channelScale: Kind<ChannelScaleTerm> = {
   },
 };
 
-const denseOn = (on: "weight" | "bias", suffix: string): Recogniser => (tensors) =>
-  tensors.has(suffix) ? [{ used: [suffix], on, outcome: { body: { kind: "dense", value: tensors.factor(suffix) } } }] : [];
+const denseOn =
+  (on: "weight" | "bias", suffix: string): Recogniser =>
+  (tensors) =>
+    tensors.has(suffix) ? [{ used: [suffix], on, outcome: { body: { kind: "dense", value: tensors.factor(suffix) } } }] : [];
 
 export const recogniseDiff = denseOn("weight", ".diff");
 export const recogniseBiasDiff = denseOn("bias", ".diff_b");
@@ -61,10 +65,13 @@ const weightNorm = denseOn("weight", ".w_norm");
 const biasNorm = denseOn("bias", ".b_norm");
 
 /** ComfyUI reads b_norm only beside w_norm. */
-export const recogniseNorm: Recogniser = (tensors, context) => (tensors.has(".w_norm") ? [...weightNorm(tensors, context), ...biasNorm(tensors, context)] : []);
+export const recogniseNorm: Recogniser = (tensors, context) =>
+  tensors.has(".w_norm") ? [...weightNorm(tensors, context), ...biasNorm(tensors, context)] : [];
 
 export const recogniseSet: Recogniser = (tensors) =>
-  tensors.has(".set_weight") ? [{ used: [".set_weight"], on: "weight", outcome: { body: { kind: "set", value: tensors.factor(".set_weight") } } }] : [];
+  tensors.has(".set_weight")
+    ? [{ used: [".set_weight"], on: "weight", outcome: { body: { kind: "set", value: tensors.factor(".set_weight") } } }]
+    : [];
 
 /** PEFT's `lora_bias` (extended mode): the bias of B, scaled as the pair is. A scale other than 1 has no term of its own, so it is named and left out. */
 export const recogniseLoraBias: Recogniser = (tensors, context) => {
@@ -72,7 +79,14 @@ export const recogniseLoraBias: Recogniser = (tensors, context) => {
   if (context.mode !== "extended" || !tensors.has(suffix)) return [];
   const rank = tensors.shape(".lora_A.weight")[0] ?? 0;
   const scale = rank === 0 ? 1 : scaleFor(context, rank);
-  if (scale !== 1) return [{ used: [suffix], on: "bias", outcome: { problem: `a bias of lora_B at alpha / rank = ${scale}: only biases at 1 can be merged`, holdsTarget: false } }];
+  if (scale !== 1)
+    return [
+      {
+        used: [suffix],
+        on: "bias",
+        outcome: { problem: `a bias of lora_B at alpha / rank = ${scale}: only biases at 1 can be merged`, holdsTarget: false },
+      },
+    ];
   return [{ used: [suffix], on: "bias", outcome: { body: { kind: "dense", value: tensors.factor(suffix) } } }];
 };
 
@@ -80,5 +94,11 @@ export const recogniseLoraBias: Recogniser = (tensors, context) => {
 export const recogniseIa3: Recogniser = (tensors, context) => {
   const onInput = tensors.numbers(".on_input");
   if (context.mode !== "extended" || onInput === undefined) return [];
-  return [reading(tensors, [".weight", ".on_input"], [], () => ({ kind: "channelScale", value: tensors.factor(".weight"), axis: onInput[0] === 0 ? "rows" : "columns" }))];
+  return [
+    reading(tensors, [".weight", ".on_input"], [], () => ({
+      kind: "channelScale",
+      value: tensors.factor(".weight"),
+      axis: onInput[0] === 0 ? "rows" : "columns",
+    })),
+  ];
 };

@@ -1,13 +1,29 @@
 // GLoRA: a low-rank change plus a low-rank product with the weight as patched so far. Two layouts exist in the wild.
 
 import type { Term } from "../types.ts";
-import { checkCount, checkWorkingSize, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape, type View } from "./kind.ts";
+import {
+  checkCount,
+  checkWorkingSize,
+  columns,
+  elements,
+  shown,
+  type F32Tensor,
+  type Kind,
+  type KindContext,
+  type Shape,
+  type View,
+} from "./kind.ts";
 import { product } from "./tensor-math.ts";
 import { kindSuffixes } from "../names/suffixes.ts";
 import { reading, scaleFor, type Recogniser } from "./recognise.ts";
 
 type GloraTerm = Extract<Term, { kind: "glora" }>;
-interface GloraShapes { readonly a1: Shape; readonly a2: Shape; readonly b1: Shape; readonly b2: Shape }
+interface GloraShapes {
+  readonly a1: Shape;
+  readonly a2: Shape;
+  readonly b1: Shape;
+  readonly b2: Shape;
+}
 
 /**
  * Which layout the factors have (rule of ComfyUI's `glora.py`): the old one when ranks meet in it, overruled by the new one unless the weight is
@@ -46,13 +62,21 @@ export const glora: Kind<GloraTerm> = {
     const { factors } = context;
     const [a1, a2, b1, b2] = [await factors(term.a1), await factors(term.a2), await factors(term.b1), await factors(term.b2)];
     const found = gloraLayout({ a1: a1.shape, a2: a2.shape, b1: b1.shape, b2: b2.shape }, view.shape);
-    const values = found?.layout === "old" ? await oldChange(view, a1, a2, b1, b2, context) : await newChange(view, a1, a2, b1, b2, context);
+    const values =
+      found?.layout === "old" ? await oldChange(view, a1, a2, b1, b2, context) : await newChange(view, a1, a2, b1, b2, context);
     return { values, scale: term.scale };
   },
 };
 
 /** flat(b2) flat(b1) + flat(T) a2 a1. */
-async function oldChange(view: View, a1: F32Tensor, a2: F32Tensor, b1: F32Tensor, b2: F32Tensor, { kernels }: KindContext): Promise<Float32Array> {
+async function oldChange(
+  view: View,
+  a1: F32Tensor,
+  a2: F32Tensor,
+  b1: F32Tensor,
+  b2: F32Tensor,
+  { kernels }: KindContext,
+): Promise<Float32Array> {
   const values = await product(kernels, b2, b1);
   const rows = view.shape[0] ?? 1;
   const rank = columns(a2.shape);
@@ -63,7 +87,14 @@ async function oldChange(view: View, a1: F32Tensor, a2: F32Tensor, b1: F32Tensor
 }
 
 /** b1 flat(b2) + sum over in-channels of T a1 a2. For kernels wider than 1 the channels are brought last and back. */
-async function newChange(view: View, a1: F32Tensor, a2: F32Tensor, b1: F32Tensor, b2: F32Tensor, { kernels }: KindContext): Promise<Float32Array> {
+async function newChange(
+  view: View,
+  a1: F32Tensor,
+  a2: F32Tensor,
+  b1: F32Tensor,
+  b2: F32Tensor,
+  { kernels }: KindContext,
+): Promise<Float32Array> {
   const values = await product(kernels, b1, b2);
   const [outputs = 1, inputs = 1, ...kernel] = view.shape;
   const size = elements(kernel);
@@ -101,8 +132,16 @@ export const recogniseGlora: Recogniser = (tensors, context) => {
       const [a1, a2, b1, b2] = kindSuffixes.glora;
       const shapes = { a1: tensors.shape(a1), a2: tensors.shape(a2), b1: tensors.shape(b1), b2: tensors.shape(b2) };
       const found = gloraLayout(shapes, context.view ?? []);
-      if (!found || found.rank === 0) return `a1 ${shown(shapes.a1)}, a2 ${shown(shapes.a2)}, b1 ${shown(shapes.b1)}, b2 ${shown(shapes.b2)} fit neither GLoRA layout`;
-      return { kind: "glora", scale: scaleFor(context, found.rank), a1: tensors.factor(a1), a2: tensors.factor(a2), b1: tensors.factor(b1), b2: tensors.factor(b2) };
+      if (!found || found.rank === 0)
+        return `a1 ${shown(shapes.a1)}, a2 ${shown(shapes.a2)}, b1 ${shown(shapes.b1)}, b2 ${shown(shapes.b2)} fit neither GLoRA layout`;
+      return {
+        kind: "glora",
+        scale: scaleFor(context, found.rank),
+        a1: tensors.factor(a1),
+        a2: tensors.factor(a2),
+        b1: tensors.factor(b1),
+        b2: tensors.factor(b2),
+      };
     }),
   ];
 };

@@ -8,7 +8,14 @@ import { reading, scaleFor, type Recogniser } from "./recognise.ts";
 type HadamardTerm = Extract<Term, { kind: "hadamard" }>;
 
 export const hadamard: Kind<HadamardTerm> = {
-  factorNames: (term) => [term.w1a, term.w1b, term.w2a, term.w2b, ...(term.t1 === undefined ? [] : [term.t1]), ...(term.t2 === undefined ? [] : [term.t2])],
+  factorNames: (term) => [
+    term.w1a,
+    term.w1b,
+    term.w2a,
+    term.w2b,
+    ...(term.t1 === undefined ? [] : [term.t1]),
+    ...(term.t2 === undefined ? [] : [term.t2]),
+  ],
 
   check(term, shapeOf, view) {
     const first = half(shapeOf(term.w1a), shapeOf(term.w1b), term.t1 === undefined ? null : shapeOf(term.t1));

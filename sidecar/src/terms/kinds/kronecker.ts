@@ -90,19 +90,29 @@ export const recogniseLokr: Recogniser = (tensors, context) => {
   const right = tensors.has(".lokr_w2") ? [".lokr_w2"] : [".lokr_w2_a", ".lokr_w2_b"];
   const core = right.length === 2 && tensors.has(".lokr_t2");
   return [
-    reading(tensors, [...left, ...right], kindSuffixes.lokr.filter((suffix) => !left.includes(suffix) && !right.includes(suffix)), () => {
-      // torch.kron cannot view the core's product unless it has one output row, so ComfyUI keeps the weight.
-      if (core && context.mode === "comfyui" && tensors.shape(".lokr_w2_a")[1] !== 1) return "ComfyUI cannot evaluate a LoKr with lokr_t2 and keeps the weight; extended mode merges it";
-      const factored = right.length === 2 ? tensors.shape(".lokr_w2_b")[0] : left.length === 2 ? tensors.shape(".lokr_w1_b")[0] : null;
-      if (factored === 0) return "the rank is 0";
-      return {
-        kind: "kronecker",
-        scale: typeof factored === "number" ? scaleFor(context, factored) : 1,
-        ...(left.length === 1 ? { w1: tensors.factor(".lokr_w1") } : { w1a: tensors.factor(".lokr_w1_a"), w1b: tensors.factor(".lokr_w1_b") }),
-        ...(right.length === 1 ? { w2: tensors.factor(".lokr_w2", kernelShape(tensors.shape(".lokr_w2"), context)) } : { w2a: tensors.factor(".lokr_w2_a"), w2b: tensors.factor(".lokr_w2_b") }),
-        ...(core ? { t2: tensors.factor(".lokr_t2") } : {}),
-      };
-    }),
+    reading(
+      tensors,
+      [...left, ...right],
+      kindSuffixes.lokr.filter((suffix) => !left.includes(suffix) && !right.includes(suffix)),
+      () => {
+        // torch.kron cannot view the core's product unless it has one output row, so ComfyUI keeps the weight.
+        if (core && context.mode === "comfyui" && tensors.shape(".lokr_w2_a")[1] !== 1)
+          return "ComfyUI cannot evaluate a LoKr with lokr_t2 and keeps the weight; extended mode merges it";
+        const factored = right.length === 2 ? tensors.shape(".lokr_w2_b")[0] : left.length === 2 ? tensors.shape(".lokr_w1_b")[0] : null;
+        if (factored === 0) return "the rank is 0";
+        return {
+          kind: "kronecker",
+          scale: typeof factored === "number" ? scaleFor(context, factored) : 1,
+          ...(left.length === 1
+            ? { w1: tensors.factor(".lokr_w1") }
+            : { w1a: tensors.factor(".lokr_w1_a"), w1b: tensors.factor(".lokr_w1_b") }),
+          ...(right.length === 1
+            ? { w2: tensors.factor(".lokr_w2", kernelShape(tensors.shape(".lokr_w2"), context)) }
+            : { w2a: tensors.factor(".lokr_w2_a"), w2b: tensors.factor(".lokr_w2_b") }),
+          ...(core ? { t2: tensors.factor(".lokr_t2") } : {}),
+        };
+      },
+    ),
   ];
 };
 

@@ -2,7 +2,18 @@
 
 import type { Kernels } from "@refit-sidecar/native";
 import type { Term } from "../types.ts";
-import { checkCount, checkWorkingSize, columns, elements, shown, type F32Tensor, type Kind, type KindContext, type Shape, type View } from "./kind.ts";
+import {
+  checkCount,
+  checkWorkingSize,
+  columns,
+  elements,
+  shown,
+  type F32Tensor,
+  type Kind,
+  type KindContext,
+  type Shape,
+  type View,
+} from "./kind.ts";
 import { product, transposed } from "./tensor-math.ts";
 import { loraSpellings } from "../names/suffixes.ts";
 import { reading, scaleFor, type Recogniser } from "./recognise.ts";
@@ -26,8 +37,10 @@ export const lowRank: Kind<LowRankTerm> = {
       return checkCount(up[0] ?? 0, columns(down), target);
     }
     const mid = shapeOf(term.mid);
-    if (mid.length !== 4 || mid[0] !== down[0] || mid[1] !== down[0]) return `mid ${shown(mid)} does not fit down ${shown(down)}: expected [r, r, kh, kw]`;
-    if (columns(up) !== mid[0] || elements(down.slice(2)) !== 1) return `up ${shown(up)} and down ${shown(down)} do not fit mid ${shown(mid)}`;
+    if (mid.length !== 4 || mid[0] !== down[0] || mid[1] !== down[0])
+      return `mid ${shown(mid)} does not fit down ${shown(down)}: expected [r, r, kh, kw]`;
+    if (columns(up) !== mid[0] || elements(down.slice(2)) !== 1)
+      return `up ${shown(up)} and down ${shown(down)} do not fit mid ${shown(mid)}`;
     const working = checkWorkingSize((mid[0] ?? 0) * (down[1] ?? 0) * elements(mid.slice(2)));
     return working ?? checkCount(up[0] ?? 0, (down[1] ?? 0) * elements(mid.slice(2)), target);
   },
@@ -41,12 +54,16 @@ export const lowRank: Kind<LowRankTerm> = {
 function checkPad(term: LowRankTerm, view: Shape): string | null {
   const shape = term.padTo ?? [];
   if (term.target.slice !== undefined || term.target.swapHalves === true) return "a part of a parameter cannot be padded";
-  if (shape.length !== view.length || shape.some((dim, index) => dim < (view[index] ?? 0))) return `reshape_weight ${shown(shape)} is smaller than the parameter's shape ${shown(view)}`;
+  if (shape.length !== view.length || shape.some((dim, index) => dim < (view[index] ?? 0)))
+    return `reshape_weight ${shown(shape)} is smaller than the parameter's shape ${shown(view)}`;
   return checkWorkingSize(elements(shape));
 }
 
 /** Factors in matrix form: up [o, r], down [r, rest]. A convolution core is folded into down. */
-export async function lowRankFactors(term: LowRankTerm, context: Pick<KindContext, "factors" | "kernels">): Promise<{ up: F32Tensor; down: F32Tensor }> {
+export async function lowRankFactors(
+  term: LowRankTerm,
+  context: Pick<KindContext, "factors" | "kernels">,
+): Promise<{ up: F32Tensor; down: F32Tensor }> {
   const up = await context.factors(term.up);
   const down = await context.factors(term.down);
   if (term.mid === undefined) return { up, down };
@@ -61,7 +78,16 @@ async function foldCore(kernels: Kernels, down: F32Tensor, mid: F32Tensor): Prom
   const downT = transposed(down.data, b, inputs);
   const out = new Float32Array(a * inputs * size);
   for (let index = 0; index < a; index += 1) {
-    await kernels.matmul(downT, mid.data.subarray(index * b * size, (index + 1) * b * size), inputs, b, size, out.subarray(index * inputs * size, (index + 1) * inputs * size), 1, false);
+    await kernels.matmul(
+      downT,
+      mid.data.subarray(index * b * size, (index + 1) * b * size),
+      inputs,
+      b,
+      size,
+      out.subarray(index * inputs * size, (index + 1) * inputs * size),
+      1,
+      false,
+    );
   }
   return { shape: [a, inputs, ...kernel], data: out };
 }

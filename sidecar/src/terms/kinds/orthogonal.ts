@@ -15,15 +15,18 @@ export const orthogonal: Kind<OrthogonalTerm> = {
     const shape = shapeOf(term.blocks);
     const rank = term.variant === "oft" ? 3 : 4;
     const [count = 0, size = 0, width = 0] = shape.slice(-3);
-    if (shape.length !== rank || size !== width) return `oft_blocks have the shape ${shown(shape)}, expected ${rank} dimensions with square blocks`;
+    if (shape.length !== rank || size !== width)
+      return `oft_blocks have the shape ${shown(shape)}, expected ${rank} dimensions with square blocks`;
     if (count * size !== view[0]) return `${count} blocks of ${size} rows do not cover the parameter's ${view[0] ?? 0} rows`;
     if (term.variant === "boft") {
       if (size % 2 !== 0) return `butterfly blocks have an odd size ${size}`;
       for (let stage = 0; stage < (shape[0] ?? 0); stage += 1) {
-        if ((view[0] ?? 0) % (2 ** stage * size) !== 0) return `stage ${stage} pairs rows in groups of ${2 ** stage * size}, which ${view[0] ?? 0} rows do not divide into`;
+        if ((view[0] ?? 0) % (2 ** stage * size) !== 0)
+          return `stage ${stage} pairs rows in groups of ${2 ** stage * size}, which ${view[0] ?? 0} rows do not divide into`;
       }
     }
-    if (term.rescale !== undefined && !broadcastIndex(shapeOf(term.rescale), view)) return `rescale ${shown(shapeOf(term.rescale))} does not fit the parameter's shape ${shown(view)}`;
+    if (term.rescale !== undefined && !broadcastIndex(shapeOf(term.rescale), view))
+      return `rescale ${shown(shapeOf(term.rescale))} does not fit the parameter's shape ${shown(view)}`;
     return null;
   },
 
@@ -38,7 +41,13 @@ export const orthogonal: Kind<OrthogonalTerm> = {
 };
 
 /** Row block k of the change: g (R_k - I)^T T_k. ComfyUI has g = strength, and the tail multiplies by it again. */
-async function oftChange(term: OrthogonalTerm, view: View, rotations: Float32Array, blocks: F32Tensor, context: KindContext): Promise<Float32Array> {
+async function oftChange(
+  term: OrthogonalTerm,
+  view: View,
+  rotations: Float32Array,
+  blocks: F32Tensor,
+  context: KindContext,
+): Promise<Float32Array> {
   const [count = 1, size = 1] = blocks.shape;
   const cols = columns(view.shape);
   const factor = term.strengthOnce === true ? 1 : context.strength;
@@ -54,7 +63,13 @@ async function oftChange(term: OrthogonalTerm, view: View, rotations: Float32Arr
 }
 
 /** Stages t = 0…: rows (g, 2, h) are brought to (g, h, 2), h = 2^t b / 2, rotated in blocks of b, and brought back. */
-async function boftChange(term: OrthogonalTerm, view: View, rotations: Float32Array, blocks: F32Tensor, context: KindContext): Promise<Float32Array> {
+async function boftChange(
+  term: OrthogonalTerm,
+  view: View,
+  rotations: Float32Array,
+  blocks: F32Tensor,
+  context: KindContext,
+): Promise<Float32Array> {
   const [stages = 1, count = 1, size = 1] = blocks.shape;
   const area = size * size;
   const cols = columns(view.shape);
@@ -111,7 +126,8 @@ export const recogniseOft: Recogniser = (tensors, context) => {
   const rescaled = tensors.has(".rescale");
   const intended = context.mode === "extended";
   const read = reading(tensors, [".oft_blocks"], [".rescale"], () => {
-    if (variant === "boft" && context.alpha === null && !intended) return "ComfyUI cannot evaluate a BOFT without alpha and keeps the weight; extended mode merges it";
+    if (variant === "boft" && context.alpha === null && !intended)
+      return "ComfyUI cannot evaluate a BOFT without alpha and keeps the weight; extended mode merges it";
     const useRescale = rescaled && (variant === "boft" || intended);
     return {
       kind: "orthogonal",
@@ -123,5 +139,9 @@ export const recogniseOft: Recogniser = (tensors, context) => {
     };
   });
   const ignoresRescale = variant === "oft" && rescaled && !intended;
-  return [ignoresRescale ? { ...read, unread: [{ suffix: ".rescale", reason: "ComfyUI reads an OFT's rescale and does not apply it; extended mode does" }] } : read];
+  return [
+    ignoresRescale
+      ? { ...read, unread: [{ suffix: ".rescale", reason: "ComfyUI reads an OFT's rescale and does not apply it; extended mode does" }] }
+      : read,
+  ];
 };

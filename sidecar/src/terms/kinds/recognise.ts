@@ -51,10 +51,23 @@ export function scaleFor(context: RecogniseContext, rank: number): number {
 }
 
 /** The reading of a kind that needs all of `needed`; `make` is called when all are there. */
-export function reading(tensors: ModuleTensors, needed: readonly string[], optional: readonly string[], make: () => TermBody | string): Reading {
+export function reading(
+  tensors: ModuleTensors,
+  needed: readonly string[],
+  optional: readonly string[],
+  make: () => TermBody | string,
+): Reading {
   const used = [...needed, ...optional].filter((suffix) => tensors.has(suffix));
   const missing = needed.filter((suffix) => !tensors.has(suffix));
-  if (missing.length > 0) return { used, on: "weight", outcome: { problem: `${used[0]?.slice(1) ?? "the module"} without ${missing.map((suffix) => suffix.slice(1)).join(", ")}`, holdsTarget: false } };
+  if (missing.length > 0)
+    return {
+      used,
+      on: "weight",
+      outcome: {
+        problem: `${used[0]?.slice(1) ?? "the module"} without ${missing.map((suffix) => suffix.slice(1)).join(", ")}`,
+        holdsTarget: false,
+      },
+    };
   const made = make();
   return { used, on: "weight", outcome: typeof made === "string" ? { problem: made, holdsTarget: true } : { body: made } };
 }

@@ -35,7 +35,8 @@ function shrinkTo(blocks: F32Tensor, size: number, constraint: number | null): n
   let squares = 0;
   for (let start = 0; start < blocks.data.length; start += size * size) {
     for (let row = 0; row < size; row += 1) {
-      for (let col = 0; col < size; col += 1) squares += ((blocks.data[start + row * size + col] ?? 0) - (blocks.data[start + col * size + row] ?? 0)) ** 2;
+      for (let col = 0; col < size; col += 1)
+        squares += ((blocks.data[start + row * size + col] ?? 0) - (blocks.data[start + col * size + row] ?? 0)) ** 2;
     }
   }
   const norm = Math.sqrt(squares) + 1e-8;
@@ -53,10 +54,19 @@ async function inverse(matrix: Float32Array, size: number, kernels: Kernels): Pr
   const part = (rows: [number, number], cols: [number, number]): Float32Array => {
     const width = cols[1] - cols[0];
     const out = new Float32Array((rows[1] - rows[0]) * width);
-    for (let row = rows[0]; row < rows[1]; row += 1) out.set(matrix.subarray(row * size + cols[0], row * size + cols[1]), (row - rows[0]) * width);
+    for (let row = rows[0]; row < rows[1]; row += 1)
+      out.set(matrix.subarray(row * size + cols[0], row * size + cols[1]), (row - rows[0]) * width);
     return out;
   };
-  const times = async (a: Float32Array, b: Float32Array, m: number, k: number, n: number, scale = 1, onto?: Float32Array): Promise<Float32Array> => {
+  const times = async (
+    a: Float32Array,
+    b: Float32Array,
+    m: number,
+    k: number,
+    n: number,
+    scale = 1,
+    onto?: Float32Array,
+  ): Promise<Float32Array> => {
     const out = onto ?? new Float32Array(m * n);
     await kernels.matmul(a, b, m, k, n, out, scale, onto !== undefined);
     return out;
@@ -96,10 +106,12 @@ function directInverse(matrix: Float32Array, size: number): Float32Array {
     for (let row = 0; row < size; row += 1) {
       const factor = work[row * width + pivot] ?? 0;
       if (row === pivot || factor === 0) continue;
-      for (let col = pivot; col < width; col += 1) work[row * width + col] = (work[row * width + col] ?? 0) - factor * (work[pivot * width + col] ?? 0);
+      for (let col = pivot; col < width; col += 1)
+        work[row * width + col] = (work[row * width + col] ?? 0) - factor * (work[pivot * width + col] ?? 0);
     }
   }
   const out = new Float32Array(size * size);
-  for (let row = 0; row < size; row += 1) for (let col = 0; col < size; col += 1) out[row * size + col] = work[row * width + size + col] ?? 0;
+  for (let row = 0; row < size; row += 1)
+    for (let col = 0; col < size; col += 1) out[row * size + col] = work[row * width + size + col] ?? 0;
   return out;
 }

@@ -32,7 +32,16 @@ export async function tuckerProduct(kernels: Kernels, t: F32Tensor, a: F32Tensor
   const bT = transposed(b.data, j, r);
   const inner = new Float32Array(i * r * size);
   for (let index = 0; index < i; index += 1) {
-    await kernels.matmul(bT, t.data.subarray(index * j * size, (index + 1) * j * size), r, j, size, inner.subarray(index * r * size, (index + 1) * r * size), 1, false);
+    await kernels.matmul(
+      bT,
+      t.data.subarray(index * j * size, (index + 1) * j * size),
+      r,
+      j,
+      size,
+      inner.subarray(index * r * size, (index + 1) * r * size),
+      1,
+      false,
+    );
   }
   const out = new Float32Array(p * r * size);
   await kernels.matmul(transposed(a.data, i, p), inner, p, i, r * size, out, 1, false);

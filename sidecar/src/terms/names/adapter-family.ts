@@ -21,7 +21,12 @@ export interface AdapterFamily {
 const unetFamilies: readonly Family[] = ["sd15", "sd2", "sdxl", "sdxl-refiner"];
 
 /** Input width of cross-attention keys and values = width of the text condition. */
-const conditionWidths: ReadonlyMap<number, Family> = new Map([[768, "sd15"], [1024, "sd2"], [2048, "sdxl"], [1280, "sdxl-refiner"]]);
+const conditionWidths: ReadonlyMap<number, Family> = new Map([
+  [768, "sd15"],
+  [1024, "sd2"],
+  [2048, "sdxl"],
+  [1280, "sdxl-refiner"],
+]);
 
 function found(family: Family, ...evidence: string[]): AdapterFamily {
   return { family, candidates: [family], evidence, unsupported: null };
@@ -51,18 +56,33 @@ export function detectAdapterFamily(shapes: Parameters, metadata: Readonly<Recor
   const model = keys.filter((key) => foreignKey(key) === null);
   // Thousands of files are looked at in a row, most of them for UNets: names that only UNets have come first.
   const unet = model.find((key) => /(down|up|input|output)_blocks[._]\d|mid_block|middle_block/.test(key));
-  const videoUnet = unet !== undefined && model.some((key) => /temporal_transformer_block|time_stack|time_mixer|temporal_res_block/.test(key));
+  const videoUnet =
+    unet !== undefined && model.some((key) => /temporal_transformer_block|time_stack|time_mixer|temporal_res_block/.test(key));
   if (unet !== undefined && !videoUnet) return unetFamily(shapes, model, keys, metadata);
   const modules = adapterModules(shapes, new Set(model.flatMap((key) => moduleName(key) ?? [])));
-  const scope: Scope = { shapes, named: (name) => { throw new TypeError(`a rule of an adapter has no dimension ${name}`); }, functions: modules.functions };
+  const scope: Scope = {
+    shapes,
+    named: (name) => {
+      throw new TypeError(`a rule of an adapter has no dimension ${name}`);
+    },
+    functions: modules.functions,
+  };
   const rule = rules.find(({ where }) => truth(evaluate(where, scope)));
   if (rule !== undefined) {
-    const evidence = [`module ${exampleOf(rule.where, modules)}`, ...(rule.evidence === undefined ? [] : [fillTemplate(rule.evidence, scope)])];
+    const evidence = [
+      `module ${exampleOf(rule.where, modules)}`,
+      ...(rule.evidence === undefined ? [] : [fillTemplate(rule.evidence, scope)]),
+    ];
     return rule.family === null ? rejected(rule.title, ...evidence) : found(rule.family, ...evidence, ...widthText(modules));
   }
   const outside = model.find((key) => /time_embed|conv_(in|out)|proj_(in|out)/.test(key));
   if (outside !== undefined) return unetFamily(shapes, model, keys, metadata);
-  return { family: null, candidates: metadataFamilies(metadata), evidence: [`no known block name among ${keys.length} keys`], unsupported: null };
+  return {
+    family: null,
+    candidates: metadataFamilies(metadata),
+    evidence: [`no known block name among ${keys.length} keys`],
+    unsupported: null,
+  };
 }
 
 /** A module that the rule asked for. */
@@ -79,7 +99,12 @@ function widthText({ functions }: AdapterModules): string[] {
   return typeof width === "number" ? [`input width ${width}`] : [];
 }
 
-function unetFamily(shapes: Parameters, model: readonly string[], keys: readonly string[], metadata: Readonly<Record<string, string>>): AdapterFamily {
+function unetFamily(
+  shapes: Parameters,
+  model: readonly string[],
+  keys: readonly string[],
+  metadata: Readonly<Record<string, string>>,
+): AdapterFamily {
   for (const key of model) {
     if (!/attn2[._](processor[._])?to_[kv](?![a-z])/.test(key)) continue;
     const width = inputWidth(shapes, moduleName(key) ?? "");
@@ -102,5 +127,10 @@ function unetFamily(shapes: Parameters, model: readonly string[], keys: readonly
   const hinted = metadataFamilies(metadata).filter((family) => unetFamilies.includes(family));
   const only = hinted[0];
   if (hinted.length === 1 && only) return found(only, "UNet block names", "metadata names the base model");
-  return { family: null, candidates: hinted.length > 0 ? hinted : unetFamilies, evidence: ["UNet block names", "no tensor tells the text condition's width"], unsupported: null };
+  return {
+    family: null,
+    candidates: hinted.length > 0 ? hinted : unetFamilies,
+    evidence: ["UNet block names", "no tensor tells the text condition's width"],
+    unsupported: null,
+  };
 }

@@ -41,7 +41,14 @@ export function canonicalNames(shapes: Parameters, family: Family | null = null)
 }
 
 /** Empty tensors that tell a UI's sampler how the model was trained. Beside bare names they would look like parameters. */
-const samplingMarkers: ReadonlySet<string> = new Set(["v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred.sigma_min"]);
+const samplingMarkers: ReadonlySet<string> = new Set([
+  "v_pred",
+  "ztsnr",
+  "edm_mean",
+  "edm_std",
+  "edm_vpred.sigma_max",
+  "edm_vpred.sigma_min",
+]);
 
 const same = (name: string): string => name;
 
@@ -59,7 +66,9 @@ function fileNames(prefix: string, shapes: Parameters, family: Family | null): (
     };
     if (family !== null) return rename;
     // What no rename makes must be there as it is: most files are told apart by that, without a look at all of their names.
-    const asStored = checkpoint?.requires.filter((name) => !name.includes("{") && !renames.some(([, to]) => patternOf(to)?.test(name) ?? to === name)) ?? [];
+    const asStored =
+      checkpoint?.requires.filter((name) => !name.includes("{") && !renames.some(([, to]) => patternOf(to)?.test(name) ?? to === name)) ??
+      [];
     if (!asStored.every((name) => shapes.has(prefix + name))) continue;
     const names = new Set([...shapes.keys()].filter((key) => key.startsWith(prefix)).map((key) => rename(key.slice(prefix.length))));
     const has = (name: string): boolean => findName(names, name) !== undefined;
@@ -101,7 +110,12 @@ function diffusersFormat(shapes: Parameters): DiffusersFile | null {
     const layout = diffusersUnetLayout(new Set(shapes.keys()));
     return layout && { pairs: unetStems(layout), family: null };
   }
-  const found = familyTable.find(({ diffusers }) => diffusers !== undefined && diffusers.requires.every((name) => findName(shapes, name) !== undefined) && !diffusers.forbids?.some((name) => findName(shapes, name) !== undefined));
+  const found = familyTable.find(
+    ({ diffusers }) =>
+      diffusers !== undefined &&
+      diffusers.requires.every((name) => findName(shapes, name) !== undefined) &&
+      !diffusers.forbids?.some((name) => findName(shapes, name) !== undefined),
+  );
   if (found === undefined) return null;
   return { pairs: namePairs(found, scopeOf(found, shapes, diffusersBlocks(found, shapes.keys())), "file"), family: found.family as Family };
 }

@@ -18,10 +18,28 @@ export type KeyMap = ReadonlyMap<string, Target>;
 type Named = [name: string, target: Target];
 
 /** Prefixes that extended mode takes before a checkpoint's own names, whatever the family. */
-const nativePrefixes = ["", "model.diffusion_model.", "base_model.model.", "base_model.model.diffusion_model.", "base_model.model.model.diffusion_model.", "unet.", "transformer.", "_orig_mod."];
+const nativePrefixes = [
+  "",
+  "model.diffusion_model.",
+  "base_model.model.",
+  "base_model.model.diffusion_model.",
+  "base_model.model.model.diffusion_model.",
+  "unet.",
+  "transformer.",
+  "_orig_mod.",
+];
 
 /** The same before diffusers' module paths, where no description lists a family's own (UNets do). PEFT wraps whole pipelines or single modules. */
-const diffusersPrefixes = ["", "transformer.", "base_model.model.", "base_model.model.transformer.", "diffusion_model.", "lycoris_", "lora_transformer_", "lora_unet_"];
+const diffusersPrefixes = [
+  "",
+  "transformer.",
+  "base_model.model.",
+  "base_model.model.transformer.",
+  "diffusion_model.",
+  "lycoris_",
+  "lora_transformer_",
+  "lora_unet_",
+];
 
 /** Diffusers module paths of a structure, and where diffusers keeps parameters that are no module's weight or bias. */
 export function diffusersStems(family: Family, parameters: Parameters): readonly NamePair[] {
@@ -53,13 +71,21 @@ function pairTarget(pair: NamePair): Target {
 }
 
 /** The description's own spellings of one mode. Bare parameters have no module name: only extended mode spells them. */
-function spelledNames(description: FamilyDescription, parameters: Parameters, pairs: readonly NamePair[], mode: "comfyui" | "extended"): Named[] {
+function spelledNames(
+  description: FamilyDescription,
+  parameters: Parameters,
+  pairs: readonly NamePair[],
+  mode: "comfyui" | "extended",
+): Named[] {
   const listed = description.spellings.filter((row) => (row.mode ?? "comfyui") === mode);
-  const usual: readonly SpellingRow[] = mode === "extended" && description.layout === undefined ? diffusersPrefixes.map((prefix) => ({ prefix, names: "diffusers" })) : [];
+  const usual: readonly SpellingRow[] =
+    mode === "extended" && description.layout === undefined ? diffusersPrefixes.map((prefix) => ({ prefix, names: "diffusers" })) : [];
   const rows = [...listed, ...usual];
   const names: Named[] = [];
   const native = rows.filter((row) => row.names === "native");
-  if (native.length > 0) for (const parameter of parameters.keys()) if (parameter.endsWith(".weight")) for (const row of native) names.push([spelled(row, withoutWeight(parameter)), { parameter }]);
+  if (native.length > 0)
+    for (const parameter of parameters.keys())
+      if (parameter.endsWith(".weight")) for (const row of native) names.push([spelled(row, withoutWeight(parameter)), { parameter }]);
   for (const pair of pairs) {
     if (pair.only === "files" || ((pair.bare === true || pair.only === "extended") && mode === "comfyui")) continue;
     for (const row of rows) if (row.names === "diffusers") names.push([spelled(row, pair.diffusers), pairTarget(pair)]);
@@ -72,10 +98,12 @@ function fileNames(description: FamilyDescription, parameters: Parameters): Name
   const rows = description.spellings.filter(({ names }) => names === "file");
   const renames = (description.checkpoint?.renames ?? []).filter((rename) => rename[2] === "adapters");
   if (rows.length === 0) return [];
-  return [...parameters.keys()].filter((parameter) => parameter.endsWith(".weight")).flatMap((parameter) => {
-    const name = renames.reduce<string | null>((found, [from, to]) => found ?? renamedBy(to, from, parameter), null) ?? parameter;
-    return rows.map((row): Named => [spelled(row, withoutWeight(name)), { parameter }]);
-  });
+  return [...parameters.keys()]
+    .filter((parameter) => parameter.endsWith(".weight"))
+    .flatMap((parameter) => {
+      const name = renames.reduce<string | null>((found, [from, to]) => found ?? renamedBy(to, from, parameter), null) ?? parameter;
+      return rows.map((row): Named => [spelled(row, withoutWeight(name)), { parameter }]);
+    });
 }
 
 function extraNames(description: FamilyDescription, scope: Scope): Named[] {
@@ -84,7 +112,10 @@ function extraNames(description: FamilyDescription, scope: Scope): Named[] {
     if (typeof from !== "number" || typeof rows !== "number") return [];
     const count = blocks === undefined ? 1 : Number(scope.named(blocks) ?? 0);
     const at = (text: string, n: number): string => text.replaceAll("{n}", String(n));
-    return Array.from({ length: count }, (_, n): Named => [at(name, n), { parameter: at(parameter, n), slice: { start: from, length: rows } }]).filter(([, target]) => scope.shapes.has(target.parameter));
+    return Array.from({ length: count }, (_, n): Named => [
+      at(name, n),
+      { parameter: at(parameter, n), slice: { start: from, length: rows } },
+    ]).filter(([, target]) => scope.shapes.has(target.parameter));
   });
 }
 
@@ -95,8 +126,18 @@ function extraNames(description: FamilyDescription, scope: Scope): Named[] {
 export function keyMap(family: Family, parameters: Parameters, mode: "comfyui" | "extended" = "comfyui"): KeyMap {
   const description = descriptionOf(family);
   const pairs = diffusersStems(family, parameters);
-  const known = new Map<string, Target>([...nativeNames(parameters), ...fileNames(description, parameters), ...spelledNames(description, parameters, pairs, "comfyui"), ...extraNames(description, scopeOf(description, parameters))]);
+  const known = new Map<string, Target>([
+    ...nativeNames(parameters),
+    ...fileNames(description, parameters),
+    ...spelledNames(description, parameters, pairs, "comfyui"),
+    ...extraNames(description, scopeOf(description, parameters)),
+  ]);
   if (mode === "comfyui") return known;
-  const native = [...parameters.keys()].flatMap((parameter) => nativePrefixes.map((prefix): Named => [prefix + withoutWeight(parameter), { parameter }]));
-  return new Map([...[...native, ...spelledNames(description, parameters, pairs, "extended")].filter(([name]) => !known.has(name)), ...known]);
+  const native = [...parameters.keys()].flatMap((parameter) =>
+    nativePrefixes.map((prefix): Named => [prefix + withoutWeight(parameter), { parameter }]),
+  );
+  return new Map([
+    ...[...native, ...spelledNames(description, parameters, pairs, "extended")].filter(([name]) => !known.has(name)),
+    ...known,
+  ]);
 }

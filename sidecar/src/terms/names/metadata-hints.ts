@@ -6,11 +6,17 @@ type HintKind = "architectures" | "implementations" | "baseVersions";
 
 /** Beginnings of a metadata value and the family that each names (protocol/families), longest first. */
 const table = (kind: HintKind): readonly (readonly [beginning: string, family: Family])[] =>
-  familyTable.flatMap(({ family, hints }) => (hints?.[kind] ?? []).map((beginning) => [beginning, family as Family] as const)).sort(([one], [other]) => other.length - one.length);
+  familyTable
+    .flatMap(({ family, hints }) => (hints?.[kind] ?? []).map((beginning) => [beginning, family as Family] as const))
+    .sort(([one], [other]) => other.length - one.length);
 
 const [architectures, implementations, baseVersions] = [table("architectures"), table("implementations"), table("baseVersions")];
 
-function lookUp(names: typeof architectures, value: string | undefined, fits: (value: string, beginning: string) => boolean = (text, beginning) => text.startsWith(beginning)): readonly Family[] {
+function lookUp(
+  names: typeof architectures,
+  value: string | undefined,
+  fits: (value: string, beginning: string) => boolean = (text, beginning) => text.startsWith(beginning),
+): readonly Family[] {
   const found = value === undefined ? undefined : names.find(([beginning]) => fits(value.toLowerCase(), beginning));
   return found === undefined ? [] : [found[1]];
 }
@@ -29,8 +35,20 @@ export function metadataFamilies(metadata: Readonly<Record<string, string>>): re
 
 /** Metadata fields worth showing to a user, in this order. */
 const shownFields = [
-  "modelspec.architecture", "modelspec.implementation", "modelspec.title", "ss_base_model_version", "ss_sd_model_name", "ss_v2", "ss_network_module",
-  "ss_network_args", "ss_network_dim", "ss_network_alpha", "ss_output_name", "sshs_model_hash", "lora_adapter_metadata", "format",
+  "modelspec.architecture",
+  "modelspec.implementation",
+  "modelspec.title",
+  "ss_base_model_version",
+  "ss_sd_model_name",
+  "ss_v2",
+  "ss_network_module",
+  "ss_network_args",
+  "ss_network_dim",
+  "ss_network_alpha",
+  "ss_output_name",
+  "sshs_model_hash",
+  "lora_adapter_metadata",
+  "format",
 ];
 
 /** Base hints present in a file, values cut to a line. */

@@ -8,7 +8,12 @@ const size = (shape: readonly number[]): number => shape.reduce((product, dim) =
 /** Rank of the low-rank factors; null for kinds without one. */
 export function moduleRank(shapes: Parameters, module: string): number | null {
   const down = loraSpellings.map((spelling) => shapes.get(module + spelling.down)).find((shape) => shape !== undefined);
-  const rank = down ?? shapes.get(`${module}.hada_w1_b`) ?? shapes.get(`${module}.lokr_w2_b`) ?? shapes.get(`${module}.lokr_w1_b`) ?? shapes.get(`${module}.a2.weight`);
+  const rank =
+    down ??
+    shapes.get(`${module}.hada_w1_b`) ??
+    shapes.get(`${module}.lokr_w2_b`) ??
+    shapes.get(`${module}.lokr_w1_b`) ??
+    shapes.get(`${module}.a2.weight`);
   if (!rank) return null;
   return down || !shapes.has(`${module}.a2.weight`) ? (rank[0] ?? null) : Math.min(...rank.slice(0, 2));
 }
@@ -25,7 +30,8 @@ export function moduleElements(shapes: Parameters, module: string): number | nul
   const full = get(".diff") ?? get(".set_weight") ?? get(".w_norm");
   if (full) return size(full);
   const hada = [get(".hada_w1_a"), get(".hada_w1_b"), get(".hada_t1")];
-  if (hada[0] && hada[1]) return hada[2] ? (hada[0][1] ?? 0) * (hada[1][1] ?? 0) * size(hada[2].slice(2)) : (hada[0][0] ?? 0) * (hada[1][1] ?? 0);
+  if (hada[0] && hada[1])
+    return hada[2] ? (hada[0][1] ?? 0) * (hada[1][1] ?? 0) * size(hada[2].slice(2)) : (hada[0][0] ?? 0) * (hada[1][1] ?? 0);
   const side = (whole: string, a: string, b: string, core: string): number | null => {
     const [own, left, right, tucker] = [get(whole), get(a), get(b), get(core)];
     if (own) return size(own);

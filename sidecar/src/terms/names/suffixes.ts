@@ -35,7 +35,9 @@ export const allSuffixes: readonly string[] = [...Object.values(kindSuffixes).fl
 
 /** Every way to split a key into module name and known suffix; a key may end in two of them (`….lora_B.weight` and `.weight`). */
 export function splitKey(key: string): { stem: string; suffix: string }[] {
-  return allSuffixes.filter((suffix) => key.endsWith(suffix) && key.length > suffix.length).map((suffix) => ({ stem: key.slice(0, -suffix.length), suffix }));
+  return allSuffixes
+    .filter((suffix) => key.endsWith(suffix) && key.length > suffix.length)
+    .map((suffix) => ({ stem: key.slice(0, -suffix.length), suffix }));
 }
 
 /** The module name before the longest known suffix; null for a key that is no adapter tensor. */

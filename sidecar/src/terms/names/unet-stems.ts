@@ -15,10 +15,19 @@ const resnet = [
 const attention = ["norm", "proj_in", "proj_out"] as const;
 
 const transformerBlock = [
-  "norm1", "norm2", "norm3",
-  "attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0",
-  "attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0",
-  "ff.net.0.proj", "ff.net.2",
+  "norm1",
+  "norm2",
+  "norm3",
+  "attn1.to_q",
+  "attn1.to_k",
+  "attn1.to_v",
+  "attn1.to_out.0",
+  "attn2.to_q",
+  "attn2.to_k",
+  "attn2.to_v",
+  "attn2.to_out.0",
+  "ff.net.0.proj",
+  "ff.net.2",
 ] as const;
 
 const outside = [

@@ -13,7 +13,9 @@ export interface Access {
   readonly rules: () => AllowRules;
 }
 
-export type Admission = { readonly admitted: true; readonly role: Role; readonly by: "token" | "browser" | "cookie" } | { readonly admitted: false; readonly code: ErrorCode };
+export type Admission =
+  | { readonly admitted: true; readonly role: Role; readonly by: "token" | "browser" | "cookie" }
+  | { readonly admitted: false; readonly code: ErrorCode };
 
 const refused = (code: ErrorCode): Admission => ({ admitted: false, code });
 

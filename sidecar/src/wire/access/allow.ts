@@ -15,7 +15,12 @@ export interface AllowRules {
 const loopbackNames = ["127.0.0.1", "localhost", "[::1]"];
 
 export function isLoopback(address: string): boolean {
-  return address === "localhost" || address === "::1" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(address) || /^::ffff:127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(address);
+  return (
+    address === "localhost" ||
+    address === "::1" ||
+    /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(address) ||
+    /^::ffff:127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(address)
+  );
 }
 
 /** `name:port`, lower case; the port may be missing when it is the scheme's own. */

@@ -50,20 +50,30 @@ export function createPages(ports: PagePorts): Express {
     response.set(headers);
     const origin = request.headers.origin;
     if (origin !== undefined && access.rules().origins.includes(origin)) {
-      response.set({ "Access-Control-Allow-Origin": origin, "Access-Control-Allow-Headers": "authorization, content-type", "Cross-Origin-Resource-Policy": "cross-origin", Vary: "Origin" });
+      response.set({
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Headers": "authorization, content-type",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        Vary: "Origin",
+      });
     }
     const misplaced = checkPlace(request.headers, access);
     if (misplaced !== null) return refuse(response, misplaced);
     if (request.method === "OPTIONS") return void response.status(204).end();
     // What an HTML form can send is never JSON; this refuses it before anything reads it.
-    if (request.method !== "GET" && request.method !== "HEAD" && !request.is("application/json")) return refuse(response, "WIRE_BODY_REFUSED");
+    if (request.method !== "GET" && request.method !== "HEAD" && !request.is("application/json"))
+      return refuse(response, "WIRE_BODY_REFUSED");
     next();
   });
   app.use(express.json({ limit: limits.httpBodyBytes, strict: true, type: "application/json" }));
 
   app.get("/healthz", (request, response) => {
     const asked = request.headers.authorization !== undefined;
-    response.json({ ok: true, version: ports.version, ...(asked ? { authenticated: admitRequest(request.headers, access).admitted } : {}) });
+    response.json({
+      ok: true,
+      version: ports.version,
+      ...(asked ? { authenticated: admitRequest(request.headers, access).admitted } : {}),
+    });
   });
 
   app.post("/session", (request, response) => {
@@ -74,7 +84,13 @@ export function createPages(ports: PagePorts): Express {
     else if ("token" in given && typeof given.token === "string") role = roleOfToken(given.token, access.tokens);
     if (role === null) return refuse(response, "ticket" in given ? "WIRE_TICKET_INVALID" : "WIRE_UNAUTHORIZED");
     const { cookie, proof } = access.browsers.open(role);
-    response.cookie(cookieName(access), cookie, { httpOnly: true, sameSite: "strict", secure: ports.secure, path: "/", maxAge: times.browserSessionMs });
+    response.cookie(cookieName(access), cookie, {
+      httpOnly: true,
+      sameSite: "strict",
+      secure: ports.secure,
+      path: "/",
+      maxAge: times.browserSessionMs,
+    });
     response.json({ proof, role });
   });
 
@@ -88,25 +104,39 @@ export function createPages(ports: PagePorts): Express {
   });
 
   /** A cookie without its proof opens nothing from here on. */
-  const admitted = (serve: (request: Request, response: Response, admission: Admission & { readonly admitted: true }) => Promise<void> | void) => async (request: Request, response: Response) => {
-    const admission = admitRequest(request.headers, access);
-    if (!admission.admitted) return refuse(response, admission.code);
-    if (admission.by === "cookie") return refuse(response, "WIRE_UNAUTHORIZED");
-    await serve(request, response, admission);
-  };
+  const admitted =
+    (serve: (request: Request, response: Response, admission: Admission & { readonly admitted: true }) => Promise<void> | void) =>
+    async (request: Request, response: Response) => {
+      const admission = admitRequest(request.headers, access);
+      if (!admission.admitted) return refuse(response, admission.code);
+      if (admission.by === "cookie") return refuse(response, "WIRE_UNAUTHORIZED");
+      await serve(request, response, admission);
+    };
 
-  app.get("/status", admitted(async (_request, response) => void response.type("application/json").send(wireJson(await ports.status()))));
-  app.get("/metrics", admitted((_request, response) => void response.type("text/plain; version=0.0.4; charset=utf-8").send(ports.metricsText())));
-  app.post("/ticket", admitted((request, response, { role }) => {
-    const body: unknown = request.body;
-    const wantsRead = typeof body === "object" && body !== null && "role" in body && body.role === "read";
-    response.json({ ticket: access.browsers.createTicket(wantsRead ? "read" : role), role: wantsRead ? "read" : role });
-  }));
-  app.post("/logout", admitted((request, response) => {
-    const cookie = readCookie(request.headers, cookieName(access));
-    if (cookie !== undefined) access.browsers.close(cookie);
-    response.clearCookie(cookieName(access), { path: "/" }).json({});
-  }));
+  app.get(
+    "/status",
+    admitted(async (_request, response) => void response.type("application/json").send(wireJson(await ports.status()))),
+  );
+  app.get(
+    "/metrics",
+    admitted((_request, response) => void response.type("text/plain; version=0.0.4; charset=utf-8").send(ports.metricsText())),
+  );
+  app.post(
+    "/ticket",
+    admitted((request, response, { role }) => {
+      const body: unknown = request.body;
+      const wantsRead = typeof body === "object" && body !== null && "role" in body && body.role === "read";
+      response.json({ ticket: access.browsers.createTicket(wantsRead ? "read" : role), role: wantsRead ? "read" : role });
+    }),
+  );
+  app.post(
+    "/logout",
+    admitted((request, response) => {
+      const cookie = readCookie(request.headers, cookieName(access));
+      if (cookie !== undefined) access.browsers.close(cookie);
+      response.clearCookie(cookieName(access), { path: "/" }).json({});
+    }),
+  );
 
   app.use((_request, response) => refuse(response, "WIRE_METHOD_UNKNOWN"));
   app.use((error: unknown, _request: Request, response: Response, next: NextFunction) => {

@@ -45,7 +45,8 @@ export function createAssets(folder: string = join(packageRoot, "dashboard")): A
     return known;
   };
   return {
-    get: (path) => load(files[path].name, files[path].type, () => `${closed}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:`),
+    get: (path) =>
+      load(files[path].name, files[path].type, () => `${closed}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:`),
     login: () => load("login.html", "text/html; charset=utf-8", (body) => inlinePolicy(body.toString("utf8"))),
   };
 }

@@ -14,7 +14,7 @@ export interface Spool {
 }
 
 async function* readRange(file: FileHandle, start: number, bytes: number): AsyncIterable<Uint8Array> {
-  for (let done = 0; done < bytes; ) {
+  for (let done = 0; done < bytes;) {
     const chunk = new Uint8Array(Math.min(chunkBytes, bytes - done));
     const { bytesRead } = await file.read(chunk, 0, chunk.byteLength, start + done);
     if (bytesRead === 0) throw new Error("the spool of a push is shorter than what was written");
@@ -31,7 +31,8 @@ export async function openSpool(path: string): Promise<Spool> {
     async append(tensors) {
       for (const { name, dtype, shape, data } of tensors) {
         const start = end;
-        for (let done = 0; done < data.byteLength; ) done += (await file.write(data, done, data.byteLength - done, start + done)).bytesWritten;
+        for (let done = 0; done < data.byteLength;)
+          done += (await file.write(data, done, data.byteLength - done, start + done)).bytesWritten;
         end += data.byteLength;
         sources.push({ name, dtype, shape, bytes: data.byteLength, chunks: () => readRange(file, start, data.byteLength) });
       }

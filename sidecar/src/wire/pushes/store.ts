@@ -105,7 +105,8 @@ export async function createPushStore(folder: string, limits: PushLimits, owner:
   }
 
   function checkBytes(bytes: number): void {
-    if (bytes > limits.pushBytes) throw new Failure("WIRE_PUSH_TOO_LARGE", `expected at most ${limits.pushBytes} bytes in a pushed adapter, got ${bytes}`);
+    if (bytes > limits.pushBytes)
+      throw new Failure("WIRE_PUSH_TOO_LARGE", `expected at most ${limits.pushBytes} bytes in a pushed adapter, got ${bytes}`);
   }
 
   async function discard(session: string, push: string): Promise<void> {
@@ -118,7 +119,8 @@ export async function createPushStore(folder: string, limits: PushLimits, owner:
 
   async function spooled(session: string, { push, tensors, last, name }: PushCall): Promise<PushReply | null> {
     const mine = unfinished.get(session) ?? new Map<string, Unfinished>();
-    if (!mine.has(push) && mine.size >= limits.open) throw new Failure("WIRE_PUSH_TOO_LARGE", `expected at most ${limits.open} unfinished pushes, finish one first`);
+    if (!mine.has(push) && mine.size >= limits.open)
+      throw new Failure("WIRE_PUSH_TOO_LARGE", `expected at most ${limits.open} unfinished pushes, finish one first`);
     const entry = mine.get(push) ?? { spool: await openSpool(join(folder, `${randomUUID()}.spool`)), names: new Set<string>() };
     mine.set(push, entry);
     unfinished.set(session, mine);
@@ -159,13 +161,16 @@ export async function createPushStore(folder: string, limits: PushLimits, owner:
 }
 
 /** Writes header and tensors, hashing on the way; synced before it is named. Leaves nothing behind when it fails. */
-async function writeHashed(path: string, ordered: readonly TensorSource[]): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
+async function writeHashed(
+  path: string,
+  ordered: readonly TensorSource[],
+): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
   const file = await open(path, "wx", 0o600);
   try {
     const hash = createHash("sha256");
     const write = async (bytes: Uint8Array): Promise<void> => {
       hash.update(bytes);
-      for (let done = 0; done < bytes.byteLength; ) done += (await file.write(bytes, done)).bytesWritten;
+      for (let done = 0; done < bytes.byteLength;) done += (await file.write(bytes, done)).bytesWritten;
     };
     await write(encodeHeader(ordered));
     for (const source of ordered) for await (const chunk of source.chunks()) await write(chunk);

@@ -18,7 +18,10 @@ export interface SegmentFolderPlace {
 
 export async function segmentPlace(dataDir: string, memory: string = memoryFileSystem): Promise<SegmentFolderPlace> {
   const user = process.getuid?.() ?? 0;
-  const namespace = await readlink("/proc/self/ns/pid").then((link) => /\d+/.exec(link)?.[0] ?? "0", () => "0");
+  const namespace = await readlink("/proc/self/ns/pid").then(
+    (link) => /\d+/.exec(link)?.[0] ?? "0",
+    () => "0",
+  );
   const owner = `${prefix}-${user}-${namespace}`;
   try {
     if (process.platform === "win32") throw new Error("no memory file system");
@@ -50,7 +53,10 @@ export async function removeStale({ parent, owner }: SegmentFolderPlace, alive: 
     const stats = await lstat(path).catch(() => null);
     if (!stats?.isDirectory() || (process.getuid !== undefined && stats.uid !== process.getuid())) continue;
     // Windows refuses while a client still holds a file open; the next start tries again.
-    await rm(path, { recursive: true, force: true }).then(() => (removed += 1), () => undefined);
+    await rm(path, { recursive: true, force: true }).then(
+      () => (removed += 1),
+      () => undefined,
+    );
   }
   return removed;
 }

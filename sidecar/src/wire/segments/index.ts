@@ -2,4 +2,11 @@
 // It must never map a file (a client could cut it), and never let a name leave except in the hello reply of the session that owns it.
 
 export { isAlive, makeFolder, removeStale, segmentPlace, type SegmentFolderPlace } from "./folder.ts";
-export { createSessionSegments, replyIndex, requestIndex, segmentProof, type SegmentRange, type SessionSegments } from "./session-segments.ts";
+export {
+  createSessionSegments,
+  replyIndex,
+  requestIndex,
+  segmentProof,
+  type SegmentRange,
+  type SessionSegments,
+} from "./session-segments.ts";

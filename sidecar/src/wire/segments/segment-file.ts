@@ -32,7 +32,8 @@ async function fill(file: FileHandle, into: Uint8Array, offset: number): Promise
   let done = 0;
   while (done < into.byteLength) {
     const left = into.byteLength - done;
-    const got = left <= syncBytes ? readSync(file.fd, into, done, left, offset + done) : (await file.read(into, done, left, offset + done)).bytesRead;
+    const got =
+      left <= syncBytes ? readSync(file.fd, into, done, left, offset + done) : (await file.read(into, done, left, offset + done)).bytesRead;
     if (got === 0) throw short();
     done += got;
   }
@@ -42,7 +43,10 @@ async function store(file: FileHandle, data: Uint8Array, offset: number): Promis
   let done = 0;
   while (done < data.byteLength) {
     const left = data.byteLength - done;
-    done += left <= syncBytes ? writeSync(file.fd, data, done, left, offset + done) : (await file.write(data, done, left, offset + done)).bytesWritten;
+    done +=
+      left <= syncBytes
+        ? writeSync(file.fd, data, done, left, offset + done)
+        : (await file.write(data, done, left, offset + done)).bytesWritten;
   }
 }
 
@@ -60,12 +64,19 @@ export async function createSegment(folder: string, bytes: number): Promise<Segm
       try {
         await fill(file, into, offset);
       } catch (error) {
-        throw error instanceof Failure ? error : new Failure("WIRE_SEGMENT_FAILED", "the request segment could not be read", {}, { cause: error });
+        throw error instanceof Failure
+          ? error
+          : new Failure("WIRE_SEGMENT_FAILED", "the request segment could not be read", {}, { cause: error });
       }
     },
     async write(data, offset) {
       await store(file, data, offset).catch((error: unknown) => {
-        throw new Failure("WIRE_SEGMENT_FAILED", "the reply segment could not be written; the memory file system may be full", {}, { cause: error });
+        throw new Failure(
+          "WIRE_SEGMENT_FAILED",
+          "the reply segment could not be written; the memory file system may be full",
+          {},
+          { cause: error },
+        );
       });
     },
     async remove() {

@@ -38,7 +38,10 @@ function refused(expected: string): Failure {
   return new Failure("WIRE_SEGMENT_REFUSED", `expected ${expected}`);
 }
 
-export async function createSessionSegments(folder: string, sizes: { readonly requestBytes: number; readonly replyBytes: number }): Promise<SessionSegments> {
+export async function createSessionSegments(
+  folder: string,
+  sizes: { readonly requestBytes: number; readonly replyBytes: number },
+): Promise<SessionSegments> {
   const request = await createSegment(folder, sizes.requestBytes);
   const reply = await createSegment(folder, sizes.replyBytes);
   let on = false;
@@ -69,7 +72,8 @@ export async function createSessionSegments(folder: string, sizes: { readonly re
     },
     async write(tensors, range) {
       if (!on || range.segment !== replyIndex) throw refused(`a range of the confirmed reply segment (${replyIndex})`);
-      if (range.offset % 64 !== 0 || range.offset + range.bytes > reply.bytes) throw refused(`a range on a multiple of 64 inside the ${reply.bytes} bytes of the reply segment`);
+      if (range.offset % 64 !== 0 || range.offset + range.bytes > reply.bytes)
+        throw refused(`a range on a multiple of 64 inside the ${reply.bytes} bytes of the reply segment`);
       let end = range.offset;
       const descriptors = tensors.map(({ name, dtype, shape, data }) => {
         const offset = alignTo64(end);

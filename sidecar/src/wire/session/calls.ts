@@ -31,7 +31,8 @@ export function createCalls(maxOpen: number): Calls {
   return {
     begin(id, callBytes, answeredAtOnce = false) {
       if (open.has(id)) throw new Failure("WIRE_ID_IN_USE", "expected an id that no unanswered call of this session has");
-      if (working >= maxOpen && !answeredAtOnce) throw new Failure("WIRE_BUSY", `expected at most ${maxOpen} unanswered calls in a session; wait for answers`);
+      if (working >= maxOpen && !answeredAtOnce)
+        throw new Failure("WIRE_BUSY", `expected at most ${maxOpen} unanswered calls in a session; wait for answers`);
       const controller = new AbortController();
       open.set(id, controller);
       working += 1;

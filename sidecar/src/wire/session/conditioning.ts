@@ -47,12 +47,16 @@ export function createConditioningStore(limits: ConditioningLimits): Conditionin
     put(session, tensors) {
       const wanted = tensors.reduce((sum, { data }) => sum + data.byteLength, 0);
       if (wanted > limits.sessionBytes || wanted > limits.totalBytes || tensors.length > limits.keys) {
-        throw new Failure("WIRE_CONDITIONING_TOO_LARGE", `expected at most ${limits.sessionBytes} bytes and ${limits.keys} keys of conditioning, got ${wanted} bytes in ${tensors.length}`);
+        throw new Failure(
+          "WIRE_CONDITIONING_TOO_LARGE",
+          `expected at most ${limits.sessionBytes} bytes and ${limits.keys} keys of conditioning, got ${wanted} bytes in ${tensors.length}`,
+        );
       }
       const shelf = shelves.get(session) ?? { tensors: new Map(), bytes: 0 };
       shelves.set(session, shelf);
       for (const { name } of tensors) remove(shelf, name);
-      while (shelf.tensors.size > 0 && (shelf.bytes + wanted > limits.sessionBytes || shelf.tensors.size + tensors.length > limits.keys)) removeOldest(shelf);
+      while (shelf.tensors.size > 0 && (shelf.bytes + wanted > limits.sessionBytes || shelf.tensors.size + tensors.length > limits.keys))
+        removeOldest(shelf);
       while (total + wanted > limits.totalBytes) {
         const victim = largest();
         if (victim === undefined || victim.tensors.size === 0) break;
@@ -68,7 +72,11 @@ export function createConditioningStore(limits: ConditioningLimits): Conditionin
     get(session, key) {
       const shelf = shelves.get(session);
       const tensor = shelf?.tensors.get(key);
-      if (shelf === undefined || tensor === undefined) throw new Failure("WIRE_CONDITIONING_UNKNOWN", "expected a key that was put before in this session; put the tensor again and repeat the step");
+      if (shelf === undefined || tensor === undefined)
+        throw new Failure(
+          "WIRE_CONDITIONING_UNKNOWN",
+          "expected a key that was put before in this session; put the tensor again and repeat the step",
+        );
       shelf.tensors.delete(key);
       shelf.tensors.set(key, tensor);
       return tensor;

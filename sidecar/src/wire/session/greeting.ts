@@ -17,14 +17,28 @@ function sizes(wanted: WireParams<"hello">["segments"]): { readonly requestBytes
 }
 
 function offered(shared: Shared, state: LiveState): readonly Capability[] {
-  return ["events", ...(state.role === "control" ? (["push", "memory"] as const) : []), ...(shared.segmentFolder !== null && state.role === "control" ? (["segments"] as const) : [])];
+  return [
+    "events",
+    ...(state.role === "control" ? (["push", "memory"] as const) : []),
+    ...(shared.segmentFolder !== null && state.role === "control" ? (["segments"] as const) : []),
+  ];
 }
 
 /** Says which of the two is older, with both versions: the person who reads it has to know what to update. */
-export function versionsApart({ protocolVersions, client }: WireParams<"hello">, spoken: readonly number[], sidecarVersion: string): Failure {
+export function versionsApart(
+  { protocolVersions, client }: WireParams<"hello">,
+  spoken: readonly number[],
+  sidecarVersion: string,
+): Failure {
   const clientIsOlder = Math.max(...protocolVersions) < Math.min(...spoken);
-  const remedy = clientIsOlder ? `update ${client.name} (it is the older side)` : 'update the sidecar (it is the older side): "refit-sidecar update", then end the one that runs';
-  return new Failure("WIRE_VERSION_UNSUPPORTED", `expected protocol version ${spoken.join(" or ")}, which sidecar ${sidecarVersion} speaks; ${client.name} ${client.version} speaks ${protocolVersions.join(", ")}: ${remedy}`, { clientIsOlder });
+  const remedy = clientIsOlder
+    ? `update ${client.name} (it is the older side)`
+    : 'update the sidecar (it is the older side): "refit-sidecar update", then end the one that runs';
+  return new Failure(
+    "WIRE_VERSION_UNSUPPORTED",
+    `expected protocol version ${spoken.join(" or ")}, which sidecar ${sidecarVersion} speaks; ${client.name} ${client.version} speaks ${protocolVersions.join(", ")}: ${remedy}`,
+    { clientIsOlder },
+  );
 }
 
 export function greetingMethods(state: LiveState, shared: Shared): { readonly hello: Bound; readonly "segments.confirm": Bound } {
@@ -34,7 +48,9 @@ export function greetingMethods(state: LiveState, shared: Shared): { readonly he
       if (common.length === 0) throw versionsApart(params, spokenVersions, shared.version);
       const capabilities = offered(shared, state).filter((capability) => params.capabilities.includes(capability));
       const segments = await state.greet(new Set(capabilities), sizes(params.segments));
-      shared.log.info(`${state.id}: ${params.client.name} ${params.client.version}, ${state.role}, ${capabilities.join(" ") || "no capabilities"}`);
+      shared.log.info(
+        `${state.id}: ${params.client.name} ${params.client.version}, ${state.role}, ${capabilities.join(" ") || "no capabilities"}`,
+      );
       return {
         result: {
           protocolVersion: Math.max(...common),
@@ -52,6 +68,8 @@ export function greetingMethods(state: LiveState, shared: Shared): { readonly he
         },
       };
     }),
-    "segments.confirm": bind(wireMethods["segments.confirm"], async ({ proof }) => ({ result: { enabled: state.segments()?.confirm(proof) ?? false } })),
+    "segments.confirm": bind(wireMethods["segments.confirm"], async ({ proof }) => ({
+      result: { enabled: state.segments()?.confirm(proof) ?? false },
+    })),
   };
 }

@@ -48,7 +48,9 @@ export interface SessionState {
 /** The first thing that is wrong, by its place. The client sent it, so it may hear of it. */
 function firstIssue(error: z.ZodError): string {
   const issue = error.issues[0];
-  return issue === undefined ? "the params do not fit" : `${issue.path.length > 0 ? `params.${issue.path.join(".")}` : "params"}: ${issue.message}`;
+  return issue === undefined
+    ? "the params do not fit"
+    : `${issue.path.length > 0 ? `params.${issue.path.join(".")}` : "params"}: ${issue.message}`;
 }
 
 export function bind<Params extends z.ZodType, Result extends z.ZodType>(

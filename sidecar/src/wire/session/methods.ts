@@ -34,7 +34,14 @@ export function sessionMethods(state: LiveState, shared: Shared): Readonly<Recor
     }),
     "events.history": bind(wireMethods["events.history"], async ({ topics, limit = 500 }) => {
       const wanted = new Set<string>(topics);
-      return { result: { events: backend.history().filter(({ event }) => wanted.has(topicOf(event.type))).slice(-limit) } };
+      return {
+        result: {
+          events: backend
+            .history()
+            .filter(({ event }) => wanted.has(topicOf(event.type)))
+            .slice(-limit),
+        },
+      };
     }),
     "memory.freed": bind(wireMethods["memory.freed"], async ({ request, bytes }) => {
       state.roomMade(request, bytes);

@@ -2,8 +2,20 @@
 // conditioning, pushes and running calls go with it.
 
 import {
-  decodeFrame, encodeFrame, FrameError, isWireMethod, parseJsonObject, parseRpc, ProtocolError, readDescriptors, success, withDescriptors,
-  type FrameTensor, type JsonObject, type RpcRequest, type TensorDescriptor,
+  decodeFrame,
+  encodeFrame,
+  FrameError,
+  isWireMethod,
+  parseJsonObject,
+  parseRpc,
+  ProtocolError,
+  readDescriptors,
+  success,
+  withDescriptors,
+  type FrameTensor,
+  type JsonObject,
+  type RpcRequest,
+  type TensorDescriptor,
 } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 import { failureReply, logText, toWireFailure, wireJson } from "../failures.ts";
@@ -49,7 +61,11 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
 
   function decode(data: Uint8Array, binary: boolean): Incoming {
     if (binary) return decodeFrame(data, frameLimits);
-    if (data.byteLength > frameLimits.headerBytes) throw new ProtocolError("FRAME_HEADER_TOO_LARGE", `expected at most ${frameLimits.headerBytes} bytes of JSON, got ${data.byteLength}`);
+    if (data.byteLength > frameLimits.headerBytes)
+      throw new ProtocolError(
+        "FRAME_HEADER_TOO_LARGE",
+        `expected at most ${frameLimits.headerBytes} bytes of JSON, got ${data.byteLength}`,
+      );
     return { message: parseJsonObject(new TextDecoder().decode(data)), tensors: [], descriptors: null };
   }
 
@@ -75,19 +91,28 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
   }
 
   /** Tensors of a call, those in the segment copied out unless the method takes them where they are; all of them must be where the method takes them. */
-  async function gather({ message, tensors, descriptors: inFrame }: Incoming, bound: Bound): Promise<Pick<CallInput, "tensors" | "placed">> {
+  async function gather(
+    { message, tensors, descriptors: inFrame }: Incoming,
+    bound: Bound,
+  ): Promise<Pick<CallInput, "tensors" | "placed">> {
     const takes = bound.tensors === "in" || bound.tensors === "both";
     const descriptors = inFrame ?? (takes ? readDescriptors(message) : []);
     if (descriptors.length === 0) return { tensors: [], placed: [] };
     const inSegment = descriptors.filter((descriptor) => descriptor.segment !== undefined);
     if (!takes || inSegment.length + tensors.length !== descriptors.length) {
-      throw new Failure("WIRE_TENSORS_MISPLACED", takes ? "expected each tensor in a binary frame or in a segment" : "expected no tensors with this method");
+      throw new Failure(
+        "WIRE_TENSORS_MISPLACED",
+        takes ? "expected each tensor in a binary frame or in a segment" : "expected no tensors with this method",
+      );
     }
     // Ranges of one call lie side by side: more bytes than a segment has would make one range stand for many tensors.
-    if (inSegment.reduce((sum, { bytes }) => sum + bytes, 0) > limits.segmentBytes) throw new Failure("WIRE_SEGMENT_REFUSED", `expected at most ${limits.segmentBytes} bytes of tensors in the segment`);
+    if (inSegment.reduce((sum, { bytes }) => sum + bytes, 0) > limits.segmentBytes)
+      throw new Failure("WIRE_SEGMENT_REFUSED", `expected at most ${limits.segmentBytes} bytes of tensors in the segment`);
     const stays = ({ bytes }: TensorDescriptor): boolean => bound.takesPlaced && bytes >= limits.placedBytes;
     const placed = inSegment.filter(stays).map((descriptor) => state.placeSegment(descriptor));
-    const copied = await Promise.all(inSegment.filter((descriptor) => !stays(descriptor)).map((descriptor) => state.readSegment(descriptor)));
+    const copied = await Promise.all(
+      inSegment.filter((descriptor) => !stays(descriptor)).map((descriptor) => state.readSegment(descriptor)),
+    );
     return { tensors: [...copied, ...tensors], placed };
   }
 
@@ -136,10 +161,12 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
         incoming = decode(data, binary);
         const message = parseRpc(incoming.message);
         if (message.kind === "notification") return;
-        if (message.kind !== "request") throw new ProtocolError("RPC_INVALID", "expected a call; the sidecar asks nothing that is answered this way");
+        if (message.kind !== "request")
+          throw new ProtocolError("RPC_INVALID", "expected a call; the sidecar asks nothing that is answered this way");
         request = message;
       } catch (error) {
-        if (!(error instanceof ProtocolError || error instanceof FrameError)) log.error(`${state.id}: a message could not be read: ${logText(error)}`);
+        if (!(error instanceof ProtocolError || error instanceof FrameError))
+          log.error(`${state.id}: a message could not be read: ${logText(error)}`);
         refuse(error);
         return;
       }

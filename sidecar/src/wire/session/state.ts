@@ -17,7 +17,10 @@ export interface LiveState extends SessionState {
   readonly calls: () => Calls;
   readonly segments: () => SessionSegments | null;
   /** Marks the session as greeted; makes segments when they are wanted and possible. */
-  readonly greet: (capabilities: ReadonlySet<Capability>, sizes: { readonly requestBytes: number; readonly replyBytes: number } | null) => Promise<WireResult<"hello">["segments"]>;
+  readonly greet: (
+    capabilities: ReadonlySet<Capability>,
+    sizes: { readonly requestBytes: number; readonly replyBytes: number } | null,
+  ) => Promise<WireResult<"hello">["segments"]>;
   readonly subscribe: (topics: readonly Topic[]) => void;
   /** The client's answer to memory.wanted. */
   readonly roomMade: (request: string | number, bytes: number) => void;
@@ -107,9 +110,12 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
     subscribe(topics) {
       unsubscribe?.();
       const wanted = new Set<string>(topics);
-      unsubscribe = wanted.size === 0 ? null : shared.backend.subscribe((event) => {
-        if (wanted.has(topicOf(event.event.type))) wired().outbox.event(event);
-      });
+      unsubscribe =
+        wanted.size === 0
+          ? null
+          : shared.backend.subscribe((event) => {
+              if (wanted.has(topicOf(event.event.type))) wired().outbox.event(event);
+            });
     },
     roomMade: (request, bytes) => rooms.get(request)?.(bytes),
     async end() {
@@ -118,14 +124,20 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
       unsubscribe?.();
       for (const finish of [...rooms.values()]) finish(0);
       shared.conditioning.dropSession(id);
-      const context: CallContext = { session: id, signal: new AbortController().signal, progress: () => undefined, makeRoom: async () => 0 };
+      const context: CallContext = {
+        session: id,
+        signal: new AbortController().signal,
+        progress: () => undefined,
+        makeRoom: async () => 0,
+      };
       const given = await Promise.allSettled([
         shared.pushes.dropSession(id),
         segments?.remove(),
         ...[...leases].map(async (lease) => shared.backend["engine.release"]({ lease }, context)),
       ]);
       leases.clear();
-      for (const outcome of given) if (outcome.status === "rejected") shared.log.warn(`${id}: could not give everything back: ${logText(outcome.reason)}`);
+      for (const outcome of given)
+        if (outcome.status === "rejected") shared.log.warn(`${id}: could not give everything back: ${logText(outcome.reason)}`);
     },
   };
 }

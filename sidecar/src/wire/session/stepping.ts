@@ -11,7 +11,10 @@ function checkLease(state: LiveState, lease: string): void {
   if (!state.leases.has(lease)) throw new Failure("WIRE_LEASE_UNKNOWN", "expected a lease of this session; prepare again");
 }
 
-export function steppingMethods(state: LiveState, shared: Shared): Readonly<Record<"engine.prepare" | "engine.release" | "engine.step" | "conditioning.put" | "conditioning.drop", Bound>> {
+export function steppingMethods(
+  state: LiveState,
+  shared: Shared,
+): Readonly<Record<"engine.prepare" | "engine.release" | "engine.step" | "conditioning.put" | "conditioning.drop", Bound>> {
   const { backend, conditioning, metrics } = shared;
   return {
     "engine.prepare": bind(wireMethods["engine.prepare"], async (params, { context }) => {
@@ -29,21 +32,30 @@ export function steppingMethods(state: LiveState, shared: Shared): Readonly<Reco
       state.leases.delete(params.lease);
       return { result: await backend["engine.release"](params, context) };
     }),
-    "engine.step": bind(wireMethods["engine.step"], async ({ lease, use = {}, reply }, { call, tensors, placed, context }) => {
-      checkLease(state, lease);
-      if (reply !== undefined) call.holdAnswer();
-      const startMs = shared.nowMs();
-      const names = new Set([...tensors, ...placed].map(({ name }) => name));
-      const kept = Object.entries(use).map(([name, key]): StepInput => {
-        if (names.has(name)) throw new Failure("STEP_INPUT_INVALID", "expected each input once, either sent or by key");
-        return { ...conditioning.get(state.id, key), name, key: `${state.id}/${key}` };
-      });
-      const { ms, outputs } = await backend.step({ lease, inputs: [...placed, ...tensors, ...kept] }, context);
-      metrics.stepMs.observe(shared.nowMs() - startMs);
-      const descriptors = reply === undefined || context.signal.aborted ? null : ((await state.segments()?.write(outputs, reply)) ?? null);
-      return descriptors === null ? { result: { ms }, tensors: outputs } : { result: { ms }, descriptors };
-    }, { takesPlaced: true }),
-    "conditioning.put": bind(wireMethods["conditioning.put"], async (_params, { tensors }) => ({ result: { bytes: conditioning.put(state.id, tensors) } })),
-    "conditioning.drop": bind(wireMethods["conditioning.drop"], async ({ keys }) => ({ result: { bytes: conditioning.drop(state.id, keys) } })),
+    "engine.step": bind(
+      wireMethods["engine.step"],
+      async ({ lease, use = {}, reply }, { call, tensors, placed, context }) => {
+        checkLease(state, lease);
+        if (reply !== undefined) call.holdAnswer();
+        const startMs = shared.nowMs();
+        const names = new Set([...tensors, ...placed].map(({ name }) => name));
+        const kept = Object.entries(use).map(([name, key]): StepInput => {
+          if (names.has(name)) throw new Failure("STEP_INPUT_INVALID", "expected each input once, either sent or by key");
+          return { ...conditioning.get(state.id, key), name, key: `${state.id}/${key}` };
+        });
+        const { ms, outputs } = await backend.step({ lease, inputs: [...placed, ...tensors, ...kept] }, context);
+        metrics.stepMs.observe(shared.nowMs() - startMs);
+        const descriptors =
+          reply === undefined || context.signal.aborted ? null : ((await state.segments()?.write(outputs, reply)) ?? null);
+        return descriptors === null ? { result: { ms }, tensors: outputs } : { result: { ms }, descriptors };
+      },
+      { takesPlaced: true },
+    ),
+    "conditioning.put": bind(wireMethods["conditioning.put"], async (_params, { tensors }) => ({
+      result: { bytes: conditioning.put(state.id, tensors) },
+    })),
+    "conditioning.drop": bind(wireMethods["conditioning.drop"], async ({ keys }) => ({
+      result: { bytes: conditioning.drop(state.id, keys) },
+    })),
   };
 }

@@ -51,7 +51,12 @@ def graph(out: Path, choices: Choices) -> dict:
         "load": loader(choices),
         "pos": node("TestConditioning", seed=1, tokens=choices.tokens, width=choices.context, pooled=choices.pooled),
         "neg": node("TestConditioning", seed=2, tokens=choices.tokens, width=choices.context, pooled=choices.pooled),
-        "empty": node("EmptyLatentImage" if choices.channels == 4 else "EmptySD3LatentImage", width=choices.size, height=choices.size, batch_size=choices.batch),
+        "empty": node(
+            "EmptyLatentImage" if choices.channels == 4 else "EmptySD3LatentImage",
+            width=choices.size,
+            height=choices.size,
+            batch_size=choices.batch,
+        ),
         **choices.extra,
     }
     model: Link = ["load", 0]

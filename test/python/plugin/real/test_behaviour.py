@@ -183,7 +183,9 @@ def test_two_servers_with_different_stacks_share_one_sidecar(run, base, sidecar,
         for thread in threads:
             thread.join()
         for index in (0, 1):
-            assert len(got[index]) == 3 and all(torch.equal(latent, right) for latent, right in zip(got[index], expected[index], strict=True))
+            assert len(got[index]) == 3 and all(
+                torch.equal(latent, right) for latent, right in zip(got[index], expected[index], strict=True)
+            )
         engines = run.server.call("/refit/read/engine.list")["engines"]
         assert len(engines) == len({engine["structure"] for engine in engines}), engines
     finally:

@@ -48,14 +48,18 @@ def models(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def torch_sidecar(models):
     python = os.environ.get("REFIT_TEST_PYTHON", sys.executable)
-    made = Sidecar(models, "--host", "torch", "--precision", "fp32", "--python", python, folders=("models/diffusion_models", "models/loras"))
+    made = Sidecar(
+        models, "--host", "torch", "--precision", "fp32", "--python", python, folders=("models/diffusion_models", "models/loras")
+    )
     yield made
     made.stop()
 
 
 @pytest.fixture(scope="module")
 def server(models, torch_sidecar):
-    made = ComfyServer(models, environment={"REFIT_DATA_DIR": str(torch_sidecar.data), "REFIT_SIDECAR": "off", "OMP_NUM_THREADS": "1"}).ready()
+    made = ComfyServer(
+        models, environment={"REFIT_DATA_DIR": str(torch_sidecar.data), "REFIT_SIDECAR": "off", "OMP_NUM_THREADS": "1"}
+    ).ready()
     yield made
     made.stop()
 

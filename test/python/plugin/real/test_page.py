@@ -107,7 +107,15 @@ def test_the_tab_shows_engines_refits_loras_and_the_last_run(page):
     _, browser, _, name = page
     dismiss(browser)
     text = browser.until(f"{PANEL}.textContent.includes('LIVE') && {PANEL}.textContent")
-    for expected in ("Connected to the sidecar", "sd15_tiny.safetensors", "on an engine", "onnxruntime", "MiB", "style.safetensors", "ünï style.safetensors"):
+    for expected in (
+        "Connected to the sidecar",
+        "sd15_tiny.safetensors",
+        "on an engine",
+        "onnxruntime",
+        "MiB",
+        "style.safetensors",
+        "ünï style.safetensors",
+    ):
         assert expected in text, expected
     shot(browser, f"{name} panel")
 
@@ -125,7 +133,9 @@ def test_the_filter_narrows_the_lora_list_and_keeps_the_focus(page):
 def test_every_button_is_there_and_in_the_menu(page):
     _, browser, _, _ = page
     assert browser.evaluate(f"[...{PANEL}.querySelectorAll('button')].map((button) => button.dataset.command).join()") == ",".join(BUTTONS)
-    commands = browser.evaluate("window.app.extensionManager.command.commands.map((command) => command.id).filter((id) => id.startsWith('Refit.')).join()")
+    commands = browser.evaluate(
+        "window.app.extensionManager.command.commands.map((command) => command.id).filter((id) => id.startsWith('Refit.')).join()"
+    )
     assert set(BUTTONS) <= set(commands.split(","))
 
 
@@ -290,7 +300,11 @@ def test_rebuild_and_free_vram(page):
 
 def test_other_origins_forms_and_unknown_calls_are_refused(page):
     server, _, _, _ = page
-    for headers, says in (({"Content-Type": "text/plain"}, "415"), ({"Origin": "http://evil.example"}, "403"), ({"Sec-Fetch-Site": "cross-site"}, "403")):
+    for headers, says in (
+        ({"Content-Type": "text/plain"}, "415"),
+        ({"Origin": "http://evil.example"}, "403"),
+        ({"Sec-Fetch-Site": "cross-site"}, "403"),
+    ):
         with pytest.raises(AssertionError, match=says):
             server.call("/refit/change/engine.free", {"engine": None}, headers)
     for path in ("/refit/change/folders.add", "/refit/change/engine.step"):

@@ -14,7 +14,11 @@ STACKS = {
     "one, negative": [("style.safetensors", -0.6)],
     "three kinds": [("style.safetensors", 0.8), ("kron.safetensors", -0.3), ("hada.safetensors", 1.0)],
     "three kinds, other strengths": [("style.safetensors", 0.2), ("kron.safetensors", 0.5), ("hada.safetensors", -1.5)],
-    "full weights and a subfolder": [("style-twin.safetensors", 0.8), ("full.safetensors", 0.5), (os.path.join("sub dir", "ünï style.safetensors"), 1.5)],
+    "full weights and a subfolder": [
+        ("style-twin.safetensors", 0.8),
+        ("full.safetensors", 0.5),
+        (os.path.join("sub dir", "ünï style.safetensors"), 1.5),
+    ],
     "one file twice": [("style.safetensors", 0.5), ("style.safetensors", 0.25)],
 }
 

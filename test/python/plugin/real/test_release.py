@@ -19,7 +19,10 @@ from comfy_server import ComfyServer, comfy_python, make_models
 from graphs import Choices
 
 RELEASE, WHEELS = os.environ.get("REFIT_RELEASE"), os.environ.get("REFIT_RELEASE_WHEELS")
-pytestmark = pytest.mark.skipif(not RELEASE or not WHEELS, reason="REFIT_RELEASE and REFIT_RELEASE_WHEELS are not set: a release, and the wheels that its plugin requires")
+pytestmark = pytest.mark.skipif(
+    not RELEASE or not WHEELS,
+    reason="REFIT_RELEASE and REFIT_RELEASE_WHEELS are not set: a release, and the wheels that its plugin requires",
+)
 
 
 def archive() -> Path:
@@ -41,7 +44,9 @@ def archive_plugin(base: Path, site: Path) -> None:
 
 
 def install(site: Path, *what: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", WHEELS, "--target", str(site), *what], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", WHEELS, "--target", str(site), *what], check=True
+    )
 
 
 @pytest.mark.parametrize("bring", [archive_plugin, wheel_plugin])
@@ -63,7 +68,9 @@ def test_a_picture_is_made_on_the_engine_of_the_package(bring, tmp_path):
         own, served = run.both(Choices(adapters=[("style.safetensors", 0.8)]))
         assert (own - served).abs().max() < 0.05 * own.abs().max()
         version = json.loads((data / "sidecar.json").read_text())["version"]
-        print(f"{bring.__name__} {version}, {comfy_python()}: installed in {installed - started:.1f} s, first picture {time.monotonic() - installed:.1f} s later")
+        print(
+            f"{bring.__name__} {version}, {comfy_python()}: installed in {installed - started:.1f} s, first picture {time.monotonic() - installed:.1f} s later"
+        )
         nodes = str(base / "custom_nodes" if bring is archive_plugin else site)
         command = Path(f"/proc/{json.loads((data / 'sidecar.json').read_text())['pid']}/cmdline").read_bytes().decode().split("\0")
         assert command[0].startswith(str(site)) and command[1].startswith(nodes), command

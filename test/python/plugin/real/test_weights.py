@@ -109,7 +109,9 @@ def test_saving_and_extracting_write_what_comfyui_would(run, base, kind):
         if kind == "ModelSave":
             nodes = {key: nodes[key] for key in ("one", "lora")} | {"save": node("ModelSave", model=["lora", 0], filename_prefix=prefix)}
         else:
-            nodes["save"] = node("LoraSave", filename_prefix=prefix, rank=4, lora_type="full_diff", bias_diff=False, model_diff=["difference", 0])
+            nodes["save"] = node(
+                "LoraSave", filename_prefix=prefix, rank=4, lora_type="full_diff", bias_diff=False, model_diff=["difference", 0]
+            )
         run.server.prompt(nodes, run.PATIENCE_S)
         files.append(saved(base, prefix))
     own, ours = files

@@ -45,7 +45,8 @@ class A1111(Ui):
         self.model = UNetModel(self.sd_unet)
         self.modules.shared.sd_model = self.sd_model(model=SimpleNamespace(diffusion_model=self.model))
         self.modules.sd_models.checkpoints_list = {
-            name: SimpleNamespace(filename=self.file(f"Stable-diffusion/{name}"), name=name, model_name=name.rsplit(".", 1)[0]) for name in ("base.safetensors", "old.ckpt")
+            name: SimpleNamespace(filename=self.file(f"Stable-diffusion/{name}"), name=name, model_name=name.rsplit(".", 1)[0])
+            for name in ("base.safetensors", "old.ckpt")
         }
         self.modules.devices.torch_gc = lambda: None
         self.sd_unet.list_unets, self.sd_unet.apply_unet = self.list_unets, self.apply_unet
@@ -92,7 +93,11 @@ class A1111(Ui):
 
     def lora(self, name, strength, **changes):
         disk = SimpleNamespace(filename=self.file(f"Lora/{name}"))
-        self.networks.append(SimpleNamespace(**{"name": name, "unet_multiplier": strength, "te_multiplier": 9.0, "dyn_dim": None, "network_on_disk": disk, **changes}))
+        self.networks.append(
+            SimpleNamespace(
+                **{"name": name, "unet_multiplier": strength, "te_multiplier": 9.0, "dyn_dim": None, "network_on_disk": disk, **changes}
+            )
+        )
 
     def step(self):
         return self.model(X, TIMESTEPS, CONTEXT)

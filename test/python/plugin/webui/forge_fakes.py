@@ -36,7 +36,9 @@ class KModel(torch.nn.Module):
         scaled = x * t.view(-1, 1, 1, 1)
         if c_concat is not None:
             scaled = torch.cat([scaled, c_concat], dim=1)
-        out = self.diffusion_model(scaled, t * 100, context=c_crossattn, control=control, transformer_options=transformer_options or {}, **kwargs)
+        out = self.diffusion_model(
+            scaled, t * 100, context=c_crossattn, control=control, transformer_options=transformer_options or {}, **kwargs
+        )
         return x - out[:, : x.shape[1]]
 
 

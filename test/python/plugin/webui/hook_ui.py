@@ -16,7 +16,13 @@ CONTEXT = torch.zeros(2, 77, 768)
 
 def make_files(root: Path) -> Path:
     """A1111's folders. The fake sidecar looks at names only."""
-    for name in ("Stable-diffusion/base.safetensors", "Stable-diffusion/old.ckpt", "Lora/ink.safetensors", "Lora/neon.safetensors", "Lora/old.pt"):
+    for name in (
+        "Stable-diffusion/base.safetensors",
+        "Stable-diffusion/old.ckpt",
+        "Lora/ink.safetensors",
+        "Lora/neon.safetensors",
+        "Lora/old.pt",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(name.encode())
     return root

@@ -76,7 +76,10 @@ def test_a_refiner_that_changes_the_checkpoint_is_another_engine_state(a1111):
     a1111.step()
     a1111.modules.shared.sd_model.sd_checkpoint_info.filename = a1111.file("Stable-diffusion/refiner.safetensors")
     a1111.step()
-    assert [params["checkpoint"] for params in a1111.sidecar.named("engine.prepare")] == ["checkpoint:base.safetensors", "checkpoint:refiner.safetensors"]
+    assert [params["checkpoint"] for params in a1111.sidecar.named("engine.prepare")] == [
+        "checkpoint:base.safetensors",
+        "checkpoint:refiner.safetensors",
+    ]
 
 
 def test_an_engine_that_fails_hands_over_to_the_original_forward_on_its_device(a1111):
@@ -230,7 +233,11 @@ def test_the_pooled_text_of_sdxl_travels_by_keyword(a1111):
     a1111.sidecar.more_inputs = ["y"]
     a1111.picture()
     assert torch.equal(a1111.model(X, TIMESTEPS, CONTEXT, y=torch.zeros(2, 2816)), X)
-    sent = next(tensors for method, _, tensors in a1111.sidecar.calls if method == "conditioning.put" and next(iter(tensors.values())).shape == (2, 2816))
+    sent = next(
+        tensors
+        for method, _, tensors in a1111.sidecar.calls
+        if method == "conditioning.put" and next(iter(tensors.values())).shape == (2, 2816)
+    )
     assert len(sent) == 1
 
 
@@ -255,7 +262,10 @@ def test_the_slot_that_a_refiner_emptied_is_taken_again_at_its_next_step(a1111):
     load_another_checkpoint(a1111)
     a1111.hook.before_step()
     assert torch.equal(a1111.step(), X) and a1111.model.devices[-1] == "cpu"
-    assert [params["checkpoint"] for params in a1111.sidecar.named("engine.prepare")] == ["checkpoint:base.safetensors", "checkpoint:refiner.safetensors"]
+    assert [params["checkpoint"] for params in a1111.sidecar.named("engine.prepare")] == [
+        "checkpoint:base.safetensors",
+        "checkpoint:refiner.safetensors",
+    ]
     assert a1111.processing.comments == []
 
 
@@ -288,7 +298,10 @@ def test_between_pictures_an_empty_slot_is_left_alone(a1111):
     assert a1111.sd_unet.current_unet is None
 
 
-@pytest.mark.parametrize(("chosen", "file", "says"), [("None", "base.safetensors", '"SD Unet" is None'), ("Automatic", "old.ckpt", "old.ckpt is no safetensors file")])
+@pytest.mark.parametrize(
+    ("chosen", "file", "says"),
+    [("None", "base.safetensors", '"SD Unet" is None'), ("Automatic", "old.ckpt", "old.ckpt is no safetensors file")],
+)
 def test_where_the_ui_chose_no_engine_the_reason_is_told_once(a1111, chosen, file, says):
     a1111.chosen = a1111.modules.shared.opts.sd_unet = chosen
     info = a1111.modules.shared.sd_model.sd_checkpoint_info

@@ -18,14 +18,21 @@ UIS = sorted(RECORD)
 def everything(ui: str) -> list[tuple[str, str, object]]:
     """(folder, dotted name, what is recorded) of every name and method."""
     part = RECORD[ui]
-    methods = [(folder, f"{owner}.{name}", kind) for folder, owners in part["methods"].items() for owner, names in owners.items() for name, kind in names.items()]
+    methods = [
+        (folder, f"{owner}.{name}", kind)
+        for folder, owners in part["methods"].items()
+        for owner, names in owners.items()
+        for name, kind in names.items()
+    ]
     others = [(folder, name, kind) for folder, names in part["others"].items() for name, kind in names.items()]
     return [("", name, kind) for name, kind in part["names"].items()] + others + methods
 
 
 @pytest.mark.parametrize("ui", UIS)
 def test_every_name_that_the_plugin_uses_is_recorded_and_was_there(ui):
-    assert webui_api.used(ui) == set(RECORD[ui]["names"]), "run test/python/plugin/webui/webui_api.py to record it anew, and look at what changed"
+    assert webui_api.used(ui) == set(RECORD[ui]["names"]), (
+        "run test/python/plugin/webui/webui_api.py to record it anew, and look at what changed"
+    )
     assert [name for _, name, kind in everything(ui) if kind is None] == []
 
 

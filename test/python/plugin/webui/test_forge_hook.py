@@ -51,7 +51,11 @@ def test_the_uis_own_unet_keeps_its_adapters_and_stays_off_the_device(forge):
     forge.before_sampling()
     assert forge.unet is not forge.own and forge.unet.lora_patches == {} and forge.unet.load_device == torch.device("cpu")
     assert forge.unet.model_options["memory_peak_estimation_modifier"]([4, 4, 8, 8]) == 0
-    assert len(forge.own.lora_patches) == 1 and forge.own.load_device == torch.device("cuda") and forge.own.model_options == {"transformer_options": {}}
+    assert (
+        len(forge.own.lora_patches) == 1
+        and forge.own.load_device == torch.device("cuda")
+        and forge.own.model_options == {"transformer_options": {}}
+    )
     own_model = forge.own.model.diffusion_model
     forge.step()
     assert forge.own.model.diffusion_model is own_model
@@ -128,7 +132,10 @@ def patched_module(forge):
 
 
 def a_kind_that_forge_half_knows(forge):
-    sys.modules["backend.patcher.lora"].load_lora = lambda path, keys: ({PARAMETER: forge.loader.adapter(path)}, {"lora_unet_x.oft_blocks": 1})
+    sys.modules["backend.patcher.lora"].load_lora = lambda path, keys: (
+        {PARAMETER: forge.loader.adapter(path)},
+        {"lora_unet_x.oft_blocks": 1},
+    )
 
 
 def unknown_model(forge):
@@ -184,7 +191,9 @@ OBSTACLES = {
 }
 
 
-@pytest.mark.parametrize(("obstruct", "says"), OBSTACLES.items(), ids=[f"{number} {name.__name__}" for number, name in enumerate(OBSTACLES)])
+@pytest.mark.parametrize(
+    ("obstruct", "says"), OBSTACLES.items(), ids=[f"{number} {name.__name__}" for number, name in enumerate(OBSTACLES)]
+)
 def test_what_an_engine_cannot_do_leaves_the_ui_untouched_with_one_clear_line(forge, obstruct, says):
     forge.lora("ink.safetensors", 0.5)
     obstruct(forge)
@@ -257,7 +266,10 @@ def test_a_refiner_that_takes_over_within_the_run_gets_an_engine_too_and_stays_o
     forge.refine()
     forge.hook.before_step(X)
     assert torch.equal(forge.step(), on_engine(0.5)) and forge.memory.loaded == [(forge.unet, 0)]
-    assert [params["checkpoint"] for params in forge.sidecar.named("engine.prepare")] == ["checkpoint:base.safetensors", "checkpoint:refiner.safetensors"]
+    assert [params["checkpoint"] for params in forge.sidecar.named("engine.prepare")] == [
+        "checkpoint:base.safetensors",
+        "checkpoint:refiner.safetensors",
+    ]
     forge.hook.end()
     assert forge.sidecar.leases == {} and forge.processing.comments == []
 

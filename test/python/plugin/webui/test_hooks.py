@@ -54,7 +54,12 @@ def test_the_panels_values_are_the_wish_and_show_in_the_status(ui, callbacks, mo
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [((), (False, "auto")), ((True,), (True, "auto")), ((1, "tensorrt", "exact size", "more"), (True, "tensorrt")), ((True, ["x"], 7), (True, "auto"))],
+    [
+        ((), (False, "auto")),
+        ((True,), (True, "auto")),
+        ((1, "tensorrt", "exact size", "more"), (True, "tensorrt")),
+        ((True, ["x"], 7), (True, "auto")),
+    ],
     ids=str,
 )
 def test_an_api_call_may_send_fewer_values_those_of_an_older_version_or_senseless_ones(ui, values, expected):
@@ -79,5 +84,7 @@ def test_folders_come_from_the_uis_own_arguments(ui, tmp_path):
 def test_a_folder_is_named_once_and_one_that_is_missing_not_at_all(ui):
     from refit_sidecar_plugin.hosts.webui.plugin import folders
 
-    ui.modules.shared.cmd_opts = SimpleNamespace(lora_dir=None, lyco_dir_backcompat=ui.file("LyCORIS"), ckpt_dir=ui.file("Stable-diffusion"))
+    ui.modules.shared.cmd_opts = SimpleNamespace(
+        lora_dir=None, lyco_dir_backcompat=ui.file("LyCORIS"), ckpt_dir=ui.file("Stable-diffusion")
+    )
     assert [Path(folder.path).name for folder in folders()] == ["Lora", "Stable-diffusion"]

@@ -19,7 +19,10 @@ FORGE = {
     "Kohya HRFix Integrated": ([True, 1, 2.0, 0.0, 0.5, True, "bicubic", "bicubic"], False),
     "StyleAlign Integrated": ([True, 1.0], False),
     "MultiDiffusion Integrated": ([True, "MultiDiffusion", 64, 64, 0, 4], False),
-    "DynamicThresholding (CFG-Fix) Integrated": ([True, 7.0, 1.0, "Constant", 0.0, "Constant", 0.0, 1.0, "enable", "MEAN", "AD", 1.0], True),
+    "DynamicThresholding (CFG-Fix) Integrated": (
+        [True, 7.0, 1.0, "Constant", 0.0, "Constant", 0.0, 1.0, "enable", "MEAN", "AD", 1.0],
+        True,
+    ),
 }
 A1111 = {
     "hypertile": ({"hypertile_enable_unet": True, "hypertile_max_depth_unet": 0, "hypertile_max_tile_unet": 32}, False),
@@ -32,7 +35,14 @@ A1111 = {
 
 
 # A1111 restores only what its configuration names after a picture; each case says all.
-RESTING = {"hypertile_enable_unet": False, "token_merging_ratio": 0, "lora_functional": False, "batch_cond_uncond": True, "pad_cond_uncond": False, "sd_unet": "Automatic"}
+RESTING = {
+    "hypertile_enable_unet": False,
+    "token_merging_ratio": 0,
+    "lora_functional": False,
+    "batch_cond_uncond": True,
+    "pad_cond_uncond": False,
+    "sd_unet": "Automatic",
+}
 
 
 def both_ways(pictures, serves: bool, **changes) -> None:
@@ -62,7 +72,13 @@ def test_a1111s_own_settings(pictures, setting):
 
 @pytest.mark.parametrize("checkpoint", ["tiny", "with-mask"])
 def test_inpainting_is_served_with_any_checkpoint(pictures, checkpoint):
-    image = {"init_images": [noise_png(64)], "mask": noise_png(64), "denoising_strength": 0.8, "inpainting_fill": 1, "override_settings": {"sd_model_checkpoint": checkpoint}}
+    image = {
+        "init_images": [noise_png(64)],
+        "mask": noise_png(64),
+        "denoising_strength": 0.8,
+        "inpainting_fill": 1,
+        "override_settings": {"sd_model_checkpoint": checkpoint},
+    }
     own, served = pictures.both(STYLE, **image)
     assert rms(own - served) <= 1e-3 * rms(own)
 

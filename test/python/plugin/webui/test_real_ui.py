@@ -68,7 +68,14 @@ def test_img2img_is_served(pictures):
 
 
 def test_the_hires_pass_is_served_too(pictures):
-    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7, "hr_second_pass_steps": 3, **pictures.server.ui.hires}
+    hires = {
+        "enable_hr": True,
+        "hr_scale": 2,
+        "hr_upscaler": "Latent",
+        "denoising_strength": 0.7,
+        "hr_second_pass_steps": 3,
+        **pictures.server.ui.hires,
+    }
     plain = pictures("a cat", on=False, **hires)
     own, served = pictures.both(STYLE, **hires)
     assert agrees(own, served, plain)
@@ -123,7 +130,10 @@ def test_prompts_of_every_spelling_are_read_as_the_ui_reads_them(pictures, promp
 
 
 def test_different_prompts_in_one_batch_are_served(pictures):
-    script = {"script_name": "prompts from file or textbox", "script_args": [False, False, "start", f"a dog {STYLE}\na bird <lora:kron:0.5>"]}
+    script = {
+        "script_name": "prompts from file or textbox",
+        "script_args": [False, False, "start", f"a dog {STYLE}\na bird <lora:kron:0.5>"],
+    }
     pictures("a cat", on=False, **script)
     own = pictures.latents()
     pictures("a cat", **script)
@@ -259,7 +269,15 @@ def forge_only(pictures) -> None:
 
 
 @pytest.mark.parametrize(
-    "obstacle", [{"before": "half the patches"}, {"before": "wrapper"}, {"after": "wrapper"}, {"before": "attention patch"}, {"after": "attention patch"}], ids=str
+    "obstacle",
+    [
+        {"before": "half the patches"},
+        {"before": "wrapper"},
+        {"after": "wrapper"},
+        {"before": "attention patch"},
+        {"after": "attention patch"},
+    ],
+    ids=str,
 )
 def test_what_another_extension_does_to_the_model_is_exactly_forges_own_result(pictures, obstacle):
     forge_only(pictures)

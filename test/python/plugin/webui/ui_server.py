@@ -20,7 +20,15 @@ EXTENSIONS = {"0-before": PROBE, "a-refit-sidecar": REPO / "plugin", "z-after": 
 CHECKPOINTS = REPO / "test" / "plugin" / "webui_checkpoints.py"
 CLIP = Path("backend") / "huggingface" / "runwayml" / "stable-diffusion-v1-5"
 
-COMMON = ("--skip-prepare-environment", "--skip-torch-cuda-test", "--nowebui", "--server-name", "127.0.0.1", "--no-hashing", "--skip-load-model-at-start")
+COMMON = (
+    "--skip-prepare-environment",
+    "--skip-torch-cuda-test",
+    "--nowebui",
+    "--server-name",
+    "127.0.0.1",
+    "--no-hashing",
+    "--skip-load-model-at-start",
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,16 @@ GRID = (False, False, False, True, False, False, False, 0, False)
 
 
 def forge() -> Ui:
-    return Ui("Forge", "FORGE_DIR", "FORGE_PYTHON", "backend/patcher/unet.py", ("--always-cpu",), 8, GRID, {"hr_additional_modules": ["Use same choices"]})
+    return Ui(
+        "Forge",
+        "FORGE_DIR",
+        "FORGE_PYTHON",
+        "backend/patcher/unet.py",
+        ("--always-cpu",),
+        8,
+        GRID,
+        {"hr_additional_modules": ["Use same choices"]},
+    )
 
 
 def a1111() -> Ui:
@@ -78,7 +95,9 @@ UIS = {ui.name: ui for ui in (forge(), a1111(), a1111_medvram(), reforge())}
 def make_models(folder: Path) -> None:
     """Checkpoints and LoRAs for both UIs."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([os.environ["FORGE_PYTHON"], str(CHECKPOINTS), str(folder)], env=environment, check=True, capture_output=True, timeout=600)
+    subprocess.run(
+        [os.environ["FORGE_PYTHON"], str(CHECKPOINTS), str(folder)], env=environment, check=True, capture_output=True, timeout=600
+    )
 
 
 class UiServer:
@@ -99,10 +118,17 @@ class UiServer:
             self.port = probe.getsockname()[1]
         command = [os.environ[ui.python], "launch.py", *COMMON, *ui.arguments, "--port", str(self.port), "--data-dir", str(base)]
         command += [part for argument, (link, _) in places.items() for part in (argument, str(base / link))]
-        offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HOME": str(_hugging_face(base)), "GRADIO_ANALYTICS_ENABLED": "False"}
+        offline = {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "HF_HOME": str(_hugging_face(base)),
+            "GRADIO_ANALYTICS_ENABLED": "False",
+        }
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **offline, **environment}
         self.log: list[str] = []
-        self.process = subprocess.Popen(command, cwd=os.environ[ui.folder], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        self.process = subprocess.Popen(
+            command, cwd=os.environ[ui.folder], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
         threading.Thread(target=self._drain, daemon=True).start()
 
     def _drain(self) -> None:
@@ -113,7 +139,9 @@ class UiServer:
     def ready(self, timeout_s: float = 600.0) -> UiServer:
         deadline = time.monotonic() + timeout_s
         while True:
-            assert self.process.poll() is None and time.monotonic() < deadline, f"{self.ui.name} did not start:\n" + "\n".join(self.log[-60:])
+            assert self.process.poll() is None and time.monotonic() < deadline, f"{self.ui.name} did not start:\n" + "\n".join(
+                self.log[-60:]
+            )
             try:
                 # The preview that is made without a network of its own, which the UI would have to download.
                 self.call("/sdapi/v1/options", {"sd_model_checkpoint": "tiny", "show_progress_type": "Approx cheap"})
@@ -132,7 +160,9 @@ class UiServer:
             with urllib.request.urlopen(request, timeout=timeout_s) as reply:
                 text = reply.read()
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{path} answered {error.code}: {error.read().decode(errors='replace')[:2000]}\n" + "\n".join(self.log[-40:])) from None
+            raise AssertionError(
+                f"{path} answered {error.code}: {error.read().decode(errors='replace')[:2000]}\n" + "\n".join(self.log[-40:])
+            ) from None
         return json.loads(text) if text else None
 
     def stop(self) -> None:

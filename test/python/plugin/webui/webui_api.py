@@ -32,12 +32,20 @@ OTHERS = {
     "Forge": {
         "extensions-builtin/sd_forge_lora": ["networks.load_lora_state_dict"],
         "": [f"backend.memory_management.{name}" for name in _MANAGER]
-        + ["backend.patcher.lora.load_lora", "backend.patcher.lora.model_lora_keys_unet", "modules.processing.StableDiffusionProcessing.comment"],
+        + [
+            "backend.patcher.lora.load_lora",
+            "backend.patcher.lora.model_lora_keys_unet",
+            "modules.processing.StableDiffusionProcessing.comment",
+        ],
     },
     "reForge": {
         "extensions-builtin/Lora": ["networks.load_lora_state_dict"],
         "": [f"ldm_patched.modules.model_management.{name}" for name in _MANAGER]
-        + ["ldm_patched.modules.lora.load_lora", "ldm_patched.modules.lora.model_lora_keys_unet", "modules.processing.StableDiffusionProcessing.comment"],
+        + [
+            "ldm_patched.modules.lora.load_lora",
+            "ldm_patched.modules.lora.model_lora_keys_unet",
+            "modules.processing.StableDiffusionProcessing.comment",
+        ],
     },
 }
 _HOOKS = ["before_process", "after_extra_networks_activate", "post_sample", "postprocess", "title", "show", "ui"]
@@ -76,14 +84,24 @@ METHODS = {
 ATTRIBUTES = {
     "A1111": {
         "": {**_STATE, **_PARAMS, "modules.sd_models.CheckpointInfo": ["filename", "model_name", "name"]},
-        "extensions-builtin/Lora": {"network.Network": ["unet_multiplier", "dyn_dim", "network_on_disk", "name"], "network.NetworkOnDisk": ["filename"]},
+        "extensions-builtin/Lora": {
+            "network.Network": ["unet_multiplier", "dyn_dim", "network_on_disk", "name"],
+            "network.NetworkOnDisk": ["filename"],
+        },
     },
     "Forge": {
         "": {
             **_STATE,
             **_PARAMS,
             "modules.sd_models.CheckpointInfo": ["filename"],
-            "backend.patcher.base.ModelPatcher": ["model", "lora_patches", "object_patches", "model_options", "load_device", "offload_device"],
+            "backend.patcher.base.ModelPatcher": [
+                "model",
+                "lora_patches",
+                "object_patches",
+                "model_options",
+                "load_device",
+                "offload_device",
+            ],
             "backend.patcher.unet.UnetPatcher": ["controlnet_linked_list"],
             "backend.modules.k_model.KModel": ["diffusion_model", "storage_dtype"],
             "backend.diffusion_engine.base.ForgeDiffusionEngine": ["forge_objects"],
@@ -94,7 +112,14 @@ ATTRIBUTES = {
             **_STATE,
             **_PARAMS,
             "modules.sd_models.CheckpointInfo": ["filename"],
-            "ldm_patched.modules.model_patcher.ModelPatcher": ["model", "patches", "object_patches", "model_options", "load_device", "offload_device"],
+            "ldm_patched.modules.model_patcher.ModelPatcher": [
+                "model",
+                "patches",
+                "object_patches",
+                "model_options",
+                "load_device",
+                "offload_device",
+            ],
             "modules_forge.unet_patcher.UnetPatcher": ["controlnet_linked_list"],
             "ldm_patched.modules.model_base.BaseModel": ["diffusion_model"],
         }
@@ -118,7 +143,9 @@ def used(ui: str) -> set[str]:
                 else:
                     out.update(f"{node.module}.{name}" for name in names)
         out.update(
-            f"modules.{node.value.id}.{node.attr}" for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported
+            f"modules.{node.value.id}.{node.attr}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported
         )
     return out
 
@@ -131,7 +158,10 @@ def record(ui: str, root: Path) -> dict[str, object]:
 
     names = {name: Source(root, marks=False).describe(name) for name in sorted(used(ui))}
     others = {folder: {name: _describe(source(folder), name) for name in wanted} for folder, wanted in OTHERS[ui].items()}
-    methods = {folder: {owner: {name: source(folder).method(owner, name) for name in wanted} for owner, wanted in owners.items()} for folder, owners in METHODS[ui].items()}
+    methods = {
+        folder: {owner: {name: source(folder).method(owner, name) for name in wanted} for owner, wanted in owners.items()}
+        for folder, owners in METHODS[ui].items()
+    }
     return {"names": names, "others": others, "methods": methods}
 
 
@@ -140,7 +170,12 @@ def attributes(root: Path, owner: str) -> set[str]:
     module, name = owner.rsplit(".", 1)
     tree = ast.parse(root.joinpath(*module.split(".")).with_suffix(".py").read_text("utf-8"))
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name).body
-    targets = [target for node in body if isinstance(node, (ast.Assign, ast.AnnAssign)) for target in getattr(node, "targets", None) or [node.target]]
+    targets = [
+        target
+        for node in body
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        for target in getattr(node, "targets", None) or [node.target]
+    ]
     return Source(root, marks=False).attributes(owner) | {target.id for target in targets if isinstance(target, ast.Name)}
 
 

@@ -65,7 +65,10 @@ def _placeholder(dotted: str, described: object) -> object:
 def install(models: Path) -> types.ModuleType:
     """Puts the stand-ins of both UIs into sys.modules, in their resting state, and gives `modules`."""
     for ui in ("A1111", "Forge"):
-        for dotted, described in {**RECORD[ui]["names"], **{name: kind for names in RECORD[ui]["others"].values() for name, kind in names.items()}}.items():
+        for dotted, described in {
+            **RECORD[ui]["names"],
+            **{name: kind for names in RECORD[ui]["others"].values() for name, kind in names.items()},
+        }.items():
             owner, leaf = dotted.rsplit(".", 1)
             if not owner.rsplit(".", 1)[-1][0].isupper():
                 setattr(_module(owner), leaf, _placeholder(dotted, described))

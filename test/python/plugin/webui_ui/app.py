@@ -65,13 +65,21 @@ def _serve_page(given: dict[str, Any], callbacks: web_ui.Callbacks, ui: Any) -> 
             with gr.Tab(name, elem_id=f"tab_{name}"):
                 components = ui.build_panel(name == "img2img")
                 shown = gr.Textbox(label="arguments", elem_id=f"arguments_{name}")
-                gr.Button("Generate", elem_id=f"generate_{name}").click(lambda *values: json.dumps(values), inputs=components, outputs=[shown])
+                gr.Button("Generate", elem_id=f"generate_{name}").click(
+                    lambda *values: json.dumps(values), inputs=components, outputs=[shown]
+                )
         for blocks, title, elem_id in tabs:
             with gr.Tab(title, elem_id=f"tab_{elem_id}"):
                 blocks.render()
     auth = tuple(given["gradio_auth"].split(":")) if given.get("gradio_auth") else None
     app, _, _ = demo.queue().launch(
-        server_name="127.0.0.1", server_port=given["port"], prevent_thread_lock=True, quiet=True, auth=auth, allowed_paths=[str(PLUGIN)], show_api=False
+        server_name="127.0.0.1",
+        server_port=given["port"],
+        prevent_thread_lock=True,
+        quiet=True,
+        auth=auth,
+        allowed_paths=[str(PLUGIN)],
+        show_api=False,
     )
     for callback in callbacks.kept["on_app_started"]:
         callback(demo, app)

@@ -14,7 +14,11 @@ from harness import WebUi  # noqa: E402
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
-    for path, size in {"Lora/ink.safetensors": 2 << 20, "Lora/sub/neon.safetensors": 3 << 20, "Stable-diffusion/base.safetensors": 64}.items():
+    for path, size in {
+        "Lora/ink.safetensors": 2 << 20,
+        "Lora/sub/neon.safetensors": 3 << 20,
+        "Stable-diffusion/base.safetensors": 64,
+    }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(bytes(size))
     return root

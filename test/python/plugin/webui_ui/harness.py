@@ -15,7 +15,13 @@ from typing import Any
 
 APP = Path(__file__).with_name("app.py")
 # No sidecar is started beside the fake one; Gradio asks its makers' servers for news unless it is told not to.
-QUIET = {"REFIT_SIDECAR": "off", "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
+QUIET = {
+    "REFIT_SIDECAR": "off",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_OFFLINE": "1",
+    "no_proxy": "127.0.0.1,localhost",
+    "NO_PROXY": "127.0.0.1,localhost",
+}
 PATIENCE_S = 90.0
 
 

@@ -19,7 +19,11 @@ LINES = "[...document.querySelectorAll('.refit-line')].map((line) => [line.datas
 
 @pytest.fixture(scope="module")
 def ui(models, gradio_python):
-    made = WebUi(models, gradio_python, options={"sd_model_checkpoint": "base.safetensors [0123]", "refit_sidecar_host": "torch", "refit_sidecar_profile": "exact size"})
+    made = WebUi(
+        models,
+        gradio_python,
+        options={"sd_model_checkpoint": "base.safetensors [0123]", "refit_sidecar_host": "torch", "refit_sidecar_profile": "exact size"},
+    )
     yield made.connected()
     made.stop()
 
@@ -52,11 +56,15 @@ def shot(browser, name):
 
 
 def press(page, label):
-    page.evaluate(f"[...document.querySelectorAll('.refit-button')].find((button) => button.textContent === {json.dumps(label)}).click(); true")
+    page.evaluate(
+        f"[...document.querySelectorAll('.refit-button')].find((button) => button.textContent === {json.dumps(label)}).click(); true"
+    )
 
 
 def type_filter(page, text):
-    page.evaluate(f"{{ const field = document.querySelector('.refit-filter'); field.value = '{text}'; field.dispatchEvent(new Event('input')); }} true")
+    page.evaluate(
+        f"{{ const field = document.querySelector('.refit-filter'); field.value = '{text}'; field.dispatchEvent(new Event('input')); }} true"
+    )
 
 
 def said(page, *words):
@@ -65,7 +73,9 @@ def said(page, *words):
 
 
 def open_tab(page, title):
-    page.evaluate(f"[...document.querySelectorAll('button[role=tab], .tab-nav > button')].find((tab) => tab.textContent.trim() === '{title}').click(); true")
+    page.evaluate(
+        f"[...document.querySelectorAll('button[role=tab], .tab-nav > button')].find((tab) => tab.textContent.trim() === '{title}').click(); true"
+    )
 
 
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
@@ -98,7 +108,11 @@ def test_both_lines_follow_the_state_by_themselves(ui, page, view, shown):
 def test_the_tab_shows_what_the_sidebar_shows(page):
     open_tab(page, "Refit")
     assert page.evaluate("[...document.querySelectorAll('.refit-button')].map((button) => button.textContent)") == BUTTONS
-    text = str(page.until("document.querySelector('.refit-panel').innerText.includes('ink.safetensors') && document.querySelector('.refit-panel').innerText"))
+    text = str(
+        page.until(
+            "document.querySelector('.refit-panel').innerText.includes('ink.safetensors') && document.querySelector('.refit-panel').innerText"
+        )
+    )
     for wanted in ("Connected to the sidecar.", "sd15 fp32 · fake", "refit 4.2 ms", "64 weights, 1 LoRA", "sub/neon.safetensors", "3 MiB"):
         assert wanted in text
     assert page.evaluate("document.querySelectorAll('.refit-panel').length") == 1
@@ -107,7 +121,9 @@ def test_the_tab_shows_what_the_sidebar_shows(page):
 def test_the_filter_keeps_what_is_typed_while_the_page_is_drawn_anew(ui, page):
     type_filter(page, "NEON")
     ui.tell(event={"type": "engine.freed", "engine": "engine-1"})
-    page.until("document.querySelector('.refit-adapters').innerText.includes('neon') && !document.querySelector('.refit-adapters').innerText.includes('ink')")
+    page.until(
+        "document.querySelector('.refit-adapters').innerText.includes('neon') && !document.querySelector('.refit-adapters').innerText.includes('ink')"
+    )
     type_filter(page, "")
 
 
@@ -181,7 +197,9 @@ def test_what_happened_before_the_page_was_opened_is_no_news(ui, page):
 
 
 def test_the_page_talks_to_its_own_server_only(ui, page):
-    addresses = page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name).filter((name) => name.includes('refit'))")
+    addresses = page.evaluate(
+        "performance.getEntriesByType('resource').map((entry) => entry.name).filter((name) => name.includes('refit'))"
+    )
     assert addresses and all(str(address).startswith(ui.url) for address in addresses)
 
 
@@ -214,7 +232,10 @@ def test_gradio_auth_opens_the_routes_to_signed_in_pages_only(models, gradio_pyt
         login = "fetch('/login', { method: 'POST', body: new URLSearchParams({ username: 'ann', password: 'secret' }) }).then((reply) => reply.ok)"
         assert browser.evaluate(login) is True
         browser.open(ui.url)
-        browser.until("!!document.querySelector('.refit-panel') && document.querySelector('.refit-panel').innerText.includes('Connected to the sidecar.')", 60)
+        browser.until(
+            "!!document.querySelector('.refit-panel') && document.querySelector('.refit-panel').innerText.includes('Connected to the sidecar.')",
+            60,
+        )
     finally:
         browser.close()
         ui.stop()

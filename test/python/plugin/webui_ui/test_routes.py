@@ -38,7 +38,10 @@ def test_lists_of_the_sidecar_are_read(ui):
 
 @pytest.mark.parametrize("params", ["[]", "{", "3", "[" * 5000])
 def test_params_that_are_no_object_are_refused(ui, params):
-    assert ui.get(f"/refit-sidecar/read/engine.list?params={params}") == (400, {"code": "PAGE_PARAMS_INVALID", "message": "Expected `params` to be a JSON object."})
+    assert ui.get(f"/refit-sidecar/read/engine.list?params={params}") == (
+        400,
+        {"code": "PAGE_PARAMS_INVALID", "message": "Expected `params` to be a JSON object."},
+    )
 
 
 @pytest.mark.parametrize("method", ["adapter.push", "folders.add", "engine.prepare", "engine.warm", "nothing"])
@@ -49,7 +52,10 @@ def test_calls_that_are_not_on_the_list_are_unknown(ui, method):
 
 
 def test_changes_go_on_to_the_sidecar(ui):
-    assert ui.post("/refit-sidecar/change/watch.pause", headers={"Origin": ui.url, "Sec-Fetch-Site": "same-origin"}) == (200, {"paused": True})
+    assert ui.post("/refit-sidecar/change/watch.pause", headers={"Origin": ui.url, "Sec-Fetch-Site": "same-origin"}) == (
+        200,
+        {"paused": True},
+    )
     assert ui.get("/refit-sidecar/read/status")[1]["watch"]["paused"] is True
     assert ui.post("/refit-sidecar/change/watch.resume") == (200, {"paused": False})
 
@@ -98,13 +104,26 @@ def test_only_the_files_of_pages_are_served_with_their_types(ui):
 
 
 def test_no_answer_holds_a_token(ui):
-    assert "token" not in str([ui.get("/refit-sidecar/facts"), ui.get("/refit-sidecar/read/status"), ui.get("/refit-sidecar/read/folders.list")]).lower()
+    assert (
+        "token"
+        not in str(
+            [ui.get("/refit-sidecar/facts"), ui.get("/refit-sidecar/read/status"), ui.get("/refit-sidecar/read/folders.list")]
+        ).lower()
+    )
 
 
 def test_api_auth_is_needed_for_every_call_but_not_for_the_scripts_of_the_page(api):
     ui = api(api_auth="ann:secret, bob:other")
     assert ui.get("/refit-sidecar/web/refit/webui.mjs")[0] == 200
-    for headers in ({}, basic("ann:wrong"), basic("ann"), basic(""), {"Authorization": "Basic ?"}, {"Authorization": "Bearer x"}, basic("ann:secret,bob:other")):
+    for headers in (
+        {},
+        basic("ann:wrong"),
+        basic("ann"),
+        basic(""),
+        {"Authorization": "Basic ?"},
+        {"Authorization": "Bearer x"},
+        basic("ann:secret,bob:other"),
+    ):
         assert ui.get("/refit-sidecar/facts", headers)[1]["code"] == "PAGE_SIGN_IN"
         assert ui.get("/refit-sidecar/read/status", headers)[0] == 401
         assert ui.post("/refit-sidecar/change/watch.pause", headers=headers)[0] == 401

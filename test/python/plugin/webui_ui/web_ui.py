@@ -49,7 +49,10 @@ class Callbacks:
 def install(models: Path, options: dict[str, Any], arguments: dict[str, Any]) -> Callbacks:
     """Puts the stand-ins into sys.modules; `models` has A1111's folders in it. For one process: there is no way back."""
     callbacks = Callbacks()
-    checkpoints = {path.name: SimpleNamespace(name=path.name, title=f"{path.name} [0123]", filename=str(path)) for path in (models / "Stable-diffusion").iterdir()}
+    checkpoints = {
+        path.name: SimpleNamespace(name=path.name, title=f"{path.name} [0123]", filename=str(path))
+        for path in (models / "Stable-diffusion").iterdir()
+    }
 
     def closest(text: str) -> Any:
         return next((info for info in checkpoints.values() if text and text in info.title), None)

@@ -148,7 +148,9 @@ class Builder:
                 return self._none(f"{value.name}: dynamic input without an optimization profile")
         needed = max(scratch_bytes(profile.shapes["sample"][2]) for profile in config.profiles)
         if needed > config.scratch:
-            self._logger.log(ILogger.VERBOSE, f"(foreignNode) [pass.cpp:2417: run_passes] Exceeded mem budget of {config.scratch}. Need {needed}")
+            self._logger.log(
+                ILogger.VERBOSE, f"(foreignNode) [pass.cpp:2417: run_passes] Exceeded mem budget of {config.scratch}. Need {needed}"
+            )
             return self._none(f"Error Code 2: OutOfMemory (Requested size was {config.scratch} bytes.)")
         refit = next((mode for flag, mode in REFIT_MODES.items() if flag in config.flags_set), "")
         stripped = BuilderFlag.STRIP_PLAN in config.flags_set

@@ -229,5 +229,3 @@ class Runtime:
             return None
         engine.reserved = engine.nbytes
         return engine
-
-

@@ -49,7 +49,10 @@ class Refitter:
     def set_named_weights(self, name: str, weights: Weights, location: TensorLocation = TensorLocation.HOST) -> bool:
         prototype = self.get_weights_prototype(name)
         if prototype.size != weights.size or prototype.dtype is not weights.dtype:
-            fail(self._logger, f"IRefitter::setNamedWeights: {name}: expected {prototype.size} of {prototype.dtype.name}, got {weights.size} of {weights.dtype.name}")
+            fail(
+                self._logger,
+                f"IRefitter::setNamedWeights: {name}: expected {prototype.size} of {prototype.dtype.name}, got {weights.size} of {weights.dtype.name}",
+            )
             return False
         self._set[name] = (weights, location)
         return True

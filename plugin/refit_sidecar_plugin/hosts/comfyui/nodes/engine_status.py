@@ -7,9 +7,7 @@ from ..report import status_text
 
 class RefitEngineStatus:
     CATEGORY = "Refit"
-    DESCRIPTION = (
-        "Tells whether the last run was served by an engine or by ComfyUI itself and why, the times of its refit and steps, and the state of all engines."
-    )
+    DESCRIPTION = "Tells whether the last run was served by an engine or by ComfyUI itself and why, the times of its refit and steps, and the state of all engines."
     SEARCH_ALIASES = ["engine state", "refit status", "tensorrt status"]
     FUNCTION = "report"
     RETURN_TYPES = ("STRING",)

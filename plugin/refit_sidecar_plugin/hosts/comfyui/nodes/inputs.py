@@ -30,7 +30,10 @@ def names(folder: str) -> list[str]:
 def checkpoint_input() -> tuple:
     listed = names("checkpoints")
     listed += [name for name in names("diffusion_models") if name not in listed]
-    return (listed, {"tooltip": "A checkpoint or diffusion model (safetensors). Its diffusion weights go to the engine, not into ComfyUI's memory."})
+    return (
+        listed,
+        {"tooltip": "A checkpoint or diffusion model (safetensors). Its diffusion weights go to the engine, not into ComfyUI's memory."},
+    )
 
 
 def lora_input() -> tuple:
@@ -38,12 +41,18 @@ def lora_input() -> tuple:
 
 
 def precision_input(**more: object) -> tuple:
-    return (list(PRECISIONS), {"default": "auto", **more, "tooltip": "Number format of the engine's weights. auto: fp16 on a GPU, fp32 on a CPU."})
+    return (
+        list(PRECISIONS),
+        {"default": "auto", **more, "tooltip": "Number format of the engine's weights. auto: fp16 on a GPU, fp32 on a CPU."},
+    )
 
 
 def settings_inputs() -> dict[str, tuple]:
     return {
-        "host": (list(HOSTS), {"default": "auto", "advanced": True, "tooltip": "What runs the engine. auto: the best that this computer has."}),
+        "host": (
+            list(HOSTS),
+            {"default": "auto", "advanced": True, "tooltip": "What runs the engine. auto: the best that this computer has."},
+        ),
         "precision": precision_input(advanced=True),
     }
 
@@ -54,7 +63,9 @@ def source_of(ckpt_name: str, host: str = "auto", precision: str = "auto") -> So
         path = folder_paths.get_full_path(folder, ckpt_name)
         if path is not None:
             return Source(path, folder, ckpt_name, Settings(host, precision))
-    raise FileNotFoundError(f"{ckpt_name} is in none of the folders for {' and '.join(FOLDERS)}. Press R to refresh the lists, and choose a file.")
+    raise FileNotFoundError(
+        f"{ckpt_name} is in none of the folders for {' and '.join(FOLDERS)}. Press R to refresh the lists, and choose a file."
+    )
 
 
 def file_fingerprint(folder: str, name: str) -> str:

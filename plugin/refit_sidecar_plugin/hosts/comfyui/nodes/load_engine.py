@@ -32,7 +32,9 @@ class RefitLoadEngine:
         model = engine_model(source)
         if source.folder != "checkpoints":
             return (model, None, None)
-        clip, vae = comfy.sd.load_checkpoint_guess_config(source.path, output_model=False, embedding_directory=folder_paths.get_folder_paths("embeddings"))[1:3]
+        clip, vae = comfy.sd.load_checkpoint_guess_config(
+            source.path, output_model=False, embedding_directory=folder_paths.get_folder_paths("embeddings")
+        )[1:3]
         return (model, clip, vae)
 
 
@@ -42,7 +44,10 @@ class RefitLoadEngineLora(RefitLoadEngine):
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"ckpt_name": checkpoint_input(), "lora_name": lora_input(), "strength": STRENGTH}, "optional": settings_inputs()}
+        return {
+            "required": {"ckpt_name": checkpoint_input(), "lora_name": lora_input(), "strength": STRENGTH},
+            "optional": settings_inputs(),
+        }
 
     @classmethod
     def IS_CHANGED(cls, ckpt_name, lora_name, **_):

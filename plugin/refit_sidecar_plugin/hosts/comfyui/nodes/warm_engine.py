@@ -9,9 +9,7 @@ from .inputs import checkpoint_input, precision_input, source_of
 
 class RefitWarmEngine:
     CATEGORY = "Refit"
-    DESCRIPTION = (
-        "Gets an engine ready before it is needed. Weights are not part of it: it serves every checkpoint of this structure, every LoRA and every size."
-    )
+    DESCRIPTION = "Gets an engine ready before it is needed. Weights are not part of it: it serves every checkpoint of this structure, every LoRA and every size."
     SEARCH_ALIASES = ["tensorrt conversion", "build engine", "static model", "dynamic model", "refit"]
     FUNCTION = "warm"
     RETURN_TYPES = ("STRING",)

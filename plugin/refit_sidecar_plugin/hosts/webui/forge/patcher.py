@@ -127,7 +127,8 @@ def _loader() -> Any:
 
 def _same(live: list[tuple], expected: list[tuple]) -> bool:
     return len(live) == len(expected) and all(
-        one[0] == other[0] and one[2] == other[2] and one[3] == other[3] and _same_values(one[1], other[1]) for one, other in zip(live, expected, strict=True)
+        one[0] == other[0] and one[2] == other[2] and one[3] == other[3] and _same_values(one[1], other[1])
+        for one, other in zip(live, expected, strict=True)
     )
 
 

@@ -90,9 +90,14 @@ def _warm(_: Request, params: dict[str, Any]) -> dict[str, Any]:
     name = params.get("checkpoint")
     chosen = sd_models.get_closet_checkpoint_match(str(shared.opts.sd_model_checkpoint if name is None else name))
     if chosen is None:
-        raise SidecarRefused("CATALOG_ENTRY_UNKNOWN", "The UI lists no such checkpoint.", "Refresh its list of checkpoints, and select one.")
+        raise SidecarRefused(
+            "CATALOG_ENTRY_UNKNOWN", "The UI lists no such checkpoint.", "Refresh its list of checkpoints, and select one."
+        )
     entry = plugin().catalog.entry(os.path.abspath(chosen.filename), lambda: None)
-    return {**plugin().relay.change("engine.warm", Wanted(entry["id"], (), host=plugin().status.view.host).as_params()), "checkpoint": chosen.name}
+    return {
+        **plugin().relay.change("engine.warm", Wanted(entry["id"], (), host=plugin().status.view.host).as_params()),
+        "checkpoint": chosen.name,
+    }
 
 
 def _pages() -> dict[str, Path]:

@@ -154,7 +154,9 @@ def read_descriptors(message: Mapping[str, Any], count: int | None = None) -> li
     return descriptors
 
 
-def assemble(prefix: Prefix, header: bytes | memoryview, payload: memoryview) -> tuple[dict[str, Any], list[tuple[Descriptor, memoryview | None]]]:
+def assemble(
+    prefix: Prefix, header: bytes | memoryview, payload: memoryview
+) -> tuple[dict[str, Any], list[tuple[Descriptor, memoryview | None]]]:
     """Message and descriptors, each with its bytes (None for one in a segment). `header` with its padding. Raises FrameError."""
     if any(header[prefix.header_bytes :]):
         raise FrameError("FRAME_HEADER_INVALID", "expected zeros after the JSON header")
@@ -166,7 +168,9 @@ def assemble(prefix: Prefix, header: bytes | memoryview, payload: memoryview) ->
             out.append((one, None))
             continue
         if one.offset != padded(end) or one.offset + one.bytes > payload.nbytes:
-            raise FrameError("FRAME_TENSOR_INVALID", f"tensor {one.name}: expected it at offset {padded(end)} inside a payload of {payload.nbytes} bytes")
+            raise FrameError(
+                "FRAME_TENSOR_INVALID", f"tensor {one.name}: expected it at offset {padded(end)} inside a payload of {payload.nbytes} bytes"
+            )
         if any(payload[end : one.offset]):
             raise FrameError("FRAME_TENSOR_INVALID", f"expected zeros between tensors, before {one.name}")
         end = one.offset + one.bytes

@@ -38,9 +38,20 @@ class Piece:
 
     @staticmethod
     def parse(row: dict[str, Any], name: str) -> "Piece":
-        dtype, storage = check.text(row, "dtype"), None if row.get("storage") is None else Storage.parse(check.obj(row["storage"], name), name)
+        dtype, storage = (
+            check.text(row, "dtype"),
+            None if row.get("storage") is None else Storage.parse(check.obj(row["storage"], name), name),
+        )
         check_dtype(name, storage, dtype, FLOAT_DTYPES)
-        return Piece(check.whole(row, "file"), check.text(row, "key"), dtype, check.whole(row, "start"), check.whole(row, "length"), check.flag(row, "swapHalves"), storage)
+        return Piece(
+            check.whole(row, "file"),
+            check.text(row, "key"),
+            dtype,
+            check.whole(row, "start"),
+            check.whole(row, "length"),
+            check.flag(row, "swapHalves"),
+            storage,
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,9 @@ class CheckpointReader:
         except OSError as error:
             raise missing(file.path, error) from error
         same = stat.st_size == file.size_bytes and str(stat.st_mtime_ns) == file.mtime_ns and str(stat.st_ino) == file.inode
-        expect(same, "HOST_FILE_CHANGED", "the checkpoint file changed since it was catalogued; wait until it is settled", name=file.path.name)
+        expect(
+            same, "HOST_FILE_CHANGED", "the checkpoint file changed since it was catalogued; wait until it is settled", name=file.path.name
+        )
 
     @classmethod
     def _checked_header(cls, file: SourceFile) -> Header:
@@ -119,10 +132,14 @@ class CheckpointReader:
         )  # fmt: skip
         if not fits:
             found = "nothing" if entry is None else f"{entry.dtype}{list(entry.shape)}"
-            raise HostFailure("HOST_FILE_CHANGED", f"{name}: expected {piece.dtype}{list(shape)}, the file holds {found}", {"parameter": name})
+            raise HostFailure(
+                "HOST_FILE_CHANGED", f"{name}: expected {piece.dtype}{list(shape)}, the file holds {found}", {"parameter": name}
+            )
         for key in () if piece.storage is None else piece.storage.keys:
             if key not in self._headers[piece.file].entries:
-                raise HostFailure("HOST_FILE_CHANGED", f"{name}: expected {key.rpartition('.')[2]} beside it, the file holds nothing", {"parameter": name})
+                raise HostFailure(
+                    "HOST_FILE_CHANGED", f"{name}: expected {key.rpartition('.')[2]} beside it, the file holds nothing", {"parameter": name}
+                )
 
     def entry(self, file: int, key: str) -> Entry:
         """Where a tensor lies, and what it is."""

@@ -22,7 +22,11 @@ class Header:
 
 def missing(path: Path, error: OSError) -> HostFailure:
     """A file that cannot be opened or looked at."""
-    failure = HostFailure("HOST_FILE_MISSING", f"expected a readable file; the system says: {error.strerror}. Put it back, or choose another.", {"name": path.name})
+    failure = HostFailure(
+        "HOST_FILE_MISSING",
+        f"expected a readable file; the system says: {error.strerror}. Put it back, or choose another.",
+        {"name": path.name},
+    )
     failure.__cause__ = error
     return failure
 
@@ -31,7 +35,9 @@ def read_header(path: Path) -> Header:
     """Reads and checks a header. Raises HOST_FILE_MISSING, or HOST_FILE_INVALID naming the rule that is broken."""
 
     def bad(reason: str, cause: Exception | None = None) -> HostFailure:
-        failure = HostFailure("HOST_FILE_INVALID", f"expected a complete safetensors file; {reason}. Copy the file again.", {"name": path.name})
+        failure = HostFailure(
+            "HOST_FILE_INVALID", f"expected a complete safetensors file; {reason}. Copy the file again.", {"name": path.name}
+        )
         failure.__cause__ = cause
         return failure
 

@@ -48,7 +48,11 @@ class Storage:
     def parse(row: Mapping[str, Any], where: str) -> "Storage":
         form, rotation = check.text(row, "format"), 0 if row.get("rotation") is None else check.whole(row, "rotation")
         expect(form in FORMATS, "HOST_INVALID_PARAMS", f"{where}: expected a storage of {', '.join(FORMATS)}, got {form[:40]}")
-        expect(rotation == 0 or (form == "scaled" and is_group(rotation)), "HOST_INVALID_PARAMS", f"{where}: no rotation by groups of {rotation}")
+        expect(
+            rotation == 0 or (form == "scaled" and is_group(rotation)),
+            "HOST_INVALID_PARAMS",
+            f"{where}: no rotation by groups of {rotation}",
+        )
         scale2 = check.text_or_none(row, "scale2")
         expect((scale2 is not None) == (form == "nvfp4"), "HOST_INVALID_PARAMS", f"{where}: expected scale2 for nvfp4 and for nothing else")
         return Storage(form, check.text(row, "scale"), scale2, check.text_or_none(row, "columnScale"), rotation)
@@ -80,7 +84,9 @@ class Coded:
         """Rows one below the other; all of one kind."""
         first = several[0]
         return Coded(
-            first.kind, {name: torch.cat([_plain(each.parts[name]) for each in several]).view(part.dtype) for name, part in first.parts.items()}, first.rotation
+            first.kind,
+            {name: torch.cat([_plain(each.parts[name]) for each in several]).view(part.dtype) for name, part in first.parts.items()},
+            first.rotation,
         )
 
 
@@ -101,10 +107,22 @@ def stored_shape_fits(storage: Storage, stored: tuple[int, ...], shape: tuple[in
 def scaled(name: str, codes: Tensor, scale: Tensor, rotation: int) -> Coded:
     """`codes` of any shape with one scale, or one per row, as a matrix. Raises HOST_FILE_INVALID."""
     rows = codes.shape[0] if codes.dim() else 1
-    expect(scale.numel() in (1, rows), "HOST_FILE_INVALID", f"{name}: expected one scale or one per row ({rows}), the file has {scale.numel()}", parameter=name)
+    expect(
+        scale.numel() in (1, rows),
+        "HOST_FILE_INVALID",
+        f"{name}: expected one scale or one per row ({rows}), the file has {scale.numel()}",
+        parameter=name,
+    )
     flat = codes.reshape(rows, -1)
-    expect(rotation == 0 or flat.shape[1] % rotation == 0, "HOST_FILE_INVALID", f"{name}: its {flat.shape[1]} columns are no groups of {rotation}", parameter=name)
-    return Coded(KINDS.get(codes.dtype, "other"), {"codes": flat, "scale": scale.float().reshape(-1, 1).expand(rows, 1).contiguous()}, rotation)
+    expect(
+        rotation == 0 or flat.shape[1] % rotation == 0,
+        "HOST_FILE_INVALID",
+        f"{name}: its {flat.shape[1]} columns are no groups of {rotation}",
+        parameter=name,
+    )
+    return Coded(
+        KINDS.get(codes.dtype, "other"), {"codes": flat, "scale": scale.float().reshape(-1, 1).expand(rows, 1).contiguous()}, rotation
+    )
 
 
 def untiled(scales: Tensor, rows: int, cols: int) -> Tensor:
@@ -133,7 +151,12 @@ def blocks(name: str, storage: Storage, codes: Tensor, scale: Tensor, scale2: Te
     rows, cols = codes.shape[0], codes.shape[1] * (2 if packed else 1)
     count = cols // BLOCK[storage.format]
     room = -(-rows // TILE_ROWS) * TILE_ROWS * -(-count // TILE_COLS) * TILE_COLS
-    expect(scale.numel() == room, "HOST_FILE_INVALID", f"{name}: expected {room} scales of blocks, the file has {scale.numel()}", parameter=name)
+    expect(
+        scale.numel() == room,
+        "HOST_FILE_INVALID",
+        f"{name}: expected {room} scales of blocks, the file has {scale.numel()}",
+        parameter=name,
+    )
     steps = untiled(scale.view(torch.uint8), rows, count)
     if not packed:
         value = codes.view(torch.float8_e4m3fn).float().unflatten(-1, (-1, 32)) * torch.exp2(steps.float() - 127)[..., None]
@@ -141,7 +164,11 @@ def blocks(name: str, storage: Storage, codes: Tensor, scale: Tensor, scale2: Te
     expect(scale2 is not None and scale2.numel() == 1, "HOST_FILE_INVALID", f"{name}: expected one weight_scale_2", parameter=name)
     # The file has the left code in the high half.
     turned = (codes >> 4) | (codes << 4)
-    parts = {"codes": turned, "block_scale": steps.contiguous().view(torch.float8_e4m3fn), "scale": scale2.float().reshape(1, 1).expand(rows, 1).contiguous()}
+    parts = {
+        "codes": turned,
+        "block_scale": steps.contiguous().view(torch.float8_e4m3fn),
+        "scale": scale2.float().reshape(1, 1).expand(rows, 1).contiguous(),
+    }
     whole = Coded("nvfp4", parts, 0)
     if shape[1] % BLOCK["nvfp4"]:
         return whole.value()[: shape[0], : shape[1]]
@@ -153,4 +180,6 @@ def check_dtype(name: str, storage: Storage | None, dtype: str, plain: frozenset
     """Raises HOST_INVALID_PARAMS for a container that holds no weights."""
     fits = dtype in (plain if storage is None else CODE_DTYPES[storage.format])
     if not fits:
-        raise HostFailure("HOST_INVALID_PARAMS", f"{name}: {dtype} holds no weights" + ("" if storage is None else f" in {storage.format} storage"))
+        raise HostFailure(
+            "HOST_INVALID_PARAMS", f"{name}: {dtype} holds no weights" + ("" if storage is None else f" in {storage.format} storage")
+        )

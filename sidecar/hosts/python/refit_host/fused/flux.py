@@ -51,14 +51,26 @@ class DoubleBlock(transformer_flux.FluxTransformerBlock):
         word_shift, word_scale, word_gate, word_late_shift, word_late_scale, word_late_gate = self.norm1_context.linear(time).chunk(6, 1)
         qkv = product(attn.to_qkv, do.norm(hidden_states, Modulation(scale, shift), NORM_EPS, codes=takes_codes(attn.to_qkv)))
         word_qkv = product(
-            attn.to_added_qkv, do.norm(encoder_hidden_states, Modulation(word_scale, word_shift), NORM_EPS, codes=takes_codes(attn.to_added_qkv))
+            attn.to_added_qkv,
+            do.norm(encoder_hidden_states, Modulation(word_scale, word_shift), NORM_EPS, codes=takes_codes(attn.to_added_qkv)),
         )
-        parts = [Projections(word_qkv, attn.norm_added_q.weight, attn.norm_added_k.weight), Projections(qkv, attn.norm_q.weight, attn.norm_k.weight)]
+        parts = [
+            Projections(word_qkv, attn.norm_added_q.weight, attn.norm_added_k.weight),
+            Projections(qkv, attn.norm_q.weight, attn.norm_k.weight),
+        ]
         mixed = _mix(do, attn, parts, batch, image_rotary_emb)
         out = torch.empty_like(mixed)
         new_words, new_picture = out[:, :words], out[:, words:]
         for layer, feed, old, new, share, gates, late in (
-            (attn.to_add_out, self.ff_context, encoder_hidden_states, new_words, mixed[:, :words], (word_gate, word_late_gate), Modulation(word_late_scale, word_late_shift)),
+            (
+                attn.to_add_out,
+                self.ff_context,
+                encoder_hidden_states,
+                new_words,
+                mixed[:, :words],
+                (word_gate, word_late_gate),
+                Modulation(word_late_scale, word_late_shift),
+            ),
             (attn.to_out[0], self.ff, hidden_states, new_picture, mixed[:, words:], (gate, late_gate), Modulation(late_scale, late_shift)),
         ):
             change = Update(product(layer, do.rows(share, codes=takes_codes(layer))), gates[0], new)

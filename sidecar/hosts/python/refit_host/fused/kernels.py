@@ -115,7 +115,16 @@ def _codes(x, out, scales, tokens, cols, x_batch, CODES: tl.constexpr, BLOCK: tl
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < cols
-    _put(tl.load(x + row // tokens * x_batch + row % tokens * cols + at, mask=inside, other=0.0).to(tl.float32), out, scales, row, at, inside, cols, CODES)
+    _put(
+        tl.load(x + row // tokens * x_batch + row % tokens * cols + at, mask=inside, other=0.0).to(tl.float32),
+        out,
+        scales,
+        row,
+        at,
+        inside,
+        cols,
+        CODES,
+    )
 
 
 # What `_put` writes.
@@ -163,7 +172,9 @@ class KernelOperations:
     def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows:
         return self._norm(x, update, modulation, eps, codes)
 
-    def rotate(self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def rotate(
+        self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         width, qkv = parts[0].query_norm.shape[0], parts[0].qkv
         counts = [part.qkv.shape[0] // batch for part in parts]
         total, joins = sum(counts), len(parts) > 1
@@ -198,5 +209,7 @@ class KernelOperations:
         batch, tokens, cols = x.shape
         x = _tokens_follow(x)
         out, scales = _room(batch * tokens, cols, x, codes)
-        _codes[(batch * tokens,)](x, out, scales, tokens, cols, x.stride(0), CODES=KINDS[codes], BLOCK=triton.next_power_of_2(cols), num_warps=NORM_WARPS)
+        _codes[(batch * tokens,)](
+            x, out, scales, tokens, cols, x.stride(0), CODES=KINDS[codes], BLOCK=triton.next_power_of_2(cols), num_warps=NORM_WARPS
+        )
         return out, scales

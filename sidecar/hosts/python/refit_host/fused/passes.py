@@ -47,7 +47,9 @@ class Operations(Protocol):
 
     def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows: ...
 
-    def rotate(self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]: ...
+    def rotate(
+        self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
 
     def gelu(self, value: Tensor, beside: Tensor | None, *, codes: torch.dtype | None) -> Rows: ...
 
@@ -75,7 +77,9 @@ class PlainOperations:
         self.update(x, update)
         return self.norm(update.out, modulation, eps, codes=codes)
 
-    def rotate(self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def rotate(
+        self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [batch, tokens of all parts, heads, width]: RMS norm per head, then pairs of neighbouring channels turned
         by cos and sin [tokens, width / 2] f32."""
         found: list[list[Tensor]] = [[], [], []]

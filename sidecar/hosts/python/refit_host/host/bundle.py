@@ -52,7 +52,12 @@ class Bundle:
     def file(self, variant: str) -> Path:
         """Path of a variant's model. Raises HOST_GRAPH_INVALID when the bundle lacks it."""
         name = self.variants.get(variant)
-        expect(name is not None, "HOST_GRAPH_INVALID", f"expected variant {variant} in graph {self.name}, it has {', '.join(self.variants)}", variant=variant)
+        expect(
+            name is not None,
+            "HOST_GRAPH_INVALID",
+            f"expected variant {variant} in graph {self.name}, it has {', '.join(self.variants)}",
+            variant=variant,
+        )
         return self.folder / name
 
 
@@ -60,7 +65,9 @@ def _row(value: Any) -> Row:
     row = check.obj(value, "refitMap row")
     rows = row.get("slice")
     span = None if rows is None else (check.whole(check.obj(rows, "slice"), "start"), check.whole(rows, "length"))
-    expect(row.get("layout") == "as-is", "HOST_GRAPH_INVALID", f"unknown layout {row.get('layout')!r} in the refit map; export the graph again")
+    expect(
+        row.get("layout") == "as-is", "HOST_GRAPH_INVALID", f"unknown layout {row.get('layout')!r} in the refit map; export the graph again"
+    )
     return Row(check.text(row, "parameter"), check.text(row, "weight"), check.shape(row.get("shape"), "shape"), span,
                check.flag(row, "swapHalves"), check.flag(row, "refittable"))  # fmt: skip
 
@@ -72,17 +79,25 @@ def read_bundle(folder: Path) -> Bundle:
         expect(path.stat().st_size <= MAX_BYTES, "HOST_GRAPH_INVALID", "graph.json is too large to be one; export the graph again")
         table = check.obj(json.loads(path.read_text(encoding="utf-8")), "graph.json")
         expect(table.get("formatVersion") == 1, "HOST_GRAPH_INVALID", "expected graph format 1; export the graph again")
-        variants = {name: check.text(check.obj(table.get("variants"), "variants"), name) for name in check.obj(table.get("variants"), "variants")}
+        variants = {
+            name: check.text(check.obj(table.get("variants"), "variants"), name) for name in check.obj(table.get("variants"), "variants")
+        }
         outside = [name for name in variants.values() if "/" in name or "\\" in name]
         expect(not outside, "HOST_GRAPH_INVALID", "a variant lies outside the bundle's folder; export the graph again")
-        ports = {key: tuple(check.obj(item, key) for item in check.arr(table.get(key, []), key)) for key in ("inputs", "outputs", "residuals")}
+        ports = {
+            key: tuple(check.obj(item, key) for item in check.arr(table.get(key, []), key)) for key in ("inputs", "outputs", "residuals")
+        }
         rows = tuple(_row(item) for item in check.arr(table.get("refitMap"), "refitMap"))
-        return Bundle(folder, check.text(table, "name"), check.text(table, "family"), check.text(table, "structure"), variants, **ports, rows=rows)
+        return Bundle(
+            folder, check.text(table, "name"), check.text(table, "family"), check.text(table, "structure"), variants, **ports, rows=rows
+        )
     except (OSError, ValueError, RecursionError) as error:
         raise HostFailure("HOST_GRAPH_INVALID", "expected a graph bundle with a readable graph.json; export the graph again") from error
     except HostFailure as error:
         if error.code == "HOST_INVALID_PARAMS":
-            raise HostFailure("HOST_GRAPH_INVALID", f"graph.json does not describe a graph: {error.message}. Export the graph again.") from error
+            raise HostFailure(
+                "HOST_GRAPH_INVALID", f"graph.json does not describe a graph: {error.message}. Export the graph again."
+            ) from error
         raise
 
 

@@ -11,7 +11,9 @@ from ..wire.messages import Plan
 def check_plan(plan: Plan, stack: tuple[StackFile, ...], files: list[DeltaFile], weights: Weights, fixed: frozenset[str]) -> list[int]:
     """Slots that the plan writes. Raises HOST_PLAN_INVALID, HOST_PARAMETER_UNKNOWN, HOST_NOT_REFITTABLE."""
     same = plan.stack == tuple((item.sha256, item.strength) for item in stack)
-    expect(same, "HOST_PLAN_INVALID", "expected the plan's stack to be the stack of delta files, in the same order and at the same strengths")
+    expect(
+        same, "HOST_PLAN_INVALID", "expected the plan's stack to be the stack of delta files, in the same order and at the same strengths"
+    )
     written = _written(plan, weights, fixed)
     # That the engine has all that a file touches was proved when the file was read; of a plan that is not full, the weights ask for what it lacks.
     for file in files if plan.full else ():
@@ -19,7 +21,11 @@ def check_plan(plan: Plan, stack: tuple[StackFile, ...], files: list[DeltaFile],
             weights.slot(name)
             expect(name in written, "HOST_PLAN_INVALID", f"expected a full plan to write {name}, which the stack touches", parameter=name)
     total = len(weights.layout.slots)
-    expect(not plan.full or len(written) == total, "HOST_PLAN_INVALID", f"expected a full plan to write all {total} parameters, got {len(written)}")
+    expect(
+        not plan.full or len(written) == total,
+        "HOST_PLAN_INVALID",
+        f"expected a full plan to write all {total} parameters, got {len(written)}",
+    )
     return list(written.values())
 
 
@@ -37,5 +43,9 @@ def _written(plan: Plan, weights: Weights, fixed: frozenset[str]) -> dict[str, i
         seen.add(name)
         weights.slot(name)
         if name in fixed and plan.partial:
-            raise HostFailure("HOST_NOT_REFITTABLE", f"this engine cannot change {name}; it was not built refittable for it (NEEDS_RECOMPILE)", {"parameter": name})
+            raise HostFailure(
+                "HOST_NOT_REFITTABLE",
+                f"this engine cannot change {name}; it was not built refittable for it (NEEDS_RECOMPILE)",
+                {"parameter": name},
+            )
     return written

@@ -57,9 +57,15 @@ def check_shapes(source: CheckpointSource, weights: Weights) -> None:
     for slot in weights.layout.slots:
         found = source.parameters.get(slot.name)
         if found is None:
-            raise HostFailure("HOST_PARAMETER_UNKNOWN", f"{slot.name}: the checkpoint lacks this parameter of the engine", {"parameter": slot.name})
-        expect(found.shape == slot.shape, "HOST_SHAPE_MISMATCH",
-               f"{slot.name}: expected the shape {list(slot.shape)}, the checkpoint has {list(found.shape)}; it belongs to another structure", parameter=slot.name)
+            raise HostFailure(
+                "HOST_PARAMETER_UNKNOWN", f"{slot.name}: the checkpoint lacks this parameter of the engine", {"parameter": slot.name}
+            )
+        expect(
+            found.shape == slot.shape,
+            "HOST_SHAPE_MISMATCH",
+            f"{slot.name}: expected the shape {list(slot.shape)}, the checkpoint has {list(found.shape)}; it belongs to another structure",
+            parameter=slot.name,
+        )
 
 
 class Engine:
@@ -127,7 +133,12 @@ class Engine:
             if image is None:
                 file = read_delta(item.delta, item.sha256)
                 image = read_image(file, self.weights.layout, pinned=self.weights.device.type == "cuda")
-                expect(stamp_of(item.delta) == file.stamp, "HOST_FILE_CHANGED", "the delta file changed while it was read; plan again", name=item.delta.name)
+                expect(
+                    stamp_of(item.delta) == file.stamp,
+                    "HOST_FILE_CHANGED",
+                    "the delta file changed while it was read; plan again",
+                    name=item.delta.name,
+                )
                 self._images.put(key, image)
             out.append((image, item.strength))
         return out
@@ -188,8 +199,16 @@ class Engine:
     def _check_start(self, generation: int, full: bool) -> None:
         if generation != self.generation:
             raise self._stale(generation)
-        expect(full or not self.dirty, "HOST_ENGINE_DIRTY", "expected a full plan: an earlier commit was cut short, so the weights belong to no stack")
-        expect(len(self._waiting) < MAX_PREPARED, "HOST_INVALID_PARAMS", f"expected at most {MAX_PREPARED} prepared refits; commit or discard one first")
+        expect(
+            full or not self.dirty,
+            "HOST_ENGINE_DIRTY",
+            "expected a full plan: an earlier commit was cut short, so the weights belong to no stack",
+        )
+        expect(
+            len(self._waiting) < MAX_PREPARED,
+            "HOST_INVALID_PARAMS",
+            f"expected at most {MAX_PREPARED} prepared refits; commit or discard one first",
+        )
 
     def _stale(self, generation: int) -> HostFailure:
         return HostFailure("HOST_PLAN_STALE", f"expected a plan from generation {self.generation}, got one from {generation}; plan again",
@@ -199,7 +218,9 @@ class Engine:
         with self._lock:
             waiting = self._waiting.pop(token, None)
         if waiting is None:
-            raise HostFailure("HOST_TOKEN_UNKNOWN", "expected the token of a prepared refit that was neither committed nor discarded; prepare again")
+            raise HostFailure(
+                "HOST_TOKEN_UNKNOWN", "expected the token of a prepared refit that was neither committed nor discarded; prepare again"
+            )
         return waiting
 
     def discard(self, token: str) -> None:
@@ -220,8 +241,13 @@ class Engine:
         if self.model is None:
             raise HostFailure("HOST_NO_GRAPH", "this engine was loaded without a graph, so it cannot step; load it with one")
         expect(not self.dirty, "HOST_ENGINE_DIRTY", "a commit was cut short; prepare and commit a full plan before the next step")
-        expect(generation == self.generation, "HOST_GENERATION_STALE", f"expected generation {self.generation}, the step names {generation}; take a new lease",
-               expected=self.generation, got=generation)
+        expect(
+            generation == self.generation,
+            "HOST_GENERATION_STALE",
+            f"expected generation {self.generation}, the step names {generation}; take a new lease",
+            expected=self.generation,
+            got=generation,
+        )
         try:
             return self.model.step(inputs)
         except torch.OutOfMemoryError:

@@ -86,13 +86,20 @@ class Host:
         name = check.text(params, "engine")
         engine = self._engines.get(name)
         if engine is None:
-            raise HostFailure("HOST_ENGINE_UNKNOWN", f"expected the name of a loaded engine, got {name[:80]}; load it", {"engine": name[:200]})
+            raise HostFailure(
+                "HOST_ENGINE_UNKNOWN", f"expected the name of a loaded engine, got {name[:80]}; load it", {"engine": name[:200]}
+            )
         return engine
 
     def _hello(self, params: dict[str, Any], call: Call) -> Answer:
         offered = check.whole(params, "protocolVersion")
-        expect(offered == PROTOCOL_VERSION, "HOST_PROTOCOL_MISMATCH", f"expected protocol version {PROTOCOL_VERSION}, got {offered}; update the older side",
-               expected=PROTOCOL_VERSION, got=offered)
+        expect(
+            offered == PROTOCOL_VERSION,
+            "HOST_PROTOCOL_MISMATCH",
+            f"expected protocol version {PROTOCOL_VERSION}, got {offered}; update the older side",
+            expected=PROTOCOL_VERSION,
+            got=offered,
+        )
         versions = {"host": __version__, "python": platform.python_version(), "torch": torch.__version__, **self._maker.versions()}
         return {
             "protocolVersion": PROTOCOL_VERSION, "kind": self._maker.kind, "versions": versions, "device": self._device_facts(),
@@ -116,8 +123,12 @@ class Host:
     def _load(self, params: dict[str, Any], call: Call) -> Answer:
         given = self._with_limit(LoadParams.parse(params, self._sources))
         with self._lock:
-            expect(given.engine not in self._engines and given.engine not in self._loading, "HOST_ENGINE_EXISTS",
-                   f"an engine {given.engine} is loaded already; unload it first", engine=given.engine)
+            expect(
+                given.engine not in self._engines and given.engine not in self._loading,
+                "HOST_ENGINE_EXISTS",
+                f"an engine {given.engine} is loaded already; unload it first",
+                engine=given.engine,
+            )
             self._loading.add(given.engine)
         began = time.perf_counter()
         engine = None
@@ -126,7 +137,9 @@ class Host:
             prepared = engine.weights.prepare(engine.images(given.stack), full=False, verify=False, loss=given.adapter_loss)
             sha256 = {}
             if given.verify:
-                sha256 = engine.weights.prepare(engine.images(given.stack), full=True, verify=True, cancelled=call.cancelled, loss=given.adapter_loss).sha256
+                sha256 = engine.weights.prepare(
+                    engine.images(given.stack), full=True, verify=True, cancelled=call.cancelled, loss=given.adapter_loss
+                ).sha256
             engine.weights.commit(prepared)
             call.check()
             self._engines[given.engine] = engine
@@ -298,5 +311,3 @@ def translate(error: BaseException) -> HostFailure:
             "use a smaller picture, batch or precision", {"bytes": wanted, "freeBytes": free},
         )  # fmt: skip
     return HostFailure("HOST_INTERNAL", f"the host failed in a way that it did not expect ({type(error).__name__}); see its log", {})
-
-

@@ -28,14 +28,22 @@ class Options:
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
-    parser = argparse.ArgumentParser(prog="refit_host", description="An engine host; started by the sidecar, speaks frames on stdin and stdout.")
+    parser = argparse.ArgumentParser(
+        prog="refit_host", description="An engine host; started by the sidecar, speaks frames on stdin and stdout."
+    )
     parser.add_argument("--kind", choices=("torch", "tensorrt"), default="torch")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--vram-mib", type=int, default=0, help="most device memory this process may take; 0: no cap")
-    parser.add_argument("--weights-mib", type=int, default=0, help="device memory for weights; more are streamed from host memory; 0: what is free")
+    parser.add_argument(
+        "--weights-mib", type=int, default=0, help="device memory for weights; more are streamed from host memory; 0: what is free"
+    )
     parser.add_argument("--base", choices=("auto", "resident", "pinned", "file"), default="auto", help="where pristine weights stay")
-    parser.add_argument("--tier", choices=("auto", "eager", "graphs", "compiled"), default="auto", help="fastest way to run steps that is tried")
-    parser.add_argument("--adapter-loss", type=float, help="share of an adapter's change that rounding may swallow before it stays beside the layer, 0 to 1")
+    parser.add_argument(
+        "--tier", choices=("auto", "eager", "graphs", "compiled"), default="auto", help="fastest way to run steps that is tried"
+    )
+    parser.add_argument(
+        "--adapter-loss", type=float, help="share of an adapter's change that rounding may swallow before it stays beside the layer, 0 to 1"
+    )
     parser.add_argument("--merge", choices=("auto", "triton", "torch"), default="auto")
     parser.add_argument("--store", type=Path, help="folder of the engine store; none: nothing is kept")
     parser.add_argument("--read-store", type=Path, action="append", default=[], help="further engine store, only read; repeatable")

@@ -25,7 +25,8 @@ def check_inputs(bundle: Bundle, inputs: Mapping[str, Tensor]) -> list[dict[str,
     for port in ports:
         value, axes = inputs[port["name"]], port["shape"]
         fits = value.dim() == len(axes) and all(
-            size > 0 and sizes.setdefault(axis, size) == size if isinstance(axis, str) else size == axis for axis, size in zip(axes, value.shape)
+            size > 0 and sizes.setdefault(axis, size) == size if isinstance(axis, str) else size == axis
+            for axis, size in zip(axes, value.shape)
         )
         expect(fits, "HOST_INPUT_INVALID", f"{port['name']}: expected the shape {axes}, got {list(value.shape)}", sizes=sizes)
     return ports

@@ -42,9 +42,15 @@ class StepMemory:
         if not placed:
             return out
         if self._folder is None:
-            raise HostFailure("HOST_SEGMENT_REFUSED", "this host reads no segments: hello named no folder of them that it can open; send the tensors in the frame")
+            raise HostFailure(
+                "HOST_SEGMENT_REFUSED",
+                "this host reads no segments: hello named no folder of them that it can open; send the tensors in the frame",
+            )
         views = self._folder.read(check.arr(params.get("segments", []), "segments"), placed, self._take)
-        return {**out, **{tensor.name: from_wire(WireTensor(tensor.name, tensor.dtype, tensor.shape, view)) for tensor, view in zip(placed, views)}}
+        return {
+            **out,
+            **{tensor.name: from_wire(WireTensor(tensor.name, tensor.dtype, tensor.shape, view)) for tensor, view in zip(placed, views)},
+        }
 
     def _take(self, nbytes: int) -> memoryview:
         if nbytes > KEEP_BYTES:

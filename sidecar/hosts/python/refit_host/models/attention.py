@@ -21,7 +21,9 @@ def turn(values: Tensor, rotation: CosSin) -> Tensor:
 def mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot product of [batch, tokens, heads, width] -> [batch, tokens, heads * width]. Fewer heads of keys are shared by neighbours."""
     grouped = query.shape[2] != key.shape[2]
-    mixed = functional.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask, enable_gqa=grouped)
+    mixed = functional.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask, enable_gqa=grouped
+    )
     return mixed.transpose(1, 2).flatten(2)
 
 
@@ -36,7 +38,11 @@ def fuse_parts(attention: nn.Module, table: Mapping[str, tuple[str, ...]]) -> No
         layers = [getattr(attention, part) for part in parts if hasattr(attention, part)]
         if not layers:
             continue
-        setattr(attention, fused, nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers), bias=layers[0].bias is not None, device="meta"))
+        setattr(
+            attention,
+            fused,
+            nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers), bias=layers[0].bias is not None, device="meta"),
+        )
         for part in parts:
             delattr(attention, part)
 
@@ -50,7 +56,12 @@ class FusedSelfAttention:
     """Normalised and rotated queries and keys; every token sees every other."""
 
     def __call__(
-        self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: None = None, attention_mask: None = None, freqs_cis: CosSin | None = None
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: None = None,
+        attention_mask: None = None,
+        freqs_cis: CosSin | None = None,
     ) -> Tensor:
         query, key, value = _heads(attn, attn.to_qkv(hidden_states))
         return attn.to_out[0](mix(turn(attn.norm_q(query), freqs_cis), turn(attn.norm_k(key), freqs_cis), value))
@@ -66,7 +77,9 @@ class JointAttention:
         tokens, words = self.project(attn, hidden_states, encoder_hidden_states)
         query = torch.cat([attn.norm_added_q(words[0]), attn.norm_q(tokens[0])], dim=1)
         key = torch.cat([attn.norm_added_k(words[1]), attn.norm_k(tokens[1])], dim=1)
-        mixed = mix(turn(query, image_rotary_emb), turn(key, image_rotary_emb), torch.cat([words[2], tokens[2]], dim=1), encoder_hidden_states_mask)
+        mixed = mix(
+            turn(query, image_rotary_emb), turn(key, image_rotary_emb), torch.cat([words[2], tokens[2]], dim=1), encoder_hidden_states_mask
+        )
         count = encoder_hidden_states.shape[1]
         return attn.to_out[0](mixed[:, count:]), attn.to_add_out(mixed[:, :count])
 
@@ -80,7 +93,12 @@ class FusedJointAttention(JointAttention):
     """The same with `to_qkv` and `to_added_qkv`."""
 
     def __call__(
-        self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: None = None, image_rotary_emb: CosSin | None = None
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: None = None,
+        image_rotary_emb: CosSin | None = None,
     ) -> tuple[Tensor, Tensor]:
         return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, None, image_rotary_emb)
 
@@ -91,7 +109,9 @@ class FusedJointAttention(JointAttention):
 class ParallelAttention:
     """Attention and the gated layers of one block from one product and into one product, as Flux.2's single blocks have them."""
 
-    def __call__(self, attn: nn.Module, hidden_states: Tensor, attention_mask: None = None, image_rotary_emb: CosSin | None = None) -> Tensor:
+    def __call__(
+        self, attn: nn.Module, hidden_states: Tensor, attention_mask: None = None, image_rotary_emb: CosSin | None = None
+    ) -> Tensor:
         both = attn.to_qkv_mlp_proj(hidden_states)
         query, key, value = _heads(attn, both[..., : 3 * attn.inner_dim])
         mixed = mix(turn(attn.norm_q(query), image_rotary_emb), turn(attn.norm_k(key), image_rotary_emb), value)

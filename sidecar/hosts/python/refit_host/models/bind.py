@@ -41,8 +41,12 @@ def bind(module: torch.nn.Module, spec: ModelSpec, layout: Layout, arena: Tensor
             value = value[source.rows[0] : source.rows[0] + source.rows[1]]
         if value.shape != parameter.shape and value.numel() == parameter.numel():
             value = value.view(parameter.shape)
-        expect(value.shape == parameter.shape, "HOST_SHAPE_MISMATCH",
-               f"{source.parameter}: the model wants {list(parameter.shape)}, the checkpoint gives {list(value.shape)}", parameter=source.parameter)
+        expect(
+            value.shape == parameter.shape,
+            "HOST_SHAPE_MISMATCH",
+            f"{source.parameter}: the model wants {list(parameter.shape)}, the checkpoint gives {list(value.shape)}",
+            parameter=source.parameter,
+        )
         owner, leaf = _owner(module, name)
         if leaf in owner._parameters:
             owner._parameters[leaf] = torch.nn.Parameter(value, requires_grad=False)

@@ -13,7 +13,11 @@ def need(shapes: Shapes, name: str) -> tuple[int, ...]:
     """Shape of a parameter. Raises HOST_GRAPH_INVALID when the checkpoint lacks it."""
     shape = shapes.get(name)
     if shape is None:
-        raise HostFailure("HOST_GRAPH_INVALID", f"expected the parameter {name}, which this checkpoint lacks: its structure is not supported", {"parameter": name})
+        raise HostFailure(
+            "HOST_GRAPH_INVALID",
+            f"expected the parameter {name}, which this checkpoint lacks: its structure is not supported",
+            {"parameter": name},
+        )
     return tuple(shape)
 
 
@@ -28,5 +32,8 @@ def even_axes(head: int, parts: Sequence[int]) -> tuple[int, ...]:
     whole = sum(parts)
     sizes = [head * part // whole for part in parts]
     if any(head * part % whole for part in parts) or any(size % 2 for size in sizes):
-        raise HostFailure("HOST_GRAPH_INVALID", f"expected heads whose channels divide as {' : '.join(map(str, parts))}, found {head} channels: this structure is not supported")
+        raise HostFailure(
+            "HOST_GRAPH_INVALID",
+            f"expected heads whose channels divide as {' : '.join(map(str, parts))}, found {head} channels: this structure is not supported",
+        )
     return tuple(sizes)

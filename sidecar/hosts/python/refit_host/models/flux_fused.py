@@ -41,4 +41,3 @@ class FusedAttention:
             return mixed
         words = context.shape[1]
         return attn.to_out[0](mixed[:, words:]), attn.to_add_out(mixed[:, :words])
-

@@ -64,7 +64,9 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
 class GatedAttention:
     """Fewer heads of keys than of queries, and a gate over what attention brings."""
 
-    def __call__(self, attn: nn.Module, hidden_states: Tensor, attention_mask: None = None, image_rotary_emb: CosSin | None = None) -> Tensor:
+    def __call__(
+        self, attn: nn.Module, hidden_states: Tensor, attention_mask: None = None, image_rotary_emb: CosSin | None = None
+    ) -> Tensor:
         query, key, value = (layer(hidden_states).unflatten(-1, (-1, attn.head_dim)) for layer in (attn.to_q, attn.to_k, attn.to_v))
         mixed = mix(turn(attn.norm_q(query), image_rotary_emb), turn(attn.norm_k(key), image_rotary_emb), value)
         return attn.to_out[0](mixed * torch.sigmoid(attn.to_gate(hidden_states)))

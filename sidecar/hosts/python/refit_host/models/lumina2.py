@@ -60,7 +60,12 @@ class GroupedAttention:
     """Fewer heads of keys than of queries."""
 
     def __call__(
-        self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: None = None, image_rotary_emb: CosSin | None = None
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: None = None,
+        image_rotary_emb: CosSin | None = None,
     ) -> Tensor:
         width = attn.norm_q.weight.shape[0]
         query, key, value = (layer(hidden_states).unflatten(-1, (-1, width)) for layer in (attn.to_q, attn.to_k, attn.to_v))

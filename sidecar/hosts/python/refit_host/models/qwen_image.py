@@ -100,9 +100,13 @@ def _angles(frequencies: list[Tensor], picture: Tensor, index: int) -> Tensor:
     """Angles [frames * rows * columns, head / 2]; a single frame stands at `index`, several at their own numbers."""
     frames, rows, columns = picture.shape[2], picture.shape[3] // PATCH, picture.shape[4] // PATCH
     row, column = grid(rows, columns, picture.device)
-    place = [torch.arange(frames, device=picture.device) if frames > 1 else torch.full((1,), index, device=picture.device), row - rows // 2, column - columns // 2]
+    place = [
+        torch.arange(frames, device=picture.device) if frames > 1 else torch.full((1,), index, device=picture.device),
+        row - rows // 2,
+        column - columns // 2,
+    ]
     first, second, third = (values[:, None] * axis for values, axis in zip(place, frequencies, strict=True))
     picture_angles = torch.cat([second, third], dim=-1)
-    return torch.cat(
-        [first[:, None].expand(-1, rows * columns, -1), picture_angles[None].expand(frames, -1, -1)], dim=-1
-    ).reshape(frames * rows * columns, -1)
+    return torch.cat([first[:, None].expand(-1, rows * columns, -1), picture_angles[None].expand(frames, -1, -1)], dim=-1).reshape(
+        frames * rows * columns, -1
+    )

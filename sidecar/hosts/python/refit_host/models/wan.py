@@ -22,7 +22,9 @@ def adapt(module: torch.nn.Module, config: Mapping[str, Any]) -> torch.nn.Module
         parts = []
         for axis, values in enumerate(frequencies.on(sample.device)):
             one = torch.arange(sizes[axis], device=sample.device)[:, None] * values
-            parts.append(one.reshape(*(-1 if i == axis else 1 for i in range(3)), len(values)).expand(*sizes, len(values)).reshape(-1, len(values)))
+            parts.append(
+                one.reshape(*(-1 if i == axis else 1 for i in range(3)), len(values)).expand(*sizes, len(values)).reshape(-1, len(values))
+            )
         return cos_sin(parts)
 
     # diffusers' own tables (on the meta device here) give way to the frequencies above.

@@ -76,8 +76,18 @@ class Held:
 class QuantBase:
     """`arena`: uint8 of held.nbytes for resident and pinned, None for file. `peaks`: largest magnitude per slot, all finite."""
 
-    def __init__(self, place: Place, layout: Layout, stored: Stored, reader: CheckpointReader, ring: Ring, arena: Tensor | None, peaks: np.ndarray) -> None:
-        self.place, self.layout, self.stored, self.reader, self.ring, self.arena, self.peaks = place, layout, stored, reader, ring, arena, peaks
+    def __init__(
+        self, place: Place, layout: Layout, stored: Stored, reader: CheckpointReader, ring: Ring, arena: Tensor | None, peaks: np.ndarray
+    ) -> None:
+        self.place, self.layout, self.stored, self.reader, self.ring, self.arena, self.peaks = (
+            place,
+            layout,
+            stored,
+            reader,
+            ring,
+            arena,
+            peaks,
+        )
         self.held = Held.build(layout, stored, reader.source)
         # Of the matrices that stay the file's codes.
         self.steps: dict[int, Steps] = {}
@@ -95,7 +105,9 @@ class QuantBase:
                 base.arena = reuse
             else:
                 del reuse
-                base.arena = torch.empty(nbytes, dtype=torch.uint8, device=ring.device) if place == "resident" else host_arena(nbytes, ring.device)
+                base.arena = (
+                    torch.empty(nbytes, dtype=torch.uint8, device=ring.device) if place == "resident" else host_arena(nbytes, ring.device)
+                )
 
         def put(slot: Slot, value: Tensor) -> None:
             turned = base._turned(slot, value)
@@ -135,7 +147,10 @@ class QuantBase:
 
     def codes(self, slot: Slot) -> dict[str, Tensor]:
         """The parts of a matrix that stays the file's codes, in the arena."""
-        return {part.name: self.arena[begin : begin + part.nbytes].view(part.dtype).view(part.shape) for begin, part in self.held.coded[slot.index]}
+        return {
+            part.name: self.arena[begin : begin + part.nbytes].view(part.dtype).view(part.shape)
+            for begin, part in self.held.coded[slot.index]
+        }
 
     @staticmethod
     def _turned(slot: Slot, value: Tensor) -> Tensor:

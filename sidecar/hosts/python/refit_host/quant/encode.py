@@ -53,7 +53,10 @@ def has_merge(name: str, device: torch.device) -> bool:
     flat = torch.cat([expected["codes"].view(torch.uint8).flatten(), expected["scale"].view(torch.uint8).flatten()])
     for base, scale in ((value.view(torch.uint8).flatten(), -1), (flat, rows * cols)):
         live = torch.empty_like(flat)
-        got = {"codes": live[: rows * cols].view(form.code).view(rows, cols), "scale": live[rows * cols :].view(torch.float32).view(rows, 1)}
+        got = {
+            "codes": live[: rows * cols].view(form.code).view(rows, cols),
+            "scale": live[rows * cols :].view(torch.float32).view(rows, 1),
+        }
 
         def launch(base: Tensor = base, scale: int = scale, live: Tensor = live) -> None:
             merge_triton.run(merge_triton.prepare(form, table, {0: (0, scale, 0, rows * cols)}, [], device), live, base)

@@ -37,7 +37,15 @@ def best_way(form: Format, device: torch.device, dtype: torch.dtype) -> str:
 class QuantLinear(nn.Module):
     """`parts`: views of the engine's codes and scales for these rows; `bias` in the engine's dtype or None; `rotation`: groups of columns that are turned (0: none)."""
 
-    def __init__(self, form: Format, parts: Mapping[str, Tensor], bias: nn.Parameter | None, way: str, rotation: int = 0, branch: Branch | None = None) -> None:
+    def __init__(
+        self,
+        form: Format,
+        parts: Mapping[str, Tensor],
+        bias: nn.Parameter | None,
+        way: str,
+        rotation: int = 0,
+        branch: Branch | None = None,
+    ) -> None:
         super().__init__()
         self.form, self.way, self.rotation = form, way, rotation
         self.names = tuple(parts)
@@ -76,7 +84,13 @@ class QuantLinear(nn.Module):
             out = int8_product(codes, self.codes, scale, self.scale, self.bias)
         elif self.way == "rowwise":
             out = torch._scaled_mm(
-                codes, self.codes.t(), scale_a=scale, scale_b=self.scale.view(1, -1), bias=self.bias, out_dtype=torch.bfloat16, use_fast_accum=True
+                codes,
+                self.codes.t(),
+                scale_a=scale,
+                scale_b=self.scale.view(1, -1),
+                bias=self.bias,
+                out_dtype=torch.bfloat16,
+                use_fast_accum=True,
             )
         else:
             one = torch.ones((), device=codes.device)
@@ -90,5 +104,7 @@ class QuantLinear(nn.Module):
         if self.way == "integer":
             narrow = int8_product(codes, self.branch_down, scale, self.branch_scale, None)
         else:
-            narrow = torch._scaled_mm(codes, self.branch_down.t(), scale_a=scale, scale_b=self.branch_scale.view(1, -1), out_dtype=torch.bfloat16)
+            narrow = torch._scaled_mm(
+                codes, self.branch_down.t(), scale_a=scale, scale_b=self.branch_scale.view(1, -1), out_dtype=torch.bfloat16
+            )
         return torch.addmm(out, narrow, self.branch_up.t())

@@ -169,7 +169,10 @@ def prepare(
     where = np.array([places[slot] for slot in jobs["slot"].tolist()], np.int64).reshape(-1, 4)
     coded = where[:, 1] >= 0
     row, cols = jobs["row"].astype(np.int64), jobs["cols"].astype(np.int64)
-    where = np.stack([where[:, 0] + row * cols * np.where(coded, 1, 2), where[:, 1] + row * 4 * coded, where[:, 2] + row * cols, where[:, 3] + row * 4], axis=1)
+    where = np.stack(
+        [where[:, 0] + row * cols * np.where(coded, 1, 2), where[:, 1] + row * 4 * coded, where[:, 2] + row * cols, where[:, 3] + row * 4],
+        axis=1,
+    )
     odd = (products["up"] % 16 != 0) | (products["down"] % 16 != 0)
     has_odd = np.add.reduceat(np.append(odd, False), jobs["first"]) * (jobs["count"] > 0) if len(jobs) else np.zeros(0, int)
     part = 2 * coded.astype(np.int64) + (has_odd == 0)
@@ -195,7 +198,9 @@ def prepare(
     for job in jobs:
         owner[job["first"] : job["first"] + job["count"]] = job["slot"]
     keys = list(zip(products["image"].tolist(), owner.tolist()))
-    return Launch(tables, views, groups, table.code if len(products) else 0, torch.zeros(max(1, len(products)), 3, device=device), keys, form, blocks)
+    return Launch(
+        tables, views, groups, table.code if len(products) else 0, torch.zeros(max(1, len(products)), 3, device=device), keys, form, blocks
+    )
 
 
 def run(launch: Launch, live: Tensor, base: Tensor) -> None:

@@ -52,7 +52,11 @@ class Nvfp4:
         blocks = value.float().reshape(rows, cols // BLOCK, BLOCK)
         peaks = blocks.abs().amax(dim=-1)
         scale = (peaks.amax() / (VALUES[-1] * SCALE_LIMIT)).clamp_min(SMALLEST_SCALE).expand(rows, 1)
-        if base is not None and bool((peaks <= base["scale"] * (SCALE_LIMIT * COVER)).all()) and bool((peaks.amax() >= SHRUNK * self._peaks(base).amax())):
+        if (
+            base is not None
+            and bool((peaks <= base["scale"] * (SCALE_LIMIT * COVER)).all())
+            and bool((peaks.amax() >= SHRUNK * self._peaks(base).amax()))
+        ):
             scale = base["scale"]
         block_scale = (peaks / VALUES[-1] / scale).clamp(max=SCALE_LIMIT).to(SCALE_CODE)
         if base is not None:

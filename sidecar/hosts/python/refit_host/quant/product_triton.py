@@ -43,7 +43,16 @@ def quantise_tokens(value: Tensor, code: torch.dtype) -> tuple[Tensor, Tensor]:
     out, scales = value.new_empty(tokens, cols, dtype=code), value.new_empty(tokens, 1, dtype=torch.float32)
     integer = code == int8.CODE
     if tokens:
-        _quantise[(tokens,)](value, out, scales, cols, LIMIT=127.0 if integer else 448.0, INTEGER=integer, BLOCK=triton.next_power_of_2(cols), num_warps=WARPS)
+        _quantise[(tokens,)](
+            value,
+            out,
+            scales,
+            cols,
+            LIMIT=127.0 if integer else 448.0,
+            INTEGER=integer,
+            BLOCK=triton.next_power_of_2(cols),
+            num_warps=WARPS,
+        )
     return out, scales
 
 

@@ -45,7 +45,11 @@ def base_module(spec: ModelSpec, base: QuantBase, device: torch.device) -> torch
     """The unquantised network without a copy of its weights: each layer takes its values from the base while it runs."""
     module = spec.build().eval().requires_grad_(False)
     for path, child in module.named_modules():
-        mine = {leaf: spec.sources[name] for leaf in (*child._parameters, *child._buffers) if (name := f"{path}.{leaf}".lstrip(".")) in spec.sources}
+        mine = {
+            leaf: spec.sources[name]
+            for leaf in (*child._parameters, *child._buffers)
+            if (name := f"{path}.{leaf}".lstrip(".")) in spec.sources
+        }
         if mine:
             empty = {leaf: getattr(child, leaf) for leaf in mine}
             child.register_forward_pre_hook(partial(_take, mine, base, device))

@@ -48,7 +48,17 @@ class QuantWeights(Weights):
 
     base: QuantBase | None
 
-    def __init__(self, layout: Layout, parameters: Iterable[str], form: Format, device: torch.device, ring: Ring, *, merge: str = "auto", way: str = "dequantise") -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        parameters: Iterable[str],
+        form: Format,
+        device: torch.device,
+        ring: Ring,
+        *,
+        merge: str = "auto",
+        way: str = "dequantise",
+    ) -> None:
         """`way`: how a step multiplies (linear.py)."""
         self.stored = Stored.build(layout, parameters, form)
         self.branches = Branches(form, way, device)
@@ -61,7 +71,9 @@ class QuantWeights(Weights):
         chunks = _chunks_of(layout)
         self._chunk_of = [number for number, (_, _, inside) in enumerate(chunks) for _ in inside]
         grow = _grow(layout)
-        slots = tuple(replace(slot, dtype=torch.float32, offset=slot.offset * grow - begin) for begin, _, inside in chunks for slot in inside)
+        slots = tuple(
+            replace(slot, dtype=torch.float32, offset=slot.offset * grow - begin) for begin, _, inside in chunks for slot in inside
+        )
         self.placed = Layout(slots, {slot.name: slot for slot in slots}, layout.nbytes * grow)
         self._working = torch.empty(_working_bytes(chunks), dtype=torch.uint8, device=device)
 
@@ -120,7 +132,9 @@ class QuantWeights(Weights):
         return super().commit(prepared)
 
     def _report(self, prepared: Prepared) -> list[dict[str, Any]]:
-        return report(self.layout, [image.file.adapter for image, _ in prepared.every], prepared.losses.fetch(), prepared.beside.losses.fetch())
+        return report(
+            self.layout, [image.file.adapter for image, _ in prepared.every], prepared.losses.fetch(), prepared.beside.losses.fetch()
+        )
 
     def _next_base(
         self, reader: CheckpointReader | None, stage: bool, cancelled: Cancelled
@@ -195,7 +209,10 @@ class QuantWeights(Weights):
         kept = [slot for slot in slots if slot.index not in prepared.touched and slot.index in base.held.coded]
         here = frozenset(slot.index for slot in kept)
         merged = [slot for slot in slots if slot.index not in here]
-        copies = ([part for slot in kept for part in self.stored.parts(slot, self.live).values()], [part for slot in kept for part in base.codes(slot).values()])
+        copies = (
+            [part for slot in kept for part in self.stored.parts(slot, self.live).values()],
+            [part for slot in kept for part in base.codes(slot).values()],
+        )
         launch = None
         if merged:
             from . import merge_triton
@@ -265,12 +282,23 @@ class QuantWeights(Weights):
                 self._note_loss(losses, prepared.stack, prepared.factors, slot, pristine[slot.index], before, after)
 
     def _note_loss(
-        self, losses: LossSums, stack: Stack, factors: Sequence[Tensor], slot: Slot, pristine: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+        self,
+        losses: LossSums,
+        stack: Stack,
+        factors: Sequence[Tensor],
+        slot: Slot,
+        pristine: Tensor,
+        before: Mapping[str, Tensor],
+        after: Mapping[str, Tensor],
     ) -> None:
         """One adapter intends what was merged; of several, each is applied alone after those before it."""
         decode, merged = self.stored.form.decode, self._value_of(slot)
         error = decode(after) - decode(before) - (merged - pristine)
-        mine = [(position, image, strength, buffer) for position, ((image, strength), buffer) in enumerate(zip(stack, factors)) if slot.index in image.every]
+        mine = [
+            (position, image, strength, buffer)
+            for position, ((image, strength), buffer) in enumerate(zip(stack, factors))
+            if slot.index in image.every
+        ]
         rows = [image.rows_of(slot) for _, image, _, _ in mine]
         if len(mine) == 1:
             physical = slice(None) if slot.swap_halves else rows[0]
@@ -280,7 +308,8 @@ class QuantWeights(Weights):
         canonical = lambda value: here.get(value.contiguous().view(torch.uint8).flatten())  # noqa: E731
         error, value = canonical(error), canonical(pristine)
         for (position, image, strength, buffer), inside in zip(mine, rows):
-            changed = apply_terms(value, [((term,), strength) for term in image.every[slot.index]], lambda row: image.factors_of(row[0], buffer))  # noqa: B023
+            terms = [((term,), strength) for term in image.every[slot.index]]
+            changed = apply_terms(value, terms, lambda row, of=image.factors_of, place=buffer: of(row[0], place))
             losses.note(position, slot.index, error[inside], (changed - value)[inside])
             value = changed
 
@@ -293,7 +322,9 @@ class QuantWeights(Weights):
             # Memory of its own: a commit may use the engine's meanwhile.
             working = torch.empty(self._working.numel(), dtype=torch.uint8, device=self.device)
             self._dry_codes = self._fill(working, inside, base)
-            self._dry_pristine = {slot.index: self.placed.slots[slot.index].physical(working).clone() for slot in inside if slot.index in self.stored.coded}
+            self._dry_pristine = {
+                slot.index: self.placed.slots[slot.index].physical(working).clone() for slot in inside if slot.index in self.stored.coded
+            }
             yield working, inside, self.placed
 
     def _settled(self, slot: Slot, here: Slot, scratch: Tensor) -> Tensor:

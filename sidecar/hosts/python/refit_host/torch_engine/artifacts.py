@@ -29,14 +29,23 @@ class CompiledCode:
     def of(store: EngineStore, structure: str, precision: str, device: torch.device, refit_map: Sequence[Any]) -> "CompiledCode":
         properties = torch.cuda.get_device_properties(device)
         key, finger = key_and_finger(
-            structure, precision, PROFILE, "torch", ("torch", torch.__version__), (properties.major, properties.minor), properties.name, f"triton {_triton()}"
+            structure,
+            precision,
+            PROFILE,
+            "torch",
+            ("torch", torch.__version__),
+            (properties.major, properties.minor),
+            properties.name,
+            f"triton {_triton()}",
         )
         return CompiledCode(store, key, finger, refit_map)
 
     def load(self) -> bool:
         """Hands what is stored to PyTorch's caches. False when there is nothing that can be trusted."""
         found = self._store.find(self._key, self._finger, self._refit_map)
-        return found is not None and ENGINE_FILE in found.files and torch.compiler.load_cache_artifacts(found.files[ENGINE_FILE]) is not None
+        return (
+            found is not None and ENGINE_FILE in found.files and torch.compiler.load_cache_artifacts(found.files[ENGINE_FILE]) is not None
+        )
 
     def save(self) -> int:
         """Keeps what this process compiled and loaded. Returns bytes, 0 when nothing was kept."""

@@ -27,7 +27,12 @@ _chosen: dict[int, str] = {}
 
 def prefer_fastest(family: str, config: Mapping[str, Any], device: torch.device) -> str:
     """Puts the fastest kernel first for steps of this structure; returns its name, `default` where nothing is changed."""
-    if device.type != "cuda" or torch.version.hip is not None or family not in FAMILIES or torch.cuda.get_device_capability(device) < (9, 0):
+    if (
+        device.type != "cuda"
+        or torch.version.hip is not None
+        or family not in FAMILIES
+        or torch.cuda.get_device_capability(device) < (9, 0)
+    ):
         return "default"
     heads = int(config.get("num_attention_heads") or config["n_heads"])
     width = int(config.get("attention_head_dim") or config["dim"] // heads)

@@ -146,7 +146,9 @@ class Builder:
                     raise ValueError(f"compiled output differs by {error:.3g}")
                 self._ready[kind] = modules[number]
                 self.stage_of[kind] = number
-                log.info("compiled %s in %.1f s%s", ", ".join(classes), time.perf_counter() - began, " from the engine store" if warm else "")
+                log.info(
+                    "compiled %s in %.1f s%s", ", ".join(classes), time.perf_counter() - began, " from the engine store" if warm else ""
+                )
                 self._told()
         self._code.save()
 

@@ -81,13 +81,22 @@ class TorchMaker:
         planned = time.perf_counter()
         # Quantised weights are merged in f32.
         self._warm.merges(torch.float32 if form is not None else dtype)
-        placed = place_quantised(spec, wanted, precision, params.checkpoint, host) if form is not None else place_weights(spec, wanted, dtype, host, params.engine)
+        placed = (
+            place_quantised(spec, wanted, precision, params.checkpoint, host)
+            if form is not None
+            else place_weights(spec, wanted, dtype, host, params.engine)
+        )
         fill(placed.weights, params, reader, host, call)
         filled = time.perf_counter()
         self._warm.ready()
         prefer_fastest(spec.family, spec.config, host.device)
         host.session_loads += 1
-        log.info("loaded: modules %.1f s, weights %.1f s, then waited %.1f s for libraries", planned - began, filled - planned, time.perf_counter() - filled)
+        log.info(
+            "loaded: modules %.1f s, weights %.1f s, then waited %.1f s for libraries",
+            planned - began,
+            filled - planned,
+            time.perf_counter() - filled,
+        )
         model = TorchModel(spec, placed, bundle, dtype, host, lambda: host.tell_serving(params.engine))
         if spec.fuse is not None and placed.compiles:
             model.use_fused(operations(host.device), probe_inputs(bundle.family, bundle.inputs, host.device))
@@ -97,7 +106,9 @@ class TorchMaker:
         return engine
 
 
-def _plain(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, source: CheckpointSource, form: Format | None, host: "Host") -> Weights:
+def _plain(
+    shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, source: CheckpointSource, form: Format | None, host: "Host"
+) -> Weights:
     """Weights without a module."""
     if form is None:
         return Weights(Layout.build(shapes, dtype), host.device, host.ring, merge=host.options.merge)
@@ -131,5 +142,3 @@ def _installed(name: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-

@@ -67,7 +67,16 @@ class TorchModel:
         self._told, self._stepped = told, 0.0
         if placed.compiles:
             self._code = CompiledCode.of(EngineStore.of(host.options), bundle.structure, placed.precision, host.device, bundle.refit_map)
-            self._builder = Builder(spec, make, host.device, self._code, self._tolerance, writes=placed.weights.writes, told=told, rested=lambda: time.monotonic() - self._stepped)
+            self._builder = Builder(
+                spec,
+                make,
+                host.device,
+                self._code,
+                self._tolerance,
+                writes=placed.weights.writes,
+                told=told,
+                rested=lambda: time.monotonic() - self._stepped,
+            )
 
     def use_fused(self, operations: Operations, probe: dict[str, Tensor]) -> None:
         """Serves with the family's fused blocks where it has them and they pass: then nothing is left to compile. `probe`: inputs of a small step."""
@@ -106,7 +115,9 @@ class TorchModel:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise HostFailure("HOST_STEP_FAILED", f"the engine failed while it ran a step: {str(error).splitlines()[0]}. The weights are unchanged.") from error
+            raise HostFailure(
+                "HOST_STEP_FAILED", f"the engine failed while it ran a step: {str(error).splitlines()[0]}. The weights are unchanged."
+            ) from error
         return {self._bundle.outputs[0]["name"]: output}
 
     def _run(self, inputs: dict[str, Tensor]) -> Tensor:

@@ -48,7 +48,15 @@ def place_quantised(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], name
     engine = QuantEngine(
         spec, shapes, name, source, host.device, host.ring, channels_last=_compiles(host), room=_room(host), merge=host.options.merge,
     )  # fmt: skip
-    return Placed(engine.weights, engine.make, _compiles(host), f"{name} {engine.way}", engine, lambda: engine.weights.branches.variant, engine.make_branched)
+    return Placed(
+        engine.weights,
+        engine.make,
+        _compiles(host),
+        f"{name} {engine.way}",
+        engine,
+        lambda: engine.weights.branches.variant,
+        engine.make_branched,
+    )
 
 
 def _compiles(host: "Host") -> bool:
@@ -67,7 +75,11 @@ def place_weights(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], dtype:
         weights = Weights(layout, host.device, host.ring, merge=host.options.merge)
         return Placed(weights, lambda: bind(spec.build(), spec, layout, weights.live), compiles, str(dtype))
     limit = host.options.weights_bytes
-    if limit is None and layout.nbytes + STEP_BYTES <= most_bytes(host.device, host.options.vram_cap_bytes) and engine not in host.asked_for_room:
+    if (
+        limit is None
+        and layout.nbytes + STEP_BYTES <= most_bytes(host.device, host.options.vram_cap_bytes)
+        and engine not in host.asked_for_room
+    ):
         host.asked_for_room.add(engine)
         wanted, free = layout.nbytes + STEP_BYTES, room + STEP_BYTES
         raise HostFailure(

@@ -15,9 +15,18 @@ from ..models.spec import ModelSpec
 def bundle_of(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> Bundle:
     """Raises HOST_GRAPH_INVALID for a family whose steps need a graph's table."""
     if spec.ports is None:
-        raise HostFailure("HOST_GRAPH_INVALID", f"expected a graph: {spec.family} engines are loaded with one; export it", {"family": spec.family})
+        raise HostFailure(
+            "HOST_GRAPH_INVALID", f"expected a graph: {spec.family} engines are loaded with one; export it", {"family": spec.family}
+        )
     rows = tuple(
-        Row(source.parameter, name, shapes[source.parameter] if source.rows is None else (source.rows[1], *shapes[source.parameter][1:]), source.rows, source.swap_halves, True)
+        Row(
+            source.parameter,
+            name,
+            shapes[source.parameter] if source.rows is None else (source.rows[1], *shapes[source.parameter][1:]),
+            source.rows,
+            source.swap_halves,
+            True,
+        )
         for name, source in spec.sources.items()
     )
     return Bundle(Path(), spec.family, spec.family, structure_hash(dict(shapes)), {}, spec.ports.inputs, spec.ports.outputs, (), rows)

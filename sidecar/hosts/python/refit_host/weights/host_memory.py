@@ -24,13 +24,16 @@ def host_arena(nbytes: int, device: torch.device) -> Tensor:
     try:
         block = torch.empty(nbytes, dtype=torch.uint8)
     except RuntimeError as error:
-        raise HostFailure("HOST_OUT_OF_MEMORY", "no host memory for the pristine base; close programs or use base: file",
-                          {"bytes": nbytes}) from error
+        raise HostFailure(
+            "HOST_OUT_OF_MEMORY", "no host memory for the pristine base; close programs or use base: file", {"bytes": nbytes}
+        ) from error
     if device.type == "cuda":
         runtime = torch.cuda.cudart()
         pointer = block.data_ptr()
         code = int(runtime.cudaHostRegister(pointer, nbytes, 0))
         if code != 0:
-            raise HostFailure("HOST_OUT_OF_MEMORY", "the driver refused to pin host memory; use base: file", {"bytes": nbytes, "cuda": code})
+            raise HostFailure(
+                "HOST_OUT_OF_MEMORY", "the driver refused to pin host memory; use base: file", {"bytes": nbytes, "cuda": code}
+            )
         weakref.finalize(block, runtime.cudaHostUnregister, pointer)
     return block

@@ -70,7 +70,9 @@ class DeltaImage:
             return self
         keep = ~np.isin(self.fast["slot"], np.fromiter(slots, np.int64, len(slots)))
         every = {index: terms for index, terms in self.every.items() if index not in slots}
-        return replace(self, fast=self.fast[keep], every=every, slow={index: terms for index, terms in self.slow.items() if index not in slots})
+        return replace(
+            self, fast=self.fast[keep], every=every, slow={index: terms for index, terms in self.slow.items() if index not in slots}
+        )
 
     def rows_of(self, slot: Slot) -> slice:
         """Rows of a parameter, in canonical order, between the first and the last that it changes."""
@@ -117,8 +119,12 @@ def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, 
     slow_slots: set[int] = set()
     for term in file.terms:
         slot = layout.by_name.get(term.parameter)
-        expect(slot is not None, "HOST_PARAMETER_UNKNOWN", f"{term.parameter}: the engine has no such parameter; the adapter belongs to another structure",
-               parameter=term.parameter)
+        expect(
+            slot is not None,
+            "HOST_PARAMETER_UNKNOWN",
+            f"{term.parameter}: the engine has no such parameter; the adapter belongs to another structure",
+            parameter=term.parameter,
+        )
         every.setdefault(slot.index, []).append(term)
         fast = _fast_row(term, slot, file.entries)
         order = slot if slot.channels_last or slot.rotation else None
@@ -183,10 +189,20 @@ def _inspect(file: DeltaFile, view: memoryview, spans: dict[str, tuple[int, Entr
     with ThreadPoolExecutor(LOOKERS, thread_name_prefix="refit-look") as pool:
         rows = [row for rows in pool.map(look, (names[start::LOOKERS] for start in range(LOOKERS))) for row in rows]
     bad = next((name for name, whole, _ in rows if not whole), None)
-    expect(bad is None, "HOST_DELTA_INVALID", "a factor's bytes have changed since they were written; the delta is rebuilt from the adapter", factor=bad)
+    expect(
+        bad is None,
+        "HOST_DELTA_INVALID",
+        "a factor's bytes have changed since they were written; the delta is rebuilt from the adapter",
+        factor=bad,
+    )
     sick = next((name for name, _, largest in rows if not (file.checks[name][1] and math.isfinite(largest))), None)
-    expect(sick is None, "HOST_NON_FINITE", f"factor {sick} of the adapter holds NaN or infinity; a live engine refuses it. Remove the adapter.",
-           factor=sick, adapter=file.adapter)
+    expect(
+        sick is None,
+        "HOST_NON_FINITE",
+        f"factor {sick} of the adapter holds NaN or infinity; a live engine refuses it. Remove the adapter.",
+        factor=sick,
+        adapter=file.adapter,
+    )
     return {name: largest for name, _, largest in rows}
 
 

@@ -73,7 +73,9 @@ def report(layout: Layout, adapters: Sequence[str], merged: Sequence[Sums], besi
     """What the host says of each adapter of the stack, in order (protocol/src/host/values.ts, `adapterLoss`). `beside`: of parameters where it is a branch."""
     out = []
     for position, adapter in enumerate(adapters):
-        ways = [("merged", each) for each in merged if each.position == position] + [("branch", each) for each in beside if each.position == position]
+        ways = [("merged", each) for each in merged if each.position == position] + [
+            ("branch", each) for each in beside if each.position == position
+        ]
         if not ways:
             continue
         own = sum(each.own for _, each in ways)

@@ -42,7 +42,9 @@ def apply_cap(device: torch.device, cap_bytes: int | None) -> None:
     if device.type == "cuda" and cap_bytes is not None:
         total = torch.cuda.get_device_properties(device).total_memory
         # PyTorch takes no device without a number here.
-        torch.cuda.set_per_process_memory_fraction(min(1.0, cap_bytes / total), torch.cuda.current_device() if device.index is None else device.index)
+        torch.cuda.set_per_process_memory_fraction(
+            min(1.0, cap_bytes / total), torch.cuda.current_device() if device.index is None else device.index
+        )
 
 
 def choose_place(budget: Budget, weight_bytes: int, activation_bytes: int, *, live_is_allocated: bool) -> Place:

@@ -19,7 +19,9 @@ Enqueue = Callable[[Tensor, Tensor], None]
 Prepare = Callable[[Layout, MergeTable, Sequence[Tensor], torch.device, np.ndarray], dict[int, Enqueue]]
 
 
-def _with_torch(layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device, group: np.ndarray) -> dict[int, Enqueue]:
+def _with_torch(
+    layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device, group: np.ndarray
+) -> dict[int, Enqueue]:
     parts = {number: MergeTable(table.jobs[group == number], table.products) for number in np.unique(group).tolist()}
     return {number: partial(_run_torch, layout, part, factors) for number, part in parts.items()}
 
@@ -28,7 +30,9 @@ def _run_torch(layout: Layout, table: MergeTable, factors: Sequence[Tensor], liv
     merge_torch.merge(layout, live, base, table, factors)
 
 
-def _with_triton(layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device, group: np.ndarray) -> dict[int, Enqueue]:
+def _with_triton(
+    layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device, group: np.ndarray
+) -> dict[int, Enqueue]:
     from . import merge_triton
 
     launch = merge_triton.prepare(layout, table, factors, device, group)

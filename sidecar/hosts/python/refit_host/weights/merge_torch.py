@@ -83,7 +83,9 @@ def merge(layout: Layout, live: Tensor, base: Tensor, table: MergeTable, factors
             target.copy_(value)
 
 
-def _pairs(table: MergeTable, begin: int, count: int, rows: int, cols: int, factors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, float]]:
+def _pairs(
+    table: MergeTable, begin: int, count: int, rows: int, cols: int, factors: Sequence[Tensor]
+) -> list[tuple[Tensor, Tensor, float]]:
     first, number = int(table.jobs["first"][begin]), int(table.jobs["count"][begin])
     out = []
     for offset in range(number):

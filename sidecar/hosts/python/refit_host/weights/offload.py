@@ -24,7 +24,13 @@ def send_away(tensors: list[tuple[Tensor, bool]]) -> list[Away]:
     """Frees the memory of each tensor (a whole storage); with True its values are kept on the host first. Raises HOST_OUT_OF_MEMORY,
     and nothing has moved then."""
     needed = sum(tensor.numel() for tensor, keep in tensors if keep)
-    expect(free_bytes() >= needed, "HOST_OUT_OF_MEMORY", "no host memory for the idle weights; they stay on the device", bytes=needed, freeBytes=free_bytes())
+    expect(
+        free_bytes() >= needed,
+        "HOST_OUT_OF_MEMORY",
+        "no host memory for the idle weights; they stay on the device",
+        bytes=needed,
+        freeBytes=free_bytes(),
+    )
     copies = [tensor.to("cpu", copy=True) if keep else None for tensor, keep in tensors]
     out = []
     for (tensor, _), kept in zip(tensors, copies):

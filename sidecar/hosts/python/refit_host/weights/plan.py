@@ -55,8 +55,12 @@ def check_terms(layout: Layout, stack: Stack, slow: Sequence[int]) -> None:
         slot = layout.slots[index]
         rows = [(term, strength, image) for image, strength in stack for term in image.every.get(index, [])]
         for term, _, _ in rows:
-            expect(term.pad_to is None, "HOST_NOT_REFITTABLE",
-                   f"{slot.name}: an adapter gives it another shape; a live engine cannot (NEEDS_RECOMPILE), `merge` can", parameter=slot.name)
+            expect(
+                term.pad_to is None,
+                "HOST_NOT_REFITTABLE",
+                f"{slot.name}: an adapter gives it another shape; a live engine cannot (NEEDS_RECOMPILE), `merge` can",
+                parameter=slot.name,
+            )
         apply_terms(torch.empty(slot.shape, device="meta"), [(row, row[1]) for row in rows], lambda row: _shapes(row[0], row[2]))
 
 
@@ -88,9 +92,11 @@ def plan_steps(
 
 
 def _evaluated(slot: Slot, stack: Stack, buffers: Sequence[Tensor]) -> Evaluated:
-    return Evaluated(tuple(
-        (term, strength, image, buffer) for (image, strength), buffer in zip(stack, buffers) for term in image.every.get(slot.index, [])
-    ))
+    return Evaluated(
+        tuple(
+            (term, strength, image, buffer) for (image, strength), buffer in zip(stack, buffers) for term in image.every.get(slot.index, [])
+        )
+    )
 
 
 def run_step(step: Step, target: Tensor, source: Tensor) -> None:

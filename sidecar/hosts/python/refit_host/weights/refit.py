@@ -107,8 +107,11 @@ class Weights:
         touching = np.arange(len(self.layout.slots)) if everything else np.flatnonzero(asked != self._asked)
         planned = frozenset(touching.tolist() if writes is None else writes)
         lacking = sorted(frozenset(touching.tolist()) - planned)
-        expect(not lacking, "HOST_PLAN_INVALID",
-               f"expected a plan that writes {self.layout.slots[lacking[0]].name if lacking else ''}, which the change of stack touches")
+        expect(
+            not lacking,
+            "HOST_PLAN_INVALID",
+            f"expected a plan that writes {self.layout.slots[lacking[0]].name if lacking else ''}, which the change of stack touches",
+        )
         every = stack
         check_terms(self.layout, every, sorted(frozenset(index for image, _ in every for index in image.slow) & planned))
         base, later, peaks, count = self._next_base(reader, stage, cancelled)
@@ -154,7 +157,9 @@ class Weights:
         # No kernel can read the base: every slot is made pristine in place first, group by group.
         return slots, base.steps(slots)
 
-    def _next_base(self, reader: CheckpointReader | None, stage: bool, cancelled: Cancelled) -> tuple[Base, CheckpointReader | None, np.ndarray, int]:
+    def _next_base(
+        self, reader: CheckpointReader | None, stage: bool, cancelled: Cancelled
+    ) -> tuple[Base, CheckpointReader | None, np.ndarray, int]:
         assert self.base is not None
         if reader is None:
             return self.base, None, self.base.peaks, 0
@@ -170,7 +175,9 @@ class Weights:
         if self.device.type == "cuda" and largest:
             torch.empty(largest * 4 * WORKING_COPIES, dtype=torch.uint8, device=self.device)
 
-    def _doubtful(self, slots: Sequence[Slot], stack: Stack, peaks: np.ndarray, touched: frozenset[int], slow: frozenset[int]) -> list[Slot]:
+    def _doubtful(
+        self, slots: Sequence[Slot], stack: Stack, peaks: np.ndarray, touched: frozenset[int], slow: frozenset[int]
+    ) -> list[Slot]:
         """Slots whose merged values are not finite for certain: those the evaluator does, and those whose bound is too large."""
         bounds = peaks.astype(np.float64)
         for image, strength in stack:
@@ -263,7 +270,9 @@ class Weights:
         """Device memory that weights and base hold now."""
         assert self.base is not None
         base = [self.base.arena] if self.base.place == "resident" else []
-        return sum(tensor.untyped_storage().nbytes() for tensor in (self.live, *(tensor for tensor, _ in self._more_device_memory()), *base))
+        return sum(
+            tensor.untyped_storage().nbytes() for tensor in (self.live, *(tensor for tensor, _ in self._more_device_memory()), *base)
+        )
 
     @property
     def streamed_bytes(self) -> int:

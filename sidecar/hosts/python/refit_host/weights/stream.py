@@ -185,7 +185,11 @@ class _Assembly:
     def _beside(self, piece: Piece, key: str, dtype: torch.dtype | None = None) -> Tensor:
         """A small tensor of the piece's file, on the device."""
         entry = self._reader.entry(piece.file, key)
-        raw = torch.frombuffer(self._reader.read(piece.file, key), dtype=torch.uint8) if entry.end > entry.begin else torch.empty(0, dtype=torch.uint8)
+        raw = (
+            torch.frombuffer(self._reader.read(piece.file, key), dtype=torch.uint8)
+            if entry.end > entry.begin
+            else torch.empty(0, dtype=torch.uint8)
+        )
         there = raw.to(self._device)
         return there.view(dtype) if dtype is not None else there.view(TORCH_OF_FILE[entry.dtype]).view(entry.shape)
 

@@ -53,11 +53,14 @@ def _byte_count(dtype: str, shape: Iterable[int]) -> int:
     return count
 
 
-def encode_frame(message: Mapping[str, Any], slot: str | None, tensors: Iterable[WireTensor], placed: Iterable[PlacedTensor] = ()) -> list[bytes | memoryview]:
+def encode_frame(
+    message: Mapping[str, Any], slot: str | None, tensors: Iterable[WireTensor], placed: Iterable[PlacedTensor] = ()
+) -> list[bytes | memoryview]:
     """Buffers of one frame, in order. `slot` ("params" or "result") is where the descriptors are put, those of `placed` tensors first."""
     offset = 0
     descriptors: list[dict[str, Any]] = [
-        {"name": one.name, "dtype": one.dtype, "shape": list(one.shape), "offset": one.offset, "bytes": one.nbytes, "segment": one.segment} for one in placed
+        {"name": one.name, "dtype": one.dtype, "shape": list(one.shape), "offset": one.offset, "bytes": one.nbytes, "segment": one.segment}
+        for one in placed
     ]
     payload: list[bytes | memoryview] = []
     end = 0
@@ -65,9 +68,7 @@ def encode_frame(message: Mapping[str, Any], slot: str | None, tensors: Iterable
         size = tensor.data.nbytes
         if size != _byte_count(tensor.dtype, tensor.shape):
             raise ValueError(f"{tensor.name}: {size} bytes for {tensor.dtype}{list(tensor.shape)}")
-        descriptors.append(
-            {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "offset": offset, "bytes": size}
-        )
+        descriptors.append({"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "offset": offset, "bytes": size})
         payload += [bytes(offset - end), tensor.data]
         end = offset + size
         offset = padded(end)

@@ -28,7 +28,9 @@ class Plan:
         row = check.obj(value, "plan")
         to = check.obj(row.get("to"), "plan.to")
         check.text(to, "checkpoint")
-        stack = tuple((check.text(i, "sha256"), check.number(i, "strength")) for i in map(_item, check.arr(to.get("stack"), "plan.to.stack")))
+        stack = tuple(
+            (check.text(i, "sha256"), check.number(i, "strength")) for i in map(_item, check.arr(to.get("stack"), "plan.to.stack"))
+        )
         writes = _names(check.arr(row.get("writes"), "plan.writes"))
         if row.get("from") is not None:
             check.obj(row["from"], "plan.from")
@@ -64,7 +66,11 @@ class LoadParams:
     @staticmethod
     def parse(row: dict[str, Any], sources: "Sources") -> "LoadParams":
         graph, shapes = row.get("graph"), row.get("parameters")
-        expect((graph is None) == (shapes is not None), "HOST_INVALID_PARAMS", "load: expected parameters without a graph, or a graph without parameters")
+        expect(
+            (graph is None) == (shapes is not None),
+            "HOST_INVALID_PARAMS",
+            "load: expected parameters without a graph, or a graph without parameters",
+        )
         folder = None if graph is None else (Path(check.text(check.obj(graph, "graph"), "folder")), check.text(graph, "variant"))
         parameters = None if shapes is None else {name: check.shape(dims, name) for name, dims in check.obj(shapes, "parameters").items()}
         steps = check.flag(row, "steps")

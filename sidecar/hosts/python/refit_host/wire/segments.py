@@ -57,8 +57,16 @@ class SegmentFolder:
         lie in its file. Raises HOST_INVALID_PARAMS, HOST_SEGMENT_REFUSED, HOST_SEGMENT_SHORT."""
         expect(len(names) <= MAX_SEGMENTS and all(isinstance(name, str) and NAME.fullmatch(name) for name in names), "HOST_INVALID_PARAMS",
                f"segments: expected at most {MAX_SEGMENTS} plain names")  # fmt: skip
-        expect(all(tensor.segment < len(names) for tensor in tensors), "HOST_SEGMENT_REFUSED", f"expected tensors in the {len(names)} segments that the step names")
-        expect(sum(tensor.nbytes for tensor in tensors) <= MAX_PAYLOAD_BYTES, "HOST_SEGMENT_REFUSED", f"expected at most {MAX_PAYLOAD_BYTES} bytes in segments")
+        expect(
+            all(tensor.segment < len(names) for tensor in tensors),
+            "HOST_SEGMENT_REFUSED",
+            f"expected tensors in the {len(names)} segments that the step names",
+        )
+        expect(
+            sum(tensor.nbytes for tensor in tensors) <= MAX_PAYLOAD_BYTES,
+            "HOST_SEGMENT_REFUSED",
+            f"expected at most {MAX_PAYLOAD_BYTES} bytes in segments",
+        )
         files: dict[int, int] = {}
         try:
             for index in {tensor.segment for tensor in tensors}:
@@ -75,7 +83,9 @@ class SegmentFolder:
             # A pipe or device that somebody put there must not stop the host.
             file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder)
         except OSError as error:
-            raise HostFailure("HOST_SEGMENT_REFUSED", f"expected a segment of this sidecar that can be opened ({error.strerror})") from error
+            raise HostFailure(
+                "HOST_SEGMENT_REFUSED", f"expected a segment of this sidecar that can be opened ({error.strerror})"
+            ) from error
         found = os.fstat(file)
         if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
             return file

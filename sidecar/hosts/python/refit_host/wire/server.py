@@ -71,7 +71,10 @@ class Server:
         number, name, params = message.get("id"), message.get("method"), message.get("params", {})
         whole = type(number) is int
         if not whole or message.get("jsonrpc") != "2.0" or not isinstance(name, str):
-            self._fail(number if whole else None, HostFailure("HOST_INVALID_REQUEST", "expected a JSON-RPC 2.0 request with a whole number as id and a method"))
+            self._fail(
+                number if whole else None,
+                HostFailure("HOST_INVALID_REQUEST", "expected a JSON-RPC 2.0 request with a whole number as id and a method"),
+            )
             return
         try:
             self._start(number, name, params, tensors)
@@ -128,7 +131,9 @@ class Server:
         if failure.code == "HOST_INTERNAL":
             log.error("internal error", exc_info=error)
         data = {"code": failure.code, "evidence": failure.evidence}
-        self._send({"jsonrpc": "2.0", "id": number, "error": {"code": NUMBERS[failure.code], "message": failure.message, "data": data}}, None, [])
+        self._send(
+            {"jsonrpc": "2.0", "id": number, "error": {"code": NUMBERS[failure.code], "message": failure.message, "data": data}}, None, []
+        )
 
     def notify(self, name: str, params: dict[str, Any]) -> None:
         """A notification, from any thread."""

@@ -26,7 +26,9 @@ def main(given: Sequence[str] | None = None) -> list:
         pipe.set_adapters(["a", "b"], list(strengths))
         began = time.perf_counter()
         pictures.append(pipe(**start.call(pipe, args)).images[0])
-        print(f"{strengths}: {time.perf_counter() - began:.2f} s, of it {pipe.unet.last_refit.ms:.1f} ms refit, served by the {pipe.unet.served_by}")
+        print(
+            f"{strengths}: {time.perf_counter() - began:.2f} s, of it {pipe.unet.last_refit.ms:.1f} ms refit, served by the {pipe.unet.served_by}"
+        )
         if not args.tiny:
             pictures[-1].save(Path(args.out) / f"sdxl-{strengths[0]}-{strengths[1]}.png")
     return pictures

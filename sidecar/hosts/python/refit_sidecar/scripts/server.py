@@ -20,7 +20,11 @@ def serve(given: Sequence[str] | None = None) -> ThreadingHTTPServer:
     """Ready to `serve_forever`, on loopback."""
     args = start.arguments(__doc__, given)
     pipe = start.pipeline(args, tiny.sdxl)
-    known = {name: tiny.lora(pipe.unet, seed) for name, seed in (("a", 1), ("b", 2))} if args.tiny else {Path(file).stem: file for file in args.loras}
+    known = (
+        {name: tiny.lora(pipe.unet, seed) for name, seed in (("a", 1), ("b", 2))}
+        if args.tiny
+        else {Path(file).stem: file for file in args.loras}
+    )
     pipe.unet = RefitModule(pipe.unet)
     for name, lora in known.items():
         pipe.unet.load_lora_adapter(lora, prefix=None, adapter_name=name) if args.tiny else pipe.load_lora_weights(lora, adapter_name=name)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from peft import LoraConfig
 
 
@@ -20,7 +28,9 @@ def sdxl() -> StableDiffusionXLPipeline:
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=32, attention_head_dim=(4, 8), transformer_layers_per_block=(1, 1),
         use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=32 + 6 * 8,
     ).eval()  # fmt: skip
-    pipe = StableDiffusionXLPipeline(_vae(4).eval(), None, None, None, None, unet, EulerDiscreteScheduler(), force_zeros_for_empty_prompt=False)
+    pipe = StableDiffusionXLPipeline(
+        _vae(4).eval(), None, None, None, None, unet, EulerDiscreteScheduler(), force_zeros_for_empty_prompt=False
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -48,7 +58,10 @@ def lora(module: torch.nn.Module, seed: int, rank: int = 4) -> dict[str, torch.T
 def prompt(pipe: Any) -> dict[str, torch.Tensor]:
     """What the text encoders would give: these pipelines have none."""
     make = torch.Generator().manual_seed(1)
-    embeds = {"prompt_embeds": torch.randn(1, 6, 32, generator=make), "pooled_prompt_embeds": torch.randn(1, 16 if isinstance(pipe, FluxPipeline) else 32, generator=make)}
+    embeds = {
+        "prompt_embeds": torch.randn(1, 6, 32, generator=make),
+        "pooled_prompt_embeds": torch.randn(1, 16 if isinstance(pipe, FluxPipeline) else 32, generator=make),
+    }
     if isinstance(pipe, FluxPipeline):
         return embeds
     return {**embeds, "negative_prompt_embeds": torch.zeros(1, 6, 32), "negative_pooled_prompt_embeds": torch.zeros(1, 32)}

@@ -25,13 +25,19 @@ def main(given: Sequence[str] | None = None) -> list[torch.Tensor]:
     for epoch in range(3):
         noise = torch.randn(1, 4, 8, 8, device=unet.device, dtype=unet.dtype)
         # With gradients on, the original module runs.
-        loss = (unet(noise * 0.5, torch.tensor(500.0, device=unet.device), encoder_hidden_states=words, added_cond_kwargs=more).sample - noise).square().mean()
+        loss = (
+            (unet(noise * 0.5, torch.tensor(500.0, device=unet.device), encoder_hidden_states=words, added_cond_kwargs=more).sample - noise)
+            .square()
+            .mean()
+        )
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
         trained_by = unet.served_by
         answers.append(torch.as_tensor(pipe(**{**start.call(pipe, args), "output_type": "latent"}).images).clone())
-        print(f"epoch {epoch}: loss {loss.item():.4f}; trained by the {trained_by.split(':')[0]}, picture by the {unet.served_by}, {len(unet.last_refit.written)} weights refitted")
+        print(
+            f"epoch {epoch}: loss {loss.item():.4f}; trained by the {trained_by.split(':')[0]}, picture by the {unet.served_by}, {len(unet.last_refit.written)} weights refitted"
+        )
     return answers
 
 
