@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "plugin")]
 
 from refit_sidecar_plugin.files import Identities  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising.origins import Origins, follow_loads  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising.tensors import Digests, file_dtype, raw_bytes  # noqa: E402
 from refit_sidecar_plugin.stack import Candidate, FileItem, Patch, Target, TensorRef, identify  # noqa: E402
+from refit_sidecar_plugin.ui.denoising.origins import Origins, follow_loads  # noqa: E402
+from refit_sidecar_plugin.ui.denoising.tensors import Digests, file_dtype, raw_bytes  # noqa: E402
 
 # Rows and columns of SDXL's matrices, and how many there are of each.
 MATRICES = ((1280, 1280, 430), (1280, 2048, 120), (10240, 1280, 60), (1280, 5120, 60), (640, 640, 52))

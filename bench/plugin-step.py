@@ -19,8 +19,8 @@ comfy_fakes.install()
 
 from refit_sidecar_plugin.client import SidecarClient  # noqa: E402
 from refit_sidecar_plugin.engine import EngineRun, Wanted  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising import UNET, read_call  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising.answer import Answerer  # noqa: E402
+from refit_sidecar_plugin.ui.denoising import UNET, read_call  # noqa: E402
+from refit_sidecar_plugin.ui.denoising.answer import Answerer  # noqa: E402
 
 # SDXL at 1024 squared, conditional and unconditional part in one batch.
 SAMPLE, CONTEXT, POOLED = (2, 4, 128, 128), (2, 77, 2048), (2, 2816)

@@ -48,7 +48,7 @@ def host() -> None:
 def client(data_dir: str, rounds: int) -> None:
     from refit_sidecar_plugin.client import SidecarClient
     from refit_sidecar_plugin.engine import EngineRun, Wanted
-    from refit_sidecar_plugin.hosts.denoising.tensors import to_wire
+    from refit_sidecar_plugin.ui.denoising.tensors import to_wire
 
     link = SidecarClient("residual-step", "1", Path(data_dir))
     runs = {way: EngineRun(link, Wanted(way, ()), check=lambda: None) for way in WAYS}

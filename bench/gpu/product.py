@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "plugin"), str(ROOT / "sidecar" / "hosts" / "python")
 
 from refit_sidecar_plugin.client import SidecarClient, Tensor  # noqa: E402
 from refit_sidecar_plugin.engine import EngineRun, Wanted  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising.tensors import to_wire  # noqa: E402
+from refit_sidecar_plugin.ui.denoising.tensors import to_wire  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from . import data  # noqa: E402

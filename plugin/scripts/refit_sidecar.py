@@ -1,9 +1,9 @@
 """The door for A1111, Forge and reForge: one always-visible script that hands the UI's hooks on."""
 
 from modules import scripts
-from refit_sidecar_plugin.hosts.webui.hooks import Hooks
-from refit_sidecar_plugin.hosts.webui.plugin import plugin
-from refit_sidecar_plugin.hosts.webui.ui.panel import build_panel
+from refit_sidecar_plugin.ui.webui.hooks import Hooks
+from refit_sidecar_plugin.ui.webui.plugin import plugin
+from refit_sidecar_plugin.ui.webui.ui.panel import build_panel
 
 hooks = Hooks()
 plugin().connect()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-HOST = HERE.parents[2] / "plugin" / "refit_sidecar_plugin" / "hosts" / "comfyui"
+UI = HERE.parents[2] / "plugin" / "refit_sidecar_plugin" / "ui" / "comfyui"
 RECORDS = HERE / "bind"
 MODULES = ("comfy", "folder_paths", "server")
 # `server` is also what the plugin calls the object; of that module only imports count.
@@ -65,7 +65,7 @@ class CallSite:
 
 
 def _trees() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(HOST.rglob("*.py")):
+    for path in sorted(UI.rglob("*.py")):
         yield path, ast.parse(path.read_text("utf-8"))
 
 

@@ -9,8 +9,8 @@ comfy_fakes.install()
 from fake_sidecar import FakeClient, FakeSidecar  # noqa: E402
 from refit_sidecar_plugin.client import SidecarRefused, Tensor  # noqa: E402
 from refit_sidecar_plugin.engine import EngineRun, Wanted  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising import UNET, NotServed, call_shape, made_by, read_call, refuse_patches, require_gpu_engine  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising.answer import Answerer  # noqa: E402
+from refit_sidecar_plugin.ui.denoising import UNET, NotServed, call_shape, made_by, read_call, refuse_patches, require_gpu_engine  # noqa: E402
+from refit_sidecar_plugin.ui.denoising.answer import Answerer  # noqa: E402
 
 
 class Engine:

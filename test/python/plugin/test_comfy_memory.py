@@ -10,8 +10,8 @@ pytest.importorskip("torch")
 comfy_fakes.install()
 
 from fake_sidecar import FakeClient, FakeSidecar  # noqa: E402
-from refit_sidecar_plugin.hosts.comfyui import fallback, memory  # noqa: E402
-from refit_sidecar_plugin.hosts.comfyui.source import Source  # noqa: E402
+from refit_sidecar_plugin.ui.comfyui import fallback, memory  # noqa: E402
+from refit_sidecar_plugin.ui.comfyui.source import Source  # noqa: E402
 
 management = sys.modules["comfy.model_management"]
 

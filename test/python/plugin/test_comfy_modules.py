@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 comfy_fakes.install()
 
-from refit_sidecar_plugin.hosts.comfyui.modules import changed, outline  # noqa: E402
+from refit_sidecar_plugin.ui.comfyui.modules import changed, outline  # noqa: E402
 
 
 def model():

@@ -10,10 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 comfy_fakes.install()
 
-from refit_sidecar_plugin.hosts.comfyui import freshness, hints  # noqa: E402
-from refit_sidecar_plugin.hosts.comfyui.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising import calls  # noqa: E402
-from refit_sidecar_plugin.hosts.denoising.tensors import Digests, from_bytes, raw_bytes, to_wire  # noqa: E402
+from refit_sidecar_plugin.ui.comfyui import freshness, hints  # noqa: E402
+from refit_sidecar_plugin.ui.comfyui.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS  # noqa: E402
+from refit_sidecar_plugin.ui.denoising import calls  # noqa: E402
+from refit_sidecar_plugin.ui.denoising.tensors import Digests, from_bytes, raw_bytes, to_wire  # noqa: E402
 
 PLUGIN = Path(__file__).resolve().parents[3] / "plugin"
 # Saved in people's workflows: an id that leaves this list breaks them.

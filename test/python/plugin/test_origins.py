@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from refit_sidecar_plugin.files import stamp
-from refit_sidecar_plugin.hosts.denoising.origins import Origins, follow_loads
-from refit_sidecar_plugin.hosts.denoising.tensors import Digests, raw_bytes
 from refit_sidecar_plugin.stack import Patch, Target, TensorRef
 from refit_sidecar_plugin.stack.patches import settle
+from refit_sidecar_plugin.ui.denoising.origins import Origins, follow_loads
+from refit_sidecar_plugin.ui.denoising.tensors import Digests, raw_bytes
 from safetensors import safe_open
 from safetensors.torch import save_file
 

@@ -37,9 +37,9 @@ class UNetModel(torch.nn.Module):
 class A1111(Ui):
     def __init__(self, root, monkeypatch):
         super().__init__(root, monkeypatch)
-        from refit_sidecar_plugin.hosts.webui.a1111.hook import A1111Hook
-        from refit_sidecar_plugin.hosts.webui.a1111.options import list_options
-        from refit_sidecar_plugin.hosts.webui.wish import Wish
+        from refit_sidecar_plugin.ui.webui.a1111.hook import A1111Hook
+        from refit_sidecar_plugin.ui.webui.a1111.options import list_options
+        from refit_sidecar_plugin.ui.webui.wish import Wish
 
         self.sd_unet, self.list_options, self.hook, self.wish = self.modules.sd_unet, list_options, A1111Hook(), Wish(enabled=True)
         self.model = UNetModel(self.sd_unet)
@@ -80,7 +80,7 @@ class A1111(Ui):
 
     def picture(self, *, tags=None, enabled=True):
         """The UI's way to the first call of the model."""
-        from refit_sidecar_plugin.hosts.webui.wish import Wish
+        from refit_sidecar_plugin.ui.webui.wish import Wish
 
         self.wish = Wish(enabled=enabled)
         self.plugin.status.update(enabled=enabled)

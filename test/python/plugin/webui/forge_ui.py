@@ -14,8 +14,8 @@ SIGMA = torch.full((2,), 2.0)
 class Forge(Ui):
     def __init__(self, root, monkeypatch, patcher=Patcher):
         super().__init__(root, monkeypatch)
-        from refit_sidecar_plugin.hosts.webui.forge.hook import ForgeHook
-        from refit_sidecar_plugin.hosts.webui.wish import Wish
+        from refit_sidecar_plugin.ui.webui.forge.hook import ForgeHook
+        from refit_sidecar_plugin.ui.webui.wish import Wish
 
         self.hook, self.wish, self.loader, self.memory = ForgeHook(), Wish(enabled=True), Loader(), Memory()
         self.own = patcher(KModel())

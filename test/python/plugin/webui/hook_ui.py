@@ -34,7 +34,7 @@ class Ui:
     def __init__(self, root: Path, monkeypatch: Any) -> None:
         self.root = make_files(root)
         self.modules = webui_fakes.install(self.root)
-        from refit_sidecar_plugin.hosts.webui import plugin as module
+        from refit_sidecar_plugin.ui.webui import plugin as module
 
         self.sidecar = FakeSidecar(plus_strengths)
         self.client = FakeClient(self.sidecar)

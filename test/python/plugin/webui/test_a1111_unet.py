@@ -270,7 +270,7 @@ def test_the_slot_that_a_refiner_emptied_is_taken_again_at_its_next_step(a1111):
 
 
 def test_the_panels_wishes_hold_for_a_unet_that_the_ui_makes_within_the_picture(a1111):
-    from refit_sidecar_plugin.hosts.webui.wish import Wish
+    from refit_sidecar_plugin.ui.webui.wish import Wish
 
     a1111.picture()
     a1111.hook.networks_active(a1111.processing, Wish(True, "torch"), {})

@@ -62,7 +62,7 @@ def test_the_uis_own_unet_keeps_its_adapters_and_stays_off_the_device(forge):
 
 
 def test_switched_off_nothing_is_touched_or_asked(forge):
-    from refit_sidecar_plugin.hosts.webui.wish import Wish
+    from refit_sidecar_plugin.ui.webui.wish import Wish
 
     forge.wish = Wish()
     forge.before_sampling()
@@ -346,7 +346,7 @@ def test_progress_stands_at_the_preview_while_the_engine_is_prepared_and_is_gone
 
 
 def test_the_sidecar_gets_room_from_the_uis_own_models(forge):
-    from refit_sidecar_plugin.hosts.webui.forge.memory import make_room
+    from refit_sidecar_plugin.ui.webui.forge.memory import make_room
 
     assert make_room(2 << 20) == 2 << 20 and forge.memory.freed == [2 << 20]
 
@@ -368,7 +368,7 @@ def test_forks_with_the_old_patcher_tell_their_files_by_what_they_noted(tmp_path
 
 
 def test_a_fork_does_not_take_the_patcher_without_adapters_for_the_one_with_them(forge):
-    from refit_sidecar_plugin.hosts.webui.forge.patcher import with_adapters_of, without_adapters
+    from refit_sidecar_plugin.ui.webui.forge.patcher import with_adapters_of, without_adapters
 
     own = OldPatcher(KModel())
     bare = without_adapters(own)

@@ -32,7 +32,7 @@ def callbacks(ui):
 
 @pytest.mark.parametrize(("name", "expected"), [("A1111", ["on_list_unets", "on_cfg_denoiser"]), ("Forge", ["on_cfg_denoiser"])])
 def test_each_ui_gets_its_own_backend_and_only_that(ui, callbacks, monkeypatch, name, expected):
-    from refit_sidecar_plugin.hosts.webui import hooks
+    from refit_sidecar_plugin.ui.webui import hooks
 
     monkeypatch.setattr(hooks, "ui_name", lambda: name)
     hooks.Hooks()
@@ -40,7 +40,7 @@ def test_each_ui_gets_its_own_backend_and_only_that(ui, callbacks, monkeypatch, 
 
 
 def test_the_panels_values_are_the_wish_and_show_in_the_status(ui, callbacks, monkeypatch):
-    from refit_sidecar_plugin.hosts.webui import hooks
+    from refit_sidecar_plugin.ui.webui import hooks
 
     monkeypatch.setattr(hooks, "ui_name", lambda: "Forge")
     made = hooks.Hooks()
@@ -63,14 +63,14 @@ def test_the_panels_values_are_the_wish_and_show_in_the_status(ui, callbacks, mo
     ids=str,
 )
 def test_an_api_call_may_send_fewer_values_those_of_an_older_version_or_senseless_ones(ui, values, expected):
-    from refit_sidecar_plugin.hosts.webui.wish import Wish
+    from refit_sidecar_plugin.ui.webui.wish import Wish
 
     wish = Wish.of(values)
     assert (wish.enabled, wish.host) == expected
 
 
 def test_folders_come_from_the_uis_own_arguments(ui, tmp_path):
-    from refit_sidecar_plugin.hosts.webui.plugin import folders
+    from refit_sidecar_plugin.ui.webui.plugin import folders
 
     for name in ("more checkpoints", "lyco"):
         (tmp_path / name).mkdir()
@@ -82,7 +82,7 @@ def test_folders_come_from_the_uis_own_arguments(ui, tmp_path):
 
 
 def test_a_folder_is_named_once_and_one_that_is_missing_not_at_all(ui):
-    from refit_sidecar_plugin.hosts.webui.plugin import folders
+    from refit_sidecar_plugin.ui.webui.plugin import folders
 
     ui.modules.shared.cmd_opts = SimpleNamespace(
         lora_dir=None, lyco_dir_backcompat=ui.file("LyCORIS"), ckpt_dir=ui.file("Stable-diffusion")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE.parent))
 from comfy_api import Source  # noqa: E402
 
 PLUGIN = HERE.parents[3] / "plugin"
-HOST = PLUGIN / "refit_sidecar_plugin" / "hosts" / "webui"
+UI = PLUGIN / "refit_sidecar_plugin" / "ui" / "webui"
 VARIABLES = {"A1111": "WEBUI_DIR", "Forge": "FORGE_DIR", "reForge": "REFORGE_DIR"}
 # Folders of the plugin that never run in a UI.
 FOREIGN = {"A1111": "forge", "Forge": "a1111", "reForge": "a1111"}
@@ -130,8 +130,8 @@ ATTRIBUTES = {
 def used(ui: str) -> set[str]:
     """Dotted names of the UI's `modules` in the parts of the plugin that run in this UI."""
     out: set[str] = set()
-    for path in [*sorted(HOST.rglob("*.py")), *sorted((PLUGIN / "scripts").glob("*.py"))]:
-        if path.is_relative_to(HOST / FOREIGN[ui]):
+    for path in [*sorted(UI.rglob("*.py")), *sorted((PLUGIN / "scripts").glob("*.py"))]:
+        if path.is_relative_to(UI / FOREIGN[ui]):
             continue
         tree = ast.parse(path.read_text("utf-8"))
         imported: set[str] = set()

@@ -26,11 +26,11 @@ def main(given: dict[str, Any]) -> None:
     callbacks = web_ui.install(Path(given["models"]), given.get("options", {}), arguments)
     if not given.get("gradio", True):
         web_ui.stub_gradio()
-    from refit_sidecar_plugin.hosts.webui import plugin as plugin_module
+    from refit_sidecar_plugin.ui.webui import plugin as plugin_module
 
     client = FakeClient(PageSidecar())
     plugin_module.SidecarClient = lambda *_: client
-    from refit_sidecar_plugin.hosts.webui import ui
+    from refit_sidecar_plugin.ui.webui import ui
 
     service = plugin_module.plugin()
     service.run_in_background()
