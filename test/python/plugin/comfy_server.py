@@ -64,18 +64,26 @@ class ComfyServer:
     """One running server. `log` grows with its output; `prompt` queues a graph and waits for its end."""
 
     def __init__(
-        self, base: Path, *, environment: dict[str, str] | None = None, arguments: list[str] | None = None, plugin: bool = True
+        self,
+        base: Path,
+        *,
+        environment: dict[str, str] | None = None,
+        arguments: list[str] | None = None,
+        plugin: bool = True,
+        nodes: dict[str, Path] | None = None,
+        device: tuple[str, ...] = ("--cpu",),
     ) -> None:
+        """`nodes`: further folders of custom nodes by name. `device`: ComfyUI's own arguments for it; none is the card."""
         self.base, self.port = base, free_port()
-        nodes = base / "custom_nodes"
-        nodes.mkdir(parents=True, exist_ok=True)
-        for name, source in {"refit-sidecar": REPO / "plugin", "comfy_test_nodes": TEST_NODES}.items():
-            link = nodes / name
+        folder = base / "custom_nodes"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, source in {"refit-sidecar": REPO / "plugin", "comfy_test_nodes": TEST_NODES, **(nodes or {})}.items():
+            link = folder / name
             if not link.is_symlink() and (plugin or name != "refit-sidecar"):
                 link.symlink_to(source)
         self.log: list[str] = []
         command = [
-            comfy_python(), str(Path(os.environ["COMFYUI_DIR"]) / "main.py"), "--cpu", "--listen", "127.0.0.1", "--port", str(self.port),
+            comfy_python(), str(Path(os.environ["COMFYUI_DIR"]) / "main.py"), *device, "--listen", "127.0.0.1", "--port", str(self.port),
             "--base-directory", str(base), "--database-url", f"sqlite:///{base / 'comfyui.db'}", "--disable-auto-launch", *(arguments or []),
         ]  # fmt: skip
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}

@@ -1,0 +1,1 @@
+"""What a user of ComfyUI waits for: its own path, TorchCompileModel and the engine, in one server run. `python -m bench.ui`."""
