@@ -21,9 +21,9 @@ void checkPromises(const refit::ParsedHeader& parsed, uint64_t dataBytes) {
   for (size_t i = 0; i < parsed.tensors.size(); ++i) {
     const refit::TensorInfo& tensor = parsed.tensors[i];
     demand(names.emplace(parsed.name(i)).second && parsed.name(i) != "__metadata__");
-    unsigned __int128 bytes = refit::containerDtypes.at(tensor.dtype).bytes;
-    for (const uint64_t dim : parsed.shape(i)) bytes *= dim;
-    demand(tensor.begin <= tensor.end && tensor.end <= dataBytes && bytes == tensor.end - tensor.begin);
+    unsigned __int128 bits = refit::containerDtypes.at(tensor.dtype).bits;
+    for (const uint64_t dim : parsed.shape(i)) bits *= dim;
+    demand(tensor.begin <= tensor.end && tensor.end <= dataBytes && bits % 8 == 0 && bits / 8 == tensor.end - tensor.begin);
     ranges.emplace_back(tensor.begin, tensor.end);
   }
   std::sort(ranges.begin(), ranges.end());

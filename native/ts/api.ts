@@ -2,7 +2,28 @@
 
 /** Element types of the safetensors container, as the file spells them. */
 export type Dtype =
-  "BOOL" | "U8" | "I8" | "I16" | "U16" | "I32" | "U32" | "I64" | "U64" | "F16" | "BF16" | "F32" | "F64" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0";
+  | "BOOL"
+  | "U8"
+  | "I8"
+  | "I16"
+  | "U16"
+  | "I32"
+  | "U32"
+  | "I64"
+  | "U64"
+  | "F16"
+  | "BF16"
+  | "F32"
+  | "F64"
+  | "F8_E4M3"
+  | "F8_E5M2"
+  | "F8_E8M0"
+  | "F8_E4M3FNUZ"
+  | "F8_E5M2FNUZ"
+  | "F6_E2M3"
+  | "F6_E3M2"
+  | "F4"
+  | "C64";
 
 /** Dtypes that hold weights or factors. */
 export type FloatDtype = "F16" | "BF16" | "F32" | "F64" | "F8_E4M3" | "F8_E5M2";

@@ -1,6 +1,6 @@
 import type { Dtype, FloatDtype } from "./api.ts";
 
-/** Bytes per element. A dtype added to the union without a row here does not compile. */
+/** Bytes per element; a fraction where several elements share a byte. A dtype added to the union without a row here does not compile. */
 export const dtypeBytes: Readonly<Record<Dtype, number>> = {
   BOOL: 1,
   U8: 1,
@@ -8,6 +8,12 @@ export const dtypeBytes: Readonly<Record<Dtype, number>> = {
   F8_E4M3: 1,
   F8_E5M2: 1,
   F8_E8M0: 1,
+  F8_E4M3FNUZ: 1,
+  F8_E5M2FNUZ: 1,
+  F6_E2M3: 0.75,
+  F6_E3M2: 0.75,
+  F4: 0.5,
+  C64: 8,
   I16: 2,
   U16: 2,
   F16: 2,

@@ -40,6 +40,8 @@ class HeaderParser {
   void readMetadata() {
     if (hasMetadata_) fail("DUPLICATE_KEY", "the header has the key \"__metadata__\" twice");
     hasMetadata_ = true;
+    // The reference reads null as no metadata, and some writers save it.
+    if (scanner_.peek() == 'n') return scanner_.skipValue();
     if (scanner_.peek() != '{') fail("INVALID_METADATA", "expected \"__metadata__\" to be an object of strings");
     std::unordered_set<std::string> keys;
     std::string scratch;
@@ -119,11 +121,13 @@ class HeaderParser {
   void checkSize(std::string_view name, const TensorInfo& info) const {
     if (info.begin > info.end) failAt(name, "INVALID_OFFSET", "data_offsets [" + std::to_string(info.begin) + ", " + std::to_string(info.end) + "] run backwards");
     const std::span<const uint64_t> shape = parsed_.shape(parsed_.tensors.size() - 1);
-    uint64_t bytes = containerDtypes[info.dtype].bytes;
+    uint64_t bits = containerDtypes[info.dtype].bits;
     for (const uint64_t dim : shape) {
-      if (dim != 0 && bytes > maxSafeInteger / dim) failAt(name, "VALIDATION_OVERFLOW", "the shape [" + joined(shape) + "] overflows");
-      bytes *= dim;
+      if (dim != 0 && bits > 8 * maxSafeInteger / dim) failAt(name, "VALIDATION_OVERFLOW", "the shape [" + joined(shape) + "] overflows");
+      bits *= dim;
     }
+    if (bits % 8 != 0) failAt(name, "TENSOR_INVALID_INFO", std::string(containerDtypes[info.dtype].name) + " [" + joined(shape) + "] does not end with a whole byte");
+    const uint64_t bytes = bits / 8;
     if (bytes == info.end - info.begin) return;
     failAt(name, "TENSOR_INVALID_INFO", std::string(containerDtypes[info.dtype].name) + " [" + joined(shape) + "] needs " + std::to_string(bytes) + " bytes, data_offsets give " + std::to_string(info.end - info.begin));
   }

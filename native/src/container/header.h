@@ -13,12 +13,12 @@ namespace refit {
 
 struct ContainerDtype {
   std::string_view name;
-  uint64_t bytes;
+  uint64_t bits;
 };
 
 /** Element types of the container; positions are those of `containerDtypes` in ts/addon/binding.ts. */
-inline constexpr std::array<ContainerDtype, 16> containerDtypes = {{{"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"I16", 2}, {"U16", 2}, {"I32", 4}, {"U32", 4}, {"I64", 8}, {"U64", 8}, {"F16", 2}, {"BF16", 2}, {"F32", 4}, {"F64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}}};
-static_assert(containerDtypes.size() == 16 && !containerDtypes.back().name.empty(), "a dtype was added: extend binding.ts and native/ts/dtypes.ts");
+inline constexpr std::array<ContainerDtype, 22> containerDtypes = {{{"BOOL", 8}, {"U8", 8}, {"I8", 8}, {"I16", 16}, {"U16", 16}, {"I32", 32}, {"U32", 32}, {"I64", 64}, {"U64", 64}, {"F16", 16}, {"BF16", 16}, {"F32", 32}, {"F64", 64}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F4", 4}, {"C64", 64}}};
+static_assert(containerDtypes.size() == 22 && !containerDtypes.back().name.empty(), "a dtype was added: extend binding.ts and native/ts/dtypes.ts");
 
 struct TensorInfo {
   uint64_t begin;

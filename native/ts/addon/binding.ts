@@ -21,6 +21,12 @@ export const containerDtypes = [
   "F8_E4M3",
   "F8_E5M2",
   "F8_E8M0",
+  "F8_E4M3FNUZ",
+  "F8_E5M2FNUZ",
+  "F6_E2M3",
+  "F6_E3M2",
+  "F4",
+  "C64",
 ] as const satisfies readonly Dtype[];
 
 /** Raised together with src/bind/addon.cpp when the surface changes, so that a stale build is not called wrongly. */

@@ -72,6 +72,12 @@ class HeaderParser {
   #readMetadata(): void {
     if (this.#metadata !== null) this.#fail("DUPLICATE_KEY", 'the header has the key "__metadata__" twice');
     const metadata = emptyRecord();
+    if (this.#scanner.peek() === "n") {
+      // The reference reads null as no metadata, and some writers save it.
+      this.#scanner.skipValue();
+      this.#metadata = metadata;
+      return;
+    }
     if (this.#scanner.peek() !== "{") this.#fail("INVALID_METADATA", 'expected "__metadata__" to be an object of strings');
     this.#scanner.object((key) => {
       if (Object.hasOwn(metadata, key))
@@ -136,8 +142,9 @@ class HeaderParser {
     let bytes = dtypeBytes[dtype];
     for (const dim of shape) {
       bytes *= dim;
-      if (!Number.isSafeInteger(bytes)) this.#fail("VALIDATION_OVERFLOW", `the shape [${shape.join(", ")}] overflows`, name);
+      if (bytes > Number.MAX_SAFE_INTEGER) this.#fail("VALIDATION_OVERFLOW", `the shape [${shape.join(", ")}] overflows`, name);
     }
+    if (!Number.isInteger(bytes)) this.#fail("TENSOR_INVALID_INFO", `${dtype} [${shape.join(", ")}] does not end with a whole byte`, name);
     if (bytes !== end - begin)
       this.#fail("TENSOR_INVALID_INFO", `${dtype} [${shape.join(", ")}] needs ${bytes} bytes, data_offsets give ${end - begin}`, name);
     return { name, dtype, shape, begin, end };

@@ -28,6 +28,12 @@ export const containerDtype = z.enum([
   "F8_E4M3",
   "F8_E5M2",
   "F8_E8M0",
+  "F8_E4M3FNUZ",
+  "F8_E5M2FNUZ",
+  "F6_E2M3",
+  "F6_E3M2",
+  "F4",
+  "C64",
 ]);
 
 /**

@@ -31,6 +31,9 @@ const helperSuffixes = [
 ] as const;
 const marker = "scaled_fp8";
 
+/** Dtypes of the container that no parameter of a model can have here: they are codes of formats that keep their scales elsewhere, or no real numbers. */
+const withoutNumbers: ReadonlySet<Dtype> = new Set(["F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2", "F4", "C64"]);
+
 /** X of a helper's key `X.weight_scale`, …; null for any other key. */
 export function helperStem(key: string): string | null {
   const suffix = helperSuffixes.find((candidate) => key.endsWith(candidate));
@@ -78,7 +81,7 @@ export function plainTensors(tensors: StoredTensors, metadata: Readonly<Record<s
     } else if (key === marker || key.endsWith(`.${marker}`)) {
       helpers.add(key);
     } else {
-      const foreign = foreignFormat(key);
+      const foreign = foreignFormat(key) ?? (withoutNumbers.has(dtype) ? dtype : null);
       if (foreign !== null) refused.set(key, foreign);
       else if (key.endsWith(".weight") && (dtype === "U8" || dtype === "I8")) stems.add(key.slice(0, -".weight".length));
     }

@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[3]
 for folder in ("sidecar/hosts/python", "plugin"):
     sys.path.insert(0, str(ROOT / folder))
 
+from refit_graphs import errors as graph_errors  # noqa: E402
+from refit_graphs import header as graph_header  # noqa: E402
 from refit_host.checked.tensor_header import HeaderError as HostHeaderError  # noqa: E402
 from refit_host.failure import HostFailure  # noqa: E402
 from refit_host.files.safetensors_header import read_header as host_header  # noqa: E402
@@ -62,14 +64,17 @@ def test_headers(data, code, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(data)
     if code is None:
-        assert {name: (one.dtype, one.shape) for name, one in read_header(str(path)).entries.items()} == {
-            name: (one.dtype, one.shape) for name, one in host_header(path).entries.items()
-        }
+        rows = {name: (one.dtype, one.shape) for name, one in read_header(str(path)).entries.items()}
+        assert rows == {name: (one.dtype, one.shape) for name, one in host_header(path).entries.items()}
+        assert rows == {name: (one["dtype"], tuple(one["shape"])) for name, one in graph_header.read_header(path).items()}
         return
     with pytest.raises(HeaderError) as plugin:
         read_header(str(path))
     with pytest.raises(HostFailure) as host:
         host_header(path)
+    with pytest.raises(graph_errors.HeaderError) as graphs:
+        graph_header.read_header(path)
+    assert f"[{plugin.value.code}]" in str(graphs.value)
     assert isinstance(host.value.__cause__, HostHeaderError)
     assert plugin.value.code == host.value.__cause__.code
     assert code in NAMED_ELSEWHERE or plugin.value.code == code

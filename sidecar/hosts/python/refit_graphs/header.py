@@ -7,37 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
+
+from refit_host.checked import tensor_header
 
 from .descriptions import canonical_names
 from .errors import HeaderError
 
 Shapes = dict[str, tuple[int, ...]]
 
-# The format's own limit on a header; a larger one is not a safetensors file.
-MAX_HEADER_BYTES = 100_000_000
 PREFIXES = ("model.diffusion_model.", "model.model.", "net.")
 
 
 def read_header(path: Path) -> dict[str, dict]:
     """Returns `{name: {"dtype", "shape"}}` of a `.safetensors` file or of a JSON table in the same form. Raises HeaderError."""
-    if path.suffix == ".json":
-        raw = path.read_bytes()
-    else:
-        with path.open("rb") as file:
-            head = file.read(8)
-            size = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-            if not 2 <= size <= MAX_HEADER_BYTES:
-                raise HeaderError(
-                    f"expected a safetensors header of at most {MAX_HEADER_BYTES} bytes, got a length of {size}: is the file complete?"
-                )
-            raw = file.read(size)
-            if len(raw) != size:
-                raise HeaderError(f"expected a header of {size} bytes, the file ended after {len(raw)}: is the file complete?")
+    if path.suffix != ".json":
+        return _of_safetensors(path)
     try:
-        table = json.loads(raw)
+        table = json.loads(path.read_bytes())
         return {
             name: {"dtype": str(entry["dtype"]), "shape": [int(n) for n in entry["shape"]]}
             for name, entry in table.items()
@@ -45,6 +33,17 @@ def read_header(path: Path) -> dict[str, dict]:
         }
     except (UnicodeDecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise HeaderError(f"expected a JSON table of names with dtype and shape, got something else: {error}") from error
+
+
+def _of_safetensors(path: Path) -> dict[str, dict]:
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = tensor_header.header_length(file.read(8), size)
+            header = tensor_header.parse_header(file.read(length), size)
+    except tensor_header.HeaderError as error:
+        raise HeaderError(f"expected a whole safetensors file; {error} [{error.code}]") from error
+    return {name: {"dtype": entry.dtype, "shape": list(entry.shape)} for name, entry in header.entries.items()}
 
 
 def canonical_shapes(header: Mapping[str, Mapping]) -> Shapes:

@@ -27,7 +27,7 @@ export async function readAdapterTensors(file: TensorFile, kernels: Kernels): Pr
   );
 }
 
-async function readNumbers(file: TensorFile, entry: TensorEntry, kernels: Kernels): Promise<readonly number[]> {
+async function readNumbers(file: TensorFile, entry: TensorEntry, kernels: Kernels): Promise<readonly number[] | undefined> {
   const count = entry.shape.reduce((product, dim) => product * dim, 1);
   // A placeholder of the true length: the recogniser refuses it by its length.
   if (count > mostValues) return new Array<number>(count > 1_000_000 ? mostValues + 1 : count).fill(0);
@@ -54,9 +54,10 @@ async function readNumbers(file: TensorFile, entry: TensorEntry, kernels: Kernel
     case "I8":
       return each(1, (at) => view.getInt8(at));
     case "U8":
-    case "F8_E8M0":
     case "BOOL":
       return each(1, (at) => view.getUint8(at));
+    case "F8_E8M0":
+      return each(1, (at) => powerOfTwo(view.getUint8(at)));
     case "F16":
     case "BF16":
     case "F8_E4M3":
@@ -65,5 +66,16 @@ async function readNumbers(file: TensorFile, entry: TensorEntry, kernels: Kernel
       await kernels.convert(bytes, entry.dtype, new Uint8Array(values.buffer), "F32", count);
       return [...values];
     }
+    // No writer keeps a scalar in them; the recogniser names what needs a number and has none.
+    case "F8_E4M3FNUZ":
+    case "F8_E5M2FNUZ":
+    case "F6_E2M3":
+    case "F6_E3M2":
+    case "F4":
+    case "C64":
+      return undefined;
   }
 }
+
+/** F8_E8M0: an exponent alone; 255 is no number. */
+const powerOfTwo = (code: number): number => (code === 255 ? NaN : 2 ** (code - 127));

@@ -13,9 +13,9 @@ MAX_RANK = 64
 MAX_TENSORS = 200_000
 MAX_DEPTH = 128
 MAX_WHOLE = 2**53 - 1
-ITEM_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
-    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+ITEM_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
 
 
@@ -130,6 +130,9 @@ def _check_values(root: Any) -> None:
 
 
 def _metadata(value: Any) -> dict[str, str]:
+    if value is None:
+        # The reference reads null as no metadata, and some writers save it.
+        return {}
     if not isinstance(value, _Object):
         raise HeaderError("INVALID_METADATA", 'expected "__metadata__" to be an object of strings')
     metadata: dict[str, str] = {}
@@ -175,8 +178,8 @@ def _entry(value: Any, data_start: int) -> Entry:
     dtype = fields.get("dtype")
     if "dtype" in fields and not isinstance(dtype, str):
         raise HeaderError("TENSOR_INVALID_INFO", "expected dtype to be a string")
-    if isinstance(dtype, str) and dtype not in ITEM_BYTES:
-        raise HeaderError("UNKNOWN_DTYPE", f"the dtype is none of {', '.join(ITEM_BYTES)}")
+    if isinstance(dtype, str) and dtype not in ITEM_BITS:
+        raise HeaderError("UNKNOWN_DTYPE", f"the dtype is none of {', '.join(ITEM_BITS)}")
     shape = _integers(fields["shape"], "shape", MAX_RANK) if "shape" in fields else None
     offsets = _integers(fields["data_offsets"], "data_offsets", 2) if "data_offsets" in fields else None
     if dtype is None or shape is None or offsets is None or len(offsets) != 2:
@@ -184,11 +187,14 @@ def _entry(value: Any, data_start: int) -> Entry:
     begin, end = offsets
     if begin > end:
         raise HeaderError("INVALID_OFFSET", "data_offsets run backwards")
-    size = ITEM_BYTES[dtype]
+    bits = ITEM_BITS[dtype]
     for dimension in shape:
-        size *= dimension
-        if size > MAX_WHOLE:
+        bits *= dimension
+        if bits > 8 * MAX_WHOLE:
             raise HeaderError("VALIDATION_OVERFLOW", "the shape overflows")
+    size, odd = divmod(bits, 8)
+    if odd:
+        raise HeaderError("TENSOR_INVALID_INFO", f"{dtype} {shape} does not end with a whole byte")
     if size != end - begin:
         raise HeaderError("TENSOR_INVALID_INFO", f"{dtype} {shape} needs {size} bytes, data_offsets give {end - begin}")
     return Entry(dtype, tuple(shape), data_start + begin, data_start + end)
