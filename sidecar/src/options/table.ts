@@ -74,7 +74,7 @@ export const optionTable = [
     default: "auto",
     choices: ["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"],
     reload: false,
-    help: "Weight dtype of engines when a client does not name one (auto: fp32 on a CPU; fp8, int8 and nvfp4: torch host)",
+    help: "Weight dtype of engines when a client does not name one (auto: fp32 on a CPU, else the family's best; fp8, int8 and nvfp4: torch host)",
   },
   {
     name: "mode",

@@ -11,6 +11,7 @@ import { hostEnvironment, pythonRun } from "../host/index.ts";
 import type { HostPython } from "../host/index.ts";
 import { packageRoot } from "../package-root.ts";
 import type { EngineFinger, EngineKey, Store } from "../store/index.ts";
+import type { FailedGraphs } from "./failed-graphs.ts";
 import type { Stores } from "./stores.ts";
 
 export interface Port {
@@ -93,6 +94,8 @@ async function readBundle(folder: string): Promise<GraphBundle> {
 export interface Graphs {
   /** Null when no bundle of this structure with what is needed is here yet. */
   readonly find: (structure: string, need?: GraphNeed) => GraphBundle | null;
+  /** Why it cannot be made with the configured Python, from an earlier attempt; null: it was not tried, or something has changed since. */
+  readonly failure: (structure: string, need: GraphNeed) => Failure | null;
   /** Makes the graph of a checkpoint's structure with the configured Python. Throws ENGINE_GRAPH_MISSING (no Python) and ENGINE_GRAPH_EXPORT_FAILED. */
   readonly exportFor: (
     structure: string,
@@ -114,6 +117,7 @@ export interface GraphsOptions {
   readonly stores: Pick<Stores, "own" | "readable" | "prune">;
   /** Python with torch, diffusers and onnx; null: there is none. */
   readonly python: () => HostPython | null;
+  readonly failed: FailedGraphs;
   readonly onBadBundle: (name: string, error: unknown) => void;
 }
 
@@ -168,6 +172,10 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
       bundles.delete(structure);
       return null;
     },
+    failure(structure, need) {
+      const python = options.python();
+      return python === null ? null : options.failed.known(structure, need, python);
+    },
     async exportFor(structure, checkpointPath, onLine, signal, how = {}) {
       const python = options.python();
       if (python === null) {
@@ -177,7 +185,12 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
           { structure },
         );
       }
-      const { folder, entry } = await exportGraph(options.stores.own, python, checkpointPath, structure, onLine, signal, how);
+      const { folder, entry } = await exportGraph(options.stores.own, python, checkpointPath, structure, onLine, signal, how).catch(
+        (error: unknown) => {
+          options.failed.note(structure, how.need ?? "models", python, error);
+          throw error;
+        },
+      );
       options.stores.own.hold(entry);
       options.stores.prune();
       const bundle = await readBundle(folder);
@@ -268,7 +281,7 @@ export async function runExport(
     throw new Failure(
       "ENGINE_GRAPH_EXPORT_FAILED",
       typeof result["message"] === "string" ? result["message"] : `the graph export ended with status ${code}`,
-      { code: result["code"] },
+      { code: result["code"], lasting: result["lasting"] === true, packages: result["packages"] },
     );
   return result;
 }

@@ -16,6 +16,10 @@ export interface HostedRequest {
   readonly residuals: boolean;
 }
 
+/** No other host has a module or a graph of that family. */
+export const torchAlone = ({ family, parameters }: ResolvedCheckpoint["target"]): boolean =>
+  describedStep(family, parameters)?.torchAlone === true;
+
 /** The torch host needs no graph of the checkpoint's structure. */
 export const servedWithoutGraph = ({ family, parameters }: ResolvedCheckpoint["target"]): boolean =>
   describedStep(family, parameters) !== null;

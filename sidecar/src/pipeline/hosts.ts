@@ -1,5 +1,6 @@
 // Which engine hosts this computer can run, and how each is started.
 
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../failure/index.ts";
 import { hugePages, namedVariables, pythonRun, startHost } from "../host/index.ts";
@@ -112,13 +113,27 @@ export function createHostStarter({
     });
 }
 
-/** The host that "auto" means: the embedded one, unless there is a Python for a GPU host; of those torch, unless tensorrt won on this computer (`winner`). */
-export function autoHost(
-  configured: "auto" | HostKind,
-  pythons: HostPythons,
-  winner: () => "torch" | "tensorrt" | null = () => null,
-): HostKind {
+/** Marks of a driver that PyTorch computes with (CUDA, ROCm, CUDA under WSL). */
+const driverMarks: Partial<Record<NodeJS.Platform, readonly string[]>> = {
+  linux: ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"],
+  win32: ["nvcuda.dll", "amdhip64.dll", "amdhip64_6.dll", "amdhip64_7.dll"].map((name) =>
+    join(process.env["SystemRoot"] ?? "C:\\Windows", "System32", name),
+  ),
+};
+
+/** Whether the torch host may find a card here. False is certain; true only means that the host has to be asked. */
+export const mayHaveCard = (platform: NodeJS.Platform = process.platform, exists: (path: string) => boolean = existsSync): boolean =>
+  (driverMarks[platform] ?? []).some(exists);
+
+export interface AutoSight {
+  readonly pythons: HostPythons;
+  readonly card: boolean;
+  readonly winner?: () => "torch" | "tensorrt" | null;
+}
+
+/** The host that "auto" means: the embedded one, which is the fastest on a processor, unless there is a card and a Python for a GPU host; of those torch, unless tensorrt won on this computer (`winner`). */
+export function autoHost(configured: "auto" | HostKind, { pythons, card, winner = () => null }: AutoSight): HostKind {
   if (configured !== "auto") return configured;
-  if (pythons("torch") === null) return "onnxruntime";
+  if (!card || pythons("torch") === null) return "onnxruntime";
   return pythons("tensorrt") !== null && winner() === "tensorrt" ? "tensorrt" : "torch";
 }

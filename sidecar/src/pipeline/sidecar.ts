@@ -18,11 +18,12 @@ import { lockDataDir, startWire } from "../wire/index.ts";
 import type { WireServer } from "../wire/index.ts";
 import { createBackend } from "./backend.ts";
 import { createAdapterFinder } from "./find-adapter.ts";
+import { createFailedGraphs } from "./failed-graphs.ts";
 import { createFolders } from "./folders.ts";
 import { openGraphs } from "./graphs.ts";
-import { servedWithoutGraph } from "./hosted.ts";
+import { servedWithoutGraph, torchAlone } from "./hosted.ts";
 import { hostChoice } from "./host-choice.ts";
-import { autoHost, createHostStarter, hostFlags, hostPythons, keepsSpareHost } from "./hosts.ts";
+import { autoHost, createHostStarter, hostFlags, hostPythons, keepsSpareHost, mayHaveCard } from "./hosts.ts";
 import { createLeftAlone } from "./left-alone.ts";
 import { createLiveFolder } from "./live.ts";
 import { createLastUsed } from "./last-used.ts";
@@ -105,6 +106,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
   const graphs = await openGraphs({
     stores,
     python: () => pythons("torch"),
+    failed: createFailedGraphs(join(dataDir, "failed-graphs.json"), version),
     onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`),
   });
   const jobs = createScheduler({
@@ -144,6 +146,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
           jobs,
           pythons,
           options: () => options,
+          card: mayHaveCard,
           winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype),
           onProcessor: async (kind) => (await engines.host(kind)).about.device.type === "cpu",
         },
@@ -187,9 +190,10 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     mode: () => options.mode,
     policy: () => policy,
     graph: async (checkpoint, urgency) => {
-      // The torch host, which is what "auto" means here, serves these without one.
-      if (pythons("torch") !== null && !servedWithoutGraph(checkpoint.target))
-        await graphOf({ graphs, jobs }, checkpoint, urgency, graphNeed(autoHost(options.host, pythons)));
+      if (pythons("torch") === null || torchAlone(checkpoint.target)) return;
+      const kind = autoHost(options.host, { pythons, card: mayHaveCard() });
+      if (kind === "torch" && servedWithoutGraph(checkpoint.target)) return;
+      await graphOf({ graphs, jobs }, checkpoint, urgency, graphNeed(kind));
     },
   });
 
@@ -352,7 +356,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarSetu
     leavingCheckMs,
   );
   leaving.unref();
-  log.info(`listening on ${wire.url}, engines on ${autoHost(options.host, pythons)}`);
+  log.info(`listening on ${wire.url}, engines on ${autoHost(options.host, { pythons, card: mayHaveCard() })}`);
 
   const scanned = arrivals.start().then(async () => {
     await catalog.idle();

@@ -6,9 +6,9 @@ import type { Scheduler, Urgency } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import type { EngineSpec } from "../refit/index.ts";
 import { autoHost } from "./hosts.ts";
-import type { HostPythons } from "./hosts.ts";
+import type { HostKind, HostPythons } from "./hosts.ts";
 import type { GraphBundle, GraphNeed, Graphs, StepTable } from "./graphs.ts";
-import { hostedSpec } from "./hosted.ts";
+import { hostedSpec, servedWithoutGraph, torchAlone } from "./hosted.ts";
 import { weightDtypes } from "./views.ts";
 import type { ResolvedCheckpoint } from "./wanted.ts";
 
@@ -27,7 +27,9 @@ export interface SpecParts {
   readonly pythons: HostPythons;
   /** Which GPU host won on this computer. */
   readonly winner: (structure: string, dtype: EngineSpec["precision"]) => "torch" | "tensorrt" | null;
-  /** Whether that host computes on the processor: asked only where the precision is left open. Starts the host, which the engine needs anyway. */
+  /** Whether there may be a card. */
+  readonly card: () => boolean;
+  /** Whether that host computes on the processor: asked only where host or precision is left open. Starts the host, which the engine needs anyway. */
   readonly onProcessor: (hostKind: string) => Promise<boolean>;
 }
 
@@ -44,6 +46,8 @@ export async function graphOf(
   const { structure } = checkpoint.target;
   const known = graphs.find(structure, need);
   if (known) return known;
+  const failed = graphs.failure(structure, need);
+  if (failed) throw failed;
   const { result } = jobs.submit({
     key: `graph ${need} ${structure}`,
     kind: "graph",
@@ -65,32 +69,71 @@ async function autoPrecision({ onProcessor }: SpecParts, hostKind: string, { var
   return variants["fp32"] !== undefined && (await onProcessor(hostKind)) ? "fp32" : "fp16";
 }
 
+/** What only the torch host can do: some families, and precisions that no ONNX graph has. */
+const needsTorch = (checkpoint: ResolvedCheckpoint, precision: "auto" | Precision): boolean =>
+  torchAlone(checkpoint.target) || (precision !== "auto" && precision !== "fp32" && precision !== "fp16");
+
+/**
+ * The host for a request that names none, and the one to take when its graph cannot be made. On a processor the embedded host steps faster than PyTorch, so torch gets there only what needs it.
+ */
+async function meantHost(
+  parts: SpecParts,
+  checkpoint: ResolvedCheckpoint,
+  precision: "auto" | Precision,
+): Promise<{ readonly kind: HostKind; readonly otherwise: HostKind | null }> {
+  const { options, pythons, winner, onProcessor } = parts;
+  const { host } = options();
+  if (host !== "auto") return { kind: host, otherwise: null };
+  const onGpu = precision === "auto" ? "fp16" : precision;
+  const kind = autoHost("auto", {
+    pythons,
+    card: parts.card(),
+    winner: () => winner(checkpoint.target.structure, weightDtypes[onGpu]),
+  });
+  const torch = pythons("torch") !== null;
+  if (torch && needsTorch(checkpoint, precision)) return { kind: kind === "onnxruntime" ? "torch" : kind, otherwise: null };
+  const embedded = kind === "onnxruntime" || (await onProcessor(kind));
+  return embedded ? { kind: "onnxruntime", otherwise: torch ? "torch" : null } : { kind, otherwise: null };
+}
+
 /** Throws what graphOf and hostedSpec throw, ENGINE_PRECISION for what the graph lacks, ENGINE_SHAPES when graph and checkpoint disagree. */
 export async function engineSpec(
   parts: SpecParts,
   checkpoint: ResolvedCheckpoint,
   request: SpecRequest,
 ): Promise<{ readonly spec: EngineSpec; readonly table: StepTable }> {
-  const { host, precision } = parts.options();
-  const onGpu = request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : "fp16";
-  const hostKind =
-    request.host === "auto"
-      ? autoHost(host, parts.pythons, () => parts.winner(checkpoint.target.structure, weightDtypes[onGpu]))
-      : request.host;
+  const precision = request.precision === "auto" ? parts.options().precision : request.precision;
+  const { kind, otherwise } =
+    request.host === "auto" ? await meantHost(parts, checkpoint, precision) : { kind: request.host, otherwise: null };
+  try {
+    return await specOn(parts, checkpoint, { ...request, precision }, kind);
+  } catch (error) {
+    const noGraph = error instanceof Failure && (error.code === "ENGINE_GRAPH_EXPORT_FAILED" || error.code === "ENGINE_GRAPH_MISSING");
+    if (otherwise === null || !noGraph) throw error;
+    return specOn(parts, checkpoint, { ...request, precision }, otherwise);
+  }
+}
+
+async function specOn(
+  parts: SpecParts,
+  checkpoint: ResolvedCheckpoint,
+  { precision, residuals }: Pick<SpecRequest, "precision" | "residuals">,
+  hostKind: string,
+): Promise<{ readonly spec: EngineSpec; readonly table: StepTable }> {
+  const onCpu = precision === "auto" && hostKind === "torch" && servedWithoutGraph(checkpoint.target) && (await parts.onProcessor("torch"));
   const hosted = hostedSpec(checkpoint, {
     kind: hostKind,
     installed: parts.pythons("torch") !== null,
-    precision: request.precision !== "auto" ? request.precision : precision,
-    residuals: request.residuals,
+    precision: onCpu ? "fp32" : precision,
+    residuals,
   });
   if (hosted !== null) return hosted;
   const bundle = await graphOf(parts, checkpoint, "user", graphNeed(hostKind));
-  const wanted =
-    request.precision !== "auto" ? request.precision : precision !== "auto" ? precision : await autoPrecision(parts, hostKind, bundle);
+  const wanted = precision === "auto" ? await autoPrecision(parts, hostKind, bundle) : precision;
   // A graph has one float type; bf16 and quantised engines of the torch host run the fp16 graph's structure.
   const variant = hostKind === "onnxruntime" || wanted === "fp32" ? wanted : "fp16";
   // Residual inputs are no other engine: a host opens that variant on the same weights with the first step that brings them.
-  for (const needed of request.residuals ? [variant, `residuals-${variant}`] : [variant]) {
+  for (const needed of residuals ? [variant, `residuals-${variant}`] : [variant]) {
     if (bundle.variants[needed] !== undefined) continue;
     throw new Failure(
       "ENGINE_PRECISION",

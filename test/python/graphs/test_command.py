@@ -61,7 +61,7 @@ def test_an_unreadable_header_is_bad_input(tmp_path, name, content):
 
 def test_a_missing_file_is_bad_input_and_its_path_is_not_repeated(tmp_path):
     status, answer = run("--header", str(tmp_path / "none.safetensors"), "--out", str(tmp_path / "out"))
-    assert (status, answer["code"]) == (2, "GRAPH_HEADER_UNREADABLE")
+    assert (status, answer["code"], answer["lasting"]) == (2, "GRAPH_HEADER_UNREADABLE", False)
     assert str(tmp_path) not in answer["message"]
 
 
@@ -73,6 +73,8 @@ def test_an_unknown_network_is_unsupported_and_an_older_bundle_stays(tmp_path):
     (old / "graph.json").write_text("{}", encoding="utf-8")
     status, answer = run("--header", str(header), "--out", str(old))
     assert (status, answer["code"]) == (1, "GRAPH_STRUCTURE_UNSUPPORTED")
+    # The sidecar does not try it again until one of these folders changes.
+    assert answer["lasting"] and any("site-packages" in folder for folder in answer["packages"])
     assert [path.name for path in old.iterdir()] == ["graph.json"]
 
 
@@ -85,6 +87,18 @@ def test_a_python_without_the_packages_is_told_which(tmp_path):
     status, answer = run("--header", str(header), "--out", str(tmp_path / "out"), path=path)
     assert (status, answer["code"]) == (3, "GRAPH_PACKAGE_MISSING")
     assert "torch" in answer["message"]
+    assert answer["lasting"]
+
+
+@pytest.mark.parametrize(("text", "lasting"), [("shapes differ", True), ("DefaultCPUAllocator: can't allocate memory", False)])
+def test_an_error_that_nobody_foresaw_is_a_verdict_too(tmp_path, text, lasting):
+    (tmp_path / "torch.py").write_text(f"raise RuntimeError({text!r})", encoding="utf-8")
+    header = tmp_path / "header.json"
+    header.write_text("{}", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "sidecar/hosts/python")])
+    status, answer = run("--header", str(header), "--out", str(tmp_path / "out"), path=path)
+    assert (status, answer["code"], answer["lasting"]) == (4, "GRAPH_EXPORT_BROKEN", lasting)
+    assert text not in answer["message"]
 
 
 def test_a_failure_while_tracing_leaves_no_folder(tmp_path, monkeypatch):

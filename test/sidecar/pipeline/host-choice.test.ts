@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { hostChoice } from "../../../sidecar/src/pipeline/host-choice.ts";
-import { autoHost, type HostPythons } from "../../../sidecar/src/pipeline/hosts.ts";
+import { autoHost, mayHaveCard, type HostPythons } from "../../../sidecar/src/pipeline/hosts.ts";
 
 const structure = "5".repeat(64);
 const faster = { formatVersion: 1, structure, dtype: "f16", chosen: "tensorrt", tensorrtMs: 30, torchMs: 40, error: 0.001 };
@@ -40,12 +40,34 @@ describe("autoHost", () => {
     (...kinds: string[]): HostPythons =>
     (kind) =>
       kinds.includes(kind) ? { python: "/python", paths: [] } : null;
+  const meant = (installed: HostPythons, winner: "torch" | "tensorrt" | null, card = true) =>
+    autoHost("auto", { pythons: installed, card, winner: () => winner });
   it("means the embedded host without a GPU host, torch with one, tensorrt where that is installed and won", () => {
-    expect(autoHost("auto", pythons(), () => "tensorrt")).toBe("onnxruntime");
-    expect(autoHost("auto", pythons("torch"), () => "tensorrt")).toBe("torch");
-    expect(autoHost("auto", pythons("torch", "tensorrt"), () => null)).toBe("torch");
-    expect(autoHost("auto", pythons("torch", "tensorrt"), () => "torch")).toBe("torch");
-    expect(autoHost("auto", pythons("torch", "tensorrt"), () => "tensorrt")).toBe("tensorrt");
-    expect(autoHost("torch", pythons("torch", "tensorrt"), () => "tensorrt")).toBe("torch");
+    expect(meant(pythons(), "tensorrt")).toBe("onnxruntime");
+    expect(meant(pythons("torch"), "tensorrt")).toBe("torch");
+    expect(meant(pythons("torch", "tensorrt"), null)).toBe("torch");
+    expect(meant(pythons("torch", "tensorrt"), "torch")).toBe("torch");
+    expect(meant(pythons("torch", "tensorrt"), "tensorrt")).toBe("tensorrt");
+    expect(autoHost("torch", { pythons: pythons("torch", "tensorrt"), card: true, winner: () => "tensorrt" })).toBe("torch");
+  });
+  it("means the embedded host on a computer without a card, whatever is installed", () => {
+    expect(meant(pythons("torch", "tensorrt"), "tensorrt", false)).toBe("onnxruntime");
+    expect(autoHost("torch", { pythons: pythons("torch"), card: false })).toBe("torch");
+  });
+});
+
+describe("mayHaveCard", () => {
+  it.each([
+    ["linux", "/dev/nvidiactl", true],
+    ["linux", "/dev/kfd", true],
+    ["linux", "/dev/dxg", true],
+    ["linux", "/dev/dri", false],
+    ["darwin", "/dev/nvidiactl", false],
+  ] as const)("on %s with %s alone: %s", (platform, there, expected) => {
+    expect(mayHaveCard(platform, (path) => path === there)).toBe(expected);
+  });
+  it("on Windows looks for the drivers' libraries", () => {
+    expect(mayHaveCard("win32", (path) => path.endsWith("nvcuda.dll"))).toBe(true);
+    expect(mayHaveCard("win32", () => false)).toBe(false);
   });
 });

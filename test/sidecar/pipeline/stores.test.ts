@@ -82,12 +82,14 @@ describe("openStores", () => {
   });
 });
 
+const noFailures = { known: () => null, note: () => undefined };
+
 describe("openGraphs", () => {
   it("holds the graphs that it uses, and forgets one that another program has removed", async () => {
     const folder = join(data, "engines");
     const entry = await putGraph(await openStore({ folder, writable: true, maxBytes: 1e9 }), "mine");
     const stores = await openStores(() => base, data, log);
-    const graphs = await openGraphs({ stores, python: () => null, onBadBundle: () => undefined });
+    const graphs = await openGraphs({ stores, python: () => null, failed: noFailures, onBadBundle: () => undefined });
     expect(graphs.find("mine")?.name).toBe("mine");
     await utimes(join(folder, entry, "manifest.json"), new Date(0), new Date(0));
     expect(await stores.own.prune(0)).toEqual([]);
@@ -117,7 +119,7 @@ describe("openGraphs", () => {
     };
     const opened = async () => {
       const stores = await openStores(() => base, data, log);
-      return { stores, graphs: await openGraphs({ stores, python: () => null, onBadBundle: () => undefined }) };
+      return { stores, graphs: await openGraphs({ stores, python: () => null, failed: noFailures, onBadBundle: () => undefined }) };
     };
     await put("table", []);
     const first = await opened();
