@@ -105,12 +105,13 @@ export async function engineSpec(
   const precision = request.precision === "auto" ? parts.options().precision : request.precision;
   const { kind, otherwise } =
     request.host === "auto" ? await meantHost(parts, checkpoint, precision) : { kind: request.host, otherwise: null };
+  const { residuals } = request;
   try {
-    return await specOn(parts, checkpoint, { ...request, precision }, kind);
+    return await specOn(parts, checkpoint, { precision, residuals }, kind);
   } catch (error) {
     const noGraph = error instanceof Failure && (error.code === "ENGINE_GRAPH_EXPORT_FAILED" || error.code === "ENGINE_GRAPH_MISSING");
     if (otherwise === null || !noGraph) throw error;
-    return specOn(parts, checkpoint, { ...request, precision }, otherwise);
+    return specOn(parts, checkpoint, { precision, residuals }, otherwise);
   }
 }
 
