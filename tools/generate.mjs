@@ -24,7 +24,7 @@ const withHardware = (file) => hardwarePage(hardware, readFileSync(join(root, fi
 const files = {
   "protocol/src/families/table.ts": typescriptTable(
     families,
-    readOtherModels(join(root, "protocol/other-models.json"), protocol.otherModels),
+    readOtherModels(join(root, "protocol/other-models.json"), protocol.otherModels, families),
   ),
   "sidecar/hosts/python/refit_graphs/families.json": hostTable(families),
   "plugin/refit_sidecar_plugin/families.py": pluginTable(families),

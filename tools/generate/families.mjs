@@ -4,30 +4,6 @@ import { join } from "node:path";
 import { z } from "zod";
 import { replaceBetween } from "./between.mjs";
 
-/** The order in which people meet the families, for lists; new ones go to the end. */
-const listed = [
-  "sd15",
-  "sd2",
-  "sdxl",
-  "sdxl-refiner",
-  "sd3",
-  "flux",
-  "flux2",
-  "chroma",
-  "z-image",
-  "lumina2",
-  "qwen-image",
-  "krea2",
-  "anima",
-  "wan",
-  "ltxv",
-  "ltx2",
-  "hunyuan-video",
-  "hunyuan-video-1.5",
-  "hidream",
-  "kandinsky5",
-];
-
 /** Descriptions in list order. Throws with the file's name and the field that is wrong. */
 export function readFamilies(folder, schema) {
   const raw = new Map(
@@ -35,15 +11,18 @@ export function readFamilies(folder, schema) {
       .filter((name) => name.endsWith(".json"))
       .map((name) => [name.slice(0, -".json".length), JSON.parse(readFileSync(join(folder, name), "utf8"))]),
   );
-  const place = (name) => (listed.indexOf(name) + 1 || listed.length + 1) * 1000;
+  const place = (name) => raw.get(name).listed ?? Infinity;
   const names = [...raw.keys()].sort(
-    (a, b) => place(a) - place(b) || (raw.get(a).checkpoint?.order ?? 0) - (raw.get(b).checkpoint?.order ?? 0) || (a < b ? -1 : 1),
+    (a, b) =>
+      (place(a) < place(b) ? -1 : place(a) > place(b) ? 1 : 0) ||
+      (raw.get(a).checkpoint?.order ?? 0) - (raw.get(b).checkpoint?.order ?? 0) ||
+      (a < b ? -1 : 1),
   );
   return names.map((name) => {
     const own = raw.get(name);
     const base = own.like === undefined ? {} : raw.get(own.like);
     if (base === undefined) throw new Error(`${name}.json: like names a family without a description, ${own.like}`);
-    const { like: _like, ...whole } = { ...base, ...own };
+    const { like: _like, listed: _listed, ...whole } = { ...base, ...own };
     const checked = schema.safeParse(whole);
     if (!checked.success) throw new Error(`${name}.json: ${z.prettifyError(checked.error)}`);
     if (checked.data.family !== name) throw new Error(`${name}.json: its family is called ${checked.data.family}`);
@@ -62,9 +41,15 @@ function checkInputs({ family, inputs = [], calls = [] }) {
   }
 }
 
-/** Models without a family, checked. */
-export function readOtherModels(file, schema) {
-  return schema.parse(JSON.parse(readFileSync(file, "utf8")));
+/** Models without a family, checked. A family's name in braces stands for its title. */
+export function readOtherModels(file, schema, families) {
+  const title = (name) => {
+    const found = families.find(({ family }) => family === name);
+    if (found === undefined) throw new Error(`${file}: {${name}} names a family without a description`);
+    return found.title;
+  };
+  const filled = (text) => text.replace(/\{([^}]*)\}/g, (_, name) => title(name));
+  return schema.parse(JSON.parse(readFileSync(file, "utf8"))).map((one) => ({ ...one, title: filled(one.title) }));
 }
 
 export function typescriptTable(families, others) {

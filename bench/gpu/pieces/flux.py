@@ -11,7 +11,7 @@ from typing import Callable, Iterator
 
 import torch
 from refit_host.fused import operations
-from refit_host.fused.flux import use_fused_blocks
+from refit_host.fused.two_streams import use_fused_blocks
 from refit_host.quant.bind import replace_linears
 from refit_host.quant.choose import quantised_layers
 from refit_host.quant.formats import FORMATS

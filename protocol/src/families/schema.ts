@@ -142,6 +142,8 @@ const call = z.strictObject({
 export const familyDescription = z.strictObject({
   family: z.string().regex(/^[a-z][a-z0-9.-]*$/),
   title: z.string(),
+  /** Its place in lists, ascending, in the order in which people meet the families; one without it comes last. */
+  listed: z.int().optional(),
   /** Takes every field that is not given from this family. */
   like: z.string().optional(),
   /** `unet`: names and detection are computed (sidecar/src/terms/names/unet-stems.ts), not listed. */
@@ -172,7 +174,12 @@ export const familyDescription = z.strictObject({
       baseVersions: z.array(z.string()).optional(),
     })
     .optional(),
-  defaults: z.strictObject({ precisions: z.array(z.enum(["bf16", "fp16", "fp32"])).min(1) }),
+  defaults: z.strictObject({
+    /** Best first. */
+    precisions: z.array(z.enum(["bf16", "fp16", "fp32"])).min(1),
+    /** `measured`: a step's time is in attention over thousands of tokens, all of one width, so the kernels are tried on the device. */
+    attention: z.literal("measured").optional(),
+  }),
 });
 
 /** Models that are known by name and have no family here. */

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from refit_host.fused.flux import joined, use_fused_blocks
 from refit_host.fused.passes import Modulation, PlainOperations, Update
+from refit_host.fused.two_streams import joined, use_fused_blocks
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
 from refit_host.quant.fp8 import CODE

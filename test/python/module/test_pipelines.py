@@ -63,7 +63,7 @@ def _sdxl_img2img():
 
 
 def _kontext():
-    found = tiny.flux()
+    found = tiny.flux_pipeline()
     return FluxKontextPipeline(FlowMatchEulerDiscreteScheduler(), _vae(), None, None, None, None, found.transformer)
 
 
@@ -94,7 +94,7 @@ PIPELINES = {
     "sdxl": (tiny.sdxl, "unet", {**tiny.prompt(None), **SMALL}),
     "sdxl img2img": (_sdxl_img2img, "unet", {**tiny.prompt(None), "image": _picture, "strength": 1.0}),
     "sd3": (_sd3, "transformer", {**WORDS, "pooled_prompt_embeds": torch.ones(1, 16), "negative_pooled_prompt_embeds": torch.zeros(1, 16), **SMALL}),
-    "flux": (tiny.flux, "transformer", {"prompt_embeds": torch.ones(1, 5, 32), "pooled_prompt_embeds": torch.ones(1, 16), **SMALL}),
+    "flux": (tiny.flux_pipeline, "transformer", {"prompt_embeds": torch.ones(1, 5, 32), "pooled_prompt_embeds": torch.ones(1, 16), **SMALL}),
     "flux kontext": (_kontext, "transformer", {"prompt_embeds": torch.ones(1, 5, 32), "pooled_prompt_embeds": torch.ones(1, 16), "image": _picture, **SMALL,
                                                "_auto_resize": False, "max_area": 256}),
     "wan": (_wan, "transformer", {"prompt_embeds": torch.ones(1, 5, 16), "negative_prompt_embeds": torch.zeros(1, 5, 16), "num_frames": 5, "height": 32, "width": 32}),

@@ -25,6 +25,16 @@ def descriptions() -> Mapping[str, Mapping[str, Any]]:
     return {one["family"]: one for one in json.loads(TABLE.read_text(encoding="utf-8"))}
 
 
+def typical(family: str, name: str) -> float | None:
+    """A number as a run brings it for an input of a family; None where the description names none."""
+    rows = descriptions()[family].get("inputs", ())
+    return next((row["typical"] for row in rows if row["name"] == name and "typical" in row), None)
+
+
+def for_torch_alone(description: Mapping[str, Any]) -> bool:
+    return "torch" in description.get("hosts", ())
+
+
 @dataclass(frozen=True)
 class Place:
     """Where diffusers keeps a parameter or rows of it. `name`: the whole name in diffusers' state dict; `swap`: its halves stand in the other order."""
@@ -62,6 +72,12 @@ class Described:
             self._known[name] = None
             self._known[name] = evaluate(self._description["dimensions"][name], self.shapes, self.__getitem__)
         return self._known[name]
+
+    @property
+    def for_torch_alone(self) -> bool:
+        """Whether the torch host alone serves this structure, without a graph."""
+        when = self._description.get("hostsWhen")
+        return for_torch_alone(self._description) and (when is None or bool(self.value(when)))
 
     def value(self, text: str, **given: Value) -> Value:
         """An expression over the shapes, the named dimensions and `given`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import torch
+from refit_graphs.descriptions import typical
 from refit_host.distance import relative_error
 from refit_host.files.checkpoint import CheckpointReader
 from refit_host.host.bundle import Bundle
@@ -39,7 +40,8 @@ class Reference:
 
 def _value(port: Mapping[str, Any], shape: Sequence[int], family: str, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     if port["name"] == "timestep":
-        return torch.full(tuple(shape), 0.5 if family == "flux" else 500.0)
+        number = typical(family, "timestep")
+        return torch.full(tuple(shape), 500.0 if number is None else number)
     if port["name"] == "guidance":
         return torch.full(tuple(shape), 3.5)
     return torch.randn(tuple(shape), generator=generator).to(dtype)

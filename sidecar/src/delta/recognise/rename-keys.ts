@@ -34,7 +34,7 @@ function renamed(tensors: AdapterTensors, rename: (key: string) => string): { te
 
 const imageInputShape = "diffusion_model.img_in.reshape_weight";
 
-/** Control adapters of Flux: norms are replaced, biases added, and the input projection grows to the control channels. */
+/** Control adapters in the publisher's own names: norms are replaced, biases added, and the input projection grows to the control channels. */
 function bflControl(tensors: AdapterTensors): RenamedKeys {
   const { tensors: map, displaced } = renamed(
     tensors,

@@ -10,7 +10,7 @@ export interface StemPair {
   readonly slice?: { readonly start: number; readonly length: number };
   /** The diffusers parameter has its two halves in the other order. */
   readonly swapHalves?: boolean;
-  /** Parameter suffix of the native stem when it is not `.weight` (Flux norms are `.scale`). */
+  /** Parameter suffix of the native stem when it is not `.weight` (norms of some families end in `.scale`). */
   readonly nativeSuffix?: string;
 }
 

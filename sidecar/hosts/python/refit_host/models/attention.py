@@ -107,7 +107,7 @@ class FusedJointAttention(JointAttention):
 
 
 class ParallelAttention:
-    """Attention and the gated layers of one block from one product and into one product, as Flux.2's single blocks have them."""
+    """Attention and the gated layers of one block from one product and into one product, as the single blocks of flux2 have them."""
 
     def __call__(
         self, attn: nn.Module, hidden_states: Tensor, attention_mask: None = None, image_rotary_emb: CosSin | None = None

@@ -1,33 +1,51 @@
-"""Flux on a device: packing, positions and the scaled timestep outside the graph exporter's trace."""
+"""Two-stream blocks, then single ones, on a device: packing, positions and the scaled timestep outside the graph exporter's trace.
+
+Queries, keys and values have one projection: the checkpoint stores them as one matrix, so the arena's view of it is bound as it is.
+Fewer and larger products, and (quantised) one conversion of their shared input.
+"""
 
 from __future__ import annotations
 
 from types import MethodType
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import torch
-from refit_graphs.flux import PATCH, THETA
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
+from .attention import FUSED_JOINT, fuse_parts, turn
 from .patches import from_tokens, grid, padded, to_tokens
 from .references import beside_each_other, references
 from .rotation import Frequencies, cos_sin
 
+if TYPE_CHECKING:
+    from ..fused.passes import Operations
 
-def adapt(module: torch.nn.Module, config: Mapping[str, Any]) -> torch.nn.Module:
+# As in the graph exporter's module of this family; a test compares both with diffusers' own class.
+PATCH = 2
+THETA = 10000
+
+
+def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     frequencies = Frequencies(tuple(config["axes_dims_rope"]), THETA)
 
-    def rotation(_: torch.nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def rotation(_: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
         return cos_sin([ids[:, axis, None] * values for axis, values in enumerate(frequencies.on(ids.device))])
 
     module.pos_embed.forward = MethodType(rotation, module.pos_embed)
     embed = module.time_text_embed.forward
     # diffusers rounds timestep and guidance to the float type before it scales them by 1000; in f16 that would move them by up to half a step.
     module.time_text_embed.forward = lambda *given: embed(*module.refit_times, given[-1])
-    return module
+    return _one_projection(module)
 
 
-def forward(module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
+    from ..fused import two_streams
+
+    return two_streams.use_fused_blocks(module, operations)
+
+
+def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """sample [b, c, h, w], timestep [b] (0..1), encoder_hidden_states [b, t, d], y [b, k], optionally guidance [b] and reference latents [1 or b, c, h, w]."""
     sample, context = inputs["sample"], inputs["encoder_hidden_states"]
     height, width = sample.shape[-2:]
@@ -50,3 +68,34 @@ def _ids(picture: Tensor, place: tuple[int, int, int]) -> Tensor:
     """(number of the picture, row, column) of each patch, counted from where the picture begins."""
     row, column = grid(picture.shape[-2] // PATCH, picture.shape[-1] // PATCH, picture.device)
     return torch.stack([torch.full_like(row, place[0]), row + place[1], column + place[2]], dim=-1)
+
+
+def _one_projection(module: nn.Module) -> nn.Module:
+    """Gives every attention of a module on the meta device the fused layers."""
+    for attention in module.modules():
+        if type(attention).__name__ != "FluxAttention":
+            continue
+        fuse_parts(attention, FUSED_JOINT)
+    module.set_attn_processor(FusedAttention())
+    return module
+
+
+class FusedAttention:
+    """Attention of both streams, text before picture, in the [batch, tokens, heads, width] order that the products give and the kernels take."""
+
+    def __call__(self, attn: nn.Module, hidden: Tensor, context: Tensor | None, mask: None, rotation: tuple[Tensor, Tensor]) -> object:
+        query, key, value = attn.to_qkv(hidden).unflatten(-1, (3, -1, attn.head_dim)).unbind(-3)
+        query, key = attn.norm_q(query), attn.norm_k(key)
+        if context is not None:
+            first_query, first_key, first_value = attn.to_added_qkv(context).unflatten(-1, (3, -1, attn.head_dim)).unbind(-3)
+            query = torch.cat([attn.norm_added_q(first_query), query], dim=1)
+            key = torch.cat([attn.norm_added_k(first_key), key], dim=1)
+            value = torch.cat([first_value, value], dim=1)
+        mixed = functional.scaled_dot_product_attention(
+            turn(query, rotation).transpose(1, 2), turn(key, rotation).transpose(1, 2), value.transpose(1, 2)
+        )
+        mixed = mixed.transpose(1, 2).flatten(2)
+        if context is None:
+            return mixed
+        words = context.shape[1]
+        return attn.to_out[0](mixed[:, words:]), attn.to_add_out(mixed[:, :words])

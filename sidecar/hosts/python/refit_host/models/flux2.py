@@ -1,4 +1,4 @@
-"""Flux.2 (dev, klein) on a device. In: canonical shapes. Out: diffusers' Flux2Transformer2DModel, called as ComfyUI calls its own.
+"""flux2 (dev, klein) on a device. In: canonical shapes. Out: diffusers' Flux2Transformer2DModel, called as ComfyUI calls its own.
 
 `timestep` is sigma (0..1) and `guidance` the plain number; both are scaled and turned into waves in f32. One token is one cell of the latent.
 """

@@ -1,32 +1,32 @@
 """Families that this host serves without a graph: modules of diffusers, called in ComfyUI's convention.
 
 In: canonical shapes. Out: a ModelSpec, with names and inputs from the family's description (protocol/families); None for every other family.
-A module of this folder says what a description cannot: `config_of(shapes)`, `build(config, shapes)` on the meta device, `adapt(module, config)`,
+The module of the family's name in this folder says what a description cannot: `config_of(shapes)`, `build(config, shapes)` on the meta device, `adapt(module, config)`,
 and `forward(module, inputs)`.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 from refit_graphs.descriptions import Described, family_of
 
-from . import flux2, krea2, lumina2, qwen_image, z_image
+from .family_module import module_of
 from .fused_sources import fused_sources
 from .spec import ModelSpec, Ports, Shapes, Source
 
-MODULES: Mapping[str, ModuleType] = {"z-image": z_image, "qwen-image": qwen_image, "flux2": flux2, "krea2": krea2, "lumina2": lumina2}
 OUTPUT = "out_sample"
 
 
 def spec_of(shapes: Shapes) -> ModelSpec | None:
     """Raises HOST_GRAPH_INVALID, or UnsupportedStructure for a parameter that the family's description does not know."""
     described = family_of(shapes)
-    if described is None or described.family not in MODULES:
+    if described is None or not described.for_torch_alone:
         return None
-    module = MODULES[described.family]
+    module = module_of(described.family)
+    if module is None:
+        return None
     config = module.config_of(shapes)
 
     def build() -> torch.nn.Module:

@@ -12,7 +12,8 @@ from refit_graphs.families import plan
 from torch import Tensor
 
 from ..failure import HostFailure
-from . import flux, flux_fused, hosted, unet, wan
+from . import hosted, unet
+from .family_module import module_of
 from .fused_sources import fused_sources
 from .spec import ModelSpec, Shapes, Source
 
@@ -28,19 +29,10 @@ def spec_of(shapes: Shapes) -> ModelSpec:
         found = plan(dict(shapes))
     except UnsupportedStructure as error:
         raise HostFailure("HOST_GRAPH_INVALID", str(error)) from error
-    adapt: Callable[[torch.nn.Module], torch.nn.Module] = lambda module: module  # noqa: E731
-    run, also, fuse = _in_order(found), (), None
-    if found.file_stem == "unet":
-        adapt, also = unet.adapt, unet.ALSO_REPEATED
-    elif found.family == "flux":
-        from ..fused.flux import use_fused_blocks
-
-        fuse = use_fused_blocks
-        adapt, run = lambda module: flux_fused.fuse(flux.adapt(module, found.config)), flux.forward  # noqa: E731
-    elif found.family == "wan":
-        adapt = lambda module: wan.adapt(module, found.config)  # noqa: E731
+    family = unet if found.file_stem == "unet" else module_of(found.family)
+    adapt = getattr(family, "adapt", lambda module, config: module)
     # Building takes a tenth of a second: the one that is looked at here is the first that is asked for.
-    kept = [adapt(found.build())]
+    kept = [adapt(found.build(), found.config)]
     # Classes that the model repeats (diffusers lists none for SD3).
     repeated = tuple(getattr(type(kept[0]), "_repeated_blocks", None) or ("JointTransformerBlock",))
 
@@ -48,11 +40,13 @@ def spec_of(shapes: Shapes) -> ModelSpec:
         try:
             return kept.pop()
         except IndexError:
-            return adapt(found.build())
+            return adapt(found.build(), found.config)
 
     sources = fused_sources(sources_of(found), kept[0].state_dict())
     described = family_of(shapes)
     ports = None if described is None else hosted.ports_of(described)
+    also, fuse = getattr(family, "ALSO_REPEATED", ()), getattr(family, "use_fused_blocks", None)
+    run = getattr(family, "forward", None) or _in_order(found)
     return ModelSpec(found.family, found.config, build, sources, (*repeated, *also), run, fuse, ports)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, Mapping
+
 import torch
 
 # Residual blocks are the other half of a UNet's time; diffusers lists only the transformer blocks.
 ALSO_REPEATED = ("ResnetBlock2D",)
 
 
-def adapt(module: torch.nn.Module) -> torch.nn.Module:
+def adapt(module: torch.nn.Module, config: Mapping[str, Any]) -> torch.nn.Module:
     from diffusers.models.attention_processor import AttnProcessor2_0
 
     module.set_attn_processor(AttnProcessor2_0())

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Sequence
 
 import torch
+from refit_graphs.descriptions import typical
 from torch import Tensor
 
 from ..distance import relative_error
@@ -20,10 +21,8 @@ from .placing import QuantEngine
 log = logging.getLogger("refit_host")
 # A small picture: the error hardly depends on its size, the time does. Sides fit three halvings.
 SIZES = {"batch": 1, "height": 16, "width": 16, "tokens": 77, "frames": 1, "image_tokens": 16}
-# Numbers that a step brings: sigma for flow models, a training step for the others; guidance as users set it.
+# Numbers that a step brings where the family's description names none: a training step; guidance as users set it.
 NUMBERS = {"timestep": 500.0, "guidance": 4.0}
-FLOW_TIMESTEP = 0.5
-FLOW = ("flux", "flux2", "z-image", "qwen-image", "krea2", "lumina2", "chroma")
 
 
 def probe_inputs(family: str, ports: Sequence[dict[str, Any]], device: torch.device) -> dict[str, Tensor]:
@@ -34,8 +33,8 @@ def probe_inputs(family: str, ports: Sequence[dict[str, Any]], device: torch.dev
         name, shape = port["name"], [SIZES.get(axis, 1) if isinstance(axis, str) else axis for axis in port["shape"]]
         dtype = FLOAT if port["dtype"] == "float" else {"i64": torch.int64, "f32": torch.float32}[port["dtype"]]
         if name in NUMBERS:
-            number = FLOW_TIMESTEP if name == "timestep" and family in FLOW else NUMBERS[name]
-            out[name] = torch.full(shape, number, device=device).to(dtype)
+            number = typical(family, name)
+            out[name] = torch.full(shape, NUMBERS[name] if number is None else number, device=device).to(dtype)
         else:
             out[name] = torch.randn(shape, generator=make).to(device, dtype)
     return out

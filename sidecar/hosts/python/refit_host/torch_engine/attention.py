@@ -9,6 +9,7 @@ import logging
 from typing import Any, Callable, Mapping
 
 import torch
+from refit_graphs.descriptions import descriptions
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -17,8 +18,6 @@ ORDERS: dict[str, list[Any]] = {
     "flash": [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
     "cudnn": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
 }
-# Families whose time is in attention over thousands of tokens, all of one width. UNets have several widths and short sequences.
-FAMILIES = ("flux", "sd3", "wan", "flux2", "z-image", "qwen-image", "krea2", "lumina2")
 TOKENS = 4608
 # Another order must win by this much.
 MARGIN = 0.95
@@ -30,7 +29,7 @@ def prefer_fastest(family: str, config: Mapping[str, Any], device: torch.device)
     if (
         device.type != "cuda"
         or torch.version.hip is not None
-        or family not in FAMILIES
+        or descriptions()[family]["defaults"].get("attention") != "measured"
         or torch.cuda.get_device_capability(device) < (9, 0)
     ):
         return "default"

@@ -20,7 +20,7 @@ from .compiled import compile_blocks, size_class
 log = logging.getLogger("refit_host")
 # Largest ||other - eager|| / ||eager|| that fp16 arithmetic in another order explains, with room.
 TOLERANCE = 0.02
-# bf16 rounds eight times as coarsely (Flux of real size: 0.010 to 0.015). Where activations are quantised at every step, what differs by one
+# bf16 rounds eight times as coarsely (transformers of real size: 0.010 to 0.015). Where activations are quantised at every step, what differs by one
 # rounding may take the neighbouring code.
 COARSE_TOLERANCE = 0.06
 SizeClass = tuple[bool, bool]

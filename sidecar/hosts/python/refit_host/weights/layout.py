@@ -1,6 +1,6 @@
 """Where every parameter lies in the arena: one block of device memory that holds all weights of an engine.
 
-One block makes restoring everything a single copy, and makes a slice of a fused parameter (Flux qkv) a view instead of a copy.
+One block makes restoring everything a single copy, and makes a slice of a fused parameter (qkv in one matrix) a view instead of a copy.
 Matrices come first, so that what adapters touch is nearly contiguous; equal shapes lie together, so that they merge as one batch.
 """
 

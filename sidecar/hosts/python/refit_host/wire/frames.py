@@ -12,7 +12,7 @@ from ..checked.tensor_frame import ITEM_BYTES, MAGIC, padded
 from ..failure import HostFailure
 
 PREFIX = struct.Struct("<4sBBHI4xQ40x")
-# A header carries a checkpoint's whole parameter table (Flux: 0.2 MB); 64 MiB leaves room and stops a corrupt length.
+# A header carries a checkpoint's whole parameter table (0.2 MB for 800 parameters); 64 MiB leaves room and stops a corrupt length.
 MAX_HEADER_BYTES = 64 << 20
 # Wan latents and conditioning stay far below; readBack of a large layer in f32 is the biggest honest payload.
 MAX_PAYLOAD_BYTES = 8 << 30

@@ -1,4 +1,4 @@
-"""Flux with its large matrices as 8-bit codes, and a LoRA merged into them: half the memory, no cost at a step."""
+"""A FluxPipeline with its large matrices as 8-bit codes, and a LoRA merged into them: half the memory, no cost at a step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import start, tiny
 
 def main(given: Sequence[str] | None = None) -> list:
     args = start.arguments(__doc__, given, adapters=1)
-    pipe = start.pipeline(args, tiny.flux)
+    pipe = start.pipeline(args, tiny.flux_pipeline)
     lora = tiny.lora(pipe.transformer, 1) if args.tiny else args.loras[0]
     # The full weights stay in host memory, as the pristine values of every refit.
     pipe.transformer = RefitModule(pipe.transformer, precision=args.precision or "fp8", offload_module_to_cpu=not args.tiny)
@@ -26,8 +26,8 @@ def main(given: Sequence[str] | None = None) -> list:
         f"served by the {pipe.transformer.served_by}; refit of {len(pipe.transformer.last_refit.written)} matrices in {pipe.transformer.last_refit.ms:.1f} ms"
     )
     if not args.tiny:
-        without.save(Path(args.out) / "flux.png")
-        with_lora.save(Path(args.out) / "flux-style.png")
+        without.save(Path(args.out) / "without.png")
+        with_lora.save(Path(args.out) / "style.png")
     return [without, with_lora]
 
 

@@ -35,7 +35,7 @@ def sdxl() -> StableDiffusionXLPipeline:
     return pipe
 
 
-def flux() -> FluxPipeline:
+def flux_pipeline() -> FluxPipeline:
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
         in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=16, axes_dims_rope=(4, 6, 6),

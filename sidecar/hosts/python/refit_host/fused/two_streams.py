@@ -1,4 +1,6 @@
-"""Flux blocks over the fused operations. Values are diffusers' up to rounding; parameters and names are those of models/flux_fused.py.
+"""Two-stream blocks and the single ones behind them, over the fused operations.
+
+Values are diffusers' up to rounding; parameters and names are those of diffusers' FluxTransformer2DModel with one projection (models).
 
 Text and picture lie in one tensor, text first, from the first block on: single blocks take them as they are.
 """
@@ -104,7 +106,7 @@ KINDS = {transformer_flux.FluxTransformerBlock: DoubleBlock, transformer_flux.Fl
 
 
 def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
-    """Changes the classes of a bound Flux module's blocks; hooks, parameters and names stay."""
+    """Changes the classes of a bound FluxTransformer2DModel's blocks; hooks, parameters and names stay."""
     for child in module.modules():
         if type(child) in KINDS:
             child.__class__ = KINDS[type(child)]
