@@ -6,4 +6,5 @@ export { planGpuHost } from "./gpu-host.ts";
 export type { GpuHostPlan, GpuHostSight } from "./gpu-host.ts";
 export { look } from "./look.ts";
 export { planInstall, planUninstall, pluginFolderName } from "./plan.ts";
+export type { Surroundings } from "./ui-settings.ts";
 export type { InstallAction, InstallPlan, Interface, Named, Sight } from "./types.ts";

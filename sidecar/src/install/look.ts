@@ -2,6 +2,8 @@ import { existsSync, lstatSync, readFileSync, readlinkSync } from "node:fs";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { pluginFolderName } from "./plan.ts";
 import type { Interface, Place, Sight } from "./types.ts";
+import { desktopUserFolder, isDesktopWithoutFolder, startScriptOf, thisComputer } from "./ui-settings.ts";
+import type { StartScript, Surroundings } from "./ui-settings.ts";
 
 /** The line by which a plugin folder is known to be ours. */
 const ourName = /^name = "refit-sidecar"$/m;
@@ -47,22 +49,27 @@ function placeAt(path: string): Place {
   return found.isDirectory() ? { kind: "folder", ours: isOurs(path) } : { kind: "file" };
 }
 
-function pythonOf(uiFolder: string): string | null {
+/** A virtual environment on Windows, and elsewhere. */
+const pythonsIn = (venv: string) => [join(venv, "Scripts", "python.exe"), join(venv, "bin", "python")];
+
+function pythonOf(uiFolder: string, script: StartScript | null): string | null {
+  if (script?.plainPython) return script.plainPython.path;
   const candidates = [
-    ["..", "python_embeded", "python.exe"],
-    ["..", "system", "python", "python.exe"],
-    ...["venv", ".venv"].flatMap((venv) => [
-      [venv, "Scripts", "python.exe"],
-      [venv, "bin", "python"],
-    ]),
+    ...(script?.venv ? pythonsIn(script.venv) : []),
+    join(uiFolder, "..", "python_embeded", "python.exe"),
+    join(uiFolder, "..", "system", "python", "python.exe"),
+    ...["venv", ".venv"].flatMap((venv) => pythonsIn(join(uiFolder, venv))),
   ];
-  return candidates.map((parts) => join(uiFolder, ...parts)).find((path) => existsSync(path)) ?? null;
+  return candidates.find((path) => existsSync(path)) ?? null;
 }
 
 /** Reads what a plan needs to know of a UI's folder. */
-export function look(given: string): Sight {
-  const uiFolder = findUi(resolve(given));
-  const ui = interfaceAt(uiFolder);
-  const pluginsFolder = join(uiFolder, ui === null || ui === "comfyui" ? "custom_nodes" : "extensions");
-  return { ui, uiFolder, pluginsFolder, place: placeAt(join(pluginsFolder, pluginFolderName)), python: pythonOf(uiFolder) };
+export function look(given: string, surroundings: Surroundings = thisComputer()): Sight {
+  const named = resolve(given);
+  const uiFolder = findUi(desktopUserFolder(named, surroundings) ?? named);
+  const ui = isDesktopWithoutFolder(named, surroundings) ? null : interfaceAt(uiFolder);
+  const web = ui !== null && ui !== "comfyui";
+  const script = web ? startScriptOf(uiFolder, surroundings) : null;
+  const pluginsFolder = join(script?.dataFolder ?? uiFolder, web ? "extensions" : "custom_nodes");
+  return { ui, uiFolder, pluginsFolder, place: placeAt(join(pluginsFolder, pluginFolderName)), python: pythonOf(uiFolder, script) };
 }

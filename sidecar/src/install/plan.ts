@@ -25,7 +25,8 @@ export interface InstallWish {
 }
 
 const looksLike: Readonly<Record<Named, string>> = {
-  comfyui: "ComfyUI (main.py, comfy/, custom_nodes/), or its user folder (custom_nodes/, models/)",
+  comfyui:
+    "ComfyUI (main.py, comfy/, custom_nodes/), or its user folder (custom_nodes/, models/; for ComfyUI Desktop the folder chosen at its first start)",
   webui: "A1111, Forge or reForge (launch.py, modules/launch_utils.py, extensions/)",
 };
 

@@ -17,12 +17,12 @@ export type Place =
 export interface Sight {
   /** null: the folder is none of the known UIs. */
   readonly ui: Interface | null;
-  /** The UI's own folder: the given one, or the one inside a portable download. */
+  /** The UI's own folder: the given one, the one inside a portable download, or the user's folder of ComfyUI Desktop when its program was given. */
   readonly uiFolder: string;
   /** Where plugins go: `custom_nodes` or `extensions` of the UI. */
   readonly pluginsFolder: string;
   readonly place: Place;
-  /** The UI's own Python, when its place is known: embedded in the portable download, or a virtual environment in the UI's folder. */
+  /** The UI's own Python, when its place is known: embedded in the portable download, a virtual environment in the UI's folder, or what its start script names. */
   readonly python: string | null;
 }
 

@@ -1,5 +1,6 @@
 // A clock that only moves when told, and a disk in memory with renames, inodes and case folding, so that tests never sleep.
 
+import { resolve } from "node:path";
 import { basename, dirname } from "node:path/posix";
 import type {
   ArrivalEvent,
@@ -93,6 +94,8 @@ export const partial = (expectedBytes: number | null = null): Node["body"] => ({
 
 /** The disk's own way of writing a path; on Windows the product asks with that system's. */
 const plain = (path: string): string => path.replace(/^[A-Za-z]:/, "").replaceAll("\\", "/");
+/** The system's way, in which its watcher names what changed. */
+const spoken = (path: string): string => resolve(path);
 
 /** `foldsCase`: names are kept as written but compared without case, as on macOS and Windows. */
 export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false): FakeDisk {
@@ -110,7 +113,7 @@ export function createFakeDisk(clock: FakeClock, root: string, foldsCase = false
   const touch = (path: string) => {
     folderCache = null;
     if (deaf) return;
-    for (const hints of watchers.get(dirname(path)) ?? []) hints.touched(path);
+    for (const hints of watchers.get(dirname(path)) ?? []) hints.touched(spoken(path));
   };
   const folders = () => (folderCache ??= new Set([root, ...[...nodes.keys(), ...specials.keys()].map((path) => dirname(path))]));
   return {

@@ -142,6 +142,101 @@ describe("look tells the interfaces apart", () => {
     });
   });
 
+  describe("the start script of a web UI on Windows", () => {
+    const windows = { platform: "win32", environment: {}, home: "/home/nobody" } as const;
+    const withScript = (name: string, ...lines: readonly string[]) => {
+      const folder = make(join(root, name), ...webui.forge, "venv/Scripts/python.exe");
+      writeFileSync(join(folder, "webui-user.bat"), ["@echo off", ...lines, "call webui.bat", ""].join("\r\n"));
+      return folder;
+    };
+
+    test("as it comes, with the virtual environment beside it", () => {
+      const folder = withScript("plain", "set PYTHON=", "set GIT=", "set VENV_DIR=", "set COMMANDLINE_ARGS=--xformers");
+      expect(look(folder, windows)).toMatchObject({
+        python: join(folder, "venv", "Scripts", "python.exe"),
+        pluginsFolder: join(folder, "extensions"),
+      });
+    });
+
+    test("names a virtual environment and a data folder elsewhere", () => {
+      const venv = make(join(root, "my venvs", "forge"), "Scripts/python.exe");
+      const data = make(join(root, "my data"), "extensions/");
+      const folder = withScript("elsewhere", `set VENV_DIR=${venv}`, `set "COMMANDLINE_ARGS=--api --data-dir "${data}" --xformers"`);
+      const sight = look(folder, windows);
+      expect(sight).toMatchObject({ python: join(venv, "Scripts", "python.exe"), pluginsFolder: join(data, "extensions") });
+      expect(planInstall(sight, "webui", wish()).actions).toContainEqual({
+        kind: "link",
+        at: join(data, "extensions", "refit-sidecar"),
+        to: plugin,
+      });
+    });
+
+    test("takes a Python without an environment", () => {
+      const python = make(join(root, "Python310"), "python.exe");
+      const folder = withScript("no-venv", `set PYTHON="${join(python, "python.exe")}"`, "set VENV_DIR=-");
+      expect(look(folder, windows).python).toBe(join(python, "python.exe"));
+      expect(look(withScript("path", "set VENV_DIR=-"), windows).python).toBeNull();
+    });
+
+    test("a comment says nothing, the last line counts, and a variable is not guessed", () => {
+      const folder = withScript(
+        "commented",
+        "@REM set VENV_DIR=-",
+        "set VENV_DIR=-",
+        "set VENV_DIR=%A1111_HOME%/venv",
+        "set COMMANDLINE_ARGS=%COMMANDLINE_ARGS% --data-dir %HOME%/x",
+      );
+      expect(look(folder, windows)).toMatchObject({
+        python: join(folder, "venv", "Scripts", "python.exe"),
+        pluginsFolder: join(folder, "extensions"),
+      });
+    });
+
+    test("webui-user.sh says the same elsewhere", () => {
+      const folder = make(join(root, "linux"), ...webui.a1111, "environment/bin/python", "python/bin/python");
+      writeFileSync(join(folder, "webui-user.sh"), '#venv_dir="-"\nvenv_dir="environment"\nexport COMMANDLINE_ARGS="--data-dir=data"\n');
+      expect(look(folder, { ...windows, platform: "linux" })).toMatchObject({
+        python: join(folder, "environment", "bin", "python"),
+        pluginsFolder: join(folder, "data", "extensions"),
+      });
+    });
+  });
+
+  describe("ComfyUI Desktop", () => {
+    const program = () =>
+      make(
+        join(root, "Programs", "ComfyUI"),
+        "resources/app.asar",
+        "resources/ComfyUI/main.py",
+        "resources/ComfyUI/comfy/",
+        "resources/ComfyUI/custom_nodes/",
+      );
+    const surroundings = () => ({ platform: "win32", environment: { APPDATA: join(root, "Roaming") }, home: root }) as const;
+
+    test("its program is given: the plugin goes to the folder of the user, which its settings name", () => {
+      const folder = make(join(root, "Documents", "ComfyUI"), "custom_nodes/", "models/", "user/", ".venv/Scripts/python.exe");
+      make(join(root, "Roaming", "ComfyUI"), "config.json");
+      writeFileSync(join(root, "Roaming", "ComfyUI", "config.json"), JSON.stringify({ installState: "installed", basePath: folder }));
+      const found = { ui: "comfyui", uiFolder: folder, python: join(folder, ".venv", "Scripts", "python.exe") };
+      expect(look(program(), surroundings())).toMatchObject(found);
+      expect(look(join(program(), "resources", "ComfyUI"), surroundings())).toMatchObject(found);
+      expect(look(folder, surroundings())).toMatchObject(found);
+    });
+
+    test("nothing is put into its program, which an update replaces", () => {
+      for (const folder of [program(), join(program(), "resources", "ComfyUI")]) {
+        const sight = look(folder, surroundings());
+        expect(sight.ui).toBeNull();
+        expect(() => planInstall(sight, "comfyui", wish())).toThrow(/ComfyUI Desktop the folder chosen at its first start/);
+      }
+      make(join(root, "Roaming", "ComfyUI"), "config.json");
+      for (const text of ["", "{", "null", '{"basePath":7}', '{"basePath":"/nowhere/at/all"}']) {
+        writeFileSync(join(root, "Roaming", "ComfyUI", "config.json"), text);
+        expect(look(program(), surroundings()).ui).toBeNull();
+      }
+    });
+  });
+
   test("a folder that is another UI than named is refused, with the option to use", () => {
     const forge = look(make(join(root, "forge"), ...webui.forge));
     for (const plan of [() => planInstall(forge, "comfyui", wish()), () => planUninstall(forge, "comfyui")])
