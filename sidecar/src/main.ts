@@ -18,6 +18,7 @@ import { watchOutput } from "./cli/output.ts";
 import { addSelftest } from "./cli/selftest.ts";
 import { addServe } from "./cli/serve.ts";
 import { addState } from "./cli/state.ts";
+import { addStop } from "./cli/stop.ts";
 import { addUpdate } from "./cli/update.ts";
 import { packageRoot } from "./package-root.ts";
 
@@ -52,6 +53,7 @@ export async function main(args: readonly string[]): Promise<number> {
   addCache(program, done);
   addEngine(program, done);
   addState(program, version, done);
+  addStop(program, done);
   addDoctor(program, done);
   addHost(program, done);
   addSelftest(program, version, done);

@@ -140,7 +140,7 @@ export function addServe(program: Command, version: string, done: (code: number)
           },
           log,
         );
-        await stopRequested(flags.stopWithStdin === true);
+        await Promise.race([stopRequested(flags.stopWithStdin === true), sidecar.wire.stopAsked]);
         unfollow();
         log.info("ending");
         await sidecar.close();

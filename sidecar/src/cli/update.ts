@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
-import { readDiscovery } from "../client/index.ts";
+import { isAlive, readDiscovery } from "../client/index.ts";
 import { Failure } from "../failure/index.ts";
 import { originOf, planUpdate } from "../install/update/index.ts";
 import { packageRoot } from "../package-root.ts";
@@ -18,22 +18,13 @@ interface UpdateFlags {
   readonly json?: boolean;
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM";
-  }
-}
-
 /** A package cannot be replaced under a running sidecar: Windows keeps its libraries open, and its stores are in use. */
 async function mustBeIdle(dataDir: string): Promise<void> {
   const running = await readDiscovery(dataDir).catch(() => null);
   if (running === null || !isAlive(running.pid)) return;
   throw new Failure(
     "CLI_UPDATE_RUNNING",
-    `expected no sidecar on this data folder, one runs (version ${running.version}, process ${running.pid}). Close the UIs that use it, end it, and run the command again.`,
+    `expected no sidecar on this data folder, one runs (version ${running.version}, process ${running.pid}). Close the UIs that use it, run "refit-sidecar stop", and then this command again.`,
     { pid: running.pid },
   );
 }

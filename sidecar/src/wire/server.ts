@@ -44,6 +44,8 @@ export interface WireServer {
   /** For a link to the dashboard: `${url}/?ticket=…`, good for one browser and a few minutes. */
   readonly createTicket: (role: Role) => string;
   readonly reload: (options: ReloadableOptions) => void;
+  /** Resolves when somebody with the control token asks the sidecar to end (`POST /stop`); ending is the owner's business. */
+  readonly stopAsked: Promise<void>;
   readonly close: () => Promise<void>;
 }
 
@@ -162,6 +164,8 @@ export async function startWire({
   }
 
   const refused = (): void => counters.unauthorized.add();
+  let stop = () => {};
+  const stopAsked = new Promise<void>((resolve) => (stop = resolve));
   const pages = createPages({
     access,
     version,
@@ -170,6 +174,7 @@ export async function startWire({
     secure: tls !== null,
     status: async () => ({ ...(await backend.status()), clients: sessions.size }),
     metricsText: metrics.text,
+    stop: () => stop(),
   });
   const upgrades = createUpgrades({
     access,
@@ -232,6 +237,7 @@ export async function startWire({
       clients: () => sessions.size,
       createTicket: access.browsers.createTicket,
       reload: (next) => void (reloadable = next),
+      stopAsked,
       close,
     };
   } catch (error) {

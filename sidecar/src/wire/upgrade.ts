@@ -22,6 +22,7 @@ export interface UpgradePorts {
 const statusOf: Partial<Record<ErrorCode, number>> = {
   WIRE_UNAUTHORIZED: 401,
   WIRE_TICKET_INVALID: 401,
+  WIRE_ROLE: 403,
   WIRE_HOST_FORBIDDEN: 403,
   WIRE_ORIGIN_FORBIDDEN: 403,
   WIRE_BODY_REFUSED: 415,

@@ -126,3 +126,48 @@ def test_node_of_the_package_comes_before_the_one_on_path(tmp_path, monkeypatch)
 
     monkeypatch.setattr(launcher.importlib.util, "find_spec", lambda _: Spec)
     assert find_node() == str(tmp_path / "bin" / name)
+
+
+def test_the_command_line_runs_in_this_processs_place_and_gets_its_exit_code(tmp_path):
+    """`node` is Python here, the entry a script."""
+    entry = tmp_path / "sidecar" / "bin" / "refit-sidecar.mjs"
+    entry.parent.mkdir(parents=True)
+    entry.write_text("import os, sys; print(sys.argv[1:], os.environ['MARK']); sys.exit(7)")
+    script = (
+        "import sys; from pathlib import Path; from refit_sidecar_plugin import launcher\n"
+        "launcher.find_node = lambda: sys.executable\n"
+        f"launcher.run_command_line(Path({str(entry)!r}), ['doctor', '--json'], {{'MARK': 'kept', 'PATH': ''}})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=launcher.PLUGIN_ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (7, "['doctor', '--json'] kept\n")
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("plugin/sidecar/bin/refit-sidecar.mjs", '"{python}" "{root}/plugin/sidecar.py"'),
+        ("site-packages/refit_sidecar/package/bin/refit-sidecar.mjs", '"{python}" -m refit_sidecar'),
+        ("node_modules/refit-sidecar/bin/refit-sidecar.mjs", "npx refit-sidecar"),
+    ],
+)
+def test_messages_name_the_command_of_this_installation(entry, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "PLUGIN_ROOT", tmp_path / "plugin")
+    path = tmp_path / entry
+    path.parent.mkdir(parents=True)
+    path.touch()
+    monkeypatch.setenv("REFIT_SIDECAR", str(path))
+    assert launcher.spoken_command() == expected.format(python=sys.executable, root=tmp_path)
+    monkeypatch.setattr(launcher, "find_entry", lambda: (_ for _ in ()).throw(CannotStart("none")))
+    assert launcher.spoken_command() == "npx refit-sidecar"
+
+
+def test_the_plugins_own_command_says_what_is_missing(tmp_path):
+    alone = tmp_path / "refit-sidecar"
+    (alone / "refit_sidecar_plugin").mkdir(parents=True)
+    for file in ("sidecar.py", "refit_sidecar_plugin/__init__.py", "refit_sidecar_plugin/launcher.py"):
+        (alone / file).write_bytes((launcher.PLUGIN_ROOT / file).read_bytes())
+    environment = {name: value for name, value in os.environ.items() if name not in ("REFIT_SIDECAR", "PYTHONPATH")}
+    done = subprocess.run(
+        [sys.executable, "-I", str(alone / "sidecar.py"), "doctor"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and "own files are missing" in done.stderr

@@ -18,6 +18,7 @@ import {
   fsyncSync,
 } from "node:fs";
 import { EventEmitter } from "node:events";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -138,7 +139,8 @@ describe("arrivals on a real disk", () => {
     await settled("sub/deeper/c.safetensors");
     unlinkSync(join(folder, "b.safetensors"));
     await until((event) => event.type === "gone" && event.name === "b.safetensors");
-    rmSync(join(folder, "sub"), { recursive: true });
+    // Wine keeps the name of a watched folder until its watch is closed (tools/windows/limits); the watch closes when it hears of the deletion.
+    await rm(join(folder, "sub"), { recursive: true, maxRetries: posix ? 0 : 20 });
     await until((event) => event.type === "gone" && event.name === "sub/deeper/c.safetensors");
   });
 

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { createArrivals } from "../../../sidecar/src/arrivals/index.ts";
 import type { Arrivals, ArrivalEvent } from "../../../sidecar/src/arrivals/index.ts";
@@ -149,7 +150,7 @@ describe("a folder", () => {
     await clock.advance(1000);
     await rescan;
     expect(heard()).toEqual(["settled sub/x.safetensors"]);
-    expect(batches.flat().findLast((event) => event.type === "scanned")).toMatchObject({ unreadable: [`${root}/sub`] });
+    expect(batches.flat().findLast((event) => event.type === "scanned")).toMatchObject({ unreadable: [resolve(root, "sub")] });
   });
 
   it("gives a file to another by rename in one batch", async () => {
@@ -178,7 +179,7 @@ describe("a folder", () => {
       { path: root, kind: "adapter" },
       { path: `${root}/live`, kind: "adapter" },
     ]);
-    expect(arrivals.folders().map((folder) => folder.path)).toEqual([root, `${root}/live`]);
+    expect(arrivals.folders().map((folder) => folder.path)).toEqual([resolve(root), resolve(root, "live")]);
     expect(told(batches.slice(from))).toEqual(["settled x.safetensors"]);
     await arrivals.setFolders([{ path: root, kind: "adapter" }]);
     expect(told(batches.slice(from))).toEqual(["settled x.safetensors", "dropped"]);

@@ -95,6 +95,19 @@ describe("the pages", () => {
     expect((await client.call("watch.pause")).code).toBeNull();
   });
 
+  it("end the sidecar for the control token alone", async () => {
+    const running = await startFake();
+    let asked = false;
+    void running.server.stopAsked.then(() => (asked = true));
+    const stop = (headers: Record<string, string>) => fetch(`${running.server.url}/stop`, { method: "POST", headers, body: "{}" });
+    expect((await stop(json)).status).toBe(401);
+    expect((await stop({ ...json, ...authorized(running) })).status).toBe(403);
+    expect((await stop({ authorization: `Bearer ${running.discovery.token}`, "content-type": "text/plain" })).status).toBe(415);
+    expect(asked).toBe(false);
+    expect((await stop({ ...json, authorization: `Bearer ${running.discovery.token}` })).status).toBe(200);
+    await running.server.stopAsked;
+  });
+
   it("give a read ticket to whoever asks for one, and a control ticket to no read token", async () => {
     const running = await startFake();
     const ask = async (token: string, body: object): Promise<{ ticket: string; role: string }> =>

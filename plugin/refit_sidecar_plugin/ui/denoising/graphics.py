@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from ...engine import Link
+from ...launcher import spoken_command
 from .calls import NotServed
 
 GPU_HOSTS = ("torch", "tensorrt")
-#: One line for somebody who draws pictures; the command works wherever `refit-sidecar install` was run.
-NO_GPU_ENGINE = "no engine for the graphics card is installed yet (run: npx refit-sidecar host install torch)"
+
+
+def no_gpu_engine() -> str:
+    """One line for somebody who draws pictures, with the command of this installation."""
+    return f'no engine for the graphics card is installed yet (run: {spoken_command()} host install torch --reuse "{sys.executable}")'
 
 
 def require_gpu_engine(link: Link, check: Callable[[], None]) -> None:
@@ -18,4 +23,4 @@ def require_gpu_engine(link: Link, check: Callable[[], None]) -> None:
     """
     hosts = link.call("status", {}, check=check).result["hosts"]
     if not any(host["kind"] in GPU_HOSTS and host["available"] and not str(host["device"] or "").startswith("cpu") for host in hosts):
-        raise NotServed(NO_GPU_ENGINE)
+        raise NotServed(no_gpu_engine())

@@ -16,6 +16,8 @@ export interface PagePorts {
   readonly status: () => Promise<unknown>;
   readonly metricsText: () => string;
   readonly refused: (code: ErrorCode) => void;
+  /** Somebody with the control token wants the sidecar to end; called when the answer is on its way. */
+  readonly stop: () => void;
   readonly log: Log;
 }
 
@@ -120,6 +122,13 @@ export function createPages(ports: PagePorts): Express {
   app.get(
     "/metrics",
     admitted((_request, response) => void response.type("text/plain; version=0.0.4; charset=utf-8").send(ports.metricsText())),
+  );
+  app.post(
+    "/stop",
+    admitted((_request, response, { role }) => {
+      if (role !== "control") return refuse(response, "WIRE_ROLE");
+      response.once("finish", ports.stop).json({ stopping: true });
+    }),
   );
   app.post(
     "/ticket",
