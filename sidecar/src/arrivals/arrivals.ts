@@ -31,9 +31,13 @@ export interface Arrivals {
 /** Disk calls in flight at one time over all folders: enough to keep a drive busy, far from any limit of open files. */
 const diskCalls = 32;
 
-/** Opaque, and the same on every start: it is part of every id that clients use. */
-export function folderKey(path: string): string {
-  return createHash("sha256").update(resolve(path).normalize("NFC")).digest("hex").slice(0, 8);
+/** Opaque, and the same on every start: it is part of every id that clients use. On Windows `c:\\Models` and `C:\\models` are one folder, and programs write either. */
+export function folderKey(path: string, platform: NodeJS.Platform = process.platform): string {
+  const name = resolve(path).normalize("NFC");
+  return createHash("sha256")
+    .update(platform === "win32" ? name.toLowerCase() : name)
+    .digest("hex")
+    .slice(0, 8);
 }
 
 export function createArrivals(given: GivenArrivalsOptions): Arrivals {

@@ -80,12 +80,12 @@ async function carryOut(
   try {
     const target = targetOf(given);
     const planned = plan(target);
-    await applyPlan(planned, (action) =>
+    const otherwise = await applyPlan(planned, (action) =>
       console.error(
         `refit-sidecar: ${action.kind} ${"command" in action ? action.command.join(" ") : "path" in action ? action.path : "at" in action ? action.at : action.to}`,
       ),
     );
-    const made = { ...planned, notes: [...(await more(planned, target)), ...planned.notes] };
+    const made = { ...planned, notes: [...otherwise, ...(await more(planned, target)), ...planned.notes] };
     if (given.json === true) console.log(JSON.stringify({ ok: true, ...made }));
     else for (const note of made.notes) console.log(note);
     done(exitCode.ok);

@@ -45,12 +45,32 @@ function run(command: readonly string[]): Promise<void> {
   });
 }
 
-async function doAction(action: InstallAction): Promise<void> {
+/** What systems answer where the disk takes no links: FAT and exFAT, network drives, Wine. */
+const linklessCodes = new Set(["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EPERM", "EINVAL"]);
+
+type MakeLink = (to: string, at: string) => Promise<void>;
+
+/** Only a junction needs no special right on Windows; elsewhere the kind is ignored. */
+const makeJunction: MakeLink = (to, at) => symlink(to, at, "junction");
+
+/** Returns what the user has to know of it, or null. */
+async function link({ at, to, note }: InstallAction & { readonly kind: "link" }, makeLink: MakeLink): Promise<string | null> {
+  await mkdir(dirname(at), { recursive: true });
+  try {
+    await makeLink(to, at);
+    return null;
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && linklessCodes.has(String(error.code)))) throw error;
+  }
+  await copyWhole(to, at);
+  await writeFile(join(at, note.file), note.text);
+  return "The disk of the UI takes no links, so the plugin was copied: run this command again after each update of the sidecar.";
+}
+
+async function doAction(action: InstallAction, makeLink: MakeLink): Promise<string | null | void> {
   switch (action.kind) {
     case "link":
-      await mkdir(dirname(action.at), { recursive: true });
-      // Only a junction needs no special right on Windows; elsewhere the kind is ignored.
-      return symlink(action.to, action.at, "junction");
+      return link(action, makeLink);
     case "copy":
       await mkdir(dirname(action.to), { recursive: true });
       return copyWhole(action.from, action.to);
@@ -67,12 +87,18 @@ async function doAction(action: InstallAction): Promise<void> {
   }
 }
 
-/** Does a plan's actions in order. Throws Failure INSTALL_DISK_REFUSED or INSTALL_COMMAND_FAILED; earlier actions stay done. */
-export async function applyPlan(plan: InstallPlan, told: (action: InstallAction) => void = () => undefined): Promise<void> {
+/** Does a plan's actions in order; returns what turned out otherwise than planned. Throws Failure INSTALL_DISK_REFUSED or INSTALL_COMMAND_FAILED; earlier actions stay done. */
+export async function applyPlan(
+  plan: InstallPlan,
+  told: (action: InstallAction) => void = () => undefined,
+  makeLink: MakeLink = makeJunction,
+): Promise<readonly string[]> {
+  const notes: string[] = [];
   for (const action of plan.actions) {
     told(action);
     try {
-      await doAction(action);
+      const note = await doAction(action, makeLink);
+      if (note) notes.push(note);
     } catch (cause) {
       if (cause instanceof Failure) throw cause;
       const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown";
@@ -84,4 +110,5 @@ export async function applyPlan(plan: InstallPlan, told: (action: InstallAction)
       );
     }
   }
+  return notes;
 }

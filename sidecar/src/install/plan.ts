@@ -82,9 +82,9 @@ export function planInstall(sight: Sight, named: Named, wish: InstallWish): Inst
   const ui = known(sight, named);
   const place = join(sight.pluginsFolder, pluginFolderName);
   const actions: InstallAction[] = [...clear(sight)];
-  if (wish.mode === "link") actions.push({ kind: "link", at: place, to: wish.plugin });
-  else
-    actions.push({ kind: "copy", from: wish.plugin, to: place }, { kind: "write", path: join(place, entryNote), text: `${wish.entry}\n` });
+  const note = { file: entryNote, text: `${wish.entry}\n` };
+  if (wish.mode === "link") actions.push({ kind: "link", at: place, to: wish.plugin, note });
+  else actions.push({ kind: "copy", from: wish.plugin, to: place }, { kind: "write", path: join(place, note.file), text: note.text });
   const requirements = join(wish.mode === "link" ? wish.plugin : place, "requirements.txt");
   const notes: string[] = [];
   if (sight.python !== null && wish.packages)

@@ -26,9 +26,15 @@ export interface Sight {
   readonly python: string | null;
 }
 
+/** A small file of a copied plugin that says where the sidecar's entry file is. */
+export interface EntryNote {
+  readonly file: string;
+  readonly text: string;
+}
+
 export type InstallAction =
-  /** A link where the platform allows one to everybody (a junction on Windows). */
-  | { readonly kind: "link"; readonly at: string; readonly to: string }
+  /** A link where the platform allows one to everybody (a junction on Windows). `note` is written into the copy that is made where the disk takes no links (exFAT, some network drives). */
+  | { readonly kind: "link"; readonly at: string; readonly to: string; readonly note: EntryNote }
   | { readonly kind: "copy"; readonly from: string; readonly to: string }
   | { readonly kind: "write"; readonly path: string; readonly text: string }
   /** Removes the link itself, never what it points to. */

@@ -2,7 +2,7 @@
 
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
-import { resolve } from "node:path";
+import { parse, resolve } from "node:path";
 import { folderKey } from "../arrivals/index.ts";
 import type { ArrivalEvent, Arrivals, FolderSpec } from "../arrivals/index.ts";
 import type { Catalog } from "../catalog/index.ts";
@@ -21,7 +21,10 @@ export interface Folders {
 
 /** Watching a whole home folder or disk would hash everything in it; nobody means that. */
 async function checkWatchable(path: string): Promise<void> {
-  const wide = [resolve("/"), resolve(homedir())].includes(resolve(path));
+  const place = resolve(path);
+  // Each drive of Windows has a root; a network share is a folder that somebody chose.
+  const disk = parse(place).root === place && !place.startsWith("\\\\");
+  const wide = disk || folderKey(place) === folderKey(homedir());
   if (wide) throw new Failure("CATALOG_FOLDER", "expected a folder of models, not a whole disk or home folder", {});
   await stat(path);
 }

@@ -1,6 +1,6 @@
 // What is prepared ahead of need, and when: the part of the options that the warm-up obeys.
 
-import { resolve, sep } from "node:path";
+import { isAbsolute, relative, resolve, sep } from "node:path";
 import { Failure } from "../failure/index.ts";
 import type { Options } from "../options/index.ts";
 
@@ -25,7 +25,7 @@ export function warmPolicy(options: WarmOptions): WarmPolicy {
   const off = options.warm === "off";
   return {
     stacks: off ? 0 : options["warm-stacks"],
-    ruleFor: (path) => (off ? "off" : (rules.find(({ folder }) => path.startsWith(folder))?.rule ?? "now")),
+    ruleFor: (path) => (off ? "off" : (rules.find(({ folder }) => liesIn(path, folder))?.rule ?? "now")),
     isQuiet: (now) => quiet.some(({ from, to }) => within(now.getHours() * 60 + now.getMinutes(), from, to)),
   };
 }
@@ -35,7 +35,13 @@ function folderRule(text: string): { readonly folder: string; readonly rule: Fol
   const at = text.lastIndexOf("=");
   const rule = text.slice(at + 1);
   if (at <= 0 || (rule !== "now" && rule !== "idle" && rule !== "off")) throw invalid("warm-folder", "DIR=now, DIR=idle or DIR=off", text);
-  return { folder: resolve(text.slice(0, at)) + sep, rule };
+  return { folder: resolve(text.slice(0, at)), rule };
+}
+
+/** By the system's own way of comparing: Windows knows no case, and its drives end in a separator. */
+function liesIn(path: string, folder: string): boolean {
+  const way = relative(folder, path);
+  return way !== "" && !isAbsolute(way) && way.split(sep)[0] !== "..";
 }
 
 function quietSpan(text: string): { readonly from: number; readonly to: number } {

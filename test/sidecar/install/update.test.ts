@@ -10,8 +10,12 @@ const folder = mkdtempSync(join(tmpdir(), "refit-update-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe("originOf", () => {
+  const plain = (path: string) => path.replaceAll("\\", "/");
+  /** With forward slashes, whatever this system writes. */
   const at = (root: string, present: readonly string[], environment: Record<string, string> = {}, platform: NodeJS.Platform = "linux") =>
-    originOf(root, environment, platform, (path) => present.includes(path.replaceAll("\\", "/")));
+    JSON.parse(
+      plain(JSON.stringify(originOf(root, environment, platform, (path) => present.includes(plain(path)))).replaceAll("\\\\", "\\")),
+    );
   it("tells a checkout, a UI's archive, a wheel, a project's and a global npm package apart", () => {
     expect(at("/c/sidecar", ["/c/package-lock.json", "/c/native/binding.gyp"])).toEqual({ kind: "checkout", folder: "/c" });
     expect(
@@ -28,6 +32,14 @@ describe("originOf", () => {
       kind: "wheel",
       python: "/p/python",
     });
+    for (const python of ["/portable/python_embeded/python.exe", "/ui/venv/Scripts/python.exe"])
+      expect(
+        at(`${python.replace(/(\/Scripts)?\/python.exe/, "")}/Lib/site-packages/refit_sidecar/package`, [python], {}, "win32"),
+      ).toEqual({
+        kind: "wheel",
+        python,
+      });
+    expect(at("/roaming/npm/node_modules/refit-sidecar", [], {}, "win32")).toEqual({ kind: "npm", project: null, prefix: "/roaming/npm" });
     expect(at("/p/node_modules/refit-sidecar", ["/p/package.json"])).toEqual({ kind: "npm", project: "/p", prefix: "/p" });
     expect(at("/usr/lib/node_modules/refit-sidecar", [])).toEqual({ kind: "npm", project: null, prefix: "/usr" });
   });

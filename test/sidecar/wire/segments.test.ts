@@ -6,6 +6,7 @@ import {
   readdirSync,
   readSync,
   statSync,
+  lstatSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -63,10 +64,12 @@ describe("segments of a session", () => {
     const { offered } = await withSegments();
     for (const { path, bytes } of [offered.request, offered.reply]) {
       const stats = statSync(path);
-      expect([stats.mode & 0o777, stats.size, bytes]).toEqual([0o600, MiB, MiB]);
-      expect(stats.blocks * 512).toBeLessThan(64 * 1024);
-      expect(statSync(dirname(path)).mode & 0o777).toBe(0o700);
+      expect([stats.size, bytes]).toEqual([MiB, MiB]);
       expect(path.split(/[\\/]/).at(-1)).toMatch(/^[A-Za-z0-9_-]{22}$/);
+      // On Windows the folder's access list counts and the mode says nothing; its files take their whole size.
+      if (process.platform === "win32") continue;
+      expect([stats.mode & 0o777, statSync(dirname(path)).mode & 0o777]).toEqual([0o600, 0o700]);
+      expect(stats.blocks * 512).toBeLessThan(64 * 1024);
     }
   });
 
@@ -266,8 +269,10 @@ describe("the segment folder", () => {
     const untouched = ["refit-sidecar-0-1-notapid-abc", "refit-sidecar-0-2-4242-abc", "refit-sidecar-9-1-4242-abc", "other"];
     for (const name of untouched) mkdirSync(join(parent, name));
     symlinkSync(temporaryFolder(), join(parent, "refit-sidecar-0-1-4243-link"));
+    // Wine says that it made a link, and makes none (tools/windows/limits).
+    if (lstatSync(join(parent, "refit-sidecar-0-1-4243-link"), { throwIfNoEntry: false })) untouched.push("refit-sidecar-0-1-4243-link");
     expect(await removeStale(place, (pid) => pid === process.pid)).toBe(1);
-    expect(readdirSync(parent).toSorted()).toEqual([...untouched, "refit-sidecar-0-1-4243-link", mine.split(/[\\/]/).at(-1)!].toSorted());
+    expect(readdirSync(parent).toSorted()).toEqual([...untouched, mine.split(/[\\/]/).at(-1)!].toSorted());
   });
 
   it("lies in the data folder where there is no memory file system", async () => {

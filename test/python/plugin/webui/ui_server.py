@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,13 +102,13 @@ def make_models(folder: Path) -> None:
 
 
 class UiServer:
-    """One running UI. `log` grows with its output."""
+    """One running UI. `log` grows with its output. `linked`: extensions beside those that lie in the data folder already."""
 
-    def __init__(self, ui: Ui, base: Path, models: Path, environment: dict[str, str]) -> None:
+    def __init__(self, ui: Ui, base: Path, models: Path, environment: dict[str, str], linked: Mapping[str, Path] = EXTENSIONS) -> None:
         self.ui, self.base = ui, str(base)
         extensions = base / "extensions"
-        extensions.mkdir(parents=True)
-        for name, source in EXTENSIONS.items():
+        extensions.mkdir(parents=True, exist_ok=True)
+        for name, source in linked.items():
             (extensions / name).symlink_to(source)
         # Places that only the UI's own arguments tell; the sidecar watches no other ones.
         places = {"--lora-dir": ("my LoRAs", "Lora"), "--ckpt-dir": ("my checkpoints", "Stable-diffusion")}
