@@ -83,8 +83,7 @@ export function windowsNode(root, cache, major) {
   const wineEnv = { ...process.env, WINEPREFIX: prefix, WINEDLLOVERRIDES: "mscoree,mshtml=", WINEDEBUG: "-all", DISPLAY: "" };
   preparePrefix(root, prefix, wineEnv);
   mapPlaces(prefix, cache);
-  // Forward slashes: a backslash in NODE_OPTIONS would need another.
-  const preloaded = { NODE_OPTIONS: `--require Z:${join(root, "tools", "windows", "keep-alive.cjs")}` };
+  const preloaded = { NODE_OPTIONS: `--import file:///Z:${encodeURI(join(root, "tools", "windows", "keep-alive.mjs"))}` };
   const exe = nodeFolder(cache, major);
   let runs = 0;
   return (args, { cwd = cache, timeoutMs = 600_000, env = {}, bare = false, onStart = () => undefined } = {}) =>
