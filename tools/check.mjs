@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Types of the sources are checked by the build; here: types of the tests, lint, layer rules, the C++ layer grep, generated files fresh, Python lint when ruff is present.
+// Types of the sources are checked by the build; here: types of the tests, lint, layer rules, the C++ layer grep, generated files fresh; Python's format, lint and types when the test environment is there.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -56,7 +56,8 @@ if (existsSync(python) && spawnSync(python, ["-m", "ruff", "--version"]).status 
   const folders = ["plugin", "protocol", "sidecar/hosts/python", "tools", "test/python", "bench"];
   step("format (ruff)", python, ["-m", "ruff", "format", "--check", "--quiet", ...folders]);
   step("ruff", python, ["-m", "ruff", "check", ...folders]);
+  step("types of the hosts and the plugin (pyright)", python, ["-m", "pyright", "--pythonpath", python]);
 } else {
-  console.log("skip ruff: the test environment (.venv) has none yet; `npm test` makes it");
+  console.log("skip ruff and pyright: the test environment (.venv) has none yet; `npm test` makes it");
 }
 process.exit(failed === 0 ? 0 : 1);

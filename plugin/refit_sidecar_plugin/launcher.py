@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ENTRY = Path("bin") / "refit-sidecar.mjs"
 PLUGIN_ROOT = Path(__file__).resolve().parent.parent
@@ -143,7 +143,7 @@ def _take_lock(path: Path) -> bool:
     return True
 
 
-def _detached() -> dict[str, object]:
+def _detached() -> dict[str, Any]:
     """Several UIs share the sidecar, so it must not end with the one that started it."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}

@@ -78,7 +78,8 @@ class SidecarRefused(SidecarError):
 def from_reply(error: object) -> SidecarRefused:
     """The exception for the ``error`` member of a reply. Anything may be missing: the other side may be newer."""
     fields = error if isinstance(error, dict) else {}
-    data = fields.get("data") if isinstance(fields.get("data"), dict) else {}
+    given = fields.get("data")
+    data = given if isinstance(given, dict) else {}
 
     def text(source: dict, name: str) -> str | None:
         value = source.get(name)

@@ -15,8 +15,7 @@ from collections.abc import Callable
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, WebSocketException
-from websockets.frames import Opcode
-from websockets.http11 import Response
+from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
@@ -106,7 +105,7 @@ class Transport:
         request = self._protocol.connect()
         request.headers["Authorization"] = f"Bearer {token}"
         request.headers["Sec-WebSocket-Protocol"] = "refit.v1"
-        self._protocol.available_subprotocols = ["refit.v1"]
+        self._protocol.available_subprotocols = ["refit.v1"]  # pyright: ignore[reportAttributeAccessIssue]  a plain str is what websockets sends
         self._protocol.send_request(request)
         try:
             for chunk in self._protocol.data_to_send():
@@ -155,19 +154,19 @@ class Transport:
         with self._protocol_lock:
             events = self._protocol.events_received()
         for event in events:
-            if isinstance(event, Response) or event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            if not isinstance(event, Frame) or event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 continue
             if event.opcode is not Opcode.CONT:
                 self._text = event.opcode is Opcode.TEXT
             if event.fin and not self._parts:
                 whole = event.data
             else:
-                self._parts.append(event.data)
+                self._parts.append(bytes(event.data))
                 if not event.fin:
                     continue
                 whole = b"".join(self._parts)
                 self._parts.clear()
-            self._on_message(bytes(whole).decode() if self._text else whole)
+            self._on_message(bytes(whole).decode() if self._text else bytes(whole))
 
     def _flush(self) -> None:
         """Sends what the protocol itself has to say (pongs, the close frame)."""
@@ -201,7 +200,7 @@ def _refusal(protocol: ClientProtocol) -> SidecarUnavailable:
     error = protocol.handshake_exc
     response = getattr(error, "response", None) if isinstance(error, InvalidHandshake) else None
     status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
-    return SidecarUnavailable("CLIENT_REFUSED", f"The sidecar refused the connection. {_STATUS_CODES.get(status, '')}".strip())
+    return SidecarUnavailable("CLIENT_REFUSED", f"The sidecar refused the connection. {_STATUS_CODES.get(status or 0, '')}".strip())
 
 
 def _without_address(error: BaseException) -> BaseException:

@@ -11,6 +11,7 @@ from ..client import Pending, Reply, TensorLike
 class Link(Protocol):
     def start(self, method: str, params: dict[str, Any], tensors: Sequence[TensorLike] = ()) -> Pending:
         """Sends a call without waiting. Raises SidecarUnavailable when there is no connection."""
+        ...
 
     def call(
         self,
@@ -23,3 +24,4 @@ class Link(Protocol):
         make_room: Callable[[int], int] | None = None,
     ) -> Reply:
         """A call and its answer. `check` interrupts by raising. Raises SidecarError."""
+        ...

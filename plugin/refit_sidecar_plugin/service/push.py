@@ -50,7 +50,7 @@ class Pusher:
                 size = 0
             frames[-1].append(Tensor(name, wire, shape, data))
             size += len(data)
-        push = uuid.uuid4().hex
+        push, adapter = uuid.uuid4().hex, {}
         for number, frame in enumerate(frames, 1):
             params = {"push": push, "name": "from the workflow", "last": number == len(frames)}
             adapter = self._link.call("adapter.push", params, frame, check=check).result["adapter"]

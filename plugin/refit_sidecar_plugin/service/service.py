@@ -39,6 +39,7 @@ class Client(Link, Protocol):
 
     def session(self) -> Session:
         """The live session, made when there is none. Raises SidecarUnavailable."""
+        ...
 
     def subscribe(self, topics: Sequence[str], listener: Callable[[dict[str, Any]], None]) -> None: ...
 

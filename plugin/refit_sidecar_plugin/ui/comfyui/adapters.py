@@ -41,7 +41,7 @@ def apply_lora(model: Any, clip: Any, name: str, model_strength: float, clip_str
     known = _loaded.pop(path, None)
     if known is None or known[0] != now:
         known = (now, comfy.utils.load_torch_file(path, safe_load=True))
-    _loaded[path] = known
+    _loaded[path] = known  # pyright: ignore[reportArgumentType]  a file that is gone has failed above
     while len(_loaded) > KEPT_FILES:
         _loaded.pop(next(iter(_loaded)))
     return comfy.sd.load_lora_for_models(model, clip, known[1], model_strength, clip_strength)

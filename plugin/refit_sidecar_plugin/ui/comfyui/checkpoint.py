@@ -97,7 +97,7 @@ def detect(path: str, dtype: torch.dtype | None = None) -> Detected:
 
 def _structure(config: Any) -> torch.nn.Module | None:
     # Not copy.copy: this class answers to every name, copying's own ones included.
-    bare = type(config).__new__(type(config))
+    bare = type(config).__new__(type(config))  # pyright: ignore[reportCallIssue]  the class is ComfyUI's
     vars(bare).update(vars(config))
     bare.unet_config = {name: value for name, value in config.unet_config.items() if name != "disable_unet_model_creation"}
     try:
@@ -116,7 +116,7 @@ def _diffusion_model(path: str, header: Header, prefix: str) -> HeaderTensors:
     return prefixed if prefixed else HeaderTensors(path, header)
 
 
-def _from_diffusers(tensors: HeaderTensors) -> tuple[object, dict[str, torch.Tensor]]:
+def _from_diffusers(tensors: HeaderTensors) -> tuple[Any, dict[str, torch.Tensor]]:
     converted = comfy.model_detection.convert_diffusers_mmdit(tensors, "")
     if converted is not None:
         config = comfy.model_detection.model_config_from_unet(converted, "")

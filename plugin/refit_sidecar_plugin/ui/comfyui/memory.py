@@ -30,5 +30,5 @@ def follow_unload(link: Link) -> None:
         with contextlib.suppress(SidecarError):
             link.start("engine.free", {"engine": None})
 
-    unload_all_models.refit_sidecar = True
+    unload_all_models.refit_sidecar = True  # pyright: ignore[reportFunctionMemberAccess]  marks the function as ours
     comfy.model_management.unload_all_models = unload_all_models

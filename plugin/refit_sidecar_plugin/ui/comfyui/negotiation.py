@@ -124,8 +124,7 @@ def _reference(item: StackItem) -> str:
     try:
         return plugin().pusher.push(item, check)
     except NotExpressible:
-        path = adapter_path(item.name) if isinstance(item, FileItem) else None
-        if path is None:
+        if not isinstance(item, FileItem) or (path := adapter_path(item.name)) is None:
             raise
         # Rows of a fused weight go by their file only, which arrived so lately that the sidecar has not read it yet.
         entry = plugin().catalog.entry(path, check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from typing import Any
 
 import comfy.lora
 import comfy.lora_convert
@@ -52,10 +53,16 @@ def file_patches(path: str, key_map: Mapping[str, str], parameters: Container[st
     loaded = comfy.lora.load_lora(tensors, dict(key_map), log_missing=False)
     out = []
     for key, adapter in loaded.items():
-        name, offset, function = (key, None, None) if isinstance(key, str) else (*key, None)[:3]
+        name, offset, function = placed(key)
         if name.removeprefix(MODEL_PREFIX) in parameters:
             out.append(_patch(_target(name, offset, function), adapter, 1.0, digests))
     return out
+
+
+def placed(key: Any) -> tuple[str, Any, Any]:
+    """Parameter, slice and function of a key as ComfyUI's loader gives it: a name, or a tuple of up to three."""
+    name, offset, function = (key, None, None) if isinstance(key, str) else (*key, None)[:3]
+    return str(name), offset, function
 
 
 def _target(key: str, offset: tuple | None, function: object) -> Target:
@@ -67,12 +74,12 @@ def _target(key: str, offset: tuple | None, function: object) -> Target:
     return Target(key.removeprefix(MODEL_PREFIX), rows, function is not None)
 
 
-def _patch(target: Target, adapter: object, strength: float, digests: Digests) -> Patch:
+def _patch(target: Target, adapter: Any, strength: float, digests: Digests) -> Patch:
     kind, parts = _parts(target.parameter, adapter)
     return Patch(target, kind, tuple((name, _part(value, digests)) for name, value in parts), strength)
 
 
-def _parts(key: str, adapter: object) -> tuple[str, list[tuple[str, object]]]:
+def _parts(key: str, adapter: Any) -> tuple[str, list[tuple[str, object]]]:
     if isinstance(adapter, comfy.weight_adapter.WeightAdapterBase):
         names = PARTS.get(adapter.name)
         if names is None or len(adapter.weights) > len(names):
@@ -83,7 +90,7 @@ def _parts(key: str, adapter: object) -> tuple[str, list[tuple[str, object]]]:
     raise NotServed(f"a patch on {key} that no adapter file holds")
 
 
-def _part(value: object, digests: Digests) -> Part:
+def _part(value: Any, digests: Digests) -> Part:
     if isinstance(value, torch.Tensor):
         return TensorRef(
             file_dtype(value.dtype),

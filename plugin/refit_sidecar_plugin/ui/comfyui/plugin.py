@@ -34,4 +34,4 @@ def _folders() -> Iterator[Folder]:
             path = os.path.abspath(path)
             if path not in seen and os.path.isdir(path):
                 seen.add(path)
-                yield Folder(path, kind)
+                yield Folder(path, kind)  # pyright: ignore[reportArgumentType]  the loop's own two words

@@ -21,7 +21,7 @@ def current_node() -> str | None:
 @contextmanager
 def node_progress(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Gives a function for the sidecar's `progress` messages (stage, done, total, remainingMs, text). It may be called from any thread."""
-    bar: comfy.utils.ProgressBar | None = None
+    bar: Any = None
     node = current_node()
 
     def show(message: dict[str, Any]) -> None:

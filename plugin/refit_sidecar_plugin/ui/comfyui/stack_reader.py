@@ -21,7 +21,7 @@ from ..denoising.origins import Origins, follow_loads
 from ..denoising.tensors import Digests
 from .injections import bypass_managers, bypass_patches
 from .keys import key_map
-from .patches import MODEL_PREFIX, ComfyPatches, file_patches, read_patches
+from .patches import MODEL_PREFIX, ComfyPatches, file_patches, placed, read_patches
 
 # Finds an adapter by its tensors: answers with a name of the loras folders, or None.
 FindName = Callable[[Patch], str | None]
@@ -156,14 +156,14 @@ class StackReader:
 
     def _refreshed(self, patcher: Any, patches: ComfyPatches, stale: list[FileItem]) -> ComfyPatches:
         """The patches with every stale file's entries replaced, in place, by what its loader would make of the file now."""
-        out = {key: list(entries) for key, entries in patches.items()}
+        out: dict[str, list[Any]] = {key: list(entries) for key, entries in patches.items()}
         names = patcher.model_state_dict()
         for item in stale:
             path = adapter_path(item.name)
             tensors = comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(path, safe_load=True))
             fresh: dict[str, list[tuple]] = {}
             for key, adapter in comfy.lora.load_lora(tensors, dict(key_map(patcher.model)), log_missing=False).items():
-                name, offset, function = (key, None, None) if isinstance(key, str) else (*key, None)[:3]
+                name, offset, function = placed(key)
                 if name in names:
                     fresh.setdefault(name, []).append((item.strength, adapter, 1.0, offset, function))
             for parameter, index in item.places:

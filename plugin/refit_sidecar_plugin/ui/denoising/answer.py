@@ -35,6 +35,7 @@ class Answerer:
                 self._largest = batch // 2
         # A name of its own: a part that is refused as well makes `_largest` smaller while the parts are being cut.
         count = self._largest
+        assert count is not None
         return torch.cat([self(_part(call, start, count)) for start in range(0, batch, count)])
 
     def _whole(self, call: Call) -> torch.Tensor:

@@ -86,7 +86,7 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict) -> Call:
 
 def _inputs(shape: CallShape, argument: str, value: object) -> dict[str, torch.Tensor]:
     name = shape.inputs.get(argument)
-    if name in shape.many and isinstance(value, (list, tuple)) and all(isinstance(one, torch.Tensor) for one in value):
+    if name is not None and name in shape.many and isinstance(value, (list, tuple)) and all(isinstance(one, torch.Tensor) for one in value):
         if len(value) > shape.many[name]:
             raise NotServed(f"{len(value)} tensors as {argument!r} where an engine takes {shape.many[name]}")
         return dict(zip(_numbered(name, len(value)), value, strict=True))

@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -74,7 +75,7 @@ class Origins:
         self._queue: queue.SimpleQueue[list[tuple[weakref.ref[torch.Tensor], Place]]] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
 
-    def note(self, path: str, before: Stamp | None, tensors: Mapping[str, object]) -> None:
+    def note(self, path: str, before: Stamp | None, tensors: Mapping[str, Any]) -> None:
         """What a loader made of a file. `before`: the file's stamp before it was read; one that changed meanwhile gives no notes."""
         if before is None or stamp(path) != before:
             return

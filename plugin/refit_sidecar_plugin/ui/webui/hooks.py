@@ -20,14 +20,14 @@ class Hooks:
             from .a1111.hook import A1111Hook
             from .a1111.options import list_options
 
-            self._a1111 = A1111Hook()
+            self._a1111 = a1111 = A1111Hook()
             script_callbacks.on_list_unets(list_options)
-            script_callbacks.on_cfg_denoiser(lambda step: self._a1111.before_step())
+            script_callbacks.on_cfg_denoiser(lambda step: a1111.before_step())
         else:
             from .forge.hook import ForgeHook
 
-            self._forge = ForgeHook()
-            script_callbacks.on_cfg_denoiser(lambda step: self._forge.before_step(step.x))
+            self._forge = forge = ForgeHook()
+            script_callbacks.on_cfg_denoiser(lambda step: forge.before_step(step.x))
 
     def before_process(self, values: Sequence[object]) -> None:
         """A new picture, or a series of them."""

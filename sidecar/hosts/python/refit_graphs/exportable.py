@@ -56,13 +56,13 @@ def connect(
     for parameter in sorted(shapes):
         shape = shapes[parameter]
         for target in targets(parameter, shape):
-            whole = target.start is None
-            wanted = shape if whole else (target.length, *shape[1:])
+            span = None if target.start is None or target.length is None else (target.start, target.length)
+            wanted = shape if span is None else (span[1], *shape[1:])
             if built.pop(target.module_name, None) != wanted:
                 odd.append(f"{parameter} {wanted}")
-            weight = parameter if whole else f"{parameter}[{target.start}:{target.start + target.length}]"
+            weight = parameter if span is None else f"{parameter}[{span[0]}:{sum(span)}]"
             weights[target.module_name] = weight
-            part = None if whole else {"start": target.start, "length": target.length}
+            part = None if span is None else {"start": span[0], "length": span[1]}
             rows.append(_row(parameter, weight, wanted, part, target.swap))
     odd += [f"{name} (missing in the header)" for name in built]
     if odd:

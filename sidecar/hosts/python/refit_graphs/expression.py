@@ -32,7 +32,7 @@ def pattern_of(text: str) -> re.Pattern[str]:
 def find_name(names: Iterable[str], text: str) -> str | None:
     """The first of `names` that fits; None when none does. `names` answers `in` quickly (a dict or a set)."""
     if "{" not in text:
-        return text if text in names else None  # type: ignore[operator]
+        return text if text in names else None
     pattern = pattern_of(text)
     return next((name for name in names if pattern.fullmatch(name)), None)
 

@@ -75,7 +75,7 @@ def _fold(graph: onnx.GraphProto) -> None:
             model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in node.output)
             for name in node.input:
                 model.graph.input.append(helper.make_empty_tensor_value_info(name))
-            value = np.asarray(ReferenceEvaluator(model).run(None, {name: known[name] for name in node.input})[0])
+            value = np.asarray(ReferenceEvaluator(model).run(None, {name: known[name] for name in node.input})[0])  # pyright: ignore[reportArgumentType]  run gives a list
         elif node.op_type == "Div" and node.input[1] in known and (known[node.input[1]] == 1).all() and known[node.input[1]].ndim == 0:
             alias[node.output[0]] = node.input[0]
             continue

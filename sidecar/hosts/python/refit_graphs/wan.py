@@ -72,13 +72,11 @@ class _Attention:
     """diffusers' Wan attention without its fixed 512 text tokens and its strided writes. `image_tokens`: set for each run."""
 
     def __init__(self) -> None:
-        self.image_tokens: object = 0
+        self.image_tokens: Any = 0
 
-    def __call__(
-        self, attn: nn.Module, hidden: torch.Tensor, context: torch.Tensor | None, mask: None, rotary: CosSin | None
-    ) -> torch.Tensor:
+    def __call__(self, attn: Any, hidden: torch.Tensor, context: Any, mask: None, rotary: CosSin | None) -> torch.Tensor:
         context = hidden if context is None else context
-        image = None
+        image: Any = None
         if attn.add_k_proj is not None:
             image, context = context[:, : self.image_tokens], context[:, self.image_tokens :]
         query, key = attn.norm_q(attn.to_q(hidden)), attn.norm_k(attn.to_k(context))
@@ -86,7 +84,7 @@ class _Attention:
         if rotary is not None:
             query, key = turn(query, rotary), turn(key, rotary)
         mixed = self._join(functional.scaled_dot_product_attention(query, key, value))
-        if image is not None:
+        if image is not None and attn.add_k_proj is not None:
             key, value = self._split(attn, attn.norm_added_k(attn.add_k_proj(image))), self._split(attn, attn.add_v_proj(image))
             mixed = mixed + self._join(functional.scaled_dot_product_attention(query, key, value))
         return attn.to_out[0](mixed)

@@ -113,7 +113,9 @@ def trace(
         raise ValueError(f"expected a canonical name for every parameter, none for {sorted(missing)[:3]}")
     order = sorted(state, key=lambda name: names[name])
     data = [
-        torch.zeros([sizes.get(axis, axis) for axis in item.axes], dtype=FLOAT_TYPE if item.float_type else torch.float32)
+        torch.zeros(
+            [axis if isinstance(axis, int) else sizes[axis] for axis in item.axes], dtype=FLOAT_TYPE if item.float_type else torch.float32
+        )
         for item in inputs
     ]
     weights = _zeros([state[name].shape for name in order])

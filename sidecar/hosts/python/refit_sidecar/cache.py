@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from refit_host.engine_platform import key_and_finger
-from refit_host.engine_store import EngineStore
+from refit_host.engine_store import EngineFinger, EngineKey, EngineStore
 
 from .snapshot import Structure
 
@@ -33,7 +33,8 @@ class EngineCache:
     def __init__(self, folder: Path | None, *, keep: bool, reuse: bool, limit: int) -> None:
         self._store = EngineStore(folder if keep or reuse else None)
         self._folder, self._keep, self._reuse, self._limit = folder, keep, reuse, limit
-        self._key = self._finger = None
+        self._key: EngineKey | None = None
+        self._finger: EngineFinger | None = None
         self.hits = 0
 
     def select(self, structure: Structure, precision: str, device: torch.device) -> None:
@@ -48,7 +49,7 @@ class EngineCache:
 
     def load(self) -> bool:
         """Hands stored code to PyTorch's caches; False when there is none."""
-        if not self._reuse or self._key is None:
+        if not self._reuse or self._key is None or self._finger is None:
             return False
         found = self._store.find(self._key, self._finger, [])
         if found is None or ENGINE_FILE not in found.files or torch.compiler.load_cache_artifacts(found.files[ENGINE_FILE]) is None:
@@ -59,7 +60,7 @@ class EngineCache:
 
     def save(self) -> int:
         """Keeps what was compiled; returns bytes."""
-        if not self._keep or self._key is None:
+        if not self._keep or self._key is None or self._finger is None:
             return 0
         found = torch.compiler.save_cache_artifacts()
         if found is None:

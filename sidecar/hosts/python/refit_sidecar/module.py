@@ -42,13 +42,13 @@ class RefitModule(nn.Module):
         if isinstance(module, RefitModule):
             raise TypeError("RefitModule: this module is one already; unwrap() gives the plain module back")
         options_of(options)
-        module.__class__ = _derived(cls, type(module))
-        return module  # type: ignore[return-value]
+        module.__class__ = _derived(cls, type(module))  # pyright: ignore[reportArgumentType]  a class is hashable
+        return module
 
     def __init__(self, module: nn.Module | None = None, **options: Any) -> None:
         if module is None:
             raise TypeError("RefitModule: expected a module")
-        original = type(self)._refit_original_class  # type: ignore[attr-defined]
+        original = type(self)._refit_original_class
         self.__dict__["_refit"] = Core(self, original, options_of(options))
         for tensor in (*self.parameters(), *self.buffers()):
             watch(tensor)
@@ -163,7 +163,7 @@ class RefitModule(nn.Module):
     def unwrap(self) -> nn.Module:
         """The plain module again, without an engine."""
         self._refit.drop()
-        original = type(self)._refit_original_class  # type: ignore[attr-defined]
+        original = type(self)._refit_original_class
         core = self.__dict__.pop("_refit")
         if "_old_forward" in self.__dict__:
             self.__dict__["_old_forward"] = functools.partial(core.original_class.forward, self)
@@ -192,7 +192,7 @@ class RefitModule(nn.Module):
         own = self.__class__
         core = self.__dict__.pop("_refit")
         try:
-            self.__class__ = own._refit_original_class  # type: ignore[attr-defined]
+            self.__class__ = own._refit_original_class
             memo[id(self)] = copied = copy.deepcopy(self, {key: value for key, value in memo.items() if key != id(self)})
             return copied
         finally:
@@ -202,12 +202,12 @@ class RefitModule(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickled as the plain module."""
         state = {key: value for key, value in self.__dict__.items() if key != "_refit"}
-        return _blank, (type(self)._refit_original_class,), state  # type: ignore[attr-defined]
+        return _blank, (type(self)._refit_original_class,), state
 
 
 def _blank(kind: type) -> nn.Module:
     """A module without state, for pickle to fill."""
-    return kind.__new__(kind)
+    return kind.__new__(kind)  # pyright: ignore[reportCallIssue]  copy and pickle make a bare object
 
 
 def _call(module: RefitModule, *args: Any, **kwargs: Any) -> Any:

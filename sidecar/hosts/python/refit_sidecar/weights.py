@@ -302,7 +302,9 @@ class LiveWeights:
         terms = []
         for name, layer in snapshot.tuners.items():
             found = self.slots.get(f"{name}.weight" if name else "weight")
-            term = self._product(name, layer, adapter) if found is not None and found[0] is group else None
+            if found is None or found[0] is not group:
+                continue
+            term = self._product(name, layer, adapter)
             if term is not None:
                 terms.append((found[1], term, (name, layer)))
         terms.sort(key=lambda row: row[0].index)

@@ -69,7 +69,7 @@ class EngineFiles:
         for profiles in self._choices:
             try:
                 built = build(self._binding, self._bundle, variant, profiles, self._capability, scratch_bytes=self._scratch_bytes, at_hand=True,
-                              mode=self._mode, values=values)  # fmt: skip
+                              mode=self._mode, values=values)  # fmt: skip  # pyright: ignore[reportArgumentType]  checked where the option is read
             except HostFailure as failure:
                 if not failure.evidence.get("scratch") or profiles is self._choices[-1]:
                     raise

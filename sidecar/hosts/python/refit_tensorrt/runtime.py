@@ -33,7 +33,7 @@ class LoadedEngine:
         self.binding, self._profiles, self._ports, self._device = binding, tuple(profiles), tuple(ports), device
         self._runtime = binding.trt.Runtime(binding.logger)
         binding.complaints.clear()
-        self.engine = self._runtime.deserialize_cuda_engine(plan)
+        self.engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             wanted = binding.refused_memory()
             said = binding.said()
@@ -42,7 +42,7 @@ class LoadedEngine:
             raise EngineUnloadable(said)
         self.stream = gpu.make_stream(device)
         self._config: Any = None
-        self._context = self._make_context(cache)
+        self._context: Any = self._make_context(cache)
         expect(
             self._context is not None,
             "HOST_OUT_OF_MEMORY",
@@ -127,6 +127,7 @@ class LoadedEngine:
         if have < nbytes or have > nbytes * KEEP_FACTOR:
             self._scratch = None  # the old block first, or both are held at once
             self._scratch = torch.empty(nbytes, dtype=torch.uint8, device=self._device)
+        assert self._scratch is not None
         self._context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
 
     @property

@@ -50,10 +50,10 @@ class RefitLoadEngineLora(RefitLoadEngine):
         }
 
     @classmethod
-    def IS_CHANGED(cls, ckpt_name, lora_name, **_):
+    def IS_CHANGED(cls, ckpt_name, lora_name, **_):  # pyright: ignore[reportIncompatibleMethodOverride]  ComfyUI calls a node by its own inputs
         return f"{checkpoint_fingerprint(ckpt_name)}|{freshness_of(ckpt_name)}|{file_fingerprint('loras', lora_name)}"
 
-    def load(self, ckpt_name, lora_name, strength, **settings):
+    def load(self, ckpt_name, lora_name, strength, **settings):  # pyright: ignore[reportIncompatibleMethodOverride]  as above
         model, clip, vae = super().load(ckpt_name, **settings)
         return (*apply_lora(model, clip, lora_name, strength, strength), vae)
 
@@ -67,7 +67,7 @@ class RefitLoadEngineStacked(RefitLoadEngine):
         stack = ("LORA_STACK", {"tooltip": "LoRAs in order, each with its strengths."})
         return {"required": {"ckpt_name": checkpoint_input(), "lora_stack": stack}, "optional": settings_inputs()}
 
-    def load(self, ckpt_name, lora_stack, **settings):
+    def load(self, ckpt_name, lora_stack, **settings):  # pyright: ignore[reportIncompatibleMethodOverride]  as above
         model, clip, vae = super().load(ckpt_name, **settings)
         for lora_name, model_strength, clip_strength in lora_stack or ():
             model, clip = apply_lora(model, clip, lora_name, model_strength, clip_strength)

@@ -113,7 +113,7 @@ def _file_entries(unet: Any, applied: Applied) -> Iterable[tuple[str, tuple]]:
             # In reForge its arithmetic ends in an error, and the picture is made without it.
             raise NotServed(f"{applied.name} is an OFT or BOFT without alpha, which this UI does not apply")
         if parameter in parameters:
-            yield parameter, (applied.strength, adapter, 1.0, offset, function)
+            yield parameter, (applied.strength, adapter, 1.0, offset, function)  # pyright: ignore[reportReturnType]  an unknown tuple
 
 
 def _loader() -> Any:
@@ -140,5 +140,5 @@ def _same_values(one: Any, other: Any) -> bool:
     if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
         return len(one) == len(other) and all(_same_values(a, b) for a, b in zip(one, other, strict=True))
     if hasattr(one, "weights") and type(one) is type(other):
-        return _same_values(one.weights, other.weights)
+        return _same_values(one.weights, other.weights)  # pyright: ignore[reportAttributeAccessIssue]  hasattr was asked
     return bool(one == other)

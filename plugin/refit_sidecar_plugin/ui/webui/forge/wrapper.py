@@ -37,7 +37,7 @@ class EngineWrapper:
         if not self._local:
             try:
                 refuse_patches(arguments.get("transformer_options", {}))
-                with _standing_in(apply_model.__self__, self._answer):
+                with _standing_in(apply_model.__self__, self._answer):  # pyright: ignore[reportFunctionMemberAccess]  Forge gives a bound method
                     return apply_model(x, timestep, **arguments)
             except (NotServed, SidecarError) as error:
                 self.give_up(error)

@@ -43,7 +43,7 @@ class Header:
     metadata: dict[str, str]
 
 
-class _Object(list):  # type: ignore[type-arg]
+class _Object(list):
     """A JSON object as its pairs: a dictionary would hide a key that comes twice."""
 
 

@@ -161,7 +161,8 @@ def blocks(name: str, storage: Storage, codes: Tensor, scale: Tensor, scale2: Te
     if not packed:
         value = codes.view(torch.float8_e4m3fn).float().unflatten(-1, (-1, 32)) * torch.exp2(steps.float() - 127)[..., None]
         return value.flatten(-2)[: shape[0], : shape[1]]
-    expect(scale2 is not None and scale2.numel() == 1, "HOST_FILE_INVALID", f"{name}: expected one weight_scale_2", parameter=name)
+    if scale2 is None or scale2.numel() != 1:
+        raise HostFailure("HOST_FILE_INVALID", f"{name}: expected one weight_scale_2", {"parameter": name})
     # The file has the left code in the high half.
     turned = (codes >> 4) | (codes << 4)
     parts = {

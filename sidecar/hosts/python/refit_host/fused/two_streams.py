@@ -5,6 +5,8 @@ Values are diffusers' up to rounding; parameters and names are those of diffuser
 Text and picture lie in one tensor, text first, from the first block on: single blocks take them as they are.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# diffusers types the rotation as one tensor; it gives the pair of cos and sin.
 from __future__ import annotations
 
 from typing import Any

@@ -52,12 +52,12 @@ class Bundle:
     def file(self, variant: str) -> Path:
         """Path of a variant's model. Raises HOST_GRAPH_INVALID when the bundle lacks it."""
         name = self.variants.get(variant)
-        expect(
-            name is not None,
-            "HOST_GRAPH_INVALID",
-            f"expected variant {variant} in graph {self.name}, it has {', '.join(self.variants)}",
-            variant=variant,
-        )
+        if name is None:
+            raise HostFailure(
+                "HOST_GRAPH_INVALID",
+                f"expected variant {variant} in graph {self.name}, it has {', '.join(self.variants)}",
+                {"variant": variant},
+            )
         return self.folder / name
 
 
@@ -105,7 +105,7 @@ def check_bundle(bundle: Bundle, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Every row must fit the checkpoint's shapes. Raises HOST_GRAPH_INVALID naming the first that does not."""
     for row in bundle.rows:
         shape = shapes.get(row.parameter)
-        height = None if shape is None else (shape[0] if shape else 1)
+        height = shape[0] if shape else 1
         whole = row.rows is None and row.shape == shape
         part = shape is not None and row.rows is not None and row.shape == (row.rows[1], *shape[1:]) and sum(row.rows) <= height
         expect(whole or part, "HOST_GRAPH_INVALID",

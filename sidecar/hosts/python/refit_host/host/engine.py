@@ -155,6 +155,7 @@ class Engine:
             stack, writes=slots, reader=reader, stage=reader is not None and self._second_base_fits(cap_bytes), full=params.plan.full,
             verify=params.verify, cancelled=cancelled, free=self._room_for_factors(cap_bytes), loss=params.adapter_loss,
         )  # fmt: skip
+        assert self.weights.base is not None
         (reader or self.weights.base.reader).check_unchanged()
         with self._lock:
             # The engine may have moved on while the files were read.

@@ -1,5 +1,7 @@
 """Attention of the transformer families, with one projection for queries, keys and values where the checkpoint has one matrix for them."""
 
+# pyright: reportIncompatibleMethodOverride=false
+# diffusers calls each processor with the arguments of its own model.
 from __future__ import annotations
 
 from typing import Mapping
@@ -11,8 +13,9 @@ from torch.nn import functional
 CosSin = tuple[Tensor, Tensor]
 
 
-def turn(values: Tensor, rotation: CosSin) -> Tensor:
+def turn(values: Tensor, rotation: CosSin | None) -> Tensor:
     """Rotates each pair of neighbouring channels of [batch, tokens, heads, width] by cos and sin [tokens, width / 2], in f32."""
+    assert rotation is not None, "these blocks always get a rotation"
     cos, sin = (part[:, None] for part in rotation)
     first, second = values.float().unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1).flatten(-2).to(values.dtype)

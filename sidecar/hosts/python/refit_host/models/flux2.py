@@ -93,7 +93,7 @@ def _angles(frequencies: list[Tensor], words: int, pictures: list[Tensor]) -> Te
     device = time.device
     parts = [functional.pad(torch.arange(words, device=device)[:, None] * along, (len(time) + len(down) + len(across), 0))]
     for number, picture in enumerate(pictures):
-        row, column = grid(*picture.shape[-2:], device)
+        row, column = grid(picture.shape[-2], picture.shape[-1], device)
         place = (float(number * REFERENCE_STEP) * time).expand(len(row), -1)
         parts.append(functional.pad(torch.cat([place, row[:, None] * down, column[:, None] * across], dim=-1), (0, len(along))))
     return torch.cat(parts)

@@ -37,7 +37,7 @@ def _turns(form: Format, source: ParameterSource) -> set[int]:
     same = len(source.shape) == 2 and all(
         piece.storage is not None and (piece.storage.format, piece.dtype) == SAME_CODES[form.name] and piece.storage.column_scale is None for piece in source.pieces
     )  # fmt: skip
-    return {piece.storage.rotation for piece in source.pieces} if same else set()
+    return {piece.storage.rotation for piece in source.pieces if piece.storage is not None} if same else set()
 
 
 def rotations(form: Format, source: CheckpointSource) -> dict[str, int]:
@@ -79,6 +79,8 @@ class QuantBase:
     def __init__(
         self, place: Place, layout: Layout, stored: Stored, reader: CheckpointReader, ring: Ring, arena: Tensor | None, peaks: np.ndarray
     ) -> None:
+        self.place: Place
+        self.arena: Tensor | None
         self.place, self.layout, self.stored, self.reader, self.ring, self.arena, self.peaks = (
             place,
             layout,
@@ -136,6 +138,7 @@ class QuantBase:
 
     def floats(self, slot: Slot) -> Tensor:
         """[rows, cols] in the arena, in physical order."""
+        assert self.arena is not None
         begin = self.held.floats[slot.index]
         return self.arena[begin : begin + slot.nbytes].view(slot.dtype).view(slot.rows, slot.cols)
 
@@ -147,9 +150,10 @@ class QuantBase:
 
     def codes(self, slot: Slot) -> dict[str, Tensor]:
         """The parts of a matrix that stays the file's codes, in the arena."""
+        arena = self.arena
+        assert arena is not None
         return {
-            part.name: self.arena[begin : begin + part.nbytes].view(part.dtype).view(part.shape)
-            for begin, part in self.held.coded[slot.index]
+            part.name: arena[begin : begin + part.nbytes].view(part.dtype).view(part.shape) for begin, part in self.held.coded[slot.index]
         }
 
     @staticmethod

@@ -138,8 +138,11 @@ class Branches:
         if self._codes:
             coarse = self._form.encode(down)
             fine = self._form.encode(down - self._form.decode(coarse))
-            branch = Branch(*(torch.cat([coarse[name].view(torch.uint8), fine[name].view(torch.uint8)]).view(coarse[name].dtype) for name in ("codes", "scale")),
-                            torch.cat([short, short], 1))  # fmt: skip
+            codes, scale = (
+                torch.cat([coarse[name].view(torch.uint8), fine[name].view(torch.uint8)]).view(coarse[name].dtype)
+                for name in ("codes", "scale")
+            )
+            branch = Branch(codes, scale, torch.cat([short, short], 1))
             held = self._form.decode(coarse) + self._form.decode(fine)
         else:
             branch = Branch(down.to(FLOAT), torch.ones(rank, 1, device=self._device), short)

@@ -4,6 +4,8 @@ and writes its codes. What rounding lost of each product is summed on the way.
 Rows are gone through twice: for their largest magnitude, and for their codes. Products are made again in the second pass: they cost less than memory for them would.
 """
 
+# pyright: reportIndexIssue=false
+# A Triton kernel is called through an index, which a function does not have.
 from __future__ import annotations
 
 from dataclasses import dataclass

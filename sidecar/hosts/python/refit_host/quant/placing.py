@@ -27,7 +27,9 @@ class QuantEngine:
         self.spec, self.form = spec, FORMATS[name]
         of_file = file_codes(self.form, source)
         self.layers = quantised_layers(spec.build(), spec, shapes, self.form, frozenset(of_file))
-        expect(self.layers, "HOST_PRECISION_UNSUPPORTED", f"no layer of this structure can be held in {name}; use bf16", weightDtype=name)
+        expect(
+            bool(self.layers), "HOST_PRECISION_UNSUPPORTED", f"no layer of this structure can be held in {name}; use bf16", weightDtype=name
+        )
         self.way = best_way(self.form, device, FLOAT)
         parameters = {source.parameter for source in self.layers.values()}
         rotated = {parameter: turn for parameter, turn in rotations(self.form, source).items() if parameter in parameters}

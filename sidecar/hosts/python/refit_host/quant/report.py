@@ -81,6 +81,7 @@ def _set(child: torch.nn.Module, leaf: str, value: Tensor) -> None:
 def output_error(engine: QuantEngine, family: str, ports: Sequence[dict[str, Any]]) -> float:
     """||quantised - base|| / ||base|| of one call without adapters."""
     weights, inputs = engine.weights, probe_inputs(family, ports, engine.weights.device)
+    assert weights.base is not None
     expected = engine.spec.forward(base_module(engine.spec, weights.base, weights.device), inputs)
     return relative_error(engine.spec.forward(engine.make(), inputs), expected)
 

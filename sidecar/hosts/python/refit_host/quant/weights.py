@@ -2,6 +2,8 @@
 A -> B -> A gives the same bits. The base is the file's own codes where the file has the engine's format, else bf16.
 """
 
+# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+# The base of these weights is a QuantBase in every place where `Weights` has a Base; the two are never mixed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -118,6 +120,7 @@ class QuantWeights(Weights):
         self.known = True
 
     def _renew(self) -> None:
+        assert self.base is not None
         for _, slots in self._chunks(self.layout.slots):
             codes = self._fill(self._working, slots, self.base)
             for slot in slots:
@@ -144,7 +147,7 @@ class QuantWeights(Weights):
         if reader is None:
             return self.base, None, self.base.peaks, 0
         # A base in the file is no memory: it can be another one at once.
-        place = "file" if not stage else self.base.place
+        place: Place = "file" if not stage else self.base.place
         base, count = QuantBase.load(place, self.layout, self.stored, reader, self.ring, cancelled=cancelled)
         self._next_steps = base.steps
         later = None if stage or self.base.place == "file" else reader
@@ -205,6 +208,7 @@ class QuantWeights(Weights):
         if not slots:
             return None
         base = prepared.base or self.base
+        assert isinstance(base, QuantBase)
         # A matrix that no adapter reaches is a copy where the base is codes, and only has to be rounded where it is not.
         kept = [slot for slot in slots if slot.index not in prepared.touched and slot.index in base.held.coded]
         here = frozenset(slot.index for slot in kept)
@@ -219,7 +223,7 @@ class QuantWeights(Weights):
 
             table = build_table(self.layout, [(image.fast, strength) for image, strength in prepared.stack], merged)
             places = {slot.index: (*base.at(slot), *(begin for begin, _ in self.stored.coded[slot.index])) for slot in merged}
-            launch = merge_triton.prepare(self.stored.form, table, places, prepared.factors, self.device)
+            launch = merge_triton.prepare(self.stored.form, table, places, prepared.factors, self.device)  # pyright: ignore[reportArgumentType]  a coded matrix has two parts
         return Launched(launch, copies)
 
     def _run(self, launched: "Launched", losses: LossSums) -> None:
@@ -229,6 +233,7 @@ class QuantWeights(Weights):
         if launched.launch is not None:
             from . import merge_triton
 
+            assert self.base is not None and self.base.arena is not None
             merge_triton.run(launched.launch, self.live, self.base.arena)
             losses.note_rows(launched.launch.keys, launched.launch.lost[: len(launched.launch.keys)])
 
@@ -262,6 +267,7 @@ class QuantWeights(Weights):
             self.stored.put(slot, self.live, value)
 
     def _write(self, prepared: Prepared) -> None:
+        assert self.base is not None
         if prepared.reader is not None:
             self._read_again(prepared.reader, None)
         self.branches.commit(prepared.beside)
@@ -314,6 +320,7 @@ class QuantWeights(Weights):
             value = changed
 
     def _read_again(self, reader: CheckpointReader, live: Tensor | None) -> None:
+        assert self.base is not None
         old, self.base.arena = self.base.arena, None
         self.base, _ = QuantBase.load(self.base.place, self.layout, self.stored, reader, self.ring, reuse=old)
 

@@ -6,11 +6,11 @@ import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
 from importlib import metadata
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING, Mapping, cast, get_args
 
 import torch
 
-from ..failure import expect
+from ..failure import HostFailure
 from ..files.checkpoint import CheckpointReader, CheckpointSource
 from ..files.dtypes import TORCH_OF_WIRE
 from ..host.bundle import check_bundle, read_bundle
@@ -19,6 +19,7 @@ from ..quant.base import file_codes, rotations
 from ..quant.choose import plain_matrices
 from ..quant.formats import FLOAT, FORMATS, Format
 from ..quant.weights import QuantWeights
+from ..weights.base import Place
 from ..weights.layout import Layout
 from ..weights.memory import choose_place, device_budget
 from ..weights.refit import Weights
@@ -120,19 +121,20 @@ def _plain(
 def fill(weights: Weights, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> None:
     """First values of an engine, with the base where the budget allows it."""
     check_shapes(params.checkpoint, weights)
-    place = host.options.base
+    place: str = host.options.base
     if isinstance(weights, StreamedWeights):
         place = "pinned"
     if place == "auto":
         budget = device_budget(host.device, host.options.vram_cap_bytes)
         activations = ACTIVATION_BYTES if host.device.type == "cuda" else 0
         place = choose_place(budget, weights.layout.nbytes, activations, live_is_allocated=True)
-    expect(place in ("resident", "pinned", "file"), "HOST_INTERNAL", f"unknown place {place}")
+    if place not in get_args(Place):
+        raise HostFailure("HOST_INTERNAL", f"unknown place {place}")
 
     def progress(done: int, total: int) -> None:
         call.notify("progress", {"id": call.id, "stage": "weights", "done": done, "total": total})
 
-    weights.load(place, reader, cancelled=call.cancelled, progress=progress)
+    weights.load(cast(Place, place), reader, cancelled=call.cancelled, progress=progress)
     reader.check_unchanged()
 
 

@@ -159,7 +159,7 @@ class TorchModel:
 
     def _captured(self, module: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The first step of a size as a CUDA graph; without one where its memory does not fit beside everything else."""
-        if self._without_graph:
+        if self._without_graph or self._graphs is None:
             return self._spec.forward(module, inputs)
         try:
             return self._graphs(module, inputs)

@@ -31,7 +31,7 @@ class Base:
     """
 
     def __init__(self, place: Place, layout: Layout, reader: CheckpointReader, ring: Ring, arena: Tensor | None, peaks: np.ndarray) -> None:
-        self.place = place
+        self.place: Place = place
         self.layout = layout
         self.reader = reader
         self.ring = ring

@@ -33,8 +33,9 @@ class FactorCache:
             if found is not None:
                 self._held.move_to_end(source.data_ptr())
                 return found[1]
-        keeps = free is not None and source.numel() <= self._kept_bytes
-        if keeps:
+        grows = False
+        keeps = source.numel() <= self._kept_bytes
+        if free is not None and keeps:
             with self._lock:
                 # What goes first is memory that the upload can take.
                 while self.nbytes + source.numel() > self._kept_bytes:
@@ -42,7 +43,7 @@ class FactorCache:
                 grows = self.nbytes + source.numel() > self._most
         there = self._upload(source)
         # Asking the driver takes a while, so it is asked only for more than was held before.
-        if not keeps or (grows and free() < SPARE_BYTES):
+        if free is None or not keeps or (grows and free() < SPARE_BYTES):
             return there
         with self._lock:
             self._held[source.data_ptr()] = (source, there)

@@ -119,12 +119,12 @@ def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, 
     slow_slots: set[int] = set()
     for term in file.terms:
         slot = layout.by_name.get(term.parameter)
-        expect(
-            slot is not None,
-            "HOST_PARAMETER_UNKNOWN",
-            f"{term.parameter}: the engine has no such parameter; the adapter belongs to another structure",
-            parameter=term.parameter,
-        )
+        if slot is None:
+            raise HostFailure(
+                "HOST_PARAMETER_UNKNOWN",
+                f"{term.parameter}: the engine has no such parameter; the adapter belongs to another structure",
+                {"parameter": term.parameter},
+            )
         every.setdefault(slot.index, []).append(term)
         fast = _fast_row(term, slot, file.entries)
         order = slot if slot.channels_last or slot.rotation else None

@@ -245,6 +245,7 @@ class Weights:
             for step in prepared.steps:
                 run_step(step, self.live, self.live)
             return
+        assert self.base is not None
         source = self.base.device_arena
         if source is not None:
             for _ in self.base.restore(self.live, prepared.restore):
@@ -257,6 +258,7 @@ class Weights:
 
     def _read_again(self, reader: CheckpointReader, live: Tensor | None) -> None:
         """The base becomes another checkpoint's, in the memory of the one before."""
+        assert self.base is not None
         old, self.base.arena = self.base.arena, None
         self.base, _ = Base.load(self.base.place, self.layout, reader, self.ring, live, reuse=old)
 
@@ -269,7 +271,7 @@ class Weights:
     def device_bytes(self) -> int:
         """Device memory that weights and base hold now."""
         assert self.base is not None
-        base = [self.base.arena] if self.base.place == "resident" else []
+        base = [self.base.arena] if self.base.arena is not None and self.base.place == "resident" else []
         return sum(
             tensor.untyped_storage().nbytes() for tensor in (self.live, *(tensor for tensor, _ in self._more_device_memory()), *base)
         )
@@ -317,6 +319,7 @@ class Weights:
 
     def _renew(self) -> None:
         """Live values of no adapter, from a base in memory."""
+        assert self.base is not None and self.base.arena is not None
         self.live.copy_(self.base.arena[: self.live.numel()])
 
     def slot(self, name: str) -> Slot:

@@ -68,6 +68,7 @@ class StreamedWeights(Weights):
         return count
 
     def _make_pristine(self) -> None:
+        assert self.base is not None and self.base.arena is not None
         self.live.copy_(self.base.arena[: self.split.near_bytes])
         self.far.copy_(self.base.arena[self.split.near_bytes :])
 
@@ -92,6 +93,7 @@ class StreamedWeights(Weights):
     def _write(self, prepared: Prepared) -> None:
         if prepared.reader is not None:
             self._read_again(prepared.reader, None)
+        assert self.base is not None
         near, steps = self._near(prepared.restore), iter(prepared.steps)
         near_steps = [next(steps) for _ in self.base.steps(near)]
         far = list(zip(self._far(prepared.restore), steps))
@@ -106,6 +108,7 @@ class StreamedWeights(Weights):
             torch.cuda.current_stream(self.device).wait_stream(lane)
 
     def _write_block(self, number: int, slots: list[Slot], step: Step) -> None:
+        assert self.base is not None and self.base.arena is not None
         block, buffer = self.split.blocks[number], self.buffers[number % BUFFERS]
         home = self.stored(block)
         spans = [(begin - block.begin, end - block.begin) for begin, end, _ in self.layout.ranges(slots)]

@@ -44,7 +44,7 @@ def whole(source: Mapping[str, Any], key: str) -> int:
 
 def number(source: Mapping[str, Any], key: str) -> float:
     value = source.get(key)
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise _wrong(key, "a finite number", value)
     return float(value)
 

@@ -41,7 +41,7 @@ def _names(writes: list[Any]) -> tuple[str, ...]:
     """`parameter` of each; hundreds in every swap, so they are looked at one by one only when one is wrong."""
     names = tuple(write.get("parameter") if type(write) is dict else None for write in writes)
     if all(type(name) is str for name in names):
-        return names
+        return names  # pyright: ignore[reportReturnType]  all of them are text
     return tuple(check.text(_item(write), "parameter") for write in writes)
 
 

@@ -26,6 +26,7 @@ def main(given: Sequence[str] | None = None) -> list[torch.Tensor]:
     for name, weights in (("A", first), ("B", second), ("A", first)):
         refit_module_weights(pipe.unet, weights)
         answers.append(torch.as_tensor(pipe(**{**start.call(pipe, args), "output_type": "latent"}).images).clone())
+        assert pipe.unet.last_refit is not None
         print(f"{name}: refit of {len(pipe.unet.last_refit.written)} parameters in {pipe.unet.last_refit.ms:.1f} ms")
     print("A is back, bit for bit" if torch.equal(answers[0], answers[2]) else "A came back different")
     return answers

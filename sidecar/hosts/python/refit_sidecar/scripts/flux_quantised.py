@@ -22,6 +22,7 @@ def main(given: Sequence[str] | None = None) -> list:
     else:
         pipe.load_lora_weights(lora, adapter_name="style")
     with_lora = pipe(**start.call(pipe, args)).images[0]
+    assert pipe.transformer.last_refit is not None
     print(
         f"served by the {pipe.transformer.served_by}; refit of {len(pipe.transformer.last_refit.written)} matrices in {pipe.transformer.last_refit.ms:.1f} ms"
     )

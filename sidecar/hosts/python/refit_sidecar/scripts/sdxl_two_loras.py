@@ -26,6 +26,7 @@ def main(given: Sequence[str] | None = None) -> list:
         pipe.set_adapters(["a", "b"], list(strengths))
         began = time.perf_counter()
         pictures.append(pipe(**start.call(pipe, args)).images[0])
+        assert pipe.unet.last_refit is not None
         print(
             f"{strengths}: {time.perf_counter() - began:.2f} s, of it {pipe.unet.last_refit.ms:.1f} ms refit, served by the {pipe.unet.served_by}"
         )

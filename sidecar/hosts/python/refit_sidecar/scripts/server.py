@@ -49,7 +49,7 @@ def serve(given: Sequence[str] | None = None) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, *_: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  takes anything
             pass
 
     return ThreadingHTTPServer(("127.0.0.1", args.port), Pictures)

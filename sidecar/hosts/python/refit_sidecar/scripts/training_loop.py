@@ -35,6 +35,7 @@ def main(given: Sequence[str] | None = None) -> list[torch.Tensor]:
         optimiser.zero_grad()
         trained_by = unet.served_by
         answers.append(torch.as_tensor(pipe(**{**start.call(pipe, args), "output_type": "latent"}).images).clone())
+        assert unet.last_refit is not None
         print(
             f"epoch {epoch}: loss {loss.item():.4f}; trained by the {trained_by.split(':')[0]}, picture by the {unet.served_by}, {len(unet.last_refit.written)} weights refitted"
         )
