@@ -4,8 +4,9 @@ import { defineConfig } from "vitest/config";
 const e2e = process.env["REFIT_E2E"] === "1";
 /** Parts that cannot reach the native addon (test/layers/addon-apart.test.ts): their tests would be the same twice. */
 export const addonApart = ["arrivals", "jobs", "options", "plan", "step", "telemetry", "wire"];
-// The second pass, without the native addon. Installations do not touch it either, and take two minutes of pip.
-const withoutAddon = process.env["REFIT_NATIVE"] === "off" ? ["install", ...addonApart].map((part) => `test/sidecar/${part}/**`) : [];
+// The second pass, without the native addon. Installations and self-tests start processes and compare what they say; numbers are compared in the other files.
+const withoutAddon =
+  process.env["REFIT_NATIVE"] === "off" ? ["install", "selftest", ...addonApart].map((part) => `test/sidecar/${part}/**`) : [];
 
 export default defineConfig({
   test: {
@@ -20,6 +21,5 @@ export default defineConfig({
     hookTimeout: 120_000,
     pool: "forks",
     maxWorkers: 2,
-    globalSetup: [],
   },
 });
