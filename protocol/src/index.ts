@@ -20,7 +20,6 @@ export {
   hostMethods,
   hostNotifications,
   hostProtocolVersion,
-  mergeReport,
   refitPlan,
   stackFile,
   weightDtype,
@@ -35,7 +34,6 @@ export type {
   HostNotificationParams,
   HostParams,
   HostResult,
-  MergeReport,
   StackFile,
   WeightDtype,
 } from "./host/index.ts";

@@ -24,6 +24,19 @@ function toast(text) {
   }, 8000);
 }
 
+/** An adapter that keeps less than this of its change is told; above it nobody sees a difference. */
+const keptEnough = 0.95;
+
+function servingTexts({ streamedBytes, quantised }) {
+  const texts = [];
+  if (streamedBytes > 0) texts.push(`${size(streamedBytes)} of weights copied for each step`);
+  if (quantised !== null) {
+    const output = quantised.outputError === null ? "" : `, of a step ${(quantised.outputError * 100).toFixed(1)} %`;
+    texts.push(`${quantised.format} (${quantised.way}): error of the weights ${(quantised.weightError * 100).toFixed(1)} %${output}`);
+  }
+  return texts;
+}
+
 function fillTable(id, rows, emptyText) {
   const body = byId(id).tBodies[0];
   if (rows.length === 0) {
@@ -115,12 +128,16 @@ function showStatus(status) {
       state.append(element("b", engine.state, engine.state), element("div", engine.reason ?? ""));
       if (engine.serving)
         state.append(
-          element("div", engine.serving.tier),
+          element("div", `${engine.serving.tier}, base ${engine.serving.base}`),
+          ...servingTexts(engine.serving).map((text) => element("div", text)),
           ...engine.serving.refused.map(({ steps, reason }) => element("div", `${steps}: ${reason}`)),
         );
       const weights = element("div");
       if (engine.weights)
         weights.append(element("div", nameOf(engine.weights.checkpoint)), element("div", stackText(engine.weights.stack)));
+      for (const [index, { projection }] of engine.losses.entries())
+        if (projection < keptEnough)
+          weights.append(element("div", `adapter ${index + 1}: ${Math.max(0, Math.round(projection * 100))} % of its change is kept`));
       const buttons = element("div");
       if (role === "control")
         buttons.append(

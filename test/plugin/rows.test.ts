@@ -49,7 +49,14 @@ describe("rows of the panel", () => {
       quantised: { format: "fp8", way: "rowwise", weightError: 0.02, outputError: 0.0291 },
     };
     expect(engineRows([{ ...engine, serving }])[0]?.detail).toBe(
-      "3 MiB · idle · CUDA graphs · 3 MiB streamed · fp8 error 2.9 % · batch 1: output differs by 0.2 · refit 12 ms",
+      "3 MiB · idle · CUDA graphs · base resident · 3 MiB streamed · fp8 error 2.9 % · batch 1: output differs by 0.2 · refit 12 ms",
+    );
+    const losses = [
+      { adapter: "a".repeat(64), projection: 0.31, lostShare: 0.8, merged: 3, branched: 0 },
+      { adapter: "b".repeat(64), projection: 0.99, lostShare: 0.1, merged: 3, branched: 0 },
+    ];
+    expect(engineRows([{ ...engine, losses }], [{ sha256: "a".repeat(64), name: "sub/Ink.safetensors" }])[0]?.detail).toBe(
+      "3 MiB · idle · keeps 31 % of Ink.safetensors · refit 12 ms",
     );
     expect(engineRows([{ ...engine, state: "UNKNOWN", reason: "the host was restarted", leases: 1, lastRefit: null }])[0]).toMatchObject({
       tone: "warn",

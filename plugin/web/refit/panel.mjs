@@ -83,7 +83,7 @@ export function createPanel(host, { store, commands, ui }) {
       element("p", `refit-connection refit-${connection.state}`, connection.text),
       ...(state.error ? [element("p", "refit-error", state.error.message)] : []),
       section("Last run", runLine(state.facts.lastRun, ui), "No run yet."),
-      section("Engines", engineRows(state.engines), "No engine is loaded."),
+      section("Engines", engineRows(state.engines, state.catalog), "No engine is loaded."),
       section("Work in the background", jobRows(state.jobs), "Nothing to do."),
       ...failed,
       section("Refits", historyRows(state.history), "No refit yet."),

@@ -9,16 +9,28 @@ const engineTones = { LIVE: "ok", NEEDS_REFIT: "busy", NEEDS_RECOMPILE: "warn", 
 /** How an engine serves, one text a fact; older sidecars do not tell. */
 function servingTexts(serving) {
   if (!serving) return [];
-  const { tier, refused, streamedBytes, quantised } = serving;
+  const { tier, refused, base, streamedBytes, quantised } = serving;
   return [
     tier,
+    base ? `base ${base}` : null,
     streamedBytes > 0 ? `${size(streamedBytes)} streamed` : null,
     quantised?.outputError > 0 ? `${quantised.format} error ${(quantised.outputError * 100).toFixed(1)} %` : null,
     ...refused.map(({ steps, reason }) => `${steps}: ${reason}`),
   ];
 }
 
-export function engineRows(engines) {
+/** An adapter that keeps less than this of its change is told; above it nobody sees a difference. */
+const keptEnough = 0.95;
+
+/** What the engine's number format loses of each adapter of the present stack. `entries`: the catalog's, for names. */
+function lossTexts(engine, entries) {
+  const nameOf = (sha256) => entries.find((entry) => entry.sha256 === sha256)?.name.replace(/^.*\//, "") ?? "a LoRA";
+  return (engine.losses ?? [])
+    .filter(({ projection }) => projection < keptEnough)
+    .map(({ adapter, projection }) => `keeps ${Math.max(0, Math.round(projection * 100))} % of ${nameOf(adapter)}`);
+}
+
+export function engineRows(engines, entries = []) {
   return engines.map((engine) => ({
     name: `${engine.family ?? "unknown"} ${engine.precision} · ${engine.host}`,
     state: engine.state,
@@ -26,6 +38,7 @@ export function engineRows(engines) {
       size(engine.memoryBytes),
       engine.leases > 0 ? "in use" : "idle",
       ...servingTexts(engine.serving),
+      ...lossTexts(engine, entries),
       engine.lastRefit ? `refit ${ms(engine.lastRefit.ms)}` : null,
       engine.reason,
     ]

@@ -5,14 +5,5 @@ export { hostMethods, hostNotifications, hostProtocolVersion } from "./methods.t
 export type { HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult } from "./methods.ts";
 export { hostErrors } from "./errors.ts";
 export type { HostErrorCode, HostErrorData, HostErrorRow } from "./errors.ts";
-export {
-  adapterLosses,
-  adapterLossLimit,
-  checkpointSource,
-  desiredState,
-  mergeReport,
-  refitPlan,
-  stackFile,
-  weightDtype,
-} from "./values.ts";
-export type { AdapterLosses, MergeReport, StackFile, WeightDtype } from "./values.ts";
+export { adapterLosses, adapterLossLimit, checkpointSource, desiredState, refitPlan, stackFile, weightDtype } from "./values.ts";
+export type { AdapterLosses, StackFile, WeightDtype } from "./values.ts";

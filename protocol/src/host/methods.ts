@@ -8,7 +8,6 @@ import {
   checkpointSource,
   checksums,
   generation,
-  mergeReport,
   milliseconds,
   quantised,
   refitPlan,
@@ -81,7 +80,6 @@ export const hostMethods = {
       bytes,
       sessionLoads: count,
       generation,
-      report: mergeReport,
       losses: adapterLosses.exactOptional(),
       quantised: quantised.exactOptional(),
       sha256: checksums.exactOptional(),
@@ -108,7 +106,6 @@ export const hostMethods = {
       ms: milliseconds,
       /** `staged`: commit swaps finished values in. `inPlace`: too big to stage; commit computes them again into the live weights. */
       mode: z.enum(["staged", "inPlace"]),
-      report: mergeReport,
       sha256: checksums.exactOptional(),
     }),
   },

@@ -103,16 +103,6 @@ export const segmentName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "expected t
 /** SHA-256 per parameter of its values in engine dtype, canonical layout, little-endian. */
 export const checksums = z.record(z.string(), hash).readonly();
 
-/** What a merge did besides succeeding. A term listed under `failed` was left out, as ComfyUI leaves it out. */
-export const mergeReport = z
-  .object({
-    failed: z.array(z.object({ adapter: hash, parameter: z.string(), reason: z.string() }).readonly()).readonly(),
-    /** Values that were cut to the largest number of the weight dtype. */
-    saturated: z.array(z.object({ parameter: z.string(), values: count }).readonly()).readonly(),
-  })
-  .readonly();
-export type MergeReport = z.infer<typeof mergeReport>;
-
 /** How an adapter reaches a layer: in its weights, or beside them as a low-rank branch. */
 const adapterWay = z.enum(["merged", "branch"]);
 

@@ -127,14 +127,13 @@ export class Engine {
       const token = `${this.#generation}.${++this.#tokens}`;
       const { generation, plan, stack } = call;
       this.#prepared.set(token, { call: { generation, plan, checkpoint, stack }, writes, staged });
-      const { bytesRead, bytesWritten, report } = result;
+      const { bytesRead, bytesWritten } = result;
       return {
         token,
         writes: writes.length,
         bytesRead,
         bytesWritten,
         mode: staged === null ? "inPlace" : "staged",
-        report,
         ...(call.verify === true ? { sha256: result.sha256 } : {}),
       };
     } catch (error) {

@@ -95,7 +95,6 @@ export function createHost(options: HostOptions, runner: Runner): HostMethods {
             bytes: table.bytes,
             sessionLoads,
             generation,
-            report: result.report,
             ...(params.verify === true ? { sha256: result.sha256 } : {}),
           },
         };

@@ -11,13 +11,13 @@ const containerDtype: Readonly<Record<HeldDtype, FloatDtype>> = { f32: "F32", f1
 
 export interface MergedParameter {
   readonly bytesRead: number;
-  /** Terms that were left out, as ComfyUI leaves them out. */
-  readonly failed: readonly { readonly adapter: string; readonly reason: string }[];
+  /** Values that are NaN or infinite. The parameter may not serve then. */
+  readonly notFinite: number;
 }
 
 /**
  * Computes one parameter from its pristine base and the stack into `out` (engine layout and dtype, one rounding). `out` may be live memory: nothing is read
- * from it. Throws HOST_NON_FINITE when a merged value is NaN or infinite.
+ * from it. Throws HOST_SHAPE_MISMATCH when a term does not fit.
  */
 export async function mergeInto(
   layout: ParameterLayout,
@@ -32,7 +32,6 @@ export async function mergeInto(
   const parts = deltas
     .map((delta) => ({ adapter: delta.sha256, addends: delta.addends(layout.name, layout.shape) }))
     .filter((part) => part.addends.length > 0);
-  let failed: MergedParameter["failed"] = [];
   if (parts.length === 0 && base.pieces.every(({ piece }) => piece.dtype === outDtype && piece.storage === undefined)) {
     await readStored(base, out);
   } else {
@@ -46,26 +45,21 @@ export async function mergeInto(
         kernels: native,
         signal,
       });
-      failed = outcome.skipped.map(({ term, reason }) => ({
-        adapter: parts.find((part) => part.addends.some((addend) => addend.term === term))?.adapter ?? "",
-        reason,
-      }));
+      const [left] = outcome.skipped;
+      if (left !== undefined)
+        throw hostFailure("HOST_SHAPE_MISMATCH", `an adapter does not fit ${layout.name}: ${left.reason}`, { parameter: layout.name });
     } finally {
       if (stored !== null) pool.give(stored);
     }
   }
-  const bad = await native.firstNonFinite(out, outDtype, layout.elements);
-  if (bad >= 0) {
-    throw hostFailure(
-      "HOST_NON_FINITE",
-      `expected finite weights, ${layout.name} becomes NaN or infinite at element ${bad} in ${dtype}; remove the adapter or lower its strength`,
-      {
-        parameter: layout.name,
-        element: bad,
-        adapters: parts.map((part) => part.adapter),
-      },
-    );
-  }
+  const notFinite =
+    (await native.firstNonFinite(out, outDtype, layout.elements)) < 0 ? 0 : await countNotFinite(out, outDtype, layout.elements);
   exchangeHalves(layout, out, elementBytes[dtype]);
-  return { bytesRead: base.bytes, failed };
+  return { bytesRead: base.bytes, notFinite };
+}
+
+async function countNotFinite(values: Uint8Array, dtype: FloatDtype, count: number): Promise<number> {
+  const floats = new Float32Array(count);
+  await native.convert(values, dtype, new Uint8Array(floats.buffer), "F32", count);
+  return floats.reduce((sum, value) => sum + (Number.isFinite(value) ? 0 : 1), 0);
 }

@@ -1,7 +1,7 @@
-import type { MergeReport } from "@refit-sidecar/protocol";
 import type { BufferPool } from "./buffer-pool.ts";
 import { sha256 } from "./checksum.ts";
 import { eachBounded } from "./each-bounded.ts";
+import { hostFailure } from "./host-failure.ts";
 import { mergeInto } from "./merge.ts";
 import type { Sources } from "./sources.ts";
 import { elementBytes, type WeightTable } from "./weight-table.ts";
@@ -27,15 +27,34 @@ export interface WriteJob {
 export interface WriteResult {
   readonly bytesRead: number;
   readonly bytesWritten: number;
-  readonly report: MergeReport;
   readonly sha256: Readonly<Record<string, string>>;
 }
 
-/** Computes parameters from pristine base and stack. The one loop behind load, staged prepare, dry pass and in-place commit, so that all four give the same bits. */
+interface Overflow {
+  readonly parameter: string;
+  readonly values: number;
+}
+
+/** Parameters that a message names, and those that its evidence lists. */
+const named = 3;
+const listed = 200;
+
+/** Every parameter that a stack would take out of its number format, with how many of its values. */
+function notFinite(overflowed: readonly Overflow[], dtype: string): Error {
+  const names = overflowed.slice(0, named).map(({ parameter, values }) => `${parameter} (${values} value${values === 1 ? "" : "s"})`);
+  const more = overflowed.length > named ? ` and ${overflowed.length - named} more parameters` : "";
+  return hostFailure(
+    "HOST_NON_FINITE",
+    `${names.join(", ")}${more} would become NaN or infinite in ${dtype}; lower the strength, remove the adapter or choose a wider precision`,
+    { parameter: overflowed[0]?.parameter, count: overflowed.length, overflowed: overflowed.slice(0, listed) },
+  );
+}
+
+/** Throws HOST_NON_FINITE and what reading throws. Computes parameters from pristine base and stack. The one loop behind load, staged prepare, dry pass and in-place commit, so that all four give the same bits. */
 export async function writeWeights(job: WriteJob): Promise<WriteResult> {
   const { table, sources, pool, signal } = job;
   const totalBytes = table.sizeOfAll(job.parameters);
-  const failed: { adapter: string; parameter: string; reason: string }[] = [];
+  const overflowed: Overflow[] = [];
   const hashes: Record<string, string> = {};
   let bytesRead = 0;
   let bytesWritten = 0;
@@ -45,12 +64,13 @@ export async function writeWeights(job: WriteJob): Promise<WriteResult> {
     const base = sources.checkpoint.parameter(parameter, layout.shape);
     const out = job.target(parameter, table.sizeOf(layout));
     const outcome = await mergeInto(layout, base, sources.deltas, table.dtype, out, pool, signal);
-    for (const entry of outcome.failed) failed.push({ ...entry, parameter });
+    if (outcome.notFinite > 0) overflowed.push({ parameter, values: outcome.notFinite });
     if (job.verify) hashes[parameter] = sha256(layout, out, elementBytes[table.dtype]);
     job.finished(parameter, out);
     bytesRead += outcome.bytesRead;
     bytesWritten += out.byteLength;
     job.progress?.(bytesWritten, totalBytes);
   });
-  return { bytesRead, bytesWritten, report: { failed, saturated: [] }, sha256: hashes };
+  if (overflowed.length > 0) throw notFinite(overflowed, table.dtype);
+  return { bytesRead, bytesWritten, sha256: hashes };
 }

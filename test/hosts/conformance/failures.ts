@@ -144,6 +144,20 @@ export function failures(command: HostCommand): void {
     it("HOST_NON_FINITE for finite factors whose product is not", async () => {
       await expectRefused(attempt(await odd("huge", "out.weight", filled([4, 1], 1e30), filled([1, 16], 1e30))), "HOST_NON_FINITE");
     });
+    it("HOST_NON_FINITE names every parameter that overflows, with how many of its values", async () => {
+      const up = filled([4, 1], 0);
+      up.data[1] = 1e30;
+      const wide = await odd("wide", "out.weight", up, filled([1, 16], 1e30));
+      const error = await attempt(wide).then(
+        () => null,
+        (caught: unknown) => caught,
+      );
+      expect(error).toMatchObject({
+        code: "HOST_NON_FINITE",
+        message: expect.stringContaining("out.weight (16 values)") as string,
+        evidence: { overflowed: [{ parameter: "out.weight", values: 16 }] },
+      });
+    });
     it("HOST_NON_FINITE for a checkpoint with a NaN in it", async () => {
       const data = Float32Array.from(model["out.weight"]?.data ?? []);
       data[3] = NaN;

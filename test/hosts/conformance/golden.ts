@@ -95,7 +95,7 @@ export function golden(command: HostCommand, precisions: readonly WeightDtype[])
         full: false,
         writes: writes.map((parameter) => ({ parameter, reason: "touched" as const })),
       };
-      const { token, report } = await host.call("prepare", {
+      const { token } = await host.call("prepare", {
         engine: at.engine,
         generation: at.generation,
         plan,
@@ -103,7 +103,6 @@ export function golden(command: HostCommand, precisions: readonly WeightDtype[])
         stack,
       });
       at.generation = (await host.call("commit", { engine: at.engine, token })).generation;
-      return report;
     };
 
     for (const golden of goldenCases()) {
@@ -118,7 +117,7 @@ export function golden(command: HostCommand, precisions: readonly WeightDtype[])
           expect((await host.call("checksums", { engine: at.engine })).sha256).toEqual(at.none);
           return;
         }
-        expect((await refit(at, stack, touched)).failed).toEqual([]);
+        await refit(at, stack, touched);
         const { tensors } = await host.call("readBack", { engine: at.engine, parameters: touched });
         const got = new Map(
           tensors.map(({ name, shape, data }): [string, GoldenTensor] => [

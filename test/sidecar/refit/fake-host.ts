@@ -51,7 +51,6 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
       .map((file) => `${file.delta}@${file.strength}`)
       .join("+")}|${parameter}`;
   const hashes = (weights: ReadonlyMap<string, string>) => Object.fromEntries([...weights].map(([name, text]) => [name, hash(text)]));
-  const report = { failed: [], saturated: [] };
 
   const methods = {
     load(params: HostParams<"load">): HostResult<"load"> {
@@ -67,7 +66,7 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
         ),
         sessionLoads: engines.size,
         generation: 1,
-        report,
+
         ...(params.verify === true ? { sha256: hashes(weights) } : {}),
       };
     },
@@ -86,7 +85,7 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
         bytesWritten: weights.size,
         ms: 1,
         mode: "staged",
-        report,
+
         ...(params.verify === true ? { sha256: hashes(weights) } : {}),
       };
     },

@@ -12,6 +12,9 @@ from ...service.spoken import spoken
 from .plugin import plugin
 from .source import Source
 
+# An adapter that keeps less than this of its change is told; above it nobody sees a difference.
+KEPT_ENOUGH = 0.95
+
 # ComfyUI owns the logging configuration; this logger only speaks.
 log = logging.getLogger("refit_sidecar")
 
@@ -65,4 +68,27 @@ def _engine_line(engine: dict[str, Any]) -> str:
     reason = f" ({engine['reason']})" if engine["reason"] else ""
     refit = f", last refit {engine['lastRefit']['ms']:.0f} ms" if engine["lastRefit"] else ""
     what = f"{engine['family'] or 'unknown family'} {engine['precision']} on {engine['host']}, {engine['memoryBytes'] / 2**20:.0f} MiB"
-    return f"Engine {engine['id']}: {engine['state']}{reason}, {what}{refit}"
+    return f"Engine {engine['id']}: {engine['state']}{reason}, {what}{refit}" + "".join(
+        f"\n  {text}" for text in [*_serving_lines(engine.get("serving")), *_loss_lines(engine.get("losses") or [])]
+    )
+
+
+def _serving_lines(serving: dict[str, Any] | None) -> list[str]:
+    """How it steps, where its pristine weights lie, what quantising costs, and what was tried and is not used."""
+    if serving is None:
+        return []
+    streamed = f", {serving['streamedBytes'] / 2**20:.0f} MiB of weights copied for each step" if serving["streamedBytes"] else ""
+    lines = [f"Steps: {serving['tier']}; base: {serving['base']}{streamed}."]
+    quantised = serving["quantised"]
+    if quantised is not None:
+        output = "" if quantised["outputError"] is None else f", of a step {quantised['outputError']:.1%}"
+        lines.append(f"{quantised['format']} ({quantised['way']}): error of the weights {quantised['weightError']:.1%}{output}.")
+    return lines + [f"Not used: {refused['steps']}: {refused['reason']}" for refused in serving["refused"]]
+
+
+def _loss_lines(losses: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"LoRA {number} of the stack ({loss['adapter'][:8]}): its number format keeps {max(0.0, loss['projection']):.0%} of the change."
+        for number, loss in enumerate(losses, 1)
+        if loss["projection"] < KEPT_ENOUGH
+    ]

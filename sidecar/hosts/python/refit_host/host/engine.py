@@ -165,7 +165,7 @@ class Engine:
             self._waiting[token] = Waiting(params.generation, params.plan.full, prepared)
         result = {
             "token": token, "writes": prepared.writes, "bytesRead": prepared.bytes_read, "bytesWritten": prepared.bytes_written,
-            "mode": "inPlace", "report": {"failed": [], "saturated": []},
+            "mode": "inPlace",
         }  # fmt: skip
         return {**result, "sha256": prepared.sha256} if params.verify else result
 

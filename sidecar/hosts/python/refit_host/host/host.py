@@ -156,7 +156,7 @@ class Host:
         weights = engine.weights
         result = {
             "ms": (time.perf_counter() - began) * 1000, "parameters": len(weights.layout.slots), "bytes": weights.weight_bytes,
-            "sessionLoads": self.session_loads, "generation": engine.generation, "report": {"failed": [], "saturated": []},
+            "sessionLoads": self.session_loads, "generation": engine.generation,
             "losses": engine.weights.losses,
         }  # fmt: skip
         return {**result, **_quantised(engine), **({"sha256": sha256} if given.verify else {})}, []

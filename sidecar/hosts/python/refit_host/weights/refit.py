@@ -191,7 +191,8 @@ class Weights:
         self, slots: Sequence[Slot], base: Base, later: CheckpointReader | None, parts: tuple, verify: bool, cancelled: Cancelled
     ) -> dict[str, str]:
         """Computes slots beside the live weights: proves that they stay finite; with `verify` their checksums."""
-        hashes = {}
+        hashes: dict[str, str] = {}
+        overflowed: list[tuple[Slot, int]] = []
         source = base if later is None else self._file_base(later, base.peaks)
         for scratch, inside, shifted in self._scratch(slots, source):
             expect(not cancelled(), "HOST_CANCELLED", "the refit was cancelled while it was prepared; nothing live was changed")
@@ -199,11 +200,13 @@ class Weights:
             run_step(step, scratch, scratch)
             for slot in inside:
                 here = shifted.slots[slot.index]
-                if not torch.isfinite(peak(here.physical(scratch))):
-                    raise HostFailure("HOST_NON_FINITE", f"{slot.name} becomes NaN or infinite in {slot.dtype}; remove the adapter or lower its strength",
-                                      {"parameter": slot.name})  # fmt: skip
-                if verify:
+                value = here.physical(scratch)
+                if not torch.isfinite(peak(value)):
+                    overflowed.append((slot, int(value.numel() - torch.isfinite(value).sum())))
+                elif verify:
                     hashes[slot.name] = digest(self._settled(slot, here, scratch))
+        if overflowed:
+            raise not_finite(overflowed)
         return hashes
 
     def _file_base(self, reader: CheckpointReader, peaks: np.ndarray) -> Base:
@@ -340,6 +343,22 @@ class Weights:
 
     def checksum(self, name: str) -> str:
         return digest(self.value(self.slot(name)))
+
+
+# Parameters that a message names, and those that its evidence lists.
+NAMED, LISTED = 3, 200
+
+
+def not_finite(found: Sequence[tuple[Slot, int]]) -> HostFailure:
+    """Every parameter that a stack would take out of its number format, with how many of its values."""
+    names = ", ".join(f"{slot.name} ({values} value{'' if values == 1 else 's'})" for slot, values in found[:NAMED])
+    more = f" and {len(found) - NAMED} more parameters" if len(found) > NAMED else ""
+    dtype = str(found[0][0].dtype).removeprefix("torch.")
+    return HostFailure(
+        "HOST_NON_FINITE",
+        f"{names}{more} would become NaN or infinite in {dtype}; lower the strength, remove the adapter or choose a wider precision",
+        {"parameter": found[0][0].name, "count": len(found), "overflowed": [{"parameter": slot.name, "values": values} for slot, values in found[:LISTED]]},
+    )  # fmt: skip
 
 
 def on_host(value: Tensor) -> Tensor:
