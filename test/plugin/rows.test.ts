@@ -133,11 +133,11 @@ describe("rows of the panel", () => {
       state: "on an engine",
       detail: "4 steps of 10 ms · refit 3.0 ms · waited 250 ms",
     });
-    const foreign = { ...report, without_effect: ["Ink.safetensors was made for sdxl; base is sd15"] };
+    const foreign = { ...report, other_family: ["Ink.safetensors was made for sdxl; base is sd15"] };
     expect(runLine({ served_by: "engine", checkpoint: "base", report: foreign }, "ComfyUI")[1]).toEqual({
       name: "Ink.safetensors",
-      state: "no effect",
-      detail: foreign.without_effect[0],
+      state: "for another model",
+      detail: foreign.other_family[0],
       tone: "warn",
     });
     expect(

@@ -35,7 +35,7 @@ class RunReport:
     queue_ms: float = 0.0
     ignored: list[str] = field(default_factory=list)
     #: Adapters of the workflow that do nothing to this checkpoint, each with why.
-    without_effect: list[str] = field(default_factory=list)
+    other_family: list[str] = field(default_factory=list)
 
 
 class EngineRun:

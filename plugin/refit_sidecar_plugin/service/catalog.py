@@ -12,6 +12,8 @@ from ..engine import Link
 
 # A folder that was pushed a moment ago, or a file that is still being copied, may take this long to be listed.
 PATIENCE_S = 8.0
+# Files are hashed one after another, checkpoints of gigabytes among them.
+HASHING_PATIENCE_S = 30.0
 
 
 class Catalog:
@@ -41,6 +43,13 @@ class Catalog:
                     "See whether it is complete, and in a folder that the UI lists.",
                 )
             pause(0.1, check)
+
+    def entry_of(self, path: str, sha256: str, check: Callable[[], None]) -> dict[str, Any] | None:
+        """The entry of a file once the sidecar has read its content, or None when that is another than `sha256`. Waits for a file that arrived a moment ago."""
+        deadline = time.monotonic() + HASHING_PATIENCE_S
+        while (entry := self.entry(path, check))["sha256"] is None and time.monotonic() < deadline:
+            pause(0.1, check)
+        return entry if entry["sha256"] == sha256 else None
 
     def listed(self, path: str, check: Callable[[], None]) -> dict[str, Any] | None:
         """The entry of a file as it is listed now, or None. Does not wait."""

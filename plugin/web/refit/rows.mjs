@@ -131,9 +131,9 @@ export function runLine(run, ui) {
   ]
     .filter(Boolean)
     .join(" · ");
-  const without = (report.without_effect ?? []).map((text) => ({
+  const without = (report.other_family ?? []).map((text) => ({
     name: text.split(" was made for ")[0],
-    state: "no effect",
+    state: "for another model",
     detail: text,
     tone: "warn",
   }));

@@ -16,8 +16,8 @@ export function createToasts({ show, wanted, ui }, nameOf) {
       else if (event.type === "arrival.refused") show("warn", "File cannot be used", event.message);
       else if (event.type === "refit.failed") show("error", "Refit failed", `${event.message} The old weights keep serving.`);
       else if (event.type === "host.crashed") show("error", "Engine ended", `${event.message} It is started again by itself.`);
-      else if (event.type === "run" && event.run.report?.without_effect?.length > 0)
-        show("warn", "LoRA without effect", `${event.run.report.without_effect.join("; ")}.`);
+      else if (event.type === "run" && event.run.report?.other_family?.length > 0)
+        show("warn", "LoRA for another model", `${event.run.report.other_family.join("; ")}.`);
       else if (event.type === "run" && event.run.served_by === "local" && wanted("fallback"))
         show("warn", "Not on an engine", `${event.run.checkpoint} ran in ${ui} itself: ${event.run.reason}.`);
     },

@@ -17,9 +17,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 UI = HERE.parents[2] / "plugin" / "refit_sidecar_plugin" / "ui" / "comfyui"
 RECORDS = HERE / "bind"
-MODULES = ("comfy", "folder_paths", "server")
+MODULES = ("comfy", "comfy_execution", "folder_paths", "server")
 # `server` is also what the plugin calls the object; of that module only imports count.
-CHAINS = ("comfy", "folder_paths")
+CHAINS = ("comfy", "comfy_execution", "folder_paths")
 
 # What the plugin calls ComfyUI's objects, wherever it does. A variable of one of these names is one of that class.
 OBJECTS = {

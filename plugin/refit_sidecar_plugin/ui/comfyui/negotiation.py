@@ -60,22 +60,23 @@ def _prepared(source: Source, reading: Reading, conds: dict[str, list[dict]]) ->
     run = EngineRun(plugin().client, wanted, check, make_room)
     with node_progress(f"Refit: {source.name}") as progress:
         run.prepare(progress)
-    run.report.without_effect = _of_other_families(source, reading)
+    run.report.other_family = _of_other_families(source, reading)
     return run
 
 
 def _of_other_families(source: Source, reading: Reading) -> list[str]:
-    """LoRAs before the sampler that were made for another model family: ComfyUI's loaders pass them over with lines in the log only."""
+    """LoRAs before the sampler that were made for another model family: ComfyUI's loaders use what happens to fit, and pass over the rest with lines in the log only."""
     used_names = {item.name for item in reading.items if isinstance(item, FileItem)}
     out = []
     for name in adapters_before(current_node()):
         path = adapter_path(name)
-        if name in used_names or path is None:
+        if path is None:
             continue
         with contextlib.suppress(SidecarError):
             own, other = (plugin().catalog.listed(one, check) for one in (source.path, path))
             if own and other and own["family"] and other["family"] and own["family"] != other["family"]:
-                out.append(f"{name} was made for {other['family']}; {source.name} is {own['family']}")
+                fits = ", and only layers that happen to fit are used" if name in used_names else ""
+                out.append(f"{name} was made for {other['family']}; {source.name} is {own['family']}{fits}")
     return out
 
 
@@ -127,7 +128,6 @@ def _reference(item: StackItem) -> str:
         if not isinstance(item, FileItem) or (path := adapter_path(item.name)) is None:
             raise
         # Rows of a fused weight go by their file only, which arrived so lately that the sidecar has not read it yet.
-        entry = plugin().catalog.entry(path, check)
-        if entry["sha256"] != item.sha256:
+        if plugin().catalog.entry_of(path, item.sha256, check) is None:
             raise
         return item.sha256

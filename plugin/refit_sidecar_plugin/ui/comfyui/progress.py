@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import comfy.utils
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 # Work that is over sooner shows nothing: a refit takes milliseconds.
@@ -14,6 +15,10 @@ _STEPS = 1000
 
 
 def current_node() -> str | None:
+    """Of this thread. The server's own note is made for prompts of pages only, not for those that a script sends."""
+    context = get_executing_context()
+    if context is not None:
+        return context.node_id
     server = PromptServer.instance
     return getattr(server, "last_node_id", None) if server else None
 

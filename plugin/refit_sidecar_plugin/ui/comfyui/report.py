@@ -21,8 +21,8 @@ log = logging.getLogger("refit_sidecar")
 
 def served(source: Source, report: RunReport) -> None:
     plugin().facts.ran(LastRun("engine", source.name, "", report))
-    for text in report.without_effect:
-        log.warning("Refit: a LoRA has no effect: %s.", text)
+    for text in report.other_family:
+        log.warning("Refit: a LoRA is for another model: %s.", text)
     if report.queue_ms > 100:
         log.info("Refit: this run waited %.0f ms for the engine (an interrupted or another run was still on it).", report.queue_ms)
 
@@ -58,7 +58,7 @@ def _last_run_line(run: dict[str, Any] | None) -> str:
         f"Last run: {run['checkpoint']} on engine {report['engine']} ({report['host']}, {report['precision']}): refit {report['refit_ms']:.0f} ms "
         f"({report['refit_writes']} weights), {report['steps']} steps of {report['step_ms'] / steps:.1f} ms (engine {report['engine_ms'] / steps:.1f} ms)."
     )
-    line += "".join(f"\n  No effect: {text}." for text in report["without_effect"])
+    line += "".join(f"\n  For another model: {text}." for text in report["other_family"])
     if report["ignored"]:
         line += f"\n  {len(report['ignored'])} adapter keys had no effect, as in ComfyUI: {'; '.join(report['ignored'][:5])}"
     return line

@@ -102,13 +102,19 @@ def test_a_transformer_is_served_with_adapters_in_every_spelling(run, transforme
     assert change > 0 and (own - served).double().pow(2).mean().sqrt() <= 0.01 * change
 
 
-def test_an_adapter_of_another_family_is_told(run):
+def test_an_adapter_of_another_family_is_told(run, transformers):
+    """Of one some layers happen to fit, of the other none does."""
+    told = "{} was made for {}; sd15_tiny.safetensors is sd15".format
+    part = told("vega.safetensors", "sdxl") + ", and only layers that happen to fit are used"
     run(Choices(adapters=[("vega.safetensors", 1.0), ("style.safetensors", 0.8)]))
     run.assert_served()
-    assert run.last_run["report"]["without_effect"] == ["vega.safetensors was made for sdxl; sd15_tiny.safetensors is sd15"]
-    assert "No effect: vega.safetensors was made for sdxl" in run.status
+    assert run.last_run["report"]["other_family"] == [part]
+    assert f"For another model: {part}" in run.status
+    run(Choices(adapters=[("flux-kohya.safetensors", 1.0), ("vega.safetensors", 0.5), ("style.safetensors", 0.8)]))
+    run.assert_served()
+    assert sorted(run.last_run["report"]["other_family"]) == [told("flux-kohya.safetensors", "flux"), part]
     run(Choices(adapters=[("style.safetensors", 0.8)], seed=8))
-    assert run.last_run["report"]["without_effect"] == []
+    assert run.last_run["report"]["other_family"] == []
 
 
 def test_another_checkpoint_of_the_structure_uses_the_same_engine(run, relative):
