@@ -56,6 +56,10 @@ if (existsSync(python) && spawnSync(python, ["-m", "ruff", "--version"]).status 
   const folders = ["plugin", "protocol", "sidecar/hosts/python", "tools", "test/python", "bench"];
   step("format (ruff)", python, ["-m", "ruff", "format", "--check", "--quiet", ...folders]);
   step("ruff", python, ["-m", "ruff", "check", ...folders]);
+  // Only the check needs it, so it is installed here: the tests' environment stays as it is.
+  const pyright = "pyright==1.1.414";
+  if (spawnSync(python, ["-c", "import pyright"]).status !== 0)
+    step(`install ${pyright}`, python, ["-m", "pip", "install", "--quiet", pyright]);
   step("types of the hosts and the plugin (pyright)", python, ["-m", "pyright", "--pythonpath", python]);
 } else {
   console.log("skip ruff and pyright: the test environment (.venv) has none yet; `npm test` makes it");
