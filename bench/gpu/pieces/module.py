@@ -1,6 +1,7 @@
 """RefitModule under diffusers' own SDXL UNet and Flux, beside what diffusers users have: PEFT's layers, fuse_lora, hotswap with regional compilation.
 
 Options: `models` (some of sdxl, flux), `tiers` (some of graphs, compiled), `peers` (true). Every time is what the caller of the module waits for, the device idle before and after.
+A switch of LoRAs is `set_adapters` and the refit: five adapters are loaded under RefitModule, two under fuse_lora. The last row of a model is its verdict.
 """
 
 from __future__ import annotations
@@ -110,12 +111,38 @@ def _add(module: torch.nn.Module, names: list[str], targets: list[str]) -> None:
     module.requires_grad_(False)
 
 
+SWITCH, FUSE = "RefitModule: swap between two adapters, set_adapters included", "PEFT: unfuse and fuse"
+STEP, COMPILED = "RefitModule: step", "torch.compile of repeated blocks: step without adapters"
+LOOKS = ("RefitModule: looking for changes, without adapters", "RefitModule: looking for changes, five adapters")
+
+
 def run(context: Context, options: dict) -> Iterator[dict]:
     for name in options.get("models", ["sdxl"]):
+        rows = []
         for tier in options.get("tiers", ["graphs", "compiled"]):
-            yield from _ours(context, name, tier)
+            for row in _ours(context, name, tier):
+                rows.append(row)
+                yield row
         if options.get("peers", True):
-            yield from _peers(context, name)
+            for row in _peers(context, name):
+                rows.append(row)
+                yield row
+            yield _verdict(name, rows)
+
+
+def _verdict(name: str, rows: list[dict]) -> dict:
+    """The best tier's step and every tier's slowest look, beside the peers of the same run."""
+
+    def found(what: str) -> list[float]:
+        return [row["median_ms"] for row in rows if row["what"] == what]
+
+    switch, fuse, step, compiled = min(found(SWITCH)), min(found(FUSE)), min(found(STEP)), min(found(COMPILED))
+    looks = max(value for what in LOOKS for value in found(what))
+    return {
+        "what": "verdict", "model": name, "switch_times_faster_than_fuse": round(fuse / switch, 2), "switch_ms": switch, "fuse_ms": fuse,
+        "step_against_torch_compile": round(step / compiled, 3), "slowest_look_ms": looks,
+        "holds": {"switch 10 times faster": fuse >= 10 * switch, "step no slower": step <= compiled, "look under 1 ms": looks < 1},
+    }  # fmt: skip
 
 
 def _clean() -> None:
@@ -147,12 +174,12 @@ def _ours(context: Context, name: str, tier: str) -> Iterator[dict]:
     }
     yield {"what": "RefitModule: step", **label, **context.wall(lambda: call(module), warm=3)}
     looks = context.wall(lambda: module._refit._snapshot.holds())
-    yield {"what": "RefitModule: looking for changes, without adapters", **label, "tensors": len(module._refit._snapshot._watched), **looks}
+    yield {"what": "RefitModule: looking for changes, without adapters", **label, "tensors": module._refit._snapshot.watched, **looks}
     _add(module, ["a", "b", "c", "d", "e"], targets)
     module.set_adapters(["a"], [1.0])
     call(module)
     looks = context.wall(lambda: module._refit._snapshot.holds())
-    yield {"what": "RefitModule: looking for changes, five adapters", **label, "tensors": len(module._refit._snapshot._watched), **looks}
+    yield {"what": "RefitModule: looking for changes, five adapters", **label, "tensors": module._refit._snapshot.watched, **looks}
     five = ["a", "b", "c", "d", "e"]
     kinds = {
         "swap between two adapters": [(["b"], [1.0]), (["a"], [1.0])], "change of strength": [(["a"], [0.4]), (["a"], [1.0])],
@@ -173,6 +200,15 @@ def _ours(context: Context, name: str, tier: str) -> Iterator[dict]:
             **context.wall(swap, warm=4),
             "refit_ms": round(module.last_refit.ms, 2),
         }
+    turns = iter([["a"], ["b"]] * 1000)
+    yield {"what": "RefitModule: set_adapters alone", **label, **context.wall(lambda: module.set_adapters(next(turns), [1.0]), warm=4)}
+
+    def within() -> None:
+        with module.adapters(a=0.8, b=-0.2):
+            module.refit()
+        module.refit()
+
+    yield {"what": "RefitModule: with adapters(a=0.8, b=-0.2), there and back", **label, **context.wall(within, warm=2)}
     module.set_adapters(["a"], [1.0])
     one = call(module).clone()
     yield {

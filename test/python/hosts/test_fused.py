@@ -161,12 +161,11 @@ def test_an_engine_takes_its_fused_blocks_and_compiles_nothing_then(operations):
     assert model.tier == ("fused blocks in CUDA graphs" if serves else "CUDA graphs")
 
 
-def test_the_kernels_compute_what_the_operations_say():
+@pytest.mark.parametrize("script", ["fused_interpreted.py", "merge_interpreted.py"])
+def test_the_kernels_compute_what_the_operations_say(script):
     """In Triton's interpreter, which rounds towards zero; on a GPU `python -m bench.gpu passes` compares them."""
     pytest.importorskip(
         "triton", reason="Triton is not installed: its kernels are compared on a GPU, at every load and by `python -m bench.gpu passes`"
     )
-    code = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "fused_interpreted.py")], capture_output=True, text=True, timeout=300, check=False
-    )
+    code = subprocess.run([sys.executable, str(Path(__file__).parent / script)], capture_output=True, text=True, timeout=300, check=False)
     assert code.returncode == 0, code.stdout + code.stderr

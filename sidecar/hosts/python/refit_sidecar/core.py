@@ -14,12 +14,14 @@ from torch.utils import _pytree as pytree
 
 from .cache import EngineCache
 from .coded import coded_of
+from .comparing import equal, structure_difference
 from .copying import engine_module
 from .options import Options
 from .running import TOLERANCES, Runner, difference
 from .shapes import Ranges
 from .snapshot import Look, NotServed, Snapshot, take
 from .states import State
+from .switching import Switchboard
 from .weights import LiveWeights, Refit
 
 log = logging.getLogger("refit_sidecar")
@@ -49,6 +51,7 @@ class Core:
         self._seen: tuple[tuple, dict[str, Any]] | None = None
         self._said: set[str] = set()
         self._busy = False
+        self._board: tuple[dict[str, nn.Module], Switchboard] | None = None
 
     # --- states
 
@@ -61,6 +64,8 @@ class Core:
         if look is Look.SAME:
             return self._state
         try:
+            if look is Look.OTHER:
+                self._weights.other_layers()
             state, reason, _ = self._compare(self._snapshot if look is Look.VALUES else take(self.module))
         except NotServed as error:
             state, reason = State.NEEDS_RECOMPILE, str(error)
@@ -84,11 +89,11 @@ class Core:
         """What a new look at the module means for the engine: (state, reason, names that differ)."""
         assert self._snapshot is not None and self._weights is not None
         if now.structure != self._snapshot.structure:
-            return State.NEEDS_RECOMPILE, _difference(self._snapshot, now), []
+            return State.NEEDS_RECOMPILE, structure_difference(self._snapshot, now), []
         odd = [
             key
             for key in now.attributes.keys() | self._snapshot.attributes.keys()
-            if not _equal(now.attributes.get(key), self._snapshot.attributes.get(key))
+            if not equal(now.attributes.get(key), self._snapshot.attributes.get(key))
         ]
         if odd:
             name, attribute = sorted(odd)[0]
@@ -215,6 +220,25 @@ class Core:
             self._snapshot = now
             self._to(State.LIVE, "every value is the module's")
         self._outside(args, kwargs)
+
+    def bring_now(self) -> Refit | None:
+        """Brings the engine up to date without a call; None when it was, or when there is none yet."""
+        if self._weights is None or self._seen is None:
+            return None
+        before = self.refits[-1]
+        try:
+            self._bring(*self._seen)
+        except NotServed:
+            return None
+        return self.refits[-1] if self.refits[-1] is not before else None
+
+    def switchboard(self) -> Switchboard | None:
+        """All adapters at once, as long as the module has the layers that it had at its last call and all of them are plain LoRA."""
+        if self._snapshot is None or not self._snapshot.tuners or not self._snapshot.same_objects:
+            return None
+        if self._board is None or self._board[0] is not self._snapshot.tuners:
+            self._board = (self._snapshot.tuners, Switchboard(list(self._snapshot.tuners.values())))
+        return self._board[1] if self._board[1].plain else None
 
     def _outside(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
         """A call outside of the expected sizes: said, and compiled once for any size."""
@@ -360,28 +384,3 @@ def _kept_in_f32(module: nn.Module, snapshot: Snapshot) -> frozenset[str]:
     """diffusers lists modules of some classes that stay in f32 whatever the rest is in."""
     parts = tuple(getattr(module, "_keep_in_fp32_modules", None) or ())
     return frozenset(name for name in snapshot.tensors if any(part in name.split(".") for part in parts))
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if one is other:
-        return True
-    try:
-        return type(one) is type(other) and bool(one == other)
-    except Exception:  # a comparison of foreign objects: what cannot be compared counts as changed
-        return False
-
-
-def _difference(before: Snapshot, now: Snapshot) -> str:
-    """The first thing that differs between two structures, in words."""
-    if before.structure.modules != now.structure.modules:
-        one, other = dict(before.structure.modules), dict(now.structure.modules)
-        changed = [name for name in [*one, *other] if one.get(name) is not other.get(name)]
-        return f"the module {changed[0] or 'itself'} was exchanged, added or removed" if changed else "its modules are in another order"
-    one, other = {row[0]: row for row in before.structure.tensors}, {row[0]: row for row in now.structure.tensors}
-    changed = [name for name in [*one, *other] if one.get(name) != other.get(name)]
-    if not changed:
-        return "its parameters are in another order"
-    old, new = one.get(changed[0]), other.get(changed[0])
-    if old is None or new is None:
-        return f"{changed[0]} was {'added' if old is None else 'removed'}"
-    return f"{changed[0]} was {list(old[1])} {old[2]} and is {list(new[1])} {new[2]}"

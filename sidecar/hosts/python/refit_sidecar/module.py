@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from .core import Core, Listener
+from .counted import uncount
 from .options import options_of
-from .peft_layers import is_tuner
 from .shapes import Ranges
 from .states import State
+from .switching import Switchboard, diffusers_calls, layers_of
 from .watched import watch
 from .weights import Refit
 
@@ -110,44 +111,22 @@ class RefitModule(nn.Module):
     def refit(self, **tensors: Tensor) -> Refit | None:
         """Gives parameters new values and brings the engine up to date now: `module.refit(**{"conv_in.weight": value})`. Without arguments only the latter.
         Raises KeyError for an unknown name and ValueError for another shape; nothing is written then."""
-        refit_module_weights(self, tensors)
-        core = self._refit
-        if core._weights is None or core.state is State.LIVE:
-            return None
-        if core._seen is None:
-            return None
-        core._bring(*core._seen)
-        return self.last_refit
+        if tensors:
+            refit_module_weights(self, tensors)
+        return self._refit.bring_now()
 
     @contextmanager
     def adapters(self, **strengths: float) -> Iterator["RefitModule"]:
         """Within it exactly these adapters are on, at these strengths: `with module.adapters(a=0.8, b=-0.2): ...`. What was on before comes back.
         Raises KeyError for an adapter that the module does not have."""
-        layers = [module for module in self.modules() if is_tuner(module)]
-        known = {key for layer in layers for name in layer.adapter_layer_names for key in getattr(layer, name, {})}
-        missing = sorted(strengths.keys() - known)
+        board = self._refit.switchboard() or Switchboard(layers_of(self))
+        missing = sorted(strengths.keys() - board.names)
         if missing:
-            raise KeyError(f"the module has no adapter {', '.join(missing)}; it has {', '.join(sorted(known)) or 'none'}")
-        before = [
-            (layer, layer._active_adapter, layer._disable_adapters, dict(layer.scaling))
-            for layer in layers
-            if isinstance(getattr(layer, "scaling", None), dict)
-        ]
-        if len(before) < len(layers):
+            raise KeyError(f"the module has no adapter {', '.join(missing)}; it has {', '.join(sorted(board.names)) or 'none'}")
+        if not board.has_strengths:
             raise TypeError("a PEFT layer of this module has no strength that could be set")
-        try:
-            for layer, *_ in before:
-                layer._active_adapter = list(strengths)
-                layer._disable_adapters = not strengths
-                for name, strength in strengths.items():
-                    if name in layer.scaling:
-                        layer.set_scale(name, strength)
+        with board.exactly(strengths):
             yield self
-        finally:
-            for layer, active, off, scaling in before:
-                layer._active_adapter, layer._disable_adapters = active, off
-                layer.scaling.clear()
-                layer.scaling.update(scaling)
 
     # --- engine
 
@@ -168,6 +147,7 @@ class RefitModule(nn.Module):
         if "_old_forward" in self.__dict__:
             self.__dict__["_old_forward"] = functools.partial(core.original_class.forward, self)
         self.__class__ = original
+        uncount(self)
         return self
 
     def save(self, path: str | Path) -> Path:
@@ -228,6 +208,7 @@ def _derived(kind: type, original: type) -> type:
         "__module__": original.__module__,
         "__qualname__": original.__qualname__,
         "__doc__": original.__doc__,
+        **diffusers_calls(original, lambda module: module._refit.switchboard()),
     }
     return type(original.__name__, (kind, original), names)
 

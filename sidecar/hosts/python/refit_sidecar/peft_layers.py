@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .counted import original_class
+
 
 def is_tuner(module: nn.Module) -> bool:
     """Whether PEFT has put adapters around a layer here."""
@@ -47,27 +49,19 @@ def adapter_names(active: Any) -> list[str]:
     return [active] if isinstance(active, str) else list(active)
 
 
-def factors_of(layer: Any, name: str) -> tuple[list[Tensor], list[dict]]:
-    """Tensors of one adapter in a layer, and the dicts that hold them."""
+def factors_of(layer: Any, name: str) -> list[Tensor]:
+    """Tensors of one adapter in a layer."""
     tensors: list[Tensor] = []
-    dicts: list[dict] = []
     for key in layer.adapter_layer_names:
         held = layer._modules.get(key)
         if held is None:
             continue
         inner = held._modules.get(name)
-        holders = (
-            [held._parameters]
-            if inner is None and name in held._parameters
-            else [each._parameters for each in inner.modules()]
-            if inner is not None
-            else []
-        )
-        for each in holders:
-            if each:
-                dicts.append(each)
-                tensors += [value for value in each.values() if value is not None]
-    return tensors, dicts
+        if inner is not None:
+            tensors += inner.parameters()
+        elif held._parameters.get(name) is not None:
+            tensors.append(held._parameters[name])
+    return tensors
 
 
 def settle(layer: Any) -> None:
@@ -79,7 +73,7 @@ def settle(layer: Any) -> None:
 def low_rank(layer: Any, name: str) -> LowRank | None:
     """The change of one adapter as a plain product; None when it is anything else (DoRA, LoHa, LoKr, OFT, a bias, an embedding, groups)."""
     lora = sys.modules.get("peft.tuners.lora.layer")
-    if lora is None or type(layer) not in _plain_classes(lora) or name not in layer.lora_A:
+    if lora is None or original_class(layer) not in _plain_classes(lora) or name not in layer.lora_A:
         return None
     base = layer.get_base_layer()
     up, down = layer.lora_B[name], layer.lora_A[name]

@@ -1,8 +1,10 @@
 """What a module looked like when it was last read, and whether it still does. In: a module. Out: its parameters, inner modules and PEFT
 layers, with everything that could change the result of a call. Never: values of tensors.
 
-The question "is it still so?" is asked at every call, so it runs over flat lists in C: identities of all children, parameters and buffers,
-counters of all tensors that take part, PEFT's switches and scales.
+The question "is it still so?" is asked at every call, so it runs over flat lists in C, and reads as little memory as it can: dicts of modules and
+parameters count their changes (counted.py); counters of all tensors that take part, attributes and PEFT's switches are read. Lists are compared with
+`==`, which takes one object for itself without asking it. No list of new tuples is held meanwhile: as many as there are layers would start Python's
+garbage collector at every call.
 """
 
 from __future__ import annotations
@@ -10,14 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
-from operator import attrgetter, is_, itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from .counted import SWITCHES, Changes, count_layer, count_merged, count_module, original_class
 from .peft_layers import adapter_names, factors_of, is_tuner, is_wrapper
-from .watched import aliases_of, epoch, pointer_of, token, version_of, watch, watchable
+from .watched import aliases_of, epoch, token, watch, watchable
 
 # Attributes of every nn.Module, and those that PEFT, accelerate and this package put on one: none of them changes what a call computes.
 STANDARD = frozenset(nn.Module().__dict__) | {
@@ -25,8 +28,7 @@ STANDARD = frozenset(nn.Module().__dict__) | {
     "active_adapter", "_compiled_call_impl", "_is_hf_initialized", "_automatically_saved_args", "_prepare_lora_hotswap_kwargs",
     "_diffusers_hook", "_safe_fusing", "lora_scale",
 }  # fmt: skip
-_SWITCHES = attrgetter("_active_adapter", "_disable_adapters")
-_MERGED = attrgetter("merged_adapters")
+_versions_of = attrgetter("_version")
 
 
 class NotServed(Exception):
@@ -58,19 +60,36 @@ class Counters:
 
     def keep(self) -> None:
         """What the tensors hold now is what they held."""
-        self._versions, self._pointers = list(map(version_of, self.tensors)), list(map(pointer_of, self.tensors))
+        self._versions = list(map(_versions_of, self.tensors))
         self._aliases = aliases_of(self.tensors)
-        self._alias_versions = list(map(version_of, self._aliases))
+        self._alias_versions = list(map(_versions_of, self._aliases))
         self._epoch = epoch()
 
     @property
     def same(self) -> bool:
-        """Exact, but for writes that no counter shows: those change the epoch, and then every token is compared."""
-        counted = (
-            list(map(version_of, self.tensors)) == self._versions and list(map(pointer_of, self.tensors)) == self._pointers
-            and list(map(version_of, self._aliases)) == self._alias_versions
+        """Exact: writes that no counter shows change the epoch, and then every token is compared."""
+        return (
+            self._epoch == epoch() and list(map(_versions_of, self.tensors)) == self._versions
+            and list(map(_versions_of, self._aliases)) == self._alias_versions
         )  # fmt: skip
-        return counted and self._epoch == epoch()
+
+
+class Held:
+    """What a list of dicts holds, by identity. They count their changes, so that they are only read when any of them has changed."""
+
+    def __init__(self, dicts: Iterable[dict]) -> None:
+        self._changes = Changes.objects
+        self._dicts = list(dicts)
+        self._values = [*map(tuple, map(dict.items, self._dicts))]
+
+    @property
+    def same(self) -> bool:
+        changes = Changes.objects
+        if self._changes != changes:
+            if not all(map(_same_items, self._dicts, self._values)):
+                return False
+            self._changes = changes
+        return True
 
 
 @dataclass
@@ -85,75 +104,87 @@ class Snapshot:
     tuners: dict[str, nn.Module]
     attributes: dict[tuple[str, str], Any]
     factors: list[Tensor]
-    _full: list[dict]
-    _empty: list[dict]
-    _children: list[Any]
-    _readers: list[tuple[Callable[[Mapping[str, Any]], Any], dict]]
+    _objects: Held
+    _readers: list[tuple[Callable[[Mapping[str, Any]], tuple[Any, ...]], Mapping[str, Any]]]
     _values: list[Any]
     _sizes: list[int]
     _plain: list[dict]
     _hooks: list[Mapping]
     _base: Counters = field(default_factory=Counters)
-    _active: Counters = field(default_factory=Counters)
-    _active_dicts: list[dict] = field(default_factory=list)
-    _active_children: list[Any] = field(default_factory=list)
-    _layers: list[nn.Module] = field(default_factory=list)
+    _factors: dict[str, Counters] = field(default_factory=dict)
+    _on: list[Counters] = field(default_factory=list)
     _switches: list[Any] = field(default_factory=list)
-    _merged: list[list[str]] = field(default_factory=list)
-    _scales: list[Any] = field(default_factory=list)
-    _found: dict[tuple[int, str], tuple[list[Tensor], list[dict]]] = field(default_factory=dict)
+    _lists: list[tuple[list, list]] = field(default_factory=list)
+    _changes: int = 0
 
     def look(self) -> Look:
         """Compares the module with what it was. A write into memory from outside (numpy) cannot be seen."""
-        if not (self._same_dicts(self._full, self._children) and not any(self._empty) and self._same_attributes()):
-            return Look.OTHER
-        if not self._same_dicts(self._active_dicts, self._active_children):
-            return Look.OTHER
-        same = self._base.same and self._active.same and self._same_switches()
-        return Look.SAME if same else Look.VALUES
+        # Without it every read of a counter asks the tensor's class for an override.
+        with torch._C.DisableTorchFunctionSubclass():
+            if not (self._objects.same and self._same_attributes()):
+                return Look.OTHER
+            same = self._same_switches() and self._base.same and all(each.same for each in self._on)
+            return Look.SAME if same else Look.VALUES
 
     def holds(self) -> bool:
         return self.look() is Look.SAME
 
-    @staticmethod
-    def _same_dicts(dicts: list[dict], children: list[Any]) -> bool:
-        return sum(map(len, dicts)) == len(children) and all(map(is_, chain.from_iterable(map(dict.values, dicts)), children))
+    @property
+    def same_objects(self) -> bool:
+        """Whether modules, parameters and adapters are the objects that they were."""
+        return self._objects.same
+
+    def _now_switches(self) -> list[Any]:
+        """Four values for each layer: its switches, and its strengths or None."""
+        return [value for layer in self.tuners.values() for value in _switches_of(layer)]
 
     def _same_switches(self) -> bool:
-        return (
-            list(map(_SWITCHES, self._layers)) == self._switches and list(map(_MERGED, self._layers)) == self._merged
-            and [layer.__dict__.get("scaling") for layer in self._layers] == self._scales
-        )  # fmt: skip
+        changes = Changes.switches
+        if changes == self._changes:
+            # The lists of active adapters, of which all layers mostly share one, are the user's own.
+            return all(now == before for now, before in self._lists)
+        if not _same(self._now_switches(), self._switches):
+            return False
+        self._keep_switches()
+        return True
+
+    def _keep_switches(self) -> list[Any]:
+        for layer in self.tuners.values():
+            count_merged(layer)
+        self._changes = Changes.switches
+        now = self._now_switches()
+        self._switches = [value.copy() if isinstance(value, (list, dict)) else value for value in now]
+        lists = {id(value): value for value in now[::4] if isinstance(value, list)}
+        self._lists = [(value, value.copy()) for value in lists.values()]
+        return now
 
     def _same_attributes(self) -> bool:
         if list(map(len, self._plain)) != self._sizes:
             return False
         try:
-            return all(map(is_, chain.from_iterable(read(held) for read, held in self._readers), self._values))
+            return _same(list(chain.from_iterable(map(_read, self._readers))), self._values)
         except KeyError:
             return False
 
     def keep(self) -> None:
         """What the module is now is what it was: called once an engine has followed it."""
         self._base.keep()
-        self._layers = list(self.tuners.values())
-        self._switches = [_kept(_SWITCHES(layer)) for layer in self._layers]
-        self._merged = [list(layer.merged_adapters) for layer in self._layers]
-        self._scales = [_copied(layer.__dict__.get("scaling")) for layer in self._layers]
-        tensors: list[Tensor] = []
-        self._active_dicts = []
-        for layer, (active, off), merged in zip(self._layers, self._switches, self._merged):
-            if off or merged:
-                continue
-            for name in adapter_names(active):
-                key = (id(layer), name)
-                if key not in self._found:
-                    self._found[key] = factors_of(layer, name)
-                found, dicts = self._found[key]
-                tensors += found
-                self._active_dicts += dicts
-        self._active = Counters(tensors)
-        self._active_children = list(chain.from_iterable(map(dict.values, self._active_dicts)))
+        now = self._keep_switches()
+        on: dict[str, None] = {}
+        for active, off, merged in zip(now[::4], now[1::4], now[2::4]):
+            if not off and not merged:
+                on.update(dict.fromkeys(adapter_names(active)))
+        self._on = []
+        for name in on:
+            if name not in self._factors:
+                self._factors[name] = Counters(chain.from_iterable(factors_of(layer, name) for layer in self.tuners.values()))
+            self._factors[name].keep()
+            self._on.append(self._factors[name])
+
+    @property
+    def watched(self) -> int:
+        """Tensors whose counters are read by every look."""
+        return len(self._base.tensors) + sum(len(each.tensors) for each in self._on)
 
     @property
     def hooked(self) -> bool:
@@ -187,8 +218,8 @@ def take(root: nn.Module) -> Snapshot:
     modules, dicts, hooks, readers, values, plain, factors = [], [], [], [], [], [], []
     for name, module, tuner in _walk(root, ""):
         if tuner:
-            # Which adapters there are; what is inside of them is watched while they are on.
-            dicts += [module._modules, *(child._modules for child in module._modules.values() if isinstance(child, nn.ModuleDict))]
+            # Which adapters there are; their values are watched while they are on.
+            dicts += count_layer(module)
             factors += [
                 value
                 for key, child in module._modules.items()
@@ -198,10 +229,10 @@ def take(root: nn.Module) -> Snapshot:
             factors += [each for each in (*module._parameters.values(), *module._buffers.values()) if each is not None]
             tuners[name] = module
             continue
-        dicts += [module._modules, module._parameters, module._buffers]
+        dicts += count_module(module)
         if module is not root:
             hooks += [module._forward_hooks, module._forward_pre_hooks]
-        modules.append((name, _class_of(module)))
+        modules.append((name, original_class(module)))
         for held, into in ((module._parameters, parameters), (module._buffers, None)):
             for key, value in held.items():
                 if value is None:
@@ -219,47 +250,49 @@ def take(root: nn.Module) -> Snapshot:
         own = [key for key in module.__dict__ if key not in STANDARD]
         attributes |= {(name, key): module.__dict__[key] for key in own}
         if own and _may_change(module):
-            readers.append((_reader(own), module.__dict__))
-            values += [module.__dict__[key] for key in own]
+            # One key alone would not give a tuple.
+            readers.append((itemgetter(*own, own[0]), module.__dict__))
+            values += _read(readers[-1])
             plain.append(module.__dict__)
     for each in (*tensors.values(), *factors):
         if each.is_inference():
             raise NotServed("its parameters were made in inference mode, where PyTorch does not count writes; load it outside of it")
         watch(each)
     rows = tuple((name, tuple(value.shape), value.dtype, name in parameters) for name, value in tensors.items())
-    full = [each for each in dicts if each]
     found = Snapshot(
-        Structure(tuple(modules), rows), tensors, frozenset(parameters), tied, tuners, attributes, factors, full, [each for each in dicts if not each],
-        list(chain.from_iterable(map(dict.values, full))), readers, values, list(map(len, plain)), plain, hooks, Counters(tensors.values()),
+        Structure(tuple(modules), rows), tensors, frozenset(parameters), tied, tuners, attributes, factors, Held(dicts), readers,
+        values, list(map(len, plain)), plain, hooks, Counters(tensors.values()),
     )  # fmt: skip
     found.keep()
     return found
 
 
-def _copied(value: Any) -> Any:
-    return dict(value) if isinstance(value, dict) else value
+def _same(now: list[Any], before: list[Any]) -> bool:
+    """Equal, element by element; what refuses the comparison (two tensors) is another object."""
+    try:
+        return now == before
+    except Exception:  # objects of a user's module may refuse in any way
+        return False
 
 
-def _kept(switches: tuple[Any, bool]) -> tuple[Any, bool]:
-    active, off = switches
-    return (list(active) if isinstance(active, list) else active), off
+def _same_items(held: dict, before: tuple[tuple[str, Any], ...]) -> bool:
+    return len(held) == len(before) and all(key == old and value is was for (key, value), (old, was) in zip(held.items(), before))
 
 
-def _class_of(module: nn.Module) -> type:
-    """The class that a user wrote, not the one that a RefitModule derives from it."""
-    return getattr(type(module), "_refit_original_class", type(module))
+def _switches_of(layer: Any) -> list[Any]:
+    """Some kinds of adapters leave one or the other to their class."""
+    held = layer.__dict__
+    found = [held[key] if key in held else getattr(layer, key, None) for key in SWITCHES]
+    return [*found, held.get("scaling")]
+
+
+def _read(reader: tuple[Callable[[Mapping[str, Any]], tuple[Any, ...]], Mapping[str, Any]]) -> tuple[Any, ...]:
+    return reader[0](reader[1])
 
 
 def _may_change(module: nn.Module) -> bool:
     """Numbers of PyTorch's own layers are left out: there are thousands of them and nobody changes them."""
     return not type(module).__module__.startswith("torch.nn.")
-
-
-def _reader(keys: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    if len(keys) == 1:
-        (key,) = keys
-        return lambda held: (held[key],)
-    return itemgetter(*keys)
 
 
 def _walk(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module, bool]]:

@@ -1,7 +1,7 @@
 """Parameters and buffers whose every write can be noticed. In: tensors of a module. Out: the same tensors, with counters. Never: values.
 
-PyTorch counts in-place writes of a tensor in `_version`. Two ways of writing go past that counter and are caught here: `tensor.data` gives an
-alias with a counter of its own, and fused optimisers count nothing.
+PyTorch counts in-place writes of a tensor in `_version`. Three ways of writing go past that counter and are caught here: `tensor.data` gives an
+alias with a counter of its own, fused optimisers count nothing, and swap_tensors exchanges the counters too.
 """
 
 from __future__ import annotations
@@ -109,6 +109,22 @@ def token(tensor: Tensor) -> tuple[int, ...]:
 def aliases_of(tensors: Iterable[Tensor]) -> list[Tensor]:
     """The aliases that exist now. A new one changes `epoch()`."""
     return [alias for tensor in tensors if (alias := tensor.__dict__.get("_refit_alias")) is not None]
+
+
+_swap = torch._C._swap_tensor_impl
+
+
+def _swap_watched(one: Tensor, other: Tensor) -> None:
+    """Exchanges what two tensors are, counters included: torch.utils.swap_tensors comes through here."""
+    _swap(one, other)
+    if any(type(each) in (WatchedParameter, WatchedBuffer) for each in (one, other)):
+        # They have exchanged their classes as well.
+        for each in (one, other):
+            watch(each)
+            mark(each)
+
+
+torch._C._swap_tensor_impl = _swap_watched
 
 
 def _after_step(optimiser: torch.optim.Optimizer, *_: Any) -> None:

@@ -9,22 +9,21 @@ from __future__ import annotations
 import time
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, Iterable
+from typing import Any, Mapping
 
 import numpy as np
 import torch
-from refit_host.weights.image import ALIGN, FAST, FAST_DTYPES
 from refit_host.weights.layout import Layout, Slot
 from refit_host.weights.merge import merger
 from refit_host.weights.table import build_table
 from torch import Tensor, nn
 
 from .coded import Coded
+from .packing import CODES, Packed, pack
 from .peft_layers import LowRank, adapter_names, has_adapter, low_rank, merged_values, settle
 from .snapshot import Snapshot
 from .watched import token
 
-CODES = {torch.float16: FAST_DTYPES["F16"], torch.bfloat16: FAST_DTYPES["BF16"], torch.float32: FAST_DTYPES["F32"]}
 # Packed adapters that stay on the device when they are off.
 MAX_PACKED = 32
 
@@ -47,19 +46,6 @@ class Group:
     layout: Layout
     live: Tensor
     views: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Packed:
-    """One adapter's products of one group in one buffer: a swap back to it copies nothing. `rows` by slot index; `layers`: the PEFT layer of each row.
-    `stamp` grows with every packing."""
-
-    tokens: list[tuple[Any, ...]]
-    factors: list[Tensor]
-    buffer: Tensor
-    rows: np.ndarray
-    layers: list[Any]
-    stamp: int
 
 
 @dataclass
@@ -90,7 +76,9 @@ class LiveWeights:
         self._packings = 0
         self._products: dict[tuple[int, str], LowRank | None] = {}
         self._now: dict[str, tuple[str, ...]] = {}
-        _, self._prepare = merger(device)
+        name, self._prepare = merger(device)
+        # Triton's kernel takes the place of every pristine value.
+        self._reads_anywhere = name == "triton"
         formats: dict[torch.dtype, dict[str, tuple[int, ...]]] = {}
         held = coded.names if coded is not None else frozenset()
         for name, tensor in snapshot.tensors.items():
@@ -242,14 +230,16 @@ class LiveWeights:
         return Refit(tuple(changed), tuple(moved), adapters, (time.perf_counter() - began) * 1000)
 
     def _write(self, group: Group, slots: list[Slot], wish: Wish, terms: dict[str, tuple[Any, ...]], snapshot: Snapshot) -> None:
-        """Pristine values first, from the module itself; then what adapters add, in place and rounded once."""
+        """Pristine values from the module itself, and what adapters add, rounded once. The kernel reads those values where they lie; else they are copied
+        first, and merged in place."""
         slow = [slot for slot in slots if slot.name in wish.slow]
-        copied = [slot for slot in slots if slot.name not in wish.slow]
+        fast = [slot for slot in slots if slot.name not in wish.slow and slot.name in terms]
+        sources = self._sources(group, fast, snapshot) if self._reads_anywhere else {}
+        copied = [slot for slot in slots if slot.name not in wish.slow and slot.index not in sources]
         if copied:
             torch._foreach_copy_([group.views[slot.name] for slot in copied], [snapshot.tensors[slot.name] for slot in copied])
-        fast = [slot for slot in copied if slot.name in terms]
         if fast:
-            self._merge(group, fast, wish)
+            self._merge(group, fast, wish, sources)
         done: dict[int, dict[str, Tensor]] = {}
         for slot in slow:
             layer, names = wish.slow[slot.name]
@@ -257,7 +247,17 @@ class LiveWeights:
                 done[id(layer)] = merged_values(layer, names, self.device)
             slot.put(group.live, done[id(layer)][slot.name.rpartition(".")[2]])
 
-    def _merge(self, group: Group, slots: list[Slot], wish: Wish) -> None:
+    def _sources(self, group: Group, slots: list[Slot], snapshot: Snapshot) -> dict[int, int]:
+        """By slot index: bytes from the arena's start to the module's own value, where that can be read as it is."""
+        kind, start = group.layout.slots[0].dtype, group.live.data_ptr()
+        found = {}
+        for slot in slots:
+            tensor = snapshot.tensors[slot.name]
+            if tensor.dtype == kind and tensor.device == self.device and tensor.is_contiguous():
+                found[slot.index] = tensor.data_ptr() - start
+        return found
+
+    def _merge(self, group: Group, slots: list[Slot], wish: Wish, sources: Mapping[int, int]) -> None:
         wanted = np.zeros(len(group.layout.slots), bool)
         wanted[[slot.index for slot in slots]] = True
         stack, buffers = [], []
@@ -272,8 +272,17 @@ class LiveWeights:
                 stack.append((rows, 1.0))
                 buffers.append(held.buffer)
         table = build_table(group.layout, stack, slots)
-        run = self._prepare(group.layout, table, buffers, self.device, np.zeros(len(table.jobs), np.int64))
-        run[0](group.live, group.live)
+        if not self._reads_anywhere:
+            run = self._prepare(group.layout, table, buffers, self.device, np.zeros(len(table.jobs), np.int64))
+            run[0](group.live, group.live)
+            return
+        from refit_host.weights import merge_triton
+
+        places = group.layout.table[:, 0].copy()
+        places[list(sources)] = list(sources.values())
+        merge_triton.run(
+            merge_triton.prepare(group.layout, table, buffers, self.device, sources=places), group.layout, group.live, group.live
+        )
 
     def _code(self, name: str, wish: Wish, snapshot: Snapshot) -> None:
         """One matrix: merged in f32 from the module's own value, coded once."""
@@ -297,7 +306,7 @@ class LiveWeights:
         """All products of an adapter in this group in one buffer, made anew when a factor changed."""
         key = (id(group), adapter)
         held = self._packed.get(key)
-        if held is not None and held.tokens == list(map(token, held.factors)):
+        if held is not None and held.is_current():
             return held
         terms = []
         for name, layer in snapshot.tuners.items():
@@ -312,7 +321,7 @@ class LiveWeights:
         self._packed.pop(key, None)
         while len(self._packed) >= MAX_PACKED:
             self._packed.pop(next(iter(self._packed)))
-        made = self._packed[key] = _pack(terms, self.device, self._packings)
+        made = self._packed[key] = pack(terms, self.device, self._packings)
         return made
 
 
@@ -331,35 +340,6 @@ def _layer_token(layer: nn.Module, names: tuple[str, ...]) -> tuple[Any, ...]:
 def _fits(term: LowRank, slot: Slot) -> bool:
     rank = term.down.shape[0]
     return rank > 0 and term.up.numel() == slot.rows * rank and term.down.numel() == rank * slot.cols and len(slot.shape) >= 2
-
-
-def _pack(terms: list[tuple[Slot, LowRank, Any]], device: torch.device, stamp: int) -> Packed:
-    """Ups of neighbouring matrices lie one behind the other, then downs: a run of equal shapes is one strided batch."""
-    rows = np.zeros(len(terms), FAST)
-    position, places = 0, []
-    for side in ("up", "down"):
-        for number, (_, term, _) in enumerate(terms):
-            tensor = getattr(term, side)
-            rows[side][number] = position
-            places.append((position, tensor))
-            position += (tensor.numel() * tensor.element_size() + ALIGN - 1) // ALIGN * ALIGN
-    for number, (slot, term, _) in enumerate(terms):
-        rows[number]["slot"], rows[number]["length"] = slot.index, slot.rows
-        rows[number]["rank"], rows[number]["code"] = term.down.shape[0], CODES[term.up.dtype]
-    buffer = torch.zeros(position + ALIGN, dtype=torch.uint8, device=device)
-    for kind in {each.dtype for _, each in places}:
-        mine = [(begin, each) for begin, each in places if each.dtype == kind]
-        _copy(
-            [buffer[begin : begin + each.numel() * each.element_size()].view(kind).view(each.shape) for begin, each in mine],
-            [each.detach() for _, each in mine],
-        )
-    factors = [tensor for _, tensor in places]
-    return Packed(list(map(token, factors)), factors, buffer, rows, [where for _, _, where in terms], stamp)
-
-
-def _copy(into: list[Tensor], out: Iterable[Tensor]) -> None:
-    if into:
-        torch._foreach_copy_(into, list(out))
 
 
 def _cast(tensor: Tensor, wanted: torch.dtype | None, device: torch.device) -> Tensor:

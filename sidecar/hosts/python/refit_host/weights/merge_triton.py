@@ -47,26 +47,28 @@ def _factor(address, offsets, mask, code, CODE: tl.constexpr):
 # The first tile of a launch may be any number: each kind of number would be compiled for itself.
 @triton.jit(do_not_specialize=["tile_start"])
 def _merge(
-    live, base, tile_job, job_offset, job_shape, product_address, product_number, product_alpha, tile_start,
+    live, base, tile_job, job_offset, job_source, job_shape, product_address, product_number, product_alpha, tile_start,
     DTYPE: tl.constexpr, CODE: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0) + tile_start
     job = tl.load(tile_job + tile)
     offset = tl.load(job_offset + job)
+    source = tl.load(job_source + job)
     rows = tl.load(job_shape + job * 5)
     cols = tl.load(job_shape + job * 5 + 1)
     first = tl.load(job_shape + job * 5 + 2)
     count = tl.load(job_shape + job * 5 + 3)
     if ALIGNED:
         offset = tl.multiple_of(offset, 8)
+        source = tl.multiple_of(source, 8)
         cols = tl.multiple_of(cols, 8)
     index = tile - tl.load(job_shape + job * 5 + 4)
     across = tl.cdiv(cols, BN)
     rm = (index // across) * BM + tl.arange(0, BM)
     rn = (index % across) * BN + tl.arange(0, BN)
     inside = (rm < rows)[:, None] & (rn < cols)[None, :]
-    place = offset + rm[:, None].to(tl.int64) * cols + rn[None, :]
-    value = tl.load(base + place, mask=inside, other=0.0).to(tl.float32)
+    place = rm[:, None].to(tl.int64) * cols + rn[None, :]
+    value = tl.load(base + source + place, mask=inside, other=0.0).to(tl.float32)
     for p in range(first, first + count):
         up = tl.load(product_address + p * 2)
         down = tl.load(product_address + p * 2 + 1)
@@ -81,7 +83,7 @@ def _merge(
             u = _factor(up, rm[:, None] * rank + rk[None, :], (rm < rows)[:, None] & (rk < rank)[None, :], code, CODE)
             d = _factor(down, rk[:, None] * cols + rn[None, :], (rk < rank)[:, None] & (rn < cols)[None, :], code, CODE)
             value += alpha * tl.dot(u, d, input_precision="ieee")
-    tl.store(live + place, value.to(DTYPE), mask=inside)
+    tl.store(live + offset + place, value.to(DTYPE), mask=inside)
 
 
 @dataclass(frozen=True)
@@ -102,27 +104,30 @@ def _tiles(rows: np.ndarray, cols: np.ndarray, blocks: tuple[int, int, int]) -> 
 
 def prepare(
     layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device, group: np.ndarray | None = None,
-    blocks: tuple[int, int, int] = BLOCKS,
+    blocks: tuple[int, int, int] = BLOCKS, sources: np.ndarray | None = None,
 ) -> Launch:  # fmt: skip
     """Tables of a refit, copied to the device in one piece. `factors`: the images' buffers on the device. `group`: a number per
-    job, jobs of one number are launched together (None: all are 0). `blocks`: tile rows, tile columns, warps."""
+    job, jobs of one number are launched together (None: all are 0). `blocks`: tile rows, tile columns, warps. `sources`: bytes from
+    the start of `run`'s base to each slot's pristine values, anywhere on the device (None: where the layout has them)."""
     item = layout.slots[0].dtype.itemsize
     jobs, products = table.jobs, table.products
-    offset = layout.table[jobs["slot"], 0] // item
-    offset += jobs["row"].astype(np.int64) * jobs["cols"]
+    row = jobs["row"].astype(np.int64) * jobs["cols"]
+    offset = layout.table[jobs["slot"], 0] // item + row
+    source = (layout.table[:, 0] if sources is None else sources)[jobs["slot"]] // item + row
     address = np.array([buffer.data_ptr() for buffer in factors] or [0], np.int64)
     odd_product = (products["up"] % 16 != 0) | (products["down"] % 16 != 0)
     has_odd = np.add.reduceat(np.append(odd_product, False), jobs["first"]) * (jobs["count"] > 0) if len(jobs) else np.zeros(0, int)
-    aligned = (jobs["cols"] % 8 == 0) & (offset % 8 == 0) & (has_odd == 0)
+    aligned = (jobs["cols"] % 8 == 0) & (offset % 8 == 0) & (source % 8 == 0) & (has_odd == 0)
     # Two launches a group: aligned jobs, then the others.
     part = 2 * (np.zeros(len(jobs), np.int64) if group is None else group.astype(np.int64)) + ~aligned
     order = np.argsort(part, kind="stable")
-    jobs, offset, part = jobs[order], offset[order], part[order]
+    jobs, offset, source, part = jobs[order], offset[order], source[order], part[order]
     tiles = _tiles(jobs["rows"], jobs["cols"], blocks)
     ends = np.cumsum(tiles)
     shape = np.stack([jobs["rows"], jobs["cols"], jobs["first"], jobs["count"], ends - tiles], axis=1).astype(np.int32)
     pieces = {
         "job_offset": offset,
+        "job_source": source,
         "product_address": np.stack([products[k] + address[products["image"]] for k in ("up", "down")], axis=1).astype(np.int64),
         "tile_job": np.repeat(np.arange(len(jobs), dtype=np.int32), tiles),
         "job_shape": shape,
@@ -160,8 +165,8 @@ def run(launch: Launch, layout: Layout, live: Tensor, base: Tensor, group: int =
     v = launch.views
     for begin, end, aligned in launch.groups.get(group, ()):
         _merge[(end - begin,)](
-            live.view(dtype), base.view(dtype), v["tile_job"], v["job_offset"], v["job_shape"], v["product_address"],
-            v["product_number"], v["product_alpha"], begin,
+            live.view(dtype), base.view(dtype), v["tile_job"], v["job_offset"], v["job_source"], v["job_shape"],
+            v["product_address"], v["product_number"], v["product_alpha"], begin,
             DTYPE=ARENA_DTYPES[dtype], CODE=launch.code, ALIGNED=aligned, BM=launch.blocks[0], BN=launch.blocks[1],
             BK=16, num_warps=launch.blocks[2],
         )  # fmt: skip
