@@ -6,6 +6,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
+class WordsCall(NamedTuple):
+    method: str
+    #: In the order in which the UI gives them.
+    arguments: tuple[str, ...]
+    #: Argument -> engine input.
+    inputs: Mapping[str, str | tuple[str, ...]]
+    #: Arguments that say nothing that an engine does not know.
+    ignored: frozenset[str]
+
+
 class FamilyCall(NamedTuple):
     family: str
     title: str
@@ -13,8 +23,8 @@ class FamilyCall(NamedTuple):
     classes: Mapping[str, tuple[str, ...]]
     #: Arguments in the order in which the UI gives them.
     arguments: tuple[str, ...]
-    #: Argument -> engine input.
-    inputs: Mapping[str, str]
+    #: Argument -> engine input; several for an argument that is a list of tensors of different kinds.
+    inputs: Mapping[str, str | tuple[str, ...]]
     #: Engine inputs that are the same over a run.
     once_per_run: frozenset[str]
     #: Arguments that say nothing that an engine does not know.
@@ -25,6 +35,12 @@ class FamilyCall(NamedTuple):
     optional: frozenset[str]
     #: Engine inputs that take a list: at most so many tensors, as name_0, name_1, ...
     many: Mapping[str, int]
+    #: Argument of one number a batch entry -> the input for numbers of parts of the sample.
+    finer: Mapping[str, str | tuple[str, ...]]
+    #: Value in the configuration that the UI read off a file -> engine input.
+    settings: Mapping[str, str]
+    #: The method of the UI's model that makes a run's words.
+    words: WordsCall | None
 
 
 FAMILY_CALLS: tuple[FamilyCall, ...] = (
@@ -39,6 +55,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"y"}),
         frozenset(),
         {},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "sd2",
@@ -51,6 +70,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"y"}),
         frozenset(),
         {},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "sdxl",
@@ -63,6 +85,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"y"}),
         frozenset(),
         {},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "sdxl-refiner",
@@ -75,6 +100,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"y"}),
         frozenset(),
         {},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "sd3",
@@ -87,6 +115,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         {},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "flux",
@@ -99,6 +130,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"guidance"}),
         frozenset({"reference_latents"}),
         {"reference_latents": 8},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "flux2",
@@ -111,6 +145,24 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"guidance"}),
         frozenset({"reference_latents"}),
         {"reference_latents": 8},
+        {},
+        {},
+        None,
+    ),
+    FamilyCall(
+        "chroma",
+        "Chroma",
+        {"comfyui": ("Chroma",)},
+        ("x", "timestep", "context", "guidance", "control", "transformer_options"),
+        {"x": "sample", "timestep": "timestep", "context": "encoder_hidden_states", "guidance": "guidance"},
+        frozenset({"encoder_hidden_states", "guidance"}),
+        frozenset({"y", "ref_latents", "ref_latents_method"}),
+        frozenset(),
+        frozenset(),
+        {},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "z-image",
@@ -123,6 +175,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         {},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "lumina2",
@@ -135,6 +190,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         {},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "qwen-image",
@@ -147,6 +205,9 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset({"attention_mask", "reference_latents"}),
         {"reference_latents": 8},
+        {},
+        {},
+        None,
     ),
     FamilyCall(
         "krea2",
@@ -159,6 +220,29 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         {},
+        {},
+        {},
+        None,
+    ),
+    FamilyCall(
+        "anima",
+        "Anima",
+        {"comfyui": ("Anima",)},
+        ("x", "timesteps", "context", "fps", "padding_mask", "control", "transformer_options"),
+        {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states"},
+        frozenset({"encoder_hidden_states", "words", "word_ids", "word_weights"}),
+        frozenset(),
+        frozenset(),
+        frozenset(),
+        {},
+        {},
+        {},
+        WordsCall(
+            "preprocess_text_embeds",
+            ("text_embeds", "text_ids", "t5xxl_weights"),
+            {"text_embeds": "words", "text_ids": "word_ids", "t5xxl_weights": "word_weights"},
+            frozenset(),
+        ),
     ),
     FamilyCall(
         "wan",
@@ -167,10 +251,28 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         ("x", "timestep", "context", "clip_fea", "time_dim_concat", "transformer_options"),
         {"x": "sample", "timestep": "timestep", "context": "encoder_hidden_states", "clip_fea": "encoder_hidden_states_image"},
         frozenset({"encoder_hidden_states", "encoder_hidden_states_image"}),
-        frozenset(),
+        frozenset({"denoise_mask"}),
         frozenset({"encoder_hidden_states_image"}),
-        frozenset(),
+        frozenset({"frame_timesteps"}),
         {},
+        {"timestep": "frame_timesteps"},
+        {},
+        None,
+    ),
+    FamilyCall(
+        "ltxv",
+        "LTX-Video",
+        {"comfyui": ("LTXV",)},
+        ("x", "timestep", "context", "attention_mask", "frame_rate", "transformer_options"),
+        {"x": "sample", "timestep": "timestep", "context": "encoder_hidden_states", "attention_mask": "attention_mask", "frame_rate": "frame_rate"},
+        frozenset({"encoder_hidden_states", "attention_mask", "frame_rate", "causal", "middle"}),
+        frozenset({"denoise_mask"}),
+        frozenset(),
+        frozenset({"attention_mask", "token_timesteps", "causal", "middle"}),
+        {},
+        {"timestep": "token_timesteps"},
+        {"causal_temporal_positioning": "causal", "use_middle_indices_grid": "middle"},
+        None,
     ),
 )
 

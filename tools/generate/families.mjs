@@ -31,12 +31,19 @@ export function readFamilies(folder, schema) {
   });
 }
 
+/** Argument and engine input of everything that a call feeds, lists taken apart. */
+const fedBy = (call) =>
+  [call.inputs, call.finer ?? {}, call.settings ?? {}, call.words?.inputs ?? {}]
+    .flatMap(Object.entries)
+    .flatMap(([argument, names]) => [names].flat().map((name) => [argument, name]));
+
 function checkInputs({ family, inputs = [], calls = [] }) {
   const known = new Set(inputs.map(({ name }) => name));
   for (const call of calls) {
-    for (const [argument, name] of Object.entries(call.inputs)) {
+    for (const [argument, name] of fedBy(call)) {
       if (!known.has(name)) throw new Error(`${family}.json: ${argument} feeds ${name}, which is no engine input of the family`);
-      if (!call.arguments.includes(argument)) throw new Error(`${family}.json: ${argument} is not among the arguments`);
+      if (![...call.arguments, ...Object.keys(call.settings ?? {}), ...(call.words?.arguments ?? [])].includes(argument))
+        throw new Error(`${family}.json: ${argument} is not among the arguments`);
     }
   }
 }
@@ -105,17 +112,23 @@ export const hostTable = (families) => `[\n${families.map((one) => JSON.stringif
 const quote = (text) => JSON.stringify(text);
 const tuple = (texts) => `(${texts.map(quote).join(", ")}${texts.length === 1 ? "," : ""})`;
 
+const mapping = (table) =>
+  `{${Object.entries(table)
+    .map(([argument, name]) => `${quote(argument)}: ${Array.isArray(name) ? tuple(name) : quote(name)}`)
+    .join(", ")}}`;
+
 /** What the plugin asks: which class of a UI is served, and how its call feeds the engine. */
 export function pluginTable(families) {
   const seen = new Map();
   const rows = families.flatMap(({ family, title, inputs = [], calls = [] }) =>
     calls.map((call) => {
-      const once = inputs.filter(({ each, name }) => each === "run" && Object.values(call.inputs).includes(name)).map(({ name }) => name);
-      const fed = inputs.filter(({ name }) => Object.values(call.inputs).includes(name));
+      const names = new Set(fedBy(call).map(([, name]) => name));
+      const fed = inputs.filter(({ name }) => names.has(name));
+      const once = fed.filter(({ each }) => each === "run").map(({ name }) => name);
       const order = call.arguments;
       for (const [ui, classes] of Object.entries(call.classes)) {
         for (const name of classes) {
-          const same = JSON.stringify([order, call.inputs]);
+          const same = JSON.stringify([order, call.inputs, call.finer]);
           const known = seen.get(`${ui} ${name}`);
           if (known !== undefined && known !== same)
             throw new Error(`${family}.json: ${ui} calls ${name} in another way in another family`);
@@ -129,9 +142,7 @@ export function pluginTable(families) {
           .map(([ui, classes]) => `${quote(ui)}: ${tuple(classes)}`)
           .join(", ")}},
         ${tuple(order)},
-        {${Object.entries(call.inputs)
-          .map(([argument, name]) => `${quote(argument)}: ${quote(name)}`)
-          .join(", ")}},
+        ${mapping(call.inputs)},
         frozenset({${once.map(quote).join(", ")}}),
         frozenset({${(call.ignored ?? []).map(quote).join(", ")}}),
         frozenset({${fed
@@ -146,6 +157,18 @@ export function pluginTable(families) {
           .filter(({ many }) => many !== undefined)
           .map(({ name, many }) => `${quote(name)}: ${many}`)
           .join(", ")}},
+        ${mapping(call.finer ?? {})},
+        ${mapping(call.settings ?? {})},
+        ${
+          call.words === undefined
+            ? "None"
+            : `WordsCall(
+            ${quote(call.words.method)},
+            ${tuple(call.words.arguments)},
+            ${mapping(call.words.inputs)},
+            frozenset({${(call.words.ignored ?? []).map(quote).join(", ")}}),
+        )`
+        },
     ),`.replaceAll("frozenset({})", "frozenset()");
     }),
   );
@@ -157,6 +180,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
+class WordsCall(NamedTuple):
+    method: str
+    #: In the order in which the UI gives them.
+    arguments: tuple[str, ...]
+    #: Argument -> engine input.
+    inputs: Mapping[str, str | tuple[str, ...]]
+    #: Arguments that say nothing that an engine does not know.
+    ignored: frozenset[str]
+
+
 class FamilyCall(NamedTuple):
     family: str
     title: str
@@ -164,8 +197,8 @@ class FamilyCall(NamedTuple):
     classes: Mapping[str, tuple[str, ...]]
     #: Arguments in the order in which the UI gives them.
     arguments: tuple[str, ...]
-    #: Argument -> engine input.
-    inputs: Mapping[str, str]
+    #: Argument -> engine input; several for an argument that is a list of tensors of different kinds.
+    inputs: Mapping[str, str | tuple[str, ...]]
     #: Engine inputs that are the same over a run.
     once_per_run: frozenset[str]
     #: Arguments that say nothing that an engine does not know.
@@ -176,6 +209,12 @@ class FamilyCall(NamedTuple):
     optional: frozenset[str]
     #: Engine inputs that take a list: at most so many tensors, as name_0, name_1, ...
     many: Mapping[str, int]
+    #: Argument of one number a batch entry -> the input for numbers of parts of the sample.
+    finer: Mapping[str, str | tuple[str, ...]]
+    #: Value in the configuration that the UI read off a file -> engine input.
+    settings: Mapping[str, str]
+    #: The method of the UI's model that makes a run's words.
+    words: WordsCall | None
 
 
 FAMILY_CALLS: tuple[FamilyCall, ...] = (

@@ -122,20 +122,37 @@ const input = z.strictObject({
   typical: z.number().optional(),
   /** A step may leave it out. */
   optional: z.literal(true).optional(),
+  /** Belongs to another call of the model than a step, which is called as its first input: `words` makes a run's words once. */
+  call: z.literal("words").optional(),
   /** At most so many tensors, each with sizes of its own: `name_0`, `name_1`, … */
   many: z.int().min(1).max(16).optional(),
   note,
 });
 
+/** One engine input, or those of an argument that is a list of tensors of different kinds. */
+const fed = z.union([z.string(), z.array(z.string()).min(2)]);
 const call = z.strictObject({
   /** Class names of a UI's models (ComfyUI: comfy.model_base; Forge: the model or the diffusion model in it). */
   classes: z.partialRecord(z.enum(["comfyui", "forge"]), z.array(z.string())),
   /** The order in which the UI gives arguments without a name, then every other that it may give. */
   arguments: z.array(z.string()),
   /** Argument → engine input. An argument in neither list is refused when a run gives it. */
-  inputs: z.record(z.string(), z.string()),
+  inputs: z.record(z.string(), fed),
+  /** Argument of one number a batch entry → the input for what a UI gives where parts of the sample have numbers of their own ([batch, parts]). The argument's own input gets the largest then. */
+  finer: z.record(z.string(), fed).optional(),
   /** Arguments that say nothing that an engine does not know. */
   ignored: z.array(z.string()).optional(),
+  /** Value in the configuration that the UI read off a file's metadata (a number, or true) → the input that takes it. */
+  settings: z.record(z.string(), z.string()).optional(),
+  /** A method of the UI's model that makes a run's words, called before the steps: its arguments in order, and the inputs that they feed. */
+  words: z
+    .strictObject({
+      method: z.string(),
+      arguments: z.array(z.string()),
+      inputs: z.record(z.string(), fed),
+      ignored: z.array(z.string()).optional(),
+    })
+    .optional(),
   note,
 });
 

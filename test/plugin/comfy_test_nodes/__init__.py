@@ -1,6 +1,7 @@
 """Nodes for the plugin's tests on a real ComfyUI: conditioning without a text encoder, latents written to a file, patches that an engine cannot do."""
 
 import uuid
+from types import SimpleNamespace
 
 import comfy.patcher_extension
 import torch
@@ -19,13 +20,67 @@ class TestConditioning:
                 "tokens": ("INT", {"default": 77}),
                 "width": ("INT", {"default": 768, "max": 8192}),
                 "pooled": ("INT", {"default": 0, "max": 8192}),
+            },
+            "optional": {"t5_tokens": ("INT", {"default": 0, "max": 8192}), "seen": ("INT", {"default": 0, "max": 8192})},
+        }
+
+    def make(self, seed, tokens, width, pooled, t5_tokens=0, seen=0):
+        generator = torch.Generator().manual_seed(seed)
+        extra = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
+        if t5_tokens:
+            ids = torch.randint(0, 32000, (t5_tokens,), generator=generator, dtype=torch.int)
+            extra |= {"t5xxl_ids": ids, "t5xxl_weights": torch.rand(t5_tokens, generator=generator) + 0.5}
+        if seen:
+            extra["attention_mask"] = (torch.arange(tokens) < seen).long()[None]
+        return ([[torch.randn(1, tokens, width, generator=generator), extra]],)
+
+
+class TestLatent:
+    """A random latent, as an encoded picture or a video's first frames would be."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "make", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        sizes = {name: ("INT", {"default": 1, "max": 8192}) for name in ("channels", "frames", "height", "width", "first_frames")}
+        return {"required": {"seed": ("INT", {"default": 0}), **sizes}}
+
+    def make(self, seed, channels, frames, height, width, first_frames):
+        """`frames` 0: a picture. `first_frames`: so many are given, the others are to be made (Wan 2.2 5B)."""
+        shape = [1, channels, *([frames] if frames else []), height, width]
+        samples = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        if not first_frames:
+            return ({"samples": samples},)
+        mask = torch.ones(1, 1, frames, height, width)
+        mask[:, :, :first_frames] = 0
+        return ({"samples": samples * (1 - mask), "noise_mask": mask},)
+
+
+class TestFirstFrame:
+    """Conditioning with an encoded first picture and, where `image_width` is not 0, what a vision encoder sees in it: as WanImageToVideo makes it from a VAE."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "make", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "conditioning": ("CONDITIONING",),
+                "latent": ("LATENT",),
+                "image_tokens": ("INT", {"default": 0}),
+                "image_width": ("INT", {"default": 0, "max": 8192}),
             }
         }
 
-    def make(self, seed, tokens, width, pooled):
-        generator = torch.Generator().manual_seed(seed)
-        extra = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
-        return ([[torch.randn(1, tokens, width, generator=generator), extra]],)
+    def make(self, conditioning, latent, image_tokens, image_width):
+        samples = latent["samples"]
+        mask = torch.ones(1, 1, *samples.shape[2:])
+        mask[:, :, :1] = 0
+        extra = {"concat_latent_image": samples, "concat_mask": mask}
+        if image_width:
+            seen = torch.randn(1, image_tokens, image_width, generator=torch.Generator().manual_seed(5))
+            extra["clip_vision_output"] = SimpleNamespace(penultimate_hidden_states=seen, last_hidden_state=seen)
+        return ([[tensor, {**known, **extra}] for tensor, known in conditioning],)
 
 
 class TestSaveLatent:
@@ -220,6 +275,7 @@ class ConstantControl:
 
 
 NODES = (
-    TestConditioning, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch, TestReadBlocks, TestChangeInPlace,
+    TestConditioning, TestLatent, TestFirstFrame, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch,
+    TestReadBlocks, TestChangeInPlace,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}

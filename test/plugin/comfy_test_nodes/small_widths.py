@@ -1,8 +1,11 @@
 """Tells ComfyUI's detection the widths of the tests' narrow checkpoints: it takes some sizes of a family from published models instead of from the file."""
 
+from functools import partial
+
 import comfy.model_detection
 
 HEAD = 128
+_adapters = {}
 _detect = comfy.model_detection.detect_unet_config
 
 
@@ -24,9 +27,38 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
         config |= {"ffn_dim_multiplier": 8.0 / 3.0, "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32}
     elif config.get("image_model") == "qwen_image":
         config |= {"num_attention_heads": size("img_in.weight", 0) // HEAD, "joint_attention_dim": size("txt_in.weight", 1)}
+    elif config.get("image_model") == "lumina2" and "n_heads" not in config:
+        head = size("layers.0.attention.q_norm.weight", 0)
+        heads = config["dim"] // head
+        keys = (size("layers.0.attention.qkv.weight", 0) // head - heads) // 2
+        config |= {"n_heads": heads, "n_kv_heads": keys, "axes_dims": [head // 3] * 3, "axes_lens": [300, 512, 512], "rope_theta": 10000.0}
+        config |= {"ffn_dim_multiplier": size("layers.0.feed_forward.w1.weight", 0) / config["dim"], "multiple_of": 1}
     elif config.get("image_model") == "wan2.1":
         config |= {"text_dim": size("text_embedding.0.weight", 1)}
+    elif config.get("image_model") in ("flux", "chroma"):
+        head = state_dict_size(state_dict, f"{key_prefix}double_blocks.0.img_attn.norm.key_norm.")
+        config |= {"axes_dim": [head // 8, head * 7 // 16, head * 7 // 16], "num_heads": config["hidden_size"] // head}
+        if config["image_model"] == "chroma":
+            config |= {"out_dim": config["hidden_size"], "hidden_dim": size("distilled_guidance_layer.in_proj.weight", 0)}
+    elif config.get("image_model") == "anima":
+        import comfy.ldm.anima.model as anima  # only newer versions have it
+
+        config |= {"crossattn_emb_channels": size("blocks.0.cross_attn.k_proj.weight", 1)}
+        config |= {"adaln_lora_dim": size("blocks.0.adaln_modulation_self_attn.1.weight", 0), "num_heads": config["model_channels"] // HEAD}
+        width = size("llm_adapter.out_proj.weight", 0)
+        adapter = {"source_dim": width, "target_dim": width, "model_dim": width, "num_layers": 2, "num_heads": width // 64}
+        anima.LLMAdapter = partial(_adapters.setdefault("own", anima.LLMAdapter), **adapter)
+    elif config.get("image_model") == "ltxv":
+        config |= {"caption_channels": size("caption_projection.linear_1.weight", 1)}
+    elif config.get("image_model") == "krea2":
+        heads = config["txtdim"] // size("txtfusion.layerwise_blocks.0.attn.qknorm.qnorm.scale", 0)
+        config |= {"txtheads": heads, "txtkvheads": heads}
     return config
+
+
+def state_dict_size(state_dict, stem):
+    """First dimension of the norm that files call weight or scale."""
+    return next(state_dict[stem + end].shape[0] for end in ("scale", "weight") if stem + end in state_dict)
 
 
 comfy.model_detection.detect_unet_config = detect_unet_config

@@ -66,10 +66,18 @@ def flux_fill() -> Shapes:
     return shapes | {"img_in.weight": (shapes["img_in.weight"][0], 384)}
 
 
-def wan(name: str) -> Shapes:
+def wan(name: str, image: int = 80) -> Shapes:
+    """`image`: width of what a vision encoder sees; ComfyUI's class knows 1280 alone."""
     real = {"wan21-t2v-1.3b": 1536}.get(name, 5120)
-    sizes = {real: 128, 8960: 96, 13824: 96, 4096: 48, real * 6: 128 * 6, 1280: 80}
+    sizes = {real: 128, 8960: 96, 13824: 96, 4096: 48, real * 6: 128 * 6, 1280: image}
     return shrink(golden_header(name), sizes, {"blocks": {0: 0, 1: 1}})
+
+
+def wan22_5b() -> Shapes:
+    """Wan 2.2's small model has Wan 2.1's layout with 48 latent channels."""
+    shapes = wan("wan21-t2v-1.3b")
+    width = shapes["patch_embedding.weight"][0]
+    return shapes | {"patch_embedding.weight": (width, 48, 1, 2, 2), "head.head.weight": (192, width), "head.head.bias": (192,)}
 
 
 def random_weights(shapes: Shapes, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 FILE = sys.argv[1]
 sys.argv = [sys.argv[0], "--cpu"]
@@ -108,7 +109,85 @@ def flux(config: dict, weights: dict):
     )
 
 
-MAKERS = {"flux": flux, "z-image": next_dit, "lumina2": next_dit, "qwen-image": qwen_image, "flux2": flux2, "krea2": krea2}
+def wan(config: dict, weights: dict):
+    from comfy.ldm.wan.model import WanModel
+
+    model = WanModel(
+        model_type="i2v" if "img_emb.proj.0.weight" in weights else "t2v", patch_size=(1, 2, 2), text_dim=config["text_dim"], in_dim=config["in_channels"],
+        dim=weights["head.modulation"].shape[-1], ffn_dim=config["ffn_dim"], freq_dim=config["freq_dim"], out_dim=config["out_channels"],
+        num_heads=config["num_attention_heads"], num_layers=config["num_layers"], cross_attn_norm=True, **COMMON,
+    )  # fmt: skip
+    return model, lambda given: model(
+        given["sample"],
+        given.get("frame_timesteps", given["timestep"]),
+        given["encoder_hidden_states"],
+        given.get("encoder_hidden_states_image"),
+    )
+
+
+def chroma(config: dict, weights: dict):
+    from comfy.ldm.chroma.model import Chroma
+
+    model = Chroma(
+        image_model="chroma", axes_dim=config["axes_dims_rope"], mlp_ratio=4.0, theta=10000, out_channels=64, qkv_bias=True, txt_ids_dims=[], in_channels=64, patch_size=2,
+        vec_in_dim=None, hidden_size=weights["img_in.weight"].shape[0], context_in_dim=config["joint_attention_dim"], num_heads=config["num_attention_heads"],
+        depth=config["num_layers"], depth_single_blocks=config["num_single_layers"], in_dim=64, out_dim=weights["img_in.weight"].shape[0],
+        hidden_dim=config["approximator_hidden_dim"], n_layers=config["approximator_layers"], **COMMON,
+    )  # fmt: skip
+    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"], given["guidance"])
+
+
+def anima(config: dict, weights: dict):
+    import comfy.ldm.anima.model as anima_model
+
+    width = weights["llm_adapter.out_proj.weight"].shape[0]
+    adapter = {"source_dim": width, "target_dim": width, "model_dim": width, "num_layers": 2, "num_heads": width // 64}
+    anima_model.LLMAdapter = partial(anima_model.LLMAdapter, **adapter)
+    model = anima_model.Anima(
+        image_model="anima", max_img_h=240, max_img_w=240, max_frames=128, in_channels=16, out_channels=16, patch_spatial=2, patch_temporal=1,
+        model_channels=weights["t_embedding_norm.weight"].shape[0], crossattn_emb_channels=config["text_embed_dim"], pos_emb_cls="rope3d", pos_emb_learnable=True,
+        use_adaln_lora=True, adaln_lora_dim=config["adaln_lora_dim"], num_blocks=2, num_heads=config["num_attention_heads"], rope_h_extrapolation_ratio=4.0,
+        rope_w_extrapolation_ratio=4.0, rope_enable_fps_modulation=False, **COMMON,
+    )  # fmt: skip
+
+    def call(given: dict):
+        if "words" in given:
+            return model.preprocess_text_embeds(given["words"], given["word_ids"].long(), t5xxl_weights=given["word_weights"])
+        return model(given["sample"], given["timestep"], given["encoder_hidden_states"])
+
+    return model, call
+
+
+def ltxv(config: dict, weights: dict):
+    from comfy.ldm.lightricks.model import LTXVModel
+
+    model = LTXVModel(
+        in_channels=128, cross_attention_dim=config["cross_attention_dim"], attention_head_dim=config["attention_head_dim"], num_layers=2,
+        caption_channels=config["caption_channels"], **COMMON,
+    )  # fmt: skip
+
+    def call(given: dict):
+        model.causal_temporal_positioning = bool(given.get("causal", torch.zeros(1))[0])
+        model.use_middle_indices_grid = bool(given.get("middle", torch.zeros(1))[0])
+        mask = given["attention_mask"].long() if "attention_mask" in given else None
+        times = given["token_timesteps"][..., None] if "token_timesteps" in given else given["timestep"]
+        return model(given["sample"], times, given["encoder_hidden_states"], mask, frame_rate=float(given["frame_rate"][0]))
+
+    return model, call
+
+
+MAKERS = {
+    "ltxv": ltxv,
+    "anima": anima,
+    "chroma": chroma,
+    "wan": wan,
+    "flux": flux,
+    "z-image": next_dit,
+    "lumina2": next_dit,
+    "qwen-image": qwen_image,
+    "flux2": flux2,
+    "krea2": krea2,
+}
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Callable, Mapping
 
 import torch
+from diffusers.models.transformers import transformer_cosmos
 from torch import Tensor, nn
 
 Inputs = Mapping[str, Tensor]
@@ -81,10 +83,45 @@ def lumina2(module: nn.Module, inputs: Inputs) -> Tensor:
     return -module(inputs["sample"], 1 - inputs["timestep"], words, torch.ones(words.shape[:2], dtype=torch.bool), return_dict=False)[0]
 
 
+def chroma(module: nn.Module, inputs: Inputs) -> Tensor:
+    """Without guidance, which diffusers does not take."""
+    rows, columns = inputs["sample"].shape[-2] // 2, inputs["sample"].shape[-1] // 2
+    ids = torch.cartesian_prod(torch.tensor([0.0]), torch.arange(rows).float(), torch.arange(columns).float())
+    words = inputs["encoder_hidden_states"]
+    out = module(
+        packed(inputs["sample"]), words, inputs["timestep"], img_ids=ids, txt_ids=torch.zeros(words.shape[1], 3), return_dict=False
+    )[0]
+    return unpacked(out, inputs["sample"])
+
+
+def anima(module: nn.Module, inputs: Inputs) -> Tensor:
+    """No padding anywhere, so the mask has the right size already, and torchvision, which would bring it there, is not needed."""
+    same = SimpleNamespace(resize=lambda mask, *_, **__: mask)
+    transformer_cosmos.transforms = SimpleNamespace(functional=same, InterpolationMode=SimpleNamespace(NEAREST=None))
+    mask = torch.zeros(1, 1, *inputs["sample"].shape[-2:])
+    return module(inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"], padding_mask=mask, return_dict=False)[0]
+
+
+def ltxv(module: nn.Module, inputs: Inputs) -> Tensor:
+    """Without the settings that diffusers leaves to its caller."""
+    sample, rate = inputs["sample"], float(inputs["frame_rate"][0])
+    frames, height, width = sample.shape[2:]
+    words = inputs["encoder_hidden_states"]
+    times = inputs.get("token_timesteps", inputs["timestep"][:, None])
+    out = module(
+        sample.flatten(2).mT, words, 1000 * times, inputs.get("attention_mask", torch.ones(words.shape[:2])), num_frames=frames, height=height, width=width,
+        rope_interpolation_scale=(8 / rate, 32, 32), return_dict=False,
+    )[0]  # fmt: skip
+    return out.mT.reshape(sample.shape)
+
+
 CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "z-image": z_image,
     "qwen-image": qwen_image,
     "flux2": flux2,
     "krea2": krea2,
     "lumina2": lumina2,
+    "chroma": chroma,
+    "anima": anima,
+    "ltxv": ltxv,
 }

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Mapping
 
 from refit_graphs.descriptions import canonical_names
-from transformer_structures import flux, golden_header
+from transformer_structures import flux, golden_header, wan, wan22_5b
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -66,6 +66,19 @@ def lumina2() -> Shapes:
     return small("lumina2", times(2304, 288, 1, 4) | {3840: 480, 1024: 288}, {"layers": 2})
 
 
+def chroma() -> Shapes:
+    """At full depth: ComfyUI's table of modulations has one length."""
+    return small("chroma", times(3072, 64, 1, 3, 4, 5, 7) | {128: 32, 4096: 48, 5120: 96}, {})
+
+
+def anima() -> Shapes:
+    return small("anima", times(2048, 128, 1, 2, 3, 4) | {1024: 64}, {"blocks": 2, "llm_adapter.blocks": 2})
+
+
+def ltxv() -> Shapes:
+    return small("ltxv-2b", times(2048, 128, 1, 4, 6) | {4096: 48}, {"transformer_blocks": 2})
+
+
 STRUCTURES = {
     "z-image": z_image,
     "qwen-image": qwen_image,
@@ -74,6 +87,18 @@ STRUCTURES = {
     "flux2-klein-4b": flux2_klein,
     "krea2": krea2,
     "lumina2": lumina2,
+    "chroma": chroma,
+    "anima": anima,
+    "ltxv": ltxv,
 }
 # As ComfyUI's classes have them.
-COMFYUI = STRUCTURES | {"z-image": partial(z_image, 384), "flux-dev": flux}
+COMFYUI = (
+    STRUCTURES
+    | {"z-image": partial(z_image, 384), "flux-dev": flux}
+    | {
+        "wan21-t2v": lambda: wan("wan21-t2v-1.3b"),
+        "wan21-i2v": lambda: wan("wan21-i2v-14b", 1280),
+        "wan22-a14b": lambda: wan("wan22-i2v-14b"),
+        "wan22-5b": wan22_5b,
+    }
+)

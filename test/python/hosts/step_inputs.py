@@ -5,26 +5,59 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SIZES = {"batch": 2, "frames": 1, "height": 12, "width": 16, "tokens": 9}
+SIZES = {"batch": 2, "frames": 1, "height": 12, "width": 16, "tokens": 9, "image_tokens": 7}
+# Families of videos: several frames.
+VIDEOS = {"wan": {"frames": 3}, "ltxv": {"frames": 3}}
+# Families whose time runs to 1000.
+THOUSAND = {"wan"}
+
+# Chroma's runs have none.
+GUIDANCE = {"chroma": 0.0}
+
+# What stands in a file's metadata: as in files without.
+SETTINGS = ("causal", "middle")
 
 
 def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, int] | None = None) -> dict[str, Tensor]:
     """A step as a UI sends it; with `optional` two reference latents of other sizes and a mask that leaves words out."""
     make = torch.Generator().manual_seed(3)
-    known = {**SIZES, "batch": batch, **(sizes or {})}
+    known = {**SIZES, **VIDEOS.get(spec.family, {}), "batch": batch, **(sizes or {})}
     out = {}
     for port in spec.ports.inputs:
         name = port["name"]
         number = int(name.rsplit("_", 1)[1]) if name.startswith("reference_latents_") else None
-        if port.get("optional") and (not optional or (number or 0) > 1):
+        if "call" in port or port.get("optional") and (not optional or (number or 0) > 1):
             continue
         if number is not None:
             known |= {f"references_{number}": 1, f"frames_{number}": 1, f"height_{number}": 8 - 4 * number, f"width_{number}": 8}
+        if name in SETTINGS or name == "token_timesteps":
+            known |= {"cells": 1}
         out[name] = torch.randn([known.get(axis, axis) for axis in port["shape"]], generator=make)
-    out["timestep"] = torch.linspace(0.8, 0.3, batch)
+    out["timestep"] = torch.linspace(0.8, 0.3, batch) * (1000 if spec.family in THOUSAND else 1)
+    if "frame_timesteps" in out:
+        out["frame_timesteps"] = out["timestep"][:, None].repeat(1, out["frame_timesteps"].shape[1])
+        out["frame_timesteps"][:, 0] = 0
+    if "token_timesteps" in out:
+        cells = out["sample"].shape[2:].numel()
+        out["token_timesteps"] = out["timestep"][:, None].repeat(1, cells)
+        out["token_timesteps"][:, : cells // 3] = 0
+    if "frame_rate" in out:
+        out["frame_rate"] = torch.full((batch,), 24.0)
+    out |= {name: torch.zeros(batch) for name in SETTINGS if name in out}
     if "guidance" in out:
-        out["guidance"] = torch.full((batch,), 4.0)
+        out["guidance"] = torch.full((batch,), GUIDANCE.get(spec.family, 4.0))
     if "attention_mask" in out:
         out["attention_mask"] = torch.ones_like(out["attention_mask"])
         out["attention_mask"][-1, 6:] = 0
+    return out
+
+
+def words_of(spec, *, batch: int = 1) -> dict[str, Tensor]:
+    """The call that makes a run's words, where the family has one."""
+    make = torch.Generator().manual_seed(4)
+    sizes = {"batch": batch, "words": 6, "ids": 9}
+    ports = [port for port in spec.ports.inputs if port.get("call") == "words"]
+    out = {port["name"]: torch.randn([sizes.get(axis, axis) for axis in port["shape"]], generator=make) for port in ports}
+    if "word_ids" in out:
+        out["word_ids"] = torch.randint(0, 1000, out["word_ids"].shape, generator=make).float()
     return out

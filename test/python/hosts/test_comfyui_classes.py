@@ -14,7 +14,7 @@ from family_structures import COMFYUI
 from refit_host.distance import relative_error
 from refit_host.models.bind import bind
 from refit_host.models.registry import spec_of
-from step_inputs import inputs_of
+from step_inputs import SETTINGS, inputs_of, words_of
 
 GIVEN = os.environ.get("COMFYUI_DIR")
 pytestmark = [
@@ -35,6 +35,9 @@ def test_a_step_is_what_comfyuis_own_class_gives(name, tmp_path):
     markers = {key: torch.empty(0) for key, shape in shapes.items() if 0 in shape}
     odd = {"height": 11, "width": 17, "tokens": 40} if spec.family != "flux2" else {"height": 5, "width": 7, "tokens": 40}
     steps = [inputs_of(spec), inputs_of(spec, optional=True), inputs_of(spec, sizes=odd)]
+    steps += [inputs_of(spec) | {name: torch.ones(2)} for name in SETTINGS if name in {port["name"] for port in spec.ports.inputs}]
+    if words := words_of(spec):
+        steps.append(words)
     torch.save(
         {"family": spec.family, "config": dict(spec.config), "weights": values(weights) | markers, "steps": steps}, tmp_path / "given.pt"
     )

@@ -17,6 +17,7 @@ from refit_graphs.descriptions import Described
 from refit_host.distance import relative_error
 from refit_host.failure import HostFailure
 from refit_host.models.bind import bind
+from refit_host.models.family_module import module_of
 from refit_host.models.registry import spec_of
 from step_inputs import inputs_of
 from torch import Tensor
@@ -28,7 +29,10 @@ def diffusers_module(spec, weights: dict[str, Tensor]) -> torch.nn.Module:
     """diffusers' class with the same values under its own names."""
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     described, state = Described(spec.family, shapes), {}
+    own = getattr(module_of(spec.family), "OWN_NAMES", ())
     for name, value in weights.items():
+        if own and name.startswith(own):
+            continue
         for place in described.places(name):
             part = value if place.start is None else value[place.start : place.start + place.length]
             state[place.name] = torch.cat(part.chunk(2)[::-1]) if place.swap else part

@@ -10,16 +10,9 @@ from refit_graphs.families import plan
 from refit_host.failure import HostFailure
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
-from transformer_structures import flux, random_weights, sd3, sd35_medium, through_refit_map, wan
+from transformer_structures import flux, random_weights, sd3, sd35_medium, through_refit_map, wan, wan22_5b
 
 UNETS = {"sd15": ("sd15", [32, 64, 64, 64]), "sdxl": ("sdxl", [64, 64, 128])}
-
-
-def wan22_5b():
-    """Wan 2.2's small model has Wan 2.1's layout with 48 latent channels."""
-    shapes = wan("wan21-t2v-1.3b")
-    width = shapes["patch_embedding.weight"][0]
-    return shapes | {"patch_embedding.weight": (width, 48, 1, 2, 2), "head.head.weight": (192, width), "head.head.bias": (192,)}
 
 
 CASES = {

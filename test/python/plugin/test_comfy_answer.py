@@ -9,7 +9,7 @@ comfy_fakes.install()
 from fake_sidecar import FakeClient, FakeSidecar  # noqa: E402
 from refit_sidecar_plugin.client import SidecarRefused, Tensor  # noqa: E402
 from refit_sidecar_plugin.engine import EngineRun, Wanted  # noqa: E402
-from refit_sidecar_plugin.ui.denoising import UNET, NotServed, call_shape, made_by, read_call, refuse_patches, require_gpu_engine  # noqa: E402
+from refit_sidecar_plugin.ui.denoising import UNET, CallShape, NotServed, call_shape, made_by, read_call, refuse_patches, require_gpu_engine  # noqa: E402
 from refit_sidecar_plugin.ui.denoising.answer import Answerer  # noqa: E402
 
 
@@ -97,6 +97,41 @@ def test_guidance_goes_only_to_an_engine_that_takes_it(answerer):
     assert answer(flux_call()).shape == (1, 16, 2, 2)
     answer._run.inputs["guidance"] = ["batch"]
     assert answer(flux_call()).shape == (1, 16, 2, 2)
+
+
+def test_times_of_parts_of_the_sample_go_in_beside_the_largest():
+    shape = call_shape("comfyui", "WAN22")
+    x, words = torch.zeros(2, 48, 3, 4, 4), torch.zeros(2, 5, 8)
+    whole = read_call(shape, (x, torch.tensor([900.0, 900.0]), words), {"denoise_mask": torch.ones(2, 1, 3, 4, 4)})
+    assert set(whole.tensors) == {"sample", "timestep", "encoder_hidden_states"}
+    parts = read_call(shape, (x, torch.tensor([[0.0, 900.0, 900.0]] * 2), words), {})
+    assert parts.tensors["timestep"].tolist() == [900.0, 900.0]
+    assert parts.tensors["frame_timesteps"].tolist() == [[0.0, 900.0, 900.0]] * 2 and "frame_timesteps" in parts.optional
+
+
+def test_a_sample_of_several_streams_comes_back_as_such(answerer):
+    shape = CallShape(("x", "timestep"), {"x": ("sample", "audio_sample"), "timestep": ("timestep", "audio_timestep"), "strength": "strength",
+                      "rate": "rate"}, frozenset(), optional=frozenset({"audio_sample", "audio_timestep", "strength", "rate"}))  # fmt: skip
+    video, audio = torch.ones(2, 4, 1, 2), torch.zeros(2, 3)
+    times = torch.ones(2)
+    read = read_call(shape, ([video, audio], (times, times * 2)), {"strength": [1.0, 0.5], "rate": 25})
+    assert read.tensors["audio_sample"] is audio and read.tensors["audio_timestep"].tolist() == [2.0, 2.0]
+    assert read.tensors["strength"].tolist() == [[1.0, 0.5]] * 2 and read.tensors["rate"].tolist() == [25.0, 25.0]
+    with pytest.raises(NotServed, match="3 tensors as 'x'"):
+        read_call(shape, ([video, audio, audio], times), {})
+
+    def engine(_state, tensors):
+        flat = [
+            torch.frombuffer(bytearray(tensors[name].data), dtype=torch.float32).reshape(tensors[name].shape).flatten(1)
+            for name in shape.inputs["x"]
+        ]
+        out = torch.cat(flat, dim=1) + 1
+        return Tensor("out_sample", "f32", tuple(out.shape), out.numpy().tobytes())
+
+    answer = answerer(engine)
+    answer._run.inputs = {name: ["batch"] for name in read.tensors}
+    got = answer(read)
+    assert [tuple(one.shape) for one in got] == [(2, 4, 1, 2), (2, 3)] and torch.equal(got[0], video + 1) and torch.equal(got[1], audio + 1)
 
 
 def test_an_input_that_the_engine_does_not_take_is_named(answerer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from family_structures import STRUCTURES, z_image
 from safetensors.torch import save_file
 from torch import Tensor
-from transformer_structures import flux, random_weights, wan
+from transformer_structures import flux, random_weights, wan, wan22_5b
 
 RANK = 4
 # Families with a graph are served without one by this host as well.
@@ -18,8 +19,15 @@ CHECKPOINTS = {
     "z-image-comfyui": partial(z_image, 384),
     "flux-dev": flux,
     "wan21-t2v": lambda: wan("wan21-t2v-1.3b"),
+    "wan21-i2v": lambda: wan("wan21-i2v-14b", 1280),
     "wan22-a14b": lambda: wan("wan22-i2v-14b"),
+    # The other one of the pair: the same structure, other values.
+    "wan22-a14b-low": lambda: wan("wan22-i2v-14b"),
+    "wan22-5b": wan22_5b,
 }
+
+# Settings that a file's shapes do not tell.
+METADATA = {"ltxv": {"config": json.dumps({"transformer": {"causal_temporal_positioning": True}})}}
 
 
 @lru_cache
@@ -29,7 +37,7 @@ def checkpoint_values(name: str) -> dict[str, Tensor]:
 
 def write_checkpoint(folder: Path, name: str) -> None:
     folder.mkdir(exist_ok=True)
-    save_file(checkpoint_values(name), folder / f"{name}.safetensors")
+    save_file(checkpoint_values(name), folder / f"{name}.safetensors", metadata=METADATA.get(name))
 
 
 def matrices(name: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import comfy.patcher_extension
 import torch
 
-from ..denoising import Call, CallShape, NotServed, read_call
+from ..denoising import Call, CallShape, NotServed, read_call, read_words
 from .checkpoint import Detected
 from .modules import Outline, changed, outline
 from .ordinary import whole
@@ -48,6 +48,10 @@ class RemoteDenoiser(torch.nn.Module):
         hidden = self.__dict__
         if name.startswith("__") or "detected" not in hidden:
             return super().__getattr__(name)
+        words = hidden["call_shape"].words
+        if words is not None and name == words.method and self.answer is not None:
+            answer = self.answer
+            return lambda *args, **kwargs: answer(read_words(words, args, kwargs))
         value = getattr(hidden["detected"].structure(), name, _ABSENT)
         if value is _ABSENT:
             return super().__getattr__(name)
@@ -94,7 +98,7 @@ class RemoteDenoiser(torch.nn.Module):
                 "Refit: this node calls the model outside of a sampler, which an engine MODEL cannot do. Use Load Checkpoint for it; "
                 "Accelerate Model (Refit) behind it brings the engine back."
             )
-        return self.answer(read_call(self.call_shape, args, kwargs))
+        return self.answer(read_call(self.call_shape, args, kwargs, self.detected.model_config.unet_config))
 
 
 def denoiser_of(patcher: Any) -> RemoteDenoiser:

@@ -6,6 +6,7 @@ picture never comes from both. MODEL with weights (mode B): each call may go eit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.hooks
@@ -31,7 +32,7 @@ def install(patcher: Any) -> None:
 
 def install_beside(patcher: Any, source: Source, shape: CallShape) -> None:
     """Mode B: the MODEL keeps its weights; calls go to the engine where it can do them."""
-    beside = _Beside(source, shape)
+    beside = _Beside(source, shape, patcher.model.model_config.unet_config)
     _replace(patcher, Wrappers.OUTER_SAMPLE, beside.sample)
     _replace(patcher, Wrappers.DIFFUSION_MODEL, beside.call)
 
@@ -84,8 +85,8 @@ def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs:
 class _Beside:
     """State of mode B for one accelerated MODEL; its clones share it, as they share the weights."""
 
-    def __init__(self, source: Source, shape: CallShape) -> None:
-        self._source, self._shape = source, shape
+    def __init__(self, source: Source, shape: CallShape, configuration: Mapping[str, object]) -> None:
+        self._source, self._shape, self._configuration = source, shape, configuration
         self._answer: Answerer | None = None
 
     def sample(self, executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -111,7 +112,7 @@ class _Beside:
         if self._answer is None:
             return executor(*args, **kwargs)
         try:
-            return self._answer(read_call(self._shape, args, kwargs))
+            return self._answer(read_call(self._shape, args, kwargs, self._configuration))
         except (NotServed, SidecarError) as error:
             stayed_local(self._source, error)
             self._answer = None

@@ -4,7 +4,7 @@ Shared by every UI whose models are torch modules; knows no UI and imports none.
 """
 
 from .answer import Answerer
-from .calls import UNET, Call, CallShape, NotServed, call_shape, made_by, read_call, refuse_patches
+from .calls import UNET, Call, CallShape, NotServed, call_shape, made_by, read_call, read_words, refuse_patches
 from .graphics import require_gpu_engine
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "call_shape",
     "made_by",
     "read_call",
+    "read_words",
     "refuse_patches",
     "require_gpu_engine",
 ]

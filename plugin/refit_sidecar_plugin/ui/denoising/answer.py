@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -22,8 +23,15 @@ class Answerer:
         self._run = run
         self._largest: int | None = None
 
-    def __call__(self, call: Call) -> torch.Tensor:
-        """The result has device and dtype of the call's sample. Raises NotServed or SidecarError."""
+    def __call__(self, call: Call) -> torch.Tensor | list[torch.Tensor]:
+        """The result has device and dtype of the call's sample; a list where the sample is one. Raises NotServed or SidecarError."""
+        out = self._in_parts(call)
+        if not call.streams:
+            return out
+        pieces = out.flatten(1).split([math.prod(sizes) for sizes in call.streams], dim=1)
+        return [piece.reshape(len(piece), *sizes) for piece, sizes in zip(pieces, call.streams, strict=True)]
+
+    def _in_parts(self, call: Call) -> torch.Tensor:
         batch = call.x.shape[0]
         if self._largest is None or batch <= self._largest:
             try:
@@ -36,7 +44,7 @@ class Answerer:
         # A name of its own: a part that is refused as well makes `_largest` smaller while the parts are being cut.
         count = self._largest
         assert count is not None
-        return torch.cat([self(_part(call, start, count)) for start in range(0, batch, count)])
+        return torch.cat([self._in_parts(_part(call, start, count)) for start in range(0, batch, count)])
 
     def _whole(self, call: Call) -> torch.Tensor:
         taken = self._run.inputs.keys()
@@ -44,7 +52,7 @@ class Answerer:
             call
         )
         missing = {name for name in taken if "residual" not in name} - tensors.keys() - call.optional
-        if missing:
+        if missing and call.step:
             raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give")
         if unknown := tensors.keys() - taken:
             raise NotServed(f"the input {sorted(unknown)[0]!r}, which this engine does not take")

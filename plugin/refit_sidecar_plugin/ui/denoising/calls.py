@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 
-from ...families import call_of
+from ...families import WordsCall, call_of
 
 # Keys of transformer_options that describe the call and change nothing in the model: ComfyUI's, those of its newer versions, state of wrappers
 # that only decide whether the model is called (EasyCache, LazyCache), and those that only Forge has.
@@ -28,8 +29,8 @@ class CallShape:
     """Argument order of a model class's forward, and which engine input each tensor becomes."""
 
     positional: tuple[str, ...]
-    inputs: Mapping[str, str]
-    #: Arguments that are the same over a run.
+    inputs: Mapping[str, str | tuple[str, ...]]
+    #: Engine inputs that are the same over a run.
     once_per_run: frozenset[str]
     #: Arguments that say nothing that an engine does not know.
     ignored: frozenset[str] = frozenset()
@@ -39,6 +40,12 @@ class CallShape:
     optional: frozenset[str] = frozenset()
     #: Engine inputs that take a list of at most so many tensors.
     many: Mapping[str, int] = field(default_factory=dict)
+    #: Argument of one number a batch entry -> the engine input for numbers of parts of the sample.
+    finer: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    #: Value in the configuration that the UI read off a file -> engine input.
+    settings: Mapping[str, str] = field(default_factory=dict)
+    #: The method of the model that makes a run's words.
+    words: WordsCall | None = None
 
 
 def call_shape(ui: str, class_name: str) -> CallShape | None:
@@ -46,8 +53,18 @@ def call_shape(ui: str, class_name: str) -> CallShape | None:
     found = call_of(ui, class_name)
     if found is None:
         return None
-    arguments = {argument for argument, name in found.inputs.items() if name in found.once_per_run}
-    return CallShape(found.arguments, found.inputs, frozenset(arguments), found.ignored, found.conditional, found.optional, found.many)
+    return CallShape(
+        found.arguments,
+        found.inputs,
+        found.once_per_run,
+        found.ignored,
+        found.conditional,
+        found.optional,
+        found.many,
+        found.finer,
+        found.settings,
+        found.words,
+    )
 
 
 # A1111 knows UNets only, and gives them as ComfyUI does.
@@ -66,33 +83,86 @@ class Call:
     x: torch.Tensor
     conditional: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    #: Sizes behind the batch of each stream (video, audio) where the sample is a list of them; the engine's answer then holds all, flat, one after the other.
+    streams: tuple[tuple[int, ...], ...] = ()
+    #: A step; else the call that makes a run's words, which has inputs of its own.
+    step: bool = True
 
 
-def read_call(shape: CallShape, args: tuple, kwargs: dict) -> Call:
-    """`args` in the class's own order. Raises NotServed with the first thing that no engine input can carry."""
+def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mapping[str, object] = MappingProxyType({})) -> Call:
+    """`args` in the class's own order; `configuration`: of the UI's model, for `settings`. Raises NotServed with the first thing that no engine input can carry."""
     named = dict(zip(shape.positional, args, strict=False)) | kwargs
     refuse_patches(named.pop("transformer_options", None) or {})
     control = named.pop("control", None)
+    sample = named[shape.positional[0]]
+    streams = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
     tensors: dict[str, torch.Tensor] = {}
     for name, value in named.items():
         if value is None or name in shape.ignored:
             continue
-        tensors.update(_inputs(shape, name, value))
-    once = {shape.inputs[name] for name in shape.once_per_run if name in shape.inputs}
+        tensors.update(_inputs(shape, name, value, streams[0].shape[0]))
+    for name, target in shape.settings.items():
+        if isinstance(value := configuration.get(name), (bool, int, float)):
+            tensors[target] = torch.full((streams[0].shape[0],), float(value))
     optional = {*shape.optional, *(name for base, count in shape.many.items() for name in _numbered(base, count))}
-    once |= {name for base in shape.many if base in once for name in _numbered(base, shape.many[base])}
-    return Call(tensors, frozenset(once), residuals(control or {}), named[shape.positional[0]], shape.conditional, frozenset(optional))
+    if shape.words is not None:
+        optional |= {name for names in shape.words.inputs.values() for name in ((names,) if isinstance(names, str) else names)}
+    once = {
+        *shape.once_per_run,
+        *(name for base, count in shape.many.items() if base in shape.once_per_run for name in _numbered(base, count)),
+    }
+    more = tuple(tuple(stream.shape[1:]) for stream in streams) if len(streams) > 1 else ()
+    return Call(tensors, frozenset(once), residuals(control or {}), streams[0], shape.conditional, frozenset(optional), more)
 
 
-def _inputs(shape: CallShape, argument: str, value: object) -> dict[str, torch.Tensor]:
-    name = shape.inputs.get(argument)
-    if name is not None and name in shape.many and isinstance(value, (list, tuple)) and all(isinstance(one, torch.Tensor) for one in value):
-        if len(value) > shape.many[name]:
-            raise NotServed(f"{len(value)} tensors as {argument!r} where an engine takes {shape.many[name]}")
-        return dict(zip(_numbered(name, len(value)), value, strict=True))
-    if name is None or name in shape.many or not isinstance(value, torch.Tensor):
+def read_words(words: WordsCall, args: tuple, kwargs: dict) -> Call:
+    """The call that makes a run's words. Raises NotServed as read_call does."""
+    named = dict(zip(words.arguments, args, strict=False)) | kwargs
+    given = {name: value for name, value in named.items() if value is not None and name not in words.ignored}
+    first = given[words.arguments[0]]
+    shape = CallShape(words.arguments, words.inputs, frozenset())
+    tensors: dict[str, torch.Tensor] = {}
+    for name, value in given.items():
+        whole = value.float() if isinstance(value, torch.Tensor) and not value.is_floating_point() else value
+        tensors.update(_inputs(shape, name, whole, first.shape[0]))
+    return Call(tensors, frozenset(), (), first, step=False)
+
+
+def _inputs(shape: CallShape, argument: str, value: object, batch: int) -> dict[str, torch.Tensor]:
+    """The engine inputs that one argument fills."""
+    names = shape.inputs.get(argument)
+    listed = isinstance(value, (list, tuple)) and all(isinstance(one, torch.Tensor) for one in value)
+    if isinstance(names, str) and names in shape.many and listed:
+        if len(value) > shape.many[names]:
+            raise NotServed(f"{len(value)} tensors as {argument!r} where an engine takes {shape.many[names]}")
+        return dict(zip(_numbered(names, len(value)), value, strict=True))
+    if names is None or (isinstance(names, str) and names in shape.many):
         raise NotServed(f"the model argument {argument!r} has no engine input")
-    return {name: value}
+    finer = shape.finer.get(argument)
+    if isinstance(names, str):
+        return _one(argument, names, finer if isinstance(finer, str) else None, value, batch)
+    finers = finer if isinstance(finer, tuple) else (None,) * len(names)
+    values = value if isinstance(value, (list, tuple)) else (value,)
+    if len(values) > len(names):
+        raise NotServed(f"{len(values)} tensors as {argument!r} where an engine takes {len(names)}")
+    filled: dict[str, torch.Tensor] = {}
+    for name, fine, one in zip(names, finers, values, strict=False):
+        filled |= _one(argument, name, fine, one, batch)
+    return filled
+
+
+def _one(argument: str, name: str, finer: str | None, value: object, batch: int) -> dict[str, torch.Tensor]:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {name: torch.full((batch,), float(value))}
+    if isinstance(value, (list, tuple)) and value and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in value):
+        return {name: torch.tensor([value], dtype=torch.float32).expand(batch, -1).contiguous()}
+    if not isinstance(value, torch.Tensor):
+        raise NotServed(f"the model argument {argument!r} has no engine input")
+    if finer is None or value.ndim == 1:
+        return {name: value}
+    # A number for each part of the sample: of each frame, each token.
+    parts = value.reshape(value.shape[0], -1)
+    return {name: parts.amax(dim=1), finer: parts}
 
 
 def _numbered(name: str, count: int) -> list[str]:

@@ -54,6 +54,8 @@ class StepInput:
     float_type: bool
     once_per_run: bool
     optional: bool = False
+    #: Belongs to this other call of the model, not to a step.
+    call: str | None = None
 
 
 class Described:
@@ -110,7 +112,9 @@ class Described:
         axes = tuple(map(self._axis, row["axes"]))
         for member in ("",) if "many" not in row else [f"_{number}" for number in range(row["many"])]:
             own = tuple(axis if isinstance(axis, int) else axis + member for axis in axes)
-            yield StepInput(row["name"] + member, own, row["dtype"] == "float", row["each"] == "run", row.get("optional", False))
+            yield StepInput(
+                row["name"] + member, own, row["dtype"] == "float", row["each"] == "run", row.get("optional", False), row.get("call")
+            )
 
     def output(self) -> tuple[str | int, ...] | None:
         """Axes of a step's output; None: those of the sample."""

@@ -80,7 +80,7 @@ def described_targets(described: Described) -> Callable[[str, tuple[int, ...]], 
 
 def described_inputs(described: Described) -> tuple[DataInput, ...]:
     """The step's inputs, as the family's description has them. A graph has none that may be left out."""
-    return tuple(DataInput(one.name, one.axes, one.float_type) for one in described.inputs() if not one.optional)
+    return tuple(DataInput(one.name, one.axes, one.float_type) for one in described.inputs() if not one.optional and one.call is None)
 
 
 def _row(parameter: str, weight: str, shape: tuple[int, ...], part: dict[str, int] | None, swap: bool) -> dict[str, Any]:

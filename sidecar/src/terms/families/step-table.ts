@@ -48,13 +48,13 @@ export function describedStep(family: Family, parameters: Parameters): Described
 }
 
 /** One port; of a list as many as it may have, each with sizes of its own. */
-function portsOf({ name, dtype, axes, many, optional }: FamilyInput, scope: Scope): StepPort[] {
+function portsOf({ name, dtype, axes, many, optional, call }: FamilyInput, scope: Scope): StepPort[] {
   const members = many === undefined ? [""] : Array.from({ length: many }, (_, index) => `_${index}`);
   return members.map((member) => ({
     name: name + member,
     dtype,
     shape: axes.map((axis) => sizeOf(axis, scope)).map((axis) => (typeof axis === "string" ? axis + member : axis)),
-    ...(optional === true ? { optional } : {}),
+    ...(optional === true || call !== undefined ? { optional: true as const } : {}),
   }));
 }
 

@@ -17,8 +17,11 @@ def has_residuals(inputs: Mapping[str, Tensor]) -> bool:
 
 def check_inputs(bundle: Bundle, inputs: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     """The ports that the step fills, optional ones only where it brings them. One axis name stands for one size throughout. Raises HOST_INPUT_INVALID."""
-    known = [*bundle.inputs, *(bundle.residuals if has_residuals(inputs) else ())]
-    ports = [port for port in known if port["name"] in inputs or not port.get("optional")]
+    every = [*bundle.inputs, *(bundle.residuals if has_residuals(inputs) else ())]
+    # Another call than a step (a run's words) is told by its inputs.
+    other = next((port["call"] for port in every if port["name"] in inputs and "call" in port), None)
+    known = [port for port in every if port.get("call") == other]
+    ports = [port for port in known if port["name"] in inputs or (not port.get("optional") if other is None else port["name"] == other)]
     names = {port["name"] for port in ports}
     expect(inputs.keys() == names, "HOST_INPUT_INVALID", f"expected the inputs {', '.join(sorted(names))}", got=sorted(inputs)[:40])
     sizes: dict[str, int] = {}

@@ -36,7 +36,7 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     embed = module.time_text_embed.forward
     # diffusers rounds timestep and guidance to the float type before it scales them by 1000; in f16 that would move them by up to half a step.
     module.time_text_embed.forward = lambda *given: embed(*module.refit_times, given[-1])
-    return _one_projection(module)
+    return one_projection(module)
 
 
 def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
@@ -70,7 +70,7 @@ def _ids(picture: Tensor, place: tuple[int, int, int]) -> Tensor:
     return torch.stack([torch.full_like(row, place[0]), row + place[1], column + place[2]], dim=-1)
 
 
-def _one_projection(module: nn.Module) -> nn.Module:
+def one_projection(module: nn.Module) -> nn.Module:
     """Gives every attention of a module on the meta device the fused layers."""
     for attention in module.modules():
         if type(attention).__name__ != "FluxAttention":

@@ -2,7 +2,7 @@
 
 In: canonical shapes. Out: a ModelSpec, with names and inputs from the family's description (protocol/families); None for every other family.
 The module of the family's name in this folder says what a description cannot: `config_of(shapes)`, `build(config, shapes)` on the meta device, `adapt(module, config)`,
-and `forward(module, inputs)`.
+and `forward(module, inputs)`. `OWN_NAMES`: beginnings of names that the module has as the checkpoint has them (parts that diffusers keeps elsewhere).
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def spec_of(shapes: Shapes) -> ModelSpec | None:
     kept = [build()]
     # Markers without values only say what a checkpoint is.
     values = [name for name, shape in shapes.items() if 0 not in shape]
-    sources = {place.name: _source(name, place) for name in values for place in described.places(name)}
+    own = getattr(module, "OWN_NAMES", ())
+    sources = {name: Source(name) for name in values if own and name.startswith(own)}
+    sources |= {place.name: _source(name, place) for name in values if name not in sources for place in described.places(name)}
     return ModelSpec(
         described.family, config, lambda: kept.pop() if kept else build(), fused_sources(sources, kept[0].state_dict()),
         tuple(type(kept[0])._repeated_blocks or type(kept[0])._no_split_modules), module.forward, ports=ports_of(described),
@@ -54,4 +56,6 @@ def ports_of(described: Described) -> Ports:
 
 def _port(one: Any) -> dict[str, Any]:
     port = {"name": one.name, "dtype": "float" if one.float_type else "f32", "shape": list(one.axes)}
+    if one.call is not None:
+        return {**port, "optional": True, "call": one.call}
     return {**port, "optional": True} if one.optional else port

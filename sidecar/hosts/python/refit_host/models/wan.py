@@ -1,4 +1,4 @@
-"""Wan on a device: rotary positions from frequencies that stay there."""
+"""Wan on a device: rotary positions from frequencies that stay there, latents of any size, frames with times of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from refit_graphs.wan import THETA
 from torch import Tensor
 
+from .patches import padded
 from .rotation import Frequencies, cos_sin
 
 
@@ -31,3 +32,36 @@ def adapt(module: torch.nn.Module, config: Mapping[str, Any]) -> torch.nn.Module
     module.rope._buffers.clear()
     module.rope.forward = MethodType(rotation, module.rope)
     return module
+
+
+def forward(module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """sample [b, c, f, h, w], timestep [b] (0..1000), encoder_hidden_states [b, t, d]; encoder_hidden_states_image [b, i, k] where the structure has it.
+
+    frame_timesteps [b, f]: the time of each frame, where some are given (Wan 2.2 5B with a first picture); `timestep` is not looked at then.
+    """
+    height, width = inputs["sample"].shape[-2:]
+    sample = padded(inputs["sample"], module.config.patch_size[-1])
+    image = inputs.get("encoder_hidden_states_image")
+    for block in module.blocks:
+        block.attn2.processor.image_tokens = 0 if image is None else image.shape[1]
+    turned = module.rope(sample)
+    tokens = module.patch_embedding(sample)
+    sizes = tokens.shape[2:]
+    tokens = tokens.flatten(2).transpose(1, 2).contiguous()
+    times = inputs.get("frame_timesteps", inputs["timestep"][:, None])
+    time, modulation, words, seen = module.condition_embedder(
+        times.flatten(), inputs["encoder_hidden_states"], image, timestep_seq_len=times.shape[1]
+    )
+    words = words if seen is None else torch.cat([seen, words], dim=1)
+    modulation = _of_tokens(modulation.unflatten(2, (6, -1)), sizes)
+    for block in module.blocks:
+        tokens = block(tokens, words, modulation, turned)
+    shift, scale = _of_tokens(module.scale_shift_table[None] + time[:, :, None], sizes).unbind(2)
+    tokens = module.proj_out((module.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
+    cells = tokens.unflatten(1, sizes).unflatten(-1, (*module.config.patch_size, -1))
+    return cells.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)[..., :height, :width]
+
+
+def _of_tokens(frames: Tensor, sizes: torch.Size) -> Tensor:
+    """[b, f, ...] -> [b, f * rows * columns, ...]; one frame stands for all."""
+    return frames if frames.shape[1] == 1 else frames.repeat_interleave(sizes[1] * sizes[2], dim=1)
