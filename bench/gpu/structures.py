@@ -73,8 +73,11 @@ FAMILIES = {
     "qwen-image-20": (lambda: first_blocks(header("qwen-image"), "transformer_blocks", 20), TRANSFORMER | {"tokens": 256, "frames": 1}),
     "qwen-image": (lambda: header("qwen-image"), TRANSFORMER | {"tokens": 256, "frames": 1}),
     "flux2-klein-4b": (lambda: header("flux2-klein-4b"), TRANSFORMER | {"tokens": 512, "height": 64, "width": 64}),
+    "chroma": (lambda: header("chroma"), TRANSFORMER | {"tokens": 512}),
+    "anima": (lambda: header("anima"), TRANSFORMER | {"tokens": 512, "frames": 1}),
+    "ltxv-2b": (lambda: header("ltxv-2b"), VIDEO | {"frames": 13, "height": 16, "width": 24, "tokens": 256}),
 }
 # Those of the plan: the 20 B Qwen-Image is measured with a third of its blocks.
-IN_PLAN = tuple(name for name in FAMILIES if name != "qwen-image")
+IN_PLAN = tuple(name for name in FAMILIES if name not in ("qwen-image", "anima", "ltxv-2b"))
 # Two checkpoints, for high and for low noise, on one structure.
 PAIRS = ("wan22-a14b",)

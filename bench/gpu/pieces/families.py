@@ -14,12 +14,12 @@ from typing import Callable, Iterator
 
 import numpy as np
 import torch
+from refit_graphs.descriptions import typical
 from refit_graphs.families import plan
 from refit_host.files.delta import read_delta
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
 from refit_host.models.spec import ModelSpec
-from refit_host.quant.report import FLOW
 from refit_host.torch_engine.compiled import compile_blocks, steady
 from refit_host.torch_engine.graphs import GraphedStep
 from refit_host.weights.base import Base
@@ -86,9 +86,12 @@ def step_inputs(
             continue
         value = torch.randn([sizes.get(axis, axis) for axis in port["shape"]], generator=make)
         values[port["name"]] = value.to(device, dtype if port["dtype"] == "float" else torch.float32)
-    values["timestep"] = torch.full_like(values["timestep"], 0.5 if spec.family in FLOW else 501.0)
-    if "guidance" in values:
-        values["guidance"] = torch.full_like(values["guidance"], 4.0)
+    usual = {"timestep": 501.0, "guidance": 4.0}
+    for name in values:
+        number = typical(spec.family, name)
+        number = usual.get(name) if number is None else number
+        if number is not None:
+            values[name] = torch.full_like(values[name], number)
     return values
 
 
