@@ -50,6 +50,13 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
         anima.LLMAdapter = partial(_adapters.setdefault("own", anima.LLMAdapter), **adapter)
     elif config.get("image_model") == "ltxv":
         config |= {"caption_channels": size("caption_projection.linear_1.weight", 1)}
+    elif config.get("image_model") == "hunyuan_video" and config["vec_in_dim"] is not None:
+        config |= {"vec_in_dim": size("vector_in.in_layer.weight", 1)}
+    elif config.get("image_model") == "kandinsky5":
+        config |= {
+            "in_text_dim": size("text_embeddings.in_layer.weight", 1),
+            "in_text_dim2": size("pooled_text_embeddings.in_layer.weight", 1),
+        }
     elif config.get("image_model") == "krea2":
         heads = config["txtdim"] // size("txtfusion.layerwise_blocks.0.attn.qknorm.qnorm.scale", 0)
         config |= {"txtheads": heads, "txtkvheads": heads}

@@ -176,7 +176,46 @@ def ltxv(config: dict, weights: dict):
     return model, call
 
 
+def hunyuan_video(config: dict, weights: dict):
+    from comfy.ldm.hunyuan_video.model import HunyuanVideo
+
+    newer, patch = "vision_in.proj.0.weight" in weights, list(weights["img_in.proj.weight"].shape[2:])
+    model = HunyuanVideo(
+        image_model="hunyuan_video", in_channels=config["in_channels"], out_channels=config["out_channels"], patch_size=patch, vec_in_dim=config.get("pooled_projection_dim"),
+        axes_dim=list(config["rope_axes_dim"]), meanflow=False, meanflow_sum=newer, context_in_dim=config["text_embed_dim"], hidden_size=weights["img_in.proj.weight"].shape[0],
+        mlp_ratio=4.0, num_heads=config["num_attention_heads"], depth=2, depth_single_blocks=config.get("num_single_layers", 0), theta=256, qkv_bias=True, byt5=newer,
+        guidance_embed=not newer, use_cond_type_embedding=newer, vision_in_dim=config.get("image_embed_dim"), **COMMON,
+    )  # fmt: skip
+
+    def call(given: dict):
+        """One row at a time: a mask of several is not possible there, and none beside letters or a picture."""
+        rows = []
+        for row in range(len(given["sample"])):
+            one = {name: value[row : row + 1] for name, value in given.items()}
+            mask = one["attention_mask"].long() if "attention_mask" in one else None
+            rows.append(model(one["sample"], one["timestep"], one["encoder_hidden_states"], one.get("y"), one.get("letters"),
+                              one.get("encoder_hidden_states_image"), one.get("guidance"), mask))  # fmt: skip
+        return torch.cat(rows)
+
+    return model, call
+
+
+def kandinsky5(config: dict, weights: dict):
+    from comfy.ldm.kandinsky5.model import Kandinsky5
+
+    model = Kandinsky5(
+        in_text_dim=config["in_text_dim"], in_text_dim2=config["in_text_dim2"], time_dim=config["time_dim"], model_dim=config["model_dim"], ff_dim=config["ff_dim"],
+        num_text_blocks=2, num_visual_blocks=2, **COMMON,
+    )  # fmt: skip
+    return model, lambda given: model(
+        given["sample"].clone(), given["timestep"], given["encoder_hidden_states"], given["y"], given.get("first_frames")
+    )[..., : given["sample"].shape[-2], : given["sample"].shape[-1]]
+
+
 MAKERS = {
+    "kandinsky5": kandinsky5,
+    "hunyuan-video": hunyuan_video,
+    "hunyuan-video-1.5": hunyuan_video,
     "ltxv": ltxv,
     "anima": anima,
     "chroma": chroma,

@@ -115,6 +115,49 @@ def ltxv(module: nn.Module, inputs: Inputs) -> Tensor:
     return out.mT.reshape(sample.shape)
 
 
+def hunyuan_video(module: nn.Module, inputs: Inputs) -> Tensor:
+    words = inputs["encoder_hidden_states"]
+    return module(
+        inputs["sample"], inputs["timestep"], words, torch.ones(words.shape[:2]), inputs["y"], 1000 * inputs["guidance"], return_dict=False
+    )[0]
+
+
+def hunyuan_video_15(module: nn.Module, inputs: Inputs) -> Tensor:
+    """Everything is seen; a picture of zeros counts as none."""
+    words = inputs["encoder_hidden_states"]
+    letters = inputs.get("letters", words.new_zeros(len(words), 0, module.config.text_embed_2_dim))
+    seen = inputs.get("encoder_hidden_states_image", words.new_zeros(len(words), 1, module.config.image_embed_dim))
+    return module(
+        inputs["sample"], inputs["timestep"], words, torch.ones(words.shape[:2]), encoder_hidden_states_2=letters,
+        encoder_attention_mask_2=torch.ones(letters.shape[:2]), image_embeds=seen, return_dict=False,
+    )[0]  # fmt: skip
+
+
+def kandinsky5(module: nn.Module, inputs: Inputs) -> Tensor:
+    """Channels last; row by row, because one row alone comes back without its batch."""
+    rows = []
+    for row in range(len(inputs["sample"])):
+        one = {name: value[row : row + 1] for name, value in inputs.items()}
+        sample = one["sample"].clone()
+        if "first_frames" in one:
+            sample[:, : one["first_frames"].shape[1], : one["first_frames"].shape[2]] = one["first_frames"]
+        frames, height, width = sample.shape[2:]
+        places = tuple(torch.arange(size) for size in (frames, height // 2, width // 2))
+        words = one["encoder_hidden_states"]
+        out = module(
+            sample.movedim(1, -1),
+            words,
+            one["timestep"],
+            one["y"],
+            places,
+            torch.arange(words.shape[1]),
+            scale_factor=(1.0, 2.0, 2.0),
+            return_dict=False,
+        )
+        rows.append(out.reshape(1, frames, height, width, -1).movedim(-1, 1))
+    return torch.cat(rows)
+
+
 CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "z-image": z_image,
     "qwen-image": qwen_image,
@@ -124,4 +167,7 @@ CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "chroma": chroma,
     "anima": anima,
     "ltxv": ltxv,
+    "hunyuan-video": hunyuan_video,
+    "hunyuan-video-1.5": hunyuan_video_15,
+    "kandinsky5": kandinsky5,
 }

@@ -79,6 +79,30 @@ def ltxv() -> Shapes:
     return small("ltxv-2b", times(2048, 128, 1, 4, 6) | {4096: 48}, {"transformer_blocks": 2})
 
 
+def hunyuan_video() -> Shapes:
+    sizes = times(3072, 256, 1, 2, 3, 4, 5, 6, 7) | {4096: 48, 768: 40}
+    return small("hunyuan-video", sizes, {"double_blocks": 2, "single_blocks": 2})
+
+
+def hunyuan_video_15() -> Shapes:
+    """The second encoder's layers have one width everywhere."""
+    shapes = small("hunyuan-video-1.5", times(2048, 256, 1, 2, 3, 4, 6) | {3584: 48}, {"double_blocks": 2})
+    inner = golden_header("hunyuan-video-1.5")["byt5_in.fc2.weight"][1]
+    letters = {
+        "fc1.weight": (inner, 1472),
+        "fc1.bias": (inner,),
+        "fc2.weight": (inner, inner),
+        "fc2.bias": (inner,),
+        "fc3.weight": (256, inner),
+    }
+    return shapes | {f"byt5_in.{name}": shape for name, shape in letters.items()}
+
+
+def kandinsky5() -> Shapes:
+    sizes = times(1792, 128, 1, 2, 6, 9) | {7168: 256, 512: 64, 768: 40}
+    return small("kandinsky5-lite-video", sizes, {"visual_transformer_blocks": 2, "text_transformer_blocks": 2})
+
+
 STRUCTURES = {
     "z-image": z_image,
     "qwen-image": qwen_image,
@@ -90,6 +114,9 @@ STRUCTURES = {
     "chroma": chroma,
     "anima": anima,
     "ltxv": ltxv,
+    "hunyuan-video": hunyuan_video,
+    "hunyuan-video-1.5": hunyuan_video_15,
+    "kandinsky5": kandinsky5,
 }
 # As ComfyUI's classes have them.
 COMFYUI = (

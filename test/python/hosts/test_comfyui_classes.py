@@ -26,6 +26,10 @@ pytestmark = [
 SCRIPT = Path(__file__).with_name("comfyui_classes.py")
 
 
+# What ComfyUI's class cannot take beside the other optional inputs.
+APART = {"hunyuan-video-1.5": ("attention_mask",)}
+
+
 @pytest.mark.parametrize("name", COMFYUI)
 def test_a_step_is_what_comfyuis_own_class_gives(name, tmp_path):
     shapes = COMFYUI[name]()
@@ -33,8 +37,13 @@ def test_a_step_is_what_comfyuis_own_class_gives(name, tmp_path):
     weights = whole_engine(tmp_path, {key: shape for key, shape in shapes.items() if 0 not in shape}, spec=spec)
     module = bind(spec.build(), spec, weights.layout, weights.live)
     markers = {key: torch.empty(0) for key, shape in shapes.items() if 0 in shape}
-    odd = {"height": 11, "width": 17, "tokens": 40} if spec.family != "flux2" else {"height": 5, "width": 7, "tokens": 40}
-    steps = [inputs_of(spec), inputs_of(spec, optional=True), inputs_of(spec, sizes=odd)]
+    odd = (
+        {"height": 11, "width": 17, "tokens": 40}
+        if spec.family not in ("flux2", "hunyuan-video")
+        else {"height": 6, "width": 14, "tokens": 40}
+    )
+    full = {name: value for name, value in inputs_of(spec, optional=True).items() if name not in APART.get(spec.family, ())}
+    steps = [inputs_of(spec), full, inputs_of(spec, sizes=odd)]
     steps += [inputs_of(spec) | {name: torch.ones(2)} for name in SETTINGS if name in {port["name"] for port in spec.ports.inputs}]
     if words := words_of(spec):
         steps.append(words)
