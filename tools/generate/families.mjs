@@ -110,12 +110,19 @@ export function familyPage(families, page) {
 export const hostTable = (families) => `[\n${families.map((one) => JSON.stringify(one)).join(",\n")}\n]\n`;
 
 const quote = (text) => JSON.stringify(text);
-const tuple = (texts) => `(${texts.map(quote).join(", ")}${texts.length === 1 ? "," : ""})`;
+/** One line, or one line an item where that would be too long. */
+const held = (open, items, close) => {
+  const line = `${open}${items.join(", ")}${close}`;
+  return line.length <= 120 ? line : `${open}\n${items.map((item) => `            ${item},\n`).join("")}        ${close}`;
+};
+const tuple = (texts) => (texts.length === 1 ? `(${quote(texts[0])},)` : held("(", texts.map(quote), ")"));
 
 const mapping = (table) =>
-  `{${Object.entries(table)
-    .map(([argument, name]) => `${quote(argument)}: ${Array.isArray(name) ? tuple(name) : quote(name)}`)
-    .join(", ")}}`;
+  held(
+    "{",
+    Object.entries(table).map(([argument, name]) => `${quote(argument)}: ${Array.isArray(name) ? tuple(name) : quote(name)}`),
+    "}",
+  );
 
 /** What the plugin asks: which class of a UI is served, and how its call feeds the engine. */
 export function pluginTable(families) {

@@ -39,9 +39,10 @@ class RemoteDenoiser(torch.nn.Module):
         hidden["meta_parameters"], hidden["call_shape"], hidden["source"] = detected.parameters, shape, source
         hidden["detected"], hidden["handed_out"] = detected, None
         for name in READ_FOR_THEIR_SHAPE:
-            weight = detected.parameters.get(f"{name}.weight")
-            if weight is not None:
-                hidden[name] = SimpleNamespace(weight=weight)
+            layer = _layer(detected.parameters, name)
+            inner = _layer(detected.parameters, f"{name}.proj")
+            if layer is not None or inner is not None:
+                hidden[name] = SimpleNamespace(**vars(layer or SimpleNamespace()), proj=inner)
 
     def __getattr__(self, name: str) -> Any:
         """For names that the ordinary model of this class has; anything else is missing here as there."""
@@ -99,6 +100,11 @@ class RemoteDenoiser(torch.nn.Module):
                 "Accelerate Model (Refit) behind it brings the engine back."
             )
         return self.answer(read_call(self.call_shape, args, kwargs, self.detected.model_config.unet_config))
+
+
+def _layer(parameters: dict[str, torch.Tensor], name: str) -> SimpleNamespace | None:
+    weight = parameters.get(f"{name}.weight")
+    return None if weight is None else SimpleNamespace(weight=weight)
 
 
 def denoiser_of(patcher: Any) -> RemoteDenoiser:

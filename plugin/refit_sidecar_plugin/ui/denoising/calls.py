@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -95,7 +96,7 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
     refuse_patches(named.pop("transformer_options", None) or {})
     control = named.pop("control", None)
     sample = named[shape.positional[0]]
-    streams = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
+    streams: tuple[Any, ...] = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
     tensors: dict[str, torch.Tensor] = {}
     for name, value in named.items():
         if value is None or name in shape.ignored:
@@ -111,7 +112,7 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
         *shape.once_per_run,
         *(name for base, count in shape.many.items() if base in shape.once_per_run for name in _numbered(base, count)),
     }
-    more = tuple(tuple(stream.shape[1:]) for stream in streams) if len(streams) > 1 else ()
+    more = tuple(tuple(stream.shape[1:]) for stream in streams) if isinstance(sample, (list, tuple)) else ()
     return Call(tensors, frozenset(once), residuals(control or {}), streams[0], shape.conditional, frozenset(optional), more)
 
 
@@ -131,38 +132,40 @@ def read_words(words: WordsCall, args: tuple, kwargs: dict) -> Call:
 def _inputs(shape: CallShape, argument: str, value: object, batch: int) -> dict[str, torch.Tensor]:
     """The engine inputs that one argument fills."""
     names = shape.inputs.get(argument)
-    listed = isinstance(value, (list, tuple)) and all(isinstance(one, torch.Tensor) for one in value)
-    if isinstance(names, str) and names in shape.many and listed:
-        if len(value) > shape.many[names]:
-            raise NotServed(f"{len(value)} tensors as {argument!r} where an engine takes {shape.many[names]}")
-        return dict(zip(_numbered(names, len(value)), value, strict=True))
+    several: Sequence[object] = value if isinstance(value, (list, tuple)) else (value,)
+    if isinstance(names, str) and names in shape.many and isinstance(value, (list, tuple)):
+        found = [one for one in several if isinstance(one, torch.Tensor)]
+        if len(found) == len(several):
+            if len(found) > shape.many[names]:
+                raise NotServed(f"{len(found)} tensors as {argument!r} where an engine takes {shape.many[names]}")
+            return dict(zip(_numbered(names, len(found)), found, strict=True))
     if names is None or (isinstance(names, str) and names in shape.many):
         raise NotServed(f"the model argument {argument!r} has no engine input")
     finer = shape.finer.get(argument)
     if isinstance(names, str):
         return _one(argument, names, finer if isinstance(finer, str) else None, value, batch)
     finers = finer if isinstance(finer, tuple) else (None,) * len(names)
-    values = value if isinstance(value, (list, tuple)) else (value,)
-    if len(values) > len(names):
-        raise NotServed(f"{len(values)} tensors as {argument!r} where an engine takes {len(names)}")
+    if len(several) > len(names):
+        raise NotServed(f"{len(several)} tensors as {argument!r} where an engine takes {len(names)}")
     filled: dict[str, torch.Tensor] = {}
-    for name, fine, one in zip(names, finers, values, strict=False):
+    for name, fine, one in zip(names, finers, several, strict=False):
         filled |= _one(argument, name, fine, one, batch)
     return filled
 
 
-def _one(argument: str, name: str, finer: str | None, value: object, batch: int) -> dict[str, torch.Tensor]:
+def _one(argument: str, name: str, finer: str | None, value: Any, batch: int) -> dict[str, torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        if finer is None or value.ndim == 1:
+            return {name: value}
+        # A number for each part of the sample: of each frame, each token.
+        parts = value.reshape(value.shape[0], -1)
+        return {name: parts.amax(dim=1), finer: parts}
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return {name: torch.full((batch,), float(value))}
-    if isinstance(value, (list, tuple)) and value and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in value):
-        return {name: torch.tensor([value], dtype=torch.float32).expand(batch, -1).contiguous()}
-    if not isinstance(value, torch.Tensor):
+    numbers = [one for one in value if isinstance(one, (int, float))] if isinstance(value, (list, tuple)) else []
+    if not isinstance(value, (list, tuple)) or not numbers or len(numbers) != len(value):
         raise NotServed(f"the model argument {argument!r} has no engine input")
-    if finer is None or value.ndim == 1:
-        return {name: value}
-    # A number for each part of the sample: of each frame, each token.
-    parts = value.reshape(value.shape[0], -1)
-    return {name: parts.amax(dim=1), finer: parts}
+    return {name: torch.tensor([numbers], dtype=torch.float32).expand(batch, -1).contiguous()}
 
 
 def _numbered(name: str, count: int) -> list[str]:
