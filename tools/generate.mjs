@@ -8,6 +8,7 @@ import { optionTable } from "../sidecar/dist/src/options/index.js";
 import { asyncapi } from "./generate/asyncapi.mjs";
 import { configurationPage } from "./generate/configuration.mjs";
 import { familyPage, hostTable, pluginTable, readFamilies, readOtherModels, typescriptTable } from "./generate/families.mjs";
+import { hostMessages } from "./generate/host-python.mjs";
 import { hardwarePage } from "./generate/hardware.mjs";
 import { protocolPage } from "./generate/page.mjs";
 import { pythonMessages } from "./generate/python.mjs";
@@ -31,6 +32,7 @@ const files = {
   "protocol/generated/schema.json": schemaFile(protocol, schemas),
   "protocol/generated/asyncapi.yaml": asyncapi(protocol, schemas),
   "plugin/refit_sidecar_plugin/messages.py": pythonMessages(protocol, schemas),
+  "sidecar/hosts/python/refit_host/wire/protocol.py": hostMessages(protocol),
   "docs/adapters.md": familyPage(families, readFileSync(join(root, "docs/adapters.md"), "utf8")),
   "docs/reliability.md": reliabilityPage(join(root, "test/faults/results")),
   "docs/configuration.md": configurationPage(optionTable),

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 import torch
-from refit_host import PROTOCOL_VERSION
 from refit_host.host.tensors import from_wire, to_wire
 from refit_host.wire.frames import encode_frame, read_frame
+from refit_host.wire.protocol import PROTOCOL_VERSION
 
 from .segment import Segment
 

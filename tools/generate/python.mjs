@@ -50,6 +50,13 @@ function defineClass(schema, name, classes) {
   const must = fields.filter((field) => field.required).map((field) => field.line);
   const may = fields.filter((field) => !field.required).map((field) => field.line);
   const body = (lines) => (lines.length > 0 ? lines.join("\n") : "    pass");
+  // A field with the name of a Python keyword fits no class body.
+  if (fields.some(({ line }) => /^ +(from|class|import|global|in|is) *:/.test(line))) {
+    if (may.length > 0) throw new Error(`${name}: optional fields beside a Python keyword`);
+    const entries = fields.map(({ line }) => line.replace(/^ +(\w+): (.*)$/, (_, key, type) => `        ${quote(key)}: ${type},`));
+    classes.set(name, `${name} = TypedDict(\n    ${quote(name)},\n    {\n${entries.join("\n")}\n    },\n)`);
+    return;
+  }
   if (may.length === 0) classes.set(name, `class ${name}(TypedDict):\n${body(must)}`);
   else if (must.length === 0) classes.set(name, `class ${name}(TypedDict, total=False):\n${body(may)}`);
   else classes.set(name, `class _${name}(TypedDict):\n${body(must)}\n\n\nclass ${name}(_${name}, total=False):\n${body(may)}`);
@@ -69,13 +76,18 @@ function ordered(schemas) {
   return order;
 }
 
-export function pythonMessages({ protocolVersion, tensorDtypes, wireMethods, wireNotifications, errorTable }, schemas) {
+/** A TypedDict or an alias for each schema, those that others use first. */
+export function pythonClasses(schemas) {
   const classes = new Map();
   for (const name of ordered(schemas)) {
     const type = typeOf(schemas[name], name, classes, true);
     if (type !== name)
       classes.set(name, type.length < 120 ? `${name} = ${type}` : `${name} = (\n    ${type.replaceAll(" | ", "\n    | ")}\n)`);
   }
+  return [...classes.values()];
+}
+
+export function pythonMessages({ protocolVersion, tensorDtypes, wireMethods, wireNotifications, errorTable }, schemas) {
   const methods = Object.entries(wireMethods).map(
     ([name, { role, tensors }]) => `    ${quote(name)}: Method(${quote(role)}, ${quote(tensors)}),`,
   );
@@ -96,7 +108,7 @@ PROTOCOL_VERSION = ${protocolVersion}
 DTYPE_BYTES = {${dtypes.join(", ")}}
 
 
-${[...classes.values()].join("\n\n\n")}
+${pythonClasses(schemas).join("\n\n\n")}
 
 
 class Method(NamedTuple):

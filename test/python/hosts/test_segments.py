@@ -11,6 +11,7 @@ from refit_host.host.step_memory import GRAIN_BYTES, StepMemory
 from refit_host.host.tensors import to_wire
 from refit_host.wire import segments
 from refit_host.wire.frames import PlacedTensor, WireTensor, encode_frame, read_frame
+from refit_host.wire.protocol import CHECKS
 from refit_host.wire.segments import SUPPORTED, SegmentFolder
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="this system opens no files relative to a folder: hosts offer no segments here")
@@ -42,7 +43,9 @@ def put(path, *values, gap=64):
 
 def refused(memory, placed, names, code):
     with pytest.raises(HostFailure) as failure:
-        memory.inputs(placed, {"segments": names})
+        params = {"engine": "e", "generation": 1, "segments": names}
+        CHECKS["step"](params, "step")
+        memory.inputs(placed, params)
     assert failure.value.code == code
     assert "/" not in failure.value.message
 

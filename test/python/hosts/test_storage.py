@@ -13,6 +13,7 @@ from refit_host.files.checkpoint import CheckpointReader, CheckpointSource
 from refit_host.rotation import hadamard, is_group, rotate
 from refit_host.weights.layout import Layout
 from refit_host.weights.stream import Ring, stream
+from refit_host.wire.protocol import CHECKS
 from safetensors.torch import save_file
 
 kitchen = pytest.importorskip("comfy_kitchen.tensor", reason="comfy-kitchen, the reference of the layouts, is not installed")
@@ -41,7 +42,11 @@ def source(folder, tensors: dict[str, torch.Tensor], rows: dict[str, dict[str, A
     save_file({name: value.contiguous() for name, value in tensors.items()}, path)
     stat = path.stat()
     files = [{"path": str(path), "sizeBytes": stat.st_size, "mtimeNs": str(stat.st_mtime_ns), "inode": str(os.stat(path).st_ino)}]
-    return CheckpointSource.parse({"files": files, "parameters": rows})
+    described = {"files": files, "parameters": rows}
+    # As a call brings it: the check of the params first.
+    plan = {"from": None, "to": {"checkpoint": "c", "stack": []}, "full": True, "writes": []}
+    CHECKS["prepare"]({"engine": "e", "generation": 1, "plan": plan, "checkpoint": described, "stack": []}, "prepare")
+    return CheckpointSource.parse(described)
 
 
 def whole(value: torch.Tensor, shape, key: str = "x.weight", start: int = 0, **more) -> dict[str, Any]:

@@ -5,4 +5,3 @@ Never: decide what the weights should be (the plan says so), open a socket, read
 """
 
 __version__ = "0.1.0"
-PROTOCOL_VERSION = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from ..failure import HostFailure, expect
-from ..wire import check
+from ..wire import protocol
 from .dtypes import FLOAT_DTYPES
 from .safetensors_header import Entry, Header, missing, read_header
 from .storage import Storage, check_dtype, stored_shape_fits
@@ -37,21 +37,11 @@ class Piece:
     storage: Storage | None
 
     @staticmethod
-    def parse(row: dict[str, Any], name: str) -> "Piece":
-        dtype, storage = (
-            check.text(row, "dtype"),
-            None if row.get("storage") is None else Storage.parse(check.obj(row["storage"], name), name),
-        )
-        check_dtype(name, storage, dtype, FLOAT_DTYPES)
-        return Piece(
-            check.whole(row, "file"),
-            check.text(row, "key"),
-            dtype,
-            check.whole(row, "start"),
-            check.whole(row, "length"),
-            check.flag(row, "swapHalves"),
-            storage,
-        )
+    def parse(row: protocol.CheckpointSourceParametersValuePiece, name: str) -> "Piece":
+        given = row.get("storage")
+        storage = None if given is None else Storage.parse(given, name)
+        check_dtype(name, storage, row["dtype"], FLOAT_DTYPES)
+        return Piece(row["file"], row["key"], row["dtype"], row["start"], row["length"], row["swapHalves"], storage)
 
 
 @dataclass(frozen=True)
@@ -65,10 +55,10 @@ class ParameterSource:
         return self.shape if len(self.pieces) == 1 else (piece.length, *self.shape[1:])
 
     @staticmethod
-    def parse(row: dict[str, Any], name: str, files: int) -> "ParameterSource":
-        shape = check.shape(row.get("shape"), name)
+    def parse(row: protocol.CheckpointSourceParametersValue, name: str, files: int) -> "ParameterSource":
+        shape = tuple(row["shape"])
         rows = shape[0] if shape else 1
-        pieces = tuple(Piece.parse(check.obj(item, name), name) for item in check.arr(row.get("pieces"), name))
+        pieces = tuple(Piece.parse(item, name) for item in row["pieces"])
         at = 0
         for piece in pieces:
             expect(piece.file < files, "HOST_INVALID_PARAMS", f"{name}: no such file in the checkpoint source")
@@ -84,14 +74,9 @@ class CheckpointSource:
     parameters: Mapping[str, ParameterSource]
 
     @staticmethod
-    def parse(value: Any) -> "CheckpointSource":
-        body = check.obj(value, "checkpoint")
-        files = tuple(
-            SourceFile(Path(check.text(f, "path")), check.whole(f, "sizeBytes"), check.text(f, "mtimeNs"), check.text(f, "inode"))
-            for f in (check.obj(item, "checkpoint.files") for item in check.arr(body.get("files"), "checkpoint.files"))
-        )
-        rows = check.obj(body.get("parameters"), "checkpoint.parameters").items()
-        parameters = {name: ParameterSource.parse(check.obj(item, name), name, len(files)) for name, item in rows}
+    def parse(value: protocol.CheckpointSource) -> "CheckpointSource":
+        files = tuple(SourceFile(Path(f["path"]), f["sizeBytes"], f["mtimeNs"], f["inode"]) for f in value["files"])
+        parameters = {name: ParameterSource.parse(item, name, len(files)) for name, item in value["parameters"].items()}
         return CheckpointSource(files, parameters)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..failure import HostFailure
 from ..terms.term import Term, parse_term
-from ..wire import check
+from ..wire import check, protocol
 from . import delta_checks
 from .safetensors_header import Entry, Header, missing, read_header
 
@@ -26,9 +26,8 @@ class StackFile:
     strength: float
 
     @staticmethod
-    def parse(value: Any) -> "StackFile":
-        row = check.obj(value, "stack item")
-        return StackFile(Path(check.text(row, "delta")), check.text(row, "sha256"), check.number(row, "strength"))
+    def parse(row: protocol.StackFile) -> "StackFile":
+        return StackFile(Path(row["delta"]), row["sha256"], float(row["strength"]))
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Callable, Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..failure import HostFailure, expect
 from ..rotation import is_group, rotate
-from ..wire import check
+from ..wire import protocol
 
 # code x scale; e2m1 in blocks of 16; e4m3 in blocks of 32.
-FORMATS = ("scaled", "nvfp4", "mxfp8")
 CODE_DTYPES = {"scaled": ("F8_E4M3", "F8_E5M2", "I8", "F16", "BF16", "F32"), "nvfp4": ("U8",), "mxfp8": ("F8_E4M3",)}
 BLOCK = {"nvfp4": 16, "mxfp8": 32}
 # Rows and columns of a tile of block scales.
@@ -45,17 +44,16 @@ class Storage:
         return tuple(key for key in (self.scale, self.scale2, self.column_scale) if key is not None)
 
     @staticmethod
-    def parse(row: Mapping[str, Any], where: str) -> "Storage":
-        form, rotation = check.text(row, "format"), 0 if row.get("rotation") is None else check.whole(row, "rotation")
-        expect(form in FORMATS, "HOST_INVALID_PARAMS", f"{where}: expected a storage of {', '.join(FORMATS)}, got {form[:40]}")
+    def parse(row: protocol.CheckpointSourceParametersValuePieceStorage, where: str) -> "Storage":
+        form, rotation = row["format"], row.get("rotation") or 0
         expect(
             rotation == 0 or (form == "scaled" and is_group(rotation)),
             "HOST_INVALID_PARAMS",
             f"{where}: no rotation by groups of {rotation}",
         )
-        scale2 = check.text_or_none(row, "scale2")
+        scale2 = row.get("scale2")
         expect((scale2 is not None) == (form == "nvfp4"), "HOST_INVALID_PARAMS", f"{where}: expected scale2 for nvfp4 and for nothing else")
-        return Storage(form, check.text(row, "scale"), scale2, check.text_or_none(row, "columnScale"), rotation)
+        return Storage(form, row["scale"], scale2, row.get("columnScale"), rotation)
 
 
 @dataclass(frozen=True)

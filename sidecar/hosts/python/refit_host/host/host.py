@@ -15,13 +15,13 @@ from typing import Any, Callable, Protocol, TypeVar
 import psutil
 import torch
 
-from .. import PROTOCOL_VERSION, __version__
+from .. import __version__
 from ..failure import HostFailure, expect
 from ..files.checkpoint import CheckpointReader
 from ..weights.image import ImageCache
 from ..weights.memory import apply_cap
 from ..weights.stream import Ring
-from ..wire import check
+from ..wire import protocol
 from ..wire.messages import LoadParams, PrepareParams, Sources
 from ..wire.server import Answer, Call, Method
 from .engine import Engine
@@ -73,7 +73,7 @@ class Host:
             self.notify("serving", {"engine": name, "placement": _placement(engine), **_quantised(engine)})
 
     def methods(self) -> dict[str, Method]:
-        lanes: dict[str, tuple[str, Callable[[dict[str, Any], Call], Answer]]] = {
+        lanes: dict[str, tuple[str, Callable[[Any, Call], Answer]]] = {
             "hello": ("now", self._hello), "load": ("work", self._load), "prepare": ("work", self._prepare), "commit": ("live", self._commit),
             "discard": ("now", self._discard), "step": ("live", self._step), "readBack": ("live", self._read_back),
             "checksums": ("live", self._checksums), "unload": ("live", self._unload), "offload": ("live", self._offload),
@@ -82,8 +82,7 @@ class Host:
         }  # fmt: skip
         return {name: Method(run, lane) for name, (lane, run) in lanes.items()}
 
-    def _find(self, params: dict[str, Any]) -> Engine:
-        name = check.text(params, "engine")
+    def _find(self, name: str) -> Engine:
         engine = self._engines.get(name)
         if engine is None:
             raise HostFailure(
@@ -91,20 +90,20 @@ class Host:
             )
         return engine
 
-    def _hello(self, params: dict[str, Any], call: Call) -> Answer:
-        offered = check.whole(params, "protocolVersion")
+    def _hello(self, params: protocol.HelloParams, call: Call) -> Answer:
+        offered = params["protocolVersion"]
         expect(
-            offered == PROTOCOL_VERSION,
+            offered == protocol.PROTOCOL_VERSION,
             "HOST_PROTOCOL_MISMATCH",
-            f"expected protocol version {PROTOCOL_VERSION}, got {offered}; update the older side",
-            expected=PROTOCOL_VERSION,
+            f"expected protocol version {protocol.PROTOCOL_VERSION}, got {offered}; update the older side",
+            expected=protocol.PROTOCOL_VERSION,
             got=offered,
         )
         versions = {"host": __version__, "python": platform.python_version(), "torch": torch.__version__, **self._maker.versions()}
         return {
-            "protocolVersion": PROTOCOL_VERSION, "kind": self._maker.kind, "versions": versions, "device": self._device_facts(),
+            "protocolVersion": protocol.PROTOCOL_VERSION, "kind": self._maker.kind, "versions": versions, "device": self._device_facts(),
             "precisions": list(self._maker.precisions), "memory": self._memory(),
-            "segments": self._memory_of_steps.use(check.text_or_none(params, "segments")),
+            "segments": self._memory_of_steps.use(params.get("segments")),
         }, []  # fmt: skip
 
     def _device_facts(self) -> dict[str, str]:
@@ -120,7 +119,7 @@ class Host:
         memory = psutil.virtual_memory()
         return {"totalBytes": memory.total, "freeBytes": memory.available}
 
-    def _load(self, params: dict[str, Any], call: Call) -> Answer:
+    def _load(self, params: protocol.LoadParams, call: Call) -> Answer:
         given = self._with_limit(LoadParams.parse(params, self._sources))
         with self._lock:
             expect(
@@ -165,19 +164,19 @@ class Host:
         """A call that names no limit of loss has the host's own."""
         return given if given.adapter_loss is not None else replace(given, adapter_loss=self.options.adapter_loss)
 
-    def _prepare(self, params: dict[str, Any], call: Call) -> Answer:
-        engine = self._find(params)
+    def _prepare(self, params: protocol.PrepareParams, call: Call) -> Answer:
+        engine = self._find(params["engine"])
         given = self._with_limit(PrepareParams.parse(params, self._sources))
         began = time.perf_counter()
         with engine.present():
             result = engine.prepare(given, self.options.vram_cap_bytes, call.cancelled)
         return {**result, "ms": (time.perf_counter() - began) * 1000}, []
 
-    def _commit(self, params: dict[str, Any], call: Call) -> Answer:
-        engine = self._find(params)
+    def _commit(self, params: protocol.CommitParams, call: Call) -> Answer:
+        engine = self._find(params["engine"])
         with engine.present():
             before = engine.weights.base
-            ms, writes = engine.commit(check.text(params, "token"))
+            ms, writes = engine.commit(params["token"])
             changed = engine.weights.base is not before
         del before
         if changed:
@@ -185,36 +184,34 @@ class Host:
             self._return_memory()
         return {"ms": ms, "writes": writes, "generation": engine.generation, "losses": engine.weights.losses}, []
 
-    def _discard(self, params: dict[str, Any], call: Call) -> Answer:
-        self._find(params).discard(check.text(params, "token"))
+    def _discard(self, params: protocol.DiscardParams, call: Call) -> Answer:
+        self._find(params["engine"]).discard(params["token"])
         return {}, []
 
-    def _step(self, params: dict[str, Any], call: Call) -> Answer:
-        generation = check.whole(params, "generation")
-        engine = self._find(params)
+    def _step(self, params: protocol.StepParams, call: Call) -> Answer:
+        engine = self._find(params["engine"])
         began = time.perf_counter()
         inputs = self._memory_of_steps.inputs(call.tensors, params)
         with engine.present():
-            outputs = [to_wire(name, value) for name, value in engine.step(inputs, generation).items()]
+            outputs = [to_wire(name, value) for name, value in engine.step(inputs, params["generation"]).items()]
         return {"ms": (time.perf_counter() - began) * 1000}, outputs
 
-    def _read_back(self, params: dict[str, Any], call: Call) -> Answer:
-        names = [item for item in check.arr(params.get("parameters"), "parameters") if isinstance(item, str)]
-        with self._find(params).present() as engine:
-            return {}, [to_wire(name, engine.weights.read_back(name)) for name in names]
+    def _read_back(self, params: protocol.ReadBackParams, call: Call) -> Answer:
+        with self._find(params["engine"]).present() as engine:
+            return {}, [to_wire(name, engine.weights.read_back(name)) for name in params["parameters"]]
 
-    def _checksums(self, params: dict[str, Any], call: Call) -> Answer:
+    def _checksums(self, params: protocol.ChecksumsParams, call: Call) -> Answer:
         names = params.get("parameters")
         out = {}
-        with self._find(params).present() as engine:
+        with self._find(params["engine"]).present() as engine:
             weights = engine.weights
-            for name in [slot.name for slot in weights.layout.slots] if names is None else check.arr(names, "parameters"):
+            for name in [slot.name for slot in weights.layout.slots] if names is None else names:
                 call.check()
-                out[str(name)] = weights.checksum(str(name))
+                out[name] = weights.checksum(name)
         return {"sha256": out}, []
 
-    def _offload(self, params: dict[str, Any], call: Call) -> Answer:
-        freed = self._find(params).offload()
+    def _offload(self, params: protocol.OffloadParams, call: Call) -> Answer:
+        freed = self._find(params["engine"]).offload()
         self._give_back()
         return {"bytes": freed}, []
 
@@ -238,8 +235,8 @@ class Host:
                 except HostFailure as failure:
                     log.warning("idle weights of %s stay on the device: %s", name, failure.message)
 
-    def _unload(self, params: dict[str, Any], call: Call) -> Answer:
-        engine = self._find(params)
+    def _unload(self, params: protocol.UnloadParams, call: Call) -> Answer:
+        engine = self._find(params["engine"])
         del self._engines[params["engine"]]
         held = engine.weights.layout.nbytes
         if engine.model is not None:
@@ -250,7 +247,7 @@ class Host:
         self._give_back()
         return {"bytes": held}, []
 
-    def _status(self, params: dict[str, Any], call: Call) -> Answer:
+    def _status(self, params: protocol.StatusParams, call: Call) -> Answer:
         engines = [
             {"engine": name, "generation": engine.generation, "dirty": engine.dirty, "bytes": engine.weights.weight_bytes,
              "parameters": len(engine.weights.layout.slots), "prepared": engine.tokens, "away": engine.weights.away, "placement": _placement(engine),

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..failure import HostFailure
 from ..weights.host_memory import host_arena
-from ..wire import check
 from ..wire.frames import PlacedTensor, Tensors, WireTensor
 from ..wire.segments import SegmentFolder
 from .tensors import from_wire
@@ -46,7 +45,7 @@ class StepMemory:
                 "HOST_SEGMENT_REFUSED",
                 "this host reads no segments: hello named no folder of them that it can open; send the tensors in the frame",
             )
-        views = self._folder.read(check.arr(params.get("segments", []), "segments"), placed, self._take)
+        views = self._folder.read(params.get("segments", []), placed, self._take)
         return {
             **out,
             **{tensor.name: from_wire(WireTensor(tensor.name, tensor.dtype, tensor.shape, view)) for tensor, view in zip(placed, views)},

@@ -1,17 +1,15 @@
-"""Params of host calls that hold more than one field, checked (schema: protocol/src/host/methods.ts)."""
+"""Params of host calls that hold more than one field. `protocol.CHECKS` has seen them: here is only what a schema cannot say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Mapping
 
 from ..failure import expect
 from ..files.checkpoint import CheckpointSource
 from ..files.delta import StackFile
-from . import check
-
-WEIGHT_DTYPES = ("f32", "f16", "bf16", "fp8", "int8", "nvfp4")
+from . import protocol
 
 
 @dataclass(frozen=True)
@@ -24,29 +22,9 @@ class Plan:
     writes: tuple[str, ...]
 
     @staticmethod
-    def parse(value: Any) -> "Plan":
-        row = check.obj(value, "plan")
-        to = check.obj(row.get("to"), "plan.to")
-        check.text(to, "checkpoint")
-        stack = tuple(
-            (check.text(i, "sha256"), check.number(i, "strength")) for i in map(_item, check.arr(to.get("stack"), "plan.to.stack"))
-        )
-        writes = _names(check.arr(row.get("writes"), "plan.writes"))
-        if row.get("from") is not None:
-            check.obj(row["from"], "plan.from")
-        return Plan(row.get("from") is not None, check.flag(row, "full"), stack, writes)
-
-
-def _names(writes: list[Any]) -> tuple[str, ...]:
-    """`parameter` of each; hundreds in every swap, so they are looked at one by one only when one is wrong."""
-    names = tuple(write.get("parameter") if type(write) is dict else None for write in writes)
-    if all(type(name) is str for name in names):
-        return names  # pyright: ignore[reportReturnType]  all of them are text
-    return tuple(check.text(_item(write), "parameter") for write in writes)
-
-
-def _item(value: Any) -> dict[str, Any]:
-    return check.obj(value, "list item")
+    def parse(row: protocol.RefitPlan) -> "Plan":
+        stack = tuple((item["sha256"], float(item["strength"])) for item in row["to"]["stack"])
+        return Plan(row["from"] is not None, row["full"], stack, tuple(write["parameter"] for write in row["writes"]))
 
 
 @dataclass(frozen=True)
@@ -64,21 +42,25 @@ class LoadParams:
     adapter_loss: float | None
 
     @staticmethod
-    def parse(row: dict[str, Any], sources: "Sources") -> "LoadParams":
-        graph, shapes = row.get("graph"), row.get("parameters")
+    def parse(row: protocol.LoadParams, sources: "Sources") -> "LoadParams":
+        graph, shapes, steps = row["graph"], row.get("parameters"), row.get("steps") or False
         expect(
             (graph is None) == (shapes is not None),
             "HOST_INVALID_PARAMS",
             "load: expected parameters without a graph, or a graph without parameters",
         )
-        folder = None if graph is None else (Path(check.text(check.obj(graph, "graph"), "folder")), check.text(graph, "variant"))
-        parameters = None if shapes is None else {name: check.shape(dims, name) for name, dims in check.obj(shapes, "parameters").items()}
-        steps = check.flag(row, "steps")
-        expect(not steps or parameters is not None, "HOST_INVALID_PARAMS", "load: expected steps only without a graph")
-        dtype = check.text(row, "weightDtype")
-        expect(dtype in WEIGHT_DTYPES, "HOST_INVALID_PARAMS", f"weightDtype: expected one of {', '.join(WEIGHT_DTYPES)}")
-        return LoadParams(check.text(row, "engine"), folder, parameters, steps, dtype, sources.parse(row.get("checkpoint")), _stack(row), check.flag(row, "verify"),
-                          _adapter_loss(row))  # fmt: skip
+        expect(not steps or shapes is not None, "HOST_INVALID_PARAMS", "load: expected steps only without a graph")
+        return LoadParams(
+            row["engine"],
+            None if graph is None else (Path(graph["folder"]), graph["variant"]),
+            None if shapes is None else {name: tuple(dims) for name, dims in shapes.items()},
+            steps,
+            row["weightDtype"],
+            sources.parse(row["checkpoint"]),
+            tuple(map(StackFile.parse, row["stack"])),
+            row.get("verify") or False,
+            row.get("adapterLoss"),
+        )
 
 
 @dataclass(frozen=True)
@@ -94,34 +76,27 @@ class PrepareParams:
     adapter_loss: float | None
 
     @staticmethod
-    def parse(row: dict[str, Any], sources: "Sources") -> "PrepareParams":
-        checkpoint = None if row.get("checkpoint") is None else sources.parse(row["checkpoint"])
+    def parse(row: protocol.PrepareParams, sources: "Sources") -> "PrepareParams":
+        checkpoint = row["checkpoint"]
         return PrepareParams(
-            check.text(row, "engine"), check.whole(row, "generation"), Plan.parse(row.get("plan")), checkpoint,
-            _stack(row), check.flag(row, "verify"), _adapter_loss(row),
-        )  # fmt: skip
-
-
-def _stack(row: dict[str, Any]) -> tuple[StackFile, ...]:
-    return tuple(StackFile.parse(item) for item in check.arr(row.get("stack"), "stack"))
-
-
-def _adapter_loss(row: dict[str, Any]) -> float | None:
-    if row.get("adapterLoss") is None:
-        return None
-    value = check.number(row, "adapterLoss")
-    expect(0 <= value <= 1, "HOST_INVALID_PARAMS", f"adapterLoss: expected a share from 0 to 1, got {value}")
-    return value
+            row["engine"],
+            row["generation"],
+            Plan.parse(row["plan"]),
+            None if checkpoint is None else sources.parse(checkpoint),
+            tuple(map(StackFile.parse, row["stack"])),
+            row.get("verify") or False,
+            row.get("adapterLoss"),
+        )
 
 
 class Sources:
     """Parses checkpoint sources, and knows the last one again: every refit of a run carries the same table of thousands of rows."""
 
     def __init__(self) -> None:
-        self._raw: Any = None
+        self._raw: protocol.CheckpointSource | None = None
         self._parsed: CheckpointSource | None = None
 
-    def parse(self, value: Any) -> CheckpointSource:
+    def parse(self, value: protocol.CheckpointSource) -> CheckpointSource:
         if self._parsed is None or value != self._raw:
             self._parsed = CheckpointSource.parse(value)
             self._raw = value

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Callable, Mapping
 
 from ..failure import HostFailure
-from .errors import NUMBERS
+from . import protocol
 from .frames import Tensors, WireTensor, encode_frame, read_frame
 
 log = logging.getLogger("refit_host")
@@ -41,7 +41,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Method:
-    run: Callable[[dict[str, Any], Call], Answer]
+    run: Callable[[Any, Call], Answer]
     lane: str  # "live", "work" or "now"
 
 
@@ -114,6 +114,7 @@ class Server:
     def _run(self, name: str, method: Method, params: dict[str, Any], call: Call) -> None:
         try:
             call.check()
+            protocol.CHECKS[name](params, name)
             result, tensors = method.run(params, call)
         except Exception as error:
             self._calls.pop(call.id, None)
@@ -132,7 +133,9 @@ class Server:
             log.error("internal error", exc_info=error)
         data = {"code": failure.code, "evidence": failure.evidence}
         self._send(
-            {"jsonrpc": "2.0", "id": number, "error": {"code": NUMBERS[failure.code], "message": failure.message, "data": data}}, None, []
+            {"jsonrpc": "2.0", "id": number, "error": {"code": protocol.ERRORS[failure.code], "message": failure.message, "data": data}},
+            None,
+            [],
         )
 
     def notify(self, name: str, params: dict[str, Any]) -> None:
