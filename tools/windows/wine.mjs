@@ -75,6 +75,7 @@ function mapPlaces(prefix, cache) {
  * @param {string} cache folder for everything of Windows
  * @param {20 | 22} major of Node
  * `bare`: without what stands in for Wine's limits.
+ * `exe`: where node.exe lies.
  * @returns {(args: readonly string[], options?: {cwd?: string, timeoutMs?: number, env?: object, bare?: boolean, onStart?: (pid: number) => void}) => Promise<{status: number | null, timedOut: boolean, stdout: string, stderr: string, ms: number}>}
  */
 export function windowsNode(root, cache, major) {
@@ -86,7 +87,7 @@ export function windowsNode(root, cache, major) {
   const preloaded = { NODE_OPTIONS: `--import file:///Z:${encodeURI(join(root, "tools", "windows", "keep-alive.mjs"))}` };
   const exe = nodeFolder(cache, major);
   let runs = 0;
-  return (args, { cwd = cache, timeoutMs = 600_000, env = {}, bare = false, onStart = () => undefined } = {}) =>
+  const run = (args, { cwd = cache, timeoutMs = 600_000, env = {}, bare = false, onStart = () => undefined } = {}) =>
     new Promise((done) => {
       // Node on Wine cannot take Wine's pipes to Linux as its standard streams: files and the null device it can.
       const files = ["out", "err"].map((end) => join(cache, `run-${process.pid}-${(runs += 1)}.${end}`));
@@ -116,4 +117,5 @@ export function windowsNode(root, cache, major) {
         done({ status, timedOut, stdout, stderr, ms: performance.now() - started });
       });
     });
+  return Object.assign(run, { exe });
 }

@@ -5,6 +5,6 @@
 export { inspectAdapter, type AdapterHeader, type AdapterInspection } from "./inspect.ts";
 export { recogniseAdapter, type RecogniseRequest, type RecognisedAdapter } from "./recognise/recognise-adapter.ts";
 export { DeltaService } from "./read/delta-service.ts";
-export { deltaFileName, ensureDelta } from "./read/ensure-delta.ts";
+export { deltaFileName, ensureDelta, isFoundAgain } from "./read/ensure-delta.ts";
 export { exportDelta, type ExportRequest } from "./read/export-delta.ts";
 export type { DeltaRequest, DeltaTarget, ReadyDelta } from "./types.ts";

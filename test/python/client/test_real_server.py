@@ -5,7 +5,8 @@ import threading
 import time
 
 import pytest
-from refit_sidecar_plugin.client import SidecarClient, SidecarError, SidecarInterrupted, SidecarRefused, SidecarUnavailable, Tensor
+from refit_sidecar_plugin.client import SidecarClient, SidecarError, SidecarInterrupted, SidecarRefused, SidecarUnavailable, Tensor, session
+from refit_sidecar_plugin.service.spoken import spoken
 
 
 def step(client, lease, data, name="sample", **options):
@@ -277,3 +278,12 @@ def test_a_wrong_token_is_refused(real):
     with pytest.raises(SidecarError) as caught:
         client.call("ping")
     assert caught.value.code == "CLIENT_REFUSED"
+
+
+def test_a_newer_plugin_is_told_to_update_the_sidecar_in_words_for_its_user(client, monkeypatch):
+    monkeypatch.setattr(session, "PROTOCOL_VERSION", 7)
+    with pytest.raises(SidecarError) as caught:
+        client.call("status", {})
+    assert caught.value.code == "WIRE_VERSION_UNSUPPORTED"
+    for text in (caught.value.message, spoken(caught.value)):
+        assert "speaks 7" in text and 'update the sidecar (it is the older side): "refit-sidecar stop"' in text

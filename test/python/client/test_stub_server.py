@@ -8,6 +8,7 @@ import threading
 import pytest
 from refit_sidecar_plugin.client import Address, SidecarClient, SidecarError, SidecarInterrupted, SidecarRefused, SidecarUnavailable, Tensor
 from refit_sidecar_plugin.client.frames import decode_frame
+from refit_sidecar_plugin.service.spoken import spoken
 from stub_sidecar import HELLO
 
 
@@ -57,6 +58,21 @@ def test_the_token_travels_in_one_header_and_hello_says_who_calls(stub):
     assert seen["authorization"] == "Bearer secret-token"
     assert seen["hello"]["params"]["client"] == {"name": "test", "version": "1"}
     assert seen["hello"]["params"]["protocolVersions"] == [1]
+
+
+def test_an_older_plugin_is_told_to_update_in_words_for_its_user(stub):
+    """The text is that of a sidecar which speaks later versions (test/sidecar/wire/session.test.ts)."""
+    text = "expected protocol version 2 or 3, which sidecar 0.9.0 speaks; comfyui 0.1.0 speaks 1: update comfyui (it is the older side)"
+
+    def script(session):
+        asked = session.receive()
+        session.send(
+            {"jsonrpc": "2.0", "id": asked["id"], "error": {"code": 4103, "message": text, "data": {"code": "WIRE_VERSION_UNSUPPORTED"}}}
+        )
+        session.receive()
+
+    error = failing(stub(script))
+    assert error.code == "WIRE_VERSION_UNSUPPORTED" and spoken(error) == text
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-import { cpSync, existsSync, mkdtempSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { sortStores } from "../../../sidecar/src/cli/update/stores.ts";
+import { deltaFileName } from "../../../sidecar/src/delta/index.ts";
+import type { DeltaRequest } from "../../../sidecar/src/delta/index.ts";
 import { originOf, planUpdate } from "../../../sidecar/src/install/update/index.ts";
 import { main } from "../../../sidecar/src/main.ts";
 
@@ -76,20 +78,33 @@ describe("sortStores", () => {
     cpSync(join(import.meta.dirname, "..", "..", "golden", "data-0.1.0"), data, { recursive: true });
     return data;
   };
-  it("keeps everything of a data folder of 0.1.0", async () => {
+  /** The delta of 0.1.0 under the name that this version would give it. */
+  const packedNow = (data: string) => {
+    const [name = ""] = readdirSync(join(data, "deltas"));
+    const [sha256 = "", structure = ""] = name.split("-");
+    const now = deltaFileName({
+      adapter: { sha256 } as DeltaRequest["adapter"],
+      target: { structure } as DeltaRequest["target"],
+      mode: "comfyui",
+    });
+    renameSync(join(data, "deltas", name), join(data, "deltas", now));
+  };
+  it("keeps what this version reads of a data folder of 0.1.0; the delta of another packing is made again", async () => {
     const data = copyOf010("kept");
+    writeFileSync(join(data, "deltas", `${readdirSync(join(data, "deltas"))[0]}.used`), "");
     const rows = await sortStores(data);
     expect(rows.map(({ store, kept, removed }) => [store, kept, removed])).toEqual([
       ["catalog", 1, 0],
-      ["deltas", 1, 0],
+      ["deltas", 0, 1],
       ["engines", 0, 0],
       ["last-used", 1, 0],
       ["hosts", 0, 0],
     ]);
-    expect(readdirSync(data, { recursive: true })).toHaveLength(4);
+    expect(readdirSync(data, { recursive: true }).sort()).toEqual(["catalog.json", "deltas", "last-used.json"]);
   });
   it("removes what is of another format, says so, and leaves the rest", async () => {
     const data = copyOf010("mixed");
+    packedNow(data);
     const catalog = join(data, "catalog.json");
     writeFileSync(catalog, readFileSync(catalog, "utf8").replace("refit-catalog-1", "refit-catalog-0"));
     writeFileSync(join(data, "deltas", "old.delta"), "not of this format");

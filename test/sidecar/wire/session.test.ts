@@ -76,7 +76,7 @@ describe("a session", () => {
       "expected protocol version 2 or 3, which sidecar 0.9.0 speaks; comfyui 0.1.0 speaks 1: update comfyui (it is the older side)",
     );
     expect(versionsApart({ ...hello, protocolVersions: [4] }, [2, 3], "0.9.0").message).toContain(
-      'update the sidecar (it is the older side): "refit-sidecar update"',
+      'update the sidecar (it is the older side): "refit-sidecar stop", then "refit-sidecar update"',
     );
   });
 

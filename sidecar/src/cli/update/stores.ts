@@ -4,6 +4,7 @@ import { readFile, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { native } from "@refit-sidecar/native";
 import { catalogFormat } from "../../catalog/index.ts";
+import { isFoundAgain } from "../../delta/index.ts";
 import { Failure } from "../../failure/index.ts";
 import { openStore } from "../../store/index.ts";
 import { decodeDeltaHeader } from "../../terms/index.ts";
@@ -42,6 +43,7 @@ async function deltaRow(dataDir: string): Promise<StoreRow> {
     if (!name.endsWith(".delta")) continue;
     const path = join(folder, name);
     try {
+      if (!isFoundAgain(name)) throw new Error("of another packing");
       decodeDeltaHeader((await native.readHeader(path)).metadata);
       kept += 1;
     } catch {
@@ -50,6 +52,7 @@ async function deltaRow(dataDir: string): Promise<StoreRow> {
         () => 0,
       );
       await rm(path, { force: true });
+      await rm(`${path}.used`, { force: true });
       removed += 1;
     }
   }
@@ -61,7 +64,7 @@ async function deltaRow(dataDir: string): Promise<StoreRow> {
     text:
       removed === 0
         ? `${kept} kept`
-        : `${kept} kept, ${removed} of another format removed: each is packed again from its adapter when it is wanted`,
+        : `${kept} kept, ${removed} of another format or packing removed: each is packed again from its adapter when it is wanted`,
   };
 }
 

@@ -17,6 +17,9 @@ export function deltaFileName({ adapter, target, mode }: Pick<DeltaRequest, "ada
   return `${adapter.sha256}-${target.structure.slice(0, 16)}-${mode}-${packingVersion}.delta`;
 }
 
+/** Whether a delta of this name is one that this version finds again. */
+export const isFoundAgain = (name: string): boolean => name.endsWith(`-${packingVersion}.delta`);
+
 /**
  * Throws Failure DELTA_ADAPTER_CHANGED (the file is no longer the one that was hashed), DELTA_ADAPTER_UNREADABLE, DELTA_REDUX_NEEDS_BASE,
  * DELTA_OTHER_STRUCTURE, DELTA_DAMAGED (an exported delta), and what writing throws. A damaged delta of an earlier run is made anew.

@@ -33,7 +33,7 @@ export function versionsApart(
   const clientIsOlder = Math.max(...protocolVersions) < Math.min(...spoken);
   const remedy = clientIsOlder
     ? `update ${client.name} (it is the older side)`
-    : 'update the sidecar (it is the older side): "refit-sidecar update", then end the one that runs';
+    : 'update the sidecar (it is the older side): "refit-sidecar stop", then "refit-sidecar update"';
   return new Failure(
     "WIRE_VERSION_UNSUPPORTED",
     `expected protocol version ${spoken.join(" or ")}, which sidecar ${sidecarVersion} speaks; ${client.name} ${client.version} speaks ${protocolVersions.join(", ")}: ${remedy}`,

