@@ -141,7 +141,8 @@ it(
         expect(counted()).toBeGreaterThanOrEqual(at);
         continue;
       }
-      expect(at).toBeGreaterThan(20);
+      // Windows syncs no folders, so that there are fewer.
+      expect(at).toBeGreaterThan(process.platform === "win32" ? 15 : 20);
       expect(sorted([...states])).toEqual([0, 1, 2]);
       record("store-killed", {
         promise: "kill -9 at every write, sync, rename and removal of the engine store: an engine is whole or absent",
