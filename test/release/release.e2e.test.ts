@@ -55,11 +55,33 @@ it("the npm package installs without a network, runs the demo on native kernels 
   );
 });
 
-it("the wheel is whole for pip, and its launcher runs the sidecar", { timeout: 10 * minutes }, () => {
+const module = `
+import sys, torch, refit_sidecar
+plain = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)).eval()
+module = refit_sidecar.RefitModule(plain, tier="eager")
+with torch.no_grad():
+    first = module(torch.ones(3, 8)).clone()
+    plain[0].weight.mul_(2)
+    second = module(torch.ones(3, 8))
+print(refit_sidecar.__file__, module.served_by, module.counts["refits"] > 0, torch.equal(first, second))
+`;
+
+it("the wheel is whole for pip, its launcher runs the sidecar, and its RefitModule serves a module", { timeout: 10 * minutes }, () => {
   const python = join(root, ".venv", "bin", "python");
   if (!existsSync(python)) return console.log("skip: the test environment (.venv) is not made");
   const place = join(folder, "wheel");
   execFileSync(python, ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", place, made(/\.whl$/)]);
+  const said = execFileSync(python, ["-c", module], { encoding: "utf8", env: { ...nodeOnly, PYTHONPATH: place } });
+  expect(said.trim()).toBe(`${join(place, "refit_sidecar", "__init__.py")} engine True False`);
+  // Without PyTorch the package is there, and says what its one part needs.
+  const bare = spawnSync(
+    python,
+    ["-I", "-S", "-c", `import sys; sys.path[:0] = [${JSON.stringify(place)}]; import refit_sidecar; refit_sidecar.RefitModule`],
+    {
+      encoding: "utf8",
+    },
+  );
+  expect(bare.stderr).toContain("refit_sidecar.RefitModule needs PyTorch in this Python");
   const { stdout } = spawnSync(python, ["-m", "refit_sidecar", "doctor", "--json", "--data-dir", join(folder, "wheel-data")], {
     encoding: "utf8",
     env: { ...nodeOnly, PYTHONPATH: place },

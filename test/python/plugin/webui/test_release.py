@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -73,7 +74,9 @@ def test_a_picture_is_made_on_the_engine_of_the_archive(forge, models, tmp_path)
     run_install_script(forge, extension, site)
     installed = time.monotonic()
     environment = {
-        "PATH": "/nowhere", "PYTHONPATH": str(site), "REFIT_DATA_DIR": str(data), "REFIT_HOST": "onnxruntime", "REFIT_PRECISION": "fp32",
+        # Forge wants git at its start, and nothing else of PATH.
+        "PATH": "/nowhere", "GIT_PYTHON_GIT_EXECUTABLE": shutil.which("git") or "git", "PYTHONPATH": str(site),
+        "REFIT_DATA_DIR": str(data), "REFIT_HOST": "onnxruntime", "REFIT_PRECISION": "fp32",
         # The tiny checkpoint's structure is not among the shipped graphs; this Python exports it. Nothing else of the checkout is used.
         "REFIT_PYTHON": os.environ.get("REFIT_TEST_PYTHON", sys.executable), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
