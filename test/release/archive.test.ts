@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
@@ -24,6 +24,10 @@ interface Sbom {
 }
 interface Natives {
   sourcesOf(native: string, arch: string): readonly { readonly path: string; readonly flags: readonly string[] }[];
+}
+
+interface PluginZips {
+  readonly pluginZips: readonly { readonly ui: string; readonly left: RegExp }[];
 }
 
 const root = join(import.meta.dirname, "..", "..");
@@ -73,6 +77,16 @@ it("every package that the product runs with has a licence text and is in the bi
   expect(sbom.components.map(({ name }) => name)).toEqual(expect.arrayContaining(names));
   expect(sbom.serialNumber).toMatch(/^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/);
   expect(sbomOf(wish)).toBe(sbomOf(wish));
+});
+
+it("each UI's archive leaves out of the plugin what that UI never reads, and nothing that its pages or routes name", async () => {
+  const { pluginZips } = await tool<PluginZips>("plugin-zips.mjs");
+  const files = (readdirSync(join(root, "plugin"), { recursive: true, encoding: "utf8" }) as string[])
+    .map((file) => file.replaceAll("\\", "/"))
+    .filter((file) => statSync(join(root, "plugin", file)).isFile() && !file.includes("__pycache__"));
+  const left = (ui: string) => files.filter((file) => pluginZips.find((zip) => zip.ui === ui)?.left.test(file)).sort();
+  expect(left("webui").filter((file) => !/^(web\/docs|example_workflows)\//.test(file))).toEqual(["web/refit.js"]);
+  expect(left("comfyui").filter((file) => !/^(scripts|javascript)\//.test(file))).toEqual(["metadata.ini", "preload.py", "style.css"]);
 });
 
 it("sourcesOf takes the addon's sources and flags from binding.gyp, each instruction set only where it exists", async () => {

@@ -3,9 +3,9 @@
 import { join } from "node:path";
 import { filesOf, writeZip } from "./archive.mjs";
 
-/** What only the other UI reads. */
+/** What only the other UI reads. The web UIs serve `web/refit` and the dashboard, too. */
 const webuiOnly = /^(scripts|javascript)\/|^(metadata\.ini|preload\.py|style\.css)$/;
-const comfyuiOnly = /^(web|example_workflows)\//;
+const comfyuiOnly = /^(web\/docs|example_workflows)\/|^web\/refit\.js$/;
 
 /** The registry unpacks into a folder of its own; an extension is unpacked by hand into `extensions/`, so it brings its folder. */
 export const pluginZips = [
