@@ -171,3 +171,22 @@ def test_the_plugins_own_command_says_what_is_missing(tmp_path):
         [sys.executable, "-I", str(alone / "sidecar.py"), "doctor"], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1 and "own files are missing" in done.stderr
+
+
+def test_on_windows_the_command_line_is_a_child_that_outlives_ctrl_c(tmp_path, monkeypatch):
+    """Windows has no exec, and its console sends Ctrl-C to both: the child decides when it ends, and with what."""
+    entry = tmp_path / "refit-sidecar.mjs"
+    entry.write_text("import sys; sys.exit(9)")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(launcher, "find_node", lambda: sys.executable)
+    real, interrupts = subprocess.Popen.wait, [KeyboardInterrupt, KeyboardInterrupt]
+
+    def wait(self, *given, **options):
+        if interrupts:
+            raise interrupts.pop()
+        return real(self, *given, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    with pytest.raises(SystemExit) as ended:
+        launcher.run_command_line(entry, ["doctor"], dict(os.environ))
+    assert ended.value.code == 9 and not interrupts
