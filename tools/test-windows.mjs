@@ -102,7 +102,9 @@ async function updateSteps(node, payload) {
   const updated = await node([entry, "update", ...given], { cwd: app, env: { npm_config_offline: "true" } });
   const report = lastJson(updated.stdout);
   const kept = report?.stores?.reduce((sum, store) => sum + store.kept, 0);
-  const left = readdirSync(join(app, "node_modules")).filter((name) => name !== "refit-sidecar" && name !== ".package-lock.json");
+  // What npm could not delete of the package before stays as `.refit-sidecar-…`.
+  const own = new Set(["refit-sidecar", ".bin", ".package-lock.json"]);
+  const left = readdirSync(join(app, "node_modules")).filter((name) => !own.has(name));
   tell(
     updated.status === 0 && report?.version === "9.9.9" && kept === 2 && left.length === 0,
     `update from ${report?.from} to ${report?.version} by npm: ${kept} stores of 0.1.0 kept, ${left.length} leftovers`,
