@@ -77,6 +77,10 @@ const scripts = {
     build();
     must(process.execPath, ["tools/test.mjs", ...rest]);
   },
+  "test:unit"() {
+    build();
+    must(process.execPath, ["tools/test.mjs", "--unit", ...rest]);
+  },
   "test:reported"() {
     build();
     must(process.execPath, ["tools/test.mjs", "test/reported", "test/corpus", "test/python/corpus", ...rest]);

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Runs every test: vitest (TypeScript, with and without the native addon), pytest (oracles, plugin, Python hosts). Ends with "N passed, N failed".
-// `--e2e` runs the long tests instead; further arguments that name a path or file narrow the run.
+// Runs every test: vitest (TypeScript, with and without the native addon), pytest (oracles, plugin, Python hosts), the check. Ends with "N passed, N failed".
+// `--e2e` runs the long tests instead, `--unit` the quick ones; further arguments that name a path or file narrow the run.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
@@ -10,6 +10,39 @@ import { testPython } from "./python-env.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const e2e = process.argv.includes("--e2e");
+const unit = process.argv.includes("--unit");
+/** What starts no process of ours: stages, leaves, protocol, and the Python parts that need no PyTorch. */
+const unitPaths = {
+  typescript: [
+    ...[
+      "arrivals/header-length",
+      "arrivals/refusing",
+      "arrivals/settling",
+      "bake",
+      "catalog",
+      "delta",
+      "jobs",
+      "options",
+      "plan",
+      "refit",
+      "step",
+      "storage",
+      "store",
+      "telemetry",
+      "terms",
+      "wire",
+    ].map((part) => `test/sidecar/${part}`),
+    "test/protocol",
+    "test/corpus",
+    "test/plugin",
+  ],
+  python: [
+    "test/python/corpus",
+    "test/python/client/test_frames.py",
+    "test/python/client/test_messages.py",
+    "test/python/hosts/test_protocol.py",
+  ],
+};
 const wanted = process.argv.slice(2).filter((argument) => !argument.startsWith("--"));
 const scratch = mkdtempSync(join(tmpdir(), "refit-test-"));
 const totals = { passed: 0, failed: 0, skipped: 0 };
@@ -20,9 +53,9 @@ function add(label, counts) {
 }
 
 /** A runner that dies without a report counts as one failure, never as nothing. */
-function vitest(label, paths, env) {
+async function vitest(label, paths, env) {
   const report = join(scratch, `${label.replace(/\W+/g, "-")}.json`);
-  const result = spawnSync(
+  const child = spawn(
     process.execPath,
     ["node_modules/vitest/vitest.mjs", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...paths],
     {
@@ -31,6 +64,7 @@ function vitest(label, paths, env) {
       env: { ...process.env, ...env, ...(e2e ? { REFIT_E2E: "1" } : {}) },
     },
   );
+  const status = await new Promise((resolve) => child.on("error", () => resolve(1)).on("close", resolve));
   if (!existsSync(report)) return add(label, { passed: 0, failed: 1, skipped: 0 });
   const json = JSON.parse(readFileSync(report, "utf8"));
   const brokenFiles = json.testResults.filter(
@@ -39,7 +73,7 @@ function vitest(label, paths, env) {
   const failed = json.numFailedTests + brokenFiles;
   add(label, {
     passed: json.numPassedTests,
-    failed: failed === 0 && result.status !== 0 ? 1 : failed,
+    failed: failed === 0 && status !== 0 ? 1 : failed,
     skipped: json.numPendingTests + json.numTodoTests,
   });
 }
@@ -87,15 +121,18 @@ function pytest(python, label, paths, alone) {
   }
 }
 
-/** Python's tests keep to one thread, so on several cores the hosts' run beside all others. The e2e pass measures and stays alone. */
-function allPytests(python) {
+/** Python's tests keep to one thread. The hosts' and all others follow each other beside vitest, whose tests wait for processes and clocks half of the time. */
+async function allPytests(python) {
   const hosts = "test/python/hosts";
-  if (e2e || availableParallelism() < 2) return pytest(python, "pytest", ["test/python"], true);
-  console.log("pytest: the hosts' tests and all others run side by side; what they say follows when each is done");
-  return Promise.all([
-    pytest(python, "pytest, hosts", [hosts], false),
-    pytest(python, "pytest, all others", ["test/python", `--ignore=${hosts}`], false),
-  ]);
+  await pytest(python, "pytest, hosts", [hosts], false);
+  await pytest(python, "pytest, all others", ["test/python", `--ignore=${hosts}`], false);
+}
+
+async function allTypescript() {
+  await vitest("vitest", [], {});
+  await vitest("vitest, REFIT_NATIVE=off", ["test/native", "test/hostile", "test/sidecar", "test/hosts/onnxruntime.test.ts"], {
+    REFIT_NATIVE: "off",
+  });
 }
 
 let python = null;
@@ -109,14 +146,25 @@ if (python) process.env.REFIT_TEST_PYTHON = python;
 
 const typescript = wanted.filter((path) => !path.startsWith("test/python"));
 const pythonPaths = wanted.filter((path) => path.startsWith("test/python"));
-if (wanted.length === 0 || typescript.length > 0) vitest("vitest", typescript, {});
-if (wanted.length === 0 && !e2e)
-  vitest("vitest, REFIT_NATIVE=off", ["test/native", "test/hostile", "test/sidecar", "test/hosts/onnxruntime.test.ts"], {
-    REFIT_NATIVE: "off",
-  });
-if (python && pythonPaths.length > 0) await pytest(python, "pytest", pythonPaths, true);
-else if (python && wanted.length === 0) await allPytests(python);
-if (wanted.length === 0 && !e2e) {
+if (unit) {
+  await vitest("vitest", unitPaths.typescript, {});
+  if (python) await pytest(python, "pytest", unitPaths.python, true);
+} else if (wanted.length > 0) {
+  if (typescript.length > 0) await vitest("vitest", typescript, {});
+  if (python && pythonPaths.length > 0) await pytest(python, "pytest", pythonPaths, true);
+} else if (e2e) {
+  // These measure, so each runs alone.
+  await vitest("vitest", [], {});
+  if (python) await pytest(python, "pytest", ["test/python"], true);
+} else {
+  const beside = python && availableParallelism() > 1;
+  if (beside) console.log("pytest runs beside vitest; what it says follows when it is done");
+  const running = beside ? allPytests(python) : null;
+  await allTypescript();
+  await running;
+  if (python && !beside) await allPytests(python);
+}
+if (wanted.length === 0 && !e2e && !unit) {
   const check = spawnSync(process.execPath, ["tools/check.mjs"], { cwd: root, stdio: "inherit" });
   add("check", { passed: check.status === 0 ? 1 : 0, failed: check.status === 0 ? 0 : 1, skipped: 0 });
 }

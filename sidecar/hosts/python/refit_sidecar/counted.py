@@ -92,12 +92,12 @@ def _counting_class(original: type) -> type:
     def written(self: Any, key: str, value: Any) -> None:
         if key in SWITCHES:
             Changes.switches += 1
-        original.__setattr__(self, key, value)
+        original.__setattr__(self, key, value)  # pyright: ignore[reportCallIssue]  the class is known at run time only
 
     def removed(self: Any, key: str) -> None:
         if key in SWITCHES:
             Changes.switches += 1
-        original.__delattr__(self, key)
+        original.__delattr__(self, key)  # pyright: ignore[reportCallIssue]  as above
 
     names = {
         "__setattr__": written, "__delattr__": removed, "__reduce_ex__": lambda self, protocol: (_blank, (original,), dict(self.__dict__)),
@@ -107,7 +107,7 @@ def _counting_class(original: type) -> type:
 
 
 def _blank(kind: type) -> Any:
-    return kind.__new__(kind)
+    return kind.__new__(kind)  # pyright: ignore[reportCallIssue]  as above
 
 
 def original_class(value: Any) -> type:

@@ -149,7 +149,7 @@ def diffusers_calls(original: type, board_of: Callable[[Any], Switchboard | None
         listed = weights if isinstance(weights, list) else [weights] * len(names)
         board = board_of(self) if len(names) == len(listed) and all(each is None or type(each) in (int, float) for each in listed) else None
         if board is None:
-            original.set_adapters(self, adapter_names, weights)  # type: ignore[attr-defined]
+            original.set_adapters(self, adapter_names, weights)
             return
         board.set_adapters(names, [1.0 if each is None else each for each in listed])
 

@@ -1,4 +1,6 @@
-"""Chroma on a device: Flux.1's blocks, modulated by one small network instead of a layer in every block. Out: diffusers' ChromaTransformer2DModel, called as ComfyUI calls its own.
+"""Chroma on a device: two-stream and single blocks, modulated by one small network instead of a layer in every block.
+
+Out: diffusers' ChromaTransformer2DModel, called as ComfyUI calls its own.
 
 `timestep` is sigma (0..1), `guidance` the plain number (0 in an ordinary run); both and the number of each modulation are turned into waves in f32.
 """
@@ -12,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .attention import one_projection
 from .configuration import count, even_axes, need
-from .flux import one_projection
 from .patches import from_tokens, grid, padded, to_tokens
 from .rotation import Frequencies, cos_sin
 from .spec import Shapes
