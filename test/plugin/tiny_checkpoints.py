@@ -138,6 +138,18 @@ def transformers(out: Path, names: list[str]) -> None:
         save(out / "loras" / "flux-diffusers.safetensors", adapter_by_name(split_layers(tensors, spelled), 32, scale=0.02))
 
 
+# What detection leaves free of a Wan; VACE is a class of ComfyUI's own that no engine serves.
+_VACE = dict(dim=128, ffn_dim=256, num_heads=1, num_layers=1, in_dim=16, out_dim=16, vace_layers=1, vace_in_dim=96)
+
+
+def vace(out: Path) -> None:
+    import comfy.ops
+    from comfy.ldm.wan.model import VaceWanModel
+
+    model = VaceWanModel(**_VACE, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init)
+    save(out / "diffusion_models" / "vace_tiny.safetensors", halves(fill(model, 41)))
+
+
 def halves(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.half().contiguous() for key, value in module.state_dict().items()}
 
@@ -157,3 +169,5 @@ if __name__ == "__main__":
     folder, wanted = Path(ARGUMENTS[0]), ARGUMENTS[1:] or ["sd15_tiny", "sd15_other"]
     write(folder, [name for name in wanted if name in UNETS])
     transformers(folder, wanted)
+    if "vace_tiny" in wanted:
+        vace(folder)

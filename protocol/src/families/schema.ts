@@ -35,6 +35,8 @@ const checkpoint = z.strictObject({
   order: z.int(),
   /** Canonical names (after `renames`) that must be there, and that must not. */
   requires: z.array(pattern).min(1),
+  /** Further names that every whole file has. A file without one of them is a part of a checkpoint: it is recognised, and refused. */
+  whole: z.array(pattern).optional(),
   forbids: z.array(pattern).optional(),
   where: expression.optional(),
   /** Sentences for a user, beside the required names. */

@@ -1,7 +1,7 @@
 import { basename } from "node:path";
 import type { TensorFile } from "@refit-sidecar/native";
 import { familyNames } from "@refit-sidecar/protocol";
-import { checkShards, detectModel, readCheckpointSource, structureOf, wholeCheckpoint } from "../catalog/index.ts";
+import { checkShards, detectModel, readCheckpointSource, requireWhole, structureOf, wholeCheckpoint } from "../catalog/index.ts";
 import type { CheckpointSource, Family } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
 import { CheckpointFiles } from "../storage/index.ts";
@@ -18,7 +18,7 @@ export interface BaseModel {
   readonly close: () => Promise<void>;
 }
 
-/** Opens a base. `family` overrides detection (small test structures defeat it). Throws SafetensorsError, what `wholeCheckpoint` and `checkShards` throw, CATALOG_UNSUPPORTED_QUANTISATION, BAKE_FAMILY_UNKNOWN. */
+/** Opens a base. `family` overrides detection (small test structures defeat it). Throws SafetensorsError, what `wholeCheckpoint` and `checkShards` throw, CATALOG_UNSUPPORTED_QUANTISATION, CATALOG_INCOMPLETE, BAKE_FAMILY_UNKNOWN. */
 export async function openBase(path: string, family: Family | null): Promise<BaseModel> {
   const { files, table } = await wholeCheckpoint(path);
   const source = await readCheckpointSource(files, family);
@@ -29,12 +29,15 @@ export async function openBase(path: string, family: Family | null): Promise<Bas
       table?.places ?? null,
     );
     const parameters = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
+    const found = family ?? familyOf(parameters, diffusersFamily(stored));
+    // A family that is told is for structures that no detection knows: nothing is known of what they should have.
+    if (family === null) requireWhole(found, parameters);
     return {
       files: stored.files,
       stored,
       source,
       parameters,
-      family: family ?? familyOf(parameters, diffusersFamily(stored)),
+      family: found,
       structure: structureOf(parameters),
       close: () => stored.close(),
     };

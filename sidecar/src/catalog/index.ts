@@ -15,6 +15,7 @@ export { readCheckpointSource, readNotes } from "./read/stored-file.ts";
 export { buildCheckpointSource } from "./source.ts";
 export { structureOf } from "./structure.ts";
 export { summarize } from "./summarize.ts";
+export { requireWhole } from "./whole-structure.ts";
 export type { AdapterSummary, CheckpointSummary, Summary, Tensors } from "./summarize.ts";
 export { sameContent } from "./types.ts";
 export type {

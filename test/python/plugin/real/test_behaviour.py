@@ -1,12 +1,17 @@
 """What happens when something is in the way: patches an engine cannot do, interrupts, a sidecar that dies, little memory."""
 
+import contextlib
+import json
+import os
+import shutil
+import signal
 import threading
 import time
 
 import pytest
 import torch
 from comfy_run import Run
-from comfy_server import ComfyServer
+from comfy_server import REPO, ComfyServer
 from graphs import Choices, graph, node
 from sidecar_process import server_environment
 
@@ -147,6 +152,32 @@ def test_a_sidecar_that_dies_during_a_run_ends_in_comfyuis_own_result(run, relat
         time.sleep(0.1)
     run(Choices(seed=77))
     run.assert_served()
+
+
+def test_a_prompt_right_after_the_sidecar_was_killed_waits_for_the_one_that_the_plugin_starts(base, sidecar, tmp_path_factory):
+    """On a data folder and a sidecar of the plugin's own; the exported graphs are there already."""
+    run_base, data = tmp_path_factory.mktemp("started"), tmp_path_factory.mktemp("own data")
+    (run_base / "models").symlink_to(base / "models")
+    shutil.copytree(sidecar.data / "engines", data / "engines")
+    environment = {**server_environment(sidecar), "REFIT_DATA_DIR": str(data), "REFIT_SIDECAR": str(REPO / "sidecar/bin/refit-sidecar.mjs")}
+    server = ComfyServer(run_base, environment=environment).ready()
+    pid = None
+    try:
+        run = Run(server, tmp_path_factory.mktemp("out"))
+        before = run(Choices(adapters=STYLE))
+        run.assert_served()
+        pid = json.loads((data / "sidecar.json").read_text())["pid"]
+        os.kill(pid, signal.SIGKILL)
+        after = run(Choices(adapters=STYLE))
+        run.assert_served()
+        assert torch.equal(before, after)
+        pid, killed = json.loads((data / "sidecar.json").read_text())["pid"], pid
+        assert pid != killed
+    finally:
+        server.stop()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
 
 def test_unload_models_frees_the_engines(run, comfy):

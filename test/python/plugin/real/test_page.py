@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from browser import Browser, chromium
 from comfy_run import Run
-from comfy_server import ComfyServer
+from comfy_server import REPO, ComfyServer
 from graphs import Choices
 from sidecar_process import server_environment
 from test_behaviour import attention_patch
@@ -128,6 +128,37 @@ def test_the_filter_narrows_the_lora_list_and_keeps_the_focus(page):
     filter_by(browser, "")
     assert found == {"kron.safetensors"} and focused == "refit-filter"
     assert len(adapters(browser)) > 4
+
+
+EXAMPLES = REPO / "plugin" / "example_workflows"
+OPENED = """
+(async () => {
+  const answer = await fetch(`/api/workflow_templates/refit-sidecar/${encodeURIComponent(NAME)}.json`);
+  await window.app.loadGraphData(await answer.json());
+  const nodes = window.app.graph._nodes;
+  const unknown = nodes.filter((node) => !(node.type in window.LiteGraph.registered_node_types) || node.has_errors).map((node) => node.type);
+  const wrong = nodes.flatMap((node) => (node.widgets ?? [])
+    .filter((widget) => Array.isArray(widget.options?.values) && !widget.options.values.includes(widget.value))
+    .map((widget) => `${node.type}.${widget.name} = ${widget.value}`));
+  return { nodes: nodes.length, unknown, wrong };
+})()
+"""
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in EXAMPLES.glob("*.json")))
+def test_an_example_workflow_opens_without_an_error_and_has_a_picture(page, name):
+    server, browser, _, root = page
+    dismiss(browser)
+    assert name in server.call("/workflow_templates")["refit-sidecar"]
+    browser.console.clear()
+    opened = browser.evaluate(OPENED.replace("NAME", json.dumps(name)))
+    assert opened["nodes"] == len(json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))["nodes"])
+    assert (opened["unknown"], opened["wrong"]) == ([], [])
+    assert browser.evaluate("document.querySelectorAll('[role=dialog], [role=alertdialog]').length") == 0
+    shot(browser, f"{root} example {name}")
+    # The gallery of templates asks for a picture of the same name.
+    kind = f"fetch('/api/workflow_templates/refit-sidecar/' + encodeURIComponent({name!r}) + '.jpg').then((reply) => reply.headers.get('content-type'))"
+    assert browser.evaluate(kind) == "image/jpeg"
 
 
 def test_every_button_is_there_and_in_the_menu(page):

@@ -1,10 +1,12 @@
 """Nodes that need the model's weights or layers, behind Load Engine: each asserts who served, and that the picture is ComfyUI's own."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from comfy_server import make_models
 from graphs import Choices, node
 
 STYLE = [("style.safetensors", 0.8)]
@@ -95,7 +97,7 @@ def saved(base: Path, prefix: str) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-@pytest.mark.parametrize("kind", ["ModelSave", "LoraSave"])
+@pytest.mark.parametrize("kind", ["ModelSave", "CheckpointSave", "LoraSave"])
 def test_saving_and_extracting_write_what_comfyui_would(run, base, kind):
     files = []
     for loader in (OWN, "RefitLoadEngine"):
@@ -106,8 +108,9 @@ def test_saving_and_extracting_write_what_comfyui_would(run, base, kind):
             "other": node(loader, ckpt_name="sd15_other.safetensors"),
             "difference": node("ModelMergeSubtract", model1=["lora", 0], model2=["other", 0], multiplier=1.0),
         }
-        if kind == "ModelSave":
-            nodes = {key: nodes[key] for key in ("one", "lora")} | {"save": node("ModelSave", model=["lora", 0], filename_prefix=prefix)}
+        if kind != "LoraSave":
+            parts = {"clip": ["one", 1], "vae": ["one", 2]} if kind == "CheckpointSave" else {}
+            nodes = {key: nodes[key] for key in ("one", "lora")} | {"save": node(kind, model=["lora", 0], filename_prefix=prefix, **parts)}
         else:
             nodes["save"] = node(
                 "LoraSave", filename_prefix=prefix, rank=4, lora_type="full_diff", bias_diff=False, model_diff=["difference", 0]
@@ -126,6 +129,48 @@ def test_caches_that_only_leave_out_calls_stay_on_the_engine(run, relative, name
     served = run(Choices(steps=8, model=cache))
     run.assert_served()
     assert relative(own, served) <= 1e-3
+
+
+def test_a_compiled_model_is_served_there_is_nothing_to_compile_on_this_side(run, relative):
+    """The server does not compile (TORCHDYNAMO_DISABLE), which takes minutes; the node's wrapper is there all the same."""
+    compiled = behind("TorchCompileModel", backend="inductor")
+    own = run(Choices(loader=OWN, adapters=STYLE, model=compiled))
+    served = run(Choices(adapters=STYLE, model=compiled))
+    run.assert_served()
+    assert relative(own, served) <= 1e-3
+
+
+def test_a_class_without_an_engine_is_comfyuis_own_model_from_the_same_node(run, base):
+    make_models(base / "models", "vace_tiny")
+
+    def video(nodes, link):
+        nodes["empty"] = node("EmptyHunyuanLatentVideo", width=64, height=64, length=5, batch_size=1)
+        return link
+
+    choices = {"checkpoint": "vace_tiny.safetensors", "folder": "diffusion_models", "channels": 16, "context": 4096, "tokens": 20}
+    reason = local(run, {**choices, "latent": video}, lambda nodes, link: link)
+    assert "no engine" in reason, reason
+
+
+def test_a_structure_whose_graph_cannot_be_made_is_tried_once_and_runs_in_comfyui(run, base, sidecar):
+    """Nothing of the exporter's failure is paid again: it is known from the file's structure."""
+    from safetensors.torch import load_file, save_file
+
+    checkpoints = base / "models" / "checkpoints"
+    tensors = load_file(checkpoints / "sd15_tiny.safetensors")
+    # ComfyUI passes over a name that its class does not have; the exporter has no network with it.
+    tensors["model.diffusion_model.middle_block.9.weight"] = torch.zeros(3, 3)
+    save_file(tensors, checkpoints / "odd.safetensors")
+    choices = {"checkpoint": "odd.safetensors"}
+    try:
+        first = local(run, choices, lambda nodes, link: link)
+        failed = json.loads((sidecar.data / "failed-graphs.json").read_text())["failed"]
+        jobs = [job for job in run.server.call("/refit/read/jobs.list")["jobs"] if job["kind"] == "graph" and job["state"] == "failed"]
+        second = local(run, {**choices, "seed": 6}, lambda nodes, link: link)
+        after = [job for job in run.server.call("/refit/read/jobs.list")["jobs"] if job["kind"] == "graph" and job["state"] == "failed"]
+        assert len(failed) == 1 and len(jobs) == len(after) == 1, (first, second)
+    finally:
+        (checkpoints / "odd.safetensors").unlink()
 
 
 def test_a_bypass_lora_is_the_adapter_that_it_is(run, relative):

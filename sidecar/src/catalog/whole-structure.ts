@@ -1,0 +1,99 @@
+// Whether a recognised diffusion model is all there, whatever its file is called: a renamed shard is half a model that looks like one.
+
+import { familyTable, type Family } from "@refit-sidecar/protocol";
+import { Failure } from "../failure/index.ts";
+import { findName, type Parameters } from "../terms/index.ts";
+
+/** Structures of tests have fewer parameters than any model; nothing can be said of them. */
+const fewest = 32;
+
+/** Blocks of one list, by number: the names behind `double_blocks.7.`. */
+type Blocks = ReadonlyMap<number, ReadonlySet<string>>;
+
+/** Lists of blocks by their prefix. A number before plain values alone is a position in a sequence of layers, where gaps are usual. */
+function blockLists(names: Iterable<string>): ReadonlyMap<string, Blocks> {
+  const lists = new Map<string, Map<number, Set<string>>>();
+  const ofLayers = new Set<string>();
+  for (const name of names) {
+    const found = /^([^0-9]+)\.([0-9]+)\.(.+)$/.exec(name);
+    if (found === null) continue;
+    const [, list = "", index = "", inner = ""] = found;
+    const blocks = lists.get(list) ?? new Map<number, Set<string>>();
+    lists.set(list, blocks);
+    const number = Number(index);
+    blocks.set(number, (blocks.get(number) ?? new Set()).add(inner));
+    if (inner.includes(".")) ofLayers.add(list);
+  }
+  return new Map([...lists].filter(([list]) => ofLayers.has(list)));
+}
+
+function gapIn(list: string, blocks: Blocks): string | null {
+  const last = Math.max(...blocks.keys());
+  // A list of one may be a layer of a sequence.
+  if (blocks.size < 2 && last < 3) return null;
+  for (let index = 0; index < last; index += 1) if (!blocks.has(index)) return `${list}.${index}, although ${list}.${last} is there`;
+  return null;
+}
+
+/** What the equal blocks before the last have and the last has not. The last block of some families (SD3's text side) is smaller as a whole: then the rest of that part is left out too. */
+function cutIn(list: string, blocks: Blocks): string | null {
+  const last = Math.max(...blocks.keys());
+  const [own, before, ...earlier] = [last, last - 1, last - 2, last - 3].map((index) => blocks.get(index));
+  // Only of a list of equal blocks can be said what the last one should have.
+  if (own === undefined || before === undefined) return null;
+  if (!earlier.every((block) => block?.size === before.size && [...before].every((name) => block.has(name)))) return null;
+  // One that has nothing of theirs is a layer of another kind behind them.
+  if (![...own].some((name) => before.has(name))) return null;
+  const lacking = [...before].filter((name) => !own.has(name) && !isSmaller(name, own, before));
+  return lacking[0] === undefined ? null : `${list}.${last}.${lacking[0]}, which the blocks before it have`;
+}
+
+/** The text side of SD3's last block gives keys and values alone: its sub-block is there, and without what follows the attention. */
+function isSmaller(name: string, own: ReadonlySet<string>, before: ReadonlySet<string>): boolean {
+  const part = name.split(".")[0] ?? "";
+  return (
+    part === "context_block" &&
+    own.has("context_block.attn.qkv.weight") &&
+    before.has("x_block.mlp.fc2.weight") &&
+    own.has("x_block.mlp.fc2.weight")
+  );
+}
+
+const unetEnds = ["time_embed.2.weight", "middle_block.2.out_layers.3.weight", "out.2.weight"];
+
+function lackingInUnet(parameters: Parameters, lists: ReadonlyMap<string, Blocks>): string | null {
+  const absent = unetEnds.find((name) => !parameters.has(name));
+  if (absent !== undefined) return absent;
+  const [into, out] = ["input_blocks", "output_blocks"].map((list) => lists.get(list)?.size ?? 0);
+  return into === out ? null : `as many output_blocks as input_blocks (${into})`;
+}
+
+/** What a whole model of the family has and these parameters have not, in words; null when nothing is missed. */
+export function lackingPart(family: Family, parameters: Parameters): string | null {
+  if (parameters.size < fewest) return null;
+  const description = familyTable.find((one) => one.family === family);
+  const lists = blockLists(parameters.keys());
+  for (const [list, blocks] of lists) {
+    const gap = gapIn(list, blocks);
+    if (gap !== null) return gap;
+  }
+  if (description?.layout === "unet") return lackingInUnet(parameters, lists);
+  const absent = description?.checkpoint?.whole?.find((name) => findName(parameters, name) === undefined);
+  if (absent !== undefined) return absent;
+  for (const [list, blocks] of lists) {
+    const cut = cutIn(list, blocks);
+    if (cut !== null) return cut;
+  }
+  return null;
+}
+
+export const incompleteText = (title: string, lacking: string): string =>
+  `expected a whole ${title} model; this file has no ${lacking.slice(0, 200)}. It is a part of a checkpoint (a shard under another name, or a download that was cut): get the whole one, or all shards under their own names.`;
+
+/** Throws Failure CATALOG_INCOMPLETE. */
+export function requireWhole(family: Family, parameters: Parameters): void {
+  const lacking = lackingPart(family, parameters);
+  if (lacking === null) return;
+  const title = familyTable.find((one) => one.family === family)?.title ?? family;
+  throw new Failure("CATALOG_INCOMPLETE", incompleteText(title, lacking), { family });
+}
