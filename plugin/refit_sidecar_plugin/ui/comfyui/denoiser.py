@@ -20,6 +20,12 @@ Answer = Callable[[Call], torch.Tensor]
 
 # Layers whose shape ComfyUI's own conditioning reads, and nothing else of them.
 READ_FOR_THEIR_SHAPE = ("img_in", "patch_embedding")
+# What ComfyUI's memory management asks of every module and only single layers have. The answer is known without making the ordinary structure, which
+# takes a second for SDXL.
+OF_LAYERS_ONLY = frozenset({
+    "comfy_cast_weights", "prev_comfy_cast_weights", "comfy_patched_weights", "weight_function", "bias_function", "weight_comfy_model_dtype",
+    "bias_comfy_model_dtype", "_v",
+})  # fmt: skip
 _ABSENT = object()
 
 
@@ -37,7 +43,9 @@ class RemoteDenoiser(torch.nn.Module):
         # Plain attributes: registered parameters would be walked and loaded.
         hidden = self.__dict__
         hidden["meta_parameters"], hidden["call_shape"], hidden["source"] = detected.parameters, shape, source
-        hidden["detected"], hidden["handed_out"] = detected, None
+        # Not `detected` itself: it holds the model that this is a part of, and the circle would keep every model of the past until Python looks for circles
+        # (ComfyUI takes that for a leak and has it look, 0.4 s before the first step).
+        hidden["structure"], hidden["handed_out"] = detected.structure, None
         for name in READ_FOR_THEIR_SHAPE:
             layer = _layer(detected.parameters, name)
             inner = _layer(detected.parameters, f"{name}.proj")
@@ -47,13 +55,13 @@ class RemoteDenoiser(torch.nn.Module):
     def __getattr__(self, name: str) -> Any:
         """For names that the ordinary model of this class has; anything else is missing here as there."""
         hidden = self.__dict__
-        if name.startswith("__") or "detected" not in hidden:
+        if name.startswith("__") or name in OF_LAYERS_ONLY or "structure" not in hidden:
             return super().__getattr__(name)
         words = hidden["call_shape"].words
         if words is not None and name == words.method and self.answer is not None:
             answer = self.answer
             return lambda *args, **kwargs: answer(read_words(words, args, kwargs))
-        value = getattr(hidden["detected"].structure(), name, _ABSENT)
+        value = getattr(hidden["structure"](), name, _ABSENT)
         if value is _ABSENT:
             return super().__getattr__(name)
         if not callable(value) and not isinstance(value, torch.Tensor):

@@ -61,10 +61,12 @@ def weightless_model(source: Source) -> EnginePatcher:
     model.diffusion_model = RemoteDenoiser(detected, shape, source)
     # The engine splits batches itself, so ComfyUI may hand over conditional and unconditional parts in one call.
     model.memory_required = lambda *args, **kwargs: 0
+    # What is left of the model (the table of sigmas, the noise of unCLIP) stays on the device for good. Where ComfyUI left it on the CPU until the first
+    # run, that run's sigmas were computed there, and its picture differed by 1e-4 from the same prompt's later ones.
+    device = comfy.model_management.get_torch_device()
+    model.to(device)
     # size=1: ComfyUI would otherwise count the meta tensors as memory to reserve.
-    patcher = EnginePatcher(
-        model, load_device=comfy.model_management.get_torch_device(), offload_device=comfy.model_management.unet_offload_device(), size=1
-    )
+    patcher = EnginePatcher(model, load_device=device, offload_device=device, size=1)
     # How ComfyUI makes a copy for another GPU.
     patcher.cached_patcher_init = (load_ordinary, (source.path, source.folder))
     patcher.set_attachments(ATTACHMENT, source)
