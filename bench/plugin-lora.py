@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ sys.path[:0] = [str(ROOT / "plugin")]
 from refit_sidecar_plugin.files import Identities  # noqa: E402
 from refit_sidecar_plugin.stack import Candidate, FileItem, Patch, Target, TensorRef, identify  # noqa: E402
 from refit_sidecar_plugin.ui.denoising.origins import Origins, follow_loads  # noqa: E402
-from refit_sidecar_plugin.ui.denoising.tensors import Digests, file_dtype, raw_bytes  # noqa: E402
+from refit_sidecar_plugin.ui.denoising.tensors import Digests, file_dtype, raw_bytes, sample_bytes  # noqa: E402
 
 # Rows and columns of SDXL's matrices, and how many there are of each.
 MATRICES = ((1280, 1280, 430), (1280, 2048, 120), (10240, 1280, 60), (1280, 5120, 60), (640, 640, 52))
@@ -52,6 +53,7 @@ def patches(tensors: dict[str, torch.Tensor], digests: Digests, strength: float)
             lambda: digests.of(value),
             lambda: bytes(raw_bytes(value)),
             lambda: digests.origins.of(value),
+            cache(lambda: sample_bytes(value)),
         )
 
     stems = sorted({key.rsplit(".", 1)[0] for key in tensors})

@@ -22,11 +22,18 @@ class TensorRef:
     read: Callable[[], bytes] = field(compare=False, repr=False)
     # A name that only tensors of the same place of the same file have; None: not known.
     origin: Callable[[], str | None] = field(default=_unknown, compare=False, repr=False)
+    # Some of its bytes, always of the same positions; None: not known. Two that differ there need no digest.
+    sample: Callable[[], bytes | None] = field(default=_unknown, compare=False, repr=False)
 
     def same(self, other: TensorRef) -> bool:
-        """Equal values: at once for two of one place of a file, else by digest."""
+        """Equal values: at once for two of one place of a file, and for two that differ in their samples, else by digest."""
         mine = self.origin()
-        return (mine is not None and mine == other.origin()) or self.digest() == other.digest()
+        if mine is not None and mine == other.origin():
+            return True
+        here, there = self.sample(), other.sample()
+        if here is not None and there is not None and here != there:
+            return False
+        return self.digest() == other.digest()
 
 
 Part = TensorRef | Scalar
@@ -66,11 +73,11 @@ class Patch:
         def freeze(part: Part) -> Part:
             if not isinstance(part, TensorRef):
                 return part
-            origin = part.origin()
+            origin, sample = part.origin(), part.sample()
             if origin is not None:
-                return TensorRef(part.dtype, part.shape, Once(part.digest), _gone, lambda: origin)
+                return TensorRef(part.dtype, part.shape, Once(part.digest), _gone, lambda: origin, lambda: sample)
             digest = part.digest()
-            return TensorRef(part.dtype, part.shape, lambda: digest, _gone)
+            return TensorRef(part.dtype, part.shape, lambda: digest, _gone, sample=lambda: sample)
 
         return Patch(self.target, self.kind, tuple((name, freeze(part)) for name, part in self.parts), self.strength)
 

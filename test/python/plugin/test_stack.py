@@ -217,3 +217,17 @@ def test_all_permutations_of_disjoint_files_are_whole():
     for order in itertools.permutations("abc"):
         items = identify(apply(*((files[name], 1.0) for name in order)), [candidate(name, patches) for name, patches in files.items()])
         assert sorted(named(items)) == [("a", 1.0), ("b", 1.0), ("c", 1.0)]
+
+
+def test_tensors_that_differ_in_their_samples_are_told_apart_without_a_digest():
+    def never() -> str:
+        raise AssertionError("a digest was asked for")
+
+    def ref(sample: bytes | None, digest=never) -> TensorRef:
+        return TensorRef("F16", (4, 2), digest, lambda: b"", sample=lambda: sample)
+
+    assert not ref(b"one").same(ref(b"two"))
+    assert ref(b"one", lambda: "same").same(ref(b"one", lambda: "same"))
+    assert not ref(b"one", lambda: "x").same(ref(None, lambda: "y"))
+    patch = Patch(Target("w"), "diff", (("diff", ref(b"one", lambda: "same")),))
+    assert not patch.frozen().same_values(Patch(Target("w"), "diff", (("diff", ref(b"two")),)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from functools import cache
 from typing import Any
 
 import comfy.lora
@@ -13,7 +14,7 @@ import torch
 
 from ...stack import Part, Patch, Target, TensorRef
 from ..denoising import NotServed
-from ..denoising.tensors import Digests, file_dtype, raw_bytes
+from ..denoising.tensors import Digests, file_dtype, raw_bytes, sample_bytes
 
 MODEL_PREFIX = "diffusion_model."
 
@@ -98,6 +99,7 @@ def _part(value: Any, digests: Digests) -> Part:
             lambda: digests.of(value),
             lambda: bytes(raw_bytes(value)),
             lambda: digests.origins.of(value),
+            cache(lambda: sample_bytes(value)),
         )
     if value is None or isinstance(value, (int, float)):
         return value

@@ -16,12 +16,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...files import Stamp, stamp
 
 # Bytes of each tensor that are compared at once: a cache line or two.
 SAMPLE_BYTES = 128
+# Of a whole comparison at a time: it stays in a core's cache.
+PIECE_BYTES = 256 << 10
 # A header of an adapter is a few hundred kilobytes.
 MOST_HEADER_BYTES = 64 << 20
 KEPT_FILES = 16
@@ -155,9 +158,13 @@ class Origins:
 
 
 def _equal(tensor: torch.Tensor, place: Place, offset: int, count: int) -> bool:
-    """Whether so many bytes of the tensor are the file's."""
-    own = memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())[offset : offset + count]
-    return own == place.file.data[place.begin + offset : min(place.end, place.begin + offset + count)]
+    """Whether so many bytes of the tensor are the file's. Piece by piece, by numpy, which lets other threads run meanwhile: two memoryviews are compared byte
+    by byte with the interpreter's lock held, and a sampler beside it would wait for megabytes."""
+    own = tensor.detach().reshape(-1).view(torch.uint8).numpy()[offset : offset + count]
+    kept = np.frombuffer(place.file.data[place.begin + offset : min(place.end, place.begin + offset + count)], np.uint8)
+    if own.size != kept.size:
+        return False
+    return all(np.array_equal(own[at : at + PIECE_BYTES], kept[at : at + PIECE_BYTES]) for at in range(0, own.size, PIECE_BYTES))
 
 
 def follow_loads(

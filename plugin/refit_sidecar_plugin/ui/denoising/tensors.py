@@ -48,6 +48,19 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
 
 
+# Of a tensor's bytes at its start and in its middle.
+SAMPLE_BYTES = 32
+
+
+def sample_bytes(tensor: torch.Tensor) -> bytes | None:
+    """A few of the tensor's bytes, at positions that depend on its size alone; None where it is not plain memory of the CPU."""
+    if tensor.device.type != "cpu" or not tensor.is_contiguous() or not tensor.numel():
+        return None
+    data = tensor.detach().reshape(-1).view(torch.uint8).numpy()
+    middle = data.size // 2
+    return data[:SAMPLE_BYTES].tobytes() + data[middle : middle + SAMPLE_BYTES].tobytes()
+
+
 def to_wire(name: str, tensor: torch.Tensor) -> Tensor:
     """KeyError for a dtype that the wire does not have."""
     return Tensor(name, _DTYPES[tensor.dtype][1] or file_dtype(tensor.dtype), tuple(tensor.shape), raw_bytes(tensor))
