@@ -202,13 +202,10 @@ class Host:
 
     def _checksums(self, params: protocol.ChecksumsParams, call: Call) -> Answer:
         names = params.get("parameters")
-        out = {}
         with self._find(params["engine"]).present() as engine:
             weights = engine.weights
-            for name in [slot.name for slot in weights.layout.slots] if names is None else names:
-                call.check()
-                out[name] = weights.checksum(name)
-        return {"sha256": out}, []
+            wanted = [slot.name for slot in weights.layout.slots] if names is None else names
+            return {"sha256": weights.checksums(wanted, call.check)}, []
 
     def _offload(self, params: protocol.OffloadParams, call: Call) -> Answer:
         freed = self._find(params["engine"]).offload()

@@ -5,7 +5,6 @@ Every value is computed from the pristine base, so A -> B -> A is bit-identical 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ from torch import Tensor
 from ..failure import HostFailure, expect
 from ..files.checkpoint import CheckpointReader
 from .base import STEP_BYTES, Base, Place
-from .factors import FactorCache
+from .digests import Digests, on_host
+from .factors import FactorCache, kept_on
 from .layout import Layout, Slot
 from .loss import LossSums, report
 from .merge import merger
@@ -64,6 +64,9 @@ class Prepared:
 class Weights:
     """Live weights of one engine and their pristine base. One caller at a time may commit; prepare may run beside steps."""
 
+    #: Whether the merge can multiply two products element by element (LoHa).
+    joins = True
+
     def __init__(self, layout: Layout, device: torch.device, ring: Ring, *, merge: str = "auto") -> None:
         # No other weights of this process have it, also when these are gone: images of adapters are kept for it.
         self.number = next(_numbers)
@@ -81,7 +84,7 @@ class Weights:
         # What was lost of each adapter of the present stack (loss.py).
         self.losses: list[dict[str, Any]] = []
         self._away: list[Away] = []
-        self._factors = FactorCache(lambda source: source.to(device, non_blocking=True))
+        self._factors = FactorCache(lambda source: source.to(device, non_blocking=True), kept_on(device))
         self.merge_name, self._prepare_merge = merger(device, merge)
 
     def _live_bytes(self) -> int:
@@ -191,9 +194,15 @@ class Weights:
         self, slots: Sequence[Slot], base: Base, later: CheckpointReader | None, parts: tuple, verify: bool, cancelled: Cancelled
     ) -> dict[str, str]:
         """Computes slots beside the live weights: proves that they stay finite; with `verify` their checksums."""
-        hashes: dict[str, str] = {}
-        overflowed: list[tuple[Slot, int]] = []
+        if not slots:
+            return {}
         source = base if later is None else self._file_base(later, base.peaks)
+        with Digests() as digests:
+            self._compute_beside(slots, source, parts, digests if verify else None, cancelled)
+            return digests.by_name()
+
+    def _compute_beside(self, slots: Sequence[Slot], source: Base, parts: tuple, digests: Digests | None, cancelled: Cancelled) -> None:
+        overflowed: list[tuple[Slot, int]] = []
         for scratch, inside, shifted in self._scratch(slots, source):
             expect(not cancelled(), "HOST_CANCELLED", "the refit was cancelled while it was prepared; nothing live was changed")
             (step,) = plan_steps(shifted, [[shifted.slots[slot.index] for slot in inside]], *parts)
@@ -203,11 +212,10 @@ class Weights:
                 value = here.physical(scratch)
                 if not torch.isfinite(peak(value)):
                     overflowed.append((slot, int(value.numel() - torch.isfinite(value).sum())))
-                elif verify:
-                    hashes[slot.name] = digest(self._settled(slot, here, scratch))
+                elif digests is not None:
+                    digests.add(slot.name, self._settled(slot, here, scratch))
         if overflowed:
             raise not_finite(overflowed)
-        return hashes
 
     def _file_base(self, reader: CheckpointReader, peaks: np.ndarray) -> Base:
         """A base that is read at the commit, as a dry run reads it."""
@@ -341,8 +349,13 @@ class Weights:
         """A live weight in canonical layout, contiguous, on the host."""
         return on_host(self.value(self.slot(name)))
 
-    def checksum(self, name: str) -> str:
-        return digest(self.value(self.slot(name)))
+    def checksums(self, names: Iterable[str], check: Callable[[], None] = lambda: None) -> dict[str, str]:
+        """SHA-256 of live weights in canonical layout. `check` is called between them and may raise."""
+        with Digests() as digests:
+            for name in names:
+                check()
+                digests.add(name, self.value(self.slot(name)))
+            return digests.by_name()
 
 
 # Parameters that a message names, and those that its evidence lists.
@@ -359,13 +372,3 @@ def not_finite(found: Sequence[tuple[Slot, int]]) -> HostFailure:
         f"{names}{more} would become NaN or infinite in {dtype}; lower the strength, remove the adapter or choose a wider precision",
         {"parameter": found[0][0].name, "count": len(found), "overflowed": [{"parameter": slot.name, "values": values} for slot, values in found[:LISTED]]},
     )  # fmt: skip
-
-
-def on_host(value: Tensor) -> Tensor:
-    """A contiguous copy. Never the value's own memory: what numpy has seen can no longer be given back (`offload`)."""
-    return value.to("cpu", copy=True).contiguous()
-
-
-def digest(value: Tensor) -> str:
-    """SHA-256 of a value's bytes in canonical layout."""
-    return hashlib.sha256(on_host(value).reshape(-1).view(torch.uint8).numpy()).hexdigest()
