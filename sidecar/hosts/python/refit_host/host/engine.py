@@ -132,7 +132,7 @@ class Engine:
             image = self._images.get(key)
             if image is None:
                 file = read_delta(item.delta, item.sha256)
-                image = read_image(file, self.weights.layout, pinned=self.weights.device.type == "cuda")
+                image = read_image(file, self.weights.layout, pinned=self.weights.device.type == "cuda", joins=self.weights.joins)
                 expect(
                     stamp_of(item.delta) == file.stamp,
                     "HOST_FILE_CHANGED",

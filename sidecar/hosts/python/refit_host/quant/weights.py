@@ -48,6 +48,7 @@ class Launched:
 class QuantWeights(Weights):
     """`stored`: how `live` is divided. `placed`: the slots in f32, at their place in the working memory of their chunk."""
 
+    joins = False
     base: QuantBase | None
 
     def __init__(

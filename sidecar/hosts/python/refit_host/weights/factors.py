@@ -6,12 +6,21 @@ import threading
 from collections import OrderedDict
 from typing import Callable
 
+import torch
 from torch import Tensor
 
-# An SDXL adapter of rank 16 has 85 MB (f32) or 43 MB (f16).
+# An SDXL adapter of rank 16 has 170 MB (f32) or 85 MB (f16). On a large card more is kept: one of its memory's KEPT_SHARE parts.
 KEPT_BYTES = 512 << 20
+KEPT_SHARE = 16
 # Nothing is kept unless this much stays free: a step of a new size, or another program, comes first.
 SPARE_BYTES = 2 << 30
+
+
+def kept_on(device: torch.device) -> int:
+    """Bytes of factors that stay on this device at most."""
+    if device.type != "cuda":
+        return KEPT_BYTES
+    return max(KEPT_BYTES, torch.cuda.get_device_properties(device).total_memory // KEPT_SHARE)
 
 
 class FactorCache:

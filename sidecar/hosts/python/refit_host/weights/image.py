@@ -1,7 +1,7 @@
 """A delta file as the merge kernels want it: all factors in one buffer, plus one row of numbers per fast term.
 
-Fast: a plain low-rank product. Its `down` is stored with columns in the weight's physical order (and turned where the weight's are), so the
-kernel never permutes; everything else goes through the term evaluator.
+Fast: a plain low-rank product, or two of them multiplied element by element (LoHa). Its `down` is stored with columns in the weight's physical order (and
+turned where the weight's are), so the kernel never permutes; everything else goes through the term evaluator.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ ALIGN = 128
 # Threads that look at factors; hashing and numpy let each other run.
 LOOKERS = 4
 FAST_DTYPES = {"F16": 0, "BF16": 1, "F32": 2}
-# One fast term: slot, rows [start, start + length) of the canonical parameter, swap, positions of factors (bytes), rank, dtype,
-# alpha / rank of the adapter, and the largest value that the unscaled product can have.
+# One product of a fast term: slot, rows [start, start + length) of the canonical parameter, swap, positions of factors (bytes), rank, dtype,
+# alpha / rank of the adapter, the largest value that the unscaled product can have, and whether it is multiplied, element by element, with
+# the product of the next row, which then has scale and peak of both (its own are 0).
 FAST = np.dtype([
     ("slot", "<i4"), ("start", "<i4"), ("length", "<i4"), ("swap", "<i4"), ("up", "<i8"), ("down", "<i8"), ("rank", "<i4"),
-    ("code", "<i4"), ("scale", "<f8"), ("peak", "<f8"),
+    ("code", "<i4"), ("scale", "<f8"), ("peak", "<f8"), ("joined", "<i4"),
 ])  # fmt: skip
 
 
@@ -98,24 +99,54 @@ class DeltaImage:
         return out
 
 
-def _fast_row(term: Term, slot: Slot, entries: dict[str, Entry]) -> tuple[int, int, int] | None:
-    """(start, length, rank) when the kernel can do this term."""
-    if term.kind != "lowRank" or term.dora or "mid" in term.factors or term.pad_to is not None or len(slot.shape) < 2:
+@dataclass(frozen=True)
+class _Product:
+    """A row of FAST before positions are known."""
+
+    slot: Slot
+    term: Term
+    up: str
+    down: str
+    start: int
+    length: int
+    rank: int
+    joined: bool = False
+
+
+# Factors of a term's products, in the order of the rows.
+_PAIRS = {"lowRank": (("up", "down"),), "hadamard": (("w1a", "w1b"), ("w2a", "w2b"))}
+
+
+def _products(term: Term, slot: Slot, entries: dict[str, Entry], joins: bool) -> list[_Product] | None:
+    """The term as products, when the kernel can do it."""
+    pairs = _PAIRS.get(term.kind)
+    if pairs is None or len(term.factors) != 2 * len(pairs) or term.dora or term.pad_to is not None or len(slot.shape) < 2:
         return None
-    up, down = entries[term.factors["up"]], entries[term.factors["down"]]
+    # Turned columns and a product of elements do not commute.
+    if len(pairs) > 1 and (not joins or slot.rotation):
+        return None
     start, length = term.slice or (0, slot.rows)
-    rank = down.shape[0] if down.shape else 0
-    fits = (
-        up.dtype == down.dtype and up.dtype in FAST_DTYPES and rank > 0 and len(up.shape) >= 2
-        and up.shape[0] == length and math.prod(up.shape) == length * rank and math.prod(down.shape) == rank * slot.cols
-        and start + length <= slot.rows and not (term.swap_halves and length % 2)
-    )  # fmt: skip
-    return (start, length, rank) if fits else None
+    out = []
+    for number, (first, second) in enumerate(pairs):
+        up, down = entries[term.factors[first]], entries[term.factors[second]]
+        rank = down.shape[0] if down.shape else 0
+        fits = (
+            up.dtype == down.dtype and up.dtype in FAST_DTYPES and rank > 0 and len(up.shape) >= 2
+            and up.shape[0] == length and math.prod(up.shape) == length * rank and math.prod(down.shape) == rank * slot.cols
+            and start + length <= slot.rows and not (term.swap_halves and length % 2)
+        )  # fmt: skip
+        if not fits:
+            return None
+        out.append(_Product(slot, term, term.factors[first], term.factors[second], start, length, rank, number + 1 < len(pairs)))
+    return out
 
 
-def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, Slot | None]], list[tuple], dict, dict]:
+def _plan(
+    file: DeltaFile, layout: Layout, joins: bool
+) -> tuple[dict[str, tuple[int, Entry, Slot | None]], list[_Product], dict[int, list[Term]], dict[int, list[Term]]]:
     every: dict[int, list[Term]] = {}
-    rows, orders = [], {}
+    rows: list[_Product] = []
+    orders: dict[str, Slot | None] = {}
     slow_slots: set[int] = set()
     for term in file.terms:
         slot = layout.by_name.get(term.parameter)
@@ -126,32 +157,31 @@ def _plan(file: DeltaFile, layout: Layout) -> tuple[dict[str, tuple[int, Entry, 
                 {"parameter": term.parameter},
             )
         every.setdefault(slot.index, []).append(term)
-        fast = _fast_row(term, slot, file.entries)
+        fast = _products(term, slot, file.entries, joins)
         order = slot if slot.channels_last or slot.rotation else None
-        if fast is None or orders.setdefault(term.factors["down"], order) != order:
+        if fast is None or any(orders.setdefault(product.down, order) != order for product in fast):
             slow_slots.add(slot.index)
         else:
-            rows.append((slot, term, *fast))
+            rows += fast
     spans, position = {}, 0
-    rows.sort(key=lambda row: row[0].index)
+    rows.sort(key=lambda row: row.slot.index)
     # Factors of neighbouring matrices lie one behind the other, so that a run of equal shapes is one strided batch.
-    order = dict.fromkeys([*(row[1].factors["up"] for row in rows), *(row[1].factors["down"] for row in rows), *file.entries])
-    for name in order:
+    for name in dict.fromkeys([*(row.up for row in rows), *(row.down for row in rows), *file.entries]):
         entry = file.entries[name]
         expect(entry.dtype in FLOAT_DTYPES, "HOST_DELTA_INVALID", f"{name}: {entry.dtype} is no factor dtype")
         spans[name] = (position, entry, None)
         position += (entry.end - entry.begin + ALIGN - 1) // ALIGN * ALIGN
-    for slot, term, *_ in rows:
-        name = term.factors["down"]
-        begin, entry, _ = spans[name]
-        if (slot.channels_last or slot.rotation) and slot.index not in slow_slots:
-            spans[name] = (begin, entry, slot)
+    for row in rows:
+        begin, entry, _ = spans[row.down]
+        if (row.slot.channels_last or row.slot.rotation) and row.slot.index not in slow_slots:
+            spans[row.down] = (begin, entry, row.slot)
     return spans, rows, every, {index: every[index] for index in slow_slots}
 
 
-def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
-    """Reads all factors once and prepares them for this layout. Raises HOST_DELTA_INVALID, HOST_PARAMETER_UNKNOWN, HOST_NON_FINITE."""
-    spans, rows, every, slow = _plan(file, layout)
+def read_image(file: DeltaFile, layout: Layout, *, pinned: bool, joins: bool = True) -> DeltaImage:
+    """Reads all factors once and prepares them for this layout. `joins`: the merge can multiply two products (LoHa), else the evaluator does.
+    Raises HOST_DELTA_INVALID, HOST_PARAMETER_UNKNOWN, HOST_NON_FINITE."""
+    spans, rows, every, slow = _plan(file, layout, joins)
     total = max((begin + entry.end - entry.begin for begin, entry, _ in spans.values()), default=0)
     factors = torch.empty(total + ALIGN, dtype=torch.uint8, pin_memory=pinned)
     view = memoryview(factors.numpy())
@@ -166,11 +196,22 @@ def read_image(file: DeltaFile, layout: Layout, *, pinned: bool) -> DeltaImage:
     for begin, entry, slot in spans.values():
         if slot is not None:
             _permute(factors[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype]), entry.shape[0], slot)
-    fast = np.array(
-        [(slot.index, start, length, term.swap_halves, spans[term.factors["up"]][0], spans[term.factors["down"]][0], rank,
-          FAST_DTYPES[file.entries[term.factors["up"]].dtype], term.scale, rank * peaks[term.factors["up"]] * peaks[term.factors["down"]] * max(1, slot.rotation) ** 0.5)
-         for slot, term, start, length, rank in rows if slot.index not in slow], dtype=FAST)  # fmt: skip
+    fast = np.array([fields for row, fields in zip(rows, _fields(rows, spans, peaks)) if row.slot.index not in slow], dtype=FAST)
     return DeltaImage(file, factors, fast, slow, every, spans)
+
+
+def _fields(rows: list[_Product], spans: dict[str, tuple[int, Entry, Slot | None]], peaks: dict[str, float]) -> list[tuple]:
+    """Rows of FAST. A joined product's bound goes to the row that it is multiplied with."""
+    out, before = [], 1.0
+    for row in rows:
+        bound = before * row.rank * peaks[row.up] * peaks[row.down]
+        before = bound if row.joined else 1.0
+        scale = 0.0 if row.joined else row.term.scale
+        peak_of = 0.0 if row.joined else bound * max(1, row.slot.rotation) ** 0.5
+        code = FAST_DTYPES[spans[row.up][1].dtype]
+        place = (row.slot.index, row.start, row.length, row.term.swap_halves, spans[row.up][0], spans[row.down][0])
+        out.append((*place, row.rank, code, scale, peak_of, row.joined))
+    return out
 
 
 def _inspect(file: DeltaFile, view: memoryview, spans: dict[str, tuple[int, Entry, Slot | None]]) -> dict[str, float]:

@@ -33,7 +33,7 @@ def _neighbours(table: MergeTable, starts: np.ndarray) -> tuple[np.ndarray, np.n
     for offset in range(int(jobs["count"].max(initial=0))):
         has = jobs["count"] > offset
         mine = products[np.where(has, jobs["first"] + offset, 0)]
-        for field in ("rank", "code", "alpha", "image"):
+        for field in ("rank", "code", "alpha", "image", "joined"):
             same[1:] &= ~has[1:] | (mine[field][1:] == mine[field][:-1])
         for field in ("up", "down"):
             distance = np.where(has[1:], np.diff(mine[field]), 0)
@@ -56,7 +56,7 @@ def _runs(table: MergeTable, starts: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def merge(layout: Layout, live: Tensor, base: Tensor, table: MergeTable, factors: Sequence[Tensor]) -> None:
-    """live = round(base + sum(alpha * up * down)) for every job. `base` may be `live` (then it holds pristine values).
+    """live = round(base + sum(alpha * up * down)) for every job; of joined products, their elements' product. `base` may be `live` (then it holds pristine values).
 
     f32 accumulation, one rounding. On CUDA a single product of the weight's own dtype goes to one GEMM whose epilogue does both.
     """
@@ -78,14 +78,22 @@ def merge(layout: Layout, live: Tensor, base: Tensor, table: MergeTable, factors
             torch.baddbmm(source, pairs[0][0], pairs[0][1], alpha=pairs[0][2], out=target)
         else:
             value = source.to(torch.float32, copy=True)
-            for up, down, alpha in pairs:
-                value.baddbmm_(up.float(), down.float(), alpha=alpha)
+            held: Tensor | None = None
+            for up, down, alpha, joined in pairs:
+                if joined or held is not None:
+                    product = torch.bmm(up.float(), down.float())
+                    product = product if held is None else held.mul_(product)
+                    held = product if joined else None
+                    if not joined:
+                        value.add_(product, alpha=alpha)
+                else:
+                    value.baddbmm_(up.float(), down.float(), alpha=alpha)
             target.copy_(value)
 
 
 def _pairs(
     table: MergeTable, begin: int, count: int, rows: int, cols: int, factors: Sequence[Tensor]
-) -> list[tuple[Tensor, Tensor, float]]:
+) -> list[tuple[Tensor, Tensor, float, bool]]:
     first, number = int(table.jobs["first"][begin]), int(table.jobs["count"][begin])
     out = []
     for offset in range(number):
@@ -98,5 +106,5 @@ def _pairs(
         buffer = factors[product["image"]]
         up = _batch(buffer, int(product["up"]), steps["up"], count, rows, rank, dtype)
         down = _batch(buffer, int(product["down"]), steps["down"], count, rank, cols, dtype)
-        out.append((up, down, float(product["alpha"])))
+        out.append((up, down, float(product["alpha"]), bool(product["joined"])))
     return out

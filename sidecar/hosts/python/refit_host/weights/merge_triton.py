@@ -48,7 +48,7 @@ def _factor(address, offsets, mask, code, CODE: tl.constexpr):
 @triton.jit(do_not_specialize=["tile_start"])
 def _merge(
     live, base, tile_job, job_offset, job_source, job_shape, product_address, product_number, product_alpha, tile_start,
-    DTYPE: tl.constexpr, CODE: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    DTYPE: tl.constexpr, CODE: tl.constexpr, JOINS: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0) + tile_start
     job = tl.load(tile_job + tile)
@@ -69,20 +69,35 @@ def _merge(
     inside = (rm < rows)[:, None] & (rn < cols)[None, :]
     place = rm[:, None].to(tl.int64) * cols + rn[None, :]
     value = tl.load(base + source + place, mask=inside, other=0.0).to(tl.float32)
+    if JOINS:
+        held = tl.zeros((BM, BN), dtype=tl.float32)
+        holds = 0
     for p in range(first, first + count):
         up = tl.load(product_address + p * 2)
         down = tl.load(product_address + p * 2 + 1)
-        rank = tl.load(product_number + p * 2)
-        code = tl.load(product_number + p * 2 + 1)
+        rank = tl.load(product_number + p * 3)
+        code = tl.load(product_number + p * 3 + 1)
         alpha = tl.load(product_alpha + p)
         if ALIGNED:
             up = tl.multiple_of(up, 16)
             down = tl.multiple_of(down, 16)
+        if JOINS:
+            product = tl.zeros((BM, BN), dtype=tl.float32)
         for k in range(0, rank, BK):
             rk = k + tl.arange(0, BK)
             u = _factor(up, rm[:, None] * rank + rk[None, :], (rm < rows)[:, None] & (rk < rank)[None, :], code, CODE)
             d = _factor(down, rk[:, None] * cols + rn[None, :], (rk < rank)[:, None] & (rn < cols)[None, :], code, CODE)
-            value += alpha * tl.dot(u, d, input_precision="ieee")
+            if JOINS:
+                product += tl.dot(u, d, input_precision="ieee")
+            else:
+                value += alpha * tl.dot(u, d, input_precision="ieee")
+        if JOINS:
+            # Held for the next product, times the held one, or by itself.
+            joined = tl.load(product_number + p * 3 + 2)
+            product = tl.where(holds != 0, held * product, product)
+            value += tl.where(joined != 0, 0.0, alpha * product)
+            held = product
+            holds = joined
     tl.store(live + offset + place, value.to(DTYPE), mask=inside)
 
 
@@ -95,6 +110,7 @@ class Launch:
     views: dict[str, Tensor]
     groups: dict[int, list[tuple[int, int, bool]]]
     code: int
+    joins: bool
     blocks: tuple[int, int, int]
 
 
@@ -131,7 +147,7 @@ def prepare(
         "product_address": np.stack([products[k] + address[products["image"]] for k in ("up", "down")], axis=1).astype(np.int64),
         "tile_job": np.repeat(np.arange(len(jobs), dtype=np.int32), tiles),
         "job_shape": shape,
-        "product_number": np.stack([products["rank"], products["code"]], axis=1).astype(np.int32),
+        "product_number": np.stack([products["rank"], products["code"], products["joined"]], axis=1).astype(np.int32),
         "product_alpha": products["alpha"],
     }
     tables, views = _upload(pieces, device)
@@ -139,7 +155,7 @@ def prepare(
     for number in np.unique(part).tolist():
         first, last = np.searchsorted(part, [number, number + 1]).tolist()
         groups.setdefault(number // 2, []).append((int(ends[first] - tiles[first]), int(ends[last - 1]), number % 2 == 0))
-    return Launch(tables, views, groups, table.code if len(products) else 0, blocks)
+    return Launch(tables, views, groups, table.code if len(products) else 0, bool(products["joined"].any()), blocks)
 
 
 def _upload(pieces: dict[str, np.ndarray], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
@@ -167,7 +183,7 @@ def run(launch: Launch, layout: Layout, live: Tensor, base: Tensor, group: int =
         _merge[(end - begin,)](
             live.view(dtype), base.view(dtype), v["tile_job"], v["job_offset"], v["job_source"], v["job_shape"],
             v["product_address"], v["product_number"], v["product_alpha"], begin,
-            DTYPE=ARENA_DTYPES[dtype], CODE=launch.code, ALIGNED=aligned, BM=launch.blocks[0], BN=launch.blocks[1],
+            DTYPE=ARENA_DTYPES[dtype], CODE=launch.code, JOINS=launch.joins, ALIGNED=aligned, BM=launch.blocks[0], BN=launch.blocks[1],
             BK=16, num_warps=launch.blocks[2],
         )  # fmt: skip
 
@@ -177,10 +193,14 @@ def warm_up(device: torch.device, dtype: torch.dtype) -> None:
     layout = Layout.build({"even": (64, 64), "odd": (7, 9)}, dtype)
     arena = torch.zeros(layout.nbytes, dtype=torch.uint8, device=device)
     factors = torch.zeros(1 << 12, dtype=torch.uint8, device=device)
-    for code in (0, 1):
+    # The last one: LoHa in fp16.
+    for code, joins in ((0, False), (1, False), (0, True)):
         rows = np.zeros(len(layout.slots), FAST)
         rows["slot"], rows["length"], rows["rank"], rows["code"] = np.arange(len(rows)), layout.table[:, 1], 4, code
         rows["down"] = 1 << 11
+        if joins:
+            rows = np.repeat(rows, 2)
+            rows["joined"][::2] = 1
         launch = prepare(layout, build_table(layout, [(rows, 1.0)], layout.slots), [factors], device)
         run(launch, layout, arena, arena)
     torch.cuda.current_stream(device).synchronize()

@@ -15,12 +15,15 @@ from .image import FAST
 from .layout import Layout, Slot
 
 JOB = np.dtype([("slot", "<i4"), ("row", "<i4"), ("rows", "<i4"), ("cols", "<i4"), ("first", "<i4"), ("count", "<i4")])
-PRODUCT = np.dtype([("up", "<i8"), ("down", "<i8"), ("rank", "<i4"), ("code", "<i4"), ("alpha", "<f4"), ("image", "<i4")])
+PRODUCT = np.dtype(
+    [("up", "<i8"), ("down", "<i8"), ("rank", "<i4"), ("code", "<i4"), ("alpha", "<f4"), ("image", "<i4"), ("joined", "<i4")]
+)
 
 
 @dataclass(frozen=True)
 class MergeTable:
-    """`jobs`: JOB rows; `products`: PRODUCT rows, those of a job lie together. Positions are byte offsets into the image's factors."""
+    """`jobs`: JOB rows; `products`: PRODUCT rows, those of a job lie together; a `joined` one is multiplied with the next, element by element. Positions are byte
+    offsets into the image's factors."""
 
     jobs: np.ndarray
     products: np.ndarray
@@ -44,7 +47,7 @@ def _merged_rows(stack: Sequence[tuple[np.ndarray, float]], keep: np.ndarray) ->
 
 def _products(rows: np.ndarray, image: np.ndarray, strength: np.ndarray) -> np.ndarray:
     out = np.zeros(len(rows), PRODUCT)
-    for field in ("up", "down", "rank", "code"):
+    for field in ("up", "down", "rank", "code", "joined"):
         out[field] = rows[field]
     out["alpha"] = (strength * rows["scale"]).astype(np.float32)
     out["image"] = image
