@@ -1,13 +1,17 @@
 """A custom node for the benchmark only: says when a sampler was called, when its first step began and how long the steps took. Changes nothing."""
 
+import cProfile
 import json
 import os
+import pstats
 import time
 
 import comfy.samplers
 import torch
 
 FILE = os.environ["REFIT_BENCH_PROBE"]
+# Where the time before the first step goes, by function, into a file beside it.
+PROFILE = bool(os.environ.get("REFIT_BENCH_PROFILE"))
 
 
 def _settled() -> float:
@@ -19,12 +23,16 @@ def _settled() -> float:
 class _Run:
     called = began = ended = 0.0
     stamps: list = []
+    profile = None
 
 
 def _around_guider(original):
     def sample(self, *args, **kwargs):
         _Run.stamps, _Run.began, _Run.ended = [], 0.0, 0.0
         _Run.called = _settled()
+        if PROFILE:
+            _Run.profile = cProfile.Profile()
+            _Run.profile.enable()
         try:
             return original(self, *args, **kwargs)
         finally:
@@ -55,6 +63,12 @@ def _around_sampler(original):
         # A run that starts again in ComfyUI itself is timed from its second beginning; the first one stands in prep_ms.
         _Run.stamps = []
         _Run.began = _settled()
+        if PROFILE and _Run.profile is not None:
+            _Run.profile.disable()
+            with open(FILE + ".profile", "a", encoding="utf-8") as out:
+                out.write(f"-- {1000 * (_Run.began - _Run.called):.0f} ms\n")
+                pstats.Stats(_Run.profile, stream=out).sort_stats("cumulative").print_stats(45)
+            _Run.profile = None
         try:
             return original(self, model_wrap, sigmas, extra_args, stamped, noise, *args, **kwargs)
         finally:
