@@ -69,9 +69,9 @@ def _merge(
     inside = (rm < rows)[:, None] & (rn < cols)[None, :]
     place = rm[:, None].to(tl.int64) * cols + rn[None, :]
     value = tl.load(base + source + place, mask=inside, other=0.0).to(tl.float32)
-    if JOINS:
-        held = tl.zeros((BM, BN), dtype=tl.float32)
-        holds = 0
+    # Without joins nothing below reads these, and the compiler leaves them out.
+    product = held = tl.zeros((BM, BN), dtype=tl.float32)
+    holds = 0
     for p in range(first, first + count):
         up = tl.load(product_address + p * 2)
         down = tl.load(product_address + p * 2 + 1)
