@@ -70,7 +70,8 @@ def _merge(
     place = rm[:, None].to(tl.int64) * cols + rn[None, :]
     value = tl.load(base + source + place, mask=inside, other=0.0).to(tl.float32)
     # Without joins nothing below reads these, and the compiler leaves them out.
-    product = held = tl.zeros((BM, BN), dtype=tl.float32)
+    held = tl.zeros((BM, BN), dtype=tl.float32)
+    product = held
     holds = 0
     for p in range(first, first + count):
         up = tl.load(product_address + p * 2)
