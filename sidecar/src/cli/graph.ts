@@ -48,8 +48,8 @@ export function addGraph(program: Command, done: (code: number) => void): void {
         const onLine = (line: string) => void process.stderr.write(`${line}\n`);
         let folder = flags.out;
         if (folder === undefined)
-          ({ folder } = await exportGraph(await ownStore(flags), python, checkpoint, base.structure, onLine, interrupted.signal));
-        else await runExport(python, checkpoint, folder, onLine, interrupted.signal);
+          ({ folder } = await exportGraph(await ownStore(flags), python, base.parameters, base.structure, onLine, interrupted.signal));
+        else await runExport(python, base.parameters, folder, onLine, interrupted.signal);
         if (flags.json === true) console.log(JSON.stringify({ ok: true, family: base.family, structure: base.structure, folder }));
         else console.log(`graph of ${base.family}, structure ${base.structure.slice(0, 16)}: ${folder}`);
         done(exitCode.ok);

@@ -2,8 +2,8 @@
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readFile, readdir } from "node:fs/promises";
-import { constants, setPriority } from "node:os";
+import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { constants, setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Failure } from "../failure/index.ts";
@@ -11,6 +11,7 @@ import { hostEnvironment, pythonRun } from "../host/index.ts";
 import type { HostPython } from "../host/index.ts";
 import { packageRoot } from "../package-root.ts";
 import type { EngineFinger, EngineKey, Store } from "../store/index.ts";
+import type { Parameters } from "../terms/index.ts";
 import type { FailedGraphs } from "./failed-graphs.ts";
 import type { Stores } from "./stores.ts";
 
@@ -99,7 +100,7 @@ export interface Graphs {
   /** Makes the graph of a checkpoint's structure with the configured Python. Throws ENGINE_GRAPH_MISSING (no Python) and ENGINE_GRAPH_EXPORT_FAILED. */
   readonly exportFor: (
     structure: string,
-    checkpointPath: string,
+    shapes: Parameters,
     onLine: (line: string) => void,
     signal: AbortSignal,
     how?: ExportHow,
@@ -176,7 +177,7 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
       const python = options.python();
       return python === null ? null : options.failed.known(structure, need, python);
     },
-    async exportFor(structure, checkpointPath, onLine, signal, how = {}) {
+    async exportFor(structure, shapes, onLine, signal, how = {}) {
       const python = options.python();
       if (python === null) {
         throw new Failure(
@@ -185,7 +186,7 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
           { structure },
         );
       }
-      const { folder, entry } = await exportGraph(options.stores.own, python, checkpointPath, structure, onLine, signal, how).catch(
+      const { folder, entry } = await exportGraph(options.stores.own, python, shapes, structure, onLine, signal, how).catch(
         (error: unknown) => {
           options.failed.note(structure, how.need ?? "models", python, error);
           throw error;
@@ -204,7 +205,7 @@ export async function openGraphs(options: GraphsOptions): Promise<Graphs> {
 export async function exportGraph(
   store: Store,
   python: HostPython,
-  checkpointPath: string,
+  shapes: Parameters,
   structure: string,
   onLine: (line: string) => void,
   signal: AbortSignal,
@@ -212,7 +213,7 @@ export async function exportGraph(
 ): Promise<{ readonly entry: string; readonly folder: string }> {
   const staging = await store.stage();
   try {
-    await runExport(python, checkpointPath, staging.folder, onLine, signal, how);
+    await runExport(python, shapes, staging.folder, onLine, signal, how);
     const made = await readBundle(staging.folder);
     if (made.structure !== structure)
       throw new Failure(
@@ -236,18 +237,37 @@ function setLowPriority(pid: number): void {
   }
 }
 
-/** `python -m refit_graphs`; progress lines come on stderr, the verdict as the last line of stdout. */
+/** `python -m refit_graphs` on canonical names and shapes: a file's own names may be others (diffusers), or lie in several shards. */
 export async function runExport(
   python: HostPython,
-  checkpointPath: string,
+  shapes: Parameters,
   out: string,
   onLine: (line: string) => void,
   signal: AbortSignal,
-  { need = "models", quietly = false }: ExportHow = {},
+  how: ExportHow = {},
+): Promise<Record<string, unknown>> {
+  const folder = await mkdtemp(join(tmpdir(), "refit-header-"));
+  try {
+    const header = join(folder, "header.json");
+    await writeFile(header, JSON.stringify(Object.fromEntries([...shapes].map(([name, shape]) => [name, { dtype: "F32", shape }]))));
+    return await exportOf(python, header, out, onLine, signal, how);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Progress lines come on stderr, the verdict as the last line of stdout. */
+async function exportOf(
+  python: HostPython,
+  header: string,
+  out: string,
+  onLine: (line: string) => void,
+  signal: AbortSignal,
+  { need = "models", quietly = false }: ExportHow,
 ): Promise<Record<string, unknown>> {
   const { command, args, env } = pythonRun(python, "refit_graphs", [
     "--header",
-    checkpointPath,
+    header,
     "--out",
     out,
     ...(need === "table" ? ["--table"] : []),

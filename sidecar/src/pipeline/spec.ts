@@ -55,10 +55,16 @@ export async function graphOf(
     urgency,
     atRest: true,
     run: ({ signal, progress, background }) =>
-      graphs.exportFor(structure, checkpoint.entry.path, (line) => progress({ stage: line.slice(0, 200), done: 0, total: 0 }), signal, {
-        need,
-        quietly: background(),
-      }),
+      graphs.exportFor(
+        structure,
+        checkpoint.target.parameters,
+        (line) => progress({ stage: line.slice(0, 200), done: 0, total: 0 }),
+        signal,
+        {
+          need,
+          quietly: background(),
+        },
+      ),
   });
   return result;
 }

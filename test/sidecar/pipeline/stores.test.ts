@@ -125,7 +125,7 @@ describe("openGraphs", () => {
     const first = await opened();
     expect([first.graphs.find("mine", "table")?.name, first.graphs.find("mine", "models")]).toEqual(["table", null]);
     await expect(
-      first.graphs.exportFor("mine", "x.safetensors", () => undefined, new AbortController().signal, { need: "models" }),
+      first.graphs.exportFor("mine", new Map(), () => undefined, new AbortController().signal, { need: "models" }),
     ).rejects.toMatchObject({ code: "ENGINE_GRAPH_MISSING" });
     await first.stores.close();
     await put("models", ["unet.onnx"]);

@@ -277,7 +277,7 @@ class Core:
         assert self._weights is not None
         try:
             done = self._weights.refit(now, base_is_same=base_is_same)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, NotServed):
             raise
         except Exception as error:  # PEFT's merges may fail in any way: a fresh engine is made, and if that fails too the original answers
             log.warning("refit_sidecar: a refit failed (%s: %s); building the engine anew", type(error).__name__, str(error)[:160])
@@ -296,6 +296,19 @@ class Core:
     def _build(self, now: Snapshot, args: tuple, kwargs: Mapping[str, Any]) -> None:
         """A new engine for what the module is now."""
         self.drop()
+        try:
+            self._weights, self._runner, done = self._make(now, args, kwargs)
+        except (torch.OutOfMemoryError, NotServed):
+            raise
+        except Exception as error:  # an adapter that PEFT itself cannot merge, arguments that the module refuses
+            raise NotServed(f"no engine can be made ({type(error).__name__}: {str(error)[:160]})") from error
+        self._snapshot = take(self.module)
+        self.builds += 1
+        self._record(done)
+        self._to(State.LIVE, f"built for {len(now.tensors)} parameters, {self._runner.tier}")
+
+    def _make(self, now: Snapshot, args: tuple, kwargs: Mapping[str, Any]) -> tuple[LiveWeights, Runner, Refit]:
+        """Weights and a way to run for what the module is now, up to date."""
         device = self._device(now)
         if self.options.offload_module_to_cpu and device.type == "cuda":
             self.module.to("cpu")
@@ -307,12 +320,7 @@ class Core:
             empty = engine_module(self.module, self.original_class, now, lambda name: torch.empty_like(now.tensors[name], device="meta"))
             coded = coded_of(empty, now, form, device)
         weights = LiveWeights(now, device, self.options.dtype, keep, coded)
-        try:
-            done = weights.refit(now)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # an adapter that PEFT itself cannot merge
-            raise NotServed(f"its adapters cannot be merged ({type(error).__name__}: {str(error)[:160]})") from error
+        done = weights.refit(now)
 
         def copy() -> nn.Module:
             made = engine_module(self.module, self.original_class, now, weights.parameter)
@@ -322,10 +330,7 @@ class Core:
         runner = Runner(copy(), device, self.options.tier, self.cache)
         ready = self._cast(args, kwargs, device)
         runner.compile(*ready, copy)
-        self._weights, self._runner, self._snapshot = weights, runner, take(self.module)
-        self.builds += 1
-        self._record(done)
-        self._to(State.LIVE, f"built for {len(now.tensors)} parameters, {runner.tier}")
+        return weights, runner, done
 
     def _device(self, now: Snapshot) -> torch.device:
         if self.options.device is not None:

@@ -18,6 +18,7 @@ from .core import Core, Listener
 from .counted import uncount
 from .options import options_of
 from .shapes import Ranges
+from .shared import core_for
 from .states import State
 from .switching import Switchboard, diffusers_calls, layers_of
 from .watched import watch
@@ -27,7 +28,7 @@ from .weights import Refit
 class RefitModule(nn.Module):
     """Wraps a module in place.
 
-    `RefitModule(module, precision="keep", tier="auto", device=None, mode="make_refittable", offload_module_to_cpu=False, cache_built_engines=False,
+    `RefitModule(module, precision="keep", host="auto", tier="auto", device=None, mode="make_refittable", offload_module_to_cpu=False, cache_built_engines=False,
     reuse_cached_engines=False, engine_cache_dir=None, engine_cache_size=5 << 30, tolerance=None)` returns `module` itself. Its first call builds an
     engine; later calls notice every change of weights and adapters, and refit the engine instead of building another.
     """
@@ -50,7 +51,7 @@ class RefitModule(nn.Module):
         if module is None:
             raise TypeError("RefitModule: expected a module")
         original = type(self)._refit_original_class
-        self.__dict__["_refit"] = Core(self, original, options_of(options))
+        self.__dict__["_refit"] = core_for(self, original, options_of(options))
         for tensor in (*self.parameters(), *self.buffers()):
             watch(tensor)
         if "_old_forward" in self.__dict__:

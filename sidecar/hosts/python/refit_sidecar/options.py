@@ -16,6 +16,7 @@ log = logging.getLogger("refit_sidecar")
 PRECISIONS: Mapping[str, torch.dtype | None] = {
     "keep": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, **dict.fromkeys(FORMATS, FLOAT),
 }  # fmt: skip
+HOSTS = ("auto", "inprocess", "sidecar")
 MODES = ("make_refittable", "strip_engine_weights", "fixed")
 # Settings of torch_tensorrt's MutableTorchTensorRTModule: they choose among TensorRT's ways, which are not used here. Its scripts run with them.
 TENSORRT_ONLY = frozenset({
@@ -31,7 +32,8 @@ TENSORRT_ONLY = frozenset({
 @dataclass(frozen=True)
 class Options:
     """`precision`: number format of the engine ("keep": each parameter's own). `device`: the engine's, None: the module's. `mode` "fixed": no refit, a change
-    of weights makes another engine, as an engine with weights inside would."""
+    of weights makes another engine, as an engine with weights inside would. `host`: "inprocess" (what "auto" takes) or "sidecar", a running one, found in
+    `sidecar_data_dir` (None: where it usually is)."""
 
     precision: str = "keep"
     host: str = "auto"
@@ -44,6 +46,7 @@ class Options:
     engine_cache_dir: Path | None = None
     engine_cache_size: int = 5 << 30
     tolerance: float | None = None
+    sidecar_data_dir: Path | None = None
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -75,15 +78,23 @@ def options_of(given: Mapping[str, Any]) -> Options:
             raise ValueError(f"{name}: expected True or False, got {flag!r}")
         if flag is not None and "mode" not in values:
             values["mode"] = mode if flag else ("fixed" if name == "make_refittable" else "make_refittable")
+    inside = values.pop("inprocess", None)
+    if inside is not None:
+        if not isinstance(inside, bool):
+            raise ValueError(f"inprocess: expected True or False, got {inside!r}")
+        wanted = "inprocess" if inside else "sidecar"
+        if values.setdefault("host", wanted) != wanted:
+            raise ValueError(f"inprocess={inside} and host={values['host']!r} say different things")
     unknown = sorted(values.keys() - Options.__dataclass_fields__.keys())
     if unknown:
         raise TypeError(f"RefitModule has no option {', '.join(unknown)}; expected some of {', '.join(Options.__dataclass_fields__)}")
     if values.get("device") is not None:
         values["device"] = torch.device(values["device"])
-    if values.get("engine_cache_dir") is not None:
-        values["engine_cache_dir"] = Path(values["engine_cache_dir"])
+    for name in ("engine_cache_dir", "sidecar_data_dir"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
     options = Options(**values)
-    for name, wanted in (("precision", tuple(PRECISIONS)), ("tier", TIERS), ("mode", MODES), ("host", ("auto", "inprocess"))):
+    for name, wanted in (("precision", tuple(PRECISIONS)), ("tier", TIERS), ("mode", MODES), ("host", HOSTS)):
         if getattr(options, name) not in wanted:
             raise ValueError(f"{name}: expected one of {', '.join(wanted)}, got {getattr(options, name)!r}")
     return options
