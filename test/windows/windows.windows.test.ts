@@ -11,7 +11,7 @@ import { createArrivals, folderKey } from "../../sidecar/src/arrivals/index.ts";
 import { look } from "../../sidecar/src/install/index.ts";
 import { main } from "../../sidecar/src/main.ts";
 import { resolveOptions } from "../../sidecar/src/options/index.ts";
-import { warmPolicy } from "../../sidecar/src/pipeline/warm-policy.ts";
+import { warmPolicy } from "../../sidecar/src/pipeline/warm/warm-policy.ts";
 import { openStore } from "../../sidecar/src/store/index.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "refit-windows-"));

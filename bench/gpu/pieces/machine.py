@@ -20,7 +20,7 @@ from ..context import Context
 # Answers each frame with its tensors, as small a host as can be.
 ECHO = """
 import sys
-from refit_host.lean import answer_quickly
+from refit_host.quick_start import answer_quickly
 from refit_host.wire.frames import encode_frame, read_frame
 answer_quickly()
 while (frame := read_frame(sys.stdin.buffer)) is not None:

@@ -10,7 +10,7 @@ import { scanFolder } from "./scan.ts";
 import { createTracker } from "./tracker.ts";
 import type { ArrivalListener, Place, WatchedFolder } from "./types.ts";
 
-export interface FolderPorts {
+export interface FolderParts {
   readonly folder: WatchedFolder;
   readonly options: ArrivalsOptions;
   readonly files: Files;
@@ -45,7 +45,7 @@ async function eachOf<T>(items: readonly T[], width: number, task: (item: T) => 
   await Promise.all(Array.from({ length: width }, run));
 }
 
-export function watchFolder(ports: FolderPorts): FolderWatch {
+export function watchFolder(ports: FolderParts): FolderWatch {
   const { folder, options, files, clock } = ports;
   let watch: Watch | null = null;
   let blind = options.poll;

@@ -18,7 +18,7 @@ type Track =
   /** `retry`: could not be opened, which may end without any change that a stamp would show. */
   | { readonly phase: "refused"; readonly stamp: Stamp | null; readonly retry: boolean };
 
-export interface TrackerPorts {
+export interface TrackerParts {
   readonly folder: WatchedFolder;
   readonly files: Files;
   readonly clock: Clock;
@@ -46,7 +46,7 @@ export interface Tracker {
 /** A path is looked at again at the earliest after this; a fast copy sends thousands of events a second. */
 const lookSpacingMs = 20;
 
-export function createTracker(ports: TrackerPorts): Tracker {
+export function createTracker(ports: TrackerParts): Tracker {
   const { folder, files, clock, limits, lane, inodes, emit } = ports;
   const tracks = new Map<string, Track>();
   /** Paths the outside has heard of. */

@@ -4,7 +4,7 @@ import type { Reader } from "./reader.ts";
 import { decodeSaved, encodeSaved } from "./saved.ts";
 import type { Content } from "./unit.ts";
 
-export interface KeeperPorts {
+export interface KeeperParts {
   readonly reader: Reader;
   readonly onTrouble: (text: string) => void;
   /** What is known now: generation, and content by unit. */
@@ -25,7 +25,7 @@ export interface Keeper {
 /** Wait for more of a burst before writing a megabyte. */
 const saveDelayMs = 1000;
 
-export function createKeeper(ports: KeeperPorts): Keeper {
+export function createKeeper(ports: KeeperParts): Keeper {
   const { reader } = ports;
   /** Of folders that have not been scanned in this run: a drive that is away today may be back tomorrow. */
   const old = new Map<string, Content>();

@@ -11,7 +11,7 @@ import { sameButRenamed, signatureOf } from "./unit.ts";
 import type { Content, Member, Unit } from "./unit.ts";
 import type { Stamp } from "../arrivals/types.ts";
 
-export interface RefresherPorts {
+export interface RefresherParts {
   readonly files: FileTable;
   readonly reader: Reader;
   /** Content by unit from an earlier run. */
@@ -64,7 +64,7 @@ function needOf(unit: Unit, files: FileTable): Need {
   return { hindrance: { code, message } };
 }
 
-export function createRefresher(ports: RefresherPorts): Refresher {
+export function createRefresher(ports: RefresherParts): Refresher {
   const { files, reader, show } = ports;
   const limit = pLimit(headersAtOneTime);
   const running = new Map<Unit, Promise<void>>();

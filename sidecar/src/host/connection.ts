@@ -24,7 +24,7 @@ interface Pending {
   readonly onProgress: CallOptions["onProgress"];
 }
 
-export interface ConnectionEdges {
+export interface ConnectionParts {
   readonly write: (parts: readonly Uint8Array[]) => void;
   /** The host broke the protocol or fell silent: nothing it says can be trusted any more. */
   readonly onBroken: (reason: string) => void;
@@ -37,7 +37,7 @@ const defaultTimeoutMs = 600_000;
 
 /** Pairs requests with answers over one byte stream. Knows nothing of processes; whoever owns the stream feeds `receive` and calls `lose` when it ends. */
 export class HostConnection {
-  readonly #edges: ConnectionEdges;
+  readonly #edges: ConnectionParts;
   readonly #reader = new FrameReader();
   readonly #pending = new Map<number, Pending>();
   #lastId = 0;
@@ -46,7 +46,7 @@ export class HostConnection {
   /** By its own word, in its answer to hello. */
   #readsSegments = false;
 
-  constructor(edges: ConnectionEdges) {
+  constructor(edges: ConnectionParts) {
     this.#edges = edges;
   }
 

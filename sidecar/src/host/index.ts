@@ -2,7 +2,7 @@
 // A leaf: it knows processes and messages, not engines or plans. It never lets a host outlive the sidecar, and never believes an answer that does not fit its schema.
 
 export { HostConnection } from "./connection.ts";
-export type { ConnectionEdges, LogLevel } from "./connection.ts";
+export type { ConnectionParts, LogLevel } from "./connection.ts";
 export { hostEnvironment, namedVariables, withheld } from "./environment.ts";
 export type { EnvironmentOptions } from "./environment.ts";
 export { hugePages } from "./huge-pages.ts";

@@ -7,8 +7,8 @@ import { folderKey } from "../arrivals/index.ts";
 import type { ArrivalEvent, Arrivals, FolderSpec } from "../arrivals/index.ts";
 import type { Catalog } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
-import { folderView } from "./views.ts";
-import type { FolderView } from "./views.ts";
+import { folderView } from "./answers/views.ts";
+import type { FolderView } from "./answers/views.ts";
 
 export interface Folders {
   readonly views: () => FolderView[];

@@ -8,8 +8,8 @@ import { stateKey } from "../plan/index.ts";
 import type { EngineLease, Engines, EngineSpec } from "../refit/index.ts";
 import { Runs } from "../step/index.ts";
 import type { OnProgress, Run, RunReply } from "../step/index.ts";
-import type { StepTable } from "./graphs.ts";
-import type { ResolvedWanted, WantedRequest } from "./wanted.ts";
+import type { StepTable } from "./resolve/graphs.ts";
+import type { ResolvedWanted, WantedRequest } from "./resolve/resolver.ts";
 
 /** A run that is not stepped on for this long ends by itself: its client has died without a word, or forgot. */
 export const leaseIdleMs = 10 * 60_000;
@@ -47,7 +47,7 @@ export interface OpenOptions {
   readonly onProgress?: OnProgress;
 }
 
-export interface RunsPorts {
+export interface RunsParts {
   readonly engines: Engines;
   readonly resolve: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
   readonly specOf: (
@@ -96,7 +96,7 @@ interface Held {
   busy: number;
 }
 
-export function createOpenRuns(ports: RunsPorts): OpenRuns {
+export function createOpenRuns(ports: RunsParts): OpenRuns {
   const nowMs = () => performance.now();
   const runs = new Runs({
     turnMs: ports.turnMs,

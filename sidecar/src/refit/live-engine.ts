@@ -17,7 +17,7 @@ export interface Planning {
   readonly nextState: (state: EngineState, event: EngineEvent) => EngineState;
 }
 
-export interface LiveEngineEdges {
+export interface LiveEngineParts {
   readonly planning: Planning;
   /** The running host of the engine's kind; starts or awaits it. */
   readonly host: () => Promise<Host>;
@@ -36,7 +36,7 @@ export interface LiveEngineEdges {
 export class LiveEngine {
   readonly id: string;
   readonly spec: EngineSpec;
-  readonly #edges: LiveEngineEdges;
+  readonly #edges: LiveEngineParts;
   readonly #queue = new OneAtATime();
   #state: EngineState = { state: "UNKNOWN", reason: "not loaded yet" };
   #sinceMs: number;
@@ -54,7 +54,7 @@ export class LiveEngine {
   /** Of the stack that is live, as its host answered when it wrote it. */
   losses: AdapterLosses = [];
 
-  constructor(spec: EngineSpec, edges: LiveEngineEdges) {
+  constructor(spec: EngineSpec, edges: LiveEngineParts) {
     this.id = engineKey(spec);
     this.spec = spec;
     this.#bytes = engineBytes(spec);

@@ -14,7 +14,7 @@ const lockName = "sidecar.lock";
 const startingMs = 10_000;
 const pollMs = 100;
 
-export interface LockPorts {
+export interface LockParts {
   readonly alive: (pid: number) => boolean;
   readonly running: (dataDir: string) => Promise<{ readonly pid: number } | null>;
   readonly startingMs: number;
@@ -23,7 +23,7 @@ export interface LockPorts {
 /** Makes the data folder and takes it for this process; the answer gives it back. Throws WIRE_DATA_DIR_UNSAFE and WIRE_ALREADY_RUNNING. */
 export async function lockDataDir(
   dataDir: string,
-  { alive, running, startingMs: patienceMs }: LockPorts = { alive: isAlive, running: findRunning, startingMs },
+  { alive, running, startingMs: patienceMs }: LockParts = { alive: isAlive, running: findRunning, startingMs },
 ): Promise<() => Promise<void>> {
   await prepareDataDir(dataDir);
   const path = join(dataDir, lockName);

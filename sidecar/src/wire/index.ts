@@ -6,4 +6,4 @@ export { lockDataDir } from "./data-lock.ts";
 export { findRunning, readDiscovery, type Discovery } from "./discovery.ts";
 export { holdsPath, withoutPaths } from "./failures.ts";
 export type { ReloadableOptions, WireOptions } from "./options.ts";
-export { startWire, type WireServer, type WireSetup } from "./server.ts";
+export { startWire, type WireServer, type WireParts } from "./server.ts";

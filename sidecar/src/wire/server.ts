@@ -23,7 +23,7 @@ import { createConditioningStore, createSession, createState, sessionMethods, ty
 import { sessionSocket } from "./sockets.ts";
 import { createUpgrades } from "./upgrade.ts";
 
-export interface WireSetup {
+export interface WireParts {
   readonly backend: WireBackend;
   readonly options: WireOptions;
   readonly dataDir: string;
@@ -86,7 +86,7 @@ export async function startWire({
   onSegmentFolder,
   pingEveryMs = times.pingEveryMs,
   helloMs = times.helloMs,
-}: WireSetup): Promise<WireServer> {
+}: WireParts): Promise<WireServer> {
   const tls = await resolveTls(options);
   await prepareDataDir(dataDir);
   const running = await findRunning(dataDir);

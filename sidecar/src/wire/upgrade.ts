@@ -12,7 +12,7 @@ export interface Upgrades {
   readonly close: () => void;
 }
 
-export interface UpgradePorts {
+export interface UpgradeParts {
   readonly access: Access;
   readonly mayConnect: () => ErrorCode | null;
   readonly refused: (code: ErrorCode) => void;
@@ -61,7 +61,7 @@ function webSocketServer(role: Role): WebSocketServer {
   });
 }
 
-export function createUpgrades({ access, mayConnect, refused, connected }: UpgradePorts): Upgrades {
+export function createUpgrades({ access, mayConnect, refused, connected }: UpgradeParts): Upgrades {
   const servers: Readonly<Record<Role, WebSocketServer>> = { read: webSocketServer("read"), control: webSocketServer("control") };
   return {
     handle(request, socket, head) {

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { installedHost, installHost, pythonOf, removeHost } from "../../../sidecar/src/install/host/index.ts";
-import type { HostWish, InstallEdges } from "../../../sidecar/src/install/host/index.ts";
+import type { HostWish, InstallParts } from "../../../sidecar/src/install/host/index.ts";
 import { pythonRun } from "../../../sidecar/src/host/index.ts";
 import { hostPythons } from "../../../sidecar/src/pipeline/index.ts";
 import { testPython } from "../../../tools/python-env.mjs";
@@ -33,7 +33,7 @@ const own = (requirements: readonly string[] = ["tiny==1.0"], over: Partial<Host
 });
 const reuse = (requirements: readonly string[], over: Partial<HostWish> = {}): HostWish =>
   own(requirements, { place: { mode: "reuse", python: ui }, wheels: "reused", ...over });
-const edges = (over: Partial<InstallEdges> = {}): InstallEdges & { readonly lines: string[] } => {
+const edges = (over: Partial<InstallParts> = {}): InstallParts & { readonly lines: string[] } => {
   const lines: string[] = [];
   return {
     lines,
@@ -42,7 +42,7 @@ const edges = (over: Partial<InstallEdges> = {}): InstallEdges & { readonly line
     ...over,
   };
 };
-const install = (wish: HostWish, over: Partial<InstallEdges> = {}) => installHost(wish, edges(over));
+const install = (wish: HostWish, over: Partial<InstallParts> = {}) => installHost(wish, edges(over));
 const folders = () =>
   readdirSync(join(data, "hosts"), { withFileTypes: true })
     .filter((entry) => entry.isDirectory())

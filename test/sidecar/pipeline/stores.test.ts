@@ -2,7 +2,7 @@ import { mkdtemp, readdir, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
-import { graphKey, openGraphs } from "../../../sidecar/src/pipeline/graphs.ts";
+import { graphKey, openGraphs } from "../../../sidecar/src/pipeline/resolve/graphs.ts";
 import { openStores } from "../../../sidecar/src/pipeline/stores.ts";
 import { openStore } from "../../../sidecar/src/store/index.ts";
 import type { Store } from "../../../sidecar/src/store/index.ts";

@@ -3,7 +3,7 @@ import { Failure } from "../../../sidecar/src/failure/index.ts";
 import { nextState, planRefit, sameState } from "../../../sidecar/src/plan/index.ts";
 import { engineBytes, engineKey, Engines, type EngineSpec } from "../../../sidecar/src/refit/index.ts";
 import { fakeHost, type FakeHost } from "./fake-host.ts";
-import { names, spec, wanted } from "./wanted.ts";
+import { names, spec, wanted } from "./small-stack.ts";
 
 let hosts: FakeHost[];
 let events: string[];

@@ -3,7 +3,7 @@ import { Failure } from "../../../sidecar/src/failure/index.ts";
 import { nextState, planRefit, sameState } from "../../../sidecar/src/plan/index.ts";
 import { LiveEngine, type RefitRecord } from "../../../sidecar/src/refit/index.ts";
 import { fakeHost, type FakeHost } from "./fake-host.ts";
-import { spec, wanted } from "./wanted.ts";
+import { spec, wanted } from "./small-stack.ts";
 
 let host: FakeHost;
 let states: string[];

@@ -2,10 +2,10 @@ import { mkdtempSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { lockDataDir, type LockPorts } from "../../../sidecar/src/wire/data-lock.ts";
+import { lockDataDir, type LockParts } from "../../../sidecar/src/wire/data-lock.ts";
 
 const folder = () => mkdtempSync(join(tmpdir(), "refit-lock-"));
-const ports = (changes: Partial<LockPorts> = {}): LockPorts => ({
+const ports = (changes: Partial<LockParts> = {}): LockParts => ({
   alive: () => false,
   running: async () => null,
   startingMs: 50,

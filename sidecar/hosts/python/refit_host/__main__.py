@@ -8,8 +8,8 @@ import sys
 from typing import BinaryIO
 
 from .host.options import parse_options
-from .lean import answer_quickly, begin_imports, end_imports, hide_unused, last_import
 from .log import ToSidecar
+from .quick_start import answer_quickly, begin_imports, end_imports, hide_unused, last_import
 from .wire.server import Server
 
 

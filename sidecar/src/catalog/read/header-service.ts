@@ -11,7 +11,7 @@ export interface HeaderService {
   readonly close: () => Promise<void>;
 }
 
-export interface HeaderServicePorts {
+export interface HeaderServiceParts {
   /** Reads on the calling thread. */
   readonly readHere: (files: readonly ContentFile[], placed: FileKind, table: string | null) => Promise<Reading>;
   /** Compiled worker; null reads everything here. */
@@ -39,7 +39,7 @@ const died: Reading = {
   lasting: false,
 };
 
-export function createHeaderService(ports: HeaderServicePorts): HeaderService {
+export function createHeaderService(ports: HeaderServiceParts): HeaderService {
   const threads: Thread[] = [];
   let active = 0;
   let nextId = 1;

@@ -7,7 +7,7 @@ import { recogniseAdapter } from "../recognise/recognise-adapter.ts";
 import type { DeltaRequest } from "../types.ts";
 import { copiedFactor, sourcesOf, totalBytes, type FactorSource } from "./factor-source.ts";
 import { importDelta } from "./import-delta.ts";
-import { readAdapterTensors } from "./numbers.ts";
+import { readAdapterTensors } from "./adapter-tensors.ts";
 import { packRedux, type OpenFile } from "./redux.ts";
 
 export interface PackedAdapter {

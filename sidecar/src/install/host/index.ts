@@ -4,7 +4,7 @@
 export { findGpus, hasAmdCompute, parseGpu } from "./gpu.ts";
 export { clearUnused, installedHost, pythonOf } from "./hosts-folder.ts";
 export { installHost, removeHost } from "./install-host.ts";
-export type { HostWish, InstallEdges } from "./install-host.ts";
+export type { HostWish, InstallParts } from "./install-host.ts";
 export { findPython, pythonFacts } from "./find-python.ts";
 export { readRequirements } from "./requirements.ts";
 export { tensorrtSupport } from "./tensorrt-support.ts";

@@ -35,7 +35,7 @@ export interface HostWish {
   readonly sources: PipSources;
 }
 
-export interface InstallEdges {
+export interface InstallParts {
   readonly told: Told;
   readonly signal?: AbortSignal;
   /** A trial run with the packages, before the host is switched to. Throws when it fails. */
@@ -83,7 +83,7 @@ const pythonVersionOf = ({ version }: PythonFacts): string => `${version[0]}.${v
  * Installs a host beside what is there, tries it, and only then switches to it; an installed host keeps serving until that moment, and when anything fails.
  * Interrupted at any point, the same wish goes on with what is there. Throws INSTALL_… with what to do.
  */
-export async function installHost(wish: HostWish, { told, signal, probe, now = () => new Date() }: InstallEdges): Promise<InstalledHost> {
+export async function installHost(wish: HostWish, { told, signal, probe, now = () => new Date() }: InstallParts): Promise<InstalledHost> {
   const { kind, dataDir, requirements, sources } = wish;
   const unlock = await lockHosts(dataDir);
   try {
@@ -134,7 +134,7 @@ export async function installHost(wish: HostWish, { told, signal, probe, now = (
   }
 }
 
-async function tried(python: HostPython, { kind, wheels }: HostWish, probe: InstallEdges["probe"], told: Told): Promise<ProbeResult> {
+async function tried(python: HostPython, { kind, wheels }: HostWish, probe: InstallParts["probe"], told: Told): Promise<ProbeResult> {
   told("trying it: imports, a load, a refit and a few steps");
   let found: ProbeResult;
   try {

@@ -9,7 +9,7 @@ import type { Log } from "../../telemetry/index.ts";
 import { errorBody, httpStatus } from "../upgrade.ts";
 import { assetPaths, createAssets, type Asset } from "./assets.ts";
 
-export interface PagePorts {
+export interface PageParts {
   readonly access: Access;
   readonly version: string;
   readonly secure: boolean;
@@ -31,7 +31,7 @@ const headers = {
   "X-Frame-Options": "DENY",
 } as const;
 
-export function createPages(ports: PagePorts): Express {
+export function createPages(ports: PageParts): Express {
   const { access, log } = ports;
   const assets = createAssets();
   const app = express();

@@ -4,7 +4,7 @@ import { wireMethods, type Capability, type WireParams } from "@refit-sidecar/pr
 import { Failure } from "../../failure/index.ts";
 import { limits } from "../limits.ts";
 import { bind, type Bound } from "./method-table.ts";
-import type { Shared } from "./ports.ts";
+import type { Shared } from "./parts.ts";
 import { spokenVersions, type LiveState } from "./state.ts";
 
 /** In whole pages, so that neither end meets a boundary of the file system inside its last tensor. */

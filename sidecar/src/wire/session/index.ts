@@ -5,6 +5,6 @@ export { createCalls } from "./calls.ts";
 export { createConditioningStore, type ConditioningStore } from "./conditioning.ts";
 export { sessionMethods } from "./methods.ts";
 export { createOutbox, type OutSocket } from "./outbox.ts";
-export type { SessionPorts, SessionSocket, Shared, WireMetrics } from "./ports.ts";
+export type { SessionParts, SessionSocket, Shared, WireMetrics } from "./parts.ts";
 export { createSession, type Session } from "./session.ts";
 export { createState } from "./state.ts";

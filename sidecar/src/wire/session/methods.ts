@@ -5,7 +5,7 @@ import type { z } from "zod";
 import type { CallContext } from "../backend.ts";
 import { greetingMethods } from "./greeting.ts";
 import { bind, type Bound } from "./method-table.ts";
-import type { Shared } from "./ports.ts";
+import type { Shared } from "./parts.ts";
 import { topicOf, type LiveState } from "./state.ts";
 import { steppingMethods } from "./stepping.ts";
 

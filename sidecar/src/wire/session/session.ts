@@ -24,7 +24,7 @@ import { createCalls, type OpenCall } from "./calls.ts";
 import type { Bound, CallInput, Reply, SessionState } from "./method-table.ts";
 import { createOutbox } from "./outbox.ts";
 import { withoutRetired } from "./retired.ts";
-import type { SessionPorts } from "./ports.ts";
+import type { SessionParts } from "./parts.ts";
 
 export interface Session {
   readonly id: string;
@@ -47,7 +47,7 @@ const answeredAtOnce: ReadonlySet<string> = new Set(["cancel", "memory.freed"]);
 
 const cancelled = (): Failure => new Failure("WIRE_CANCELLED", "the call was cancelled");
 
-export function createSession(state: SessionState, methods: Readonly<Record<string, Bound>>, ports: SessionPorts): Session {
+export function createSession(state: SessionState, methods: Readonly<Record<string, Bound>>, ports: SessionParts): Session {
   const { socket, log, metrics } = ports;
   const outbox = createOutbox(socket, { softBytes: limits.queueSoftBytes, hardBytes: limits.queueHardBytes }, () => {
     metrics.dropped.add();

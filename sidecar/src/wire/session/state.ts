@@ -9,7 +9,7 @@ import { createSessionSegments, type SessionSegments } from "../segments/index.t
 import type { Calls, OpenCall } from "./calls.ts";
 import type { SessionState } from "./method-table.ts";
 import type { Outbox } from "./outbox.ts";
-import type { Shared } from "./ports.ts";
+import type { Shared } from "./parts.ts";
 
 export interface LiveState extends SessionState {
   readonly leases: Set<string>;

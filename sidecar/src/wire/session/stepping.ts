@@ -4,7 +4,7 @@ import { wireMethods } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 import type { StepInput } from "../backend.ts";
 import { bind, type Bound } from "./method-table.ts";
-import type { Shared } from "./ports.ts";
+import type { Shared } from "./parts.ts";
 import type { LiveState } from "./state.ts";
 
 function checkLease(state: LiveState, lease: string): void {

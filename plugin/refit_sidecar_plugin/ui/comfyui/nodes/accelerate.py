@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..beside import accelerated_model
+from ..model_file import accelerated_model
 
 
 class RefitAccelerateModel:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..distance import relative_error
-from ..lean import yield_processor
 from ..models.spec import ModelSpec
+from ..quick_start import yield_processor
 from ..weights.writes import Writes
 from .artifacts import CompiledCode
 from .compiled import compile_blocks, size_class

@@ -12,7 +12,7 @@ from typing import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from ..lean import tell_compiler
+from ..quick_start import tell_compiler
 
 
 def compile_blocks(module: torch.nn.Module, classes: Iterable[str], *, dynamic: bool | None = True) -> int:

@@ -1,0 +1,263 @@
+// The wire's backend: every forwarded method in terms of the stages. Pages and plugins see what this file lets out.
+
+import { stat } from "node:fs/promises";
+import type { WireParams } from "@refit-sidecar/protocol";
+import type { Arrivals } from "../../arrivals/index.ts";
+import type { Catalog, CatalogEntry } from "../../catalog/index.ts";
+import { Failure } from "../../failure/index.ts";
+import { remainingMs } from "../../jobs/index.ts";
+import type { JobContext, Scheduler } from "../../jobs/index.ts";
+import type { Engines } from "../../refit/index.ts";
+import type { Events, StampedEvent } from "../../telemetry/index.ts";
+import type { WireBackend } from "../../wire/index.ts";
+import type { AdapterFinder } from "../resolve/find-adapter.ts";
+import type { Folders } from "../folders.ts";
+import type { Port } from "../resolve/graphs.ts";
+import { leaseIdleMs } from "../runs.ts";
+import type { OpenRuns, RunRequest } from "../runs.ts";
+import { withRoom } from "../retry-with-room.ts";
+import type { StatusPage } from "./status-page.ts";
+import { adapterReportView, catalogEntryView, floatDtype, jobView, wirePrecision } from "./views.ts";
+import type { OnProgress } from "../../step/index.ts";
+import type { LastUsed } from "../warm/last-used.ts";
+import { hostMemory } from "../warm/warm.ts";
+import type { Resolver } from "../resolve/resolver.ts";
+
+export interface BackendParts {
+  readonly arrivals: Arrivals;
+  readonly catalog: Catalog;
+  readonly engines: Engines;
+  readonly runs: OpenRuns;
+  readonly jobs: Scheduler;
+  readonly resolver: Resolver;
+  readonly finder: AdapterFinder;
+  readonly folders: Folders;
+  readonly page: StatusPage;
+  readonly events: Events;
+  readonly lastUsed: LastUsed;
+  readonly watch: { readonly pause: () => void; readonly resume: () => Promise<void>; readonly paused: () => boolean };
+  /** Makes whatever is missing for a request and leaves the engine LIVE, without keeping it. */
+  readonly warm: (request: RunRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
+}
+
+const pageLength = 200;
+
+export function createBackend(parts: BackendParts): WireBackend {
+  const { catalog, engines, runs, jobs, resolver, folders, events, watch } = parts;
+  const view = (entry: CatalogEntry) => catalogEntryView(entry, resolver.deltaState(entry.id));
+
+  function entryBy(key: WireParams<"catalog.get">): CatalogEntry {
+    if ("id" in key) return catalog.entry(key.id);
+    const fits = (entry: CatalogEntry) =>
+      "sha256" in key
+        ? entry.identity?.sha256 === key.sha256
+        : entry.folder === key.folder && entry.name.normalize("NFC") === key.name.normalize("NFC");
+    for (const entry of catalog.snapshot().entries.values()) if (fits(entry)) return entry;
+    throw new Failure(
+      "CATALOG_ENTRY_UNKNOWN",
+      "no catalogued file is the one named; it may not be hashed yet, or lie in no watched folder",
+      { ...key },
+    );
+  }
+
+  function engineOf(id: string) {
+    const engine = engines.get(id);
+    if (engine) return engine;
+    throw new Failure("ENGINE_UNKNOWN", "expected the id of a loaded engine; there is none by this id. List the engines again.", {
+      engine: id,
+    });
+  }
+
+  const background = (kind: string, title: string, key: string, run: (context: JobContext) => Promise<void>) => {
+    const { id, result } = jobs.submit({ key, kind, title, urgency: "lastUsed", run });
+    result.catch(() => undefined);
+    return { job: id };
+  };
+
+  return {
+    "catalog.list": async ({ kind, family, structure, folder, after, limit = pageLength }) => {
+      const snapshot = catalog.snapshot();
+      const fits = (entry: CatalogEntry) =>
+        (kind === undefined || entry.kind === kind) &&
+        (family === undefined || entry.family === family) &&
+        (structure === undefined || (entry.kind === "checkpoint" && entry.structure === structure)) &&
+        (folder === undefined || entry.folder === folder);
+      const orderOf = (entry: CatalogEntry) => `${entry.name}\u0000${entry.id}`;
+      const rows = [...snapshot.entries.values()]
+        .filter(fits)
+        .map((entry) => ({ order: orderOf(entry), entry }))
+        .filter(({ order }) => after === undefined || order > after)
+        .sort((a, b) => (a.order < b.order ? -1 : 1));
+      const page = rows.slice(0, limit);
+      return {
+        generation: snapshot.generation,
+        entries: page.map(({ entry }) => view(entry)),
+        next: rows.length > limit ? (page.at(-1)?.order ?? null) : null,
+      };
+    },
+    "catalog.get": async (key) => ({ generation: catalog.snapshot().generation, entry: view(entryBy(key)) }),
+    "adapter.find": async ({ tensors }) => ({ adapter: await parts.finder.find(tensors) }),
+    "folders.list": async () => ({ folders: folders.views() }),
+    "folders.add": async ({ path, kind }) => {
+      if (
+        !(await stat(path).then(
+          (found) => found.isDirectory(),
+          () => false,
+        ))
+      )
+        throw new Failure("CATALOG_FOLDER", "expected an existing folder; it is missing, or this program may not read it", {});
+      return { folder: await folders.add({ path, kind: kind === "adapters" ? "adapter" : "checkpoint" }) };
+    },
+    "folders.remove": async ({ folder }) => {
+      await folders.remove(folder);
+      return {};
+    },
+    "watch.pause": async () => {
+      watch.pause();
+      return { paused: watch.paused() };
+    },
+    "watch.resume": async () => {
+      await watch.resume();
+      return { paused: watch.paused() };
+    },
+    "engine.prepare": async (params, context) => {
+      const started = performance.now();
+      const request: RunRequest = {
+        checkpoint: params.checkpoint,
+        stack: params.stack,
+        mode: params.mode,
+        precision: params.precision,
+        host: params.host,
+        residuals: params.residuals,
+      };
+      let stage = { name: "", sinceMs: started };
+      const onProgress: OnProgress = (told) => {
+        if (told.stage !== stage.name) stage = { name: told.stage, sinceMs: performance.now() };
+        context.progress({
+          ...told,
+          remainingMs: remainingMs(performance.now() - stage.sinceMs, told.done, told.total),
+          text: "Preparing the engine",
+        });
+      };
+      const before = engines.status.history.at(-1);
+      const run = await withRoom(
+        () => runs.open(request, { signal: context.signal, onProgress, follow: params.follow === true }),
+        context.makeRoom,
+      );
+      parts.lastUsed.note(request);
+      const record = engines.status.history.findLast((entry) => entry.engine === run.engine.id && entry.failure === null);
+      const own = record !== undefined && record !== before && record.atMs >= started ? record : null;
+      const refitMs = own === null ? 0 : own.prepareMs + own.commitMs;
+      return {
+        lease: run.lease,
+        leaseIdleMs,
+        engine: run.engine.id,
+        host: run.spec.hostKind,
+        precision: wirePrecision[run.spec.precision],
+        inputs: portsOf(run.table.inputs, run.spec.precision).concat(
+          request.residuals ? portsOf(run.table.residuals, run.spec.precision) : [],
+        ),
+        outputs: portsOf(run.table.outputs, run.spec.precision),
+        ms: {
+          total: performance.now() - started,
+          delta: run.resolved.deltaMs,
+          load: own?.kind === "refit" ? 0 : refitMs,
+          refit: own?.kind === "refit" ? refitMs : 0,
+        },
+        refit: own === null ? null : { writes: own.writes, bytes: own.bytesWritten, full: own.full },
+        adapters: run.resolved.adapters.map(({ id, delta }) => adapterReportView(id, delta)),
+      };
+    },
+    "engine.release": async ({ lease }) => {
+      runs.release(lease);
+      return {};
+    },
+    "engine.warm": async (params) => {
+      const request: RunRequest = {
+        checkpoint: params.checkpoint,
+        stack: params.stack,
+        mode: params.mode,
+        precision: params.precision,
+        host: params.host,
+        residuals: params.residuals,
+      };
+      return background(
+        "warm",
+        `Warm ${catalog.find("checkpoint", params.checkpoint).name}`,
+        `warm ${JSON.stringify(request)}`,
+        (context) => parts.warm(request, context),
+      );
+    },
+    "engine.list": async () => ({ engines: parts.page.engines() }),
+    "engine.refit": async ({ engine }) => {
+      const live = engineOf(engine);
+      return background("refit", "Write all weights again", `refit ${engine}`, () => live.rewrite());
+    },
+    "engine.rebuild": async ({ engine }) => {
+      const live = engineOf(engine);
+      return background("rebuild", "Build the engine again", `rebuild ${engine}`, async () => {
+        await live.rebuild();
+      });
+    },
+    "engine.free": async ({ engine, keep = false }) => {
+      if (engine !== null) engineOf(engine);
+      const { freed, queued, bytes } = await (keep ? engines.offload(engine) : engines.free(engine));
+      return { freed: [...freed], queued: [...queued], bytes };
+    },
+    "jobs.list": async () => ({ jobs: jobs.list().map(jobView) }),
+    "jobs.cancel": async ({ job }) => {
+      if (!jobs.list().some((known) => known.id === job))
+        throw new Failure("JOB_UNKNOWN", "expected the id of a job; there is none by this id. List the jobs again.", { job });
+      return { cancelled: jobs.cancel(job) };
+    },
+    "jobs.pause": async () => {
+      jobs.pause();
+      return { paused: jobs.paused() };
+    },
+    "jobs.resume": async () => {
+      jobs.resume();
+      return { paused: jobs.paused() };
+    },
+    step: async ({ lease, inputs }, { signal, makeRoom }) => {
+      const { structure, hostKind } = runs.get(lease).spec;
+      const reply = await withRoom(() => runs.step(lease, inputs, signal), makeRoom);
+      const isNew = parts.lastUsed.noteStep(structure, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])), reply.ms);
+      if (isNew)
+        hostMemory(engines, hostKind).then(
+          (bytes) => bytes !== null && parts.lastUsed.noteMemory(structure, bytes),
+          () => undefined,
+        );
+      return { ms: { queue: reply.waitedMs, run: reply.ms }, outputs: reply.tensors };
+    },
+    adoptPushed: async (adapter) => ({ id: (await catalog.adopt(adapter)).id }),
+    forgetPushed: (sha256) => {
+      if (runs.list().some((run) => run.resolved.wanted.adapters.some(({ file }) => file.sha256 === sha256))) return false;
+      for (const entry of catalog.snapshot().entries.values())
+        if (entry.folder === null && entry.identity?.sha256 === sha256) catalog.forget(entry.id);
+      return true;
+    },
+    status: parts.page.status,
+    history: () => events.history().map(({ atMs, at, event }: StampedEvent) => ({ atMs, at, event })),
+    subscribe: (listener) => {
+      const stopEvents = events.subscribe(listener);
+      const stopJobs = parts.page.onJob((event) => listener({ atMs: performance.now(), at: new Date().toISOString(), event }));
+      return () => {
+        stopEvents();
+        stopJobs();
+      };
+    },
+  };
+}
+
+type Ports = Awaited<ReturnType<WireBackend["engine.prepare"]>>["inputs"];
+
+/** "float" in a graph means the engine's own float type. */
+function portsOf(ports: readonly Port[], precision: keyof typeof floatDtype): Ports[number][] {
+  return ports.map(({ name, dtype, shape, optional }) => ({
+    name,
+    ...(optional === true ? { optional } : {}),
+    dtype:
+      dtype === "float" ? floatDtype[precision] : dtype === "i64" ? "i64" : dtype === "f16" ? "f16" : dtype === "bf16" ? "bf16" : "f32",
+    shape: [...shape],
+  }));
+}

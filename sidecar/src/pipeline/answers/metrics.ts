@@ -1,0 +1,89 @@
+// What an operator watches, as Prometheus metrics: refits, steps, queues, engines, device memory. docs/reliability.md has the promises behind them, docs/cli.md the list.
+
+import type { Engines } from "../../refit/index.ts";
+import type { Scheduler } from "../../jobs/index.ts";
+import type { Catalog } from "../../catalog/index.ts";
+import type { Events, Metrics } from "../../telemetry/index.ts";
+import type { OpenRuns } from "../runs.ts";
+
+export interface MetricsParts {
+  readonly metrics: Metrics;
+  readonly events: Events;
+  readonly engines: Engines;
+  readonly runs: () => OpenRuns;
+  readonly jobs: Scheduler;
+  readonly catalog: Catalog;
+}
+
+export interface OperatorMetrics {
+  readonly stepped: (ms: number, waitedMs: number) => void;
+  readonly close: () => void;
+}
+
+const milliseconds = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000];
+/** Hosts are asked for their memory so often; between two steps, by a call that touches no weight. */
+const memoryEveryMs = 10_000;
+const states = ["LIVE", "NEEDS_REFIT", "NEEDS_RECOMPILE", "UNKNOWN"] as const;
+
+export function operatorMetrics({ metrics, events, engines, runs, jobs, catalog }: MetricsParts): OperatorMetrics {
+  const refits = metrics.histogram("refit_refit_ms", "Time of a refit from plan to commit, in ms", milliseconds);
+  const steps = metrics.histogram("refit_step_ms", "Time of a denoiser call in the engine, in ms", milliseconds);
+  const waits = metrics.histogram("refit_step_wait_ms", "Time that a step waited for its turn and its weights, in ms", milliseconds);
+  const failures = metrics.counter("refit_refit_failures_total", "Refits that failed; the old weights kept serving");
+  const crashes = metrics.counter("refit_host_crashes_total", "Engine hosts that ended without being asked to");
+  metrics.gauge("refit_engines_bytes", "Memory of loaded engines' weights, in bytes", () => engines.status.bytes);
+  metrics.gauge("refit_engines_budget_bytes", "Memory that loaded engines may take together, in bytes", () => engines.status.budgetBytes);
+  metrics.gauges("refit_engines", "Engines by state", () =>
+    states.map((state) => ({ labels: { state }, value: engines.status.engines.filter((engine) => engine.state.state === state).length })),
+  );
+  metrics.gauges("refit_engine_builds_total", "Engines loaded for the first time in this process", () => [
+    { labels: {}, value: engines.status.engineBuilds },
+  ]);
+  metrics.gauge("refit_steps_waiting", "Steps that wait for an engine", () => runs().waiting());
+  metrics.gauge("refit_leases", "Runs that hold an engine", () => runs().list().length);
+  metrics.gauges("refit_jobs", "Background jobs by state", () =>
+    (["queued", "running"] as const).map((state) => ({
+      labels: { state },
+      value: jobs.list().filter((job) => job.state === state).length,
+    })),
+  );
+  metrics.gauge("refit_catalog_entries", "Files in the catalog", () => catalog.snapshot().entries.size);
+  const memory = new Map<string, { readonly totalBytes: number; readonly freeBytes: number; readonly processBytes: number }>();
+  const rows = (key: "totalBytes" | "freeBytes" | "processBytes") => () =>
+    [...memory].map(([host, held]) => ({ labels: { host }, value: held[key] }));
+  metrics.gauges(
+    "refit_host_memory_total_bytes",
+    "Memory of the device that a host runs on (GPU memory, or main memory), in bytes",
+    rows("totalBytes"),
+  );
+  metrics.gauges("refit_host_memory_free_bytes", "Free memory of that device, in bytes", rows("freeBytes"));
+  metrics.gauges("refit_host_process_bytes", "Memory of the host process, in bytes", rows("processBytes"));
+
+  const stop = events.subscribe(({ event }) => {
+    if (event.type === "refit.committed") refits.observe(event.ms);
+    if (event.type === "refit.failed") failures.add();
+    if (event.type === "host.crashed") crashes.add();
+  });
+  async function ask(): Promise<void> {
+    const running = engines.runningHosts();
+    for (const kind of [...memory.keys()]) if (!running.has(kind)) memory.delete(kind);
+    for (const [kind, host] of running)
+      await host.call("status", {}).then(
+        (status) => void memory.set(kind, status.memory),
+        () => void memory.delete(kind),
+      );
+  }
+  let asking: Promise<void> | null = null;
+  const timer = setInterval(() => void (asking ??= ask().finally(() => void (asking = null))), memoryEveryMs);
+  timer.unref();
+  return {
+    stepped(ms, waitedMs) {
+      steps.observe(ms);
+      waits.observe(waitedMs);
+    },
+    close() {
+      stop();
+      clearInterval(timer);
+    },
+  };
+}

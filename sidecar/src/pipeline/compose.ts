@@ -1,0 +1,399 @@
+// The one place where values of stages meet: arrivals → catalog → delta → plan → refit → step → wire, and the ends of all of them.
+
+import { freemem, totalmem } from "node:os";
+import { join } from "node:path";
+import { createArrivals, folderKey } from "../arrivals/index.ts";
+import type { ArrivalEvent, FolderSpec } from "../arrivals/index.ts";
+import { createCatalog, entryId } from "../catalog/index.ts";
+import type { CatalogChange } from "../catalog/index.ts";
+import { DeltaService } from "../delta/index.ts";
+import { withheld } from "../host/index.ts";
+import { createScheduler } from "../jobs/index.ts";
+import type { Options } from "../options/index.ts";
+import { nextState, planRefit, sameState } from "../plan/index.ts";
+import { Engines } from "../refit/index.ts";
+import { createEvents, createMetrics } from "../telemetry/index.ts";
+import type { Log } from "../telemetry/index.ts";
+import { lockDataDir, startWire } from "../wire/index.ts";
+import type { WireServer } from "../wire/index.ts";
+import { createBackend } from "./answers/backend.ts";
+import { createAdapterFinder } from "./resolve/find-adapter.ts";
+import { createFailedGraphs } from "./resolve/failed-graphs.ts";
+import { createFolders } from "./folders.ts";
+import { openGraphs } from "./resolve/graphs.ts";
+import { servedWithoutGraph, torchAlone } from "./resolve/hosted.ts";
+import { hostChoice } from "./resolve/host-choice.ts";
+import { autoHost, createHostStarter, hostFlags, hostPythons, keepsSpareHost, mayHaveCard } from "./resolve/hosts.ts";
+import { createLeftAlone } from "./warm/left-alone.ts";
+import { createLiveFolder } from "./live-folder.ts";
+import { createLastUsed } from "./warm/last-used.ts";
+import { createPrefetch } from "./warm/prefetch.ts";
+import { operatorMetrics } from "./answers/metrics.ts";
+import { createOpenRuns } from "./runs.ts";
+import type { RunRequest } from "./runs.ts";
+import { engineSpec, graphNeed, graphOf } from "./resolve/spec.ts";
+import { createStatusPage } from "./answers/status-page.ts";
+import { openStores } from "./stores.ts";
+import { createDeltaTrimmer } from "./trim-deltas.ts";
+import { jobView } from "./answers/views.ts";
+import { createWarm } from "./warm/warm.ts";
+import { createWarmLast } from "./warm/warm-last.ts";
+import { warmPolicy } from "./warm/warm-policy.ts";
+import { createResolver } from "./resolve/resolver.ts";
+
+export interface SidecarParts {
+  readonly options: Options;
+  /** Resolved data folder; made when it is missing. */
+  readonly dataDir: string;
+  readonly version: string;
+  readonly log: Log;
+}
+
+export interface Sidecar {
+  readonly wire: WireServer;
+  /** Applies options that may change while it runs (new folders, limits, levels). */
+  readonly reload: (options: Options) => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
+/** Steps are "active" this long after the last one: a sampler is between two steps, not done. */
+const stepPauseMs = 250;
+/** Heavy work that nobody asked for begins after so long without a run. */
+const restMs = 30_000;
+/** Background work goes on after this long even under a queue of prompts. */
+const maxYieldMs = 10_000;
+const backgroundJobs = 1;
+const quietCheckMs = 20_000;
+const leavingCheckMs = 5_000;
+const mebibyte = 1024 * 1024;
+
+/** Folders as arrivals wants them; the live folder is one of adapters. */
+export function foldersOf(options: Options): FolderSpec[] {
+  const live = options["live-folder"];
+  return [
+    ...[...options.loras, ...(live === null ? [] : [live])].map((path) => ({ path, kind: "adapter" as const })),
+    ...options.checkpoints.map((path) => ({ path, kind: "checkpoint" as const })),
+  ];
+}
+
+/** Starts everything and resolves when the wire listens; folders are scanned and engines warmed behind it. Throws Failure with the stage's code, WIRE_ALREADY_RUNNING before anything is touched. */
+export async function startSidecar(setup: SidecarParts): Promise<Sidecar> {
+  const unlock = await lockDataDir(setup.dataDir);
+  try {
+    const sidecar = await startParts(setup);
+    return { ...sidecar, close: () => sidecar.close().finally(unlock) };
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+async function startParts({ options: given, dataDir, version, log }: SidecarParts): Promise<Sidecar> {
+  let options = given;
+  const metrics = createMetrics();
+  const events = createEvents((error) => log.warn(`a listener of events failed: ${String(error)}`));
+  const arrivals = createArrivals({ folders: foldersOf(options), quietMs: options["quiet-window"], poll: options.poll });
+  const catalog = createCatalog({ storePath: join(dataDir, "catalog.json"), onStoreTrouble: (text) => log.warn(text) });
+  const deltas = new DeltaService();
+  deltas.start();
+  const deltaFolder = join(dataDir, "deltas");
+  const deltasInUse = () => new Set(runs.list().flatMap((run) => run.resolved.adapters.map(({ delta }) => delta.path)));
+  const trimmer = createDeltaTrimmer(deltaFolder, () => options["delta-cache"] * mebibyte, deltasInUse);
+  const resolver = createResolver({ catalog, deltas, deltaFolder, events, onUsed: trimmer.used });
+  let policy = warmPolicy(options);
+  const stores = await openStores(() => options, dataDir, log);
+  const pythons = hostPythons(dataDir, () => options.python);
+  const graphs = await openGraphs({
+    stores,
+    python: () => pythons("torch"),
+    failed: createFailedGraphs(join(dataDir, "failed-graphs.json"), version),
+    onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`),
+  });
+  const jobs = createScheduler({
+    concurrency: backgroundJobs,
+    stepsActive: () => runs.activeWithin(stepPauseMs),
+    resting: () => runs.list().length === 0 && !runs.activeWithin(restMs),
+    maxYieldMs,
+    onChange: (job) => page.noteJob(jobView(job)),
+    mayStart: () => !policy.isQuiet(new Date()),
+  });
+  // The wire makes it before it listens, and no host starts before somebody can ask for one.
+  let segmentFolder: string | null = null;
+  const engines = new Engines({
+    planning: { planRefit, nextState, sameState },
+    startHost: createHostStarter({
+      pythons,
+      flags: (kind) => hostFlags(kind, options, stores.flags),
+      onLog: (kind, line, level) => log[level](`${kind}: ${line}`),
+      onServing: (serving) => engines.noteServing(serving),
+      environment: options["host-env"],
+      segmentFolder: () => segmentFolder,
+    }),
+    keepsSpare: (kind) => keepsSpareHost(kind, options["spare-host"], freemem()),
+    asksDevice: (kind) => kind !== "onnxruntime",
+    budgetBytes: (gpuBytes) =>
+      options["engine-memory"] === 0 ? (gpuBytes ?? Math.floor(totalmem() / 2)) : options["engine-memory"] * mebibyte,
+    emit: events.emit,
+  });
+  const watched = operatorMetrics({ metrics, events, engines, runs: () => runs, jobs, catalog });
+  const runs = createOpenRuns({
+    engines,
+    resolve: resolver.wanted,
+    specOf: (resolved, request) =>
+      engineSpec(
+        {
+          graphs,
+          jobs,
+          pythons,
+          options: () => options,
+          card: mayHaveCard,
+          winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype),
+          onProcessor: async (kind) => (await engines.host(kind)).about.device.type === "cpu",
+        },
+        resolved.checkpoint,
+        request,
+      ),
+    turnMs: () => options.turn,
+    onFailed: resolver.distrust,
+    onReleased: () => {
+      if (live?.status().problem?.code === "LIVE_WAITS") void live.update();
+    },
+    onStep: (_engine, reply) => watched.stepped(reply.ms, reply.waitedMs),
+  });
+  const folders = createFolders(arrivals, catalog, foldersOf(options));
+  const liveFolder = options["live-folder"];
+  const runDefaults = (): Pick<RunRequest, "mode" | "precision" | "host" | "residuals"> => ({
+    mode: options.mode,
+    precision: options.precision,
+    host: options.host,
+    residuals: false,
+  });
+  const live =
+    liveFolder === null
+      ? null
+      : createLiveFolder({
+          catalog,
+          runs,
+          resolver,
+          log,
+          folder: folderKey(liveFolder),
+          checkpoint: () => options["live-checkpoint"],
+          request: runDefaults,
+        });
+  const lastUsed = createLastUsed(join(dataDir, "last-used.json"));
+  const inUse = () => runs.list().map((run) => run.resolved.checkpoint.entry.id);
+  const prefetch = createPrefetch({
+    catalog,
+    resolver,
+    jobs,
+    inUse,
+    mode: () => options.mode,
+    policy: () => policy,
+    graph: async (checkpoint, urgency) => {
+      if (pythons("torch") === null || torchAlone(checkpoint.target)) return;
+      const kind = autoHost(options.host, { pythons, card: mayHaveCard() });
+      if (kind === "torch" && servedWithoutGraph(checkpoint.target)) return;
+      await graphOf({ graphs, jobs }, checkpoint, urgency, graphNeed(kind));
+    },
+  });
+
+  const warm = createWarm({ engines, runs, lastUsed });
+  const warmLast = createWarmLast({ known: resolver.known, jobs, log, warm, inUse: () => runs.list().length > 0 || runs.totalSteps() > 0 });
+  // Quiet hours end without anything else happening.
+  const clock = setInterval(jobs.wake, quietCheckMs);
+  clock.unref();
+
+  const held: ArrivalEvent[] = [];
+  let paused = false;
+  const accept = (batch: readonly ArrivalEvent[]) => {
+    if (paused) return void held.push(...batch);
+    folders.note(batch);
+    for (const event of batch) {
+      if (event.type === "settled")
+        events.emit({
+          type: "arrival.settled",
+          id: entryId(event.folder.kind, event.folder.key, event.name),
+          kind: event.folder.kind,
+          waitedMs: event.settledAtMs - event.arrivedAtMs,
+        });
+      if (event.type === "refused")
+        events.emit({
+          type: "arrival.refused",
+          id: entryId(event.folder.kind, event.folder.key, event.name),
+          code: event.code,
+          message: event.message,
+        });
+    }
+    catalog.accept(batch);
+  };
+
+  /** Leases keep what they hold when their files are replaced or deleted, which is reported; those that asked to follow do. */
+  async function follow(change: CatalogChange): Promise<void> {
+    await live?.update();
+    const inStacks = new Set(
+      runs.list().flatMap((run) => [run.resolved.checkpoint.entry.id, ...run.resolved.adapters.map(({ id }) => id)]),
+    );
+    for (const id of change.removed)
+      if (inStacks.has(id))
+        events.emit({
+          type: "live.deleted",
+          id,
+          message: "the file was deleted; the engine keeps serving what it held until it is asked for something else",
+        });
+    const replaced = new Set(change.changed.filter((id) => change.snapshot.entries.get(id)?.problem === null));
+    if (replaced.size > 0)
+      await runs.follow(replaced, {
+        kept: (id) =>
+          events.emit({
+            type: "live.replaced",
+            id,
+            message: "the file was replaced; a run that is under way keeps what it holds, the next one takes the new content",
+          }),
+        failed: (run, error) => log.warn(`${run.lease} could not follow a replaced file and goes on as it was: ${String(error)}`),
+      });
+  }
+
+  const page = createStatusPage({
+    version,
+    catalog,
+    engines,
+    runs,
+    jobs,
+    resolver,
+    folders,
+    live,
+    paused: () => paused,
+    hostKinds: () => [
+      { kind: "onnxruntime", problem: null },
+      ...(["torch", "tensorrt"] as const).map((kind) => ({
+        kind,
+        problem:
+          pythons(kind) === null
+            ? { code: "HOST_NOT_CONFIGURED", message: `it is not installed; run "refit-sidecar host install ${kind}" or pass --python` }
+            : null,
+      })),
+    ],
+  });
+  const backend = createBackend({
+    arrivals,
+    catalog,
+    engines,
+    runs,
+    jobs,
+    resolver,
+    folders,
+    page,
+    events,
+    lastUsed,
+    warm,
+    finder: createAdapterFinder(catalog),
+    watch: {
+      pause: () => void (paused = true),
+      paused: () => paused,
+      resume: async () => {
+        paused = false;
+        accept(held.splice(0));
+        await arrivals.rescan();
+      },
+    },
+  });
+
+  arrivals.subscribe(accept);
+  catalog.onChange((change) => {
+    events.emit({
+      type: "catalog.changed",
+      generation: change.snapshot.generation,
+      added: change.added,
+      changed: change.changed,
+      removed: change.removed,
+    });
+    prefetch.onChange(change);
+    warmLast.onChange();
+    follow(change).catch((error: unknown) => log.error(`following a change of the catalog failed: ${String(error)}`));
+  });
+  events.subscribe(({ event }) => {
+    if (event.type === "refit.failed")
+      log.warn(`refit failed on ${event.engine}: ${event.message} [${event.code}]; old weights keep serving`);
+    if (event.type === "host.crashed") log.error(`engine host ${event.engine} ended: ${event.message}; it is started again`);
+    if (event.type === "engine.serving") log.info(`engine ${event.engine} serves with ${event.serving.tier}, base ${event.serving.base}`);
+    if (event.type === "engine.state")
+      log.info(`engine ${event.engine}: ${event.state}${event.reason === null ? "" : ` (${event.reason})`}`);
+  });
+
+  await catalog.open();
+  const wire = await startWire({
+    backend,
+    dataDir,
+    version,
+    log,
+    metrics,
+    onSegmentFolder: (folder) => void (segmentFolder = folder),
+    options: {
+      bind: options.bind,
+      port: options.port,
+      tlsCert: options["tls-cert"],
+      tlsKey: options["tls-key"],
+      behindProxy: options["behind-proxy"],
+      allowHosts: options["allow-host"],
+      allowOrigins: options["allow-origin"],
+      maxClients: options["max-clients"],
+    },
+  }).catch(async (error: unknown) => {
+    await catalog.close();
+    throw error;
+  });
+  const hidden = withheld(options["host-env"]);
+  if (hidden.length > 0) log.info(`set here, and not handed to engine hosts: ${hidden.join(", ")}; --host-env NAME hands one on`);
+  const alone = createLeftAlone({
+    clients: wire.clients,
+    inUse: () => live !== null || runs.list().length > 0 || runs.activeWithin(stepPauseMs),
+    afterMs: () => options["free-after"] * 1000,
+    free: async () => (await engines.free(null)).freed.length,
+    told: log.info,
+  });
+  const leaving = setInterval(
+    () => void alone.look().catch((error: unknown) => log.warn(`engines could not be unloaded: ${String(error)}`)),
+    leavingCheckMs,
+  );
+  leaving.unref();
+  log.info(`listening on ${wire.url}, engines on ${autoHost(options.host, { pythons, card: mayHaveCard() })}`);
+
+  const scanned = arrivals.start().then(async () => {
+    await catalog.idle();
+    await live?.update();
+    warmLast.start((await lastUsed.load()).slice(0, policy.stacks).toReversed());
+    prefetch.all();
+  });
+  scanned.catch((error: unknown) => log.error(`the folders could not be scanned: ${String(error)}`));
+
+  return {
+    wire,
+    async reload(next) {
+      // A wrong value changes nothing.
+      policy = warmPolicy(next);
+      options = next;
+      jobs.wake();
+      arrivals.setQuiet(next["quiet-window"]);
+      stores.prune();
+      log.setLevel(next["log-level"]);
+      wire.reload({ allowHosts: next["allow-host"], allowOrigins: next["allow-origin"], maxClients: next["max-clients"] });
+      await folders.configure(foldersOf(next));
+      await live?.update();
+    },
+    async close() {
+      clearInterval(clock);
+      clearInterval(leaving);
+      watched.close();
+      await wire.close();
+      await arrivals.close();
+      await jobs.close();
+      runs.close();
+      await engines.close();
+      await deltas.close();
+      await lastUsed.flush();
+      await trimmer.idle();
+      await stores.close();
+      await catalog.close();
+    },
+  };
+}

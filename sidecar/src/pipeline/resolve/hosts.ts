@@ -1,0 +1,139 @@
+// Which engine hosts this computer can run, and how each is started.
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { Failure } from "../../failure/index.ts";
+import { hugePages, namedVariables, pythonRun, startHost } from "../../host/index.ts";
+import type { Host, HostCommand, HostPython, LogLevel, StartOptions } from "../../host/index.ts";
+import { installedHost, pythonOf } from "../../install/host/index.ts";
+import type { Options } from "../../options/index.ts";
+import { packageRoot } from "../../package-root.ts";
+import type { HostGraph } from "../../refit/index.ts";
+
+export type HostKind = "onnxruntime" | "torch" | "tensorrt";
+
+export interface HostsOptions {
+  readonly pythons: HostPythons;
+  /** Flags of a GPU host, from the sidecar's own options. */
+  readonly flags: (kind: "torch" | "tensorrt") => readonly string[];
+  readonly onLog: (kind: string, line: string, level: LogLevel) => void;
+  readonly onServing: NonNullable<StartOptions["onServing"]>;
+  /** The operator's own variables, NAME or NAME=VALUE. */
+  readonly environment: readonly string[];
+  /** Where clients' segments lie; null: nowhere. Asked at each start. */
+  readonly segmentFolder: () => string | null;
+}
+
+/** The Python of a host: the one that the operator named, else the installed host's; null when there is neither. Asked each time, so a host that is installed while the sidecar runs is found. */
+export type HostPythons = (kind: "torch" | "tensorrt") => HostPython | null;
+
+/** `named`: option or environment. Throws INSTALL_HOST_DAMAGED. */
+export function hostPythons(dataDir: string, named: () => string | null): HostPythons {
+  return (kind) => {
+    const python = named();
+    if (python !== null) return { python, paths: [] };
+    const host = installedHost(dataDir, kind);
+    return host === null ? null : pythonOf(dataDir, host);
+  };
+}
+
+/** How GPU hosts use the device. `stores`: flags that name the engine stores. */
+export function hostFlags(
+  kind: "torch" | "tensorrt",
+  options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier" | "adapter-loss">,
+  stores: readonly string[],
+): readonly string[] {
+  const flags = [
+    "--vram-mib",
+    String(options["vram-cap"]),
+    "--weights-mib",
+    String(options["vram-weights"]),
+    "--idle-seconds",
+    String(options["idle-offload"]),
+    "--base",
+    options.base,
+    ...stores,
+  ];
+  return kind === "torch" ? [...flags, "--tier", options.tier, "--adapter-loss", String(options["adapter-loss"] / 100)] : flags;
+}
+
+/** An embedded host opens so many graphs ahead; about 30 MB each. */
+const warmGraphs = 2;
+
+/** A second embedded host may wait while this much memory is free; one with a graph takes about 150 MB. Hosts of a GPU hold device memory from their start, so they have no spare. */
+const spareFreeBytes = 2 * 1024 ** 3;
+export const keepsSpareHost = (kind: string, option: Options["spare-host"], freeBytes: number): boolean =>
+  kind === "onnxruntime" && option === "on" && freeBytes > spareFreeBytes;
+
+/** Throws HOST_NOT_CONFIGURED. `graphs`: what it will likely load, first ones first. */
+export function hostCommand(
+  kind: string,
+  pythons: HostPythons,
+  flags: HostsOptions["flags"] = () => [],
+  graphs: readonly HostGraph[] = [],
+): HostCommand {
+  if (kind === "onnxruntime") {
+    const warm = graphs.slice(0, warmGraphs).flatMap(({ folder, variant }) => ["--warm-graph", `${variant}:${folder}`]);
+    return {
+      kind,
+      command: process.execPath,
+      args: [join(packageRoot, "dist", "hosts", "onnxruntime", "main.js"), ...warm],
+      env: hugePages(),
+    };
+  }
+  if (kind !== "torch" && kind !== "tensorrt")
+    throw new Failure("HOST_NOT_CONFIGURED", `expected the host onnxruntime, torch or tensorrt, got ${JSON.stringify(kind)}`, { kind });
+  const python = pythons(kind);
+  if (python === null) {
+    throw new Failure(
+      "HOST_NOT_CONFIGURED",
+      `the ${kind} host needs a Python with its packages; run "refit-sidecar host install ${kind}", or pass --python`,
+      { kind },
+    );
+  }
+  return { kind, ...pythonRun(python, "refit_host", ["--kind", kind, ...flags(kind)]) };
+}
+
+/** Throws OPTIONS_INVALID for a variable that cannot be set. */
+export function createHostStarter({
+  pythons,
+  flags,
+  onLog,
+  onServing,
+  environment,
+  segmentFolder,
+}: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
+  namedVariables(environment, process.env);
+  return (kind, graphs) =>
+    startHost(hostCommand(kind, pythons, flags, graphs), {
+      onLog: (line, level) => onLog(kind, line, level),
+      onServing,
+      environment,
+      segmentFolder: segmentFolder(),
+    });
+}
+
+/** Marks of a driver that PyTorch computes with (CUDA, ROCm, CUDA under WSL). */
+const driverMarks: Partial<Record<NodeJS.Platform, readonly string[]>> = {
+  linux: ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"],
+  win32: ["nvcuda.dll", "amdhip64.dll", "amdhip64_6.dll", "amdhip64_7.dll"].map((name) =>
+    join(process.env["SystemRoot"] ?? "C:\\Windows", "System32", name),
+  ),
+};
+
+/** Whether the torch host may find a card here. False is certain; true only means that the host has to be asked. */
+export const mayHaveCard = (platform: NodeJS.Platform = process.platform, exists: (path: string) => boolean = existsSync): boolean =>
+  (driverMarks[platform] ?? []).some(exists);
+
+export interface AutoSight {
+  readonly pythons: HostPythons;
+  readonly card: boolean;
+  readonly winner?: () => "torch" | "tensorrt" | null;
+}
+
+/** The host that "auto" means: the embedded one, which is the fastest on a processor, unless there is a card and a Python for a GPU host; of those torch, unless tensorrt won on this computer (`winner`). */
+export function autoHost(configured: "auto" | HostKind, { pythons, card, winner = () => null }: AutoSight): HostKind {
+  if (configured !== "auto") return configured;
+  if (!card || pythons("torch") === null) return "onnxruntime";
+  return pythons("tensorrt") !== null && winner() === "tensorrt" ? "tensorrt" : "torch";
+}

@@ -1,0 +1,90 @@
+// What was used last, kept between runs of the sidecar, so that a restart warms what is likely wanted.
+
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { LastStep, StepShapes } from "./probe.ts";
+import type { RunRequest } from "../runs.ts";
+
+export interface LastUsed {
+  readonly note: (request: RunRequest) => void;
+  /** The newest step on engines of that structure. Of several at one size the fastest counts: the first one pays for more than itself. True when its size is new. */
+  readonly noteStep: (structure: string, shapes: StepShapes, ms: number) => boolean;
+  /** What the host process took after a step at that size, weights included. */
+  readonly noteMemory: (structure: string, bytes: number) => void;
+  readonly step: (structure: string) => LastStep | null;
+  /** Newest first. */
+  readonly load: () => Promise<readonly RunRequest[]>;
+  readonly recent: () => readonly RunRequest[];
+  readonly flush: () => Promise<void>;
+}
+
+const keptRequests = 8;
+
+interface Saved {
+  readonly version: 1;
+  readonly recent: readonly RunRequest[];
+  readonly steps?: Readonly<Record<string, LastStep>>;
+}
+
+/** A list that cannot be read or kept costs a warm start, nothing else. */
+export function createLastUsed(path: string): LastUsed {
+  let recent: readonly RunRequest[] = [];
+  const steps = new Map<string, LastStep>();
+  let unsaved = false;
+  let writing: Promise<void> = Promise.resolve();
+  const key = (request: RunRequest) =>
+    JSON.stringify([request.checkpoint, request.stack, request.mode, request.precision, request.host, request.residuals]);
+
+  async function save(): Promise<void> {
+    const temp = `${path}.${process.pid}.tmp`;
+    const saved: Saved = { version: 1, recent, steps: Object.fromEntries(steps) };
+    unsaved = false;
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(temp, JSON.stringify(saved), { mode: 0o600, flush: true });
+    await rename(temp, path);
+  }
+  const saveSoon = (): void => void (writing = writing.then(save).catch(() => undefined));
+
+  return {
+    note(request) {
+      if (recent[0] !== undefined && key(recent[0]) === key(request)) return;
+      recent = [request, ...recent.filter((other) => key(other) !== key(request))].slice(0, keptRequests);
+      saveSoon();
+    },
+    noteStep(structure, shapes, ms) {
+      const last = steps.get(structure);
+      if (last !== undefined && JSON.stringify(last.shapes) === JSON.stringify(shapes)) {
+        if (ms >= last.ms) return false;
+        // Kept with whatever is written next: a time is not worth a write of its own after every step.
+        steps.set(structure, { ...last, ms });
+        unsaved = true;
+        return false;
+      }
+      steps.set(structure, { shapes, ms, bytes: null });
+      saveSoon();
+      return true;
+    },
+    noteMemory(structure, bytes) {
+      const last = steps.get(structure);
+      if (last === undefined) return;
+      steps.set(structure, { ...last, bytes });
+      saveSoon();
+    },
+    step: (structure) => steps.get(structure) ?? null,
+    async load() {
+      try {
+        const saved = JSON.parse(await readFile(path, "utf8")) as Saved;
+        if (saved.version === 1 && Array.isArray(saved.recent)) recent = saved.recent.slice(0, keptRequests);
+        for (const [structure, known] of Object.entries(saved.steps ?? {})) steps.set(structure, known);
+      } catch {
+        // None yet, or damaged: it is written anew with the next run.
+      }
+      return recent;
+    },
+    recent: () => recent,
+    flush() {
+      if (unsaved) saveSoon();
+      return writing;
+    },
+  };
+}
