@@ -63,7 +63,7 @@ class PlanStore:
         )
 
     def record_choice(self, structure: str, dtype: str, facts: dict[str, Any]) -> None:
-        """Which host won here; the sidecar's `auto` reads it (`sidecar/src/pipeline/host-choice.ts`)."""
+        """Which host won here; the sidecar's `auto` reads it (`sidecar/src/pipeline/resolve/host-choice.ts`)."""
         record = {"formatVersion": FORMAT_VERSION, "writtenAt": int(time.time()), "structure": structure, "dtype": dtype, **facts}
         self._store.write_note(f"choice-{structure[:32]}-{dtype}.json", record)
 
