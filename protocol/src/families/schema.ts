@@ -108,7 +108,14 @@ const extraName = z.strictObject({
 });
 
 /** A test of an adapter's module names. The first that holds wins, over all families and other models by ascending order. */
-const adapterRule = z.strictObject({ order: z.int(), where: expression, evidence: template.optional(), note });
+const adapterRule = z.strictObject({
+  order: z.int(),
+  where: expression,
+  evidence: template.optional(),
+  /** Families whose adapters look the same, unless something tells them apart: an adapter that is applied goes by its checkpoint, `inspect` names them all. */
+  also: z.array(z.strictObject({ family: z.string(), unless: expression })).optional(),
+  note,
+});
 
 const input = z.strictObject({
   name: z.string(),

@@ -19,11 +19,17 @@ function rows(title: string, counts: Readonly<Record<string, number>>): string {
         .join(", ")}${entries.length > listed ? ", …" : ""}`;
 }
 
+/** Families that the names and sizes of an adapter leave open, the more common one first. */
+function familyText(found: Explanation): string | null {
+  const candidates = found.kind === "checkpoint" ? [] : found.adapter.family.candidates;
+  return candidates.length > 1 ? `${candidates.join(" or ")} (an adapter goes by the checkpoint that it is used with)` : null;
+}
+
 function lines(found: Explanation): string[] {
   const { family, evidence, problem } = found.summary;
   const head = [
     `${found.file}: ${found.kind}, ${(found.sizeBytes / 1e6).toFixed(1)} MB${found.files === 1 ? "" : ` in ${found.files} shards`}`,
-    `family: ${family ?? "unknown"}${found.kind === "checkpoint" && found.summary.variant ? ` (${found.summary.variant})` : ""}`,
+    `family: ${familyText(found) ?? family ?? "unknown"}${found.kind === "checkpoint" && found.summary.variant ? ` (${found.summary.variant})` : ""}`,
     ...evidence.map((fact) => `  because of ${fact}`),
   ];
   if (problem !== null) head.push(`problem: ${problem.message} [${problem.code}]`);

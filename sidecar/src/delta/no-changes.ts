@@ -53,14 +53,13 @@ export function noWeightChanges(facts: AdapterFacts): Failure {
 
 function cause(found: AdapterFamily, expected: Family, reasons: readonly (readonly [string, number])[]): string {
   if (found.unsupported !== null) return `it was made for ${found.unsupported} (${found.evidence.join(", ")}), which is not supported`;
-  if (found.family !== null && found.family !== expected)
+  if (found.family !== null && !found.candidates.includes(expected))
     return `it was made for ${found.family} (${found.evidence.join(", ")}); use it with a ${found.family} checkpoint`;
   const [reason] = reasons[0] ?? ["the file has no adapter tensors"];
-  return found.family === expected ? `its names are of the right family, but: ${reason}` : reason;
+  return found.candidates.includes(expected) && found.family !== null ? `its names are of the right family, but: ${reason}` : reason;
 }
 
-const described = (found: AdapterFamily): string =>
-  found.family ?? found.unsupported ?? (found.candidates.join(" or ") || "an unknown family");
+const described = (found: AdapterFamily): string => found.candidates.join(" or ") || found.unsupported || "an unknown family";
 
 function countReasons(entries: KeyReport["failed"]): [string, number][] {
   const counts = new Map<string, number>();

@@ -21,15 +21,21 @@ class TestConditioning:
                 "width": ("INT", {"default": 768, "max": 8192}),
                 "pooled": ("INT", {"default": 0, "max": 8192}),
             },
-            "optional": {"t5_tokens": ("INT", {"default": 0, "max": 8192}), "seen": ("INT", {"default": 0, "max": 8192})},
+            "optional": {
+                "t5_tokens": ("INT", {"default": 0, "max": 8192}),
+                "seen": ("INT", {"default": 0, "max": 8192}),
+                "layers": ("INT", {"default": 0}),
+            },
         }
 
-    def make(self, seed, tokens, width, pooled, t5_tokens=0, seen=0):
+    def make(self, seed, tokens, width, pooled, t5_tokens=0, seen=0, layers=0):
         generator = torch.Generator().manual_seed(seed)
         extra = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
         if t5_tokens:
             ids = torch.randint(0, 32000, (t5_tokens,), generator=generator, dtype=torch.int)
             extra |= {"t5xxl_ids": ids, "t5xxl_weights": torch.rand(t5_tokens, generator=generator) + 0.5}
+        if layers:
+            extra["conditioning_llama3"] = torch.randn(1, layers, tokens, width, generator=generator)
         if seen:
             extra["attention_mask"] = (torch.arange(tokens) < seen).long()[None]
         return ([[torch.randn(1, tokens, width, generator=generator), extra]],)

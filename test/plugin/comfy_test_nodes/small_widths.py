@@ -57,6 +57,17 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
             "in_text_dim": size("text_embeddings.in_layer.weight", 1),
             "in_text_dim2": size("pooled_text_embeddings.in_layer.weight", 1),
         }
+    elif config.get("image_model") == "hidream":
+        blocks = sum(name.endswith(".block.attn1.to_q.weight") for name in state_dict)
+        words = size("caption_projection.0.linear.weight", 1)
+        config |= {
+            "num_layers": 2,
+            "num_single_layers": blocks - 2,
+            "llama_layers": list(range(blocks)),
+            "caption_channels": [words, words],
+        }
+        config |= {"num_attention_heads": size("x_embedder.proj.weight", 0) // HEAD}
+        config |= {"text_emb_dim": size("p_embedder.pooled_embedder.linear_1.weight", 1)}
     elif config.get("image_model") == "krea2":
         heads = config["txtdim"] // size("txtfusion.layerwise_blocks.0.attn.qknorm.qnorm.scale", 0)
         config |= {"txtheads": heads, "txtkvheads": heads}

@@ -21,6 +21,7 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 
 import comfy.ops  # noqa: E402
+import comfy.patcher_extension  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
@@ -212,7 +213,20 @@ def kandinsky5(config: dict, weights: dict):
     )[..., : given["sample"].shape[-2], : given["sample"].shape[-1]]
 
 
+def hidream(config: dict, weights: dict):
+    from comfy.ldm.hidream.model import HiDreamImageTransformer2DModel
+
+    model = HiDreamImageTransformer2DModel(
+        patch_size=2, in_channels=16, out_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=128, num_attention_heads=config["num_attention_heads"],
+        caption_channels=config["caption_channels"], text_emb_dim=config["text_emb_dim"], axes_dims_rope=[64, 32, 32], llama_layers=config["llama_layers"], **COMMON,
+    )  # fmt: skip
+    return model, lambda given: model(
+        given["sample"], given["timestep"], given["y"], given["encoder_hidden_states"], given["encoder_hidden_states_layers"]
+    )
+
+
 MAKERS = {
+    "hidream": hidream,
     "kandinsky5": kandinsky5,
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video,

@@ -158,6 +158,12 @@ def kandinsky5(module: nn.Module, inputs: Inputs) -> Tensor:
     return torch.cat(rows)
 
 
+def hidream(module: nn.Module, inputs: Inputs) -> Tensor:
+    """A square picture: others are filled up with tokens that attention sees."""
+    layers = inputs["encoder_hidden_states_layers"].transpose(0, 1)
+    return -module(inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"], layers, inputs["y"], return_dict=False)[0]
+
+
 CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "z-image": z_image,
     "qwen-image": qwen_image,
@@ -170,4 +176,5 @@ CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,
+    "hidream": hidream,
 }

@@ -103,6 +103,11 @@ def kandinsky5() -> Shapes:
     return small("kandinsky5-lite-video", sizes, {"visual_transformer_blocks": 2, "text_transformer_blocks": 2})
 
 
+def hidream() -> Shapes:
+    sizes = times(2560, 128, 1, 2, 6, 12) | {6912: 512, 3584: 256, 4096: 48, 2048: 40}
+    return small("hidream-i1", sizes, {"double_stream_blocks": 2, "single_stream_blocks": 2, "caption_projection": 5})
+
+
 STRUCTURES = {
     "z-image": z_image,
     "qwen-image": qwen_image,
@@ -117,6 +122,7 @@ STRUCTURES = {
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,
+    "hidream": hidream,
 }
 # As ComfyUI's classes have them.
 COMFYUI = (

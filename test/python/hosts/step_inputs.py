@@ -6,16 +6,17 @@ import torch
 from torch import Tensor
 
 SIZES = {"batch": 2, "frames": 1, "height": 12, "width": 16, "tokens": 9, "image_tokens": 7, "letters": 5}
-# Families of videos: several frames.
+# Sizes of a family: several frames of a video, ...
 VIDEOS = {
     "wan": {"frames": 3},
     "ltxv": {"frames": 3},
     "hunyuan-video": {"frames": 3},
     "hunyuan-video-1.5": {"frames": 3},
     "kandinsky5": {"frames": 3, "first_channels": 16, "first_frames": 1},
+    "hidream": {"width": 12, "layers": 4, "words": 6},
 }
 # Families whose time runs to 1000.
-THOUSAND = {"wan", "hunyuan-video", "hunyuan-video-1.5", "kandinsky5"}
+THOUSAND = {"wan", "hunyuan-video", "hunyuan-video-1.5", "kandinsky5", "hidream"}
 
 # Chroma's runs have none.
 GUIDANCE = {"chroma": 0.0}

@@ -312,3 +312,46 @@ describe("adapters that look like another family's", () => {
       expect(found.evidence.length).toBeGreaterThan(0);
     });
 });
+
+describe("families that names and sizes leave open", () => {
+  const attention = ["transformer.transformer_blocks.{n}.attn.to_q", "transformer.transformer_blocks.{n}.attn.to_k"];
+  const kohya = ["lora_unet_double_blocks_{n}_img_attn_qkv"];
+  const open: readonly (readonly [string, Map<string, number[]>, string | null, readonly string[]])[] = [
+    ["attention of some blocks", pairs(blocks(count(6), attention, 3072, 3072)), "flux", ["flux", "chroma", "qwen-image", "hunyuan-video"]],
+    [
+      "attention of the first blocks",
+      pairs(blocks(count(3), attention, 3072, 3072)),
+      "flux",
+      ["flux", "chroma", "qwen-image", "hunyuan-video", "flux2"],
+    ],
+    ["attention of all of Flux.1's blocks", pairs(blocks(count(19), attention, 3072, 3072)), "flux", ["flux", "chroma"]],
+    [
+      "a feed-forward layer beside it",
+      pairs([...blocks(count(6), attention, 3072, 3072), ["transformer.transformer_blocks.0.ff.net.2", 3072, 12288]]),
+      "flux",
+      ["flux", "chroma", "hunyuan-video"],
+    ],
+    [
+      "a modulation beside it",
+      pairs([...blocks(count(6), attention, 3072, 3072), ["transformer.transformer_blocks.0.norm1.linear", 18432, 3072]]),
+      "flux",
+      ["flux"],
+    ],
+    ["native names of some blocks", pairs(blocks(count(6), kohya, 9216, 3072), "kohya"), "flux", ["flux", "chroma", "hunyuan-video"]],
+    [
+      "native names with a modulation",
+      pairs([...blocks(count(6), kohya, 9216, 3072), ["lora_unet_double_blocks_0_img_mod_lin", 18432, 3072]], "kohya"),
+      "flux",
+      ["flux"],
+    ],
+    ["4096 wide attention", pairs(blocks(count(6), ["transformer_blocks.{n}.attn1.to_q"], 4096, 4096)), "ltx2", ["ltx2", "ltxv"]],
+    ["2048 wide attention", pairs(blocks(count(6), ["transformer_blocks.{n}.attn1.to_q"], 2048, 2048)), "ltxv", ["ltxv", "anima"]],
+    ["a block that Flux.1 lacks", pairs(blocks(count(30), attention, 3072, 3072)), "qwen-image", ["qwen-image"]],
+  ];
+  for (const [name, shapes, family, candidates] of open)
+    test(name, () => {
+      const found = detectAdapterFamily(shapes);
+      expect([found.family, found.candidates]).toEqual([family, candidates]);
+      for (const other of candidates.slice(1)) expect(found.evidence).toContain(`names and sizes that ${other} has too`);
+    });
+});

@@ -11,7 +11,7 @@ import { moduleName } from "./suffixes.ts";
 export interface AdapterFamily {
   /** Null when names fit no known family, or several and nothing tells them apart. */
   readonly family: Family | null;
-  /** What remains possible when `family` is null. */
+  /** What remains possible when `family` is null; else the family, and others whose adapters have such names and sizes too. */
   readonly candidates: readonly Family[];
   readonly evidence: readonly string[];
   /** A model that this program has no engine for, by name. */
@@ -40,6 +40,7 @@ interface Rule {
   readonly order: number;
   readonly where: string;
   readonly evidence?: string | undefined;
+  readonly also?: readonly { readonly family: string; readonly unless: string }[] | undefined;
   readonly family: Family | null;
   readonly title: string;
 }
@@ -73,7 +74,10 @@ export function detectAdapterFamily(shapes: Parameters, metadata: Readonly<Recor
       `module ${exampleOf(rule.where, modules)}`,
       ...(rule.evidence === undefined ? [] : [fillTemplate(rule.evidence, scope)]),
     ];
-    return rule.family === null ? rejected(rule.title, ...evidence) : found(rule.family, ...evidence, ...widthText(modules));
+    if (rule.family === null) return rejected(rule.title, ...evidence);
+    const others = (rule.also ?? []).filter(({ unless }) => !truth(evaluate(unless, scope))).map(({ family }) => family as Family);
+    const one = found(rule.family, ...evidence, ...widthText(modules), ...others.map((family) => `names and sizes that ${family} has too`));
+    return { ...one, candidates: [rule.family, ...others] };
   }
   const outside = model.find((key) => /time_embed|conv_(in|out)|proj_(in|out)/.test(key));
   if (outside !== undefined) return unetFamily(shapes, model, keys, metadata);

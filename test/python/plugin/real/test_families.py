@@ -81,6 +81,17 @@ def masked(seen):
     return change
 
 
+def more_layers(count):
+    """So many layers of another encoder beside both conditionings."""
+
+    def change(nodes, link):
+        for name in ("pos", "neg"):
+            nodes[name]["inputs"]["layers"] = count
+        return link
+
+    return change
+
+
 def second_words(*tokens):
     """Numbers of another encoder's tokens beside both conditionings, so many each."""
 
@@ -108,6 +119,7 @@ WORKFLOWS = {
     "hunyuan-video": replace(FILES, context=48, pooled=40, latent=video),
     "hunyuan-video-1.5": replace(FILES, context=48, pooled=40, latent=latent(channels=32, frames=2, height=4, width=6, first_frames=0)),
     "kandinsky5": replace(FILES, context=256, pooled=40, latent=video),
+    "hidream": replace(FILES, context=48, pooled=40, positive=more_layers(4)),
     "wan21-t2v": replace(FILES, context=48, latent=video),
     "wan21-i2v": replace(FILES, context=48, latent=video, positive=first_frame(image_tokens=7, image_width=1280)),
     "wan22-a14b": replace(FILES, context=48, latent=video, positive=first_frame()),
