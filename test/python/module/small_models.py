@@ -50,10 +50,48 @@ def sdxl_call() -> Call:
     }
 
 
+def sd2() -> nn.Module:
+    return UNet2DConditionModel(
+        **UNET, cross_attention_dim=32, attention_head_dim=(4, 8), use_linear_projection=True, upcast_attention=True
+    )
+
+
+def refiner() -> nn.Module:
+    return UNet2DConditionModel(
+        **UNET, cross_attention_dim=32, attention_head_dim=(4, 8), transformer_layers_per_block=2, use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=8, projection_class_embeddings_input_dim=16 + 5 * 8,
+    )  # fmt: skip
+
+
+def refiner_call() -> Call:
+    (sample, when), given = sdxl_call()
+    return (sample, when), {**given, "added_cond_kwargs": {"text_embeds": _random(2, 16), "time_ids": torch.ones(2, 5)}}
+
+
+def kandinsky22() -> nn.Module:
+    down, up = ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"), ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D")
+    return UNet2DConditionModel(
+        **{**UNET, "down_block_types": down, "up_block_types": up}, mid_block_type="UNetMidBlock2DSimpleCrossAttn", cross_attention_dim=32, attention_head_dim=8,
+        addition_embed_type="image", addition_embed_type_num_heads=8, encoder_hid_dim=16, encoder_hid_dim_type="image_proj", resnet_time_scale_shift="scale_shift",
+    )  # fmt: skip
+
+
+def kandinsky22_call() -> Call:
+    given = {"image_embeds": _random(2, 16)}
+    return (_random(2, 4, 8, 8), torch.tensor(10)), {"encoder_hidden_states": None, "added_cond_kwargs": given, "return_dict": False}
+
+
 def sd3() -> nn.Module:
     return SD3Transformer2DModel(
         sample_size=8, patch_size=2, num_layers=2, attention_head_dim=8, num_attention_heads=4, joint_attention_dim=32, caption_projection_dim=32, pooled_projection_dim=16,
         pos_embed_max_size=16,
+    )  # fmt: skip
+
+
+def sd35() -> nn.Module:
+    return SD3Transformer2DModel(
+        sample_size=8, patch_size=2, num_layers=2, attention_head_dim=8, num_attention_heads=4, joint_attention_dim=32, caption_projection_dim=32, pooled_projection_dim=16,
+        pos_embed_max_size=16, dual_attention_layers=(0,), qk_norm="rms_norm",
     )  # fmt: skip
 
 
@@ -130,7 +168,8 @@ def qwen_image_call() -> Call:
 
 
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Call]]] = {
-    "sd15": (sd15, sd15_call), "sdxl": (sdxl, sdxl_call), "sd3": (sd3, sd3_call), "flux": (flux, flux_call), "wan": (wan, wan_call), "z-image": (z_image, z_image_call),
+    "sd15": (sd15, sd15_call), "sd2": (sd2, sd15_call), "sdxl": (sdxl, sdxl_call), "sdxl-refiner": (refiner, refiner_call), "kandinsky-2.2": (kandinsky22, kandinsky22_call),
+    "sd3": (sd3, sd3_call), "sd3.5": (sd35, sd3_call), "flux": (flux, flux_call), "wan": (wan, wan_call), "z-image": (z_image, z_image_call),
     "qwen-image": (qwen_image, qwen_image_call),
 }  # fmt: skip
 

@@ -17,7 +17,9 @@ from diffusers import (
     StableDiffusionControlNetPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
     UniPCMultistepScheduler,
     WanPipeline,
 )  # fmt: skip
@@ -55,11 +57,19 @@ def _controlnet():
     return _sd15(StableDiffusionControlNetPipeline, controlnet=net)
 
 
-def _sdxl_img2img():
+def _sdxl(kind, **more):
     found = tiny.sdxl()
-    return StableDiffusionXLImg2ImgPipeline(
-        found.vae, None, None, None, None, found.unet, EulerDiscreteScheduler(), force_zeros_for_empty_prompt=False
-    )
+    none = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
+    return kind(vae=found.vae, unet=found.unet, scheduler=EulerDiscreteScheduler(), force_zeros_for_empty_prompt=False, **none, **more)
+
+
+def _sdxl_controlnet():
+    torch.manual_seed(4)
+    net = ControlNetModel.from_unet(tiny.sdxl().unet, conditioning_embedding_out_channels=(8,)).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return _sdxl(StableDiffusionXLControlNetPipeline, controlnet=net)
 
 
 def _kontext():
@@ -71,7 +81,7 @@ def _sd3():
     return StableDiffusion3Pipeline(seeded(sd3), FlowMatchEulerDiscreteScheduler(), _vae(16), None, None, None, None, None, None)
 
 
-def _wan():
+def _wan(**more):
     torch.manual_seed(5)
     vae = AutoencoderKLWan(
         base_dim=4,
@@ -83,7 +93,7 @@ def _wan():
         latents_std=[1.0] * 4,
     )
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
-    return WanPipeline(tokenizer=None, text_encoder=None, vae=vae.eval(), scheduler=scheduler, transformer=seeded(wan))
+    return WanPipeline(tokenizer=None, text_encoder=None, vae=vae.eval(), scheduler=scheduler, transformer=seeded(wan), **more)
 
 
 _picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -92,7 +102,10 @@ PIPELINES = {
     "sd15 controlnet": (_controlnet, "unet", {**WORDS, **SMALL, "image": _picture}),
     "sd15 inpaint": (lambda: _sd15(StableDiffusionInpaintPipeline, 9), "unet", {**WORDS, **SMALL, "image": _picture, "mask_image": (_picture[:, :1] > 0.5).float()}),
     "sdxl": (tiny.sdxl, "unet", {**tiny.prompt(None), **SMALL}),
-    "sdxl img2img": (_sdxl_img2img, "unet", {**tiny.prompt(None), "image": _picture, "strength": 1.0}),
+    "sdxl controlnet": (_sdxl_controlnet, "unet", {**tiny.prompt(None), **SMALL, "image": _picture}),
+    "sdxl inpaint": (lambda: _sdxl(StableDiffusionXLInpaintPipeline), "unet", {**tiny.prompt(None), **SMALL, "image": _picture, "mask_image": (_picture[:, :1] > 0.5).float(),
+                                                                            "strength": 1.0}),
+    "sdxl img2img": (lambda: _sdxl(StableDiffusionXLImg2ImgPipeline), "unet", {**tiny.prompt(None), "image": _picture, "strength": 1.0}),
     "sd3": (_sd3, "transformer", {**WORDS, "pooled_prompt_embeds": torch.ones(1, 16), "negative_pooled_prompt_embeds": torch.zeros(1, 16), **SMALL}),
     "flux": (tiny.flux_pipeline, "transformer", {"prompt_embeds": torch.ones(1, 5, 32), "pooled_prompt_embeds": torch.ones(1, 16), **SMALL}),
     "flux kontext": (_kontext, "transformer", {"prompt_embeds": torch.ones(1, 5, 32), "pooled_prompt_embeds": torch.ones(1, 16), "image": _picture, **SMALL,
@@ -146,3 +159,33 @@ def test_calls_on_the_pipeline(name):
 def _latents(answer):
     found = getattr(answer, "images", None)
     return torch.as_tensor(answer.frames if found is None else found)
+
+
+def test_both_transformers_of_wan_22():
+    plain = _wan(transformer_2=seeded(wan, seed=1), boundary_ratio=0.9)
+    plain.set_progress_bar_config(disable=True)
+    engine = copy.deepcopy(plain)
+    file = {f"transformer.{key}": value for key, value in tiny.lora(seeded(wan), 1).items()}
+    engine.transformer, engine.transformer_2 = RefitModule(engine.transformer), RefitModule(engine.transformer_2)
+    given = {**PIPELINES["wan"][2], "guidance_scale": 3.0, "guidance_scale_2": 2.0}
+
+    def check():
+        one, other = (
+            _latents(pipe(**given, **{**LATENT, "num_inference_steps": 4}, generator=torch.Generator().manual_seed(0)))
+            for pipe in (engine, plain)
+        )
+        assert float((one - other).norm() / other.norm()) < 1e-3
+        return one.clone()
+
+    base = check()
+    for pipe in (engine, plain):
+        pipe.load_lora_weights(dict(file), adapter_name="a")
+        pipe.load_lora_weights(dict(file), adapter_name="b", load_into_transformer_2=True)
+        pipe.transformer.set_adapters(["a"], [0.7])
+        pipe.transformer_2.set_adapters(["b"], [-0.5])
+    assert not torch.equal(check(), base)
+    for pipe in (engine, plain):
+        pipe.disable_lora()
+    assert torch.equal(check(), base)
+    for module in (engine.transformer, engine.transformer_2):
+        assert module.counts["original"] == 0 and module.counts["engine"] > 0 and module.counts["builds"] == 1
