@@ -7,7 +7,7 @@ import { basename, dirname } from "node:path";
 import { errorCode } from "./error-code.ts";
 import { markFile } from "./mark.ts";
 import type { Files, Listing, Look } from "./ports.ts";
-import { stampOf } from "./stamp.ts";
+import { stampOf } from "../files/index.ts";
 
 /** The callback form costs half of the promise form, and a scan asks about every file there is. */
 function stat(path: string): Promise<BigIntStats> {

@@ -8,5 +8,4 @@ export type { Arrivals } from "./arrivals.ts";
 export type { FolderSpec, GivenArrivalsOptions } from "./options.ts";
 export { systemClock } from "./ports.ts";
 export type { Clock, Files, Listing, Look, Mark, StartWatch, Watch, WatchHints } from "./ports.ts";
-export { sameContentStamp, sameStamp } from "./types.ts";
-export type { ArrivalEvent, ArrivalListener, FileKind, Place, RefusalCode, Stamp, WatchedFolder } from "./types.ts";
+export type { ArrivalEvent, ArrivalListener, FileKind, Place, RefusalCode, WatchedFolder } from "./types.ts";

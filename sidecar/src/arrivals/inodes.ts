@@ -1,7 +1,8 @@
 // Which inode was last seen under which name, so that a rename is known for what it is: the same file, still whole, under another name.
 
-import { sameFile } from "./types.ts";
-import type { Place, Stamp } from "./types.ts";
+import { sameFile } from "../files/index.ts";
+import type { Place } from "./types.ts";
+import type { Stamp } from "../files/index.ts";
 
 /** Names that are not model files (`x.safetensors.part`) are remembered only for a while; enough for many downloads at once. */
 const maxPassing = 512;

@@ -1,6 +1,6 @@
 // What arrivals needs from the world, so that tests can stand in for clocks, disks and watchers.
 
-import type { Stamp } from "./types.ts";
+import type { Stamp } from "../files/index.ts";
 
 export interface Clock {
   /** Monotonic milliseconds; unaffected by someone setting the clock. */

@@ -6,8 +6,9 @@
 
 import type { Limits } from "./options.ts";
 import type { Mark } from "./ports.ts";
-import { sameStamp } from "./types.ts";
-import type { RefusalCode, Stamp } from "./types.ts";
+import { sameStamp } from "../files/index.ts";
+import type { RefusalCode } from "./types.ts";
+import type { Stamp } from "../files/index.ts";
 
 /** How the content came to this name: renamed or linked here from a name that was seen before, first seen here, or rewritten in place. */
 export type Origin = "renamed" | "appeared" | "rewritten";

@@ -9,8 +9,9 @@ import type { Limits } from "./options.ts";
 import type { Clock, Files } from "./ports.ts";
 import { isOld, judge, restamped, startSettling } from "./settle.ts";
 import type { Origin, Settling } from "./settle.ts";
-import { sameContentStamp, sameStamp } from "./types.ts";
-import type { ArrivalEvent, ArrivalListener, Place, RefusalCode, Stamp, WatchedFolder } from "./types.ts";
+import { sameContentStamp, sameStamp } from "../files/index.ts";
+import type { ArrivalEvent, ArrivalListener, Place, RefusalCode, WatchedFolder } from "./types.ts";
+import type { Stamp } from "../files/index.ts";
 
 type Track =
   | Settling

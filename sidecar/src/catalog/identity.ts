@@ -2,7 +2,8 @@
 
 import pLimit from "p-limit";
 import { Failure } from "../failure/index.ts";
-import type { Stamp } from "../arrivals/types.ts";
+import { sameStamp } from "../files/index.ts";
+import type { Stamp } from "../files/index.ts";
 import type { Reader } from "./reader.ts";
 import { combinedHash } from "./names.ts";
 import type { Identity } from "./types.ts";
@@ -21,16 +22,6 @@ export interface Hasher {
 /** Large files at one time: more would only make a drive seek. */
 const atOneTime = 2;
 
-function isUnmoved(before: Stamp, now: Stamp | null): boolean {
-  return (
-    now !== null &&
-    now.sizeBytes === before.sizeBytes &&
-    now.mtimeNs === before.mtimeNs &&
-    now.ctimeNs === before.ctimeNs &&
-    now.inode === before.inode
-  );
-}
-
 export function createHasher(reader: Reader): Hasher {
   const limit = pLimit(atOneTime);
   /** The stamp is compared before and after: a hash of a file in motion belongs to no content. */
@@ -38,7 +29,8 @@ export function createHasher(reader: Reader): Hasher {
     const hashes: string[] = [];
     for (const { path, stamp } of files) {
       const check = async () => {
-        if (isUnmoved(stamp, await reader.stamp(path))) return;
+        const now = await reader.stamp(path);
+        if (now !== null && sameStamp(stamp, now)) return;
         throw new Failure(
           "CATALOG_FILE_CHANGED",
           "expected the file as it was catalogued; it was replaced or written to since. Ask again when the catalog has caught up.",

@@ -1,6 +1,6 @@
 // Adapters that clients pushed: entries without a folder. Their files lie in the data folder under their own hash and do not change.
 
-import type { Stamp } from "../arrivals/types.ts";
+import type { Stamp } from "../files/index.ts";
 import { Failure } from "../failure/index.ts";
 import type { AdapterFile, PushedFile } from "./door.ts";
 import { entryId } from "./names.ts";

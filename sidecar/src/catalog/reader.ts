@@ -1,7 +1,8 @@
 // What the catalog reads from disk, as a port: read/ has the real one, tests have others.
 
 import type { Header } from "@refit-sidecar/native";
-import type { FileKind, Stamp } from "../arrivals/types.ts";
+import type { FileKind } from "../arrivals/types.ts";
+import type { Stamp } from "../files/index.ts";
 import type { StorageNotes } from "../storage/types.ts";
 import type { Summary } from "./summarize.ts";
 import type { Problem } from "./types.ts";

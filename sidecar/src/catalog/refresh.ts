@@ -9,7 +9,7 @@ import type { Problem } from "./types.ts";
 import { missingShards } from "./read/whole-checkpoint.ts";
 import { sameButRenamed, signatureOf } from "./unit.ts";
 import type { Content, Member, Unit } from "./unit.ts";
-import type { Stamp } from "../arrivals/types.ts";
+import type { Stamp } from "../files/index.ts";
 
 export interface RefresherParts {
   readonly files: FileTable;

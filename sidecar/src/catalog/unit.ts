@@ -1,6 +1,7 @@
 // A unit is what becomes one entry: a file, or the shards of a checkpoint together. Here: its state, and the entry that shows it. Pure.
 
-import type { Stamp, WatchedFolder } from "../arrivals/types.ts";
+import type { WatchedFolder } from "../arrivals/types.ts";
+import type { Stamp } from "../files/index.ts";
 import { entryId } from "./names.ts";
 import type { Summary } from "./summarize.ts";
 import type { CatalogEntry, Identity, Problem } from "./types.ts";

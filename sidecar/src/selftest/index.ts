@@ -1,5 +1,5 @@
 // selftest: what a host does on this computer, as rows that pass, fail or say why they could not run. In: how to start a host. Out: rows and figures without a path or a name of the user's.
-// A place where stages meet (like pipeline.ts): it runs the refit stage as a sidecar does. It touches no file of the user's, and leaves nothing behind.
+// A place where stages meet (like pipeline/): it runs the refit stage as a sidecar does. It touches no file of the user's, and leaves nothing behind.
 
 export { checkHost } from "./check-host.ts";
 export type { CheckOptions } from "./check-host.ts";

@@ -1,4 +1,4 @@
-// The one door between the wire and the rest of the sidecar. pipeline.ts implements it; tests use a fake. Params and results are those of the
+// The one door between the wire and the rest of the sidecar. pipeline/answers implements it; tests use a fake. Params and results are those of the
 // protocol's method table, so a handler that forgets a field does not compile. Whatever fails is thrown as a Failure with its stage's code.
 
 import type { FrameTensor, WireEventValue, WireMethod, WireParams, WireResult } from "@refit-sidecar/protocol";

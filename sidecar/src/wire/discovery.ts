@@ -1,11 +1,10 @@
 // sidecar.json in the data folder: how plugins and the command line find a running sidecar. Only its owner may read it.
 // On Windows the mode says nothing: the file is as private as the user's profile folder, whose access list it inherits.
 
-import { randomUUID } from "node:crypto";
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as wait } from "node:timers/promises";
 import { Failure } from "../failure/index.ts";
+import { replaceFile } from "../files/index.ts";
 import { isAlive } from "./segments/index.ts";
 
 export interface Discovery {
@@ -81,28 +80,12 @@ async function answersToToken({ url, read_token }: Discovery): Promise<boolean> 
   }
 }
 
-/** Windows refuses to replace a file that somebody reads at this moment. */
-const renameTries = 20;
-
 export async function writeDiscovery(dataDir: string, discovery: Discovery): Promise<void> {
-  const temporary = join(dataDir, `.${discoveryName}.${randomUUID()}`);
-  const file = await open(temporary, "wx", 0o600);
   try {
-    await file.writeFile(`${JSON.stringify(discovery, null, 2)}\n`);
-    await file.sync();
-    await file.close();
-    for (let tries = 1; ; tries += 1) {
-      try {
-        await rename(temporary, join(dataDir, discoveryName));
-        return;
-      } catch (error) {
-        if (tries === renameTries || process.platform !== "win32") throw error;
-        await wait(50);
-      }
-    }
+    await replaceFile(join(dataDir, discoveryName), (handle) => handle.writeFile(`${JSON.stringify(discovery, null, 2)}\n`), {
+      mode: 0o600,
+    });
   } catch (error) {
-    await file.close().catch(() => undefined);
-    await rm(temporary, { force: true });
     throw new Failure(
       "WIRE_DISCOVERY_FAILED",
       "sidecar.json could not be written to the data folder; clients could not find this sidecar",

@@ -2,17 +2,8 @@
 
 import { resolve } from "node:path";
 import { basename, dirname } from "node:path/posix";
-import type {
-  ArrivalEvent,
-  Clock,
-  Files,
-  Listing,
-  Look,
-  Mark,
-  StartWatch,
-  Stamp,
-  WatchHints,
-} from "../../../sidecar/src/arrivals/index.ts";
+import type { ArrivalEvent, Clock, Files, Listing, Look, Mark, StartWatch, WatchHints } from "../../../sidecar/src/arrivals/index.ts";
+import type { Stamp } from "../../../sidecar/src/files/index.ts";
 
 export interface FakeClock extends Clock {
   /** Moves time on, running what falls due, and lets promises settle in between. */

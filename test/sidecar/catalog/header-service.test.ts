@@ -9,7 +9,7 @@ import { native } from "@refit-sidecar/native";
 import { readContent } from "../../../sidecar/src/catalog/read/content.ts";
 import { createHeaderService } from "../../../sidecar/src/catalog/read/header-service.ts";
 import type { HeaderService } from "../../../sidecar/src/catalog/read/header-service.ts";
-import { readStamp } from "../../../sidecar/src/catalog/read/stamp.ts";
+import { readStamp } from "../../../sidecar/src/files/index.ts";
 import type { ContentFile } from "../../../sidecar/src/catalog/reader.ts";
 import { lora } from "./world.ts";
 

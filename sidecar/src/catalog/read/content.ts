@@ -3,7 +3,9 @@
 import { basename } from "node:path";
 import { SafetensorsError } from "@refit-sidecar/native";
 import type { Header, TensorEntry } from "@refit-sidecar/native";
-import type { FileKind, Stamp } from "../../arrivals/types.ts";
+import type { FileKind } from "../../arrivals/types.ts";
+import { sameRead } from "../../files/index.ts";
+import type { Stamp } from "../../files/index.ts";
 import { Failure } from "../../failure/index.ts";
 import { joinedNotes, noNotes } from "../../storage/index.ts";
 import type { StorageNotes } from "../../storage/index.ts";
@@ -17,8 +19,7 @@ import { checkShards } from "./whole-checkpoint.ts";
 
 /** A header that was read from the very file that arrivals reported. */
 export function isHeaderOf(header: Header, stamp: Stamp): boolean {
-  const read = header.stamp;
-  return read.sizeBytes === stamp.sizeBytes && read.mtimeNs === stamp.mtimeNs && read.inode === stamp.inode;
+  return sameRead(header.stamp, stamp);
 }
 
 export const fileChanging: Problem = {

@@ -8,7 +8,7 @@ import { readContent } from "./content.ts";
 import { createHeaderService } from "./header-service.ts";
 import { sampledHash } from "./sampled-hash.ts";
 import { readShardTable, shardFiles } from "./shard-table.ts";
-import { readStamp } from "./stamp.ts";
+import { readStamp } from "../../files/index.ts";
 import { readNotes } from "./stored-file.ts";
 import { loadText, saveText } from "./store.ts";
 

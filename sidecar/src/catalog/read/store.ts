@@ -1,8 +1,9 @@
 // The saved catalog: one text file, whole or not at all. Layout: a line with format and SHA-256 of what follows, then the text.
 
-import { createHash, randomBytes } from "node:crypto";
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdir, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { replaceFile } from "../../files/index.ts";
 
 /** Raised when the meaning of the saved fields changes; a file of another format is rebuilt from headers. */
 export const catalogFormat = "refit-catalog-1";
@@ -27,34 +28,8 @@ export async function loadText(path: string): Promise<{ readonly text: string | 
   return { text, reason: null };
 }
 
-/** Windows has no handle for a folder to sync; NTFS journals the rename itself. */
-async function syncFolder(path: string): Promise<void> {
-  if (process.platform === "win32") return;
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
 export async function saveText(path: string, text: string): Promise<void> {
-  const folder = dirname(path);
-  await mkdir(folder, { recursive: true });
-  const temporary = `${path}.${process.pid}.${randomBytes(6).toString("hex")}.tmp`;
-  try {
-    // Owner only: the names of someone's models are nobody else's business.
-    const handle = await open(temporary, "wx", 0o600);
-    try {
-      await handle.writeFile(`${catalogFormat} ${checksum(text)}\n${text}`, "utf8");
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined);
-    throw error;
-  }
-  await syncFolder(folder);
+  await mkdir(dirname(path), { recursive: true });
+  // Owner only: the names of someone's models are nobody else's business.
+  await replaceFile(path, (handle) => handle.writeFile(`${catalogFormat} ${checksum(text)}\n${text}`, "utf8"), { mode: 0o600 });
 }

@@ -2,7 +2,8 @@
 
 import { join } from "node:path";
 import { mkdir, rm } from "node:fs/promises";
-import { SafetensorsError, type FileStamp, type Native, type TensorFile } from "@refit-sidecar/native";
+import { SafetensorsError, type Native, type TensorFile } from "@refit-sidecar/native";
+import { fileStampOf, sameRead } from "../../files/index.ts";
 import { Failure } from "../../failure/index.ts";
 import { openDelta } from "../../terms/index.ts";
 import type { DeltaRequest, ReadyDelta } from "../types.ts";
@@ -80,7 +81,7 @@ async function cachedDelta(path: string, request: DeltaRequest, native: Native, 
 async function makeDelta(path: string, request: DeltaRequest, native: Native, signal: AbortSignal | undefined): Promise<ReadyDelta> {
   const file = await native.openTensorFile(request.adapter.path);
   try {
-    if (request.adapter.stamp && !sameStamp(request.adapter.stamp, file.header.stamp)) throw changed();
+    if (request.adapter.stamp && !sameRead(fileStampOf(request.adapter.stamp), file.header.stamp)) throw changed();
     const packed = await packAdapter(file, request, native, (other) => native.openTensorFile(other));
     try {
       await mkdir(request.folder, { recursive: true, mode: 0o700 });
@@ -95,10 +96,6 @@ async function makeDelta(path: string, request: DeltaRequest, native: Native, si
   } finally {
     await file.close();
   }
-}
-
-function sameStamp(expected: NonNullable<DeltaRequest["adapter"]["stamp"]>, found: FileStamp): boolean {
-  return expected.sizeBytes === found.sizeBytes && expected.mtimeNs === String(found.mtimeNs) && expected.inode === String(found.inode);
 }
 
 const changed = (): Failure =>

@@ -2,10 +2,11 @@
 
 import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { uptime } from "node:os";
 import { isAbsolute, join, relative, resolve } from "node:path";
 import { Failure } from "../../failure/index.ts";
+import { replaceFile } from "../../files/index.ts";
 import type { HostPython } from "../../host/index.ts";
 import { pythonHosts, type InstalledHost, type PythonHost } from "./types.ts";
 
@@ -58,10 +59,7 @@ export function keptPath(dataDir: string, path: string): string {
 }
 
 export async function writePointer(dataDir: string, host: InstalledHost): Promise<void> {
-  const path = pointer(dataDir, host.kind);
-  const temporary = `${path}.${process.pid}.tmp`;
-  await writeFile(temporary, `${JSON.stringify(host, null, 2)}\n`, { mode: 0o600, flush: true });
-  await rename(temporary, path);
+  await replaceFile(pointer(dataDir, host.kind), (handle) => handle.writeFile(`${JSON.stringify(host, null, 2)}\n`), { mode: 0o600 });
 }
 
 export const removePointer = (dataDir: string, kind: PythonHost): Promise<void> => rm(pointer(dataDir, kind), { force: true });

@@ -1,7 +1,8 @@
 // What was used last, kept between runs of the sidecar, so that a restart warms what is likely wanted.
 
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { replaceFile } from "../../files/index.ts";
 import type { LastStep, StepShapes } from "./probe.ts";
 import type { RunRequest } from "../runs.ts";
 
@@ -36,12 +37,10 @@ export function createLastUsed(path: string): LastUsed {
     JSON.stringify([request.checkpoint, request.stack, request.mode, request.precision, request.host, request.residuals]);
 
   async function save(): Promise<void> {
-    const temp = `${path}.${process.pid}.tmp`;
     const saved: Saved = { version: 1, recent, steps: Object.fromEntries(steps) };
     unsaved = false;
     await mkdir(dirname(path), { recursive: true });
-    await writeFile(temp, JSON.stringify(saved), { mode: 0o600, flush: true });
-    await rename(temp, path);
+    await replaceFile(path, (handle) => handle.writeFile(JSON.stringify(saved)), { mode: 0o600 });
   }
   const saveSoon = (): void => void (writing = writing.then(save).catch(() => undefined));
 
