@@ -46,6 +46,7 @@ class RemoteDenoiser(torch.nn.Module):
         # Not `detected` itself: it holds the model that this is a part of, and the circle would keep every model of the past until Python looks for circles
         # (ComfyUI takes that for a leak and has it look, 0.4 s before the first step).
         hidden["structure"], hidden["handed_out"] = detected.structure, None
+        hidden["configuration"] = detected.model_config.unet_config
         for name in READ_FOR_THEIR_SHAPE:
             layer = _layer(detected.parameters, name)
             inner = _layer(detected.parameters, f"{name}.proj")
@@ -107,7 +108,7 @@ class RemoteDenoiser(torch.nn.Module):
                 "Refit: this node calls the model outside of a sampler, which an engine MODEL cannot do. Use Load Checkpoint for it; "
                 "Accelerate Model (Refit) behind it brings the engine back."
             )
-        return self.answer(read_call(self.call_shape, args, kwargs, self.detected.model_config.unet_config))
+        return self.answer(read_call(self.call_shape, args, kwargs, self.configuration))
 
 
 def _layer(parameters: dict[str, torch.Tensor], name: str) -> SimpleNamespace | None:
