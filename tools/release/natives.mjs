@@ -103,6 +103,15 @@ const machines = {
   darwin: { magic: "cffaedfe", at: () => 4, x64: 0x0007, arm64: 0x000c },
 };
 
+/** Where a file of Windows says when it was linked. */
+const linkTimeAt = (bytes) => bytes.readUInt32LE(0x3c) + 8;
+
+/** The linker writes the present second into files of Windows; two builds would differ in it. Nothing reads it. */
+function withoutLinkTime({ platform }, bytes) {
+  if (platform === "win32") bytes.writeUInt32LE(0, linkTimeAt(bytes));
+  return bytes;
+}
+
 /** What can be seen of an addon without running it: format, machine, Node's two doors, the N-API calls, and no path of this build. Throws with what is wrong. */
 export function checkAddon({ platform, arch }, bytes, folder) {
   const { magic, at, [arch]: machine } = machines[platform];
@@ -117,6 +126,7 @@ export function checkAddon({ platform, arch }, bytes, folder) {
   ]) {
     if (!bytes.includes(symbol)) throw new Error(`${name} lacks ${symbol}`);
   }
+  if (platform === "win32" && bytes.readUInt32LE(linkTimeAt(bytes)) !== 0) throw new Error(`${name} holds the time of this build`);
   if (folder !== undefined && bytes.includes(folder)) throw new Error(`${name} holds a path of this build`);
 }
 
@@ -132,7 +142,7 @@ function buildOne(zig, native, target, headers, out) {
     zig(["c++", "-target", target.zig, "-shared", "-s", ...objects, ...linkFlags(zig, target, headers, folder), "-o", made]);
     const place = join(out, `${target.platform}-${target.arch}`);
     mkdirSync(place, { recursive: true });
-    const bytes = readFileSync(made);
+    const bytes = withoutLinkTime(target, readFileSync(made));
     checkAddon(target, bytes, folder);
     writeFileSync(join(place, fileName(target)), bytes);
   } finally {
