@@ -137,10 +137,14 @@ class Core:
         """The module's own forward."""
         return self.original_class.forward(self.module, *args, **kwargs)
 
+    def _say(self, text: str) -> None:
+        """Once."""
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("refit_sidecar: %s", text)
+
     def _fall_back(self, why: str, args: tuple, kwargs: Mapping[str, Any]) -> Any:
-        if why not in self._said:
-            self._said.add(why)
-            log.warning("refit_sidecar: the original module runs: %s", why)
+        self._say(f"the original module runs: {why}")
         self.served["original"] += 1
         self.last_server = f"original: {why}"
         return self.original(args, kwargs)
@@ -313,6 +317,8 @@ class Core:
         if self.options.offload_module_to_cpu and device.type == "cuda":
             self.module.to("cpu")
             now = take(self.module)
+        elif self.options.offload_module_to_cpu:
+            self._say(f"offload_module_to_cpu: the engine runs on {device.type}, where there is nothing to give back")
         keep = _kept_in_f32(self.module, now)
         form = self.options.form
         coded = None
