@@ -8,7 +8,6 @@ import { promisify } from "node:util";
 import { testPython } from "../../tools/python-env.mjs";
 import { readCheckpointSource } from "../../sidecar/src/catalog/index.ts";
 import { startHost, type HostCommand } from "../../sidecar/src/host/index.ts";
-import { nextState, planRefit, sameState } from "../../sidecar/src/plan/index.ts";
 import { LiveEngine } from "../../sidecar/src/refit/index.ts";
 import { adapterOf, readSteps, relativeError, specOf, wantedOf } from "./demo-model.ts";
 import { floatsOf } from "./fixtures.ts";
@@ -76,7 +75,6 @@ export async function parityErrors(command: HostCommand, folder: string, { graph
   const host = await startHost(command);
   try {
     const engine = new LiveEngine(specOf(source, bundle, structure), {
-      planning: { planRefit, nextState, sameState },
       host: async () => host,
       nowMs: () => performance.now(),
       onState: () => undefined,

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import type { Failure } from "../../sidecar/src/failure/index.ts";
 import { startHost } from "../../sidecar/src/host/index.ts";
-import { nextState, planRefit, sameState, stateKey } from "../../sidecar/src/plan/index.ts";
 import { Engines } from "../../sidecar/src/refit/index.ts";
 import { Runs } from "../../sidecar/src/step/index.ts";
 import { record } from "../record.ts";
@@ -16,14 +15,13 @@ it("a host killed at any point of a refit or a step comes back, and every answer
   const states = await demoStates(folder);
   const { inputs } = readSteps(goldenSteps);
   const engines = new Engines({
-    planning: { planRefit, nextState, sameState },
     startHost: (_kind, graphs) =>
       startHost(onnxruntimeHost(...graphs.flatMap(({ folder, variant }) => ["--warm-graph", `${variant}:${folder}`]))),
     keepsSpare: () => true,
     budgetBytes: () => 2 ** 30,
     emit: () => undefined,
   });
-  const runs = new Runs({ stateKey, turnMs: () => 2000, graceMs: 20, maxWaiting: 64, nowMs: () => performance.now() });
+  const runs = new Runs({ turnMs: () => 2000, graceMs: 20, maxWaiting: 64, nowMs: () => performance.now() });
   try {
     const answer = async (index: number): Promise<Buffer> => {
       const wanted = states(demoStacks[index] ?? []);

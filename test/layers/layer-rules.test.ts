@@ -24,6 +24,7 @@ const files: Readonly<Record<string, string>> = {
 const planted: readonly (readonly [rule: string, file: string, content: string])[] = [
   ["catalog-values", "sidecar/src/catalog/bad.ts", 'import { seen } from "../arrivals/index.ts"; export const x = seen;\n'],
   ["catalog-looks-right", "sidecar/src/catalog/bad.ts", 'import type { Session } from "../wire/index.ts"; export type X = Session;\n'],
+  ["catalog-looks-right", "sidecar/src/catalog/bad.ts", 'import { plan } from "../plan/index.ts"; export const x = plan;\n'],
   ["stage-door", "sidecar/src/pipeline/bad.ts", 'import { inner } from "../arrivals/inner.ts"; export const x = inner;\n'],
   ["leaves-stay-leaves", "sidecar/src/terms/bad.ts", 'import { entries } from "../catalog/index.ts"; export const x = entries;\n'],
   ["terms-pure", "sidecar/src/terms/bad.ts", 'import { readFileSync } from "node:fs"; export const x = readFileSync;\n'],
@@ -57,6 +58,7 @@ describe(".dependency-cruiser.cjs", () => {
       "sidecar/src/catalog/good.ts",
       'import type { Entry } from "./index.ts"; import { terms } from "../terms/index.ts"; export const x: Entry | number = terms;\n',
     );
+    write("sidecar/src/refit/good.ts", 'import { plan } from "../plan/index.ts"; export const x = plan;\n');
     expect(violations()).toEqual([]);
   });
 

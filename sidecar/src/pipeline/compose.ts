@@ -10,7 +10,6 @@ import { DeltaService } from "../delta/index.ts";
 import { withheld } from "../host/index.ts";
 import { createScheduler } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
-import { nextState, planRefit, sameState } from "../plan/index.ts";
 import { Engines } from "../refit/index.ts";
 import { createEvents, createMetrics } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
@@ -120,7 +119,6 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   // The wire makes it before it listens, and no host starts before somebody can ask for one.
   let segmentFolder: string | null = null;
   const engines = new Engines({
-    planning: { planRefit, nextState, sameState },
     startHost: createHostStarter({
       pythons,
       flags: (kind) => hostFlags(kind, options, stores.flags),

@@ -103,7 +103,6 @@ export function createOpenRuns(ports: RunsParts): OpenRuns {
     graceMs,
     maxWaiting,
     nowMs,
-    stateKey,
     onStep: (engine, reply) => {
       stepCounts.set(engine, (stepCounts.get(engine) ?? 0) + 1);
       ports.onStep(engine, reply);

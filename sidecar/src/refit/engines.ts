@@ -6,12 +6,11 @@ import type { Host, SupervisorStatus } from "../host/index.ts";
 import type { SidecarEvent } from "../telemetry/index.ts";
 import { engineBytes, engineKey } from "./engine-key.ts";
 import { RefitHistory, type RefitTotals } from "./history.ts";
-import { LiveEngine, type Planning } from "./live-engine.ts";
+import { LiveEngine } from "./live-engine.ts";
 import { Repair } from "./repair.ts";
 import type { EngineSpec, EngineStatus, RefitRecord, Wanted } from "./types.ts";
 
 export interface EnginesOptions {
-  readonly planning: Planning;
   /** Starts a host process of that kind; `graphs` are those that it will likely be asked to load. */
   readonly startHost: (kind: string, graphs: readonly HostGraph[]) => Promise<Host>;
   /** Whether a second process of that kind may wait idle to take the place of one that dies. */
@@ -152,9 +151,8 @@ export class Engines {
   }
 
   #create(spec: EngineSpec): LiveEngine {
-    const { planning, emit } = this.#options;
+    const { emit } = this.#options;
     const engine: LiveEngine = new LiveEngine(spec, {
-      planning,
       nowMs: this.#nowMs,
       host: () => this.#supervisor(spec.hostKind).host(),
       onState: (state) => {

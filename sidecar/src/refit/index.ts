@@ -7,5 +7,5 @@ export { Engines } from "./engines.ts";
 export type { EngineLease, EnginesOptions, EnginesStatus, HostGraph } from "./engines.ts";
 export type { RefitTotals } from "./history.ts";
 export { LiveEngine } from "./live-engine.ts";
-export type { LiveEngineParts, Planning } from "./live-engine.ts";
+export type { LiveEngineParts } from "./live-engine.ts";
 export type { EngineSpec, EngineStatus, RefitRecord, StepReply, Wanted, WantedAdapter } from "./types.ts";

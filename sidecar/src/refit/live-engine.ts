@@ -3,22 +3,15 @@ import type { CheckpointSource } from "../catalog/types.ts";
 import { Failure } from "../failure/index.ts";
 import type { AdapterLosses } from "@refit-sidecar/protocol";
 import type { CallOptions, Host, HostReply, StepTensor } from "../host/types.ts";
-import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan, Touches } from "../plan/index.ts";
+import { nextState, planRefit, sameState } from "../plan/index.ts";
+import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan } from "../plan/index.ts";
 import { engineBytes, engineKey } from "./engine-key.ts";
 import { OneAtATime } from "./one-at-a-time.ts";
 import type { Serving } from "../telemetry/index.ts";
 import type { EngineSpec, RefitRecord, StepReply, Wanted } from "./types.ts";
 import { checkWeights } from "./verify.ts";
 
-/** The deciding functions of the plan stage; handed in, because stages meet only in the pipeline. */
-export interface Planning {
-  readonly sameState: (a: DesiredState, b: DesiredState) => boolean;
-  readonly planRefit: (from: DesiredState | null, to: DesiredState, touches: Touches, engine: EngineSpec["parameters"]) => PlanResult;
-  readonly nextState: (state: EngineState, event: EngineEvent) => EngineState;
-}
-
 export interface LiveEngineParts {
-  readonly planning: Planning;
   /** The running host of the engine's kind; starts or awaits it. */
   readonly host: () => Promise<Host>;
   readonly nowMs: () => number;
@@ -36,7 +29,7 @@ export interface LiveEngineParts {
 export class LiveEngine {
   readonly id: string;
   readonly spec: EngineSpec;
-  readonly #edges: LiveEngineParts;
+  readonly #parts: LiveEngineParts;
   readonly #queue = new OneAtATime();
   #state: EngineState = { state: "UNKNOWN", reason: "not loaded yet" };
   #sinceMs: number;
@@ -54,12 +47,12 @@ export class LiveEngine {
   /** Of the stack that is live, as its host answered when it wrote it. */
   losses: AdapterLosses = [];
 
-  constructor(spec: EngineSpec, edges: LiveEngineParts) {
+  constructor(spec: EngineSpec, parts: LiveEngineParts) {
     this.id = engineKey(spec);
     this.spec = spec;
     this.#bytes = engineBytes(spec);
-    this.#edges = edges;
-    this.#sinceMs = edges.nowMs();
+    this.#parts = parts;
+    this.#sinceMs = parts.nowMs();
   }
 
   /** Bytes of its weights: the host's own answer once it is loaded, until then what the parameters take unquantised. */
@@ -91,14 +84,9 @@ export class LiveEngine {
     return this.#queue.run(async () => {
       signal?.throwIfAborted();
       this.#move({ type: "desired", desired: wanted.desired });
-      const host = await this.#edges.host();
+      const host = await this.#parts.host();
       // The usual step: nothing has changed, and nothing has to be planned to know it.
-      if (
-        this.#host === host &&
-        this.#state.state === "LIVE" &&
-        this.#present !== null &&
-        this.#edges.planning.sameState(this.#present.desired, wanted.desired)
-      )
+      if (this.#host === host && this.#state.state === "LIVE" && this.#present !== null && sameState(this.#present.desired, wanted.desired))
         return this.#generation;
       if (this.#host !== host) await this.#load(host, wanted, onProgress);
       else await this.#refit(host, wanted, signal);
@@ -165,10 +153,10 @@ export class LiveEngine {
   /** First load, and every load into a new host process. Only the latter is verified: it has to prove that the recovered engine is the old one. */
   async #load(host: Host, wanted: Wanted, onProgress: CallOptions["onProgress"]): Promise<void> {
     const kind = this.#everLoaded ? "recovery" : "load";
-    const started = this.#edges.nowMs();
+    const started = this.#parts.nowMs();
     this.#checkCovered(this.#plan(null, wanted));
     const { graph, steps, precision, parameters } = this.spec;
-    this.#edges.onStarted({ full: true, writes: parameters.names.length });
+    this.#parts.onStarted({ full: true, writes: parameters.names.length });
     try {
       const loaded = await host.call(
         "load",
@@ -190,7 +178,7 @@ export class LiveEngine {
       this.#generation = loaded.generation;
       this.losses = loaded.losses ?? [];
       if (loaded.bytes > 0) this.#bytes = loaded.bytes;
-      this.#edges.onLoaded(host, loaded.sessionLoads);
+      this.#parts.onLoaded(host, loaded.sessionLoads);
       if (this.#everLoaded) await checkWeights(host.call, this.id, loaded.sha256 ?? {}, parameters.names);
       this.#everLoaded = true;
       this.#arrived(wanted, "written");
@@ -199,7 +187,7 @@ export class LiveEngine {
         writes: loaded.parameters,
         bytesRead: 0,
         bytesWritten: loaded.bytes,
-        prepareMs: this.#edges.nowMs() - started,
+        prepareMs: this.#parts.nowMs() - started,
         commitMs: 0,
         mode: null,
       });
@@ -214,15 +202,15 @@ export class LiveEngine {
     this.#checkCovered(result);
     if (result.kind !== "refit") return;
     const kind = unknown ? "recovery" : "refit";
-    const started = this.#edges.nowMs();
-    this.#edges.onStarted({ full: result.plan.full, writes: result.plan.writes.length });
+    const started = this.#parts.nowMs();
+    this.#parts.onStarted({ full: result.plan.full, writes: result.plan.writes.length });
     let prepared: HostReply<"prepare">;
     try {
       prepared = await this.#prepare(host, wanted, result.plan, unknown, signal);
     } catch (error) {
       throw this.#failed(kind, wanted, started, error);
     }
-    const preparedAt = this.#edges.nowMs();
+    const preparedAt = this.#parts.nowMs();
     try {
       const committed = await host.call("commit", { engine: this.id, token: prepared.token });
       this.#generation = committed.generation;
@@ -244,7 +232,7 @@ export class LiveEngine {
       bytesRead,
       bytesWritten,
       prepareMs: preparedAt - started,
-      commitMs: this.#edges.nowMs() - preparedAt,
+      commitMs: this.#parts.nowMs() - preparedAt,
       mode,
     });
   }
@@ -282,12 +270,7 @@ export class LiveEngine {
 
   #plan(from: DesiredState | null, wanted: Wanted): PlanResult {
     const known = [...(this.#present?.adapters ?? []), ...wanted.adapters];
-    return this.#edges.planning.planRefit(
-      from,
-      wanted.desired,
-      new Map(known.map(({ file, touches }) => [file.sha256, touches])),
-      this.spec.parameters,
-    );
+    return planRefit(from, wanted.desired, new Map(known.map(({ file, touches }) => [file.sha256, touches])), this.spec.parameters);
   }
 
   #checkCovered(result: PlanResult): void {
@@ -319,7 +302,7 @@ export class LiveEngine {
       writes: 0,
       bytesRead: 0,
       bytesWritten: 0,
-      prepareMs: this.#edges.nowMs() - started,
+      prepareMs: this.#parts.nowMs() - started,
       commitMs: 0,
       mode: null,
     };
@@ -333,14 +316,14 @@ export class LiveEngine {
     figures: Omit<RefitRecord, "engine" | "atMs" | "kind" | "failure">,
     failure: Failure | null = null,
   ): void {
-    this.#edges.onRecord({ engine: this.id, atMs: this.#edges.nowMs(), kind, ...figures, failure: failure?.code ?? null }, wanted, failure);
+    this.#parts.onRecord({ engine: this.id, atMs: this.#parts.nowMs(), kind, ...figures, failure: failure?.code ?? null }, wanted, failure);
   }
 
   #move(event: EngineEvent): void {
-    const next = this.#edges.planning.nextState(this.#state, event);
+    const next = nextState(this.#state, event);
     if (next === this.#state) return;
-    if (next.state !== this.#state.state) this.#sinceMs = this.#edges.nowMs();
+    if (next.state !== this.#state.state) this.#sinceMs = this.#parts.nowMs();
     this.#state = next;
-    this.#edges.onState(next);
+    this.#parts.onState(next);
   }
 }

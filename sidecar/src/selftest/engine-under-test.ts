@@ -2,7 +2,6 @@ import { totalmem } from "node:os";
 import type { FrameTensor } from "@refit-sidecar/protocol";
 import { startHost } from "../host/index.ts";
 import type { Host, HostCommand } from "../host/index.ts";
-import { nextState, planRefit, sameState } from "../plan/index.ts";
 import { Engines } from "../refit/index.ts";
 import type { EngineLease, EngineSpec, Wanted } from "../refit/index.ts";
 
@@ -29,7 +28,6 @@ export interface EngineUnderTest {
 /** Loads nothing before the first `bring`. Throws what starting a host throws, on first use. */
 export async function openEngine(command: HostCommand, spec: EngineSpec, onLog: (line: string) => void): Promise<EngineUnderTest> {
   const engines = new Engines({
-    planning: { planRefit, nextState, sameState },
     startHost: () => startHost(command, { onLog }),
     budgetBytes: () => totalmem() * 4,
     emit: () => undefined,

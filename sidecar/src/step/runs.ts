@@ -1,5 +1,6 @@
 import { Failure } from "../failure/index.ts";
 import type { StepTensor } from "../host/types.ts";
+import { stateKey } from "../plan/index.ts";
 import type { StepReply, Wanted } from "../refit/types.ts";
 import { Turns, type TurnOptions } from "./turns.ts";
 
@@ -25,7 +26,6 @@ export interface RunReply extends StepReply {
 }
 
 export interface RunsOptions extends TurnOptions {
-  readonly stateKey: (wanted: Wanted["desired"]) => string;
   readonly onStep?: (engine: string, reply: RunReply) => void;
 }
 
@@ -64,7 +64,7 @@ export class Runs {
     const shared = this.#turns.get(engine) ?? { turns: new Turns(this.#options), runs: 0 };
     this.#turns.set(engine, shared);
     shared.runs += 1;
-    const key = this.#options.stateKey(wanted.desired);
+    const key = stateKey(wanted.desired);
     const leave = shared.turns.open(key);
     let closed = false;
     let active = 0;

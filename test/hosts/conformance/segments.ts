@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from "vitest";
 import { alignTo64, encodeFrame, type FrameTensor, type JsonObject } from "../../../protocol/src/index.ts";
 import { startHost, type Host, type HostCommand, type PlacedTensor, type StepTensor } from "../../../sidecar/src/host/index.ts";
-import { nextState, planRefit, sameState, stateKey } from "../../../sidecar/src/plan/index.ts";
 import { Engines, type Wanted } from "../../../sidecar/src/refit/index.ts";
 import { Runs } from "../../../sidecar/src/step/index.ts";
 import { demoGraph, demoStates, demoStructure, goldenSteps, readSteps, specOf, type NamedStack } from "../demo-model.ts";
@@ -109,13 +108,12 @@ export function segments(command: HostCommand): void {
 
     it("a host killed in such a step comes back, and the repeated step gives the same", async () => {
       const engines = new Engines({
-        planning: { planRefit, nextState, sameState },
         startHost: () => startHost(command, { segmentFolder: folder }),
         keepsSpare: () => false,
         budgetBytes: () => 2 ** 30,
         emit: () => undefined,
       });
-      const runs = new Runs({ stateKey, turnMs: () => 2000, graceMs: 20, maxWaiting: 64, nowMs: () => performance.now() });
+      const runs = new Runs({ turnMs: () => 2000, graceMs: 20, maxWaiting: 64, nowMs: () => performance.now() });
       try {
         const run = runs.open(await engines.acquire(specOf(wanted.checkpoint, demoGraph, demoStructure)), wanted);
         const given = residuals(3);

@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { Failure } from "../../../sidecar/src/failure/index.ts";
-import { nextState, planRefit, sameState } from "../../../sidecar/src/plan/index.ts";
 import { engineBytes, engineKey, Engines, type EngineSpec } from "../../../sidecar/src/refit/index.ts";
 import { fakeHost, type FakeHost } from "./fake-host.ts";
 import { names, spec, wanted } from "./small-stack.ts";
@@ -12,7 +11,6 @@ let pauses: number[];
 const size = engineBytes(spec());
 const make = (budgetBytes: number | (() => number) = 10 * size, roomTimeoutMs = 50) =>
   new Engines({
-    planning: { planRefit, nextState, sameState },
     startHost: async () => {
       const host = fakeHost(100 + hosts.length);
       hosts.push(host);
@@ -148,7 +146,6 @@ describe("Engines", () => {
     const gib = 1024 ** 3;
     const onGpu = (gpuBytes: number, budget = 10 * size, roomTimeoutMs = 50) =>
       new Engines({
-        planning: { planRefit, nextState, sameState },
         startHost: async (kind) => {
           const host = fakeHost(100 + hosts.length, kind === "onnxruntime" ? null : gpuBytes);
           hosts.push(host);

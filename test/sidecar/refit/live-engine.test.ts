@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { Failure } from "../../../sidecar/src/failure/index.ts";
-import { nextState, planRefit, sameState } from "../../../sidecar/src/plan/index.ts";
 import { LiveEngine, type RefitRecord } from "../../../sidecar/src/refit/index.ts";
 import { fakeHost, type FakeHost } from "./fake-host.ts";
 import { spec, wanted } from "./small-stack.ts";
@@ -10,7 +9,6 @@ let states: string[];
 let records: RefitRecord[];
 const make = (engineSpec = spec()) =>
   new LiveEngine(engineSpec, {
-    planning: { planRefit, nextState, sameState },
     host: async () => host,
     nowMs: () => 0,
     onState: ({ state }) => states.push(state),

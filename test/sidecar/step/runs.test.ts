@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 import { Failure } from "../../../sidecar/src/failure/index.ts";
-import { stateKey } from "../../../sidecar/src/plan/index.ts";
 import type { Wanted } from "../../../sidecar/src/refit/index.ts";
 import { Runs, type StepEngine } from "../../../sidecar/src/step/index.ts";
 
@@ -36,7 +35,7 @@ function fakeEngine() {
   };
   return { engine, log, failures };
 }
-const make = () => new Runs({ stateKey, turnMs: () => 1000, graceMs: 5, maxWaiting: 8, nowMs: () => performance.now() });
+const make = () => new Runs({ turnMs: () => 1000, graceMs: 5, maxWaiting: 8, nowMs: () => performance.now() });
 
 describe("Runs", () => {
   it("brings the run's own state before its steps, once", async () => {
@@ -111,7 +110,6 @@ describe("Runs", () => {
     const { engine } = fakeEngine();
     const seen: string[] = [];
     const runs = new Runs({
-      stateKey,
       turnMs: () => 1,
       graceMs: 1,
       maxWaiting: 8,
