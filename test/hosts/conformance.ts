@@ -8,6 +8,7 @@ import type { WeightDtype } from "../../protocol/src/index.ts";
 import { failures } from "./conformance/failures.ts";
 import { fused } from "./conformance/fused.ts";
 import { golden } from "./conformance/golden.ts";
+import { keptInputs } from "./conformance/kept-inputs.ts";
 import { lifetime } from "./conformance/lifetime.ts";
 import { quantised } from "./conformance/quantised.ts";
 import { refits } from "./conformance/refits.ts";
@@ -37,6 +38,7 @@ export function hostConformance(name: string, command: HostCommand, options: Con
     steps(command, options.stepTolerance ?? 1e-3, options.churn ?? { steps: 40, changes: 15 });
     fused(command, options.stepTolerance ?? 1e-3);
     segments(command);
+    keptInputs(command);
     lifetime(command);
   });
 }

@@ -142,6 +142,11 @@ export const hostErrors = {
     meaning: "The engine failed while it ran a step.",
     remedy: "See the host's log; the weights are unchanged.",
   },
+  HOST_INPUT_FORGOTTEN: {
+    number: -32054,
+    meaning: "A step uses an input by a key under which the host keeps nothing (any more).",
+    remedy: "Send the tensor again.",
+  },
   HOST_SEGMENT_REFUSED: {
     number: -32052,
     meaning: "A step names a segment that is no plain file of this user in the folder that hello named.",

@@ -23,6 +23,8 @@ const engine = z.string().min(1).max(200);
 const token = z.string().min(1).max(200);
 const empty = z.object({});
 const count = z.int().nonnegative();
+/** Name of an input, key of its content. */
+const keptInputs = z.record(z.string().min(1).max(200), z.string().min(1).max(200));
 /** A step belongs to one session, which has one segment for requests. */
 const maxSegments = 8;
 
@@ -55,6 +57,8 @@ export const hostMethods = {
       memory: z.object({ totalBytes: bytes, freeBytes: bytes }),
       /** It reads a step's tensors from segments of the folder that it was told. */
       segments: z.boolean().exactOptional(),
+      /** It keeps inputs of steps on its device under keys (`step.keep`, `step.use`). */
+      keepsInputs: z.boolean().exactOptional(),
     }),
   },
   /** Makes an engine and writes all of its weights. Without a graph and without `steps` only the parameters exist: load, refit, read back. */
@@ -120,7 +124,15 @@ export const hostMethods = {
    * them. HOST_GENERATION_STALE when the weights are not those of `generation`.
    */
   step: {
-    params: z.object({ engine, generation, segments: z.array(segmentName).max(maxSegments).exactOptional() }),
+    params: z.object({
+      engine,
+      generation,
+      segments: z.array(segmentName).max(maxSegments).exactOptional(),
+      /** Name of an input that this step brings, to the key under which the host keeps it for later steps. A key stands for one content for ever. */
+      keep: keptInputs.exactOptional(),
+      /** Name of an input that this step does not bring, to the key of the one that the host has. HOST_INPUT_FORGOTTEN when it has let it go. */
+      use: keptInputs.exactOptional(),
+    }),
     result: z.object({ ms: milliseconds }),
   },
   /** Weights in canonical layout and engine dtype. */

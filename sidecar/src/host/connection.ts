@@ -11,6 +11,7 @@ import {
   type HostParams,
 } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
+import { KeptInputs, type Division } from "./kept-inputs.ts";
 import { allInFrame, byPlace, readPlaced, type Sent } from "./placed.ts";
 import type { CallOptions, HostReply, StepTensor } from "./types.ts";
 
@@ -45,6 +46,8 @@ export class HostConnection {
   #lost: Failure | null = null;
   /** By its own word, in its answer to hello. */
   #readsSegments = false;
+  /** Null for a host that keeps no inputs. */
+  #kept: KeptInputs | null = null;
 
   constructor(edges: ConnectionParts) {
     this.#edges = edges;
@@ -61,6 +64,19 @@ export class HostConnection {
   }
 
   async call<M extends HostMethod>(method: M, params: HostParams<M>, options: CallOptions = {}): Promise<HostReply<M>> {
+    const { tensors, words, kept, used } = this.#kept?.divide(options.tensors ?? []) ?? whole(options.tensors ?? []);
+    try {
+      const reply = await this.#callWith(method, { ...params, ...words }, { ...options, tensors });
+      this.#kept?.add(kept);
+      return reply;
+    } catch (error) {
+      if (!(error instanceof Failure) || error.code !== "HOST_INPUT_FORGOTTEN" || used.length === 0) throw error;
+      this.#kept?.forget(used);
+      return await this.call(method, params, options);
+    }
+  }
+
+  async #callWith<M extends HostMethod>(method: M, params: HostParams<M>, options: CallOptions): Promise<HostReply<M>> {
     const carried = this.#carry(options.tensors ?? []);
     const sent = carried instanceof Promise ? await carried : carried;
     if (this.#lost !== null) throw this.#lost;
@@ -71,7 +87,11 @@ export class HostConnection {
       throw this.#break(
         `its answer to ${method} does not fit the protocol: ${parsed.error.issues[0]?.message ?? "unknown"} at ${parsed.error.issues[0]?.path.join(".") ?? "?"}`,
       );
-    if (method === "hello") this.#readsSegments = (parsed.data as HostReply<"hello">).segments === true;
+    if (method === "hello") {
+      const about = parsed.data as HostReply<"hello">;
+      this.#readsSegments = about.segments === true;
+      this.#kept = about.keepsInputs === true ? new KeptInputs() : null;
+    }
     // safeParse of a method's own schema gives that method's result; the lookup hides it from TypeScript.
     return { ...(parsed.data as object), tensors } as HostReply<M>;
   }
@@ -79,9 +99,9 @@ export class HostConnection {
   /** At once where nothing has to be read: calls go out in the order in which they were made. */
   #carry(tensors: readonly StepTensor[]): Sent | Promise<Sent> {
     if (this.#readsSegments) return byPlace(tensors);
-    const whole = (inFrame: readonly FrameTensor[]): Sent => ({ inFrame, descriptors: [], segments: [] });
+    const framed = (inFrame: readonly FrameTensor[]): Sent => ({ inFrame, descriptors: [], segments: [] });
     const ready = allInFrame(tensors);
-    return ready === null ? readPlaced(tensors).then(whole) : whole(ready);
+    return ready === null ? readPlaced(tensors).then(framed) : framed(ready);
   }
 
   async #send(
@@ -186,6 +206,9 @@ export class HostConnection {
     this.#pending.clear();
   }
 }
+
+/** Every tensor in the call, as a host that keeps none gets them. */
+const whole = (tensors: readonly StepTensor[]): Division => ({ tensors, words: {}, kept: [], used: [] });
 
 /** A host's error as a Failure; a code that the table lacks becomes HOST_INTERNAL, so that the sidecar only handles codes that it knows. */
 function asHostError(error: unknown): Failure {

@@ -25,8 +25,11 @@ export interface PlacedTensor {
   readonly read: () => Promise<FrameTensor>;
 }
 
+/** An input that later steps bring again, with the same content under the same key: a host that keeps inputs gets it once. */
+export type KeyedTensor = FrameTensor & { readonly key?: string };
+
 /** An input of a step. Its bytes belong to the call until that is answered, so a step can be sent again. */
-export type StepTensor = FrameTensor | PlacedTensor;
+export type StepTensor = KeyedTensor | PlacedTensor;
 
 export interface CallOptions {
   readonly tensors?: readonly StepTensor[];

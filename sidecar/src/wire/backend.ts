@@ -25,7 +25,7 @@ export interface CallContext {
  * A tensor of a step. `key` is set for conditioning that is the same object on every step of a run: a host may keep it on its device under this key.
  * A large one may still lie in the client's segment.
  */
-export type StepInput = StepTensor & { readonly key?: string };
+export type StepInput = StepTensor;
 
 export interface StepCall {
   readonly lease: string;

@@ -37,6 +37,46 @@ describe("HostConnection", () => {
     answer({ id: 1, result: committed });
     expect([(await first).generation, (await second).generation]).toEqual([3, 8]);
   });
+  it("sends an input once to a host that keeps inputs, and again when the host let it go", async () => {
+    const { connection, sent, answer } = wire();
+    const about = {
+      protocolVersion: 1,
+      kind: "k",
+      versions: {},
+      device: { type: "cpu", name: "c" },
+      precisions: [],
+      memory: { totalBytes: 1, freeBytes: 1 },
+    };
+    const hello = connection.call("hello", { protocolVersion: 1 });
+    answer({ id: 1, result: { ...about, keepsInputs: true } });
+    await hello;
+    const tensor = (name: string, key?: string) => ({
+      name,
+      dtype: "u8" as const,
+      shape: [1],
+      data: new Uint8Array([7]),
+      ...(key === undefined ? {} : { key }),
+    });
+    const step = async (id: number): Promise<void> => {
+      const reply = connection.call("step", { engine: "e", generation: 1 }, { tensors: [tensor("x"), tensor("words", "s1/1")] });
+      answer({ id, result: { ms: 1 } });
+      await reply;
+    };
+    const told = (frame: Frame | undefined) => {
+      const { tensors: _, ...params } = frame?.message["params"] as JsonObject;
+      return [params, frame?.tensors.map(({ name }) => name)];
+    };
+    await step(2);
+    expect(told(sent[1])).toEqual([{ engine: "e", generation: 1, keep: { words: "s1/1" } }, ["x", "words"]]);
+    await step(3);
+    expect(told(sent[2])).toEqual([{ engine: "e", generation: 1, use: { words: "s1/1" } }, ["x"]]);
+    const forgotten = connection.call("step", { engine: "e", generation: 1 }, { tensors: [tensor("x"), tensor("words", "s1/1")] });
+    answer({ id: 4, error: { code: -32054, message: "gone", data: { code: "HOST_INPUT_FORGOTTEN", evidence: {} } } });
+    await vi.waitFor(() => expect(sent).toHaveLength(5));
+    answer({ id: 5, result: { ms: 1 } });
+    await forgotten;
+    expect(told(sent[4])).toEqual([{ engine: "e", generation: 1, keep: { words: "s1/1" } }, ["x", "words"]]);
+  });
   it("hands on how an engine serves, and leaves out what does not fit", () => {
     const told: unknown[] = [];
     const connection = new HostConnection({

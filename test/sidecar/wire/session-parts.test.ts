@@ -92,6 +92,17 @@ describe("createConditioningStore", () => {
     expect(() => shelf.get("b", "k")).toThrow(expect.objectContaining({ code: "WIRE_CONDITIONING_UNKNOWN" }));
   });
 
+  it("names a content for ever: what is put again under the client's key is another one", () => {
+    const shelf = store();
+    shelf.put("a", [latent(10, 1, "k")]);
+    const first = shelf.get("a", "k").key;
+    expect(shelf.get("a", "k").key).toBe(first);
+    shelf.put("a", [latent(10, 1, "k")]);
+    expect(shelf.get("a", "k").key).not.toBe(first);
+    shelf.put("b", [latent(10, 1, "k")]);
+    expect(new Set([first, shelf.get("a", "k").key, shelf.get("b", "k").key]).size).toBe(3);
+  });
+
   it("pushes out the least recently used of the session", () => {
     const shelf = store();
     shelf.put("a", [latent(40, 1, "k1")]);

@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import torch
 
-from ...client import SidecarError
+from ...client import SidecarError, Tensor
 from ...engine import EngineRun
 from .calls import Call, NotServed
-from .tensors import from_bytes, from_wire, to_wire
+from .tensors import from_bytes, from_wire, same_bits, to_wire
 
 # The sidecar's word for tensors beyond what the engine takes.
 BEYOND_PROFILE = "STEP_INPUT_INVALID"
+
+# Of one input: a positive and a negative conditioning that ComfyUI brings in calls of their own, and areas.
+SENT_PER_INPUT = 4
 
 
 class Answerer:
@@ -22,6 +25,8 @@ class Answerer:
     def __init__(self, run: EngineRun) -> None:
         self._run = run
         self._largest: int | None = None
+        # Inputs that are the same over a run, as they were sent last: a GPU's stay there, and are compared there.
+        self._sent: dict[str, list[tuple[torch.Tensor, Tensor]]] = {}
 
     def __call__(self, call: Call) -> torch.Tensor | list[torch.Tensor]:
         """The result has device and dtype of the call's sample; a list where the sample is one. Raises NotServed or SidecarError."""
@@ -56,8 +61,20 @@ class Answerer:
             raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give")
         if unknown := tensors.keys() - taken:
             raise NotServed(f"the input {sorted(unknown)[0]!r}, which this engine does not take")
-        out = self._run.step({name: to_wire(name, value) for name, value in tensors.items()}, call.once)
+        out = self._run.step({name: self._wire(name, value, name in call.once) for name, value in tensors.items()}, call.once)
         return from_bytes(out.data, from_wire(out.dtype), out.shape).to(device=call.x.device, dtype=call.x.dtype)
+
+    def _wire(self, name: str, value: torch.Tensor, once: bool) -> Tensor:
+        if not once or value.device.type == "cpu":
+            return to_wire(name, value)
+        sent = self._sent.setdefault(name, [])
+        for known, wire in sent:
+            if same_bits(known, value):
+                return wire
+        wire = to_wire(name, value)
+        sent.insert(0, (value.clone(), wire))
+        del sent[SENT_PER_INPUT:]
+        return wire
 
     def _residuals(self, call: Call) -> dict[str, torch.Tensor]:
         if not call.residuals:

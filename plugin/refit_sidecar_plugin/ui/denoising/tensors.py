@@ -48,6 +48,14 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
 
 
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equal dtype, shape and bytes, compared where they lie. As integers: a negative zero is another value, and a NaN equals itself."""
+    if one.dtype != other.dtype or one.shape != other.shape or one.device != other.device:
+        return False
+    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.element_size()]
+    return torch.equal(one.contiguous().view(whole), other.contiguous().view(whole))
+
+
 # Of a tensor's bytes at its start and in its middle.
 SAMPLE_BYTES = 32
 

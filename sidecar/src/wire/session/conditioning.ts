@@ -4,6 +4,9 @@
 import type { FrameTensor } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 
+/** `key` names this content for ever, also when the client puts another one under its own key: an engine host may keep it by that name. */
+export type Kept = FrameTensor & { readonly key: string };
+
 export interface ConditioningLimits {
   readonly sessionBytes: number;
   readonly totalBytes: number;
@@ -14,7 +17,7 @@ export interface ConditioningStore {
   /** Takes a copy: the tensor may be a view of a large message. Returns what the session now holds. */
   readonly put: (session: string, tensors: readonly FrameTensor[]) => number;
   /** Throws WIRE_CONDITIONING_UNKNOWN. */
-  readonly get: (session: string, key: string) => FrameTensor;
+  readonly get: (session: string, key: string) => Kept;
   readonly drop: (session: string, keys: readonly string[]) => number;
   readonly dropSession: (session: string) => void;
   readonly bytes: () => number;
@@ -22,13 +25,14 @@ export interface ConditioningStore {
 
 interface Shelf {
   /** In order of last use, oldest first. */
-  readonly tensors: Map<string, FrameTensor>;
+  readonly tensors: Map<string, Kept>;
   bytes: number;
 }
 
 export function createConditioningStore(limits: ConditioningLimits): ConditioningStore {
   const shelves = new Map<string, Shelf>();
   let total = 0;
+  let contents = 0;
 
   const remove = (shelf: Shelf, key: string): void => {
     const bytes = shelf.tensors.get(key)?.data.byteLength;
@@ -63,7 +67,7 @@ export function createConditioningStore(limits: ConditioningLimits): Conditionin
         removeOldest(victim);
       }
       for (const tensor of tensors) {
-        shelf.tensors.set(tensor.name, { ...tensor, data: new Uint8Array(tensor.data) });
+        shelf.tensors.set(tensor.name, { ...tensor, data: new Uint8Array(tensor.data), key: `${session}/${++contents}` });
         shelf.bytes += tensor.data.byteLength;
         total += tensor.data.byteLength;
       }

@@ -41,7 +41,7 @@ export function steppingMethods(
         const names = new Set([...tensors, ...placed].map(({ name }) => name));
         const kept = Object.entries(use).map(([name, key]): StepInput => {
           if (names.has(name)) throw new Failure("STEP_INPUT_INVALID", "expected each input once, either sent or by key");
-          return { ...conditioning.get(state.id, key), name, key: `${state.id}/${key}` };
+          return { ...conditioning.get(state.id, key), name };
         });
         const { ms, outputs } = await backend.step({ lease, inputs: [...placed, ...tensors, ...kept] }, context);
         metrics.stepMs.observe(shared.nowMs() - startMs);

@@ -25,6 +25,7 @@ from ..wire import protocol
 from ..wire.messages import LoadParams, PrepareParams, Sources
 from ..wire.server import Answer, Call, Method
 from .engine import Engine
+from .kept_inputs import KeptInputs
 from .options import Options
 from .step_memory import StepMemory
 from .tensors import to_wire
@@ -50,6 +51,7 @@ class Host:
         self.device = device_of(options.device)
         self.ring = Ring(self.device)
         self._memory_of_steps = StepMemory(self.device)
+        self._kept_inputs = KeptInputs(self.device)
         self.images = ImageCache(options.delta_cache_bytes)
         self.session_loads = 0
         # Engines whose want of room was just reported; the next load of each takes what there is.
@@ -103,7 +105,7 @@ class Host:
         return {
             "protocolVersion": protocol.PROTOCOL_VERSION, "kind": self._maker.kind, "versions": versions, "device": self._device_facts(),
             "precisions": list(self._maker.precisions), "memory": self._memory(),
-            "segments": self._memory_of_steps.use(params.get("segments")),
+            "segments": self._memory_of_steps.use(params.get("segments")), "keepsInputs": True,
         }, []  # fmt: skip
 
     def _device_facts(self) -> dict[str, str]:
@@ -192,6 +194,7 @@ class Host:
         engine = self._find(params["engine"])
         began = time.perf_counter()
         inputs = self._memory_of_steps.inputs(call.tensors, params)
+        inputs = self._kept_inputs.whole(inputs, params.get("keep", {}), params.get("use", {}))
         with engine.present():
             outputs = [to_wire(name, value) for name, value in engine.step(inputs, params["generation"]).items()]
         return {"ms": (time.perf_counter() - began) * 1000}, outputs
@@ -209,6 +212,7 @@ class Host:
 
     def _offload(self, params: protocol.OffloadParams, call: Call) -> Answer:
         freed = self._find(params["engine"]).offload()
+        self._kept_inputs.clear()
         self._give_back()
         return {"bytes": freed}, []
 
@@ -241,6 +245,7 @@ class Host:
         del engine
         if not self._engines:
             self._memory_of_steps.release()
+            self._kept_inputs.clear()
         self._give_back()
         return {"bytes": held}, []
 

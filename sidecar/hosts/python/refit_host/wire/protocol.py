@@ -54,6 +54,7 @@ ERRORS: Mapping[str, int] = {
     "HOST_ENGINE_REFUSED": -32044,
     "HOST_INPUT_INVALID": -32050,
     "HOST_STEP_FAILED": -32051,
+    "HOST_INPUT_FORGOTTEN": -32054,
     "HOST_SEGMENT_REFUSED": -32052,
     "HOST_SEGMENT_SHORT": -32053,
 }
@@ -206,6 +207,7 @@ class _HelloResult(TypedDict):
 
 class HelloResult(_HelloResult, total=False):
     segments: bool
+    keepsInputs: bool
 
 
 class StackFile(TypedDict):
@@ -463,6 +465,8 @@ class _StepParams(TypedDict):
 
 class StepParams(_StepParams, total=False):
     segments: list[str]
+    keep: dict[str, str]
+    use: dict[str, str]
 
 
 class StepResult(TypedDict):
@@ -760,6 +764,20 @@ def _step_params(value: Any, where: str) -> None:
         for item1 in value0:
             if type(item1) is not str or PATTERN_3(item1) is None:
                 raise wrong(f"{where}.segments", "text of the form ^[A-Za-z0-9_-]{1,64}$", item1)
+    value0 = value.get("keep")
+    if value0 is not None:
+        if type(value0) is not dict:
+            raise wrong(f"{where}.keep", "an object", value0)
+        for name1, item1 in value0.items():
+            if type(item1) is not str or len(item1) < 1 or len(item1) > 200:
+                raise wrong(f"{where}.keep.{name1}", "text of 1 to 200 characters", item1)
+    value0 = value.get("use")
+    if value0 is not None:
+        if type(value0) is not dict:
+            raise wrong(f"{where}.use", "an object", value0)
+        for name1, item1 in value0.items():
+            if type(item1) is not str or len(item1) < 1 or len(item1) > 200:
+                raise wrong(f"{where}.use.{name1}", "text of 1 to 200 characters", item1)
 
 
 def _read_back_params(value: Any, where: str) -> None:
