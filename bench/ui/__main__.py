@@ -138,7 +138,10 @@ class Bench:
         self.count += 1
         before = self.server.call("/refit/facts")["lastRun"]
         began = time.perf_counter()
+        lines = len(self.probe.read_text("utf-8").splitlines()) if self.probe.exists() else 0
         self.server.prompt(graph(way, prompt, self.setting, file), PATIENCE_S)
+        if len(self.probe.read_text("utf-8").splitlines()) == lines:
+            return {"not_run": "ComfyUI still had its latent"}, torch.load(file)
         row: dict[str, Any] = {"wall_ms": 1000 * (time.perf_counter() - began)}
         row |= json.loads(self.probe.read_text("utf-8").splitlines()[-1])
         row["step_ms"] = row["loop_ms"] / self.setting.steps if row["loop_ms"] else None
@@ -167,6 +170,8 @@ class Bench:
                 row, latent = self.prompt(way, prompt)
             except AssertionError as error:
                 self.hold(f"{way}: {name}", False, error=str(error)[-1500:])
+                continue
+            if "not_run" in row:
                 continue
             self.check(way, name, prompt, row, latent)
             if way == "engine":
@@ -280,6 +285,10 @@ class Bench:
         try:
             self.log(what="server up", seconds=round(self.start(), 2))
             for way in ways:
+                if way == "engine" and self.given.settle_first:
+                    row, _ = self.prompt(way, Prompt(size=self.pixels, seed=77))
+                    self.log(way=way, prompt="first after start", **row)
+                    self.settle(self.given.settle_first)
                 self.table(way)
                 if way == "engine":
                     if self.given.settle:
@@ -319,6 +328,9 @@ def main() -> int:
     parser.add_argument("--ways", default="own,engine", help=f"comma-separated, of {', '.join(WAYS)}")
     parser.add_argument(
         "--settle", type=float, default=0.0, help="seconds to wait for the engine's last tier; the engine's table runs again then"
+    )
+    parser.add_argument(
+        "--settle-first", type=float, default=0.0, help="seconds to wait for it before the engine's first table, after one prompt"
     )
     parser.add_argument("--soak", type=int, default=0, help="that many random prompts at the end")
     parser.add_argument("--no-kill", action="store_true")
