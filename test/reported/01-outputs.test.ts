@@ -61,6 +61,31 @@ describe("an output", () => {
       await expect(checkOutput({ out: path, option: "--out", code: "CLI_X", inputs })).rejects.toMatchObject({ code: "CLI_X" });
   });
 
+  it("of a report, a bundle or a state replaces an older one, and nothing else", async () => {
+    const folder = newFolder();
+    const model = join(folder, "model.safetensors");
+    writeFileSync(model, Buffer.concat([Buffer.from([16, 0, 0, 0, 0, 0, 0, 0]), Buffer.from("{}              ")]));
+    symlinkSync(model, join(folder, "link.md"));
+    const before = hashOf(model);
+    for (const out of [model, join(folder, "link.md"), join(folder, "notes.md")]) {
+      if (out.endsWith("notes.md")) writeFileSync(out, "# My notes");
+      const bytes = hashOf(out);
+      const { status, stderr } = run(folder, "selftest", "--out", out);
+      expect([status, hashOf(out) === bytes], stderr).toEqual([2, true]);
+      expect(stderr).toContain("no report of a self-test");
+    }
+    expect(hashOf(model)).toBe(before);
+    const replaces = { what: "export of a state", begins: '{ "format": "refit-sidecar state"' };
+    const older = join(folder, "state.json");
+    writeFileSync(older, JSON.stringify({ format: "refit-sidecar state", version: 1 }, null, 2));
+    writeFileSync(join(folder, "empty"), "");
+    for (const out of [older, join(folder, "empty"), join(folder, "new.json")])
+      await checkOutput({ out, option: "the file", code: "CLI_X", inputs: [], replaces });
+    await expect(checkOutput({ out: model, option: "the file", code: "CLI_X", inputs: [], replaces })).rejects.toMatchObject({
+      code: "CLI_X",
+    });
+  });
+
   it("needs its folder, and is no folder itself", async () => {
     await expect(check(at("nowhere/o.safetensors"), [])).rejects.toThrow("the folder of --out does not exist");
     await expect(check(at("base.safetensors/o"), [])).rejects.toThrow("the folder of --out is a file");

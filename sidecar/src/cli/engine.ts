@@ -37,7 +37,13 @@ async function exportOne(entry: string, flags: EngineFlags): Promise<Record<stri
   if (found?.found !== "hit")
     throw new Failure("STORE_DAMAGED", "the engine's files are damaged; it is not exported", { entry: info.entry });
   const inputs = [{ what: "the private key", path: flags.signKey }, ...(await folderInputs("a file of the engine", found.folder))];
-  await checkOutput({ out: flags.out, option: "--out", code: "CLI_ARGUMENTS", inputs });
+  await checkOutput({
+    out: flags.out,
+    option: "--out",
+    code: "CLI_ARGUMENTS",
+    inputs,
+    replaces: { what: "engine bundle", begins: "RFTENG01" },
+  });
   const { sizeBytes, signer } = await exportBundle(
     found.folder,
     found.manifest,

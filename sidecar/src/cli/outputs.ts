@@ -1,7 +1,7 @@
 // An output never lands on something that the command reads. Files are compared as what they are (device and inode; the place that a new file will have), never as
 // texts: `./a`, `x/../a`, a symbolic link, a hard link and another case of the letters are all one file.
 
-import { readdir, realpath, stat } from "node:fs/promises";
+import { open, readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { wholeCheckpoint } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
@@ -69,10 +69,31 @@ export interface OutputRequest {
   /** Code of the refusal, one that means "the arguments are wrong". */
   readonly code: string;
   readonly inputs: readonly Input[];
+  /** What the command writes, and how such a file begins: only an older one of these is replaced. Absent: whatever is there may be. */
+  readonly replaces?: { readonly what: string; readonly begins: string };
 }
 
-/** Checks an output before any work is done. Throws Failure `code` for an output that is one of the inputs, that has no folder, or that is a folder. */
-export async function checkOutput({ out, option, code, inputs }: OutputRequest): Promise<void> {
+/** An older file of the same command, or an empty one. Throws Failure `code` for any other: a model that is replaced by a report is gone. */
+async function requireOwnKind(
+  code: string,
+  option: string,
+  out: string,
+  { what, begins }: NonNullable<OutputRequest["replaces"]>,
+): Promise<void> {
+  const handle = await open(out).catch(() => null);
+  if (handle === null) return;
+  try {
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(64), 0, 64, 0);
+    const start = buffer.subarray(0, bytesRead).toString("latin1").replace(/\s+/g, " ");
+    if (bytesRead === 0 || start.startsWith(begins)) return;
+  } finally {
+    await handle.close();
+  }
+  throw refused(code, `${option} is a file of another kind, which would be lost: ${out} is no ${what}; choose another place`);
+}
+
+/** Checks an output before any work is done. Throws Failure `code` for an output that is one of the inputs, that has no folder, that is a folder, or that is of another kind. */
+export async function checkOutput({ out, option, code, inputs, replaces }: OutputRequest): Promise<void> {
   await requirePlace(code, option, out);
   const own = await identityOf(out);
   for (const { what, path } of inputs) {
@@ -82,6 +103,7 @@ export async function checkOutput({ out, option, code, inputs }: OutputRequest):
         `the output would overwrite one of its inputs: ${out} is ${what}${path === out ? "" : ` (${path})`}; choose another ${option}`,
       );
   }
+  if (replaces !== undefined) await requireOwnKind(code, option, out, replaces);
 }
 
 export interface OutputFolderRequest extends OutputRequest {

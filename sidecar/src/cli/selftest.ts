@@ -110,6 +110,7 @@ export function addSelftest(program: Command, version: string, done: (code: numb
           option: "--out",
           code: "CLI_ARGUMENTS",
           inputs: flags.python === undefined ? [] : [{ what: "the Python to use", path: flags.python }],
+          replaces: { what: "report of a self-test", begins: "# Refit Sidecar self-test" },
         });
         const report = await run(version, flags, (line) => void process.stderr.write(`${line}\n`));
         await replaceFile(out, (handle) => handle.writeFile(reportMarkdown(report)));

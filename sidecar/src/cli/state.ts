@@ -251,6 +251,7 @@ export function addState(program: Command, version: string, done: (code: number)
           option: "the file of the export",
           code: "CLI_ARGUMENTS",
           inputs: await folderInputs("a file of the sidecar's data folder", dataDir),
+          replaces: { what: "export of a state", begins: '{ "format": "refit-sidecar state"' },
         });
         const pinned = (await (await ownStore({ dataDir }, false)).list()).filter((info) => info.pinned).map(({ entry }) => entry);
         const exported = await exportState(client, dataDir, version, pinned);
