@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from graphs import Choices, graph
 class Run:
     """Runs graphs and keeps what came out. Each result has a file of its own, because ComfyUI does not run a node again that it knows."""
 
+    # Who served the runs of this session that the plugin had to do with; printed at its end.
+    served: Counter[str] = Counter()
     # The first run of a structure exports its graph, which takes minutes on a busy machine.
     PATIENCE_S = 400.0
 
@@ -27,8 +30,17 @@ class Run:
 
     def __call__(self, choices: Choices) -> torch.Tensor:
         file = self.next_file()
-        self.outputs = self.server.prompt(graph(file, choices), self.PATIENCE_S)["outputs"]
+        before, lines = self.last_run, self._local_lines()
+        try:
+            self.outputs = self.server.prompt(graph(file, choices), self.PATIENCE_S)["outputs"]
+        finally:
+            # A run on an engine has its own times; one in ComfyUI has a line in the log.
+            self.served["ComfyUI"] += self._local_lines() - lines
+            self.served["engine"] += (last := self.last_run) != before and last["served_by"] == "engine"
         return torch.load(file)
+
+    def _local_lines(self) -> int:
+        return sum("runs in ComfyUI itself" in line for line in self.server.log)
 
     def both(self, choices: Choices) -> tuple[torch.Tensor, torch.Tensor]:
         """ComfyUI's own path and the engine's, which must have served."""

@@ -28,6 +28,11 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=REASON))
 
 
+def pytest_terminal_summary(terminalreporter):
+    if Run.served:
+        terminalreporter.write_line("runs that met the plugin: " + ", ".join(f"{who} {count}" for who, count in sorted(Run.served.items())))
+
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory) -> Path:
     folder = kept("comfyui", tmp_path_factory.mktemp)
