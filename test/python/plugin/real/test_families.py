@@ -159,6 +159,9 @@ def server(models, torch_sidecar):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_the_stock_workflow_with_a_lora_is_served_by_the_engine(server, tmp_path, name):
+    detection = (Path(os.environ["COMFYUI_DIR"]) / "comfy" / "model_detection.py").read_text(encoding="utf-8")
+    if name.startswith("z-image") and "z_image" not in detection:
+        pytest.skip("this ComfyUI is older than Z-Image, and takes its file for Lumina 2")
     run, plain = Run(server, tmp_path), replace(WORKFLOWS[name], checkpoint=f"{name}.safetensors")
     with_adapter = replace(plain, adapters=[(f"{name}-1.safetensors", 0.8)])
     own_base, base = run.both(plain)
