@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable
 
 import torch
-from diffusers import FluxTransformer2DModel, UNet2DConditionModel
+from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel, WanTransformer3DModel
 from small_models import Call
 from torch import nn
 
@@ -50,8 +50,36 @@ def flux_call() -> Call:
     }  # fmt: skip
 
 
+def sd3() -> nn.Module:
+    return SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=16, num_layers=2, attention_head_dim=64, num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=128,
+        pooled_projection_dim=16, pos_embed_max_size=16,
+    )  # fmt: skip
+
+
+def sd3_call() -> Call:
+    return (), {
+        "hidden_states": torch.randn(2, 16, 8, 8), "encoder_hidden_states": torch.randn(2, 5, 32), "pooled_projections": torch.randn(2, 16),
+        "timestep": torch.tensor([500.0, 20.0]),
+    }  # fmt: skip
+
+
+def wan() -> nn.Module:
+    return WanTransformer3DModel(
+        num_attention_heads=1, attention_head_dim=128, in_channels=16, out_channels=16, text_dim=16, freq_dim=256, ffn_dim=256, num_layers=2
+    )
+
+
+def wan_call() -> Call:
+    return (), {
+        "hidden_states": torch.randn(1, 16, 2, 8, 8), "timestep": torch.tensor([300]), "encoder_hidden_states": torch.randn(1, 5, 16), "return_dict": False,
+    }  # fmt: skip
+
+
 CONFORMING: dict[str, tuple[Callable[[], nn.Module], Callable[[], Call]]] = {
     "sd15": (sd15, sd15_call),
     "sdxl": (sdxl, sdxl_call),
     "flux": (flux, flux_call),
+    "sd3": (sd3, sd3_call),
+    "wan": (wan, wan_call),
 }

@@ -8,8 +8,8 @@ import torch
 from pairs import Pair
 from small_models import sd15, sd15_call
 
-# Each sequence compares after every step. The whole 200: REFIT_SEQUENCES=200.
-SEQUENCES = int(os.environ.get("REFIT_SEQUENCES", "30"))
+# Each sequence compares after every step. All 200: REFIT_SEQUENCES=200.
+SEQUENCES = int(os.environ.get("REFIT_SEQUENCES", "10"))
 PER_PAIR = 10
 STEPS = 3
 

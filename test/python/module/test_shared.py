@@ -86,6 +86,12 @@ def test_other_changes_travel_as_changed_parameters(sidecar):
     pair.both(lambda module: inject_adapter_in_model(LoHaConfig(r=4, alpha=4, target_modules=["to_q"], init_weights=False), module, "h"))
     pair.check()
     assert list(pair.module._refit._weights._lease.folder.iterdir()) == files
+    # Neither a weight nor a bias by its name: the whole goes anew.
+    pair = pair_of(sidecar, "wan")
+    pair.check()
+    pair.both(_write)
+    pair.check()
+    assert "scale_shift_table" in pair.module.last_refit.written
     pair = pair_of(sidecar)
     pair.both(lambda module: module.load_state_dict({name: value * 1.05 for name, value in module.state_dict().items()}))
     assert not torch.equal(pair.check(), base)

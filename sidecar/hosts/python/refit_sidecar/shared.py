@@ -100,7 +100,9 @@ class SharedWeights:
         kept = {name: tensor for name, tensor in snapshot.tensors.items() if name in self._persistent}
         changed = [name for name in kept if self._written.get(name) != bases[name] and name not in slow]
         size = sum(tensor.nbytes for tensor in kept.values())
-        if self._file is None or sum(kept[name].nbytes for name in changed) > REWRITE_SHARE * size:
+        # Adapter files have words for weights and biases alone.
+        odd = [name for name in changed if name.rpartition(".")[2] not in ("weight", "bias")]
+        if self._file is None or odd or sum(kept[name].nbytes for name in changed) > REWRITE_SHARE * size:
             self._file = self._lease.checkpoint(kept)
             self._written, changed = {name: bases[name] for name in kept}, []
         parts = [self._values(snapshot, changed, slow, bases, terms)] if changed or slow else []
