@@ -45,8 +45,8 @@ async function eachOf<T>(items: readonly T[], width: number, task: (item: T) => 
   await Promise.all(Array.from({ length: width }, run));
 }
 
-export function watchFolder(ports: FolderParts): FolderWatch {
-  const { folder, options, files, clock } = ports;
+export function watchFolder(parts: FolderParts): FolderWatch {
+  const { folder, options, files, clock } = parts;
   let watch: Watch | null = null;
   let blind = options.poll;
   let folders: ReadonlySet<string> = new Set();
@@ -60,7 +60,7 @@ export function watchFolder(ports: FolderParts): FolderWatch {
   let soon: { readonly atMs: number; readonly cancel: () => void } | null = null;
 
   const lose = (code: string) => {
-    if (!lost && !closed) ports.emit([{ type: "lost", folder, code, atMs: clock.nowMs() }]);
+    if (!lost && !closed) parts.emit([{ type: "lost", folder, code, atMs: clock.nowMs() }]);
     lost = true;
   };
 
@@ -79,14 +79,14 @@ export function watchFolder(ports: FolderParts): FolderWatch {
     return false;
   };
 
-  const tracker = createTracker({ ...ports, limits: options.limits, isFolderThere });
+  const tracker = createTracker({ ...parts, limits: options.limits, isFolderThere });
 
   const rewatch = async () => {
     const before = watch;
     watch = null;
     await before?.close();
     if (closed || blind) return;
-    watch = ports.startWatch({
+    watch = parts.startWatch({
       touched: (path) => void touched(path),
       doubtful: () => scanSoon(scanDelayMs),
       blind: () => {
@@ -124,7 +124,7 @@ export function watchFolder(ports: FolderParts): FolderWatch {
     if (closed) return;
     // What happened in a folder before it was watched is found by another scan, when the watch is surely up.
     if (watch?.cover(scan.folders, scan.links) === true) scanSoon(watchUpMs);
-    ports.emit([{ type: "scanned", folder, unreadable: scan.unreadable.map((entry) => entry.path), atMs: clock.nowMs() }]);
+    parts.emit([{ type: "scanned", folder, unreadable: scan.unreadable.map((entry) => entry.path), atMs: clock.nowMs() }]);
   };
 
   const scan = (): Promise<void> => {
@@ -166,7 +166,7 @@ export function watchFolder(ports: FolderParts): FolderWatch {
     if (path === folder.path) return scanSoon(scanDelayMs);
     const found = await files.look(path);
     if (closed) return;
-    if (found.is === "file") ports.inodes.pass(path, found.stamp);
+    if (found.is === "file") parts.inodes.pass(path, found.stamp);
     else if (found.is === "folder" || folders.has(path)) scanSoon(scanDelayMs);
   };
 

@@ -47,8 +47,8 @@ export interface Tracker {
 /** A path is looked at again at the earliest after this; a fast copy sends thousands of events a second. */
 const lookSpacingMs = 20;
 
-export function createTracker(ports: TrackerParts): Tracker {
-  const { folder, files, clock, limits, lane, inodes, emit } = ports;
+export function createTracker(parts: TrackerParts): Tracker {
+  const { folder, files, clock, limits, lane, inodes, emit } = parts;
   const tracks = new Map<string, Track>();
   /** Paths the outside has heard of. */
   const announced = new Set<string>();
@@ -76,7 +76,7 @@ export function createTracker(ports: TrackerParts): Tracker {
     tracks.set(path, { phase: "settled", stamp });
     lookedAtMs.delete(path);
     announced.add(path);
-    if (renamedFrom !== null) ports.release(renamedFrom);
+    if (renamedFrom !== null) parts.release(renamedFrom);
     const nowMs = clock.nowMs();
     const batch: ArrivalEvent[] = [];
     if (renamedFrom !== null) batch.push({ ...renamedFrom, type: "gone", atMs: nowMs });
@@ -170,7 +170,7 @@ export function createTracker(ports: TrackerParts): Tracker {
     const sinceMs = missingSinceMs.get(path) ?? nowMs;
     missingSinceMs.set(path, sinceMs);
     if (nowMs < sinceMs + limits.goneGraceMs) return later(path, sinceMs + limits.goneGraceMs - nowMs);
-    if (!(await ports.isFolderThere()) || closed || !tracks.has(path)) return;
+    if (!(await parts.isFolderThere()) || closed || !tracks.has(path)) return;
     const place = placeOf(path);
     if (forget(path)) emit([{ ...place, type: "gone", atMs: clock.nowMs() }]);
   };
@@ -207,7 +207,7 @@ export function createTracker(ports: TrackerParts): Tracker {
       }
       case "unreadable": {
         // A known file stays known: the disk or the network is in trouble, which the folder's own check reports.
-        if (tracks.has(path) || !(await ports.isFolderThere())) return;
+        if (tracks.has(path) || !(await parts.isFolderThere())) return;
         return refuse(
           path,
           null,

@@ -25,8 +25,8 @@ export interface Keeper {
 /** Wait for more of a burst before writing a megabyte. */
 const saveDelayMs = 1000;
 
-export function createKeeper(ports: KeeperParts): Keeper {
-  const { reader } = ports;
+export function createKeeper(parts: KeeperParts): Keeper {
+  const { reader } = parts;
   /** Of folders that have not been scanned in this run: a drive that is away today may be back tomorrow. */
   const old = new Map<string, Content>();
   let timer: NodeJS.Timeout | null = null;
@@ -36,13 +36,13 @@ export function createKeeper(ports: KeeperParts): Keeper {
   const save = async (): Promise<void> => {
     if (!dirty) return;
     dirty = false;
-    const { generation, units } = ports.current();
+    const { generation, units } = parts.current();
     const text = encodeSaved(generation, new Map([...old, ...units]));
     try {
       await reader.save(text);
     } catch (error) {
       const code = typeof error === "object" && error !== null && "code" in error ? String(error.code) : String(error);
-      ports.onTrouble(`the catalog could not be saved (${code}); headers will be read again at the next start`);
+      parts.onTrouble(`the catalog could not be saved (${code}); headers will be read again at the next start`);
     }
   };
 
@@ -51,7 +51,7 @@ export function createKeeper(ports: KeeperParts): Keeper {
       const { text, reason } = await reader.load();
       const saved = text === null ? null : decodeSaved(text);
       const trouble = reason ?? (text !== null && saved === null ? "it does not hold a catalog" : null);
-      if (trouble !== null) ports.onTrouble(`the saved catalog is not used (${trouble}); headers are read again`);
+      if (trouble !== null) parts.onTrouble(`the saved catalog is not used (${trouble}); headers are read again`);
       for (const [key, content] of saved?.units ?? []) old.set(key, content);
       return saved?.generation ?? 0;
     },

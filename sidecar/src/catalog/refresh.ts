@@ -64,8 +64,8 @@ function needOf(unit: Unit, files: FileTable): Need {
   return { hindrance: { code, message } };
 }
 
-export function createRefresher(ports: RefresherParts): Refresher {
-  const { files, reader, show } = ports;
+export function createRefresher(parts: RefresherParts): Refresher {
+  const { files, reader, show } = parts;
   const limit = pLimit(headersAtOneTime);
   const running = new Map<Unit, Promise<void>>();
 
@@ -78,7 +78,7 @@ export function createRefresher(ports: RefresherParts): Refresher {
   /** True when nothing has to be read. */
   const reuse = (unit: Unit, settled: readonly SettledFile[], carried: Content | undefined): boolean => {
     const signature = signatureOf(settled);
-    const known = [unit.content, ports.remembered(unit.key)].find((content) => content?.signature === signature);
+    const known = [unit.content, parts.remembered(unit.key)].find((content) => content?.signature === signature);
     const moved =
       carried !== undefined && carried.summary.problem === null && sameButRenamed(carried.signature, signature)
         ? { ...carried, signature }
@@ -136,14 +136,14 @@ export function createRefresher(ports: RefresherParts): Refresher {
     let version: number;
     do {
       version = unit.version;
-      if (files.units.get(unit.key) === unit && !ports.isLost(unit.folder.key)) await readOnce(unit);
+      if (files.units.get(unit.key) === unit && !parts.isLost(unit.folder.key)) await readOnce(unit);
     } while (unit.version !== version);
     running.delete(unit);
   };
 
   function refresh(unit: Unit, carried?: Content): void {
     if (files.units.get(unit.key) !== unit) return show(unit);
-    if (ports.isLost(unit.folder.key)) return finish(unit, null, folderLost);
+    if (parts.isLost(unit.folder.key)) return finish(unit, null, folderLost);
     // Without a wait where nothing has to be read, so that a rename is one step for whoever watches.
     if (!unit.sharded && !running.has(unit)) {
       const need = needOf(unit, files);

@@ -96,16 +96,16 @@ interface Held {
   busy: number;
 }
 
-export function createOpenRuns(ports: RunsParts): OpenRuns {
+export function createOpenRuns(parts: RunsParts): OpenRuns {
   const nowMs = () => performance.now();
   const runs = new Runs({
-    turnMs: ports.turnMs,
+    turnMs: parts.turnMs,
     graceMs,
     maxWaiting,
     nowMs,
     onStep: (engine, reply) => {
       stepCounts.set(engine, (stepCounts.get(engine) ?? 0) + 1);
-      ports.onStep(engine, reply);
+      parts.onStep(engine, reply);
     },
   });
   const held = new Map<string, Held>();
@@ -125,17 +125,17 @@ export function createOpenRuns(ports: RunsParts): OpenRuns {
 
   async function openOnce(request: RunRequest, signal?: AbortSignal, onProgress?: OnProgress): Promise<Opened> {
     onProgress?.({ stage: "delta", done: 0, total: 0 });
-    const resolved = await ports.resolve(request, signal);
+    const resolved = await parts.resolve(request, signal);
     onProgress?.({ stage: "graph", done: 0, total: 0 });
-    const { spec, table } = await ports.specOf(resolved, request, signal);
-    const engineLease = await ports.engines.acquire(spec);
+    const { spec, table } = await parts.specOf(resolved, request, signal);
+    const engineLease = await parts.engines.acquire(spec);
     const run = runs.open(engineLease, resolved.wanted);
     try {
       onProgress?.({ stage: "engine", done: 0, total: 0 });
       await run.warm(signal, onProgress);
     } catch (error) {
       run.close();
-      ports.onFailed(resolved);
+      parts.onFailed(resolved);
       throw error;
     }
     return { resolved, spec, table, engine: engineLease.engine, run };
@@ -156,7 +156,7 @@ export function createOpenRuns(ports: RunsParts): OpenRuns {
     held.delete(lease);
     clearTimeout(entry.timer);
     entry.current.run.close();
-    ports.onReleased();
+    parts.onReleased();
   }
 
   function required(lease: string): Held {
@@ -203,7 +203,7 @@ export function createOpenRuns(ports: RunsParts): OpenRuns {
         const before = entry.current;
         try {
           // An entry also changes when its hash becomes known: the same content needs nothing.
-          const now = await ports.resolve(request);
+          const now = await parts.resolve(request);
           if (stateKey(now.wanted.desired) === stateKey(resolved.wanted.desired)) continue;
           if (!entry.follow) {
             for (const id of concerned) kept(id);

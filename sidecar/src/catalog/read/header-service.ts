@@ -39,7 +39,7 @@ const died: Reading = {
   lasting: false,
 };
 
-export function createHeaderService(ports: HeaderServiceParts): HeaderService {
+export function createHeaderService(parts: HeaderServiceParts): HeaderService {
   const threads: Thread[] = [];
   let active = 0;
   let nextId = 1;
@@ -72,7 +72,7 @@ export function createHeaderService(ports: HeaderServiceParts): HeaderService {
       (best, thread) => (best === null || thread.waiting.size < best.waiting.size ? thread : best),
       null,
     );
-    const thread = leastBusy !== null && (leastBusy.waiting.size === 0 || threads.length >= ports.threads) ? leastBusy : start(entry);
+    const thread = leastBusy !== null && (leastBusy.waiting.size === 0 || threads.length >= parts.threads) ? leastBusy : start(entry);
     const id = nextId;
     nextId += 1;
     return new Promise((resolve) => {
@@ -92,10 +92,10 @@ export function createHeaderService(ports: HeaderServiceParts): HeaderService {
       if (idle !== null) clearTimeout(idle);
       idle = null;
       try {
-        const there = ports.entry !== null && !closed && (threads.length > 0 || active > fewReadings);
-        return there && ports.entry !== null
-          ? await readThere(ports.entry, files, placed, table)
-          : await ports.readHere(files, placed, table);
+        const there = parts.entry !== null && !closed && (threads.length > 0 || active > fewReadings);
+        return there && parts.entry !== null
+          ? await readThere(parts.entry, files, placed, table)
+          : await parts.readHere(files, placed, table);
       } finally {
         active -= 1;
         if (active === 0 && threads.length > 0) idle = setTimeout(() => void stopAll(), idleMs).unref();

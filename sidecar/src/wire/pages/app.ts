@@ -31,15 +31,15 @@ const headers = {
   "X-Frame-Options": "DENY",
 } as const;
 
-export function createPages(ports: PageParts): Express {
-  const { access, log } = ports;
+export function createPages(parts: PageParts): Express {
+  const { access, log } = parts;
   const assets = createAssets();
   const app = express();
   app.disable("x-powered-by");
   app.disable("etag");
 
   const refuse = (response: Response, code: ErrorCode): void => {
-    ports.refused(code);
+    parts.refused(code);
     const status = httpStatus(code);
     if (status === 401) response.setHeader("WWW-Authenticate", "Bearer");
     response.status(status).type("application/json").send(errorBody(code));
@@ -73,7 +73,7 @@ export function createPages(ports: PageParts): Express {
     const asked = request.headers.authorization !== undefined;
     response.json({
       ok: true,
-      version: ports.version,
+      version: parts.version,
       ...(asked ? { authenticated: admitRequest(request.headers, access).admitted } : {}),
     });
   });
@@ -89,7 +89,7 @@ export function createPages(ports: PageParts): Express {
     response.cookie(cookieName(access), cookie, {
       httpOnly: true,
       sameSite: "strict",
-      secure: ports.secure,
+      secure: parts.secure,
       path: "/",
       maxAge: times.browserSessionMs,
     });
@@ -117,17 +117,17 @@ export function createPages(ports: PageParts): Express {
 
   app.get(
     "/status",
-    admitted(async (_request, response) => void response.type("application/json").send(wireJson(await ports.status()))),
+    admitted(async (_request, response) => void response.type("application/json").send(wireJson(await parts.status()))),
   );
   app.get(
     "/metrics",
-    admitted((_request, response) => void response.type("text/plain; version=0.0.4; charset=utf-8").send(ports.metricsText())),
+    admitted((_request, response) => void response.type("text/plain; version=0.0.4; charset=utf-8").send(parts.metricsText())),
   );
   app.post(
     "/stop",
     admitted((_request, response, { role }) => {
       if (role !== "control") return refuse(response, "WIRE_ROLE");
-      response.once("finish", ports.stop).json({ stopping: true });
+      response.once("finish", parts.stop).json({ stopping: true });
     }),
   );
   app.post(
