@@ -59,6 +59,14 @@ describe.each(models)("%s", (model) => {
   });
 });
 
+it("a UNet without the rest of its middle is whole: Vega keeps the first layer, smaller relatives none", () => {
+  const whole = realHeader("sdxl");
+  for (const left of ["middle_block.0.", "none"])
+    expect(problemOf(pick(whole, (name) => !name.startsWith("middle_block.") || name.startsWith(left)))?.code).not.toBe(
+      "CATALOG_INCOMPLETE",
+    );
+});
+
 it("a renamed shard is refused with what it lacks, wherever a checkpoint is read", async () => {
   const path = join(newFolder(), "my model.safetensors");
   const file = await native.openTensorFile(join(demo, "demo-unet.safetensors"));

@@ -59,7 +59,8 @@ function isSmaller(name: string, own: ReadonlySet<string>, before: ReadonlySet<s
   );
 }
 
-const unetEnds = ["time_embed.2.weight", "middle_block.2.out_layers.3.weight", "out.2.weight"];
+/** Not the middle: some relatives keep its first layer alone (Vega), others none of it. */
+const unetEnds = ["time_embed.2.weight", "out.2.weight"];
 
 function lackingInUnet(parameters: Parameters, lists: ReadonlyMap<string, Blocks>): string | null {
   const absent = unetEnds.find((name) => !parameters.has(name));
