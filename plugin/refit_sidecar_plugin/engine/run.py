@@ -47,6 +47,8 @@ class EngineRun:
     def __init__(self, link: Link, wanted: Wanted, check: Callable[[], None], make_room: Callable[[int], int] | None = None) -> None:
         self.report = RunReport()
         self.inputs: dict[str, list[int | str]] = {}
+        #: Of these, what a step may leave out.
+        self.optional: frozenset[str] = frozenset()
         self.wanted = wanted
         self._link, self._check, self._make_room = link, check, make_room
         self._lease: str | None = None
@@ -60,6 +62,7 @@ class EngineRun:
         result = self._call("engine.prepare", self.wanted.as_params(), progress=progress).result
         self._lease = result["lease"]
         self.inputs = {port["name"]: port["shape"] for port in result["inputs"]}
+        self.optional = frozenset(port["name"] for port in result["inputs"] if port.get("optional"))
         report = self.report
         report.engine, report.host, report.precision = result["engine"], result["host"], result["precision"]
         report.prepare_ms += (time.perf_counter() - started) * 1000

@@ -89,6 +89,24 @@ class TestFirstFrame:
         return ([[tensor, {**known, **extra}] for tensor, known in conditioning],)
 
 
+class TestControlVideo:
+    """Conditioning with a control video and its mask, as WanVaceToVideo makes it from a VAE."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "make", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        sizes = {name: ("INT", {"default": 1, "max": 8192}) for name in ("frames", "height", "width")}
+        return {"required": {"conditioning": ("CONDITIONING",), **sizes, "strength": ("FLOAT", {"default": 1.0})}}
+
+    def make(self, conditioning, frames, height, width, strength):
+        generator = torch.Generator().manual_seed(9)
+        video = torch.randn(1, 32, frames, height, width, generator=generator)
+        mask = torch.rand(1, 64, frames, height, width, generator=generator)
+        extra = {"vace_frames": [video], "vace_mask": [mask], "vace_strength": [strength]}
+        return ([[tensor, {**known, **extra}] for tensor, known in conditioning],)
+
+
 class TestSaveLatent:
     CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_NODE = "refit-tests", "save", (), True
 
@@ -281,7 +299,7 @@ class ConstantControl:
 
 
 NODES = (
-    TestConditioning, TestLatent, TestFirstFrame, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch,
+    TestConditioning, TestLatent, TestFirstFrame, TestControlVideo, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch,
     TestReadBlocks, TestChangeInPlace,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}

@@ -73,6 +73,11 @@ def wan(name: str, image: int = 80) -> Shapes:
     return shrink(golden_header(name), sizes, {"blocks": {0: 0, 1: 1}})
 
 
+def wan_vace() -> Shapes:
+    sizes = _times(1536, 128, 1, 6) | {8960: 96, 4096: 48}
+    return shrink(golden_header("wan21-vace-1.3b"), sizes, {"blocks": dict(enumerate(range(4))), "vace_blocks": {0: 0, 1: 1}})
+
+
 def wan22_5b() -> Shapes:
     """Wan 2.2's small model has Wan 2.1's layout with 48 latent channels."""
     shapes = wan("wan21-t2v-1.3b")

@@ -111,19 +111,23 @@ def flux(config: dict, weights: dict):
 
 
 def wan(config: dict, weights: dict):
-    from comfy.ldm.wan.model import WanModel
+    from comfy.ldm.wan.model import VaceWanModel, WanModel
 
-    model = WanModel(
+    vace = "vace_patch_embedding.weight" in weights
+    more = {"vace_layers": len(config["vace_layers"]), "vace_in_dim": config["vace_in_channels"]} if vace else {}
+    model = (VaceWanModel if vace else WanModel)(
+        **more,
         model_type="i2v" if "img_emb.proj.0.weight" in weights else "t2v", patch_size=(1, 2, 2), text_dim=config["text_dim"], in_dim=config["in_channels"],
         dim=weights["head.modulation"].shape[-1], ffn_dim=config["ffn_dim"], freq_dim=config["freq_dim"], out_dim=config["out_channels"],
         num_heads=config["num_attention_heads"], num_layers=config["num_layers"], cross_attn_norm=True, **COMMON,
     )  # fmt: skip
-    return model, lambda given: model(
-        given["sample"],
-        given.get("frame_timesteps", given["timestep"]),
-        given["encoder_hidden_states"],
-        given.get("encoder_hidden_states_image"),
-    )
+
+    def call(given: dict):
+        control = {"vace_context": given["vace_context"], "vace_strength": given["vace_strength"][0].tolist()} if vace else {}
+        times = given.get("frame_timesteps", given["timestep"])
+        return model(given["sample"], times, given["encoder_hidden_states"], given.get("encoder_hidden_states_image"), **control)
+
+    return model, call
 
 
 def chroma(config: dict, weights: dict):

@@ -164,6 +164,15 @@ def hidream(module: nn.Module, inputs: Inputs) -> Tensor:
     return -module(inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"], layers, inputs["y"], return_dict=False)[0]
 
 
+def wan_vace(module: nn.Module, inputs: Inputs) -> Tensor:
+    """One control video, at one strength for all rows."""
+    strengths = inputs["vace_strength"][0].expand(len(module.config.vace_layers))
+    return module(
+        inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"], control_hidden_states=inputs["vace_context"][:, 0],
+        control_hidden_states_scale=strengths, return_dict=False,
+    )[0]  # fmt: skip
+
+
 CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "z-image": z_image,
     "qwen-image": qwen_image,
@@ -177,4 +186,5 @@ CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,
     "hidream": hidream,
+    "wan": wan_vace,
 }

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Mapping
 
 from refit_graphs.descriptions import canonical_names
-from transformer_structures import flux, golden_header, wan, wan22_5b
+from transformer_structures import flux, golden_header, wan, wan22_5b, wan_vace
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -123,6 +123,7 @@ STRUCTURES = {
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,
     "hidream": hidream,
+    "wan21-vace": wan_vace,
 }
 # As ComfyUI's classes have them.
 COMFYUI = (

@@ -8,7 +8,7 @@ from torch import Tensor
 SIZES = {"batch": 2, "frames": 1, "height": 12, "width": 16, "tokens": 9, "image_tokens": 7, "letters": 5}
 # Sizes of a family: several frames of a video, ...
 VIDEOS = {
-    "wan": {"frames": 3},
+    "wan": {"frames": 3, "controls": 1},
     "ltxv": {"frames": 3},
     "hunyuan-video": {"frames": 3},
     "hunyuan-video-1.5": {"frames": 3},
@@ -51,6 +51,8 @@ def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, 
     if "frame_rate" in out:
         out["frame_rate"] = torch.full((batch,), 24.0)
     out |= {name: torch.zeros(batch) for name in SETTINGS if name in out}
+    if "vace_strength" in out:
+        out["vace_strength"] = torch.full_like(out["vace_strength"], 0.7)
     if "guidance" in out:
         out["guidance"] = torch.full((batch,), GUIDANCE.get(spec.family, 4.0))
     if "attention_mask" in out:

@@ -27,7 +27,11 @@ SCRIPT = Path(__file__).with_name("comfyui_classes.py")
 
 
 # What ComfyUI's class cannot take beside the other optional inputs.
-APART = {"hunyuan-video-1.5": ("attention_mask",)}
+APART = {"wan21-vace": ("frame_timesteps",), "hunyuan-video-1.5": ("attention_mask",)}
+
+
+# Structures whose class takes even sizes only.
+EVEN = ("hunyuan-video", "wan21-vace")
 
 
 @pytest.mark.parametrize("name", COMFYUI)
@@ -39,10 +43,10 @@ def test_a_step_is_what_comfyuis_own_class_gives(name, tmp_path):
     markers = {key: torch.empty(0) for key, shape in shapes.items() if 0 in shape}
     odd = (
         {"height": 11, "width": 17, "tokens": 40}
-        if spec.family not in ("flux2", "hunyuan-video")
+        if name not in EVEN and spec.family != "flux2"
         else {"height": 6, "width": 14, "tokens": 40}
     )
-    full = {name: value for name, value in inputs_of(spec, optional=True).items() if name not in APART.get(spec.family, ())}
+    full = {key: value for key, value in inputs_of(spec, optional=True).items() if key not in APART.get(name, ())}
     steps = [inputs_of(spec), full, inputs_of(spec, sizes=odd)]
     steps += [inputs_of(spec) | {name: torch.ones(2)} for name in SETTINGS if name in {port["name"] for port in spec.ports.inputs}]
     if words := words_of(spec):

@@ -26,7 +26,7 @@ TOLERANCE = 1e-5
 # diffusers rounds turned queries and keys to bf16, whatever the weights' type.
 ROUNDED = {"kandinsky5": 2e-3}
 # Inputs that diffusers' own class reads in another way than ComfyUI's, which is the one that the host follows.
-UNLIKE = {"hunyuan-video": ("attention_mask",), "hunyuan-video-1.5": ("attention_mask",)}
+UNLIKE = {"wan": ("frame_timesteps",), "hunyuan-video": ("attention_mask",), "hunyuan-video-1.5": ("attention_mask",)}
 
 
 def diffusers_module(spec, weights: dict[str, Tensor]) -> torch.nn.Module:

@@ -52,3 +52,22 @@ def test_a_part_that_comfyui_itself_has_exchanged_is_no_change():
     before = outline(made)
     another_layer(made)
     assert changed(before, made, ["1.0"]) is None and changed(before, made, ["1"]) is None and changed(before, made, ["0"]) == "1.0"
+
+
+def test_a_call_of_the_weightless_model_brings_what_its_file_says():
+    """Configuration that ComfyUI read off a file reaches the engine with every call."""
+    from types import SimpleNamespace
+
+    import torch
+    from refit_sidecar_plugin.ui.comfyui.denoiser import RemoteDenoiser
+    from refit_sidecar_plugin.ui.denoising import call_shape
+
+    configuration = {"dtype": torch.float32, "causal_temporal_positioning": True}
+    detected = SimpleNamespace(model_config=SimpleNamespace(unet_config=configuration), parameters={}, structure=lambda: None)
+    denoiser = RemoteDenoiser(detected, call_shape("comfyui", "LTXV"), SimpleNamespace())
+    seen = []
+    denoiser.answer = lambda call: seen.append(call) or call.x
+    x = torch.zeros(2, 4, 1, 2, 2)
+    denoiser._forward(x, torch.ones(2), torch.zeros(2, 3, 8), None, 24, {})
+    (call,) = seen
+    assert call.tensors["causal"].tolist() == [1.0, 1.0] and call.tensors["frame_rate"].tolist() == [24.0, 24.0]

@@ -94,7 +94,9 @@ class RemoteDenoiser(torch.nn.Module):
     # TorchCompileModel would trace the way to the sidecar; there is nothing to compile.
     @torch.compiler.disable
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, **kwargs) -> torch.Tensor:
+        # What stands behind them comes by name, as the class's own forward passes it on.
         names = self.call_shape.positional
+        names = names[: names.index("transformer_options") + 1]
         args = [x, timesteps, *(kwargs.pop(name, None) for name in names[2:])]
         if args[-1] is None:
             args[-1] = {}

@@ -56,7 +56,7 @@ class Answerer:
         tensors = {name: value for name, value in call.tensors.items() if name in taken or name not in call.conditional} | self._residuals(
             call
         )
-        missing = {name for name in taken if "residual" not in name} - tensors.keys() - call.optional
+        missing = {name for name in taken if "residual" not in name} - tensors.keys() - call.optional - self._run.optional
         if missing and call.step:
             raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give")
         if unknown := tensors.keys() - taken:

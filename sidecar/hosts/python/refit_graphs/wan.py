@@ -27,7 +27,7 @@ THETA = 10000
 
 
 def exportable(shapes: Shapes) -> Exportable:
-    config = _config(shapes)
+    config = config_of(shapes)
     described = Described("wan", shapes)
     weights, refit_map = connect(shapes, described_targets(described), _build(config))
     return Exportable(
@@ -46,7 +46,7 @@ def exportable(shapes: Shapes) -> Exportable:
     )
 
 
-def _config(shapes: Shapes) -> dict[str, Any]:
+def config_of(shapes: Shapes) -> dict[str, Any]:
     try:
         width, channels, *patch = shapes["patch_embedding.weight"]
         cells = patch[0] * patch[1] * patch[2]
@@ -116,6 +116,11 @@ def _build(config: dict[str, Any]) -> WanTransformer3DModel:
     module.rope.forward = MethodType(
         lambda self, sample: _rotation(sample, config["patch_size"], config["attention_head_dim"]), module.rope
     )
+    return with_attention(module)
+
+
+def with_attention(module: nn.Module) -> nn.Module:
+    """Attention for any number of words."""
     module.set_attn_processor(_Attention())
     return module
 

@@ -103,6 +103,15 @@ def second_words(*tokens):
     return change
 
 
+def control_video(nodes, link):
+    """A control video in both conditionings."""
+    given = {"frames": 2, "height": 8, "width": 8, "strength": 0.7}
+    nodes["plain-neg"] = nodes["neg"]
+    nodes["neg"] = node("TestControlVideo", conditioning=["plain-neg", 0], **given)
+    nodes["controlled"] = node("TestControlVideo", conditioning=link, **given)
+    return ["controlled", 0]
+
+
 FILES = Choices(folder="diffusion_models", channels=16, context=40, tokens=20, size=128)
 #: Structure -> what its workflow gives: channels of the latent, width and number of words, pixels, what stands beside them.
 WORKFLOWS = {
@@ -122,6 +131,7 @@ WORKFLOWS = {
     "hidream": replace(FILES, context=48, pooled=40, positive=more_layers(4)),
     "wan21-t2v": replace(FILES, context=48, latent=video),
     "wan21-i2v": replace(FILES, context=48, latent=video, positive=first_frame(image_tokens=7, image_width=1280)),
+    "wan21-vace": replace(FILES, context=48, latent=video, positive=control_video),
     "wan22-a14b": replace(FILES, context=48, latent=video, positive=first_frame()),
     "wan22-5b": replace(FILES, context=48, latent=latent(channels=48, frames=3, height=4, width=6, first_frames=1)),
 }
