@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 
+from refit_graphs.descriptions import canonical_names
 from refit_host.models.spec import Shapes
 
 from .context import ROOT
@@ -18,8 +19,11 @@ VIDEO = {"batch": 1, "frames": 5, "height": 60, "width": 104, "tokens": 512, "im
 
 
 def header(name: str) -> dict[str, tuple[int, ...]]:
+    """A checkpoint's parameters by their canonical names."""
     with gzip.open(HEADERS / f"{name}.json.gz", "rt", encoding="utf-8") as file:
-        return {key: tuple(shape) for key, shape in json.load(file).items()}
+        shapes = {key: tuple(shape) for key, shape in json.load(file).items()}
+    names = canonical_names(shapes)
+    return {names[key]: shape for key, shape in shapes.items()}
 
 
 def sd35_medium() -> Shapes:
