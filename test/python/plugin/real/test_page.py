@@ -186,7 +186,16 @@ def test_refit_now_starts_a_refit_that_comes_up_in_the_history(page):
     shot(browser, f"{name} refit now")
 
 
-def test_pause_and_resume_watching(page):
+@pytest.fixture
+def watching_again(page):
+    """A test that ends while watching is paused must not leave it so: later tests bring new files."""
+    yield
+    server = page[0]
+    if server.call("/refit/read/status")["watch"]["paused"]:
+        server.call("/refit/change/watch.resume", {})
+
+
+def test_pause_and_resume_watching(page, watching_again):
     server, browser, _, name = page
     press(browser, "Refit.PauseWatching")
     toast(browser, "ignored until resumed")
