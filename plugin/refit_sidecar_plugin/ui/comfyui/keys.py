@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from typing import Any
 
 import comfy.lora
 
-_maps: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
+
+class KeyMap(dict[str, str]):
+    """`number`: no other map of this process has it, also when this one is gone (an `id` would come again, with another model's names)."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, names: dict[str, str]) -> None:
+        super().__init__(names)
+        self.number = next(self._numbers)
 
 
-def key_map(model: Any) -> dict[str, str]:
+_maps: weakref.WeakKeyDictionary[Any, KeyMap] = weakref.WeakKeyDictionary()
+
+
+def key_map(model: Any) -> KeyMap:
     """`model`: a BaseModel. The map depends on its parameter names and configuration only, which never change."""
     known = _maps.get(model)
     if known is None:
-        known = comfy.lora.model_lora_keys_unet(model, {})
+        known = KeyMap(comfy.lora.model_lora_keys_unet(model, {}))
         _maps[model] = known
     return known

@@ -56,7 +56,7 @@ class StackReader:
         """`kept`: where identities of files are remembered over starts."""
         self._digests, self._identities = Digests(Origins(self._forget_readings)), Identities(kept)
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="refit-hash")
-        self._versions: dict[tuple[str, tuple[str, ...] | int], list[Version]] = {}
+        self._versions: dict[tuple[str, int], list[Version]] = {}
         self._readings: dict[object, Reading] = {}
 
     def follow_loaders(self) -> None:
@@ -117,7 +117,7 @@ class StackReader:
         path = adapter_path(name)
         if path is None:
             return
-        versions = self._versions.setdefault((path, id(key_map(model))), [])
+        versions = self._versions.setdefault((path, key_map(model).number), [])
         now = stamp(path)
         if now is not None and not any(version.stamp == now for version in versions):
             made: list[list[Patch] | None] = []
