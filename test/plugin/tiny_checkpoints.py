@@ -154,10 +154,16 @@ def halves(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.half().contiguous() for key, value in module.state_dict().items()}
 
 
+OTHERS_LAYERS = ("to_qkv_mlp_proj", ".linear_in", ".linear_out", "attn.to_out.weight")
+
+
 def split_layers(tensors: dict[str, torch.Tensor], spelled: dict[str, object]) -> dict[str, tuple[int, int]]:
     """Name in diffusers to (rows, columns) of the layers of the blocks, for names that stand for a whole weight or for rows of one."""
     out: dict[str, tuple[int, int]] = {}
     for name, target in spelled.items():
+        # ComfyUI 0.33's map of Flux.1 has the names of Flux.2's layers, too: no file of Flux.1 has both.
+        if any(part in name for part in OTHERS_LAYERS):
+            continue
         key, rows = (target, None) if isinstance(target, str) else (target[0], target[1])
         weight = tensors.get(key)
         if "blocks" in name and name.endswith(".weight") and weight is not None and weight.ndim == 2:
