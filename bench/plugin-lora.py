@@ -11,7 +11,6 @@ import json
 import sys
 import tempfile
 import time
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "plugin")]
 
 from refit_sidecar_plugin.files import Identities  # noqa: E402
-from refit_sidecar_plugin.stack import Candidate, FileItem, Patch, Target, TensorRef, identify  # noqa: E402
+from refit_sidecar_plugin.stack import Candidate, FileItem, Patch, Target, identify  # noqa: E402
 from refit_sidecar_plugin.ui.denoising.origins import Origins, follow_loads  # noqa: E402
-from refit_sidecar_plugin.ui.denoising.tensors import Digests, file_dtype, raw_bytes, sample_bytes  # noqa: E402
+from refit_sidecar_plugin.ui.denoising.tensors import Digests  # noqa: E402
 
 # Rows and columns of SDXL's matrices, and how many there are of each.
 MATRICES = ((1280, 1280, 430), (1280, 2048, 120), (10240, 1280, 60), (1280, 5120, 60), (640, 640, 52))
@@ -46,22 +45,16 @@ def write(path: Path, rank: int, seed: int) -> None:
 
 
 def patches(tensors: dict[str, torch.Tensor], digests: Digests, strength: float) -> list[Patch]:
-    def part(value: torch.Tensor) -> TensorRef:
-        return TensorRef(
-            file_dtype(value.dtype),
-            tuple(value.shape),
-            lambda: digests.of(value),
-            lambda: bytes(raw_bytes(value)),
-            lambda: digests.origins.of(value),
-            cache(lambda: sample_bytes(value)),
-        )
-
     stems = sorted({key.rsplit(".", 1)[0] for key in tensors})
     return [
         Patch(
             Target(stem),
             "lora",
-            (("lora_up.weight", part(tensors[f"{stem}.up"])), ("lora_down.weight", part(tensors[f"{stem}.down"])), ("alpha", 8.0)),
+            (
+                ("lora_up.weight", digests.ref(tensors[f"{stem}.up"])),
+                ("lora_down.weight", digests.ref(tensors[f"{stem}.down"])),
+                ("alpha", 8.0),
+            ),
             strength,
         )
         for stem in stems

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 Scalar = float | int | tuple[int, ...] | None
 
@@ -95,16 +98,16 @@ class Patch:
         return all(mine.same(theirs) for (_, mine), (_, theirs) in pairs if isinstance(mine, TensorRef) and isinstance(theirs, TensorRef))
 
 
-class Once:
-    """A digest that is computed when it is first asked for, and lets go of its tensor then. Asked for in the background too: see `settle`."""
+class Once(Generic[T]):
+    """A digest or a sample that is computed when it is first asked for, and lets go of its tensor then. Digests are asked for in the background too: see
+    `settle`."""
 
     __slots__ = ("_compute", "_value")
 
-    def __init__(self, compute: Callable[[], str]) -> None:
-        self._compute: Callable[[], str] | None = compute
-        self._value = ""
+    def __init__(self, compute: Callable[[], T]) -> None:
+        self._compute: Callable[[], T] | None = compute
 
-    def __call__(self) -> str:
+    def __call__(self) -> T:
         compute = self._compute
         if compute is not None:
             self._value = compute()

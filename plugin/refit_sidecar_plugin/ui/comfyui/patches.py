@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from functools import cache
 from typing import Any
 
 import comfy.lora
@@ -12,9 +11,9 @@ import comfy.utils
 import comfy.weight_adapter
 import torch
 
-from ...stack import Part, Patch, Target, TensorRef
+from ...stack import Part, Patch, Target
 from ..denoising import NotServed
-from ..denoising.tensors import Digests, file_dtype, raw_bytes, sample_bytes
+from ..denoising.tensors import Digests
 
 MODEL_PREFIX = "diffusion_model."
 
@@ -93,14 +92,7 @@ def _parts(key: str, adapter: Any) -> tuple[str, list[tuple[str, object]]]:
 
 def _part(value: Any, digests: Digests) -> Part:
     if isinstance(value, torch.Tensor):
-        return TensorRef(
-            file_dtype(value.dtype),
-            tuple(value.shape),
-            lambda: digests.of(value),
-            lambda: bytes(raw_bytes(value)),
-            lambda: digests.origins.of(value),
-            cache(lambda: sample_bytes(value)),
-        )
+        return digests.ref(value)
     if value is None or isinstance(value, (int, float)):
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(number, int) for number in value):

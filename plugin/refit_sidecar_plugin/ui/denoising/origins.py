@@ -158,13 +158,17 @@ class Origins:
 
 
 def _equal(tensor: torch.Tensor, place: Place, offset: int, count: int) -> bool:
-    """Whether so many bytes of the tensor are the file's. Piece by piece, by numpy, which lets other threads run meanwhile: two memoryviews are compared byte
-    by byte with the interpreter's lock held, and a sampler beside it would wait for megabytes."""
+    """Whether so many bytes of the tensor are the file's."""
     own = tensor.detach().reshape(-1).view(torch.uint8).numpy()[offset : offset + count]
-    kept = np.frombuffer(place.file.data[place.begin + offset : min(place.end, place.begin + offset + count)], np.uint8)
-    if own.size != kept.size:
+    kept = place.file.data[place.begin + offset : min(place.end, place.begin + offset + count)]
+    if count <= SAMPLE_BYTES:
+        return own.data == kept
+    # Piece by piece, by numpy, which lets other threads run meanwhile: two memoryviews are compared byte by byte with the interpreter's lock held, and a
+    # sampler beside it would wait for megabytes.
+    whole = np.frombuffer(kept, np.uint8)
+    if own.size != whole.size:
         return False
-    return all(np.array_equal(own[at : at + PIECE_BYTES], kept[at : at + PIECE_BYTES]) for at in range(0, own.size, PIECE_BYTES))
+    return all(np.array_equal(own[at : at + PIECE_BYTES], whole[at : at + PIECE_BYTES]) for at in range(0, own.size, PIECE_BYTES))
 
 
 def follow_loads(

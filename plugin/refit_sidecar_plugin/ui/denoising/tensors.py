@@ -8,6 +8,7 @@ import weakref
 import torch
 
 from ...client import Tensor
+from ...stack import Once, TensorRef
 from .origins import Origins
 
 # torch dtype -> (safetensors name, wire name or None where the wire has no such dtype)
@@ -97,6 +98,17 @@ class Digests:
         key = id(tensor)
         self._known[key] = (weakref.ref(tensor, lambda _: self._known.pop(key, None)), mark, digest)
         return digest
+
+    def ref(self, tensor: torch.Tensor) -> TensorRef:
+        """The tensor as a part of a patch; its sample is taken once. KeyError for a dtype that no adapter has."""
+        return TensorRef(
+            file_dtype(tensor.dtype),
+            tuple(tensor.shape),
+            lambda: self.of(tensor),
+            lambda: bytes(raw_bytes(tensor)),
+            lambda: self.origins.of(tensor),
+            Once(lambda: sample_bytes(tensor)),
+        )
 
 
 def _mark(tensor: torch.Tensor) -> object:
