@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
 from typing import Any
 
@@ -10,13 +9,13 @@ import comfy.lora
 
 
 class KeyMap(dict[str, str]):
-    """`number`: no other map of this process has it, also when this one is gone (an `id` would come again, with another model's names)."""
+    """`number`: equal for equal maps, so that what a file gave on one model holds for every model of its structure; no other map of this process ever has it."""
 
-    _numbers = itertools.count()
+    _numbers: dict[frozenset[tuple[str, str]], int] = {}
 
     def __init__(self, names: dict[str, str]) -> None:
         super().__init__(names)
-        self.number = next(self._numbers)
+        self.number = self._numbers.setdefault(frozenset(names.items()), len(self._numbers))
 
 
 _maps: weakref.WeakKeyDictionary[Any, KeyMap] = weakref.WeakKeyDictionary()
