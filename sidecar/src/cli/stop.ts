@@ -1,8 +1,9 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Command } from "commander";
-import { isAlive, readDiscovery } from "../client/index.ts";
+import { readDiscovery } from "../client/index.ts";
 import type { Discovery } from "../client/index.ts";
 import { Failure } from "../failure/index.ts";
+import { isAlive } from "../process-alive.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { dataDirOf } from "./host.ts";
 

@@ -3,5 +3,5 @@
 
 export { connect } from "./client.ts";
 export type { Answer, CallOptions, Client, HeardEvent } from "./client.ts";
-export { isAlive, readDiscovery } from "./discovery.ts";
+export { readDiscovery } from "./discovery.ts";
 export type { Discovery } from "./discovery.ts";

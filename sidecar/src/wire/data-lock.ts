@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { Failure } from "../failure/index.ts";
 import { findRunning, prepareDataDir } from "./discovery.ts";
-import { isAlive } from "./segments/index.ts";
+import { isAlive } from "../process-alive.ts";
 
 const lockName = "sidecar.lock";
 /** A sidecar listens within a second or two of its start; one that does not answer by then is another program under an old process number. */

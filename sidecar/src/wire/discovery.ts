@@ -5,7 +5,7 @@ import { mkdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure } from "../failure/index.ts";
 import { replaceFile } from "../files/index.ts";
-import { isAlive } from "./segments/index.ts";
+import { isAlive } from "../process-alive.ts";
 
 export interface Discovery {
   readonly url: string;

@@ -6,6 +6,7 @@ import { mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/pro
 import { uptime } from "node:os";
 import { isAbsolute, join, relative, resolve } from "node:path";
 import { Failure } from "../../failure/index.ts";
+import { isAlive } from "../../process-alive.ts";
 import { replaceFile } from "../../files/index.ts";
 import type { HostPython } from "../../host/index.ts";
 import { pythonHosts, type InstalledHost, type PythonHost } from "./types.ts";
@@ -104,15 +105,6 @@ export async function folderBytes(folder: string): Promise<number> {
   return bytes;
 }
 
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM";
-  }
-}
-
 /** One installation per data folder. Throws INSTALL_BUSY. */
 export async function lockHosts(dataDir: string): Promise<() => Promise<void>> {
   await mkdir(hostsFolder(dataDir), { recursive: true, mode: 0o700 });
@@ -127,7 +119,7 @@ export async function lockHosts(dataDir: string): Promise<() => Promise<void>> {
       const pid = Number.parseInt(await readFile(path, "utf8").catch(() => ""), 10);
       const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
       const beforeBoot = mtimeMs < Date.now() - uptime() * 1000 - 1000;
-      if (attempt > 0 || (alive(pid) && !beforeBoot))
+      if (attempt > 0 || (isAlive(pid) && !beforeBoot))
         throw new Failure(
           "INSTALL_BUSY",
           `another installation (process ${pid}) is at work in this data folder; wait for it, or end it and run the command again`,

@@ -5,6 +5,7 @@ import { constants } from "node:fs";
 import { access, lstat, mkdir, readdir, readlink, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { randomSecret } from "../access/index.ts";
+import { isAlive } from "../../process-alive.ts";
 
 const memoryFileSystem = "/dev/shm";
 const prefix = "refit-sidecar";
@@ -29,16 +30,6 @@ export async function segmentPlace(dataDir: string, memory: string = memoryFileS
     return { parent: memory, owner };
   } catch {
     return { parent: join(dataDir, "segments"), owner };
-  }
-}
-
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // EPERM: it lives, and belongs to somebody else.
-    return error instanceof Error && "code" in error && error.code === "EPERM";
   }
 }
 
