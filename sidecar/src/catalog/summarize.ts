@@ -11,7 +11,7 @@ import { detectModel } from "./detect/index.ts";
 import { unreadableStorage, unreadableText } from "./source.ts";
 import { structureOf } from "./structure.ts";
 import type { Family, ModelConfig, Problem } from "./types.ts";
-import { incompleteText, lackingPart } from "./whole-structure.ts";
+import { incompleteProblem } from "./whole-structure.ts";
 
 export interface AdapterSummary {
   readonly kind: "adapter";
@@ -212,16 +212,9 @@ function summarizeCheckpoint(stored: Tensors, metadata: Readonly<Record<string, 
     evidence: model.evidence,
     problem:
       unreadable === null
-        ? incomplete(model.family, parameters)
+        ? incompleteProblem(model.family, parameters)
         : { code: "CATALOG_UNSUPPORTED_QUANTISATION", message: unreadableText(unreadable) },
   };
-}
-
-function incomplete(family: Family, parameters: Parameters): Problem | null {
-  const lacking = lackingPart(family, parameters);
-  if (lacking === null) return null;
-  const title = familyTable.find((one) => one.family === family)?.title ?? family;
-  return { code: "CATALOG_INCOMPLETE", message: incompleteText(title, lacking) };
 }
 
 /** `placed` is what the folder holds; the header decides, and only a header that tells nothing is taken for what its folder says. */

@@ -3,6 +3,7 @@
 import { familyTable, type Family } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { findName, type Parameters } from "../terms/index.ts";
+import type { Problem } from "./types.ts";
 
 /** Structures of tests have fewer parameters than any model; nothing can be said of them. */
 const fewest = 32;
@@ -70,7 +71,7 @@ function lackingInUnet(parameters: Parameters, lists: ReadonlyMap<string, Blocks
 }
 
 /** What a whole model of the family has and these parameters have not, in words; null when nothing is missed. */
-export function lackingPart(family: Family, parameters: Parameters): string | null {
+function lackingPart(family: Family, parameters: Parameters): string | null {
   if (parameters.size < fewest) return null;
   const description = familyTable.find((one) => one.family === family);
   const lists = blockLists(parameters.keys());
@@ -88,13 +89,19 @@ export function lackingPart(family: Family, parameters: Parameters): string | nu
   return null;
 }
 
-export const incompleteText = (title: string, lacking: string): string =>
-  `expected a whole ${title} model; this file has no ${lacking.slice(0, 200)}. It is a part of a checkpoint (a shard under another name, or a download that was cut): get the whole one, or all shards under their own names.`;
+/** CATALOG_INCOMPLETE for a part of a model; null for a whole one. */
+export function incompleteProblem(family: Family, parameters: Parameters): Problem | null {
+  const lacking = lackingPart(family, parameters);
+  if (lacking === null) return null;
+  const title = familyTable.find((one) => one.family === family)?.title ?? family;
+  return {
+    code: "CATALOG_INCOMPLETE",
+    message: `expected a whole ${title} model; this file has no ${lacking.slice(0, 200)}. It is a part of a checkpoint (a shard under another name, or a download that was cut): get the whole one, or all shards under their own names.`,
+  };
+}
 
 /** Throws Failure CATALOG_INCOMPLETE. */
 export function requireWhole(family: Family, parameters: Parameters): void {
-  const lacking = lackingPart(family, parameters);
-  if (lacking === null) return;
-  const title = familyTable.find((one) => one.family === family)?.title ?? family;
-  throw new Failure("CATALOG_INCOMPLETE", incompleteText(title, lacking), { family });
+  const problem = incompleteProblem(family, parameters);
+  if (problem !== null) throw new Failure(problem.code, problem.message, { family });
 }
