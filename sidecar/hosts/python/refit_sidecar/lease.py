@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 import torch
+from refit_host.files.dtypes import TORCH_OF_WIRE
+from refit_host.host.tensors import to_wire
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .options import Options
 from .snapshot import NotServed
 
-WIRE = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.int64: "i64"}
-TORCH = {name: kind for kind, name in WIRE.items()}
 # One call of a push; the sidecar takes up to 256 MiB.
 PUSH_BYTES = 64 << 20
 CATALOG_WAIT_S = 120
@@ -106,10 +106,10 @@ class Lease:
             unknown = [name for name in tensors if name not in self.inputs]
             if missing or unknown:
                 raise NotServed(f"the engine {'needs' if missing else 'takes no'} {(missing or unknown)[0]}")
-            sent = [self._wired(name, value.to(TORCH[self.inputs[name]["dtype"]])) for name, value in tensors.items()]
+            sent = [self._wired(name, value.to(TORCH_OF_WIRE[self.inputs[name]["dtype"]])) for name, value in tensors.items()]
             reply = self._client.call("engine.step", {"lease": self._lease}, sent)
             (out,) = reply.tensors.values()
-            return torch.frombuffer(bytearray(out.data), dtype=TORCH[out.dtype]).reshape(out.shape)
+            return torch.frombuffer(bytearray(out.data), dtype=TORCH_OF_WIRE[out.dtype]).reshape(out.shape)
 
         return self._asked(once)
 
@@ -188,8 +188,8 @@ class Lease:
         return found
 
     def _wired(self, name: str, value: Tensor) -> Any:
-        flat = value.detach().cpu().contiguous()
-        return self._package.Tensor(name, WIRE[flat.dtype], tuple(flat.shape), memoryview(flat.reshape(-1).view(torch.uint8).numpy()))
+        sent = to_wire(name, value)
+        return self._package.Tensor(sent.name, sent.dtype, sent.shape, sent.data)
 
     def close(self) -> None:
         """Gives lease, folder and file back."""
