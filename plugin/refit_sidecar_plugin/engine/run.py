@@ -34,7 +34,7 @@ class RunReport:
     engine_ms: float = 0.0
     queue_ms: float = 0.0
     ignored: list[str] = field(default_factory=list)
-    #: Adapters of the workflow that do nothing to this checkpoint, each with why.
+    #: Adapters of the workflow that were made for another model family, in words.
     other_family: list[str] = field(default_factory=list)
 
 

@@ -8,8 +8,7 @@ import { classifyName, controlFileOf } from "./candidates.ts";
 import { errorCode } from "./error-code.ts";
 import { createLengthReader, readPrefix } from "./header-length.ts";
 import type { Mark } from "./ports.ts";
-import { stampOf } from "../files/index.ts";
-import { sameStamp } from "../files/index.ts";
+import { sameStamp, stampOf } from "../files/index.ts";
 import type { Stamp } from "../files/index.ts";
 
 const pieceBytes = 1 << 20;

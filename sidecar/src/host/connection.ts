@@ -38,7 +38,7 @@ const defaultTimeoutMs = 600_000;
 
 /** Pairs requests with answers over one byte stream. Knows nothing of processes; whoever owns the stream feeds `receive` and calls `lose` when it ends. */
 export class HostConnection {
-  readonly #edges: ConnectionParts;
+  readonly #parts: ConnectionParts;
   readonly #reader = new FrameReader();
   readonly #pending = new Map<number, Pending>();
   #lastId = 0;
@@ -49,8 +49,8 @@ export class HostConnection {
   /** Null for a host that keeps no inputs. */
   #kept: KeptInputs | null = null;
 
-  constructor(edges: ConnectionParts) {
-    this.#edges = edges;
+  constructor(parts: ConnectionParts) {
+    this.#parts = parts;
   }
 
   get lost(): boolean {
@@ -116,12 +116,12 @@ export class HostConnection {
     const timer = setTimeout(() => this.#timeOut(id, method, timeoutMs), timeoutMs);
     const cancel = (): void => {
       if (this.#lost === null)
-        this.#edges.write(encodeFrameParts({ jsonrpc: "2.0", id: ++this.#lastId, method: "cancel", params: { id } }));
+        this.#parts.write(encodeFrameParts({ jsonrpc: "2.0", id: ++this.#lastId, method: "cancel", params: { id } }));
     };
     try {
       return await new Promise((resolve, reject) => {
         this.#pending.set(id, { method, resolve, reject, alive: () => void timer.refresh(), onProgress: options.onProgress });
-        this.#edges.write(encodeFrameParts({ jsonrpc: "2.0", id, method, params }, inFrame, descriptors));
+        this.#parts.write(encodeFrameParts({ jsonrpc: "2.0", id, method, params }, inFrame, descriptors));
         if (options.signal?.aborted === true) cancel();
         else options.signal?.addEventListener("abort", cancel, { once: true });
       });
@@ -138,7 +138,7 @@ export class HostConnection {
     this.#pending
       .get(id)
       ?.reject(new Failure("HOST_TIMEOUT", `the engine host was ended: ${reason}; it is restarted`, { method, timeoutMs }));
-    this.#edges.onBroken(reason);
+    this.#parts.onBroken(reason);
   }
 
   /** Bytes from the host's stdout. */
@@ -177,10 +177,10 @@ export class HostConnection {
       pending?.onProgress?.(progress.data);
     } else if (method === "log") {
       const line = hostNotifications.log.safeParse(params);
-      if (line.success) this.#edges.onLog(line.data.level, line.data.message);
+      if (line.success) this.#parts.onLog(line.data.level, line.data.message);
     } else if (method === "serving") {
       const serving = hostNotifications.serving.safeParse(params);
-      if (serving.success) this.#edges.onServing?.(serving.data);
+      if (serving.success) this.#parts.onServing?.(serving.data);
     }
   }
 
@@ -191,7 +191,7 @@ export class HostConnection {
       {},
     );
     this.#fail(failure);
-    this.#edges.onBroken(reason);
+    this.#parts.onBroken(reason);
     return failure;
   }
 
