@@ -1,4 +1,4 @@
-// Who may import what (docs/style.md, "Layer rules"). `npm run check` fails on a violation and prints the comment of the rule.
+// Who may import what (docs/develop/style.md, "Layer rules"). `npm run check` fails on a violation and prints the comment of the rule.
 const stages = ["arrivals", "catalog", "delta", "plan", "refit", "step", "wire"];
 const src = "^sidecar/src/";
 const any = (names) => `(${names.join("|")})`;

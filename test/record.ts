@@ -1,4 +1,4 @@
-// Results of reliability tests, committed: docs/reliability.md is generated from them.
+// Results of reliability tests, committed: docs/operate/reliability.md is generated from them.
 
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";

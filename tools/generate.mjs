@@ -18,7 +18,7 @@ import { versionFiles } from "./generate/version.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const schemas = collectSchemas(protocol);
-const page = "docs/protocol.md";
+const page = "docs/develop/protocol.md";
 const families = readFamilies(join(root, "protocol/families"), protocol.familyDescription);
 const hardware = JSON.parse(readFileSync(join(root, "sidecar/hardware.json"), "utf8"));
 const withHardware = (file) => hardwarePage(hardware, readFileSync(join(root, file), "utf8"), file);
@@ -33,11 +33,11 @@ const files = {
   "protocol/generated/asyncapi.yaml": asyncapi(protocol, schemas),
   "plugin/refit_sidecar_plugin/messages.py": pythonMessages(protocol, schemas),
   "sidecar/hosts/python/refit_host/wire/protocol.py": hostMessages(protocol),
-  "docs/adapters.md": familyPage(families, readFileSync(join(root, "docs/adapters.md"), "utf8")),
-  "docs/reliability.md": reliabilityPage(join(root, "test/faults/results")),
-  "docs/configuration.md": configurationPage(optionTable),
+  "docs/develop/adapters.md": familyPage(families, readFileSync(join(root, "docs/develop/adapters.md"), "utf8")),
+  "docs/operate/reliability.md": reliabilityPage(join(root, "test/faults/results")),
+  "docs/operate/configuration.md": configurationPage(optionTable),
   "README.md": withHardware("README.md"),
-  "docs/gpu.md": withHardware("docs/gpu.md"),
+  "docs/operate/gpu.md": withHardware("docs/operate/gpu.md"),
   ...versionFiles(root),
   [page]: protocolPage(protocol, readFileSync(join(root, page), "utf8")),
 };

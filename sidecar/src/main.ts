@@ -35,7 +35,7 @@ export async function run(args: readonly string[]): Promise<number> {
   );
 }
 
-/** Runs one command and returns its exit code (docs/cli.md). */
+/** Runs one command and returns its exit code (docs/operate/cli.md). */
 export async function main(args: readonly string[]): Promise<number> {
   let code: number = exitCode.ok;
   const done = (value: number) => void (code = value);

@@ -1,6 +1,6 @@
 """The demo's sampler, in plain arithmetic so that any language can repeat it: DDIM without noise, clipped, fixed start noise.
 
-docs/demo-model.md states the same in formulas; `sidecar/demo/demo.json` carries every number used here.
+docs/develop/demo-model.md states the same in formulas; `sidecar/demo/demo.json` carries every number used here.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ export function asyncapi({ protocolVersion, wireMethods, wireNotifications, erro
   }
   messages.Failure = {
     name: "failure",
-    summary: "A call failed; `data.code` is stable, see the error table in docs/protocol.md.",
+    summary: "A call failed; `data.code` is stable, see the error table in docs/develop/protocol.md.",
     contentType: "application/json",
     payload: envelope(
       {
@@ -102,7 +102,7 @@ export function asyncapi({ protocolVersion, wireMethods, wireNotifications, erro
       title: "Refit Sidecar wire protocol",
       version: `${protocolVersion}.0.0`,
       description:
-        "Generated from protocol/src by `npm run generate`. Calls without tensors are text messages; a message with tensors is a binary tensor frame whose header is the same JSON (docs/internals.md).",
+        "Generated from protocol/src by `npm run generate`. Calls without tensors are text messages; a message with tensors is a binary tensor frame whose header is the same JSON (docs/develop/internals.md).",
     },
     servers: {
       local: {

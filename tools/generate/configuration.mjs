@@ -1,4 +1,4 @@
-// docs/configuration.md from the option table, so that flags, environment, file and page cannot drift apart.
+// docs/operate/configuration.md from the option table, so that flags, environment, file and page cannot drift apart.
 
 const shownDefault = (spec) => {
   if (spec.default === null) return "";

@@ -103,7 +103,7 @@ export function familyPage(families, page) {
       `| \`${one.family}\` | ${one.title} | ${one.layout === "unet" ? "UNet" : (one.diffusers?.class ?? "the same names")} | ${spelled(one)} |`,
   );
   const table = `| family | models | diffusers' class | adapter names that ComfyUI accepts |\n|---|---|---|---|\n${lines.join("\n")}`;
-  return replaceBetween(page, "families", table, "docs/adapters.md");
+  return replaceBetween(page, "families", table, "docs/develop/adapters.md");
 }
 
 /** One JSON file for the Python hosts. */

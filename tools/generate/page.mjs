@@ -1,4 +1,4 @@
-// The generated tables inside docs/protocol.md, between their markers.
+// The generated tables inside docs/develop/protocol.md, between their markers.
 import { replaceBetween } from "./between.mjs";
 
 const cell = (text) => String(text).replaceAll("|", "\\|");
@@ -11,7 +11,7 @@ export function protocolPage({ wireMethods, wireNotifications, errorTable }, pag
   const errors = Object.entries(errorTable).map(
     ([code, { rpc, fault, summary, remedy }]) => `| \`${code}\` | ${rpc} | ${fault} | ${cell(summary)} | ${cell(remedy)} |`,
   );
-  const file = "docs/protocol.md";
+  const file = "docs/develop/protocol.md";
   let text = page.replaceAll("\r\n", "\n");
   text = replaceBetween(text, "methods", ["| method | token | tensors | what it does |", "|---|---|---|---|", ...methods].join("\n"), file);
   text = replaceBetween(text, "notifications", ["| notification | when |", "|---|---|", ...notifications].join("\n"), file);

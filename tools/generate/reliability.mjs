@@ -1,4 +1,4 @@
-// docs/reliability.md from the committed results of the tests.
+// docs/operate/reliability.md from the committed results of the tests.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -36,7 +36,7 @@ export function reliabilityPage(folder) {
   const unknown = [...results.keys()].filter((id) => !named.includes(id));
   if (missing.length > 0 || unknown.length > 0)
     throw new Error(
-      `docs/reliability.md: results without a row: ${unknown.join(", ") || "none"}; rows without a result: ${missing.join(", ") || "none"}`,
+      `docs/operate/reliability.md: results without a row: ${unknown.join(", ") || "none"}; rows without a result: ${missing.join(", ") || "none"}`,
     );
   const cell = (text) => text.replaceAll("|", "\\|");
   const table = (ids) =>

@@ -71,7 +71,7 @@ export function schemaFile({ protocolVersion, wireMethods, wireNotifications, er
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "Refit Sidecar wire protocol",
     description:
-      "Generated from protocol/src by `npm run generate`. JSON-RPC 2.0 over WebSocket; tensors in binary frames (docs/internals.md).",
+      "Generated from protocol/src by `npm run generate`. JSON-RPC 2.0 over WebSocket; tensors in binary frames (docs/develop/internals.md).",
     protocolVersion,
     methods,
     notifications,

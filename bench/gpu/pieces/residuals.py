@@ -18,7 +18,7 @@ from ..setting import Setting
 
 # About as large as what they are added to.
 SCALE = 0.5
-# Through the host's pipe, or left in a client's segment for the host to read (docs/internals.md, "Segments").
+# Through the host's pipe, or left in a client's segment for the host to read (docs/develop/internals.md, "Segments").
 WAYS = ("frame", "segment")
 Inputs = Mapping[str, torch.Tensor]
 

@@ -1,4 +1,4 @@
-"""Tensor frames (docs/internals.md): one JSON-RPC message and its tensors in one binary message. Standard library only."""
+"""Tensor frames (docs/develop/internals.md): one JSON-RPC message and its tensors in one binary message. Standard library only."""
 
 from __future__ import annotations
 

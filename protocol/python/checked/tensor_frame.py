@@ -1,4 +1,4 @@
-"""The tensor frame (docs/internals.md): 64 bytes of prefix, one JSON-RPC message, tensors. Same rules and codes as protocol/src/frame."""
+"""The tensor frame (docs/develop/internals.md): 64 bytes of prefix, one JSON-RPC message, tensors. Same rules and codes as protocol/src/frame."""
 
 from __future__ import annotations
 

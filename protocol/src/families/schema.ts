@@ -1,8 +1,8 @@
-// What protocol/families/<name>.json may say. One description a model family, read by every part of the program. Format: docs/adding-a-family.md.
+// What protocol/families/<name>.json may say. One description a model family, read by every part of the program. Format: docs/develop/adding-a-family.md.
 
 import { z } from "zod";
 
-/** Arithmetic over named dimensions and tensor names; grammar in docs/adding-a-family.md, "Expressions". */
+/** Arithmetic over named dimensions and tensor names; grammar in docs/develop/adding-a-family.md, "Expressions". */
 const expression = z.string().min(1).max(600);
 /** A tensor name, with `{n}` for a number and `{*}` for any run of characters. */
 const pattern = z.string().min(1).max(200);
@@ -184,7 +184,7 @@ export const familyDescription = z.strictObject({
   dimensions: z.record(z.string(), expression),
   names: z.array(nameGroup).optional(),
   spellings: z.array(spelling),
-  /** How adapters of the family are told; functions over module names: docs/adding-a-family.md, "Adapters". */
+  /** How adapters of the family are told; functions over module names: docs/develop/adding-a-family.md, "Adapters". */
   adapters: z.array(adapterRule).optional(),
   /** Adapter names that are neither native nor diffusers', with their rows. */
   extra: z.array(extraName).optional(),

@@ -1,4 +1,4 @@
-// Layout, limits and errors of the tensor frame (docs/internals.md, "Tensor frame").
+// Layout, limits and errors of the tensor frame (docs/develop/internals.md, "Tensor frame").
 
 /** Element types that travel in frames, with bytes per element. */
 export const tensorDtypes = { f32: 4, f16: 2, bf16: 2, u8: 1, i64: 8 } as const;

@@ -17,7 +17,7 @@ const bundle = z.object({
   refitMap: refitMapSchema,
 });
 
-/** A weightless graph with its table of weights (docs/internals.md, "Graph bundle"). */
+/** A weightless graph with its table of weights (docs/develop/internals.md, "Graph bundle"). */
 export type GraphBundle = z.infer<typeof bundle> & { readonly folder: string };
 
 /** graph.json of an SDXL-sized model is about 400 KB; more than this is not one. */

@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import type { Parameters } from "../terms/index.ts";
 
-/** Lower-case hex SHA-256 over `name<TAB>dim,dim,...<LF>`, lines sorted by code unit (docs/internals.md). A 0-d tensor has no dimensions. */
+/** Lower-case hex SHA-256 over `name<TAB>dim,dim,...<LF>`, lines sorted by code unit (docs/develop/internals.md). A 0-d tensor has no dimensions. */
 export function structureOf(parameters: Parameters): string {
   const lines: string[] = [];
   for (const [name, shape] of parameters) lines.push(`${name}\t${shape.join(",")}\n`);

@@ -1,4 +1,4 @@
-// Exit codes and how a failure is shown on a terminal. Documented in docs/cli.md.
+// Exit codes and how a failure is shown on a terminal. Documented in docs/operate/cli.md.
 
 import { SafetensorsError } from "@refit-sidecar/native";
 import { Failure, isSystemError, systemText, unexpectedText } from "../failure/index.ts";

@@ -6,7 +6,7 @@ import type { DeltaHeader, MergeMode, Parameters } from "../terms/index.ts";
 /** The structure that an adapter is packed for. */
 export interface DeltaTarget {
   readonly family: Family;
-  /** Structure hash (docs/internals.md). */
+  /** Structure hash (docs/develop/internals.md). */
   readonly structure: string;
   readonly parameters: Parameters;
 }

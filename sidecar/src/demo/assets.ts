@@ -4,7 +4,7 @@ import { native } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
 import { packageRoot } from "../package-root.ts";
 
-/** Where the demo's model lies inside the package (docs/demo-model.md). */
+/** Where the demo's model lies inside the package (docs/develop/demo-model.md). */
 export const demoFolder = join(packageRoot, "demo");
 
 export interface SamplerStep {

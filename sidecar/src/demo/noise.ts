@@ -1,6 +1,6 @@
 /**
  * Standard normal numbers of a seed: mulberry32 (T. Ettinger, public domain) through Box and Muller, rounded to f32. The training code computes the same
- * numbers (docs/demo-model.md), so a seed means the same picture on both sides.
+ * numbers (docs/develop/demo-model.md), so a seed means the same picture on both sides.
  */
 export function noiseOf(seed: number, count: number): Float32Array {
   let state = seed >>> 0;

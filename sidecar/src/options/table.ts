@@ -1,4 +1,4 @@
-// The one table of options. Flags, environment variables, the TOML file, `--help`, validation and docs/configuration.md all come from it.
+// The one table of options. Flags, environment variables, the TOML file, `--help`, validation and docs/operate/configuration.md all come from it.
 
 interface Common {
   readonly name: string;

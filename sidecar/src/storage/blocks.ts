@@ -1,4 +1,4 @@
-// Block scales in tiles, and the E2M1 codes of nvfp4. Layouts: docs/quantised.md.
+// Block scales in tiles, and the E2M1 codes of nvfp4. Layouts: docs/develop/quantised.md.
 
 import type { Storage } from "./types.ts";
 

@@ -3,7 +3,7 @@
 import type { Dtype } from "@refit-sidecar/native";
 
 /**
- * How a quantised tensor becomes values; absent for plain ones. All keys are tensors of the same file (docs/quantised.md has the layouts byte by byte).
+ * How a quantised tensor becomes values; absent for plain ones. All keys are tensors of the same file (docs/develop/quantised.md has the layouts byte by byte).
  * `scaled`: code * scale, one scale or one a row. `nvfp4`: packed E2M1 codes * block scale * scale2. `mxfp8`: code * 2^(block scale - 127).
  */
 export interface Storage {

@@ -1,5 +1,5 @@
 // The term algebra: what an adapter does to parameters, as data. A delta file is a list of these plus their factors.
-// Formulas and their sources: docs/adapters.md.
+// Formulas and their sources: docs/develop/adapters.md.
 
 import type { FloatDtype } from "@refit-sidecar/native";
 

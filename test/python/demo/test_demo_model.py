@@ -1,4 +1,4 @@
-"""The shipped demo, drawn from `demo.json` and docs/demo-model.md alone, with numpy and ONNX Runtime: no training code, no torch.
+"""The shipped demo, drawn from `demo.json` and docs/develop/demo-model.md alone, with numpy and ONNX Runtime: no training code, no torch.
 
 What the TypeScript demo does must follow from the same page, so a number that is missing there fails here first.
 """

@@ -61,7 +61,7 @@ def tiny(layout: str, widths: list[int], seed: int = 0, **changes: object) -> Ti
 
 
 def canonical_name(name: str, layers: list[int], up_attention: list[bool]) -> str:
-    """The other direction of the exporter's rule, written from the published tables (docs/adapters.md): a check that shares no code with it."""
+    """The other direction of the exporter's rule, written from the published tables (docs/develop/adapters.md): a check that shares no code with it."""
     stem, _, kind = name.rpartition(".")
     if stem in OUTER:
         return f"{OUTER[stem]}.{kind}"

@@ -1,6 +1,6 @@
 """Family descriptions (protocol/families, packed as families.json) beside the shapes of one model. Standard library only.
 
-In: canonical shapes. Out: does the family fit, named sizes, the step's inputs, and where diffusers keeps each parameter. Format: docs/adding-a-family.md.
+In: canonical shapes. Out: does the family fit, named sizes, the step's inputs, and where diffusers keeps each parameter. Format: docs/develop/adding-a-family.md.
 """
 
 from __future__ import annotations

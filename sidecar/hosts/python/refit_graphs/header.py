@@ -50,7 +50,7 @@ def canonical_shapes(header: Mapping[str, Mapping]) -> Shapes:
     """Returns canonical names and shapes of the diffusion model inside a checkpoint header.
 
     The prefix is the one that most keys carry; names that already are canonical stay. fp8 helpers are no parameters. Names that other releases
-    of a family give its parameters become canonical (docs/adding-a-family.md, "Renames").
+    of a family give its parameters become canonical (docs/develop/adding-a-family.md, "Renames").
     """
     counts = {prefix: sum(name.startswith(prefix) for name in header) for prefix in PREFIXES}
     prefix = max(PREFIXES, key=lambda candidate: counts[candidate])

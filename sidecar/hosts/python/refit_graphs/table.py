@@ -37,7 +37,7 @@ def write_table(shapes: Shapes, name: str, out: Path) -> dict[str, Any]:
 
 
 def describe(model: Exportable, shapes: Shapes, name: str, variants: Mapping[str, str]) -> dict[str, Any]:
-    """The content of graph.json (docs/internals.md)."""
+    """The content of graph.json (docs/develop/internals.md)."""
     return {
         "formatVersion": FORMAT_VERSION,
         "name": name,

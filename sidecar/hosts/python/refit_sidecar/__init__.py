@@ -3,7 +3,7 @@
     from refit_sidecar import RefitModule
     pipe.unet = RefitModule(pipe.unet)
 
-Any module in, the module itself out; nothing of a UI is imported. docs/python.md has the calls. In the wheel the sidecar (a Node program) lies beside, in the
+Any module in, the module itself out; nothing of a UI is imported. docs/use/python.md has the calls. In the wheel the sidecar (a Node program) lies beside, in the
 folder `package`, and `refit-sidecar` on the command line starts it: that needs no PyTorch, so it is imported by the first name that is asked for.
 """
 

@@ -1,7 +1,7 @@
 """A diffusers module's call in the words of an engine's step, and back. In: the arguments of a forward. Out: the tensors that a step takes; the answer in
 the form that the forward gives. Never: an argument that a step cannot carry; such a call is the original's.
 
-What a step takes: docs/graphs.md. Sizes: sample [batch, channels, height, width], with frames before height for Wan.
+What a step takes: docs/develop/graphs.md. Sizes: sample [batch, channels, height, width], with frames before height for Wan.
 """
 
 from __future__ import annotations

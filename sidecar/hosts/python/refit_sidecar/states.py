@@ -1,4 +1,4 @@
-"""States of an engine, in the words of docs/design.md."""
+"""States of an engine, in the words of docs/develop/design.md."""
 
 from __future__ import annotations
 

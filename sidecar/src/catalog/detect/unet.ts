@@ -1,5 +1,5 @@
 // UNet families: SD 1.x, SD 2.x, SDXL and its refiner, and models of their layouts with other widths or depths.
-// Tests and numbers: docs/catalog.md, "Which family". C = width of the first convolution, ctx = width of the text condition, adm = width of `y`.
+// Tests and numbers: docs/develop/catalog.md, "Which family". C = width of the first convolution, ctx = width of the text condition, adm = width of `y`.
 
 import type { Family } from "../types.ts";
 import type { DetectedModel, Shapes, UnsupportedModel } from "./model.ts";

@@ -1,4 +1,4 @@
-// The header of a delta file: metadata `refit_delta`. Layout: docs/internals.md, "Delta file".
+// The header of a delta file: metadata `refit_delta`. Layout: docs/develop/internals.md, "Delta file".
 
 import { familyNames, type Family } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";

@@ -1,4 +1,4 @@
-// The expressions of family descriptions. Grammar (a subset of Python's, so that both languages read it alike): docs/adding-a-family.md, "Expressions".
+// The expressions of family descriptions. Grammar (a subset of Python's, so that both languages read it alike): docs/develop/adding-a-family.md, "Expressions".
 // A size that is not there is null: it makes sums and products null, orders false, and equals nothing.
 
 import type { Parameters } from "../names/parameters.ts";

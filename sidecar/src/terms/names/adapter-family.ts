@@ -1,4 +1,4 @@
-// Family of an adapter from its keys and shapes alone, with the evidence. Table: docs/adapters.md, "Which family".
+// Family of an adapter from its keys and shapes alone, with the evidence. Table: docs/develop/adapters.md, "Which family".
 
 import { familyTable, otherModelTable, type Family } from "@refit-sidecar/protocol";
 import { adapterModules, evaluate, fillTemplate, truth, type AdapterModules, type Scope } from "../families/index.ts";

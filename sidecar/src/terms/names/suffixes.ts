@@ -1,4 +1,4 @@
-// How the tensors of one adapted module are called, behind the module's name. Table: docs/adapters.md, "Spellings".
+// How the tensors of one adapted module are called, behind the module's name. Table: docs/develop/adapters.md, "Spellings".
 
 /** Spellings of a LoRA pair in priority order: the first whose `up` is in the file is used. */
 export const loraSpellings = [

@@ -1,4 +1,4 @@
-// Block layout of a UNet, read from a structure. Rules and tables: docs/adapters.md, "UNet families".
+// Block layout of a UNet, read from a structure. Rules and tables: docs/develop/adapters.md, "UNet families".
 
 import type { Family } from "../../catalog/types.ts";
 import { countIndices } from "./parameters.ts";

@@ -1,4 +1,4 @@
-// Params of earlier clients that mean nothing any more. Taking them off is no silence: docs/protocol.md says what they meant and why they went.
+// Params of earlier clients that mean nothing any more. Taking them off is no silence: docs/develop/protocol.md says what they meant and why they went.
 
 import { retiredParams, type JsonObject } from "@refit-sidecar/protocol";
 

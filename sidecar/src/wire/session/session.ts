@@ -117,9 +117,9 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
   }
 
   function find({ method }: RpcRequest): Bound {
-    if (!isWireMethod(method)) throw new Failure("WIRE_METHOD_UNKNOWN", "expected a method of the table in docs/protocol.md");
+    if (!isWireMethod(method)) throw new Failure("WIRE_METHOD_UNKNOWN", "expected a method of the table in docs/develop/protocol.md");
     const bound = methods[method];
-    if (bound === undefined) throw new Failure("WIRE_METHOD_UNKNOWN", "expected a method of the table in docs/protocol.md");
+    if (bound === undefined) throw new Failure("WIRE_METHOD_UNKNOWN", "expected a method of the table in docs/develop/protocol.md");
     if (!state.greeted() && method !== "hello") throw new Failure("WIRE_HELLO_REQUIRED", "expected hello as the first call");
     if (state.role === "read" && bound.role === "control") throw new Failure("WIRE_ROLE", `expected the control token for ${method}`);
     if (ports.closing()) throw new Failure("WIRE_SHUTTING_DOWN", "the sidecar is ending");

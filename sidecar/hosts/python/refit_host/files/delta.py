@@ -1,4 +1,4 @@
-"""Delta files: terms and their factors (docs/internals.md, "Delta file"). Checked whole before anything uses them."""
+"""Delta files: terms and their factors (docs/develop/internals.md, "Delta file"). Checked whole before anything uses them."""
 
 from __future__ import annotations
 

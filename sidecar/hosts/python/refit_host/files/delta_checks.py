@@ -1,4 +1,4 @@
-"""Checksums and finite flags of a delta's factors: the file's last tensor (docs/internals.md, "Delta file")."""
+"""Checksums and finite flags of a delta's factors: the file's last tensor (docs/develop/internals.md, "Delta file")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a file stores a matrix in fewer bits: what lies beside its codes, and the values that both give (docs/quantised.md).
+"""How a file stores a matrix in fewer bits: what lies beside its codes, and the values that both give (docs/develop/quantised.md).
 
 All arithmetic is f32; a value is the code times its scales, rounded once.
 """

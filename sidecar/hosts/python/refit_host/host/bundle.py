@@ -1,4 +1,4 @@
-"""The graph bundle's table: names, inputs and the refit map (docs/internals.md). The ONNX files are the tensorrt host's business."""
+"""The graph bundle's table: names, inputs and the refit map (docs/develop/internals.md). The ONNX files are the tensorrt host's business."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Ports:
-    """What a step takes and gives, in the words of graph.json (docs/internals.md)."""
+    """What a step takes and gives, in the words of graph.json (docs/develop/internals.md)."""
 
     inputs: tuple[dict[str, Any], ...]
     outputs: tuple[dict[str, Any], ...]

@@ -1,4 +1,4 @@
-"""Tensor frame codec (docs/internals.md, "Tensor frame"): one JSON-RPC message and its tensors, self-delimiting."""
+"""Tensor frame codec (docs/develop/internals.md, "Tensor frame"): one JSON-RPC message and its tensors, self-delimiting."""
 
 from __future__ import annotations
 
