@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import type { Failure } from "../../sidecar/src/failure/index.ts";
 import { startHost } from "../../sidecar/src/host/index.ts";
 import { Engines } from "../../sidecar/src/refit/index.ts";
-import { Runs } from "../../sidecar/src/step/index.ts";
+import { Leases } from "../../sidecar/src/step/index.ts";
 import { record } from "../record.ts";
 import { onnxruntimeHost } from "./commands.ts";
 import { demoGraph, demoStacks, demoStates, demoStructure, goldenSteps, readSteps, specOf } from "./demo-model.ts";
@@ -21,15 +21,16 @@ it("a host killed at any point of a refit or a step comes back, and every answer
     budgetBytes: () => 2 ** 30,
     emit: () => undefined,
   });
-  const runs = new Runs({ turnMs: () => 2000, graceMs: 20, maxWaiting: 64, nowMs: () => performance.now() });
+  const leases = new Leases<null>({ turnMs: () => 2000, graceMs: 20, maxWaiting: 64, idleMs: 60_000, nowMs: () => performance.now() });
   try {
     const answer = async (index: number): Promise<Buffer> => {
       const wanted = states(demoStacks[index] ?? []);
-      const run = runs.open(await engines.acquire(specOf(wanted.checkpoint, demoGraph, demoStructure)), wanted);
+      const acquired = await engines.acquire(specOf(wanted.checkpoint, demoGraph, demoStructure));
+      const lease = await leases.open({ ...acquired, wanted, origin: null });
       try {
-        return Buffer.from((await run.step(inputs)).tensors[0]?.data ?? []);
+        return Buffer.from((await lease.step(inputs)).tensors[0]?.data ?? []);
       } finally {
-        run.close();
+        lease.end();
       }
     };
     const expected: Buffer[] = [];

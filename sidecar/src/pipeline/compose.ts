@@ -11,6 +11,7 @@ import { withheld } from "../host/index.ts";
 import { createScheduler } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import { Engines } from "../refit/index.ts";
+import { Leases } from "../step/index.ts";
 import { createEvents, createMetrics } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import { lockDataDir, startWire } from "../wire/index.ts";
@@ -28,8 +29,8 @@ import { createLiveFolder } from "./live-folder.ts";
 import { createLastUsed } from "./warm/last-used.ts";
 import { createPrefetch } from "./warm/prefetch.ts";
 import { operatorMetrics } from "./answers/metrics.ts";
-import { createOpenRuns } from "./runs.ts";
-import type { RunRequest } from "./runs.ts";
+import { createLeaseOpener } from "./open-lease.ts";
+import type { LeaseRequest, Origin } from "./open-lease.ts";
 import { engineSpec, graphNeed, graphOf } from "./resolve/spec.ts";
 import { createStatusPage } from "./answers/status-page.ts";
 import { openStores } from "./stores.ts";
@@ -65,6 +66,12 @@ const backgroundJobs = 1;
 const quietCheckMs = 20_000;
 const leavingCheckMs = 5_000;
 const mebibyte = 1024 * 1024;
+/** A lease that is not stepped on for this long ends. */
+const leaseIdleMs = 10 * 60_000;
+/** A sampler needs this long between two steps at most, before another lease may take the engine. */
+const graceMs = 30;
+/** Beyond this many waiting steps a client had better fall back to its own path. */
+const maxWaiting = 512;
 
 /** Folders as arrivals wants them; the live folder is one of adapters. */
 export function foldersOf(options: Options): FolderSpec[] {
@@ -96,7 +103,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   const deltas = new DeltaService();
   deltas.start();
   const deltaFolder = join(dataDir, "deltas");
-  const deltasInUse = () => new Set(runs.list().flatMap((run) => run.resolved.adapters.map(({ delta }) => delta.path)));
+  const deltasInUse = () => new Set(leases.list().flatMap(({ origin }) => origin.resolved.adapters.map(({ delta }) => delta.path)));
   const trimmer = createDeltaTrimmer(deltaFolder, () => options["delta-cache"] * mebibyte, deltasInUse);
   const resolver = createResolver({ catalog, deltas, deltaFolder, events, onUsed: trimmer.used });
   let policy = warmPolicy(options);
@@ -110,8 +117,8 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   });
   const jobs = createScheduler({
     concurrency: backgroundJobs,
-    stepsActive: () => runs.activeWithin(stepPauseMs),
-    resting: () => runs.list().length === 0 && !runs.activeWithin(restMs),
+    stepsActive: () => leases.activeWithin(stepPauseMs),
+    resting: () => leases.list().length === 0 && !leases.activeWithin(restMs),
     maxYieldMs,
     onChange: (job) => page.noteJob(jobView(job)),
     mayStart: () => !policy.isQuiet(new Date()),
@@ -133,8 +140,20 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
       options["engine-memory"] === 0 ? (gpuBytes ?? Math.floor(totalmem() / 2)) : options["engine-memory"] * mebibyte,
     emit: events.emit,
   });
-  const watched = operatorMetrics({ metrics, events, engines, runs: () => runs, jobs, catalog });
-  const runs = createOpenRuns({
+  const watched = operatorMetrics({ metrics, events, engines, leases: () => leases, jobs, catalog });
+  const leases = new Leases<Origin>({
+    turnMs: () => options.turn,
+    graceMs,
+    maxWaiting,
+    idleMs: leaseIdleMs,
+    nowMs: () => performance.now(),
+    onStep: (_engine, reply) => watched.stepped(reply.ms, reply.waitedMs),
+    onEnd: () => {
+      if (live?.status().problem?.code === "LIVE_WAITS") void live.update();
+    },
+  });
+  const opener = createLeaseOpener({
+    leases,
     engines,
     resolve: resolver.wanted,
     specOf: (resolved, request) =>
@@ -151,16 +170,11 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
         resolved.checkpoint,
         request,
       ),
-    turnMs: () => options.turn,
     onFailed: resolver.distrust,
-    onReleased: () => {
-      if (live?.status().problem?.code === "LIVE_WAITS") void live.update();
-    },
-    onStep: (_engine, reply) => watched.stepped(reply.ms, reply.waitedMs),
   });
   const folders = createFolders(arrivals, catalog, foldersOf(options));
   const liveFolder = options["live-folder"];
-  const runDefaults = (): Pick<RunRequest, "mode" | "precision" | "host" | "residuals"> => ({
+  const requestDefaults = (): Pick<LeaseRequest, "mode" | "precision" | "host" | "residuals"> => ({
     mode: options.mode,
     precision: options.precision,
     host: options.host,
@@ -171,15 +185,15 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
       ? null
       : createLiveFolder({
           catalog,
-          runs,
+          opener,
           resolver,
           log,
           folder: folderKey(liveFolder),
           checkpoint: () => options["live-checkpoint"],
-          request: runDefaults,
+          request: requestDefaults,
         });
   const lastUsed = createLastUsed(join(dataDir, "last-used.json"));
-  const inUse = () => runs.list().map((run) => run.resolved.checkpoint.entry.id);
+  const inUse = () => leases.list().map(({ origin }) => origin.resolved.checkpoint.entry.id);
   const prefetch = createPrefetch({
     catalog,
     resolver,
@@ -195,8 +209,8 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     },
   });
 
-  const warm = createWarm({ engines, runs, lastUsed });
-  const warmLast = createWarmLast({ known: resolver.known, jobs, log, warm, inUse: () => runs.list().length > 0 || runs.totalSteps() > 0 });
+  const warm = createWarm({ engines, opener, leases, lastUsed });
+  const warmLast = createWarmLast({ known: resolver.known, jobs, log, warm, inUse: () => leases.list().length > 0 || leases.steps() > 0 });
   // Quiet hours end without anything else happening.
   const clock = setInterval(jobs.wake, quietCheckMs);
   clock.unref();
@@ -229,7 +243,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   async function follow(change: CatalogChange): Promise<void> {
     await live?.update();
     const inStacks = new Set(
-      runs.list().flatMap((run) => [run.resolved.checkpoint.entry.id, ...run.resolved.adapters.map(({ id }) => id)]),
+      leases.list().flatMap(({ origin: { resolved } }) => [resolved.checkpoint.entry.id, ...resolved.adapters.map(({ id }) => id)]),
     );
     for (const id of change.removed)
       if (inStacks.has(id))
@@ -240,14 +254,14 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
         });
     const replaced = new Set(change.changed.filter((id) => change.snapshot.entries.get(id)?.problem === null));
     if (replaced.size > 0)
-      await runs.follow(replaced, {
+      await opener.follow(replaced, {
         kept: (id) =>
           events.emit({
             type: "live.replaced",
             id,
             message: "the file was replaced; a run that is under way keeps what it holds, the next one takes the new content",
           }),
-        failed: (run, error) => log.warn(`${run.lease} could not follow a replaced file and goes on as it was: ${String(error)}`),
+        failed: (lease, error) => log.warn(`${lease.id} could not follow a replaced file and goes on as it was: ${String(error)}`),
       });
   }
 
@@ -255,7 +269,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     version,
     catalog,
     engines,
-    runs,
+    leases,
     jobs,
     resolver,
     folders,
@@ -276,7 +290,9 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     arrivals,
     catalog,
     engines,
-    runs,
+    leases,
+    opener,
+    leaseIdleMs,
     jobs,
     resolver,
     folders,
@@ -344,7 +360,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   if (hidden.length > 0) log.info(`set here, and not handed to engine hosts: ${hidden.join(", ")}; --host-env NAME hands one on`);
   const alone = createLeftAlone({
     clients: wire.clients,
-    inUse: () => live !== null || runs.list().length > 0 || runs.activeWithin(stepPauseMs),
+    inUse: () => live !== null || leases.list().length > 0 || leases.activeWithin(stepPauseMs),
     afterMs: () => options["free-after"] * 1000,
     free: async () => (await engines.free(null)).freed.length,
     told: log.info,
@@ -385,7 +401,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
       await wire.close();
       await arrivals.close();
       await jobs.close();
-      runs.close();
+      leases.close();
       await engines.close();
       await deltas.close();
       await lastUsed.flush();

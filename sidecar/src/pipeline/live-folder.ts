@@ -5,7 +5,7 @@ import { Failure } from "../failure/index.ts";
 import { liveFolderStack } from "../plan/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import { nobodyToAsk, withRoom } from "./retry-with-room.ts";
-import type { OpenRun, OpenRuns, RunRequest } from "./runs.ts";
+import type { LeaseOpener, LeaseRequest, OpenLease } from "./open-lease.ts";
 import type { Resolver } from "./resolve/resolver.ts";
 
 export interface LiveProblem {
@@ -14,20 +14,20 @@ export interface LiveProblem {
 }
 
 export interface LiveStatus {
-  readonly run: OpenRun | null;
+  readonly lease: OpenLease | null;
   readonly problem: LiveProblem | null;
 }
 
 export interface LiveParts {
   readonly catalog: Catalog;
-  readonly runs: OpenRuns;
+  readonly opener: Pick<LeaseOpener, "open" | "holdsReplaced">;
   readonly resolver: Resolver;
   readonly log: Log;
   /** Key of the live folder among the watched ones. */
   readonly folder: string;
   /** Id or name of the checkpoint; null: the only usable one there is. */
   readonly checkpoint: () => string | null;
-  readonly request: () => Pick<RunRequest, "mode" | "precision" | "host" | "residuals">;
+  readonly request: () => Pick<LeaseRequest, "mode" | "precision" | "host" | "residuals">;
 }
 
 export interface LiveFolder {
@@ -37,8 +37,8 @@ export interface LiveFolder {
 }
 
 export function createLiveFolder(parts: LiveParts): LiveFolder {
-  const { catalog, runs, log } = parts;
-  let run: OpenRun | null = null;
+  const { catalog, opener, log } = parts;
+  let lease: OpenLease | null = null;
   let problem: LiveProblem | null = null;
   let running: Promise<void> | null = null;
   let again = false;
@@ -67,7 +67,7 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
       .filter((entry): entry is AdapterEntry => entry.kind === "adapter" && entry.folder === parts.folder);
 
   /** The adapters that a live engine takes; each of the others is left out with its reason, and the rest still applies. */
-  async function taken(ids: readonly string[], checkpoint: string, mode: RunRequest["mode"]): Promise<ReadonlySet<string>> {
+  async function taken(ids: readonly string[], checkpoint: string, mode: LeaseRequest["mode"]): Promise<ReadonlySet<string>> {
     const resolved = await parts.resolver.checkpoint(checkpoint);
     const good = new Set<string>();
     for (const id of ids) {
@@ -103,21 +103,22 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
     if (waiting.length > 0) return;
     const identity = await catalog.identity(checkpoint);
     // Bringing the engine away from them would end that run with an error; its end brings the folder's stack.
-    if (run !== null && runs.holdsReplaced(checkpoint, (await parts.resolver.checkpoint(checkpoint)).state)) {
+    if (lease !== null && opener.holdsReplaced(checkpoint, (await parts.resolver.checkpoint(checkpoint)).state)) {
       return note(
         new Failure("LIVE_WAITS", "the checkpoint was replaced while a run draws with it; the folder follows when that run ends"),
         "what was live keeps serving",
       );
     }
     const key = JSON.stringify([checkpoint, identity.sampled ?? identity.sha256, ids, stack, refused, parts.request()]);
-    if (key === present && run !== null) return;
+    if (key === present && lease !== null) return;
     problem = null;
     for (const { id, reason } of refused) note(new Failure("LIVE_REFUSED", reason), `${catalog.entry(id).name} is left out`);
     const good = await taken(ids, checkpoint, parts.request().mode);
     const items = ids.flatMap((adapter, index) => (good.has(adapter) ? [{ adapter, strength: stack[index]?.strength ?? 1 }] : []));
-    const opened = await withRoom(() => runs.open({ ...parts.request(), checkpoint, stack: items }, { keep: true }), nobodyToAsk);
-    if (run !== null) runs.release(run.lease);
-    run = opened;
+    const request = { ...parts.request(), checkpoint, stack: items };
+    const opened = await withRoom(() => opener.open(request, { whenReplaced: "opener" }), nobodyToAsk);
+    lease?.end();
+    lease = opened;
     present = key;
   }
 
@@ -137,6 +138,6 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
       running = loop().finally(() => void (running = null));
       return running;
     },
-    status: () => ({ run, problem }),
+    status: () => ({ lease, problem }),
   };
 }

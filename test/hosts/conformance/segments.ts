@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, type TestContext } from "vit
 import { alignTo64, encodeFrame, type FrameTensor, type JsonObject } from "../../../protocol/src/index.ts";
 import { startHost, type Host, type HostCommand, type PlacedTensor, type StepTensor } from "../../../sidecar/src/host/index.ts";
 import { Engines, type Wanted } from "../../../sidecar/src/refit/index.ts";
-import { Runs } from "../../../sidecar/src/step/index.ts";
+import { Leases } from "../../../sidecar/src/step/index.ts";
 import { demoGraph, demoStates, demoStructure, goldenSteps, readSteps, specOf, type NamedStack } from "../demo-model.ts";
 import { noise } from "../fixtures.ts";
 import { startRawHost } from "../raw-host.ts";
@@ -113,20 +113,21 @@ export function segments(command: HostCommand): void {
         budgetBytes: () => 2 ** 30,
         emit: () => undefined,
       });
-      const runs = new Runs({ turnMs: () => 2000, graceMs: 20, maxWaiting: 64, nowMs: () => performance.now() });
+      const leases = new Leases<null>({ turnMs: () => 2000, graceMs: 20, maxWaiting: 64, idleMs: 60_000, nowMs: () => performance.now() });
       try {
-        const run = runs.open(await engines.acquire(specOf(wanted.checkpoint, demoGraph, demoStructure)), wanted);
+        const acquired = await engines.acquire(specOf(wanted.checkpoint, demoGraph, demoStructure));
+        const lease = await leases.open({ ...acquired, wanted, origin: null });
         const given = residuals(3);
-        const expected = Buffer.from((await run.step([...inputs, ...given])).tensors[0]?.data ?? []);
+        const expected = Buffer.from((await lease.step([...inputs, ...given])).tensors[0]?.data ?? []);
         const tensors = [...(await place(given)), ...inputs];
         const [first] = engines.runningHosts().values();
-        const repeated = run.step(tensors);
+        const repeated = lease.step(tensors);
         await new Promise((resolve) => setTimeout(resolve, 3));
         first?.kill("a test ends it in a step");
-        for (const reply of [await repeated, await run.step(tensors)])
+        for (const reply of [await repeated, await lease.step(tensors)])
           expect(Buffer.compare(Buffer.from(reply.tensors[0]?.data ?? []), expected)).toBe(0);
         expect([...engines.runningHosts().values()][0]?.pid).not.toBe(first?.pid);
-        run.close();
+        lease.end();
       } finally {
         await engines.close();
       }

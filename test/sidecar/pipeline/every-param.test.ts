@@ -10,9 +10,10 @@ import { writeSafetensors } from "@refit-sidecar/native";
 import { wireMethods, type WireMethod } from "@refit-sidecar/protocol";
 import { createBackend, type BackendParts } from "../../../sidecar/src/pipeline/answers/backend.ts";
 import { createAdapterFinder } from "../../../sidecar/src/pipeline/resolve/find-adapter.ts";
-import { createOpenRuns, type RunRequest } from "../../../sidecar/src/pipeline/runs.ts";
+import { createLeaseOpener, type LeaseRequest, type Origin } from "../../../sidecar/src/pipeline/open-lease.ts";
 import { engineSpec, type SpecParts } from "../../../sidecar/src/pipeline/resolve/spec.ts";
 import { createResolver, type ResolverParts } from "../../../sidecar/src/pipeline/resolve/resolver.ts";
+import { Leases } from "../../../sidecar/src/step/index.ts";
 import { createSessionSegments, segmentProof } from "../../../sidecar/src/wire/segments/session-segments.ts";
 import type { CallInput } from "../../../sidecar/src/wire/session/method-table.ts";
 import { sessionMethods } from "../../../sidecar/src/wire/session/methods.ts";
@@ -151,7 +152,7 @@ const delta = {
   header: { terms: [], sources: {}, problem: null, report: { used: [], ignored: [], failed: [] } },
 };
 
-function openRuns() {
+function leaseOpener() {
   const resolver = createResolver({
     catalog,
     deltas: { ready: () => Promise.resolve(delta) },
@@ -168,7 +169,8 @@ function openRuns() {
     outputs: [],
     residuals: [],
   };
-  return createOpenRuns({
+  return createLeaseOpener({
+    leases: new Leases<Origin>({ turnMs: () => 1, graceMs: 1, maxWaiting: 1, idleMs: 1000, nowMs: () => 1 }),
     engines: anything as BackendParts["engines"],
     resolve: resolver.wanted,
     specOf: (resolved, request) =>
@@ -185,17 +187,14 @@ function openRuns() {
         resolved.checkpoint,
         request,
       ),
-    turnMs: () => 1,
     onFailed: () => undefined,
-    onReleased: () => undefined,
-    onStep: () => undefined,
   });
 }
 
 async function methods() {
   const segments = await createSessionSegments(folder, { requestBytes: 4096, replyBytes: 4096 });
   segments.confirm(segmentProof(segments.files.request.nonce, segments.files.reply.nonce));
-  const runs = openRuns();
+  const opener = leaseOpener();
   const parts = {
     catalog,
     finder: createAdapterFinder(catalog),
@@ -203,11 +202,15 @@ async function methods() {
       submit: ({ run }: { run: (context: unknown) => Promise<void> }) => ({ id: "j", result: run(anything) }),
       list: () => [],
     },
-    warm: (request: RunRequest) => runs.open(request),
-    runs: {
-      ...runs,
-      get: () => ({ spec: { structure: "s", hostKind: "torch" } }),
-      step: () => Promise.resolve({ tensors: [{ name: "a", dtype: "u8", shape: [1], data: new Uint8Array(1) }], ms: 1, waitedMs: 0 }),
+    warm: (request: LeaseRequest) => opener.open(request),
+    opener,
+    leases: {
+      list: () => [],
+      release: (id: string) => id === "",
+      get: (id: string) => ({
+        origin: { spec: { structure: id, hostKind: "torch" } },
+        step: () => Promise.resolve({ tensors: [{ name: "a", dtype: "u8", shape: [1], data: new Uint8Array(1) }], ms: 1, waitedMs: 0 }),
+      }),
     },
   };
   const or = <Part extends object>(part: Part) => new Proxy(part, { get: (target, key) => Reflect.get(target, key) ?? anything });
@@ -244,11 +247,11 @@ describe("every parameter of the wire", () => {
     expect([...wanted].filter((path) => !read.has(path))).toEqual([]);
   });
 
-  it("what the backend hands to a run as its request is read by the run", async () => {
-    const [sample] = samples(wireMethods["engine.warm"].params) as RunRequest[];
+  it("what the backend hands on as a request for a lease is read by its opener", async () => {
+    const [sample] = samples(wireMethods["engine.warm"].params) as LeaseRequest[];
     if (sample === undefined) throw new Error("engine.warm has no params");
     const read = new Set<string>();
-    await openRuns()
+    await leaseOpener()
       .open(watched(sample, read))
       .catch(() => undefined);
     expect(paths(sample).filter((path) => !read.has(path))).toEqual([]);

@@ -13,8 +13,7 @@ import type { WireBackend } from "../../wire/index.ts";
 import type { AdapterFinder } from "../resolve/find-adapter.ts";
 import type { Folders } from "../folders.ts";
 import type { Port } from "../resolve/graphs.ts";
-import { leaseIdleMs } from "../runs.ts";
-import type { OpenRuns, RunRequest } from "../runs.ts";
+import type { EngineLeases, LeaseOpener, LeaseRequest } from "../open-lease.ts";
 import { withRoom } from "../retry-with-room.ts";
 import type { StatusPage } from "./status-page.ts";
 import { adapterReportView, catalogEntryView, floatDtype, jobView, wirePrecision } from "./views.ts";
@@ -27,7 +26,10 @@ export interface BackendParts {
   readonly arrivals: Arrivals;
   readonly catalog: Catalog;
   readonly engines: Engines;
-  readonly runs: OpenRuns;
+  readonly leases: EngineLeases;
+  readonly opener: Pick<LeaseOpener, "open">;
+  /** After so long without a step a lease ends; clients are told. */
+  readonly leaseIdleMs: number;
   readonly jobs: Scheduler;
   readonly resolver: Resolver;
   readonly finder: AdapterFinder;
@@ -37,13 +39,13 @@ export interface BackendParts {
   readonly lastUsed: LastUsed;
   readonly watch: { readonly pause: () => void; readonly resume: () => Promise<void>; readonly paused: () => boolean };
   /** Makes whatever is missing for a request and leaves the engine LIVE, without keeping it. */
-  readonly warm: (request: RunRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
+  readonly warm: (request: LeaseRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
 }
 
 const pageLength = 200;
 
 export function createBackend(parts: BackendParts): WireBackend {
-  const { catalog, engines, runs, jobs, resolver, folders, events, watch } = parts;
+  const { catalog, engines, leases, jobs, resolver, folders, events, watch } = parts;
   const view = (entry: CatalogEntry) => catalogEntryView(entry, resolver.deltaState(entry.id));
 
   function entryBy(key: WireParams<"catalog.get">): CatalogEntry {
@@ -122,14 +124,7 @@ export function createBackend(parts: BackendParts): WireBackend {
     },
     "engine.prepare": async (params, context) => {
       const started = performance.now();
-      const request: RunRequest = {
-        checkpoint: params.checkpoint,
-        stack: params.stack,
-        mode: params.mode,
-        precision: params.precision,
-        host: params.host,
-        residuals: params.residuals,
-      };
+      const request = requestOf(params);
       let stage = { name: "", sinceMs: started };
       const onProgress: OnProgress = (told) => {
         if (told.stage !== stage.name) stage = { name: told.stage, sinceMs: performance.now() };
@@ -140,47 +135,40 @@ export function createBackend(parts: BackendParts): WireBackend {
         });
       };
       const before = engines.status.history.at(-1);
-      const run = await withRoom(
-        () => runs.open(request, { signal: context.signal, onProgress, follow: params.follow === true }),
+      const whenReplaced = params.follow === true ? "follow" : "keep";
+      const lease = await withRoom(
+        () => parts.opener.open(request, { signal: context.signal, onProgress, whenReplaced }),
         context.makeRoom,
       );
+      const { spec, table, resolved } = lease.origin;
       parts.lastUsed.note(request);
-      const record = engines.status.history.findLast((entry) => entry.engine === run.engine.id && entry.failure === null);
+      const record = engines.status.history.findLast((entry) => entry.engine === lease.engine && entry.failure === null);
       const own = record !== undefined && record !== before && record.atMs >= started ? record : null;
       const refitMs = own === null ? 0 : own.prepareMs + own.commitMs;
       return {
-        lease: run.lease,
-        leaseIdleMs,
-        engine: run.engine.id,
-        host: run.spec.hostKind,
-        precision: wirePrecision[run.spec.precision],
-        inputs: portsOf(run.table.inputs, run.spec.precision).concat(
-          request.residuals ? portsOf(run.table.residuals, run.spec.precision) : [],
-        ),
-        outputs: portsOf(run.table.outputs, run.spec.precision),
+        lease: lease.id,
+        leaseIdleMs: parts.leaseIdleMs,
+        engine: lease.engine,
+        host: spec.hostKind,
+        precision: wirePrecision[spec.precision],
+        inputs: portsOf(table.inputs, spec.precision).concat(request.residuals ? portsOf(table.residuals, spec.precision) : []),
+        outputs: portsOf(table.outputs, spec.precision),
         ms: {
           total: performance.now() - started,
-          delta: run.resolved.deltaMs,
+          delta: resolved.deltaMs,
           load: own?.kind === "refit" ? 0 : refitMs,
           refit: own?.kind === "refit" ? refitMs : 0,
         },
         refit: own === null ? null : { writes: own.writes, bytes: own.bytesWritten, full: own.full },
-        adapters: run.resolved.adapters.map(({ id, delta }) => adapterReportView(id, delta)),
+        adapters: resolved.adapters.map(({ id, delta }) => adapterReportView(id, delta)),
       };
     },
     "engine.release": async ({ lease }) => {
-      runs.release(lease);
+      leases.release(lease);
       return {};
     },
     "engine.warm": async (params) => {
-      const request: RunRequest = {
-        checkpoint: params.checkpoint,
-        stack: params.stack,
-        mode: params.mode,
-        precision: params.precision,
-        host: params.host,
-        residuals: params.residuals,
-      };
+      const request = requestOf(params);
       return background(
         "warm",
         `Warm ${catalog.find("checkpoint", params.checkpoint).name}`,
@@ -218,9 +206,10 @@ export function createBackend(parts: BackendParts): WireBackend {
       jobs.resume();
       return { paused: jobs.paused() };
     },
-    step: async ({ lease, inputs }, { signal, makeRoom }) => {
-      const { structure, hostKind } = runs.get(lease).spec;
-      const reply = await withRoom(() => runs.step(lease, inputs, signal), makeRoom);
+    step: async ({ lease: id, inputs }, { signal, makeRoom }) => {
+      const lease = leases.get(id);
+      const { structure, hostKind } = lease.origin.spec;
+      const reply = await withRoom(() => lease.step(inputs, signal), makeRoom);
       const isNew = parts.lastUsed.noteStep(structure, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])), reply.ms);
       if (isNew)
         hostMemory(engines, hostKind).then(
@@ -231,7 +220,7 @@ export function createBackend(parts: BackendParts): WireBackend {
     },
     adoptPushed: async (adapter) => ({ id: (await catalog.adopt(adapter)).id }),
     forgetPushed: (sha256) => {
-      if (runs.list().some((run) => run.resolved.wanted.adapters.some(({ file }) => file.sha256 === sha256))) return false;
+      if (leases.list().some(({ wanted }) => wanted.adapters.some(({ file }) => file.sha256 === sha256))) return false;
       for (const entry of catalog.snapshot().entries.values())
         if (entry.folder === null && entry.identity?.sha256 === sha256) catalog.forget(entry.id);
       return true;
@@ -247,6 +236,11 @@ export function createBackend(parts: BackendParts): WireBackend {
       };
     },
   };
+}
+
+/** What a lease is asked for, of all that a client says. */
+function requestOf({ checkpoint, stack, mode, precision, host, residuals }: WireParams<"engine.prepare" | "engine.warm">): LeaseRequest {
+  return { checkpoint, stack, mode, precision, host, residuals };
 }
 
 type Ports = Awaited<ReturnType<WireBackend["engine.prepare"]>>["inputs"];

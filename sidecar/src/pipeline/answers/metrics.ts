@@ -4,13 +4,13 @@ import type { Engines } from "../../refit/index.ts";
 import type { Scheduler } from "../../jobs/index.ts";
 import type { Catalog } from "../../catalog/index.ts";
 import type { Events, Metrics } from "../../telemetry/index.ts";
-import type { OpenRuns } from "../runs.ts";
+import type { EngineLeases } from "../open-lease.ts";
 
 export interface MetricsParts {
   readonly metrics: Metrics;
   readonly events: Events;
   readonly engines: Engines;
-  readonly runs: () => OpenRuns;
+  readonly leases: () => Pick<EngineLeases, "list" | "waiting">;
   readonly jobs: Scheduler;
   readonly catalog: Catalog;
 }
@@ -25,7 +25,7 @@ const milliseconds = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000];
 const memoryEveryMs = 10_000;
 const states = ["LIVE", "NEEDS_REFIT", "NEEDS_RECOMPILE", "UNKNOWN"] as const;
 
-export function operatorMetrics({ metrics, events, engines, runs, jobs, catalog }: MetricsParts): OperatorMetrics {
+export function operatorMetrics({ metrics, events, engines, leases, jobs, catalog }: MetricsParts): OperatorMetrics {
   const refits = metrics.histogram("refit_refit_ms", "Time of a refit from plan to commit, in ms", milliseconds);
   const steps = metrics.histogram("refit_step_ms", "Time of a denoiser call in the engine, in ms", milliseconds);
   const waits = metrics.histogram("refit_step_wait_ms", "Time that a step waited for its turn and its weights, in ms", milliseconds);
@@ -39,8 +39,8 @@ export function operatorMetrics({ metrics, events, engines, runs, jobs, catalog 
   metrics.gauges("refit_engine_builds_total", "Engines loaded for the first time in this process", () => [
     { labels: {}, value: engines.status.engineBuilds },
   ]);
-  metrics.gauge("refit_steps_waiting", "Steps that wait for an engine", () => runs().waiting());
-  metrics.gauge("refit_leases", "Runs that hold an engine", () => runs().list().length);
+  metrics.gauge("refit_steps_waiting", "Steps that wait for an engine", () => leases().waiting());
+  metrics.gauge("refit_leases", "Runs that hold an engine", () => leases().list().length);
   metrics.gauges("refit_jobs", "Background jobs by state", () =>
     (["queued", "running"] as const).map((state) => ({
       labels: { state },

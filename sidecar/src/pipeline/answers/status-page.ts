@@ -6,7 +6,7 @@ import type { Engines } from "../../refit/index.ts";
 import type { WireBackend } from "../../wire/index.ts";
 import type { Folders } from "../folders.ts";
 import type { LiveFolder } from "../live-folder.ts";
-import type { OpenRuns } from "../runs.ts";
+import type { EngineLeases } from "../open-lease.ts";
 import { createJobNews } from "./job-news.ts";
 import type { JobNews } from "./job-news.ts";
 import { engineView } from "./views.ts";
@@ -17,7 +17,7 @@ export interface StatusParts {
   readonly version: string;
   readonly catalog: Catalog;
   readonly engines: Engines;
-  readonly runs: OpenRuns;
+  readonly leases: Pick<EngineLeases, "steps">;
   readonly jobs: Scheduler;
   readonly resolver: Resolver;
   readonly folders: Folders;
@@ -38,7 +38,7 @@ export interface StatusPage {
 }
 
 export function createStatusPage(parts: StatusParts): StatusPage {
-  const { catalog, engines, runs, jobs, resolver, folders } = parts;
+  const { catalog, engines, leases, jobs, resolver, folders } = parts;
   const startedAt = new Date();
   const startedMs = performance.now();
   const jobListeners = new Set<(news: JobNews) => void>();
@@ -62,7 +62,7 @@ export function createStatusPage(parts: StatusParts): StatusPage {
       engineView(status, {
         family: family.get(status.spec.structure) ?? null,
         device: hosts[status.spec.hostKind]?.device ?? "",
-        steps: runs.steps(status.engine),
+        steps: leases.steps(status.engine),
         lastRefit: history.findLast((record) => record.engine === status.engine && record.failure === null) ?? null,
         checkpointId: resolver.checkpointId,
         wallClockOf,
@@ -72,14 +72,16 @@ export function createStatusPage(parts: StatusParts): StatusPage {
 
   function liveView(): Awaited<ReturnType<WireBackend["status"]>>["live"] {
     if (parts.live === null) return null;
-    const { run, problem } = parts.live.status();
-    const desired = run?.resolved.wanted.desired;
+    const { lease, problem } = parts.live.status();
     return {
-      engine: run?.engine.id ?? null,
+      engine: lease?.engine ?? null,
       weights:
-        run && desired
-          ? { checkpoint: run.resolved.checkpoint.entry.id, stack: desired.stack.map(({ sha256, strength }) => ({ sha256, strength })) }
-          : null,
+        lease === null
+          ? null
+          : {
+              checkpoint: lease.origin.resolved.checkpoint.entry.id,
+              stack: lease.wanted.desired.stack.map(({ sha256, strength }) => ({ sha256, strength })),
+            },
       problem: problem === null ? null : { code: problem.code, message: problem.message.slice(0, 2000) },
     };
   }
@@ -115,7 +117,7 @@ export function createStatusPage(parts: StatusParts): StatusPage {
           restarts: hosts[kind]?.restarts ?? 0,
           problem,
         })),
-        totals: { engineBuilds, sessionLoads, refits: totals.refits, steps: runs.totalSteps() },
+        totals: { engineBuilds, sessionLoads, refits: totals.refits, steps: leases.steps() },
         engines: engineViews(),
         live: liveView(),
         jobs: {

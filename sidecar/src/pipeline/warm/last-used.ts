@@ -4,18 +4,18 @@ import { mkdir, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { replaceFile } from "../../files/index.ts";
 import type { LastStep, StepShapes } from "./probe.ts";
-import type { RunRequest } from "../runs.ts";
+import type { LeaseRequest } from "../open-lease.ts";
 
 export interface LastUsed {
-  readonly note: (request: RunRequest) => void;
+  readonly note: (request: LeaseRequest) => void;
   /** The newest step on engines of that structure. Of several at one size the fastest counts: the first one pays for more than itself. True when its size is new. */
   readonly noteStep: (structure: string, shapes: StepShapes, ms: number) => boolean;
   /** What the host process took after a step at that size, weights included. */
   readonly noteMemory: (structure: string, bytes: number) => void;
   readonly step: (structure: string) => LastStep | null;
   /** Newest first. */
-  readonly load: () => Promise<readonly RunRequest[]>;
-  readonly recent: () => readonly RunRequest[];
+  readonly load: () => Promise<readonly LeaseRequest[]>;
+  readonly recent: () => readonly LeaseRequest[];
   readonly flush: () => Promise<void>;
 }
 
@@ -23,17 +23,17 @@ const keptRequests = 8;
 
 interface Saved {
   readonly version: 1;
-  readonly recent: readonly RunRequest[];
+  readonly recent: readonly LeaseRequest[];
   readonly steps?: Readonly<Record<string, LastStep>>;
 }
 
 /** A list that cannot be read or kept costs a warm start, nothing else. */
 export function createLastUsed(path: string): LastUsed {
-  let recent: readonly RunRequest[] = [];
+  let recent: readonly LeaseRequest[] = [];
   const steps = new Map<string, LastStep>();
   let unsaved = false;
   let writing: Promise<void> = Promise.resolve();
-  const key = (request: RunRequest) =>
+  const key = (request: LeaseRequest) =>
     JSON.stringify([request.checkpoint, request.stack, request.mode, request.precision, request.host, request.residuals]);
 
   async function save(): Promise<void> {

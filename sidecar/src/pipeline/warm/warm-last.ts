@@ -2,30 +2,30 @@
 
 import type { JobContext, Scheduler } from "../../jobs/index.ts";
 import type { Log } from "../../telemetry/index.ts";
-import type { RunRequest } from "../runs.ts";
+import type { LeaseRequest } from "../open-lease.ts";
 
 export interface WarmLastParts {
   /** Every file of the request is there. */
-  readonly known: (request: RunRequest) => boolean;
+  readonly known: (request: LeaseRequest) => boolean;
   readonly jobs: Scheduler;
   readonly log: Log;
-  readonly warm: (request: RunRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
+  readonly warm: (request: LeaseRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
   /** A client has taken an engine since the start: what was used before that is no guess worth a refit any more. */
   readonly inUse: () => boolean;
 }
 
 export interface WarmLast {
   /** Newest last: it is what the engine then holds. */
-  readonly start: (requests: readonly RunRequest[]) => void;
+  readonly start: (requests: readonly LeaseRequest[]) => void;
   /** The catalog has changed: what waited for its files may go on. */
   readonly onChange: () => void;
 }
 
 export function createWarmLast({ known, jobs, log, warm, inUse }: WarmLastParts): WarmLast {
-  let waiting: readonly RunRequest[] = [];
-  let newest: RunRequest | undefined;
+  let waiting: readonly LeaseRequest[] = [];
+  let newest: LeaseRequest | undefined;
 
-  function submit(request: RunRequest): void {
+  function submit(request: LeaseRequest): void {
     const title = request === newest ? "Warm the last used stack" : "Warm a stack used before";
     jobs
       .submit({

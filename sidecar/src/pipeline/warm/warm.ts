@@ -6,31 +6,33 @@ import type { Engines } from "../../refit/index.ts";
 import type { LastUsed } from "./last-used.ts";
 import { probeInputs, probeSteps } from "./probe.ts";
 import { nobodyToAsk, withRoom } from "../retry-with-room.ts";
-import type { OpenRuns, RunRequest } from "../runs.ts";
+import type { EngineLeases, LeaseOpener, LeaseRequest } from "../open-lease.ts";
 
 export interface WarmParts {
   readonly engines: Pick<Engines, "runningHosts">;
-  readonly runs: Pick<OpenRuns, "open" | "step" | "release" | "list" | "waiting">;
+  readonly opener: Pick<LeaseOpener, "open">;
+  readonly leases: Pick<EngineLeases, "list" | "waiting">;
   readonly lastUsed: Pick<LastUsed, "step">;
 }
 
-export type Warm = (request: RunRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
+export type Warm = (request: LeaseRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
 
-export function createWarm({ engines, runs, lastUsed }: WarmParts): Warm {
+export function createWarm({ engines, opener, leases, lastUsed }: WarmParts): Warm {
   return async (request, { signal, progress }) => {
-    const { lease, table, spec, engine } = await withRoom(() => runs.open(request, { signal, onProgress: progress }), nobodyToAsk);
-    // Those that are here already, as the live folder's run, wait for no step.
-    const here = new Set(runs.list().map((run) => run.lease));
+    const lease = await withRoom(() => opener.open(request, { signal, onProgress: progress }), nobodyToAsk);
+    const { table, spec } = lease.origin;
+    // Those that are here already, as the live folder's own, wait for no step.
+    const here = new Set(leases.list());
     try {
       progress({ stage: "probe", done: 0, total: 0 });
       await probeSteps(lastUsed.step(spec.structure), {
-        step: async (last) => void (await runs.step(lease, probeInputs(table.inputs, spec.precision, last), signal)),
-        wanted: () => runs.waiting() > 0 || runs.list().some((run) => run.engine.id === engine.id && !here.has(run.lease)),
+        step: async (last) => void (await lease.step(probeInputs(table.inputs, spec.precision, last), signal)),
+        wanted: () => leases.waiting() > 0 || leases.list().some((other) => other.engine === lease.engine && !here.has(other)),
         memory: async () => ({ takenBytes: (await hostMemory(engines, spec.hostKind)) ?? 0, freeBytes: freemem() }),
         nowMs: () => performance.now(),
       });
     } finally {
-      runs.release(lease);
+      lease.end();
     }
   };
 }

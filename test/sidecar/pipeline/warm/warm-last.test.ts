@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { createWarmLast } from "../../../../sidecar/src/pipeline/warm/warm-last.ts";
-import type { RunRequest } from "../../../../sidecar/src/pipeline/runs.ts";
+import type { LeaseRequest } from "../../../../sidecar/src/pipeline/open-lease.ts";
 
-const request = (adapter: string): RunRequest => ({
+const request = (adapter: string): LeaseRequest => ({
   checkpoint: "c",
   stack: [{ adapter, strength: 1 }],
   mode: "comfyui",

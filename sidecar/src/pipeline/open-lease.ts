@@ -1,0 +1,128 @@
+// From a request to a lease on an engine that has its weights. A lease keeps them for its run, or follows replaced files where it asked for that.
+
+import type { WireParams } from "@refit-sidecar/protocol";
+import { Failure } from "../failure/index.ts";
+import { stateKey } from "../plan/index.ts";
+import type { Engines, EngineSpec } from "../refit/index.ts";
+import type { Lease, Leases, OnProgress, Place } from "../step/index.ts";
+import type { StepTable } from "./resolve/graphs.ts";
+import type { ResolvedWanted, WantedRequest } from "./resolve/resolver.ts";
+
+export interface LeaseRequest extends WantedRequest {
+  readonly precision: WireParams<"engine.prepare">["precision"];
+  readonly host: WireParams<"engine.prepare">["host"];
+  readonly residuals: boolean;
+}
+
+/**
+ * What becomes of a lease when one of its files is replaced: it keeps the weights that it was prepared with, it takes the new content between two steps, or
+ * whoever opened it sees to it (the live folder; such a lease never ends by idleness).
+ */
+export type WhenReplaced = "keep" | "follow" | "opener";
+
+/** What a lease was made from. */
+export interface Origin {
+  readonly request: LeaseRequest;
+  readonly whenReplaced: WhenReplaced;
+  readonly resolved: ResolvedWanted;
+  readonly spec: EngineSpec;
+  readonly table: StepTable;
+}
+
+export type EngineLeases = Leases<Origin>;
+export type OpenLease = Lease<Origin>;
+
+export interface OpenLeaseOptions {
+  readonly signal?: AbortSignal;
+  readonly whenReplaced?: WhenReplaced;
+  /** Deltas, graph, then what the host tells of a load. */
+  readonly onProgress?: OnProgress;
+}
+
+export interface LeaseOpenerParts {
+  readonly leases: EngineLeases;
+  readonly engines: Pick<Engines, "acquire">;
+  readonly resolve: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
+  readonly specOf: (resolved: ResolvedWanted, request: LeaseRequest, signal?: AbortSignal) => Promise<Pick<Origin, "spec" | "table">>;
+  /** Weights could not be brought: told with what they were to be made from. */
+  readonly onFailed: (resolved: ResolvedWanted) => void;
+}
+
+export interface FollowReport {
+  /** A lease goes on with what it has of this file (id in the catalog). */
+  readonly kept: (id: string) => void;
+  readonly failed: (lease: OpenLease, error: unknown) => void;
+}
+
+export interface LeaseOpener {
+  /** Brings an engine to the request's state and keeps it: LIVE when this resolves. */
+  readonly open: (request: LeaseRequest, options?: OpenLeaseOptions) => Promise<OpenLease>;
+  /** Leases that asked for it get the new content of replaced files between two steps; `failed` hears of those that could not and go on as they were. */
+  readonly follow: (changed: ReadonlySet<string>, told: FollowReport) => Promise<void>;
+  /** A client's lease keeps weights of this checkpoint that are not those of `state`, and could not be made again: its file has been replaced. */
+  readonly holdsReplaced: (checkpoint: string, state: string) => boolean;
+}
+
+export function createLeaseOpener({ leases, engines, resolve, specOf, onFailed }: LeaseOpenerParts): LeaseOpener {
+  /** Finds the place for a request and has `take` bring the weights there. */
+  async function placed<T>(
+    request: LeaseRequest,
+    whenReplaced: WhenReplaced,
+    take: (place: Place<Origin>) => Promise<T>,
+    { signal, onProgress }: OpenLeaseOptions = {},
+  ): Promise<T> {
+    const once = async () => {
+      onProgress?.({ stage: "delta", done: 0, total: 0 });
+      const resolved = await resolve(request, signal);
+      onProgress?.({ stage: "graph", done: 0, total: 0 });
+      const served = await specOf(resolved, request, signal);
+      const { engine, release } = await engines.acquire(served.spec);
+      onProgress?.({ stage: "engine", done: 0, total: 0 });
+      try {
+        return await take({ engine, release, wanted: resolved.wanted, origin: { request, whenReplaced, resolved, ...served } });
+      } catch (error) {
+        onFailed(resolved);
+        throw error;
+      }
+    };
+    try {
+      return await once();
+    } catch (error) {
+      // The delta was damaged since it was verified; the second time it is verified anew, and made again.
+      if (error instanceof Failure && error.code === "HOST_DELTA_INVALID") return once();
+      throw error;
+    }
+  }
+
+  async function followOne(lease: OpenLease, changed: ReadonlySet<string>, { kept, failed }: FollowReport): Promise<void> {
+    const { request, resolved, whenReplaced } = lease.origin;
+    const files = [
+      resolved.checkpoint.entry.id,
+      ...resolved.adapters.flatMap(({ id }, index) => (request.stack[index]?.adapter === id ? [id] : [])),
+    ];
+    const concerned = files.filter((id) => changed.has(id));
+    if (whenReplaced === "opener" || concerned.length === 0) return;
+    try {
+      // An entry also changes when its hash becomes known: the same content needs nothing.
+      const now = await resolve(request);
+      if (stateKey(now.wanted.desired) === stateKey(resolved.wanted.desired)) return;
+      if (whenReplaced === "keep") for (const id of concerned) kept(id);
+      else await placed(request, whenReplaced, lease.move);
+    } catch (error) {
+      failed(lease, error);
+    }
+  }
+
+  return {
+    open: (request, { whenReplaced = "keep", ...options } = {}) =>
+      placed(request, whenReplaced, (place) => leases.open(place, { ...options, keep: whenReplaced === "opener" }), options),
+    async follow(changed, told) {
+      for (const lease of leases.list()) await followOne(lease, changed, told);
+    },
+    holdsReplaced: (checkpoint, state) =>
+      leases.list().some(({ origin: { whenReplaced, resolved } }) => {
+        const held = resolved.checkpoint;
+        return whenReplaced === "keep" && held.entry.id === checkpoint && held.state !== state;
+      }),
+  };
+}
