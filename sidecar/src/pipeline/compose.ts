@@ -11,7 +11,6 @@ import { withheld } from "../host/index.ts";
 import { createScheduler } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
 import { Engines } from "../refit/index.ts";
-import { Leases } from "../step/index.ts";
 import { createEvents, createMetrics } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import { lockDataDir, startWire } from "../wire/index.ts";
@@ -28,9 +27,10 @@ import { createLeftAlone } from "./warm/left-alone.ts";
 import { createLiveFolder } from "./live-folder.ts";
 import { createLastUsed } from "./warm/last-used.ts";
 import { createPrefetch } from "./warm/prefetch.ts";
+import { logEvents } from "./answers/log-events.ts";
 import { operatorMetrics } from "./answers/metrics.ts";
-import { createLeaseOpener } from "./open-lease.ts";
-import type { LeaseRequest, Origin } from "./open-lease.ts";
+import { createLeaseOpener, createLeases } from "./open-lease.ts";
+import type { LeaseRequest } from "./open-lease.ts";
 import { engineSpec, graphNeed, graphOf } from "./resolve/spec.ts";
 import { createStatusPage } from "./answers/status-page.ts";
 import { openStores } from "./stores.ts";
@@ -66,12 +66,6 @@ const backgroundJobs = 1;
 const quietCheckMs = 20_000;
 const leavingCheckMs = 5_000;
 const mebibyte = 1024 * 1024;
-/** A lease that is not stepped on for this long ends. */
-const leaseIdleMs = 10 * 60_000;
-/** A sampler needs this long between two steps at most, before another lease may take the engine. */
-const graceMs = 30;
-/** Beyond this many waiting steps a client had better fall back to its own path. */
-const maxWaiting = 512;
 
 /** Folders as arrivals wants them; the live folder is one of adapters. */
 export function foldersOf(options: Options): FolderSpec[] {
@@ -141,12 +135,8 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     emit: events.emit,
   });
   const watched = operatorMetrics({ metrics, events, engines, leases: () => leases, jobs, catalog });
-  const leases = new Leases<Origin>({
+  const leases = createLeases({
     turnMs: () => options.turn,
-    graceMs,
-    maxWaiting,
-    idleMs: leaseIdleMs,
-    nowMs: () => performance.now(),
     onStep: (_engine, reply) => watched.stepped(reply.ms, reply.waitedMs),
     onEnd: () => {
       if (live?.status().problem?.code === "LIVE_WAITS") void live.update();
@@ -292,7 +282,6 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     engines,
     leases,
     opener,
-    leaseIdleMs,
     jobs,
     resolver,
     folders,
@@ -325,14 +314,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     warmLast.onChange();
     follow(change).catch((error: unknown) => log.error(`following a change of the catalog failed: ${String(error)}`));
   });
-  events.subscribe(({ event }) => {
-    if (event.type === "refit.failed")
-      log.warn(`refit failed on ${event.engine}: ${event.message} [${event.code}]; old weights keep serving`);
-    if (event.type === "host.crashed") log.error(`engine host ${event.engine} ended: ${event.message}; it is started again`);
-    if (event.type === "engine.serving") log.info(`engine ${event.engine} serves with ${event.serving.tier}, base ${event.serving.base}`);
-    if (event.type === "engine.state")
-      log.info(`engine ${event.engine}: ${event.state}${event.reason === null ? "" : ` (${event.reason})`}`);
-  });
+  logEvents(events, log);
 
   await catalog.open();
   const wire = await startWire({

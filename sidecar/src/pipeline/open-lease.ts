@@ -4,9 +4,17 @@ import type { WireParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { stateKey } from "../plan/index.ts";
 import type { Engines, EngineSpec } from "../refit/index.ts";
-import type { Lease, Leases, OnProgress, Place } from "../step/index.ts";
+import { Leases } from "../step/index.ts";
+import type { Lease, LeasesOptions, OnProgress, Place } from "../step/index.ts";
 import type { StepTable } from "./resolve/graphs.ts";
 import type { ResolvedWanted, WantedRequest } from "./resolve/resolver.ts";
+
+/** A lease that is not stepped on for this long ends by itself: its client has died without a word, or forgot. */
+export const leaseIdleMs = 10 * 60_000;
+/** A sampler needs this long between two steps at most, before another lease may take the engine. */
+const graceMs = 30;
+/** Beyond this many waiting steps a client had better fall back to its own path. */
+const maxWaiting = 512;
 
 export interface LeaseRequest extends WantedRequest {
   readonly precision: WireParams<"engine.prepare">["precision"];
@@ -61,6 +69,10 @@ export interface LeaseOpener {
   readonly follow: (changed: ReadonlySet<string>, told: FollowReport) => Promise<void>;
   /** A client's lease keeps weights of this checkpoint that are not those of `state`, and could not be made again: its file has been replaced. */
   readonly holdsReplaced: (checkpoint: string, state: string) => boolean;
+}
+
+export function createLeases(parts: Pick<LeasesOptions, "turnMs" | "onStep" | "onEnd">): EngineLeases {
+  return new Leases<Origin>({ ...parts, graceMs, maxWaiting, idleMs: leaseIdleMs, nowMs: () => performance.now() });
 }
 
 export function createLeaseOpener({ leases, engines, resolve, specOf, onFailed }: LeaseOpenerParts): LeaseOpener {

@@ -24,7 +24,7 @@ export interface LeaseReply extends StepReply {
 }
 
 export interface LeasesOptions extends TurnOptions {
-  /** A lease that is not stepped on for this long ends by itself: its client has died without a word, or forgot. */
+  /** A lease that is not stepped on for this long ends by itself. */
   readonly idleMs: number;
   readonly onStep?: (engine: string, reply: LeaseReply) => void;
   /** A lease has ended, and is no longer in the list. */

@@ -13,6 +13,7 @@ import type { WireBackend } from "../../wire/index.ts";
 import type { AdapterFinder } from "../resolve/find-adapter.ts";
 import type { Folders } from "../folders.ts";
 import type { Port } from "../resolve/graphs.ts";
+import { leaseIdleMs } from "../open-lease.ts";
 import type { EngineLeases, LeaseOpener, LeaseRequest } from "../open-lease.ts";
 import { withRoom } from "../retry-with-room.ts";
 import type { StatusPage } from "./status-page.ts";
@@ -28,8 +29,6 @@ export interface BackendParts {
   readonly engines: Engines;
   readonly leases: EngineLeases;
   readonly opener: Pick<LeaseOpener, "open">;
-  /** After so long without a step a lease ends; clients are told. */
-  readonly leaseIdleMs: number;
   readonly jobs: Scheduler;
   readonly resolver: Resolver;
   readonly finder: AdapterFinder;
@@ -147,7 +146,7 @@ export function createBackend(parts: BackendParts): WireBackend {
       const refitMs = own === null ? 0 : own.prepareMs + own.commitMs;
       return {
         lease: lease.id,
-        leaseIdleMs: parts.leaseIdleMs,
+        leaseIdleMs,
         engine: lease.engine,
         host: spec.hostKind,
         precision: wirePrecision[spec.precision],
