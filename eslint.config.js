@@ -15,7 +15,7 @@ export default tseslint.config(
   },
   ...tseslint.configs.recommended,
   {
-    files: ["**/*.ts", "**/*.mjs"],
+    files: ["**/*.ts", "**/*.tsx", "**/*.mjs"],
     rules: {
       "max-lines": ["error", { max: 400, skipBlankLines: false, skipComments: false }],
       "no-restricted-exports": ["error", { restrictDefaultExports: { direct: true } }],
@@ -27,7 +27,7 @@ export default tseslint.config(
   },
   // A promise that nobody waits for hides its failure. These two rules read types, so they cover the sources alone (20 s of the check).
   {
-    files: ["protocol/src/**/*.ts", "native/ts/**/*.ts", "sidecar/src/**/*.ts", "sidecar/hosts/**/*.ts"],
+    files: ["protocol/src/**/*.ts", "native/ts/**/*.ts", "sidecar/src/**/*.ts", "sidecar/hosts/**/*.ts", "page/src/**/*.{ts,tsx}"],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: { "@typescript-eslint/no-floating-promises": "error", "@typescript-eslint/no-misused-promises": "error" },
   },

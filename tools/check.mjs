@@ -19,6 +19,7 @@ function step(name, command, args) {
 }
 
 step("types of the tests", process.execPath, ["node_modules/typescript/bin/tsc", "-p", "test"]);
+step("types of the page", process.execPath, ["node_modules/typescript/bin/tsc", "-p", "page"]);
 step("eslint", process.execPath, [
   "node_modules/eslint/bin/eslint.js",
   "--max-warnings",
@@ -26,6 +27,7 @@ step("eslint", process.execPath, [
   "protocol",
   "native",
   "sidecar",
+  "page",
   "test",
   "tools",
   "bench",

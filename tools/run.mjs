@@ -54,6 +54,7 @@ export function build() {
   ensureInstalled();
   must(process.execPath, ["tools/build-native.mjs", ...(quiet ? ["--json"] : [])]);
   must(process.execPath, ["node_modules/typescript/bin/tsc", "-b"]);
+  must(process.execPath, ["tools/build-page.mjs", ...(quiet ? ["--json"] : [])]);
 }
 
 const scripts = {
@@ -110,7 +111,17 @@ const scripts = {
     must(process.execPath, ["tools/release.mjs", ...rest]);
   },
   clean() {
-    for (const path of ["protocol/dist", "native/dist", "native/build", "native/.cache", "sidecar/dist", "demo-out", "dist"]) {
+    for (const path of [
+      "protocol/dist",
+      "native/dist",
+      "native/build",
+      "native/.cache",
+      "sidecar/dist",
+      "sidecar/dashboard/dist",
+      "plugin/web/refit",
+      "demo-out",
+      "dist",
+    ]) {
       rmSync(join(root, path), { recursive: true, force: true });
     }
     for (const part of ["protocol", "native", "sidecar"]) rmSync(join(root, part, "tsconfig.tsbuildinfo"), { force: true });

@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { putOnEngines } from "../../plugin/web/refit/convert.mjs";
-import { allNodes } from "../../plugin/web/refit/graphs.mjs";
-import { migrateWorkflow } from "../../plugin/web/refit/migrate.mjs";
+import { putOnEngines } from "../../page/src/comfyui/convert.ts";
+import type { Graphs } from "../../page/src/comfyui/frontend.ts";
+import { allNodes } from "../../page/src/comfyui/graphs.ts";
+import { migrateWorkflow } from "../../page/src/comfyui/migrate.ts";
 
 interface Slot {
   name: string;
@@ -98,6 +99,8 @@ Object.assign(globalThis, {
 });
 const first = (graph: Graph, kind: string): Node => graph.nodes.find((node) => node.comfyClass === kind) as Node;
 
+const app = (graph: Graph): Graphs => ({ graph }) as unknown as Graphs;
+
 describe("use engines in this workflow", () => {
   let graph = new Graph();
   afterEach(() => {
@@ -109,12 +112,12 @@ describe("use engines in this workflow", () => {
     Object.assign(old, { mode: 4, color: "#223", title: "Mine", flags: { collapsed: true } });
     const to = graph.add(sampler());
     old.connect(0, to, 0);
-    expect(putOnEngines({ graph })).toContain("1 loader replaced");
+    expect(putOnEngines(app(graph))).toContain("1 loader replaced");
     const fresh = first(graph, "RefitLoadEngine");
     expect(fresh).toMatchObject({ mode: 4, color: "#223", title: "Mine", flags: { collapsed: true }, pos: [10, 20] });
     expect(fresh.widgets[0]?.value).toBe("a.safetensors");
     expect([...graph.links.values()]).toMatchObject([{ origin_id: fresh.id, origin_slot: 0, target_id: to.id, target_slot: 0 }]);
-    expect(putOnEngines({ graph })).toBe("The workflow is on engines already.");
+    expect(putOnEngines(app(graph))).toBe("The workflow is on engines already.");
   });
 
   test("loaders in subgraphs are found, with links to the subgraph's own inputs and outputs", () => {
@@ -126,18 +129,18 @@ describe("use engines in this workflow", () => {
     inner.outputs = [{ connect: (slot, node) => connected.push(["out", slot.name, node.comfyClass]) }];
     inner.link(-10, 0, old.id, 0);
     inner.link(old.id, 0, -20, 0);
-    expect(putOnEngines({ graph })).toContain("1 loader replaced");
+    expect(putOnEngines(app(graph))).toContain("1 loader replaced");
     expect(connected).toEqual([
       ["in", "ckpt_name", "RefitLoadEngine"],
       ["out", "MODEL", "RefitLoadEngine"],
     ]);
-    expect(allNodes({ graph }).map((node: Node) => node.comfyClass)).toEqual(["RefitLoadEngine"]);
+    expect(allNodes(app(graph)).map((node) => node.comfyClass)).toEqual(["RefitLoadEngine"]);
   });
 
   test("what an engine would not load as it is stays, and is named", () => {
     graph.add(loader("UNETLoader", "a.safetensors", [{ name: "weight_dtype", value: "fp8_e4m3fn" }]));
     graph.add(loader("CheckpointLoaderSimple", "old.ckpt"));
-    const said = putOnEngines({ graph });
+    const said = putOnEngines(app(graph));
     expect(said).toContain("fp8_e4m3fn");
     expect(said).toContain("old.ckpt");
     expect(graph.nodes.map((node) => node.comfyClass)).toEqual(["UNETLoader", "CheckpointLoaderSimple"]);
@@ -145,7 +148,7 @@ describe("use engines in this workflow", () => {
 
   test("a workflow without a loader says what else there is", () => {
     graph.add(sampler());
-    expect(putOnEngines({ graph })).toContain("Accelerate Model");
+    expect(putOnEngines(app(graph))).toContain("Accelerate Model");
   });
 });
 

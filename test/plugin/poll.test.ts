@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { createPoll } from "../../plugin/web/refit/poll.mjs";
+import type { Facts } from "../../page/src/wire/client.ts";
+import { createPoll } from "../../page/src/wire/poll.ts";
 
 const connection = { state: "connected", text: "Connected." };
 const facts = (over: object = {}) => ({ connection, lastRun: null, events: [], told: 0, view: { state: "idle" }, ...over });
@@ -12,11 +13,11 @@ function world(answers: readonly (object | Error)[], hidden = () => false) {
   const waiting: { work: () => void; ms: number }[] = [];
   const rest = [...answers];
   const client = {
-    facts: async (after: number) => {
+    facts: async (after = 0) => {
       asked.push(after);
       const answer = rest.shift();
       if (answer instanceof Error) throw answer;
-      return answer;
+      return answer as Facts;
     },
   };
   const poll = createPoll(client, {

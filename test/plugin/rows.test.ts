@@ -1,14 +1,6 @@
 import { describe, expect, test } from "vitest";
-import {
-  adapterRows,
-  engineRows,
-  failureRows,
-  historyRows,
-  jobRows,
-  runLine,
-  stateBrief,
-  stateLine,
-} from "../../plugin/web/refit/rows.mjs";
+import { adapterRow, engineRows, failureRows, historyRows, jobRows, runLine, stateBrief, stateLine } from "../../page/src/state/rows.ts";
+import type { AdapterFacts } from "../../page/src/state/rows.ts";
 
 const engine = {
   id: "e1",
@@ -22,7 +14,7 @@ const engine = {
   leases: 0,
   lastRefit: { ms: 12.34 },
 };
-const adapter = {
+const adapter: AdapterFacts & { readonly id: string } = {
   id: "a",
   kind: "adapter",
   folder: "f",
@@ -65,26 +57,19 @@ describe("rows of the panel", () => {
   });
 
   test("an adapter tells what it is and whether it is ready", () => {
-    expect(adapterRows([adapter])[0]).toEqual({
+    expect(adapterRow(adapter)).toEqual({
       name: "sub/Ink.safetensors",
       state: "ready",
       detail: "sdxl · lora, dora · 1 MiB",
       tone: "ok",
     });
-    expect(adapterRows([{ ...adapter, sizeBytes: 1500 }])[0]).toMatchObject({ detail: "sdxl · lora, dora · 2 KiB" });
-    expect(adapterRows([{ ...adapter, delta: "pending" }])[0]).toMatchObject({ state: "being prepared", tone: "busy" });
-    expect(adapterRows([{ ...adapter, problem: { code: "X", message: "the file is cut short" } }])[0]).toMatchObject({
+    expect(adapterRow({ ...adapter, sizeBytes: 1500 })).toMatchObject({ detail: "sdxl · lora, dora · 2 KiB" });
+    expect(adapterRow({ ...adapter, delta: "pending" })).toMatchObject({ state: "being prepared", tone: "busy" });
+    expect(adapterRow({ ...adapter, problem: { code: "X", message: "the file is cut short" } })).toMatchObject({
       state: "cannot be used",
       detail: "the file is cut short",
       tone: "bad",
     });
-  });
-
-  test("checkpoints and adapters pushed by content are not in the list; the filter ignores case", () => {
-    const entries = [adapter, { ...adapter, kind: "checkpoint" }, { ...adapter, folder: null }];
-    expect(adapterRows(entries)).toHaveLength(1);
-    expect(adapterRows(entries, "INK")).toHaveLength(1);
-    expect(adapterRows(entries, "pen")).toHaveLength(0);
   });
 
   test("work shows progress, ended work is left out", () => {

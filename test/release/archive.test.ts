@@ -15,6 +15,7 @@ interface Bundled {
     readonly version: string;
     readonly manifest: object;
   }[];
+  packagesNamed(root: string, names: readonly string[]): ReturnType<Bundled["runtimePackages"]>;
 }
 interface Notices {
   noticesOf(root: string, packages: ReturnType<Bundled["runtimePackages"]>): string;
@@ -61,14 +62,18 @@ it("writeZip gives the same bytes whatever the files' times and the order of nam
 });
 
 it("every package that the product runs with has a licence text and is in the bill of materials, and none is needed twice", async () => {
-  const [{ runtimePackages }, { noticesOf }, { sbomOf }] = [
+  const [{ runtimePackages, packagesNamed }, { noticesOf }, { sbomOf }] = [
     await tool<Bundled>("bundled.mjs"),
     await tool<Notices>("notices.mjs"),
     await tool<Sbom>("sbom.mjs"),
   ];
-  const packages = runtimePackages(["sidecar", "native", "protocol"].map((part) => join(root, part)));
+  const { bundledPackages } = (await import(join(root, "tools/build-page.mjs"))) as { readonly bundledPackages: readonly string[] };
+  const packages = [
+    ...runtimePackages(["sidecar", "native", "protocol"].map((part) => join(root, part))),
+    ...packagesNamed(root, bundledPackages),
+  ];
   const names = packages.map(({ name }) => name);
-  expect(names).toEqual(expect.arrayContaining(["onnxruntime-node", "ws", "zod", "node-gyp-build"]));
+  expect(names).toEqual(expect.arrayContaining(["onnxruntime-node", "preact", "uplot", "ws", "zod", "node-gyp-build"]));
   expect(names).not.toContain("adm-zip");
   const notices = noticesOf(root, packages);
   for (const { name, version, license } of packages) expect(notices).toContain(`${name} ${version} (${license})`);
@@ -85,8 +90,13 @@ it("each UI's archive leaves out of the plugin what that UI never reads, and not
     .map((file) => file.replaceAll("\\", "/"))
     .filter((file) => statSync(join(root, "plugin", file)).isFile() && !file.includes("__pycache__"));
   const left = (ui: string) => files.filter((file) => pluginZips.find((zip) => zip.ui === ui)?.left.test(file)).sort();
-  expect(left("webui").filter((file) => !/^(web\/docs|example_workflows)\//.test(file))).toEqual(["web/refit.js"]);
-  expect(left("comfyui").filter((file) => !/^(scripts|javascript)\//.test(file))).toEqual(["metadata.ini", "preload.py", "style.css"]);
+  expect(left("webui").filter((file) => !/^(web\/docs|example_workflows)\//.test(file))).toEqual(["web/refit.js", "web/refit/comfyui.mjs"]);
+  expect(left("comfyui").filter((file) => !/^(scripts|javascript)\//.test(file))).toEqual([
+    "metadata.ini",
+    "preload.py",
+    "style.css",
+    "web/refit/webui.mjs",
+  ]);
 });
 
 it("sourcesOf takes the addon's sources and flags from binding.gyp, each instruction set only where it exists", async () => {

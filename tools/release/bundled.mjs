@@ -43,6 +43,15 @@ export function runtimePackages(folders) {
   return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
+/** Packages by their names alone, without what they need: those that a page's bundle was made from. */
+export function packagesNamed(root, names) {
+  return names.map((name) => {
+    const folder = folderOf(name, root);
+    const manifest = readJson(join(folder, "package.json"));
+    return { name, version: manifest.version, license: manifest.license, folder, manifest: { ...manifest, dependencies: {} } };
+  });
+}
+
 /** The part of the ONNX Runtime package for one platform. DirectML and its compilers stay out: no option of the product uses them, and their licence is not open. */
 const onnxruntimeLibraries = /^(onnxruntime_binding\.node|onnxruntime\.dll|libonnxruntime\.so\.1|libonnxruntime\.1\.dylib)$/;
 

@@ -1,7 +1,8 @@
 // The payload: the whole product as one folder that runs where it lies, with Node alone. Every package of a release is this folder in another wrapping.
 import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { copyPackage, readJson, runtimePackages } from "./bundled.mjs";
+import { bundledPackages } from "../build-page.mjs";
+import { copyPackage, packagesNamed, readJson, runtimePackages } from "./bundled.mjs";
 import { noticesOf } from "./notices.mjs";
 
 /** What git does not keep, and what only a checkout reads. */
@@ -51,11 +52,11 @@ function packageJson(root, packages) {
 /**
  * Lays the payload into `to`, which is emptied first.
  * @param {{root: string, to: string, natives: string, platforms: string[]}} wish `natives`: a prebuilds folder; `platforms`: those to carry
- * @returns the packages of other people in it
+ * @returns the packages of other people in it, those that the pages were bundled from included
  */
 export function layPayload({ root, to, natives, platforms }) {
-  if (!existsSync(join(root, "sidecar", "dist", "src", "main.js")))
-    throw new Error('expected the built sidecar; run "npm run build" first');
+  const built = ["sidecar/dist/src/main.js", "sidecar/dashboard/dist/dashboard.js", "plugin/web/refit/comfyui.mjs"];
+  if (built.some((file) => !existsSync(join(root, file)))) throw new Error('expected the built sidecar; run "npm run build" first');
   rmSync(to, { recursive: true, force: true });
   mkdirSync(to, { recursive: true });
   copyOurs(root, to);
@@ -68,6 +69,7 @@ export function layPayload({ root, to, natives, platforms }) {
   writeFileSync(join(to, "package.json"), `${JSON.stringify(packageJson(root, packages), null, 2)}\n`);
   for (const file of ["LICENSE", "CHANGELOG.md"]) copy(join(root, file), join(to, file));
   copy(join(root, "tools", "release", "package-readme.md"), join(to, "README.md"));
-  writeFileSync(join(to, "THIRD-PARTY-NOTICES.txt"), noticesOf(root, packages));
-  return packages;
+  const inside = [...packages, ...packagesNamed(root, bundledPackages)].sort((a, b) => (a.name < b.name ? -1 : 1));
+  writeFileSync(join(to, "THIRD-PARTY-NOTICES.txt"), noticesOf(root, inside));
+  return inside;
 }

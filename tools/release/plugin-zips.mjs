@@ -3,9 +3,9 @@
 import { join } from "node:path";
 import { filesOf, writeZip } from "./archive.mjs";
 
-/** What only the other UI reads. The web UIs serve `web/refit` and the dashboard, too. */
-const webuiOnly = /^(scripts|javascript)\/|^(metadata\.ini|preload\.py|style\.css)$/;
-const comfyuiOnly = /^(web\/docs|example_workflows)\/|^web\/refit\.js$/;
+/** What only the other UI reads. The web UIs serve the dashboard, too. */
+const webuiOnly = /^(scripts|javascript)\/|^(metadata\.ini|preload\.py|style\.css)$|^web\/refit\/webui\.mjs$/;
+const comfyuiOnly = /^(web\/docs|example_workflows)\/|^web\/refit\.js$|^web\/refit\/comfyui\.mjs$/;
 
 /** The registry unpacks into a folder of its own; an extension is unpacked by hand into `extensions/`, so it brings its folder. */
 export const pluginZips = [

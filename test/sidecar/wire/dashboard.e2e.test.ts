@@ -1,13 +1,19 @@
 // The dashboard in a real browser: log-in, live data, buttons; and what a foreign page in the same browser can do (nothing).
 import { createServer } from "node:http";
 import { describe, expect, it } from "vitest";
-import { findChromium, openBrowser } from "./browser.ts";
+import { findChromium, openBrowser, type Page } from "./browser.ts";
 import { cleanUp, connect, startFake, wanted } from "./support.ts";
 
 const chromium = findChromium();
 if (chromium === null)
   console.log("skipped: the dashboard's browser test needs Chromium (CHROMIUM, chromium, chromium-browser or google-chrome)");
 const text = (selector: string): string => `(document.querySelector(${JSON.stringify(selector)})?.innerText ?? "")`;
+
+/** Opens a view by its address, and waits until it says something. */
+async function view(page: Page, id: string, says: string): Promise<void> {
+  await page.evaluate(`location.hash = ${JSON.stringify(id)}`);
+  await page.until(`document.querySelector("[data-view=${id}]")?.innerText.includes(${JSON.stringify(says)})`);
+}
 
 describe.skipIf(chromium === null)("the dashboard in a browser", () => {
   it("opens with a ticket, shows what happens, and its buttons work", async () => {
@@ -16,8 +22,9 @@ describe.skipIf(chromium === null)("the dashboard in a browser", () => {
     await client.call("engine.prepare", wanted);
     const page = await openBrowser(chromium!);
     await page.open(`${running.server.url}/?ticket=${running.server.createTicket("control")}`);
-    await page.until(`${text("#engines")}.includes("LIVE") && ${text("#adapters")}.includes("ink é.safetensors")`);
+    await page.until(`${text(".refit-adapters")}.includes("ink é.safetensors")`);
     expect(await page.evaluate("location.href")).toBe(`${running.server.url}/`);
+    await view(page, "engines", "LIVE");
     expect(await page.evaluate(text("#connection"))).toBe("connected");
     running.backend.emit({
       type: "refit.committed",
@@ -27,16 +34,18 @@ describe.skipIf(chromium === null)("the dashboard in a browser", () => {
       bytes: 1,
       stack: [{ id: "a1", strength: 0.8 }],
     });
-    await page.until(`${text("#history")}.includes("styles/ink é.safetensors × 0.8")`);
+    await view(page, "activity", "styles/ink é.safetensors × 0.8");
     running.backend.emit({ type: "live.deleted", id: "a2", message: "<img src=x onerror=alert(1)>" });
     await page.until(`${text("#history")}.includes("<img src=x")`);
     expect(await page.evaluate("document.querySelectorAll('img').length")).toBe(0);
-    await page.evaluate(`document.querySelector('[data-call="watch.pause"]').click()`);
-    await page.until(`${text("#facts")}.includes("paused")`);
+    await view(page, "engines", "Pause watching");
+    await page.evaluate(`document.querySelector('[data-command="Refit.PauseWatching"]').click()`);
+    await view(page, "system", "paused");
+    await view(page, "library", "ink");
     await page.evaluate(
-      `document.querySelector("#filter").value = "sevens"; document.querySelector("#filter").dispatchEvent(new Event("input"))`,
+      `{ const field = document.querySelector(".refit-filter"); field.value = "sevens"; field.dispatchEvent(new Event("input")); }`,
     );
-    await page.until(`!${text("#adapters")}.includes("ink") && ${text("#adapters")}.includes("sevens")`);
+    await page.until(`!${text(".refit-adapters")}.includes("ink") && ${text(".refit-adapters")}.includes("sevens")`);
     if (process.env["REFIT_SCREENSHOT"]) await page.screenshot(process.env["REFIT_SCREENSHOT"]);
     // The first request of "/" is refused on purpose: that is how the log-in page is shown.
     expect(page.problems.filter((problem) => !problem.includes("401"))).toEqual([]);
@@ -55,7 +64,8 @@ describe.skipIf(chromium === null)("the dashboard in a browser", () => {
     await page.until(`${text("#connection")}.includes("read only")`);
     await page.open(`${running.server.url}/`);
     await page.until(`${text("#connection")}.includes("read only")`);
-    expect(await page.evaluate(`document.querySelector("#actions").hidden`)).toBe(true);
+    await view(page, "engines", "No engine is loaded");
+    expect(await page.evaluate(`document.querySelectorAll("[data-command]").length`)).toBe(0);
     expect(await page.evaluate("document.cookie")).toBe("");
   });
 

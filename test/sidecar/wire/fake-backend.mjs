@@ -87,6 +87,8 @@ export function createFakeBackend(Failure) {
       leases: leases.size,
       steps: seen.step.length,
       lastRefit: null,
+      serving: null,
+      losses: [],
     }));
 
   return {
@@ -202,7 +204,8 @@ export function createFakeBackend(Failure) {
       uptimeMs: performance.now() - startMs,
       watch: { paused, folders: 1 },
       catalog: { generation: entries.length, adapters: 2, checkpoints: 1, problems: 0, deltasReady: 2 },
-      hosts: [{ kind: "onnxruntime", available: true, device: "cpu", problem: null }],
+      hosts: [{ kind: "onnxruntime", available: true, device: "cpu", pid: null, restarts: 0, problem: null }],
+      totals: { engineBuilds: 0, sessionLoads: 0, refits: 0, steps: seen.step.length },
       engines: engines(),
       live: null,
       jobs: { queued: 0, running: 1, paused: false, remainingMs: null },

@@ -25,8 +25,8 @@ function inlinePolicy(html: string): string {
 
 const files = {
   "/": { name: "index.html", type: "text/html; charset=utf-8" },
-  "/dashboard.js": { name: "dashboard.js", type: "text/javascript; charset=utf-8" },
-  "/dashboard.css": { name: "dashboard.css", type: "text/css; charset=utf-8" },
+  "/dashboard.js": { name: "dist/dashboard.js", type: "text/javascript; charset=utf-8" },
+  "/dashboard.css": { name: "dist/dashboard.css", type: "text/css; charset=utf-8" },
 } as const;
 
 export type AssetPath = keyof typeof files;

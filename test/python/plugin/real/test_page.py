@@ -17,7 +17,15 @@ from graphs import Choices
 from sidecar_process import server_environment
 from test_behaviour import attention_patch
 
-BUTTONS = ("Refit.Warm", "Refit.RefitNow", "Refit.PauseWatching", "Refit.FreeMemory", "Refit.Rebuild", "Refit.OpenDashboard")
+BUTTONS = (
+    "Refit.UseEngines",
+    "Refit.Warm",
+    "Refit.RefitNow",
+    "Refit.PauseWatching",
+    "Refit.FreeMemory",
+    "Refit.Rebuild",
+    "Refit.OpenDashboard",
+)
 TAB = "refit-sidecar"
 ENGINE_LOADER = "window.app.graph._nodes.find((node) => node.comfyClass === 'RefitLoadEngine')"
 PANEL = "document.querySelector('.refit-panel')"
@@ -163,7 +171,9 @@ def test_an_example_workflow_opens_without_an_error_and_has_a_picture(page, name
 
 def test_every_button_is_there_and_in_the_menu(page):
     _, browser, _, _ = page
-    assert browser.evaluate(f"[...{PANEL}.querySelectorAll('button')].map((button) => button.dataset.command).join()") == ",".join(BUTTONS)
+    assert browser.evaluate(f"[...{PANEL}.querySelectorAll('[data-command]')].map((button) => button.dataset.command).join()") == ",".join(
+        BUTTONS
+    )
     commands = browser.evaluate(
         "window.app.extensionManager.command.commands.map((command) => command.id).filter((id) => id.startsWith('Refit.')).join()"
     )
@@ -294,7 +304,9 @@ def test_open_dashboard_opens_a_page_of_comfyuis_own_server(page):
     second = Browser(900, 900)
     try:
         second.open(url)
-        second.until("document.querySelector('.refit-panel')?.textContent.includes('LIVE')")
+        second.until("document.querySelector('.refit-adapters')?.textContent.includes('style.safetensors')")
+        second.evaluate("location.hash = 'engines'; true")
+        second.until("document.querySelector('[data-view=engines]')?.textContent.includes('LIVE')")
         shot(second, f"{name} dashboard")
     finally:
         second.close()

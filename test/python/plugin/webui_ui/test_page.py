@@ -107,13 +107,13 @@ def test_both_lines_follow_the_state_by_themselves(ui, page, view, shown):
 
 def test_the_tab_shows_what_the_sidebar_shows(page):
     open_tab(page, "Refit")
-    assert page.evaluate("[...document.querySelectorAll('.refit-button')].map((button) => button.textContent)") == BUTTONS
+    assert page.evaluate("[...document.querySelectorAll('[data-command]')].map((button) => button.textContent)") == BUTTONS
     text = str(
         page.until(
             "document.querySelector('.refit-panel').innerText.includes('ink.safetensors') && document.querySelector('.refit-panel').innerText"
         )
     )
-    for wanted in ("Connected to the sidecar.", "sd15 fp32 · fake", "refit 4.2 ms", "64 weights, 1 LoRA", "sub/neon.safetensors", "3 MiB"):
+    for wanted in ("Connected to the sidecar.", "sd15 fp32 · fake", "refit 4.2 ms", "64 weights, 1 LoRA", "neon.safetensors", "3 MiB"):
         assert wanted in text
     assert page.evaluate("document.querySelectorAll('.refit-panel').length") == 1
 
@@ -156,7 +156,9 @@ def test_the_dashboard_is_a_page_of_its_own(ui, page):
     other = Browser()
     try:
         other.open(str(address))
-        other.until("document.body?.innerText.includes('ink.safetensors') && document.body.innerText.includes('sd15 fp32')")
+        other.until("document.body?.innerText.includes('ink.safetensors')")
+        other.evaluate("location.hash = 'engines'; true")
+        other.until("document.querySelector('[data-view=engines]')?.innerText.includes('sd15 · fp32')")
         assert other.console == []
         shot(other, "dashboard")
     finally:

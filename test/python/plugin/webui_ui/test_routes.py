@@ -98,7 +98,7 @@ def test_warm_takes_the_selected_checkpoint_or_one_by_name(ui):
 
 def test_only_the_files_of_pages_are_served_with_their_types(ui):
     status, text = ui.get("/refit-sidecar/web/refit/webui.mjs")
-    assert status == 200 and "createPoll" in text
+    assert status == 200 and "refit.facts" in text
     for path in ("refit.js", "../install.py", "..%2finstall.py", "refit/../../install.py", "refit", "", "docs/RefitLoraStack.md", "%00"):
         assert ui.get(f"/refit-sidecar/web/{path}")[0] == 404, path
 

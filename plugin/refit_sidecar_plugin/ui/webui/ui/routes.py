@@ -102,7 +102,7 @@ def _warm(_: Request, params: dict[str, Any]) -> dict[str, Any]:
 
 def _pages() -> dict[str, Path]:
     """The files that pages load, by path; nothing else of the folder is served."""
-    return {path.relative_to(WEB).as_posix(): path for path in (WEB / "dashboard.html", *(WEB / "refit").iterdir()) if path.suffix in TYPES}
+    return {path.relative_to(WEB).as_posix(): path for path in (WEB / "dashboard.html", *(WEB / "refit").glob("*")) if path.suffix in TYPES}
 
 
 def _allowed(app: FastAPI, request: Request) -> bool:

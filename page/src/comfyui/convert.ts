@@ -1,22 +1,25 @@
 // "Use engines in this workflow": every Load Checkpoint and Load Diffusion Model becomes Load Engine in the same place, with the same links, in subgraphs
 // too. What a loader was (bypassed, muted, coloured, collapsed, titled) it stays.
 
-import { allGraphs, linksOf, nodesOf } from "./graphs.mjs";
+import { createNode, type Graph, type GraphNode, type Graphs, type Widget } from "./frontend.ts";
+import { allGraphs, linksOf, nodesOf } from "./graphs.ts";
 
 const target = "RefitLoadEngine";
 /** The widget that names the file, per loader. Outputs of the same slot are the same thing. */
-const loaders = { CheckpointLoaderSimple: "ckpt_name", UNETLoader: "unet_name" };
+const loaders: Readonly<Record<string, string>> = { CheckpointLoaderSimple: "ckpt_name", UNETLoader: "unet_name" };
 
-const plural = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
-const widget = (node, name) => node.widgets?.find((one) => one.name === name);
+const plural = (count: number, one: string) => `${count} ${one}${count === 1 ? "" : "s"}`;
+const widget = (node: GraphNode, name: string): Widget | undefined => node.widgets?.find((one) => one.name === name);
 
-export function putOnEngines(app) {
+export function putOnEngines(app: Graphs): string {
   let replaced = 0;
-  const left = new Set();
+  const left = new Set<string>();
   const graphs = allGraphs(app);
   for (const graph of graphs) {
-    for (const node of nodesOf(graph).filter((one) => one.comfyClass in loaders)) {
-      const reason = replace(graph, node, loaders[node.comfyClass]);
+    for (const node of [...nodesOf(graph)]) {
+      const nameWidget = loaders[node.comfyClass ?? ""];
+      if (nameWidget === undefined) continue;
+      const reason = replace(graph, node, nameWidget);
       if (reason === null) replaced += 1;
       else left.add(reason);
     }
@@ -32,11 +35,11 @@ export function putOnEngines(app) {
 }
 
 /** Null when done, else why the loader stays. */
-function replace(graph, node, nameWidget) {
+function replace(graph: Graph, node: GraphNode, nameWidget: string): string | null {
   const name = widget(node, nameWidget);
   const kind = widget(node, "weight_dtype")?.value;
   if (kind !== undefined && kind !== "default") return `a loader with the weight type ${kind}`;
-  const fresh = globalThis.LiteGraph.createNode(target);
+  const fresh = createNode(target);
   if (!fresh) return "the nodes of Refit Sidecar are not loaded";
   const choice = widget(fresh, "ckpt_name");
   const linked = linksOf(graph).filter((link) => link.target_id === node.id);
@@ -46,10 +49,12 @@ function replace(graph, node, nameWidget) {
 
   graph.add(fresh);
   fresh.pos = [...node.pos];
-  fresh.size = [Math.max(node.size[0], fresh.size[0]), Math.max(node.size[1], fresh.size[1])];
-  for (const field of ["mode", "color", "bgcolor"]) if (node[field] !== undefined) fresh[field] = node[field];
+  fresh.size = [0, 1].map((axis) => Math.max(node.size[axis] ?? 0, fresh.size[axis] ?? 0));
+  const { mode, color, bgcolor } = node;
+  Object.assign(fresh, Object.fromEntries(Object.entries({ mode, color, bgcolor }).filter(([, value]) => value !== undefined)));
   fresh.flags = { ...fresh.flags, ...node.flags };
-  if (node.title !== node.constructor.title) fresh.title = node.title;
+  const plainTitle = (node.constructor as { title?: string }).title;
+  if (node.title !== undefined && node.title !== plainTitle) fresh.title = node.title;
   if (name && choice) choice.value = name.value;
 
   // The file's name may come from a primitive, or be an input of the subgraph.
@@ -58,12 +63,12 @@ function replace(graph, node, nameWidget) {
     if (node.inputs?.[link.target_slot]?.name !== nameWidget || input < 0) continue;
     const origin = graph.getNodeById(link.origin_id);
     if (origin) origin.connect(link.origin_slot, fresh, input);
-    else graph.inputs?.[link.origin_slot]?.connect?.(fresh.inputs[input], fresh);
+    else graph.inputs?.[link.origin_slot]?.connect?.(fresh.inputs?.[input], fresh);
   }
   for (const link of linksOf(graph).filter((one) => one.origin_id === node.id)) {
     const to = graph.getNodeById(link.target_id);
     if (to) fresh.connect(link.origin_slot, to, link.target_slot);
-    else graph.outputs?.[link.target_slot]?.connect?.(fresh.outputs[link.origin_slot], fresh);
+    else graph.outputs?.[link.target_slot]?.connect?.(fresh.outputs?.[link.origin_slot], fresh);
   }
   graph.remove(node);
   return null;

@@ -1,13 +1,16 @@
 // ComfyUI's own messages and settings. Uses the newer toast calls where the frontend has them.
 
-const severities = { success: "success", info: "info", warn: "warning", error: "error" };
+import type { App } from "../comfyui/frontend.ts";
+import type { Messages } from "./toasts.ts";
+
+const severities = { success: "success", info: "info", warn: "warning", error: "error" } as const;
 const settings = { newAdapters: "Refit.Toasts.NewAdapters", fallback: "Refit.Toasts.Fallback" };
 
 /** What createToasts needs of ComfyUI. */
-export function comfyuiMessages(app) {
+export function comfyuiMessages(app: App): Messages {
   return {
     ui: "ComfyUI",
-    wanted: (name) => app.extensionManager.setting?.get?.(settings[name]) ?? true,
+    wanted: (name) => app.extensionManager.setting?.get?.(settings[name]) !== false,
     show(severity, summary, detail, life = 6000) {
       const toast = app.extensionManager.toast;
       const newer = toast[severities[severity]];

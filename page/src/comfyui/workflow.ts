@@ -1,0 +1,22 @@
+// What the open workflow says of itself: which checkpoints it loads.
+
+import type { CatalogEntry } from "../wire/client.ts";
+import type { Graphs } from "./frontend.ts";
+import { allNodes } from "./graphs.ts";
+
+/** Names of the files that loader nodes have chosen, subgraphs included, each once. */
+export function checkpointsOf(app: Graphs): string[] {
+  const names = allNodes(app).flatMap((node) =>
+    (node.widgets ?? []).filter((widget) => ["ckpt_name", "unet_name"].includes(widget.name)).map((widget) => String(widget.value)),
+  );
+  return [...new Set(names)];
+}
+
+/** Families of those checkpoints, as far as the catalog knows them; null for a workflow without one. */
+export function familiesOf(app: Graphs, catalog: readonly CatalogEntry[]): ReadonlySet<string> | null {
+  const names = checkpointsOf(app).map((name) => name.replaceAll("\\", "/"));
+  const families = catalog.flatMap((entry) =>
+    entry.kind === "checkpoint" && entry.family !== null && names.some((name) => name === entry.name) ? [entry.family] : [],
+  );
+  return families.length === 0 ? null : new Set(families);
+}

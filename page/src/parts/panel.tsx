@@ -1,0 +1,97 @@
+// The sidebar tab of ComfyUI, and the tab of A1111 and Forge: LoRAs first, engines below, what operators need in a menu. Text only, never HTML from data.
+
+import { render } from "preact";
+import { useState } from "preact/hooks";
+import type { Command, Commands } from "../commands/engine-commands.ts";
+import { engineRows, failureRows, historyRows, jobRows, runLine } from "../state/rows.ts";
+import type { Store } from "../state/store.ts";
+import { Library } from "./library.tsx";
+import { Failures, Rows } from "./row.tsx";
+import { useStore } from "./use-store.ts";
+
+export interface Shell {
+  readonly store: Store;
+  /** A page without a workflow leaves out what needs one. */
+  readonly commands: Commands;
+  /** The UI's name. */
+  readonly ui: string;
+  readonly fits: () => ReadonlySet<string> | null;
+}
+
+const first = ["Refit.UseEngines"];
+const operator = ["Refit.Warm", "Refit.RefitNow", "Refit.PauseWatching", "Refit.FreeMemory", "Refit.Rebuild", "Refit.OpenDashboard"];
+
+/** Draws into `host` until destroyed. */
+export function createPanel(host: Element, shell: Shell): { readonly destroy: () => void } {
+  render(<Panel {...shell} />, host);
+  void shell.store.refresh();
+  return { destroy: () => render(null, host) };
+}
+
+export function Panel(shell: Shell) {
+  const { store, commands, ui } = shell;
+  const state = useStore(store);
+  const { connection } = state.facts;
+  const paused = state.status?.watch.paused === true;
+  const of = (ids: readonly string[]) => ids.flatMap((id) => commands.list.find((one) => one.id === id) ?? []);
+  return (
+    <div class="refit-panel refit-look">
+      <p class={`refit-connection refit-${connection.state}`} role="status">
+        {connection.text}
+      </p>
+      {state.error && (
+        <p class="refit-error" role="alert">
+          {state.error.message}
+        </p>
+      )}
+      <div class="refit-buttons">
+        {of(first).map((command) => (
+          <CommandButton key={command.id} command={command} label="Use engines here" />
+        ))}
+        <details class="refit-menu">
+          <summary class="refit-button">Engines …</summary>
+          <div class="refit-menu-items">
+            {of(operator).map((command) => (
+              <CommandButton key={command.id} command={command} label={shortLabel(command, paused)} />
+            ))}
+          </div>
+        </details>
+      </div>
+      <Rows title="Last run" rows={runLine(state.facts.lastRun, ui)} empty="No run yet." />
+      <section class="refit-section">
+        <h3>LoRAs{paused ? " (watching is paused)" : ""}</h3>
+        <Library store={store} fits={shell.fits} />
+      </section>
+      <Rows title="Engines" rows={engineRows(state.engines, state.catalog)} empty="No engine is loaded." />
+      <Rows title="Work in the background" rows={jobRows(state.jobs)} empty="Nothing to do." />
+      <Failures rows={failureRows(state.jobs, state.dismissed)} dismiss={() => store.dismissFailures()} />
+      <Rows title="Refits" rows={historyRows(state.history)} empty="No refit yet." />
+    </div>
+  );
+}
+
+const shortLabel = (command: Command, paused: boolean): string =>
+  command.id === "Refit.PauseWatching"
+    ? `${paused ? "Resume" : "Pause"} watching`
+    : command.label.replace(/ of (this workflow|this checkpoint|engines)$/, "");
+
+function CommandButton({ command, label }: { readonly command: Command; readonly label: string }) {
+  const [busy, setBusy] = useState(false);
+  const press = async () => {
+    setBusy(true);
+    await command.function();
+    setBusy(false);
+  };
+  return (
+    <button
+      type="button"
+      class="refit-button"
+      data-command={command.id}
+      title={command.tooltip}
+      disabled={busy}
+      onClick={() => void press()}
+    >
+      {label}
+    </button>
+  );
+}
