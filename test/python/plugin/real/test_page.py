@@ -130,6 +130,7 @@ def test_the_tab_shows_engines_refits_loras_and_the_last_run(page):
 
 def test_the_filter_narrows_the_lora_list_and_keeps_the_focus(page):
     _, browser, _, _ = page
+    dismiss(browser)
     filter_by(browser, "KRON")
     # Another server's folders may show the same file a second time.
     found, focused = set(adapters(browser)), browser.evaluate("document.activeElement.className")
