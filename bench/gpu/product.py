@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "plugin"), str(ROOT / "sidecar" / "hosts" / "python")]
 
 from refit_sidecar_plugin.client import SidecarClient, Tensor  # noqa: E402
-from refit_sidecar_plugin.engine import EngineRun, Wanted  # noqa: E402
+from refit_sidecar_plugin.engine import EngineRun, StackEntry, Wanted  # noqa: E402
 from refit_sidecar_plugin.ui.denoising.tensors import to_wire  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
@@ -133,7 +133,11 @@ class Run:
     """A lease and the plugin's own way of a step, as a sampler holds it."""
 
     def __init__(self, product: Product, checkpoint: str, stack: list[tuple[str, float]], residuals: bool = False) -> None:
-        self._run = EngineRun(product.client, Wanted(checkpoint, tuple(stack), host="torch", residuals=residuals), check=lambda: None)
+        self._run = EngineRun(
+            product.client,
+            Wanted(checkpoint, tuple(StackEntry(*entry) for entry in stack), host="torch", residuals=residuals),
+            check=lambda: None,
+        )
         began = time.perf_counter()
         self._run.prepare()
         self.prepare_ms = (time.perf_counter() - began) * 1000

@@ -111,17 +111,25 @@ class CatalogEntry(TypedDict):
     problem: Problem | None
 
 
-class CatalogGetParamsChoice1(TypedDict):
+class _CatalogGetParamsChoice1(TypedDict):
     id: str
+
+
+class CatalogGetParamsChoice1(_CatalogGetParamsChoice1, total=False):
+    hash: bool
 
 
 class CatalogGetParamsChoice2(TypedDict):
     sha256: str
 
 
-class CatalogGetParamsChoice3(TypedDict):
+class _CatalogGetParamsChoice3(TypedDict):
     folder: str
     name: str
+
+
+class CatalogGetParamsChoice3(_CatalogGetParamsChoice3, total=False):
+    hash: bool
 
 
 CatalogGetParams = CatalogGetParamsChoice1 | CatalogGetParamsChoice2 | CatalogGetParamsChoice3
@@ -251,9 +259,13 @@ class EngineListResult(TypedDict):
     engines: list[EngineInfo]
 
 
-class StackItem(TypedDict):
+class _StackItem(TypedDict):
     adapter: str
     strength: float
+
+
+class StackItem(_StackItem, total=False):
+    targets: str
 
 
 class _EnginePrepareParams(TypedDict):

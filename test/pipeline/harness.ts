@@ -140,6 +140,7 @@ const assets = await readDemoAssets();
 export interface Stack {
   readonly adapter: string;
   readonly strength: number;
+  readonly targets?: string;
 }
 
 export async function prepare(

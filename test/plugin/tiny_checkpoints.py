@@ -135,7 +135,11 @@ def transformers(out: Path, names: list[str]) -> None:
         blocks = {key: value for key, value in tensors.items() if key.startswith(("double_blocks", "single_blocks")) and value.ndim == 2}
         save(out / "loras" / "flux-kohya.safetensors", adapter("lora", blocks, 33, scale=0.02))
         spelled = comfy.utils.flux_to_diffusers(_FLUX, "")
-        save(out / "loras" / "flux-diffusers.safetensors", adapter_by_name(split_layers(tensors, spelled), 32, scale=0.02))
+        split = split_layers(tensors, spelled)
+        save(out / "loras" / "flux-diffusers.safetensors", adapter_by_name(split, 32, scale=0.02))
+        # Names of two families in one file. Some mean the same weight, of which the later name counts.
+        fused = {name: tuple(tensors[f"{weight}.weight"].shape) for name, weight in FLUX2_LAYERS.items()}
+        save(out / "loras" / "flux-two-families.safetensors", adapter_by_name({**split, **fused}, 34, scale=0.02))
 
 
 # What detection leaves free of a Wan; VACE is a class of ComfyUI's own that no engine serves.
@@ -154,6 +158,12 @@ def halves(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.half().contiguous() for key, value in module.state_dict().items()}
 
 
+FLUX2_LAYERS = {
+    "transformer_blocks.0.ff.linear_in": "double_blocks.0.img_mlp.0",
+    "transformer_blocks.0.ff_context.linear_out": "double_blocks.0.txt_mlp.2",
+    "single_transformer_blocks.0.attn.to_qkv_mlp_proj": "single_blocks.0.linear1",
+    "single_transformer_blocks.0.attn.to_out": "single_blocks.0.linear2",
+}
 OTHERS_LAYERS = ("to_qkv_mlp_proj", ".linear_in", ".linear_out", "attn.to_out.weight")
 
 
@@ -161,7 +171,7 @@ def split_layers(tensors: dict[str, torch.Tensor], spelled: dict[str, object]) -
     """Name in diffusers to (rows, columns) of the layers of the blocks, for names that stand for a whole weight or for rows of one."""
     out: dict[str, tuple[int, int]] = {}
     for name, target in spelled.items():
-        # ComfyUI 0.33's map of Flux.1 has the names of Flux.2's layers, too: no file of Flux.1 has both.
+        # ComfyUI 0.33's map of Flux.1 has the names of Flux.2's layers, too: hardly a file of Flux.1 has both.
         if any(part in name for part in OTHERS_LAYERS):
             continue
         key, rows = (target, None) if isinstance(target, str) else (target[0], target[1])

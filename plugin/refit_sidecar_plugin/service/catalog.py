@@ -12,8 +12,6 @@ from ..engine import Link
 
 # A folder that was pushed a moment ago, or a file that is still being copied, may take this long to be listed.
 PATIENCE_S = 8.0
-# Files are hashed one after another, checkpoints of gigabytes among them.
-HASHING_PATIENCE_S = 30.0
 
 
 class Catalog:
@@ -23,8 +21,9 @@ class Catalog:
         self._link, self._push_folders = link, push_folders
         self.folders: dict[str, str] = {}
 
-    def entry(self, path: str, check: Callable[[], None]) -> dict[str, Any]:
-        """The entry of a file. Waits a little for one in the UI's folders that is not listed yet. Raises SidecarError, or what `check` raises."""
+    def entry(self, path: str, check: Callable[[], None], *, hashed: bool = False) -> dict[str, Any]:
+        """The entry of a file; `hashed`: with the SHA-256 of its content, which is computed now where it is not known. Waits a little for one in the UI's
+        folders that is not listed yet. Raises SidecarError, or what `check` raises."""
         places = self._places(path)
         if not places:
             # A folder of the UI that did not exist yet when it was told about.
@@ -33,7 +32,7 @@ class Catalog:
         deadline = time.monotonic() + (PATIENCE_S if places else 0.0)
         while True:
             for folder, name in places:
-                entry = self._get({"folder": folder, "name": name}, check)
+                entry = self._get({"folder": folder, "name": name, **({"hash": True} if hashed else {})}, check)
                 if entry is not None:
                     return self._usable(entry)
             if time.monotonic() > deadline:
@@ -45,11 +44,18 @@ class Catalog:
             pause(0.1, check)
 
     def entry_of(self, path: str, sha256: str, check: Callable[[], None]) -> dict[str, Any] | None:
-        """The entry of a file once the sidecar has read its content, or None when that is another than `sha256`. Waits for a file that arrived a moment ago."""
-        deadline = time.monotonic() + HASHING_PATIENCE_S
-        while (entry := self.entry(path, check))["sha256"] is None and time.monotonic() < deadline:
-            pause(0.1, check)
-        return entry if entry["sha256"] == sha256 else None
+        """The entry of a file whose content the sidecar reads now, or None when that is another than `sha256`. Waits for a file that arrived a moment ago."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                entry = self.entry(path, check, hashed=True)
+            except SidecarRefused as error:
+                # It was written to since the catalog saw it, which will see that in a moment.
+                if error.reason != "CATALOG_FILE_CHANGED" or time.monotonic() > deadline:
+                    raise
+                pause(0.1, check)
+            else:
+                return entry if entry["sha256"] == sha256 else None
 
     def listed(self, path: str, check: Callable[[], None]) -> dict[str, Any] | None:
         """The entry of a file as it is listed now, or None. Does not wait."""

@@ -7,9 +7,9 @@ is described by content. It never guesses by name, and never changes a patch.
 from .arrange import ContentItem, FileItem, StackItem, arrange
 from .content import NotExpressible, content_tensors
 from .identify import Candidate, identify
-from .patches import Once, Part, Patch, Scalar, Target, TensorRef
+from .patches import Once, Part, Patch, Scalar, Target, TensorRef, targets_digest
 
 __all__ = [
     "Candidate", "ContentItem", "FileItem", "NotExpressible", "Once", "Part", "Patch", "Scalar", "StackItem", "Target", "TensorRef",
-    "arrange", "content_tensors", "identify",
+    "arrange", "content_tensors", "identify", "targets_digest",
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -96,6 +98,18 @@ class Patch:
         """Tensor by tensor. Only meaningful for equal outlines."""
         pairs = zip(self.parts, other.parts, strict=True)
         return all(mine.same(theirs) for (_, mine), (_, theirs) in pairs if isinstance(mine, TensorRef) and isinstance(theirs, TensorRef))
+
+
+def targets_digest(patches: Iterable[Patch]) -> str:
+    """Names what the patches change, as the sidecar names it of its own reading of their file (`stack[].targets` of `engine.prepare`)."""
+
+    def line(target: Target) -> str:
+        rows = "" if target.rows is None else f"{target.rows[0]},{target.rows[1]}"
+        # Releases of ComfyUI call the weights of some norms one or the other.
+        name = re.sub(r"\.(weight|scale)$", "", target.parameter)
+        return f"{name}\t{rows}\t{'swap' if target.swapped else ''}"
+
+    return hashlib.sha256("\n".join(sorted({line(patch.target) for patch in patches})).encode()).hexdigest()
 
 
 class Once(Generic[T]):

@@ -25,6 +25,9 @@ export const catalogEntry = z.object({
   problem: problem.nullable(),
 });
 
+/** The answer waits until the file's content is hashed, which is begun at once. An entry that cannot be used is answered as it is. */
+const hash = z.boolean().exactOptional();
+
 export const catalogMethods = {
   "catalog.list": method({
     summary: "A page of the catalog, in name order.",
@@ -42,13 +45,13 @@ export const catalogMethods = {
     result: z.object({ generation: count, entries: z.array(catalogEntry), next: z.string().nullable() }),
   }),
   "catalog.get": method({
-    summary: "One entry by id, by the SHA-256 of its content, or by folder and name.",
+    summary: "One entry by id, by the SHA-256 of its content, or by folder and name; hashed on demand.",
     role: "read",
     tensors: "none",
     params: z.union([
-      z.strictObject({ id }),
+      z.strictObject({ id, hash }),
       z.strictObject({ sha256 }),
-      z.strictObject({ folder: id, name: z.string().min(1).max(4096) }),
+      z.strictObject({ folder: id, name: z.string().min(1).max(4096), hash }),
     ]),
     result: z.object({ generation: count, entry: catalogEntry }),
   }),

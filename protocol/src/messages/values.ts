@@ -27,7 +27,15 @@ export const strength = z.number().min(-100).max(100);
 
 /** A name of a catalogued adapter: its id, or the SHA-256 of its content. */
 export const adapterRef = id;
-export const stackItem = z.strictObject({ adapter: adapterRef, strength });
+export const stackItem = z.strictObject({
+  adapter: adapterRef,
+  strength,
+  /**
+   * What the client's own loader makes of the adapter on this model: SHA-256 over the sorted lines `parameter<TAB>start,length<TAB>swap`, without `.weight` or
+   * `.scale` at a parameter's end. Another reading here is refused (DELTA_TARGETS_DIFFER) instead of giving another picture.
+   */
+  targets: sha256.exactOptional(),
+});
 /** Nobody stacks a hundred adapters; the cap bounds the work of one call. */
 export const stack = z.array(stackItem).max(100);
 

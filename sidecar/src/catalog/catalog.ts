@@ -231,6 +231,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
       return only;
     },
     identity,
+    publish: publisher.flush,
     adapterFile(id) {
       usable(id, "adapter");
       const own = pushed.file(id);

@@ -46,6 +46,8 @@ export interface Catalog {
   /** Adapters: the full hash, awaited. Checkpoints: the sampled hash, with the full one following in the background, or awaited with `proof`.
    *  Throws Failure CATALOG_ENTRY_UNKNOWN, CATALOG_ENTRY_UNUSABLE, CATALOG_FILE_CHANGED; SafetensorsError when the disk fails. */
   readonly identity: (id: string, proof?: "full") => Promise<Identity>;
+  /** What is known now becomes the snapshot. */
+  readonly publish: () => void;
   readonly adapterFile: (id: string) => AdapterFile;
   /** Reads the headers again. Throws Failure CATALOG_ENTRY_UNKNOWN, CATALOG_ENTRY_UNUSABLE, CATALOG_FILE_CHANGED, CATALOG_MIXED_PIECES. */
   readonly checkpointSource: (id: string) => Promise<CheckpointSource>;

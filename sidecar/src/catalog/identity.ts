@@ -22,8 +22,11 @@ export interface Hasher {
 /** Large files at one time: more would only make a drive seek. */
 const atOneTime = 2;
 
+/** A file up to this size is hashed in a second or two, and never waits behind checkpoints: a run waits for an adapter. */
+const smallBytes = 2 * 1024 ** 3;
+
 export function createHasher(reader: Reader): Hasher {
-  const limit = pLimit(atOneTime);
+  const [large, small] = [pLimit(atOneTime), pLimit(atOneTime)];
   /** The stamp is compared before and after: a hash of a file in motion belongs to no content. */
   const guarded = async (files: readonly HashedFile[], hash: (path: string) => Promise<string>): Promise<string> => {
     const hashes: string[] = [];
@@ -45,7 +48,7 @@ export function createHasher(reader: Reader): Hasher {
   };
   return {
     full: (files, sampled, signal) =>
-      limit(async () => {
+      (files.reduce((sum, { stamp }) => sum + stamp.sizeBytes, 0) > smallBytes ? large : small)(async () => {
         signal?.throwIfAborted();
         const sha256 = await guarded(files, (path) => reader.fullHash(path, signal));
         return { sha256, proof: "full", ...(sampled === undefined ? {} : { sampled }) };

@@ -18,7 +18,7 @@ export { f32Factors } from "./evaluate/factors.ts";
 export { addLoss, keptOf, noLoss, type Kept, type LossSums, type MergeLoss } from "./evaluate/loss.ts";
 export { lossOfStored, mergeParameter, type MergeOutcome, type MergeRequest } from "./evaluate/merge-parameter.ts";
 export { asBytes, bytesPerElement, newNonFinite } from "./evaluate/round.ts";
-export { changesShape, dependsOnBase, touchedParameters } from "./facts.ts";
+export { changesShape, dependsOnBase, targetsDigest, touchedParameters } from "./facts.ts";
 export { describedStep, detectDescribed, findName, familyTitle, type DescribedModel, type DescribedStep } from "./families/index.ts";
 export type { F32Tensor, FactorReader, Shape } from "./kinds/kind.ts";
 export type { ModuleTensors, Reading, RecogniseContext, TermBody } from "./kinds/recognise.ts";

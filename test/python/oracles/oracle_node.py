@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 BUILT = HERE.parents[2] / "sidecar" / "dist" / "src" / "terms" / "index.js"
 
 
-def _run(script: str, text: str) -> str:
+def run_script(script: str, text: str) -> str:
     if shutil.which("node") is None or not BUILT.exists():
         pytest.skip("needs node and the built sidecar (npm run build)")
     result = subprocess.run(["node", str(HERE / script)], input=text, capture_output=True, text=True, timeout=300, check=False)
@@ -21,10 +21,10 @@ def _run(script: str, text: str) -> str:
 
 def merge(jobs: list[dict]) -> list[dict]:
     """Runs every job in one process; each answer is {ok, reports, skipped} or {ok: false, code, message}."""
-    answers = [json.loads(line) for line in _run("merge.mjs", "".join(json.dumps(job) + "\n" for job in jobs)).splitlines()]
+    answers = [json.loads(line) for line in run_script("merge.mjs", "".join(json.dumps(job) + "\n" for job in jobs)).splitlines()]
     assert len(answers) == len(jobs)
     return answers
 
 
 def names(family: str, shapes: dict[str, list[int]]) -> dict:
-    return json.loads(_run("names.mjs", json.dumps({"family": family, "shapes": shapes})))
+    return json.loads(run_script("names.mjs", json.dumps({"family": family, "shapes": shapes})))

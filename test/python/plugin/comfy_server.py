@@ -133,6 +133,12 @@ class ComfyServer:
             raise AssertionError(f"{path} answered {error.code}: {error.read().decode(errors='replace')[:2000]}") from None
         return json.loads(text) if text else None
 
+    @property
+    def comfyui_version(self) -> tuple[int, ...]:
+        """(0, 33, 0)."""
+        text = self.call("/system_stats")["system"]["comfyui_version"]
+        return tuple(int(part) for part in text.split("-")[0].split("."))
+
     def queue(self, graph: dict) -> str:
         return self.call("/prompt", {"prompt": graph})["prompt_id"]
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from fake_sidecar import FakeClient, FakeSidecar
 from refit_sidecar_plugin.client import SidecarError, SidecarRefused, SidecarUnavailable, Tensor
-from refit_sidecar_plugin.engine import EngineRun, Wanted
+from refit_sidecar_plugin.engine import EngineRun, StackEntry, Wanted
 
 ONCE = frozenset({"encoder_hidden_states", "y"})
 
@@ -47,9 +47,11 @@ def open_run(sidecar, check=lambda: None, **wanted) -> tuple[EngineRun, FakeClie
 def test_the_whole_desired_state_travels_with_prepare(sidecar):
     client = FakeClient(sidecar)
     sidecar.pushed["s" * 64] = {}
-    EngineRun(client, Wanted("checkpoint:base.safetensors", (("s" * 64, -0.5),), "torch", "fp16", True), lambda: None).prepare()
+    EngineRun(
+        client, Wanted("checkpoint:base.safetensors", (StackEntry("s" * 64, -0.5, "t" * 64),), "torch", "fp16", True), lambda: None
+    ).prepare()
     assert sidecar.named("engine.prepare") == [{
-        "checkpoint": "checkpoint:base.safetensors", "stack": [{"adapter": "s" * 64, "strength": -0.5}], "host": "torch", "precision": "fp16",
+        "checkpoint": "checkpoint:base.safetensors", "stack": [{"adapter": "s" * 64, "strength": -0.5, "targets": "t" * 64}], "host": "torch", "precision": "fp16",
         "mode": "comfyui", "residuals": True,
     }]  # fmt: skip
 

@@ -20,6 +20,7 @@ const header = (model: string): Map<string, number[]> =>
 function inDiffusersNames(family: Family, parameters: Parameters): Map<string, readonly number[]> {
   const result = new Map<string, readonly number[]>();
   for (const pair of diffusersStems(family, parameters)) {
+    if (pair.only === "adapters") continue;
     for (const [from, to] of [
       [pair.nativeSuffix ?? ".weight", ".weight"],
       [".bias", ".bias"],

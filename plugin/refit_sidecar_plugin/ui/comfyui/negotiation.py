@@ -9,9 +9,9 @@ from typing import Any
 import comfy.model_management
 
 from ...client import SidecarError, SidecarRefused, SidecarUnavailable
-from ...engine import EngineRun, Wanted
+from ...engine import EngineRun, StackEntry, Wanted
 from ...service.catalog import pause
-from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef
+from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef, targets_digest
 from ..denoising import NotServed, require_gpu_engine
 from .freshness import used
 from .hints import adapter_names, adapters_before
@@ -51,7 +51,7 @@ def open_run(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> 
 
 def _prepared(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> EngineRun:
     try:
-        stack = tuple((_reference(item), item.strength) for item in reading.items)
+        stack = tuple(StackEntry(_reference(item), item.strength, targets_digest(item.patches)) for item in reading.items)
     except NotExpressible as error:
         raise NotServed(str(error)) from error
     settings = source.settings
@@ -120,14 +120,22 @@ def warm(wanted: Wanted, name: str) -> str:
 
 def _reference(item: StackItem) -> str:
     """What a stack can name the item by. Raises NotExpressible for patches that no adapter file says and no known file explains."""
-    if isinstance(item, FileItem) and plugin().catalog.knows_content(item.sha256, check):
+    catalog = plugin().catalog
+    if not isinstance(item, FileItem):
+        return plugin().pusher.push(item, check)
+    if catalog.knows_content(item.sha256, check):
         return item.sha256
+    path = adapter_path(item.name)
+    # Files that nothing has been made of are not hashed before somebody names them.
+    with contextlib.suppress(SidecarRefused):
+        if path and catalog.listed(path, check) and catalog.entry_of(path, item.sha256, check):
+            return item.sha256
     try:
         return plugin().pusher.push(item, check)
-    except NotExpressible:
-        if not isinstance(item, FileItem) or (path := adapter_path(item.name)) is None:
+    except NotExpressible as error:
+        if path is None:
             raise
-        # Rows of a fused weight go by their file only, which arrived so lately that the sidecar has not read it yet.
-        if plugin().catalog.entry_of(path, item.sha256, check) is None:
-            raise
+        # Rows of a fused weight go by their file only, which may have arrived so lately that it is not listed yet.
+        if catalog.entry_of(path, item.sha256, check) is None:
+            raise NotExpressible(f"{error}, and {item.name} is another file now than the one that was loaded") from error
         return item.sha256

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from ...client import SidecarError
-from ...engine import EngineRun, Wanted
+from ...engine import EngineRun, StackEntry, Wanted
 from ..denoising import Answerer, Call, NotServed
 from .desired import Desired
 from .plugin import plugin
@@ -37,7 +37,7 @@ class Session:
         self._check = check
         service = plugin()
         service.ensure(check)
-        stack = tuple((_id(applied.path, check), applied.strength) for applied in self.desired.stack)
+        stack = tuple(StackEntry(_id(applied.path, check), applied.strength) for applied in self.desired.stack)
         wanted = Wanted(_id(self.desired.checkpoint, check), stack, self._wish.host, "auto", residuals)
         run = EngineRun(service.client, wanted, lambda: self._check(), self._make_room)
         with shown(service.status, self.desired.name, wanted.checkpoint in service.served) as progress:

@@ -11,7 +11,7 @@ import { packAdapter } from "./pack-adapter.ts";
 import { writeDelta } from "./write-delta.ts";
 
 /** Raised when the same file would be packed otherwise than before: deltas of earlier versions are not found any more, and trimmed as unused. */
-const packingVersion = 2;
+const packingVersion = 3;
 
 /** Name of a delta in its folder: content hash, structure, mode, version of the packing. */
 export function deltaFileName({ adapter, target, mode }: Pick<DeltaRequest, "adapter" | "target" | "mode">): string {

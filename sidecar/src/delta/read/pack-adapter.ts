@@ -1,7 +1,7 @@
 // An open adapter file → header and factor sources of its delta, whatever kind of file it is.
 
 import type { Kernels, TensorFile } from "@refit-sidecar/native";
-import { deltaFormatVersion, isDeltaFile, isReduxFile, type DeltaHeader } from "../../terms/index.ts";
+import { deltaFormatVersion, isDeltaFile, isReduxFile, targetsDigest, type DeltaHeader } from "../../terms/index.ts";
 import { familyWarnings, noWeightChanges } from "../no-changes.ts";
 import { recogniseAdapter } from "../recognise/recognise-adapter.ts";
 import type { DeltaRequest } from "../types.ts";
@@ -29,7 +29,7 @@ export async function packAdapter(
   const { family, structure, parameters } = request.target;
   const tensors = await readAdapterTensors(file, kernels);
   const { metadata } = file.header;
-  const { terms, factors, report, notes } = recogniseAdapter({ tensors, metadata, family, parameters, mode: request.mode });
+  const { terms, targets, factors, report, notes } = recogniseAdapter({ tensors, metadata, family, parameters, mode: request.mode });
   const sources = [...factors].map(([name, { tensor, shape }]) => copiedFactor(file, name, tensor.key ?? "", shape));
   const facts = { shapes: new Map([...tensors].map(([key, { shape }]) => [key, shape])), metadata, report, expected: family };
   const problem = terms.length === 0 ? noWeightChanges(facts) : null;
@@ -45,6 +45,7 @@ export async function packAdapter(
     warnings: problem ? [] : [...familyWarnings(facts), ...notes],
     problem: problem && { code: problem.code, message: problem.message },
     bytes: totalBytes(sources),
+    targets: targetsDigest(targets),
   };
   return { header, factors: sources, close: async () => {} };
 }

@@ -34,6 +34,8 @@ export interface RecogniseRequest {
 export interface RecognisedAdapter {
   /** In the order in which ComfyUI would apply them. */
   readonly terms: readonly Term[];
+  /** What the file has a change for, of parameters that are there; some of it may have failed. */
+  readonly targets: readonly Target[];
   /** Only factors that some term refers to. */
   readonly factors: ReadonlyMap<string, PendingFactor>;
   readonly report: KeyReport;
@@ -43,6 +45,7 @@ export interface RecognisedAdapter {
 
 /** What holds a target until a later spelling takes it. */
 interface Claim {
+  readonly target: Target;
   readonly keys: readonly string[];
   readonly outcome: { readonly term: Term } | { readonly problem: string };
 }
@@ -72,6 +75,7 @@ export function recogniseAdapter(request: RecogniseRequest): RecognisedAdapter {
   explain(request, named, map, ledger);
   return {
     terms,
+    targets: [...claims.values()].map(({ target }) => target).filter(({ parameter }) => parameters.has(parameter)),
     factors: new Map([...factors.factors].filter(([name]) => needed.has(name))),
     report: ledger.report(),
     notes: notes.sentences(),
@@ -137,7 +141,7 @@ function claim(
         earlier.keys.filter((key) => !sourceKeys.includes(key)),
         `superseded by ${sourceKeys[0] ?? "a later spelling"}: of several spellings or kinds for one target the last counts`,
       );
-    claims.set(place, { keys: sourceKeys, outcome: outcomeOf(reading, own, sourceKeys, read) });
+    claims.set(place, { target: own, keys: sourceKeys, outcome: outcomeOf(reading, own, sourceKeys, read) });
   }
 }
 

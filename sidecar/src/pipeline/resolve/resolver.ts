@@ -16,6 +16,8 @@ export interface StackRequest {
   /** Catalog id, or the SHA-256 of an adapter's content. */
   readonly adapter: string;
   readonly strength: number;
+  /** What the client's loader changes with it (`targetsDigest`). */
+  readonly targets?: string;
 }
 
 export interface WantedRequest {
@@ -53,7 +55,7 @@ export type DeltaState = "none" | "pending" | "ready" | "failed";
 
 export interface Resolver {
   readonly checkpoint: (idOrName: string) => Promise<ResolvedCheckpoint>;
-  /** Throws what the catalog and the delta stage throw; DELTA_NON_FINITE for a file with NaN or infinity; the delta's own problem when it changes nothing. */
+  /** Throws what the catalog and the delta stage throw; DELTA_NON_FINITE for a file with NaN or infinity; DELTA_TARGETS_DIFFER; the delta's own problem when it changes nothing. */
   readonly wanted: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
   /** The delta of one adapter, made when it is not there. */
   readonly delta: (adapterId: string, checkpoint: ResolvedCheckpoint, mode: MergeMode, signal?: AbortSignal) => Promise<ReadyDelta>;
@@ -214,9 +216,16 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
       const started = performance.now();
       const adapters: WantedAdapter[] = [];
       const all: { id: string; delta: ReadyDelta }[] = [];
-      for (const { adapter, strength } of request.stack) {
+      for (const { adapter, strength, targets } of request.stack) {
         const id = adapterId(adapter);
-        const made = usable(await delta(id, resolved, request.mode, signal), catalog.entry(id).name);
+        const { name } = catalog.entry(id);
+        const made = usable(await delta(id, resolved, request.mode, signal), name);
+        if (targets !== undefined && made.header.targets !== undefined && targets !== made.header.targets)
+          throw new Failure(
+            "DELTA_TARGETS_DIFFER",
+            `${name} changes other layers in this UI than on an engine: its names mean different things to the two. Update the older of both, or use this file without an engine`,
+            { adapter: made.sha256 },
+          );
         all.push({ id, delta: made });
         // Nothing in it is for the denoiser: the UI has its part, and the engine's weights do not depend on it.
         if (made.header.terms.length === 0) continue;

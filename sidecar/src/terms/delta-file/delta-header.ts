@@ -25,6 +25,8 @@ export interface DeltaHeader {
   readonly problem: { readonly code: string; readonly message: string } | null;
   /** Bytes of all factors. */
   readonly bytes: number;
+  /** `targetsDigest` of everything that the file has a change for, also where it cannot be applied; absent where nobody has looked (computed and imported deltas). */
+  readonly targets?: string;
 }
 
 export const encodeDeltaHeader = (header: DeltaHeader): Record<string, string> => ({ [deltaMetadataKey]: JSON.stringify(header) });
@@ -52,6 +54,7 @@ export function decodeDeltaHeader(metadata: Readonly<Record<string, string>>): D
         warnings: list(json["warnings"], "warnings", 1000).map((warning) => text(warning, "warnings")),
         problem: parseProblem(json["problem"]),
         bytes: count(json["bytes"], "bytes"),
+        ...(json["targets"] === undefined ? {} : { targets: text(json["targets"], "targets") }),
       };
     }
   } catch (cause) {

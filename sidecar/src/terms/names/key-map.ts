@@ -56,12 +56,16 @@ function spelled({ prefix, form }: SpellingRow, stem: string): string {
 
 const withoutWeight = (parameter: string): string => (parameter.endsWith(".weight") ? parameter.slice(0, -".weight".length) : parameter);
 
-/** Names that come from the parameters themselves, for every family. */
-function nativeNames(parameters: Parameters): Named[] {
+/** Names that come from the parameters themselves, for every family: as this program writes them, and as a release that calls the parameter a module's weight does. */
+function nativeNames(description: FamilyDescription, parameters: Parameters): Named[] {
+  const modules = (description.checkpoint?.renames ?? []).filter(([from, to]) => from.endsWith(".weight") && !to.endsWith(".weight"));
   const names: Named[] = [];
   for (const parameter of parameters.keys()) {
-    if (parameter.endsWith(".weight")) names.push([`lora_unet_${underscored(withoutWeight(parameter))}`, { parameter }]);
-    names.push([`diffusion_model.${withoutWeight(parameter)}`, { parameter }]);
+    const module = modules.reduce<string | null>((found, [from, to]) => found ?? renamedBy(to, from, parameter), null);
+    for (const name of module === null ? [parameter] : [module, parameter]) {
+      if (name.endsWith(".weight")) names.push([`lora_unet_${underscored(withoutWeight(name))}`, { parameter }]);
+      names.push([`diffusion_model.${withoutWeight(name)}`, { parameter }]);
+    }
   }
   return names;
 }
@@ -120,14 +124,14 @@ function extraNames(description: FamilyDescription, scope: Scope): Named[] {
 }
 
 /**
- * The key map of ComfyUI for a structure (source: ComfyUI 0.3.64 `comfy/lora.py` and the maps in `comfy/utils.py`).
+ * The key map of ComfyUI for a structure (source: ComfyUI 0.33.0 `comfy/lora.py` and the maps in `comfy/utils.py`; for Flux.1 the names of 0.3.64 too).
  * In extended mode the names that ComfyUI ignores come first, so that a name which ComfyUI knows wins where both are in a file.
  */
 export function keyMap(family: Family, parameters: Parameters, mode: "comfyui" | "extended" = "comfyui"): KeyMap {
   const description = descriptionOf(family);
   const pairs = diffusersStems(family, parameters);
   const known = new Map<string, Target>([
-    ...nativeNames(parameters),
+    ...nativeNames(description, parameters),
     ...fileNames(description, parameters),
     ...spelledNames(description, parameters, pairs, "comfyui"),
     ...extraNames(description, scopeOf(description, parameters)),

@@ -102,6 +102,22 @@ def test_a_transformer_is_served_with_adapters_in_every_spelling(run, transforme
     assert change > 0 and (own - served).double().pow(2).mean().sqrt() <= 0.01 * change
 
 
+def test_a_file_with_names_of_two_families_changes_what_comfyui_changes(run, transformers):
+    """Since 0.33 ComfyUI takes Flux.2's names on a Flux.1 model, the file is named for Flux.2, and no checkpoint of that family is there: it is read on demand.
+    An earlier ComfyUI passes some of its layers over, which is told instead of drawn.
+    """
+    plain, _ = run.both(FLUX)
+    choices = replace(FLUX, adapters=[("flux-two-families.safetensors", 0.7)])
+    own, served = (run(replace(choices, loader=loader)) for loader in ("CheckpointLoaderSimple", "RefitLoadEngine"))
+    last = run.last_run
+    if run.server.comfyui_version < (0, 33):
+        assert last["served_by"] == "local" and "changes other layers in this UI" in last["reason"], last
+    else:
+        assert last["served_by"] == "engine", last
+    change = (own - plain).double().pow(2).mean().sqrt()
+    assert change > 0 and (own - served).double().pow(2).mean().sqrt() <= 0.01 * change
+
+
 def test_an_adapter_of_another_family_is_told(run, transformers):
     """Of one some layers happen to fit, of the other none does."""
     told = "{} was made for {}; sd15_tiny.safetensors is sd15".format

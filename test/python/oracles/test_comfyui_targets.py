@@ -1,0 +1,61 @@
+"""What an adapter changes, by our reading and by ComfyUI's own loader: the digests that the plugin and the sidecar compare before an engine serves.
+
+COMFYUI_DIR (0.33 or newer) and COMFYUI_PYTHON name a real ComfyUI; without them the test says so and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from oracle_node import run_script
+
+TESTS = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TESTS.parent / "plugin"))
+from refit_sidecar_plugin.stack import Patch, Target, targets_digest  # noqa: E402
+
+pytestmark = pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI_DIR names no ComfyUI of 0.33 or newer")
+
+
+def jobs() -> list[dict]:
+    """Every plain adapter of the golden vectors."""
+    out = []
+    for folder in ("golden", "golden2"):
+        for case in json.loads((TESTS / folder / "cases.json").read_text())["cases"]:
+            for adapter in case["adapters"]:
+                out.append(
+                    {
+                        "family": case["family"],
+                        "base": str(TESTS / folder / case["base"]),
+                        "adapter": str(TESTS / folder / adapter["file"]),
+                        "case": case["name"],
+                    }
+                )
+    return out
+
+
+def test_targets_of_every_golden_adapter_are_comfyuis_own():
+    rows = jobs()
+    ours = [json.loads(line) for line in run_script("targets.mjs", "".join(json.dumps(job) + "\n" for job in rows)).splitlines()]
+    given = "".join(json.dumps({"adapter": job["adapter"], "map": one["map"]}) + "\n" for job, one in zip(rows, ours, strict=True))
+    script = Path(__file__).with_name("comfyui_targets.py")
+    python = os.environ.get("COMFYUI_PYTHON", "python")
+    done = subprocess.run(
+        [python, str(script), os.environ["COMFYUI_DIR"]], input=given, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    differing = []
+    for job, one, line in zip(rows, ours, [line for line in done.stdout.splitlines() if line.startswith("[")], strict=True):
+        there = set(one["parameters"])
+        patches = [
+            Patch(Target(parameter, tuple(part) if part else None, swap), "diff", ())
+            for parameter, part, swap in json.loads(line)
+            if parameter in there
+        ]
+        if targets_digest(patches) != one["targets"]:
+            differing.append((job["case"], sorted(f"{p.target.parameter} {p.target.rows}" for p in patches), sorted(one["listed"])))
+    assert differing == []
