@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import folder_paths
@@ -29,7 +30,7 @@ def accelerated_model(model: Any, prompt: dict[str, Any], node_id: str) -> Any:
         return _ordinary(model, f"models of class {type(model.model).__name__} have no engine", prompt, node_id)
     parameters = _pristine(model)
     for folder, name, path in _candidates(prompt, node_id):
-        if _same_weights(path, parameters):
+        if _same_weights(path, parameters, model.model.model_config):
             clone = model.clone()
             source = Source(path, folder, name)
             clone.set_attachments(ATTACHMENT, source)
@@ -80,20 +81,34 @@ def _pristine(model: Any) -> dict[str, torch.Tensor]:
     return {name: backup.get(f"diffusion_model.{name}", value) for name, value in model.model.diffusion_model.state_dict().items()}
 
 
-def _same_weights(path: str, parameters: dict[str, torch.Tensor]) -> bool:
+def _same_weights(path: str, parameters: dict[str, torch.Tensor], model_config: Any) -> bool:
     """Compares names and shapes of all parameters, then some values of each, converted to the model's dtype as the loader does."""
     try:
         entries = read_header(path).entries
-        prefix = next((prefix for prefix in PREFIXES if prefix + next(iter(parameters)) in entries), None)
-        if prefix is None:
+        if Counter(tuple(value.shape) for value in parameters.values()) - Counter(entry.shape for entry in entries.values()):
             return False
-        pairs = [(entries.get(prefix + name), value) for name, value in parameters.items()]
-        if any(entry is None or entry.shape != tuple(value.shape) for entry, value in pairs):
+        own = next((own for prefix in PREFIXES if (own := _loaded_names(entries, prefix, model_config)).keys() >= parameters.keys()), None)
+        if own is None:
+            return False
+        pairs = [(own[name], value) for name, value in parameters.items()]
+        if any(entry.shape != tuple(value.shape) for entry, value in pairs):
             return False
         with open(path, "rb") as file:
-            return all(_same_values(file, entry, value) for entry, value in pairs if entry is not None)
+            return all(_same_values(file, entry, value) for entry, value in pairs)
     except (HeaderError, OSError):
         return False
+
+
+def _loaded_names(entries: Mapping[str, Entry], prefix: str, model_config: Any) -> dict[str, Entry]:
+    """The file's tensors behind this prefix by the names that ComfyUI loads them under: releases call some parameters otherwise than its modules do."""
+    stored = {name.removeprefix(prefix): entry for name, entry in entries.items() if name.startswith(prefix)}
+    stand_ins = {name: torch.empty(entry.shape, device="meta") for name, entry in stored.items()}
+    entry_of = {id(stand_in): stored[name] for name, stand_in in stand_ins.items()}
+    try:
+        loaded = model_config.process_unet_state_dict(dict(stand_ins))
+    except Exception:  # noqa: BLE001 - the file of another model: whatever the loader misses in it is its own business
+        return {}
+    return {name: entry_of[id(tensor)] for name, tensor in loaded.items() if id(tensor) in entry_of}
 
 
 def _same_values(file: BinaryIO, entry: Entry, live: torch.Tensor) -> bool:
