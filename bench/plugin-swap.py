@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 TESTS = Path(__file__).resolve().parents[1] / "test" / "python" / "plugin"
-sys.path[:0] = [str(TESTS), str(TESTS / "real")]
+sys.path[:0] = [str(TESTS), str(TESTS / "ui" / "comfyui"), str(TESTS / "ui" / "comfyui" / "real")]
 
 from comfy_server import ComfyServer, make_models, skip_reason  # noqa: E402
 from graphs import Choices, graph  # noqa: E402

@@ -33,7 +33,7 @@ const suites =
         "test/sidecar/install/install.test.ts",
         "test/sidecar/install/update.test.ts",
         "test/native",
-        "test/cli/stop.test.ts",
+        "test/sidecar/cli/stop.test.ts",
         "test/faults/kill.e2e.test.ts",
         "test/faults/writes.e2e.test.ts",
       ];

@@ -34,13 +34,13 @@ const unitPaths = {
     ].map((part) => `test/sidecar/${part}`),
     "test/protocol",
     "test/corpus",
-    "test/plugin",
+    "test/page",
   ],
   python: [
     "test/python/corpus",
-    "test/python/client/test_frames.py",
-    "test/python/client/test_messages.py",
-    "test/python/hosts/test_protocol.py",
+    "test/python/plugin/client/test_frames.py",
+    "test/python/plugin/client/test_messages.py",
+    "test/python/hosts/refit_host/wire/test_protocol.py",
   ],
 };
 const wanted = process.argv.slice(2).filter((argument) => !argument.startsWith("--"));

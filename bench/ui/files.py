@@ -127,7 +127,7 @@ def main() -> None:
             make = torch.Generator(device).manual_seed(index + 1)
             tensors = {PREFIX + key: value(key, shape, make) for key, shape in shapes.items()}
         else:
-            sys.path.insert(0, str(ROOT / "test" / "plugin"))
+            sys.path.insert(0, str(ROOT / "test/python/plugin/ui/comfyui"))
             from tiny_checkpoints import SD15, unet_tensors
 
             tensors = unet_tensors(SD15, index + 1)

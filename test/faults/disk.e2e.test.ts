@@ -17,7 +17,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
-import { demoCheckpoint, demoLora, idOf, output, prepare, startBench, step, until, type Bench } from "../pipeline/harness.ts";
+import { demoCheckpoint, demoLora, idOf, output, prepare, startBench, step, until, type Bench } from "../sidecar/pipeline/harness.ts";
 import { record } from "../record.ts";
 import { fill, freshOutputs, loraNames, spread, worldOf } from "./support.ts";
 

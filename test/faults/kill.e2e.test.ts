@@ -3,7 +3,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { output, prepare, startBench, statusOf, step, until, type Bench } from "../pipeline/harness.ts";
+import { output, prepare, startBench, statusOf, step, until, type Bench } from "../sidecar/pipeline/harness.ts";
 import { record } from "../record.ts";
 import { fill, freshOutputs, spread, stacks, worldOf } from "./support.ts";
 

@@ -4,7 +4,7 @@ import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync } from "nod
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { connect, readDiscovery } from "../../sidecar/src/client/index.ts";
-import { demoLora, output, prepare, startBench, step, type Bench, type Stack } from "../pipeline/harness.ts";
+import { demoLora, output, prepare, startBench, step, type Bench, type Stack } from "../sidecar/pipeline/harness.ts";
 import { record } from "../record.ts";
 import { fill, freshOutputs, loraNames, median, sorted, stacks, worldOf } from "./support.ts";
 

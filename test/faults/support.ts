@@ -1,6 +1,6 @@
 // What the fault tests share: reference outputs of a fresh engine.
 
-import { demoCheckpoint, demoLora, idOf, output, startBench, type Bench, type Stack } from "../pipeline/harness.ts";
+import { demoCheckpoint, demoLora, idOf, output, startBench, type Bench, type Stack } from "../sidecar/pipeline/harness.ts";
 
 export const loraNames = ["only-sevens", "small", "thick-strokes"] as const;
 export const fill = (place: Bench["place"]): void => {

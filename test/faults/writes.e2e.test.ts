@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { openStore } from "../../sidecar/src/store/index.ts";
-import { output, startBench, type Bench } from "../pipeline/harness.ts";
+import { output, startBench, type Bench } from "../sidecar/pipeline/harness.ts";
 import { record } from "../record.ts";
 import { fill, freshOutputs, sorted, spread, worldOf } from "./support.ts";
 
@@ -146,7 +146,7 @@ it(
       expect(sorted([...states])).toEqual([0, 1, 2]);
       record("store-killed", {
         promise: "kill -9 at every write, sync, rename and removal of the engine store: an engine is whole or absent",
-        figure: `${at - 1} points in two publications, a pin, a pruning and a removal: 0 damaged engines (the Python hosts' writer: test/python/hosts/test_engine_store.py)`,
+        figure: `${at - 1} points in two publications, a pin, a pruning and a removal: 0 damaged engines (the Python hosts' writer: test/python/hosts/refit_host/test_engine_store.py)`,
         test: "test/faults/writes.e2e.test.ts",
       });
       return;

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { wireMethods } from "../../protocol/src/index.ts";
 import { connect, readDiscovery } from "../../sidecar/src/client/index.ts";
 import type { Client } from "../../sidecar/src/client/index.ts";
-import { demoCheckpoint, demoLora, idOf, output, startBench, until, type Bench } from "../pipeline/harness.ts";
+import { demoCheckpoint, demoLora, idOf, output, startBench, until, type Bench } from "../sidecar/pipeline/harness.ts";
 import { record } from "../record.ts";
 
 const posix = process.platform !== "win32";

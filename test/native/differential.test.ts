@@ -83,7 +83,7 @@ test("npm's safetensors reads the same tensors from a valid file", async () => {
 test("torch rounds f32 to f16 and bf16 as we do, and reads every fp8 code as we do", async ({ skip }) => {
   if (python === undefined) skip(noPython);
   const bits = Uint32Array.from({ length: 1 << 18 }, (_, index) => (Math.imul(index, 2654435761) ^ (index << 7)) >>> 0);
-  const answer = askPython(join(root, "test/native/python/rounding.py"), bytesOf(bits));
+  const answer = askPython(join(root, "test/python/native/rounding.py"), bytesOf(bits));
   const count = bits.length;
   const expected = { F16: answer.subarray(0, 2 * count), BF16: answer.subarray(2 * count, 4 * count) };
   const fp8 = new Float32Array(answer.buffer.slice(answer.byteOffset + 4 * count, answer.byteOffset + 4 * count + 2048));
@@ -126,7 +126,7 @@ test("a file written by the reference is read, and the reference reads ours", as
     { note: "ü" },
   );
   const said: unknown = JSON.parse(
-    askPython(join(root, "test/native/python/exchange.py"), Buffer.from(JSON.stringify([ours, theirs]))).toString(),
+    askPython(join(root, "test/python/native/exchange.py"), Buffer.from(JSON.stringify([ours, theirs]))).toString(),
   );
   expect(said).toEqual({
     metadata: { note: "ü" },

@@ -17,7 +17,7 @@ import { delimiter, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { connect, readDiscovery } from "../../sidecar/src/client/index.ts";
-import { demoCheckpoint, demoLora, idOf, output, type Bench } from "../pipeline/harness.ts";
+import { demoCheckpoint, demoLora, idOf, output, type Bench } from "../sidecar/pipeline/harness.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 const folder = mkdtempSync(join(tmpdir(), "refit-update-"));

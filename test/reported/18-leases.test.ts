@@ -3,8 +3,8 @@
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { writeSafetensors } from "@refit-sidecar/native";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { demoCheckpoint, demoLora, idOf, output, prepare, startBench, step, until } from "../pipeline/harness.ts";
-import type { Bench } from "../pipeline/harness.ts";
+import { demoCheckpoint, demoLora, idOf, output, prepare, startBench, step, until } from "../sidecar/pipeline/harness.ts";
+import type { Bench } from "../sidecar/pipeline/harness.ts";
 
 let bench: Bench;
 let checkpoint: string;

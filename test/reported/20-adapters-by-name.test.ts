@@ -4,8 +4,8 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { native } from "@refit-sidecar/native";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { demoCheckpoint, demoLora, idOf, prepare, startBench, until } from "../pipeline/harness.ts";
-import type { Bench } from "../pipeline/harness.ts";
+import { demoCheckpoint, demoLora, idOf, prepare, startBench, until } from "../sidecar/pipeline/harness.ts";
+import type { Bench } from "../sidecar/pipeline/harness.ts";
 import { hashOf, write } from "./support.ts";
 
 let bench: Bench;

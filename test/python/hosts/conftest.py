@@ -3,15 +3,8 @@
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "sidecar/hosts/python"), str(ROOT), str(ROOT / "test/python/graphs"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT / "sidecar/hosts/python"), str(ROOT), str(ROOT / "test/python/hosts/refit_graphs"), str(Path(__file__).parent)]
 torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield

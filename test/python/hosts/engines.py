@@ -8,12 +8,17 @@ import torch
 from graph_structures import tiny
 from refit_host.files.checkpoint import CheckpointReader
 from refit_host.files.delta import read_delta
-from refit_host.models.bind import layout_of
+from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
 from refit_host.models.spec import ModelSpec
+from refit_host.models.units import units_of
+from refit_host.quant.weights import QuantWeights
+from refit_host.torch_engine.block_stream import BlockStream
 from refit_host.weights.image import read_image
 from refit_host.weights.refit import Weights
+from refit_host.weights.split import BUFFERS, choose_streamed, parts_of, split_of
 from refit_host.weights.stream import Ring
+from refit_host.weights.streamed import StreamedWeights
 
 from bench.gpu import data
 
@@ -52,3 +57,30 @@ def swap(weights: Weights, stack, **options) -> None:
 
 def values(weights: Weights) -> dict[str, torch.Tensor]:
     return {slot.name: weights.value(slot).clone() for slot in weights.layout.slots}
+
+
+def streamed_engine(folder, share: float, shapes=UNET, copier=None) -> tuple[StreamedWeights, torch.nn.Module]:
+    spec = spec_of(shapes)
+    whole = layout_of(spec, shapes, torch.float32, channels_last=True)
+    sizes = {slot.name: slot.nbytes for slot in whole.slots}
+    units = units_of(spec)
+    largest = max(sum(sizes[name] for name in unit.parameters) for unit in units)
+    inside = sum(sizes[name] for unit in units for name in unit.parameters)
+    chosen = choose_streamed(units, sizes, int(whole.nbytes - share * inside + BUFFERS * largest + 256 * len(sizes)))
+    layout = layout_of(spec, shapes, torch.float32, channels_last=True, part=parts_of(chosen))
+    weights = StreamedWeights(layout, split_of(layout, chosen), CPU, Ring(CPU))
+    weights.load("pinned", reader(folder, shapes))
+    module = bind(spec.build(), spec, weights.placed, weights.container)
+    return weights, BlockStream(weights, copier).attach(module)
+
+
+def bits(weights: QuantWeights) -> torch.Tensor:
+    """Every stored byte; the gaps between stored tensors belong to nobody."""
+    coded = [
+        part
+        for slot in weights.layout.slots
+        if slot.index in weights.stored.coded
+        for part in weights.stored.parts(slot, weights.live).values()
+    ]
+    whole = [slot.physical(weights.live) for slot in weights.stored.whole.slots]
+    return torch.cat([part.contiguous().view(torch.uint8).flatten() for part in (*coded, *whole)])

@@ -101,5 +101,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT / "sidecar/hosts/python"), str(ROOT), str(ROOT / "test/python/graphs")]
+    sys.path[:0] = [str(ROOT / "sidecar/hosts/python"), str(ROOT), str(ROOT / "test/python/hosts/refit_graphs")]
     main()

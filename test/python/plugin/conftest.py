@@ -4,6 +4,6 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-for folder in (HERE.parents[2] / "plugin", HERE):
+for folder in (HERE.parents[2] / "plugin", HERE / "ui" / "comfyui", HERE):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

@@ -13,7 +13,8 @@ import torch
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path[:0] = [
-    str(ROOT / path) for path in ("plugin", "sidecar/hosts/python", "", "test/python/graphs", "test/python/hosts", "test/python/served")
+    str(ROOT / path)
+    for path in ("plugin", "sidecar/hosts/python", "", "test/python/hosts/refit_graphs", "test/python/hosts", "test/python/served")
 ]
 torch.set_num_threads(1)
 

@@ -106,7 +106,7 @@ describe("openStore", () => {
   });
 
   it("names an entry as the Python hosts do", () => {
-    // test/python/hosts/test_engine_store.py checks the same text.
+    // test/python/hosts/refit_host/test_engine_store.py checks the same text.
     expect(entryName(key)).toBe("8a117f8ef534355b30fd9a82c243633084fbf84bd968c88c3e5256b764fb8766");
   });
 

@@ -8,7 +8,7 @@ interface Corpus {
   readonly good: readonly (readonly [text: string, value: Value])[];
   readonly bad: readonly string[];
 }
-/** Python's evaluator is held to the same: test/python/graphs/test_descriptions.py. */
+/** Python's evaluator is held to the same: test/python/hosts/refit_graphs/test_descriptions.py. */
 const corpus = JSON.parse(readFileSync(new URL("../../expressions.json", import.meta.url), "utf8")) as Corpus;
 const scope: Scope = { shapes: new Map(Object.entries(corpus.shapes)), named: (name) => corpus.named[name] ?? null };
 

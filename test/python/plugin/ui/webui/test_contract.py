@@ -1,0 +1,76 @@
+"""What the plugin relies on in A1111, Forge and reForge is on a record; the record is checked against a real checkout where there is one."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import webui_api  # noqa: E402
+
+RECORD = json.loads(Path(__file__).with_name("webui_api.json").read_text("utf-8"))
+UIS = sorted(RECORD)
+
+
+def everything(ui: str) -> list[tuple[str, str, object]]:
+    """(folder, dotted name, what is recorded) of every name and method."""
+    part = RECORD[ui]
+    methods = [
+        (folder, f"{owner}.{name}", kind)
+        for folder, owners in part["methods"].items()
+        for owner, names in owners.items()
+        for name, kind in names.items()
+    ]
+    others = [(folder, name, kind) for folder, names in part["others"].items() for name, kind in names.items()]
+    return [("", name, kind) for name, kind in part["names"].items()] + others + methods
+
+
+@pytest.mark.parametrize("ui", UIS)
+def test_every_name_that_the_plugin_uses_is_recorded_and_was_there(ui):
+    assert webui_api.used(ui) == set(RECORD[ui]["names"]), (
+        "run test/python/plugin/ui/webui/webui_api.py to record it anew, and look at what changed"
+    )
+    assert [name for _, name, kind in everything(ui) if kind is None] == []
+
+
+@pytest.fixture
+def root(request) -> Path:
+    variable = webui_api.VARIABLES[request.param]
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set: point it at a checkout of {request.param} to compare the recorded API with its source")
+    return Path(os.environ[variable])
+
+
+@pytest.mark.parametrize(("ui", "root"), [(ui, ui) for ui in UIS], indirect=["root"], ids=UIS)
+def test_the_checkout_has_the_recorded_names_with_their_parameters(ui, root):
+    found = webui_api.record(ui, root)
+    for folder, name, recorded in everything(ui):
+        if folder == "" and name in found["names"]:
+            now = found["names"][name]
+        elif name in found["others"].get(folder, {}):
+            now = found["others"][folder][name]
+        else:
+            owner, leaf = name.rsplit(".", 1)
+            now = found["methods"][folder][owner][leaf]
+        assert compatible(recorded, now), f"{name}: recorded {recorded}, found {now}"
+
+
+@pytest.mark.parametrize(("ui", "root"), [(ui, ui) for ui in UIS], indirect=["root"], ids=UIS)
+def test_the_checkout_has_the_attributes_that_are_read(ui, root):
+    for folder, owners in webui_api.ATTRIBUTES[ui].items():
+        for owner, wanted in owners.items():
+            there = webui_api.attributes(root / folder, owner)
+            assert set(wanted) <= there, f"{owner}: {sorted(set(wanted) - there)}"
+
+
+def compatible(recorded: object, found: object) -> bool:
+    """Every recorded parameter is still there, in the same order; new ones may have come."""
+    if not isinstance(recorded, list):
+        return found is not None
+    if not isinstance(found, list):
+        return False
+    rest = iter(found)
+    return all(any(name == other for other in rest) for name in recorded)
