@@ -4,9 +4,9 @@ import { defineConfig } from "vitest/config";
 const e2e = process.env["REFIT_E2E"] === "1";
 /** Parts that cannot reach the native addon (test/layers/addon-apart.test.ts): their tests would be the same twice. */
 export const addonApart = ["arrivals", "jobs", "options", "plan", "step", "telemetry", "wire"];
-// The second pass, without the native addon. Installations and self-tests start processes and compare what they say; numbers are compared in the other files.
+// The second pass, without the native addon. Commands, installations and self-tests start processes and compare what they say; numbers are compared in the other files.
 const withoutAddon =
-  process.env["REFIT_NATIVE"] === "off" ? ["install", "selftest", ...addonApart].map((part) => `test/sidecar/${part}/**`) : [];
+  process.env["REFIT_NATIVE"] === "off" ? ["cli", "install", "selftest", ...addonApart].map((part) => `test/sidecar/${part}/**`) : [];
 
 export default defineConfig({
   test: {
