@@ -14,4 +14,4 @@ if __name__ == "__main__":
     try:
         run_command_line(find_entry(), sys.argv[1:], os.environ)
     except CannotStart as error:
-        sys.exit(f"refit-sidecar: {error}")
+        sys.exit(error.line())

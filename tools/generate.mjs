@@ -4,9 +4,11 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as protocol from "../protocol/dist/index.js";
+import { systemTexts } from "../sidecar/dist/src/failure/index.js";
 import { optionTable } from "../sidecar/dist/src/options/index.js";
 import { asyncapi } from "./generate/asyncapi.mjs";
 import { configurationPage } from "./generate/configuration.mjs";
+import { errorsPage } from "./generate/errors.mjs";
 import { familyPage, hostTable, pluginTable, readFamilies, readOtherModels, typescriptTable } from "./generate/families.mjs";
 import { hostMessages } from "./generate/host-python.mjs";
 import { hardwarePage } from "./generate/hardware.mjs";
@@ -34,6 +36,7 @@ const files = {
   "plugin/refit_sidecar_plugin/messages.py": pythonMessages(protocol, schemas),
   "sidecar/hosts/python/refit_host/wire/protocol.py": hostMessages(protocol),
   "docs/develop/adapters.md": familyPage(families, readFileSync(join(root, "docs/develop/adapters.md"), "utf8")),
+  "docs/operate/errors.md": errorsPage(protocol, systemTexts),
   "docs/operate/reliability.md": reliabilityPage(join(root, "test/faults/results")),
   "docs/operate/configuration.md": configurationPage(optionTable),
   "README.md": withHardware("README.md"),

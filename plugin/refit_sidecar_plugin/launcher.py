@@ -39,6 +39,12 @@ LOCK_SECONDS = 20.0
 class CannotStart(Exception):
     """The text says what is missing and how to get it."""
 
+    code = "CLIENT_CANNOT_START"
+
+    def line(self) -> str:
+        """For a terminal, as the sidecar's own command line shows an error."""
+        return f"refit-sidecar: {self} [{self.code}]"
+
 
 def start_sidecar(data_dir: Path) -> None:
     """Starts a sidecar on this data folder, detached from the UI. Does nothing while another start is under way. Raises CannotStart."""

@@ -1163,3 +1163,61 @@ ERRORS: dict[str, ErrorEntry] = {
         "List the jobs again.",
     ),
 }
+
+
+class OwnError(NamedTuple):
+    summary: str
+    remedy: str
+
+
+#: Codes that arise on the client's side of the wire.
+CLIENT_ERRORS: dict[str, OwnError] = {
+    "CLIENT_NOT_RUNNING": OwnError(
+        "No sidecar is running.",
+        "Start it (refit-sidecar serve), or set REFIT_DATA_DIR to its data folder.",
+    ),
+    "CLIENT_CANNOT_START": OwnError(
+        "The sidecar could not be started.",
+        "The text has the reason; `refit-sidecar doctor` checks the computer.",
+    ),
+    "CLIENT_DISCOVERY": OwnError(
+        "sidecar.json is damaged.",
+        "Stop the sidecar, remove the file and start it again.",
+    ),
+    "CLIENT_DISCOVERY_UNSAFE": OwnError(
+        "sidecar.json is not only this user's.",
+        "Remove the file and start the sidecar again as this user.",
+    ),
+    "CLIENT_CONNECT_FAILED": OwnError(
+        "The sidecar could not be reached.",
+        "See whether it still runs; it may have been restarted.",
+    ),
+    "CLIENT_REFUSED": OwnError(
+        "The sidecar refused the connection.",
+        "Restart the sidecar; update plugin and sidecar to the same version.",
+    ),
+    "CLIENT_CONNECTION_LOST": OwnError(
+        "The connection to the sidecar was lost before it answered.",
+        "Prepare again; the sidecar may have been restarted.",
+    ),
+    "CLIENT_TIMEOUT": OwnError(
+        "The sidecar did not answer in time.",
+        "See the sidecar's log; it may be busy building an engine.",
+    ),
+    "CLIENT_INTERRUPTED": OwnError(
+        "The call was interrupted here.",
+        "None.",
+    ),
+    "CLIENT_PROTOCOL": OwnError(
+        "The sidecar sent something that is not the protocol.",
+        "Update plugin and sidecar to the same version.",
+    ),
+    "CLIENT_LIBRARY_MISSING": OwnError(
+        "The Python package websockets (11 or newer) is missing.",
+        "Install the plugin's requirements.txt into the UI's Python.",
+    ),
+    "CLIENT_CLOSED": OwnError(
+        "The client was closed.",
+        "Make a new one.",
+    ),
+}

@@ -17,6 +17,7 @@ export {
   checkpointSource,
   desiredState,
   hostErrors,
+  isHostErrorCode,
   hostMethods,
   hostNotifications,
   hostProtocolVersion,
@@ -39,6 +40,8 @@ export type {
 } from "./host/index.ts";
 export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
 export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
+export { failureTables, isKnownCode } from "./failures/index.ts";
+export type { FailureRow, FailureRows, KnownCode, OwnCode } from "./failures/index.ts";
 export { familyDescription, familyNames, familyTable, otherModels, otherModelTable } from "./families/index.ts";
 export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameGroup, NameRow, SpellingRow } from "./families/index.ts";
 export { failure, isRequestId, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";

@@ -8,7 +8,7 @@ import { demo, fluxModel, hashOf, newFolder, pair, run, runFor, write } from "./
 const folder = newFolder();
 const at = (name: string) => join(folder, name);
 const check = (out: string, inputs: readonly string[]) =>
-  checkOutput({ out, option: "--out", code: "CLI_X", inputs: inputs.map((path) => ({ what: "an input", path })) });
+  checkOutput({ out, option: "--out", code: "CLI_ARGUMENTS", inputs: inputs.map((path) => ({ what: "an input", path })) });
 
 beforeAll(async () => {
   await write(at("base.safetensors"), fluxModel());
@@ -23,7 +23,7 @@ describe("an output", () => {
     const base = at("base.safetensors");
     for (const spelling of [base, join(folder, ".", "base.safetensors"), `${folder}//base.safetensors`, `${folder}/x/../base.safetensors`])
       await expect(check(spelling, [base])).rejects.toMatchObject({
-        code: "CLI_X",
+        code: "CLI_ARGUMENTS",
         message: expect.stringContaining("overwrite one of its inputs") as string,
       });
     await expect(check(at("other.safetensors"), [base])).resolves.toBeUndefined();
@@ -36,10 +36,10 @@ describe("an output", () => {
       symlinkSync(at("base.safetensors"), at("soft.safetensors"));
       symlinkSync(folder, at("linked-folder"));
       for (const out of ["hard.safetensors", "soft.safetensors", join("linked-folder", "base.safetensors")])
-        await expect(check(at(out), [at("base.safetensors")])).rejects.toMatchObject({ code: "CLI_X" });
-      await expect(check(at("base.safetensors"), [at("soft.safetensors")])).rejects.toMatchObject({ code: "CLI_X" });
+        await expect(check(at(out), [at("base.safetensors")])).rejects.toMatchObject({ code: "CLI_ARGUMENTS" });
+      await expect(check(at("base.safetensors"), [at("soft.safetensors")])).rejects.toMatchObject({ code: "CLI_ARGUMENTS" });
       await expect(check(join(folder, "linked-folder", "new.safetensors"), [at("new.safetensors")])).rejects.toMatchObject({
-        code: "CLI_X",
+        code: "CLI_ARGUMENTS",
       });
     },
   );
@@ -58,7 +58,9 @@ describe("an output", () => {
       "s-00002-of-00002.safetensors",
     ]);
     for (const { path } of inputs)
-      await expect(checkOutput({ out: path, option: "--out", code: "CLI_X", inputs })).rejects.toMatchObject({ code: "CLI_X" });
+      await expect(checkOutput({ out: path, option: "--out", code: "CLI_ARGUMENTS", inputs })).rejects.toMatchObject({
+        code: "CLI_ARGUMENTS",
+      });
   });
 
   it("of a report, a bundle or a state replaces an older one, and nothing else", async () => {
@@ -80,9 +82,9 @@ describe("an output", () => {
     writeFileSync(older, JSON.stringify({ format: "refit-sidecar state", version: 1 }, null, 2));
     writeFileSync(join(folder, "empty"), "");
     for (const out of [older, join(folder, "empty"), join(folder, "new.json")])
-      await checkOutput({ out, option: "the file", code: "CLI_X", inputs: [], replaces });
-    await expect(checkOutput({ out: model, option: "the file", code: "CLI_X", inputs: [], replaces })).rejects.toMatchObject({
-      code: "CLI_X",
+      await checkOutput({ out, option: "the file", code: "CLI_ARGUMENTS", inputs: [], replaces });
+    await expect(checkOutput({ out: model, option: "the file", code: "CLI_ARGUMENTS", inputs: [], replaces })).rejects.toMatchObject({
+      code: "CLI_ARGUMENTS",
     });
   });
 
@@ -95,7 +97,13 @@ describe("an output", () => {
   it("folder is made, or replaced where this command made it, and never emptied of anything else", async () => {
     const isOurs = (names: readonly string[]) => names.includes("ours");
     const request = (out: string, inputs: readonly string[] = []) =>
-      checkOutputFolder({ out, option: "--out", code: "CLI_X", inputs: inputs.map((path) => ({ what: "the model", path })), isOurs });
+      checkOutputFolder({
+        out,
+        option: "--out",
+        code: "CLI_ARGUMENTS",
+        inputs: inputs.map((path) => ({ what: "the model", path })),
+        isOurs,
+      });
     await expect(request(at("not-there"))).resolves.toBeUndefined();
     await expect(request(at("x"))).resolves.toBeUndefined();
     await expect(request(folder)).rejects.toThrow("would be emptied");
@@ -109,7 +117,7 @@ describe("an output", () => {
 
 describe("several jobs of one command", () => {
   it("may not write one file twice, nor over a file that another reads; what an earlier one makes may be read", async () => {
-    const ledger = outputLedger("CLI_X");
+    const ledger = outputLedger("CLI_ARGUMENTS");
     const input = (path: string) => ({ what: "an input", path: at(path) });
     await ledger.add("line 1", at("one.safetensors"), [input("base.safetensors")]);
     await ledger.add("line 2", `${folder}/x/../one.safetensors`, [input("base.safetensors")]);

@@ -87,13 +87,16 @@ export function pythonClasses(schemas) {
   return [...classes.values()];
 }
 
-export function pythonMessages({ protocolVersion, tensorDtypes, wireMethods, wireNotifications, errorTable }, schemas) {
+export function pythonMessages({ protocolVersion, tensorDtypes, wireMethods, wireNotifications, errorTable, failureTables }, schemas) {
   const methods = Object.entries(wireMethods).map(
     ([name, { role, tensors }]) => `    ${quote(name)}: Method(${quote(role)}, ${quote(tensors)}),`,
   );
   const errors = Object.entries(errorTable).map(
     ([code, { rpc, fault, summary, remedy }]) =>
       `    ${quote(code)}: ErrorEntry(\n        ${rpc},\n        ${quote(fault)},\n        ${quote(summary)},\n        ${quote(remedy)},\n    ),`,
+  );
+  const own = Object.entries(failureTables.clientFailures).map(
+    ([code, { summary, remedy }]) => `    ${quote(code)}: OwnError(\n        ${quote(summary)},\n        ${quote(remedy)},\n    ),`,
   );
   const dtypes = Object.entries(tensorDtypes).map(([name, size]) => `${quote(name)}: ${size}`);
   return `"""The wire's messages, methods and errors. Generated from protocol/src by \`npm run generate\`; do not edit."""
@@ -135,6 +138,17 @@ class ErrorEntry(NamedTuple):
 
 ERRORS: dict[str, ErrorEntry] = {
 ${errors.join("\n")}
+}
+
+
+class OwnError(NamedTuple):
+    summary: str
+    remedy: str
+
+
+#: Codes that arise on the client's side of the wire.
+CLIENT_ERRORS: dict[str, OwnError] = {
+${own.join("\n")}
 }
 `;
 }

@@ -2,33 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from ..messages import ERRORS
-
-
-class _Own(NamedTuple):
-    message: str
-    remedy: str
-
-
-#: Codes that arise on this side of the wire.
-CLIENT_ERRORS: dict[str, _Own] = {
-    "CLIENT_NOT_RUNNING": _Own("No sidecar is running.", "Start it (refit-sidecar serve), or set REFIT_DATA_DIR to its data folder."),
-    "CLIENT_DISCOVERY_UNSAFE": _Own("sidecar.json is not only this user's.", "Remove the file and start the sidecar again as this user."),
-    "CLIENT_CONNECT_FAILED": _Own("The sidecar could not be reached.", "See whether it still runs; it may have been restarted."),
-    "CLIENT_REFUSED": _Own("The sidecar refused the connection.", "Restart the sidecar; update plugin and sidecar to the same version."),
-    "CLIENT_CONNECTION_LOST": _Own(
-        "The connection to the sidecar was lost before it answered.", "Prepare again; the sidecar may have been restarted."
-    ),
-    "CLIENT_TIMEOUT": _Own("The sidecar did not answer in time.", "See the sidecar's log; it may be busy building an engine."),
-    "CLIENT_INTERRUPTED": _Own("The call was interrupted here.", "None."),
-    "CLIENT_PROTOCOL": _Own("The sidecar sent something that is not the protocol.", "Update plugin and sidecar to the same version."),
-    "CLIENT_LIBRARY_MISSING": _Own(
-        "The Python package websockets (11 or newer) is missing.", "Install the plugin's requirements.txt into the UI's Python."
-    ),
-    "CLIENT_CLOSED": _Own("The client was closed.", "Make a new one."),
-}
+from ..messages import CLIENT_ERRORS, ERRORS
 
 
 class SidecarError(Exception):
@@ -40,11 +14,10 @@ class SidecarError(Exception):
     fault = "connection"
 
     def __init__(self, code: str, message: str | None = None, remedy: str | None = None, reason: str | None = None) -> None:
-        own = CLIENT_ERRORS.get(code)
-        entry = ERRORS.get(code)
+        entry = CLIENT_ERRORS.get(code) or ERRORS.get(code)
         self.code = code
-        self.message = message or (own.message if own else entry.summary if entry else "The sidecar reported an error.")
-        self.remedy = remedy or (own.remedy if own else entry.remedy if entry else "")
+        self.message = message or (entry.summary if entry else "The sidecar reported an error.")
+        self.remedy = remedy or (entry.remedy if entry else "")
         self.reason = reason
         #: Whether the text was written for this one case.
         self.told = message is not None

@@ -65,7 +65,8 @@ def answer(work: Callable[..., dict[str, Any]], *arguments: Any) -> tuple[int, d
 
 
 def refusal(error: PageRefused) -> tuple[int, dict[str, Any]]:
-    return error.status, {"code": error.code, "message": str(error)}
+    message = str(error)
+    return error.status, {"code": error.code, "message": message if message.endswith("]") else f"{message} [{error.code}]"}
 
 
 def _object(text: str | bytes) -> dict[str, Any] | None:

@@ -134,10 +134,9 @@ class Service:
         try:
             self._start_sidecar()
         except CannotStart as reason:
-            self._set(
-                self._welcomed, SidecarUnavailable("CLIENT_NOT_RUNNING", f"No sidecar is running, and none can be started: {reason}.", " ")
-            )
-            self.facts.connection("missing", f"No sidecar is running, and none can be started: {reason}.")
+            trouble = SidecarUnavailable(reason.code, f"No sidecar is running, and none can be started: {reason}.", " ")
+            self._set(self._welcomed, trouble)
+            self.facts.connection("missing", str(trouble))
         else:
             self._set(self._welcomed, None)
             if self.facts.state != "lost":

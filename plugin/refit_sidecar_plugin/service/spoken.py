@@ -1,4 +1,4 @@
-"""Errors for somebody who draws pictures: what it means for the picture, and what to press or type. The log has code and remedy for everybody else."""
+"""Errors for somebody who draws pictures: what it means for the picture, and what to press or type. The code leads to the error reference."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ _WORDS = {
     "CLIENT_PROTOCOL": "the engine's helper program is of another version; update Refit Sidecar, then restart the computer's UIs",
     "CLIENT_CLOSED": "the UI is shutting down",
 }
+
+
+def told(error: Exception) -> str:
+    """`spoken`, and behind it the code under which the error reference has it: what every message of the plugin shows."""
+    code = getattr(error, "code", None)
+    return spoken(error) if code is None else f"{spoken(error)} [{code}]"
 
 
 def spoken(error: Exception) -> str:

@@ -161,6 +161,10 @@ export const hostErrors = {
 
 export type HostErrorCode = keyof typeof hostErrors;
 
+export function isHostErrorCode(code: string): code is HostErrorCode {
+  return Object.hasOwn(hostErrors, code);
+}
+
 /** `data` of a JSON-RPC error from a host. */
 export interface HostErrorData {
   readonly code: HostErrorCode;

@@ -3,7 +3,7 @@
 
 export { hostMethods, hostNotifications, hostProtocolVersion } from "./methods.ts";
 export type { HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult } from "./methods.ts";
-export { hostErrors } from "./errors.ts";
+export { hostErrors, isHostErrorCode } from "./errors.ts";
 export type { HostErrorCode, HostErrorData, HostErrorRow } from "./errors.ts";
 export { adapterLosses, adapterLossLimit, checkpointSource, desiredState, refitPlan, stackFile, weightDtype } from "./values.ts";
 export type { AdapterLosses, StackFile, WeightDtype } from "./values.ts";

@@ -1,5 +1,5 @@
 import { SafetensorsError } from "@refit-sidecar/native";
-import { hostErrors, type HostErrorCode } from "@refit-sidecar/protocol";
+import { isHostErrorCode, type HostErrorCode } from "@refit-sidecar/protocol";
 import { Failure } from "../../src/failure/index.ts";
 
 /** A failure that has a row in the host protocol's error table. */
@@ -12,10 +12,6 @@ export function hostFailure(
   return new Failure(code, message, evidence, cause === undefined ? {} : { cause });
 }
 
-export function isHostCode(code: string): code is HostErrorCode {
-  return Object.hasOwn(hostErrors, code);
-}
-
 /** What the checkpoint reader's failures are to the sidecar. */
 const storageCodes: Readonly<Record<string, HostErrorCode>> = {
   STORAGE_FILE_CHANGED: "HOST_FILE_CHANGED",
@@ -26,7 +22,7 @@ const storageCodes: Readonly<Record<string, HostErrorCode>> = {
 
 /** What a reader's or the system's error means to the sidecar. Anything unforeseen is HOST_INTERNAL: never blamed on the caller. */
 export function asHostFailure(error: unknown): Failure {
-  if (error instanceof Failure && isHostCode(error.code)) return error;
+  if (error instanceof Failure && isHostErrorCode(error.code)) return error;
   if (error instanceof Failure && Object.hasOwn(storageCodes, error.code))
     return hostFailure(storageCodes[error.code] ?? "HOST_FILE_INVALID", error.message, error.evidence, error);
   if (error instanceof SafetensorsError) return fileFailure(error);

@@ -2,6 +2,7 @@ import {
   encodeFrameParts,
   hostErrors,
   hostMethods,
+  isHostErrorCode,
   type Frame,
   type FrameTensor,
   type HostErrorCode,
@@ -9,7 +10,7 @@ import {
   type JsonObject,
 } from "@refit-sidecar/protocol";
 import { z } from "zod";
-import { asHostFailure, hostFailure, isHostCode } from "./host-failure.ts";
+import { asHostFailure, hostFailure } from "./host-failure.ts";
 import type { Call, HostMethods } from "./host.ts";
 
 export interface Output {
@@ -91,7 +92,7 @@ export class HostServer {
   /** Answers with an error; `id` is null when the request could not be read. */
   fail(id: number | null, error: unknown): void {
     const failure = asHostFailure(error);
-    const code: HostErrorCode = isHostCode(failure.code) ? failure.code : "HOST_INTERNAL";
+    const code: HostErrorCode = isHostErrorCode(failure.code) ? failure.code : "HOST_INTERNAL";
     if (code === "HOST_INTERNAL")
       process.stderr.write(`${failure.cause instanceof Error ? (failure.cause.stack ?? failure.cause.message) : failure.message}\n`);
     this.#send({

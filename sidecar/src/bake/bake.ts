@@ -5,6 +5,7 @@ import { isFloatDtype, writeSafetensors } from "@refit-sidecar/native";
 import type { FloatDtype, TensorSource } from "@refit-sidecar/native";
 import type { Family } from "../catalog/index.ts";
 import type { ReadyDelta } from "../delta/index.ts";
+import type { FailureCode } from "../failure/index.ts";
 import { nearest, seedOf } from "../storage/index.ts";
 import type { Rounding } from "../storage/index.ts";
 import type { KeyReport, MergeMode } from "../terms/index.ts";
@@ -38,7 +39,7 @@ export interface AdapterReport extends KeyReport {
   /** Keys with NaN or Inf: merged, as ComfyUI merges them, and said. */
   readonly nonFinite: readonly string[];
   /** Set when the adapter changes nothing in this base: the likely cause. */
-  readonly problem: { readonly code: string; readonly message: string } | null;
+  readonly problem: { readonly code: FailureCode; readonly message: string } | null;
   /** How much of the adapter's change the output has; null when it changes nothing. */
   readonly loss: LossReport | null;
 }

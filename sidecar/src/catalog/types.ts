@@ -4,6 +4,7 @@ export type { CheckpointSource, ParameterPiece, ParameterSource } from "../stora
 
 export type { Family } from "@refit-sidecar/protocol";
 import type { Family } from "@refit-sidecar/protocol";
+import type { FailureCode } from "../failure/index.ts";
 
 /** Content identity of a file. A checkpoint may start on a sampled hash that is confirmed in the background. */
 export interface Identity {
@@ -15,7 +16,7 @@ export interface Identity {
 }
 
 export interface Problem {
-  readonly code: string;
+  readonly code: FailureCode;
   readonly message: string;
 }
 

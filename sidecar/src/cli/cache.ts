@@ -5,7 +5,7 @@ import { environmentSource, fileSource, resolveOptions } from "../options/index.
 import type { Options, Source } from "../options/index.ts";
 import { openStore } from "../store/index.ts";
 import type { EntryInfo, Store } from "../store/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { defaultDataDir } from "./serve.ts";
 
 export interface StoreFlags {
@@ -113,7 +113,7 @@ export function addCache(program: Command, done: (code: number) => void): void {
       const entries = await store.list();
       for (const { entry } of entries) {
         const problem = await store.verify(entry);
-        if (problem !== null) bad.push({ entry, message: problem.message });
+        if (problem !== null) bad.push({ entry, message: codedText(problem) });
       }
       return {
         ok: bad.length === 0,

@@ -8,7 +8,7 @@ import { connect, readDiscovery } from "../client/index.ts";
 import type { Client, HeardEvent } from "../client/index.ts";
 import { classify, decode, demoFolder, gridPng, readDemoAssets, sample } from "../demo/index.ts";
 import type { DemoAssets, DemoLora } from "../demo/index.ts";
-import { Failure } from "../failure/index.ts";
+import { codeFrom, Failure } from "../failure/index.ts";
 import { packageRoot } from "../package-root.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { checkOutputFolder } from "./outputs.ts";
@@ -63,7 +63,8 @@ async function startServe(folder: string): Promise<Running> {
     readonly url: string;
     readonly error?: { readonly code: string; readonly message: string };
   };
-  if (!started.ok) throw new Failure(started.error?.code ?? "DEMO_SIDECAR", started.error?.message ?? "the sidecar did not start", {});
+  if (!started.ok)
+    throw new Failure(codeFrom(started.error?.code, "DEMO_SIDECAR"), started.error?.message ?? "the sidecar did not start", {});
   const client = await connect(await readDiscovery(dataDir), "refit-sidecar demo");
   await client.call("events.subscribe", { topics: ["arrival", "catalog", "delta", "refit", "engine", "host"] });
   return { child, client, dataDir, url: started.url };

@@ -23,8 +23,14 @@ function described(error: unknown): { readonly code: string; readonly message: s
   return { code: "INTERNAL", message: unexpectedText(error) };
 }
 
+/** Text and code of anything that was thrown, as every message of the command line ends. The codes' reference: docs/operate/errors.md. */
+export function codedText(error: unknown): string {
+  const { code, message } = described(error);
+  return `${message} [${code}]`;
+}
+
 /** One line for people, or one JSON object with code and text. */
 export function failureText(error: unknown, json: boolean): string {
   const { code, message } = described(error);
-  return json ? JSON.stringify({ ok: false, error: { code, message } }) : `refit-sidecar: ${message} [${code}]`;
+  return json ? JSON.stringify({ ok: false, error: { code, message } }) : `refit-sidecar: ${codedText(error)}`;
 }

@@ -6,7 +6,7 @@ import { findGpus, installedHost } from "../install/host/index.ts";
 import { applyPlan, look, planGpuHost, planInstall, planUninstall } from "../install/index.ts";
 import type { InstallPlan, Interface, Named } from "../install/index.ts";
 import { packageRoot } from "../package-root.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { dataDirOf, installHostByName } from "./host.ts";
 
 interface Given {
@@ -67,7 +67,7 @@ async function bringGpuHost(given: Given, ui: Interface, python: string | null):
     return [];
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    return [`The plugin is in place; the engine for the graphics card is not: ${error.message} Try again with: ${plan.command}`];
+    return [`The plugin is in place; the engine for the graphics card is not: ${codedText(error)} Try again with: ${plan.command}`];
   }
 }
 

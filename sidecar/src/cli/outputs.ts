@@ -4,7 +4,7 @@
 import { open, readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { wholeCheckpoint } from "../catalog/index.ts";
-import { Failure } from "../failure/index.ts";
+import { Failure, type FailureCode } from "../failure/index.ts";
 
 /** Something that a command reads, and what to call it in a message. */
 export interface Input {
@@ -38,10 +38,10 @@ async function identityOf(path: string): Promise<FileIdentity> {
 const sameFile = (a: FileIdentity, b: FileIdentity): boolean =>
   (a.present !== null && a.present === b.present) || (a.place !== null && a.place === b.place);
 
-const refused = (code: string, message: string) => new Failure(code, message, {});
+const refused = (code: FailureCode, message: string) => new Failure(code, message, {});
 
 /** A file is written as a new one and renamed into place: its folder has to be there, and the place must not be a folder. */
-async function requirePlace(code: string, option: string, out: string): Promise<void> {
+async function requirePlace(code: FailureCode, option: string, out: string): Promise<void> {
   if ((await statOrNull(out))?.isDirectory() === true)
     throw refused(code, `${option} expects the file to write, ${out} is a folder; name a file in it`);
   const folder = await statOrNull(dirname(resolve(out)));
@@ -67,7 +67,7 @@ export interface OutputRequest {
   /** How the user names it: `--out`, or the argument. */
   readonly option: string;
   /** Code of the refusal, one that means "the arguments are wrong". */
-  readonly code: string;
+  readonly code: FailureCode;
   readonly inputs: readonly Input[];
   /** What the command writes, and how such a file begins: only an older one of these is replaced. Absent: whatever is there may be. */
   readonly replaces?: { readonly what: string; readonly begins: string };
@@ -75,7 +75,7 @@ export interface OutputRequest {
 
 /** An older file of the same command, or an empty one. Throws Failure `code` for any other: a model that is replaced by a report is gone. */
 async function requireOwnKind(
-  code: string,
+  code: FailureCode,
   option: string,
   out: string,
   { what, begins }: NonNullable<OutputRequest["replaces"]>,
@@ -141,7 +141,7 @@ export interface OutputLedger {
   readonly check: (label: string) => void;
 }
 
-export function outputLedger(code: string): OutputLedger {
+export function outputLedger(code: FailureCode): OutputLedger {
   interface Job {
     readonly label: string;
     readonly path: string;

@@ -6,9 +6,9 @@ import type { Command } from "commander";
 import { z } from "zod";
 import { connect, readDiscovery } from "../client/index.ts";
 import type { Client } from "../client/index.ts";
-import { Failure } from "../failure/index.ts";
+import { codeFrom, Failure } from "../failure/index.ts";
 import { ownStore } from "./cache.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { checkOutput, folderInputs } from "./outputs.ts";
 import { defaultDataDir } from "./serve.ts";
 
@@ -156,7 +156,7 @@ export async function importState(
       await warmed(client, requestOf(entries, wanted));
       result = { ...row, ok: true, problem: null };
     } catch (error) {
-      result = { ...row, ok: false, problem: error instanceof Error ? error.message : String(error) };
+      result = { ...row, ok: false, problem: codedText(error) };
     }
     onStack(result);
     done.unshift(result);
@@ -206,7 +206,7 @@ async function warmed(client: Client, request: WireParams<"engine.warm">): Promi
     const job = (await client.call("jobs.list", {})).result.jobs.find((candidate) => candidate.id === id);
     if (job === undefined || job.state === "done") return;
     if (job.state === "failed" || job.state === "cancelled")
-      throw new Failure(job.problem?.code ?? "JOB_CANCELLED", job.problem?.message ?? "the warm-up was cancelled", {});
+      throw new Failure(codeFrom(job.problem?.code, "JOB_CANCELLED"), job.problem?.message ?? "the warm-up was cancelled", {});
     await new Promise((resolve) => setTimeout(resolve, pollMs));
   }
 }

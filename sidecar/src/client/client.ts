@@ -1,7 +1,7 @@
 import { decodeFrame, encodeFrame, parseRpc, protocolVersion, request } from "@refit-sidecar/protocol";
 import type { FrameTensor, JsonObject, WireEventValue, WireMethod, WireParams, WireResult } from "@refit-sidecar/protocol";
 import { WebSocket } from "ws";
-import { Failure } from "../failure/index.ts";
+import { codeFrom, Failure } from "../failure/index.ts";
 import type { Discovery } from "./discovery.ts";
 
 export interface CallOptions {
@@ -48,7 +48,7 @@ export async function connect(discovery: Discovery, name: string): Promise<Clien
   await new Promise<void>((resolve, reject) => {
     socket.once("open", resolve);
     socket.once("error", (cause) =>
-      reject(new Failure("CLIENT_CONNECT", "the sidecar could not be reached; is it still running?", {}, { cause })),
+      reject(new Failure("CLIENT_CONNECT_FAILED", "the sidecar could not be reached; is it still running?", {}, { cause })),
     );
   });
   const waiting = new Map<number, Waiting>();
@@ -68,7 +68,7 @@ export async function connect(discovery: Discovery, name: string): Promise<Clien
     if (!call) return;
     waiting.delete(Number(rpc.id));
     if (rpc.kind === "success") call.resolve({ result: rpc.result, tensors });
-    else call.reject(new Failure(rpc.error.data?.code ?? "CLIENT_ERROR", rpc.error.message, { ...rpc.error.data }));
+    else call.reject(new Failure(codeFrom(rpc.error.data?.code, "CLIENT_PROTOCOL"), rpc.error.message, { ...rpc.error.data }));
   }
 
   socket.on("message", (data, isBinary) => {

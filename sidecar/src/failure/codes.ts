@@ -1,3 +1,9 @@
-// STAGE_REASON codes. Add a code here together with a test that provokes it; wire codes are the subset listed in protocol/src/errors.ts.
+// STAGE_REASON codes. A code stands in one of the tables of the protocol (wire, hosts, or those that stay inside: protocol/src/failures), with a test that provokes it.
+import { isKnownCode, type KnownCode } from "@refit-sidecar/protocol";
 
-export type FailureCode = string & {};
+export type FailureCode = KnownCode;
+
+/** A code that came from another process or a file, where it is one of ours; it may be of another version. */
+export function codeFrom(text: unknown, otherwise: FailureCode): FailureCode {
+  return typeof text === "string" && isKnownCode(text) ? text : otherwise;
+}

@@ -1,9 +1,10 @@
 // Errors that nobody threw on purpose: a fault of ours, or what the file system says. They keep their own name, and ask to be reported.
 
+import type { FailureCode } from "./codes.ts";
 import { Failure } from "./failure.ts";
 
 /** What the file system says, in words: by the code of the error. */
-const systemTexts: Readonly<Record<string, string>> = {
+export const systemTexts: Readonly<Record<string, string>> = {
   ENOENT: "there is no such file or folder; check the path",
   EACCES: "the rights do not allow it; check owner and rights of the file and its folder",
   EPERM: "the system does not allow it; check owner and rights of the file and its folder, and whether a program holds it",
@@ -43,7 +44,7 @@ export function unexpectedText(error: unknown): string {
 }
 
 /** A Failure for anything that was thrown; one that is a Failure already stays as it is. */
-export function asFailure(error: unknown, code: string): Failure {
+export function asFailure(error: unknown, code: FailureCode): Failure {
   return error instanceof Failure
     ? error
     : new Failure(code, unexpectedText(error), { reason: error instanceof Error ? error.name : typeof error }, { cause: error });

@@ -1,7 +1,7 @@
 import {
   encodeFrameParts,
   FrameReader,
-  hostErrors,
+  isHostErrorCode,
   hostMethods,
   hostNotifications,
   type Frame,
@@ -216,7 +216,7 @@ function asHostError(error: unknown): Failure {
     message?: unknown;
     data?: { code?: unknown; evidence?: unknown };
   };
-  const code = typeof data?.code === "string" && Object.hasOwn(hostErrors, data.code) ? data.code : "HOST_INTERNAL";
+  const code = typeof data?.code === "string" && isHostErrorCode(data.code) ? data.code : "HOST_INTERNAL";
   const evidence = typeof data?.evidence === "object" && data.evidence !== null ? (data.evidence as Record<string, unknown>) : {};
   return new Failure(code, typeof message === "string" ? message : "the engine host failed without saying why", evidence);
 }

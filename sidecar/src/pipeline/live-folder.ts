@@ -1,7 +1,7 @@
 // The live folder: what lies in it is the live engine's stack. Every change of the folder brings the engine to the new stack, between steps.
 
 import type { AdapterEntry, Catalog } from "../catalog/index.ts";
-import { Failure } from "../failure/index.ts";
+import { Failure, type FailureCode } from "../failure/index.ts";
 import { liveFolderStack } from "../plan/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import { nobodyToAsk, withRoom } from "./retry-with-room.ts";
@@ -9,7 +9,7 @@ import type { LeaseOpener, LeaseRequest, OpenLease } from "./open-lease.ts";
 import type { Resolver } from "./resolve/resolver.ts";
 
 export interface LiveProblem {
-  readonly code: string;
+  readonly code: FailureCode;
   readonly message: string;
 }
 

@@ -14,7 +14,7 @@ import { goldenCases, goldenPath, loadTensors, mismatches, values, type GoldenCa
 import { hashOf } from "../fixtures.ts";
 
 /** Cases that a live engine refuses although `merge` performs them, with the code that says why. */
-const refused: Readonly<Record<string, string>> = {
+const refused: Readonly<Record<string, Failure["code"]>> = {
   lora_nan_propagates: "HOST_NON_FINITE",
   flux_reshape_img_in: "HOST_NOT_REFITTABLE",
   flux_bfl_control: "HOST_NOT_REFITTABLE",

@@ -3,7 +3,7 @@ import { Failure } from "../../../sidecar/src/failure/index.ts";
 import { hostFlags } from "../../../sidecar/src/pipeline/resolve/hosts.ts";
 import { nobodyToAsk, withRoom } from "../../../sidecar/src/pipeline/retry-with-room.ts";
 
-const full = (evidence: Record<string, unknown>, code = "HOST_OUT_OF_MEMORY") => new Failure(code, "no room", evidence);
+const full = (evidence: Record<string, unknown>, code: Failure["code"] = "HOST_OUT_OF_MEMORY") => new Failure(code, "no room", evidence);
 
 /** Work that fails with these failures, one a call, then succeeds; and what was asked for. */
 function scene(failures: Failure[], freed: number) {
@@ -26,7 +26,7 @@ function scene(failures: Failure[], freed: number) {
 }
 
 describe("withRoom", () => {
-  it.each(["HOST_OUT_OF_MEMORY", "REFIT_NO_ROOM"])("asks for what %s lacks and tries once more", async (code) => {
+  it.each(["HOST_OUT_OF_MEMORY", "REFIT_NO_ROOM"] as const)("asks for what %s lacks and tries once more", async (code) => {
     const { run, asked, calls } = scene([full({ bytes: 77 }, code)], 100);
     expect(await run()).toBe("done");
     expect([asked, calls()]).toEqual([[77], 2]);

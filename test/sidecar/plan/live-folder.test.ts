@@ -73,7 +73,7 @@ describe("liveFolderStack", () => {
       entry("ok.safetensors"),
       entry("late.safetensors", { identity: null }),
       entry("sampled.safetensors", { identity: { sha256: "s", proof: "sampled" } }),
-      entry("bad.safetensors", { problem: { code: "CATALOG_X", message: "it is a pickle" } }),
+      entry("bad.safetensors", { problem: { code: "CATALOG_INCOMPLETE", message: "it is a pickle" } }),
       entry("loud@1000.safetensors"),
     ]);
     expect(result.ids).toEqual(["id:ok.safetensors"]);

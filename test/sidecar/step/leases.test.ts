@@ -72,7 +72,7 @@ describe("Leases", () => {
     }
   });
 
-  it.each(["HOST_LOST", "HOST_GENERATION_STALE", "HOST_ENGINE_DIRTY", "HOST_TIMEOUT", "HOST_GARBAGE", "HOST_ENGINE_UNKNOWN"])(
+  it.each(["HOST_LOST", "HOST_GENERATION_STALE", "HOST_ENGINE_DIRTY", "HOST_TIMEOUT", "HOST_GARBAGE", "HOST_ENGINE_UNKNOWN"] as const)(
     "computes a step again after %s, once",
     async (code) => {
       const { engine, failures } = fakeEngine();

@@ -27,7 +27,7 @@ describe("toWireFailure", () => {
     ["STEP_RUN_CLOSED", "WIRE_LEASE_UNKNOWN"],
     ["NOBODY_KNOWS", "WIRE_INTERNAL"],
   ])("sends %s as %s and keeps the stage's code as the reason", (code, expected) => {
-    expect(toWireFailure(new Failure(code, "text"))).toMatchObject({ code: expected, reason: code });
+    expect(toWireFailure(new Failure(code as Failure["code"], "text"))).toMatchObject({ code: expected, reason: code });
   });
 
   it("says nothing about an unexpected error", () => {
@@ -41,7 +41,7 @@ describe("toWireFailure", () => {
   });
 
   it("does not let a stage's code smuggle text", () => {
-    expect(toWireFailure(new Failure("HOST_ /etc/passwd", "x")).reason).toBeNull();
+    expect(toWireFailure(new Failure("HOST_ /etc/passwd" as Failure["code"], "x")).reason).toBeNull();
   });
 
   it("becomes a reply with number, fault and remedy", () => {

@@ -36,7 +36,7 @@ function rest(ms, signal) {
 
 /**
  * `Failure` is the class that the server under test knows (source in TypeScript tests, build elsewhere).
- * @param {new (code: string, message: string) => Error} Failure
+ * @param {typeof import("../../../sidecar/src/failure/index.ts").Failure} Failure
  * @returns {import("../../../sidecar/src/wire/backend.ts").WireBackend & { emit: (event: object) => void, seen: Record<string, unknown[]>, leases: Map<string, string>, pinned: Set<string> }}
  */
 export function createFakeBackend(Failure) {

@@ -68,7 +68,7 @@ class RemoteDenoiser(torch.nn.Module):
         if not callable(value) and not isinstance(value, torch.Tensor):
             return value
         if hidden["answer"] is not None:
-            raise NotServed(f"a node that reaches into the model ({name})")
+            raise NotServed(f"a node that reaches into the model ({name})", "RUN_INSIDE_MODEL")
         model = whole(hidden["source"]).model.diffusion_model
         if hidden["handed_out"] is None:
             hidden["handed_out"] = outline(model)
@@ -83,7 +83,7 @@ class RemoteDenoiser(torch.nn.Module):
         patched = [key.removeprefix(MODEL_PREFIX) for key in local.object_patches_backup if key.startswith(MODEL_PREFIX)]
         where = changed(handed_out, local.model.diffusion_model, patched)
         if where:
-            raise NotServed(f"a node that changed the model itself ({where})")
+            raise NotServed(f"a node that changed the model itself ({where})", "RUN_INSIDE_MODEL")
 
     def state_dict(self, *args, destination=None, prefix: str = "", keep_vars: bool = False):
         destination = {} if destination is None else destination

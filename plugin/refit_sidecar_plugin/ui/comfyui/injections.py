@@ -21,7 +21,7 @@ def bypass_patches(patcher: Any) -> ComfyPatches:
         for injection in injections:
             manager = _manager(injection)
             if manager is None:
-                raise NotServed(f"a node that changes the model's layers while it runs ({name})")
+                raise NotServed(f"a node that changes the model's layers while it runs ({name})", "RUN_INSIDE_MODEL")
             for key, entry in _adapters(manager):
                 out.setdefault(key, []).append(entry)
     return out
@@ -47,8 +47,10 @@ def _adapters(manager: Any) -> Iterator[tuple[str, tuple]]:
             continue
         kind = getattr(adapter, "name", type(adapter).__name__)
         if not name.startswith(MODEL_PREFIX) or kind not in _LEFT_OUT:
-            raise NotServed(f"a bypass LoRA of kind {kind!r} on {name}")
+            raise NotServed(f"a bypass LoRA of kind {kind!r} on {name}", "RUN_ADAPTER_KIND")
         parts = dict(zip(PARTS[kind], adapter.weights, strict=False))
         if any(parts.get(part) is not None for part in _LEFT_OUT[kind]):
-            raise NotServed(f"a bypass LoRA with parts that ComfyUI leaves out in bypass mode ({', '.join(_LEFT_OUT[kind])})")
+            raise NotServed(
+                f"a bypass LoRA with parts that ComfyUI leaves out in bypass mode ({', '.join(_LEFT_OUT[kind])})", "RUN_ADAPTER_KIND"
+            )
         yield f"{name}.weight", (strength, adapter, 1.0, None, None)

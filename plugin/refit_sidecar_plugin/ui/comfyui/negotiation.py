@@ -53,7 +53,7 @@ def _prepared(source: Source, reading: Reading, conds: dict[str, list[dict]]) ->
     try:
         stack = tuple(StackEntry(_reference(item), item.strength, targets_digest(item.patches)) for item in reading.items)
     except NotExpressible as error:
-        raise NotServed(str(error)) from error
+        raise NotServed(str(error), "RUN_PATCH_UNKNOWN") from error
     settings = source.settings
     residuals = any("control" in cond for entries in conds.values() for cond in entries)
     wanted = Wanted(checkpoint_id(source), stack, settings.host, settings.precision, residuals)

@@ -38,7 +38,7 @@ def read_patches(patches: ComfyPatches, digests: Digests) -> dict[str, list[Patc
     for key, entries in patches.items():
         for strength, adapter, model_strength, offset, function in entries:
             if model_strength != 1.0:
-                raise NotServed("a model merge (a patch that scales the model's own weight)")
+                raise NotServed("a model merge (a patch that scales the model's own weight)", "RUN_PATCH_UNKNOWN")
             patch = _patch(_target(key, offset, function), adapter, float(strength), digests)
             out.setdefault(patch.target.parameter, []).append(patch)
     return out
@@ -67,9 +67,9 @@ def placed(key: Any) -> tuple[str, Any, Any]:
 
 def _target(key: str, offset: tuple | None, function: object) -> Target:
     if not key.startswith(MODEL_PREFIX):
-        raise NotServed(f"a patch outside of the diffusion model ({key})")
+        raise NotServed(f"a patch outside of the diffusion model ({key})", "RUN_PATCH_UNKNOWN")
     if offset is not None and offset[0] != 0:
-        raise NotServed(f"a patch on columns of {key}")
+        raise NotServed(f"a patch on columns of {key}", "RUN_PATCH_UNKNOWN")
     rows = None if offset is None else (int(offset[1]), int(offset[2]))
     return Target(key.removeprefix(MODEL_PREFIX), rows, function is not None)
 
@@ -83,11 +83,11 @@ def _parts(key: str, adapter: Any) -> tuple[str, list[tuple[str, object]]]:
     if isinstance(adapter, comfy.weight_adapter.WeightAdapterBase):
         names = PARTS.get(adapter.name)
         if names is None or len(adapter.weights) > len(names):
-            raise NotServed(f"an adapter of kind {adapter.name!r}")
+            raise NotServed(f"an adapter of kind {adapter.name!r}", "RUN_ADAPTER_KIND")
         return adapter.name, list(zip(names, adapter.weights, strict=False))
     if isinstance(adapter, tuple) and len(adapter) == 2 and adapter[0] in PLAIN and len(adapter[1]) == 1:
         return adapter[0], [(PLAIN[adapter[0]], adapter[1][0])]
-    raise NotServed(f"a patch on {key} that no adapter file holds")
+    raise NotServed(f"a patch on {key} that no adapter file holds", "RUN_PATCH_UNKNOWN")
 
 
 def _part(value: Any, digests: Digests) -> Part:
@@ -97,4 +97,4 @@ def _part(value: Any, digests: Digests) -> Part:
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(number, int) for number in value):
         return tuple(value)
-    raise NotServed(f"an adapter part of type {type(value).__name__}")
+    raise NotServed(f"an adapter part of type {type(value).__name__}", "RUN_PATCH_UNKNOWN")

@@ -8,7 +8,7 @@ from typing import Any
 from ...client import SidecarError
 from ...engine import RunReport
 from ...service import LastRun
-from ...service.spoken import spoken
+from ...service.spoken import told
 from .plugin import plugin
 from .source import Source
 
@@ -29,7 +29,7 @@ def served(source: Source, report: RunReport) -> None:
 
 def stayed_local(source: Source, error: Exception) -> str:
     """Returns the reason as the page tells it; the log has the error's code, too."""
-    reason = spoken(error)
+    reason = told(error)
     plugin().facts.ran(LastRun("local", source.name, reason))
     log.warning("Refit: %s runs in ComfyUI itself, not on an engine: %s", source.name, reason)
     if isinstance(error, SidecarError):
@@ -51,7 +51,7 @@ def _last_run_line(run: dict[str, Any] | None) -> str:
     if run is None:
         return "No run yet."
     if run["served_by"] == "local":
-        return f"Last run: {run['checkpoint']} in ComfyUI itself, because: {run['reason']}."
+        return f"Last run: {run['checkpoint']} in ComfyUI itself, because: {run['reason']}"
     report = run["report"]
     steps = max(report["steps"], 1)
     line = (

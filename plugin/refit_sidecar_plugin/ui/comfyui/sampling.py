@@ -41,7 +41,7 @@ def install_local(patcher: Any, source: Source, reason: str) -> None:
     """An ordinary MODEL in place of an engine's: its runs tell why."""
 
     def sample(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        stayed_local(source, NotServed(reason))
+        stayed_local(source, NotServed(reason, "RUN_FILE"))
         return executor(*args, **kwargs)
 
     _replace(patcher, Wrappers.OUTER_SAMPLE, sample)
@@ -125,11 +125,13 @@ def _refuse_run(guider: Any) -> None:
     refuse_patches(guider.model_options.get("transformer_options", {}))
     registered = guider.model_options.get("registered_hooks")
     if registered is not None and registered.get_type(comfy.hooks.EnumHookType.Weight):
-        raise NotServed("a LoRA or model hook that changes weights during the run")
+        raise NotServed("a LoRA or model hook that changes weights during the run", "RUN_WEIGHTS_CHANGE")
     if any("gligen" in cond for entries in guider.conds.values() for cond in entries):
-        raise NotServed("GLIGEN conditioning")
+        raise NotServed("GLIGEN conditioning", "RUN_INPUT")
     inside = next((name for name in patcher.object_patches if name.startswith(MODEL_PREFIX)), None)
     if inside is not None:
-        raise NotServed(f"{made_by(patcher.object_patches[inside])}, which replaces a part of the model ({inside})")
+        raise NotServed(f"{made_by(patcher.object_patches[inside])}, which replaces a part of the model ({inside})", "RUN_INSIDE_MODEL")
     if any(patcher.weight_wrapper_patches.values()):
-        raise NotServed(f"a node that computes weights while the model runs ({next(iter(patcher.weight_wrapper_patches))})")
+        raise NotServed(
+            f"a node that computes weights while the model runs ({next(iter(patcher.weight_wrapper_patches))})", "RUN_INSIDE_MODEL"
+        )

@@ -58,9 +58,9 @@ class Answerer:
         )
         missing = {name for name in taken if "residual" not in name} - tensors.keys() - call.optional - self._run.optional
         if missing and call.step:
-            raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give")
+            raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give", "RUN_INPUT")
         if unknown := tensors.keys() - taken:
-            raise NotServed(f"the input {sorted(unknown)[0]!r}, which this engine does not take")
+            raise NotServed(f"the input {sorted(unknown)[0]!r}, which this engine does not take", "RUN_INPUT")
         out = self._run.step({name: self._wire(name, value, name in call.once) for name, value in tensors.items()}, call.once)
         return from_bytes(out.data, from_wire(out.dtype), out.shape).to(device=call.x.device, dtype=call.x.dtype)
 
@@ -82,7 +82,7 @@ class Answerer:
             return {}
         names = [name for name in self._run.inputs if "residual" in name]
         if len(call.residuals) != len(names):
-            raise NotServed(f"a ControlNet with {len(call.residuals)} residuals where this engine takes {len(names)}")
+            raise NotServed(f"a ControlNet with {len(call.residuals)} residuals where this engine takes {len(names)}", "RUN_INPUT")
         return {name: value.to(call.x.dtype) for name, value in zip(names, call.residuals, strict=True)}
 
 

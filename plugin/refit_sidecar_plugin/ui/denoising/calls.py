@@ -22,7 +22,13 @@ DESCRIPTIVE = frozenset({
 
 
 class NotServed(Exception):
-    """This call or run is beyond an engine; the UI's own path has to do it. The text completes the sentence "not on an engine: ..."."""
+    """This call or run is beyond an engine; the UI's own path has to do it. The text completes the sentence "not on an engine: ...";
+    `code` is a row of the error reference (RUN_...).
+    """
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -137,16 +143,16 @@ def _inputs(shape: CallShape, argument: str, value: object, batch: int) -> dict[
         found = [one for one in several if isinstance(one, torch.Tensor)]
         if len(found) == len(several):
             if len(found) > shape.many[names]:
-                raise NotServed(f"{len(found)} tensors as {argument!r} where an engine takes {shape.many[names]}")
+                raise NotServed(f"{len(found)} tensors as {argument!r} where an engine takes {shape.many[names]}", "RUN_INPUT")
             return dict(zip(_numbered(names, len(found)), found, strict=True))
     if names is None or (isinstance(names, str) and names in shape.many):
-        raise NotServed(f"the model argument {argument!r} has no engine input")
+        raise NotServed(f"the model argument {argument!r} has no engine input", "RUN_INPUT")
     finer = shape.finer.get(argument)
     if isinstance(names, str):
         return _one(argument, names, finer if isinstance(finer, str) else None, value, batch)
     finers = finer if isinstance(finer, tuple) else (None,) * len(names)
     if len(several) > len(names):
-        raise NotServed(f"{len(several)} tensors as {argument!r} where an engine takes {len(names)}")
+        raise NotServed(f"{len(several)} tensors as {argument!r} where an engine takes {len(names)}", "RUN_INPUT")
     filled: dict[str, torch.Tensor] = {}
     for name, fine, one in zip(names, finers, several, strict=False):
         filled |= _one(argument, name, fine, one, batch)
@@ -164,7 +170,7 @@ def _one(argument: str, name: str, finer: str | None, value: Any, batch: int) ->
         return {name: torch.full((batch,), float(value))}
     numbers = [one for one in value if isinstance(one, (int, float))] if isinstance(value, (list, tuple)) else []
     if not isinstance(value, (list, tuple)) or not numbers or len(numbers) != len(value):
-        raise NotServed(f"the model argument {argument!r} has no engine input")
+        raise NotServed(f"the model argument {argument!r} has no engine input", "RUN_INPUT")
     return {name: torch.tensor([numbers], dtype=torch.float32).expand(batch, -1).contiguous()}
 
 
@@ -181,9 +187,9 @@ def refuse_patches(transformer_options: Mapping[str, object]) -> None:
         if key in ("patches", "patches_replace") and isinstance(value, dict):
             kind, patch = next(((kind, patch) for kind, patch in value.items() if patch), (None, None))
             if kind is not None:
-                raise NotServed(f"{made_by(patch)}, which acts inside the model ({kind})")
+                raise NotServed(f"{made_by(patch)}, which acts inside the model ({kind})", "RUN_INSIDE_MODEL")
         else:
-            raise NotServed(f"{made_by(value)}, which may act inside the model (option {key!r})")
+            raise NotServed(f"{made_by(value)}, which may act inside the model (option {key!r})", "RUN_INSIDE_MODEL")
 
 
 def made_by(value: object) -> str:
@@ -217,10 +223,10 @@ def residuals(control: Mapping[str, list]) -> tuple[torch.Tensor, ...]:
     The UIs take these lists from the end while they walk the skip connections backwards, so an entry's index is its skip connection's.
     """
     if any(value is not None for value in control.get("input", ())):
-        raise NotServed("a T2I adapter or another control of the input blocks")
+        raise NotServed("a T2I adapter or another control of the input blocks", "RUN_INPUT")
     output, middle = list(control.get("output", ())), list(control.get("middle", ()))
     if not output and not middle:
         return ()
     if len(middle) != 1 or any(value is None for value in (*output, *middle)):
-        raise NotServed("a ControlNet that leaves out some residuals")
+        raise NotServed("a ControlNet that leaves out some residuals", "RUN_INPUT")
     return (*output, *middle)

@@ -23,4 +23,4 @@ def require_gpu_engine(link: Link, check: Callable[[], None]) -> None:
     """
     hosts = link.call("status", {}, check=check).result["hosts"]
     if not any(host["kind"] in GPU_HOSTS and host["available"] and not str(host["device"] or "").startswith("cpu") for host in hosts):
-        raise NotServed(no_gpu_engine())
+        raise NotServed(no_gpu_engine(), "RUN_NO_GPU_ENGINE")

@@ -18,15 +18,15 @@ def refuse_patched(unet: torch.nn.Module) -> None:
     refuse_own_forward(unet)
     for name, module in unet.named_modules():
         if getattr(module, "padding_mode", "zeros") != "zeros":
-            raise NotServed("tiling")
+            raise NotServed("tiling", "RUN_SETTING")
         if module._forward_hooks or (any(part in module.__dict__ for part in REPLACED) and _acts(module)):
-            raise NotServed(f"another extension changes the UNet's module {name}")
+            raise NotServed(f"another extension changes the UNet's module {name}", "RUN_INSIDE_MODEL")
 
 
 def refuse_own_forward(unet: torch.nn.Module) -> None:
     """Raises NotServed when the UNet object's own forward was replaced; in A1111 ControlNet's extension does that."""
     if "forward" in unet.__dict__:
-        raise NotServed("another extension runs the UNet's blocks itself (ControlNet)")
+        raise NotServed("another extension runs the UNet's blocks itself (ControlNet)", "RUN_INSIDE_MODEL")
 
 
 def _acts(module: torch.nn.Module) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...engine import RunReport
 from ...service import LastRun
+from ...service.spoken import told
 from .desired import Desired
 from .plugin import plugin, ui_name
 
@@ -38,13 +39,11 @@ def served(desired: Desired, report: RunReport) -> None:
     plugin().facts.ran(LastRun("engine", desired.name, "", report))
 
 
-def stayed_local(processing: Any, name: str, reason: object) -> None:
+def stayed_local(processing: Any, name: str, reason: Exception) -> None:
     """One line: in the panel, in the log and below the picture. `processing`: the UI's, or None outside of a picture."""
-    line = f"{name} runs in {ui_name()} itself, not on an engine: {reason}"
-    if not line.endswith((".", "]")):
-        line += "."
+    line = f"{name} runs in {ui_name()} itself, not on an engine: {told(reason)}"
     plugin().status.update(state="fallback", line=line)
-    plugin().facts.ran(LastRun("local", name, str(reason)))
+    plugin().facts.ran(LastRun("local", name, told(reason)))
     log.warning("Refit: %s", line)
     if hasattr(processing, "comment"):
         processing.comment(f"Refit: {line}")

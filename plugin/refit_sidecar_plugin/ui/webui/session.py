@@ -46,7 +46,7 @@ class Session:
         self._run, self._answer = run, Answerer(run)
         refused = next((line for line in run.report.ignored if "extended mode" in line), None)
         if refused is not None:
-            raise NotServed(f"an engine would leave out what this UI applies ({refused})")
+            raise NotServed(f"an engine would leave out what this UI applies ({refused})", "RUN_ADAPTER_KIND")
         serving(self.desired, run.report)
 
     def answer(self, call: Call, check: Check) -> torch.Tensor:
@@ -57,7 +57,7 @@ class Session:
         assert self._run is not None and self._answer is not None
         shape = self._run.inputs.get("sample", [])
         if len(shape) == call.x.ndim and isinstance(shape[1], int) and call.x.shape[1] != shape[1]:
-            raise NotServed(f"the model is called with {call.x.shape[1]} channels where its checkpoint has {shape[1]}")
+            raise NotServed(f"the model is called with {call.x.shape[1]} channels where its checkpoint has {shape[1]}", "RUN_INPUT")
         return self._answer(call)
 
     def close(self) -> None:
@@ -71,10 +71,10 @@ class Session:
 
 def _id(path: str, check: Check) -> str:
     if not path.lower().endswith(SAFETENSORS):
-        raise NotServed(f"{os.path.basename(path)} is no safetensors file")
+        raise NotServed(f"{os.path.basename(path)} is no safetensors file", "RUN_FILE")
     try:
         return plugin().catalog.entry(os.path.abspath(path), check)["id"]
     except SidecarError as error:
         if error.fault == "connection":
             raise
-        raise NotServed(f"{os.path.basename(path)}: {error}") from error
+        raise NotServed(f"{os.path.basename(path)}: {error}", "RUN_FILE") from error

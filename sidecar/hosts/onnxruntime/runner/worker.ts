@@ -2,7 +2,8 @@
 // It runs one operation at a time, reads no file but graphs, and decides nothing.
 
 import { parentPort } from "node:worker_threads";
-import { asHostFailure, isHostCode } from "../host-failure.ts";
+import { isHostErrorCode } from "@refit-sidecar/protocol";
+import { asHostFailure } from "../host-failure.ts";
 import { Serial } from "../serial.ts";
 import { HeldEngine } from "./held-engine.ts";
 import { Sessions } from "./sessions.ts";
@@ -59,7 +60,7 @@ async function answer({ id, engine, operation, request }: Request): Promise<Answ
     return { id, answer: await run(engine, request) };
   } catch (error) {
     const { code, message, evidence } = asHostFailure(error);
-    return { id, failure: { code: isHostCode(code) ? code : "HOST_INTERNAL", message, evidence } };
+    return { id, failure: { code: isHostErrorCode(code) ? code : "HOST_INTERNAL", message, evidence } };
   }
 }
 

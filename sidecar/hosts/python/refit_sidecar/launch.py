@@ -14,7 +14,7 @@ ENTRY = PACKAGE / "bin" / "refit-sidecar.mjs"
 def main() -> NoReturn:
     if not ENTRY.is_file():
         sys.exit(
-            "refit-sidecar: expected the sidecar's program beside this package; only the wheel brings it. Install the wheel, or run: npx refit-sidecar"
+            "refit-sidecar: expected the sidecar's program beside this package; only the wheel brings it. Install the wheel, or run: npx refit-sidecar [CLIENT_CANNOT_START]"
         )
     # The plugin's launcher knows where Node is; it lies in the same wheel.
     sys.path.insert(0, str(PACKAGE / "plugin"))
@@ -24,4 +24,4 @@ def main() -> NoReturn:
         # Which Python holds the package: `refit-sidecar update` asks its pip.
         run_command_line(ENTRY, sys.argv[1:], {**os.environ, "REFIT_WHEEL_PYTHON": sys.executable})
     except CannotStart as error:
-        sys.exit(f"refit-sidecar: {error}")
+        sys.exit(error.line())

@@ -48,7 +48,7 @@ export async function packRedux(
     factors.push({ name, dtype: "F32", shape: entry.shape, key, bytes: () => difference(file, key, baseFiles, parameter, kernels) });
     used.push(key);
   }
-  const problem =
+  const problem: DeltaHeader["problem"] =
     terms.length === 0
       ? {
           code: "DELTA_NO_WEIGHT_CHANGES",

@@ -1,7 +1,7 @@
 // What passes between the delta service and its worker thread. Errors cross as plain data: classes do not survive the trip.
 
 import { SafetensorsError } from "@refit-sidecar/native";
-import { asFailure, Failure, isSystemError, systemText } from "../../failure/index.ts";
+import { asFailure, Failure, isSystemError, systemText, type FailureCode } from "../../failure/index.ts";
 import type { DeltaRequest, ReadyDelta } from "../types.ts";
 
 export type ToWorker =
@@ -11,7 +11,7 @@ export type FromWorker =
   | { readonly id: number; readonly ready: ReadyDelta }
   | {
       readonly id: number;
-      readonly failure: { readonly code: string; readonly message: string; readonly evidence: Readonly<Record<string, unknown>> };
+      readonly failure: { readonly code: FailureCode; readonly message: string; readonly evidence: Readonly<Record<string, unknown>> };
     };
 
 export function encodeFailure(id: number, error: unknown): FromWorker {

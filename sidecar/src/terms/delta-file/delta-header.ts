@@ -1,7 +1,7 @@
 // The header of a delta file: metadata `refit_delta`. Layout: docs/develop/internals.md, "Delta file".
 
 import { familyNames, type Family } from "@refit-sidecar/protocol";
-import { Failure } from "../../failure/index.ts";
+import { codeFrom, Failure, type FailureCode } from "../../failure/index.ts";
 import type { FactorName, KeyReport, MergeMode, Term } from "../types.ts";
 import { count, list, object, oneOf, parseTerms, text } from "./term-json.ts";
 
@@ -22,7 +22,7 @@ export interface DeltaHeader {
   /** What a user should hear although the delta is usable. */
   readonly warnings: readonly string[];
   /** Why the delta changes nothing, when it has no terms. */
-  readonly problem: { readonly code: string; readonly message: string } | null;
+  readonly problem: { readonly code: FailureCode; readonly message: string } | null;
   /** Bytes of all factors. */
   readonly bytes: number;
   /** `targetsDigest` of everything that the file has a change for, also where it cannot be applied; absent where nobody has looked (computed and imported deltas). */
@@ -88,5 +88,5 @@ function parseReport(value: unknown): KeyReport {
 function parseProblem(value: unknown): DeltaHeader["problem"] {
   if (value === null) return null;
   const json = object(value, "problem");
-  return { code: text(json["code"], "code"), message: text(json["message"], "message") };
+  return { code: codeFrom(text(json["code"], "code"), "DELTA_UNEXPECTED"), message: text(json["message"], "message") };
 }

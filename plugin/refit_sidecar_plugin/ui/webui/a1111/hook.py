@@ -35,7 +35,7 @@ class A1111Hook:
             return
         try:
             if not wish.enabled:
-                raise NotServed("it is switched off in the panel")
+                raise NotServed("it is switched off in the panel", "RUN_SETTING")
             refuse_changed(tags)
             applied = stack()
             refuse_other_kinds(applied)
@@ -75,5 +75,5 @@ class A1111Hook:
         ensure_listed()
         sd_unet.apply_unet()
         if current() is None:
-            give_up(NotServed(why_not_chosen()))
+            give_up(NotServed(why_not_chosen(), "RUN_SETTING"))
         return current() is not None

@@ -74,11 +74,11 @@ def refuse_changed(tags: dict[str, list[Any]]) -> None:
     """Raises NotServed for what the UI or its extensions do to the picture's UNet or LoRAs beyond strengths. `tags` as the prompt has them."""
     unet = shared.sd_model.model.diffusion_model
     if type(unet).__name__ != "UNetModel":
-        raise NotServed(f"models of class {type(unet).__name__}")
+        raise NotServed(f"models of class {type(unet).__name__}", "RUN_MODEL_CLASS")
     if getattr(shared.sd_model, "applied_token_merged_ratio", 0):
-        raise NotServed("token merging")
+        raise NotServed("token merging", "RUN_SETTING")
     if memory.stored_in_8_bits():
-        raise NotServed("the checkpoint's weights are stored in 8 bits (FP8 weight)")
+        raise NotServed("the checkpoint's weights are stored in 8 bits (FP8 weight)", "RUN_SETTING")
     refuse_patched(unet)
     refuse_foreign(tags)
 
@@ -88,4 +88,6 @@ def _refuse_size(x: torch.Tensor) -> None:
     step = 2 ** (len(getattr(shared.sd_model.model.diffusion_model, "channel_mult", (1,))) - 1)
     height, width = x.shape[-2:]
     if height % step or width % step:
-        raise NotServed(f"{8 * width} x {8 * height} is no size in steps of {8 * step}, and A1111 makes such sizes in a way of its own")
+        raise NotServed(
+            f"{8 * width} x {8 * height} is no size in steps of {8 * step}, and A1111 makes such sizes in a way of its own", "RUN_SETTING"
+        )

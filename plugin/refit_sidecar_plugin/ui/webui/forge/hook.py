@@ -69,7 +69,7 @@ class ForgeHook:
                 memory.move_off(objects.unet)
         elif unet.model_options.get(WRAPPER) is not wrapper:
             self._wrapper = None
-            wrapper.give_up(NotServed("another extension wraps the model"))
+            wrapper.give_up(NotServed("another extension wraps the model", "RUN_INSIDE_MODEL"))
             objects.unet = with_adapters_of(unet, wrapper.own)
             memory.bring_back(objects.unet, x.shape)
 
@@ -99,8 +99,8 @@ def _refuse(processing: Any, unet: Any) -> None:
     tags = "hr_extra_network_data" if getattr(processing, "is_hr_pass", False) else "extra_network_data"
     refuse_foreign(getattr(processing, tags, None) or {})
     if WRAPPER in unet.model_options:
-        raise NotServed("another extension wraps the model")
+        raise NotServed("another extension wraps the model", "RUN_INSIDE_MODEL")
     if unet.object_patches:
-        raise NotServed(f"another extension replaced parts of the model ({', '.join(sorted(unet.object_patches))})")
+        raise NotServed(f"another extension replaced parts of the model ({', '.join(sorted(unet.object_patches))})", "RUN_INSIDE_MODEL")
     refuse_patches(unet.model_options.get("transformer_options", {}))
     refuse_patched(unet.model.diffusion_model)

@@ -27,13 +27,13 @@ def shape_of(unet: Any) -> CallShape:
         shape = call_shape("forge", name)
         if shape is not None:
             return shape
-    raise NotServed(f"models of class {type(model.diffusion_model).__name__}")
+    raise NotServed(f"models of class {type(model.diffusion_model).__name__}", "RUN_MODEL_CLASS")
 
 
 def stack_of(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
     """The LoRA files on this patcher, in order of application. Raises NotServed when they do not explain it exactly."""
     if getattr(unet.model, "storage_dtype", torch.float32) not in WHOLE_DTYPES:
-        raise NotServed(f"the checkpoint's weights are stored as {unet.model.storage_dtype}")
+        raise NotServed(f"the checkpoint's weights are stored as {unet.model.storage_dtype}", "RUN_SETTING")
     applied = _by_file(unet) if hasattr(unet, "lora_patches") else _by_hash(unet, sd_model)
     live = _live_entries(unet)
     expected: dict[str, list[tuple]] = {}
@@ -42,7 +42,10 @@ def stack_of(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
         for parameter, entry in _file_entries(unet, one):
             expected.setdefault(parameter, []).append(entry)
     if live.keys() != expected.keys() or not all(_same(live[parameter], expected[parameter]) for parameter in live):
-        raise NotServed("something changed the LoRA patches after they were loaded (block weights, or patches of another extension)")
+        raise NotServed(
+            "something changed the LoRA patches after they were loaded (block weights, or patches of another extension)",
+            "RUN_WEIGHTS_CHANGE",
+        )
     return applied
 
 
@@ -72,9 +75,9 @@ def _by_file(unet: Any) -> tuple[Applied, ...]:
     out = []
     for filename, strength, strength_model, online in unet.lora_patches:
         if online:
-            raise NotServed("LoRAs in online mode")
+            raise NotServed("LoRAs in online mode", "RUN_SETTING")
         if strength_model != 1.0:
-            raise NotServed("a patch that scales the model's own weights")
+            raise NotServed("a patch that scales the model's own weights", "RUN_PATCH_UNKNOWN")
         out.append(Applied(filename, float(strength)))
     return tuple(out)
 
@@ -85,7 +88,7 @@ def _by_hash(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
         targets = ast.literal_eval(getattr(sd_model, "current_lora_hash", "[]") or "[]")
         return tuple(Applied(str(target[0]), float(target[1])) for target in targets) if unet.patches else ()
     except (ValueError, SyntaxError, TypeError, IndexError) as error:
-        raise NotServed("this UI does not tell which LoRA files it loaded") from error
+        raise NotServed("this UI does not tell which LoRA files it loaded", "RUN_PATCH_UNKNOWN") from error
 
 
 def _live_entries(unet: Any) -> dict[str, list[tuple]]:
@@ -105,13 +108,13 @@ def _file_entries(unet: Any, applied: Applied) -> Iterable[tuple[str, tuple]]:
     loaded = loader.load_lora(networks.load_lora_state_dict(applied.path), loader.model_lora_keys_unet(unet.model, {}))
     patches, left = loaded if isinstance(loaded, tuple) else (loaded, {})
     if any(key.endswith(NEWER_PARTS) for key in left):
-        raise NotServed(f"{applied.name} is of a kind that this UI leaves out in part")
+        raise NotServed(f"{applied.name} is of a kind that this UI leaves out in part", "RUN_ADAPTER_KIND")
     parameters = {name for name, _ in unet.model.named_parameters()}
     for key, adapter in patches.items():
         parameter, offset, function = (key, None, None) if isinstance(key, str) else (*key, None)[:3]
         if getattr(adapter, "name", "") in ("oft", "boft") and adapter.weights[2] is None:
             # In reForge its arithmetic ends in an error, and the picture is made without it.
-            raise NotServed(f"{applied.name} is an OFT or BOFT without alpha, which this UI does not apply")
+            raise NotServed(f"{applied.name} is an OFT or BOFT without alpha, which this UI does not apply", "RUN_ADAPTER_KIND")
         if parameter in parameters:
             yield parameter, (applied.strength, adapter, 1.0, offset, function)  # pyright: ignore[reportReturnType]  an unknown tuple
 
@@ -122,7 +125,7 @@ def _loader() -> Any:
             return importlib.import_module(name)
         except ModuleNotFoundError:
             continue
-    raise NotServed("this UI has no LoRA loader that is known")
+    raise NotServed("this UI has no LoRA loader that is known", "RUN_PATCH_UNKNOWN")
 
 
 def _same(live: list[tuple], expected: list[tuple]) -> bool:

@@ -52,7 +52,7 @@ def add_routes(app: FastAPI) -> None:
     async def web(path: str) -> Response:
         file = pages.get(path)
         if file is None:
-            return _response(404, {"code": "PAGE_FILE_UNKNOWN", "message": "There is no such file."})
+            return _response(*door.refusal(door.PageRefused(404, "PAGE_FILE_UNKNOWN", "There is no such file.")))
         content = await run_in_threadpool(file.read_bytes)
         return Response(content, media_type=TYPES[file.suffix], headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
 
@@ -129,4 +129,6 @@ def _response(status: int, data: dict[str, Any]) -> Response:
 
 def _unauthorized() -> Response:
     """Without a challenge, else every page of the UI would open with the browser's question for a password."""
-    return _response(401, {"code": "PAGE_SIGN_IN", "message": "This UI asks for a name and a password (--api-auth or --gradio-auth)."})
+    return _response(
+        *door.refusal(door.PageRefused(401, "PAGE_SIGN_IN", "This UI asks for a name and a password (--api-auth or --gradio-auth)."))
+    )

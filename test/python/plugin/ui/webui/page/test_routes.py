@@ -40,7 +40,7 @@ def test_lists_of_the_sidecar_are_read(ui):
 def test_params_that_are_no_object_are_refused(ui, params):
     assert ui.get(f"/refit-sidecar/read/engine.list?params={params}") == (
         400,
-        {"code": "PAGE_PARAMS_INVALID", "message": "Expected `params` to be a JSON object."},
+        {"code": "PAGE_PARAMS_INVALID", "message": "Expected `params` to be a JSON object. [PAGE_PARAMS_INVALID]"},
     )
 
 
