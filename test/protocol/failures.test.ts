@@ -20,12 +20,16 @@ const others =
 let literals: Map<string, string>;
 
 beforeAll(() => {
-  const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard", "protocol", "native", "sidecar", "plugin"], {
-    cwd: root,
-    encoding: "utf8",
-  })
+  const files = execFileSync(
+    "git",
+    ["ls-files", "--cached", "--others", "--exclude-standard", "protocol", "native", "sidecar", "plugin", "page"],
+    {
+      cwd: root,
+      encoding: "utf8",
+    },
+  )
     .split("\n")
-    .filter((file) => /\.(ts|mts|mjs|js|py|cpp|cc|h|hpp|html)$/.test(file) && !declared.test(file) && !file.includes("/fuzz/"));
+    .filter((file) => /\.(tsx?|mts|mjs|js|py|cpp|cc|h|hpp|html)$/.test(file) && !declared.test(file) && !file.includes("/fuzz/"));
   literals = new Map();
   for (const file of files) {
     let text: string;

@@ -1,6 +1,6 @@
 // Short messages about what happened. How they look and which are wanted is the UI's.
 
-import type { Run, WireEvent } from "../wire/client.ts";
+import { coded, type Run, type WireEvent } from "../wire/client.ts";
 
 export type Severity = "success" | "info" | "warn" | "error";
 export type ToldEvent = WireEvent | { readonly type: "run"; readonly run: Run };
@@ -29,14 +29,15 @@ export function createToasts({ show, wanted, ui }: Messages, nameOf: (id: string
       if (event.type === "arrival.settled" && event.kind === "adapter") arrived.add(event.id);
       else if (event.type === "delta.ready" && arrived.delete(event.id) && wanted("newAdapters"))
         show("success", "New LoRA ready", `${await nameOf(event.id)} can be used on an engine; no rebuild needed.`);
-      else if (event.type === "delta.failed") show("error", "LoRA cannot be used", event.message);
-      else if (event.type === "arrival.refused") show("warn", "File cannot be used", event.message);
-      else if (event.type === "refit.failed") show("error", "Refit failed", `${event.message} The old weights keep serving.`);
+      else if (event.type === "delta.failed") show("error", "LoRA cannot be used", coded(event));
+      else if (event.type === "arrival.refused") show("warn", "File cannot be used", coded(event));
+      else if (event.type === "refit.failed")
+        show("error", "Refit failed", coded({ message: `${event.message} The old weights keep serving.`, code: event.code }));
       else if (event.type === "host.crashed") show("error", "Engine ended", `${event.message} It is started again by itself.`);
       else if (event.type === "run" && (event.run.report?.other_family ?? []).length > 0)
         show("warn", "LoRA for another model", `${(event.run.report?.other_family ?? []).join("; ")}.`);
       else if (event.type === "run" && event.run.served_by === "local" && wanted("fallback"))
-        show("warn", "Not on an engine", `${event.run.checkpoint} ran in ${ui} itself: ${event.run.reason}.`);
+        show("warn", "Not on an engine", `${event.run.checkpoint} ran in ${ui} itself: ${event.run.reason}`);
     },
   };
 }

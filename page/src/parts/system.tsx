@@ -2,7 +2,7 @@
 
 import { ms, size } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
-import type { Status } from "../wire/client.ts";
+import { coded, type Status } from "../wire/client.ts";
 import { useStore } from "./use-store.ts";
 
 export function System({ store }: { readonly store: Store }) {
@@ -39,7 +39,7 @@ function factsOf(status: Status): [string, string][] {
     ["memory of engines", `${size(memory.enginesBytes)} of ${size(memory.budgetBytes)}`],
     ...status.hosts.map((host): [string, string] => [
       `host ${host.kind}`,
-      host.available ? (host.device ?? "ready") : (host.problem?.message ?? "not available"),
+      host.available ? (host.device ?? "ready") : host.problem ? coded(host.problem) : "not available",
     ]),
   ];
 }

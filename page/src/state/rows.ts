@@ -1,6 +1,6 @@
 // State to rows of text: pure, so that it can be tested without a browser. A row: name, state, detail, tone (ok, busy, warn, bad), progress 0..1.
 
-import type { Connection, Run, View } from "../wire/client.ts";
+import { coded, type Connection, type Run, type View } from "../wire/client.ts";
 
 export interface Row {
   readonly name: string;
@@ -43,7 +43,7 @@ interface JobFacts {
   readonly done: number;
   readonly total: number;
   readonly remainingMs: number | null;
-  readonly problem: { readonly message: string } | null;
+  readonly problem: { readonly code: string; readonly message: string } | null;
 }
 
 export interface AdapterFacts {
@@ -65,6 +65,7 @@ interface HistoryFacts {
     readonly writes?: number;
     readonly stack?: readonly unknown[];
     readonly message?: string;
+    readonly code?: string;
   };
 }
 
@@ -158,7 +159,7 @@ export function failureRows(jobs: readonly JobFacts[], dismissed: ReadonlySet<st
   return [...byTitle.values()].map(({ job, times }) => ({
     name: job.title,
     state: times > 1 ? `failed ${times} times` : "failed",
-    detail: job.problem?.message ?? "",
+    detail: job.problem ? coded(job.problem) : "",
     tone: "bad",
   }));
 }
@@ -170,7 +171,7 @@ export function historyRows(history: readonly HistoryFacts[]): Row[] {
     .reverse()
     .map(({ at, event }) =>
       event.type === "refit.failed"
-        ? { name: time(at), state: "failed", detail: event.message ?? "", tone: "bad" }
+        ? { name: time(at), state: "failed", detail: coded({ message: event.message ?? "", code: event.code }), tone: "bad" }
         : {
             name: time(at),
             state: ms(event.ms ?? 0),
@@ -191,7 +192,7 @@ const deltaStates: Readonly<Record<string, readonly [string, string]>> = {
 export function adapterRow(entry: AdapterFacts): Row {
   const [state, tone] = entry.problem ? ["cannot be used", "bad"] : (deltaStates[entry.delta] ?? ["", "idle"]);
   const facts = [entry.family ?? "unknown family", entry.kinds.join(", "), size(entry.sizeBytes)];
-  return { name: entry.name, state, detail: entry.problem ? entry.problem.message : facts.filter(Boolean).join(" · "), tone };
+  return { name: entry.name, state, detail: entry.problem ? coded(entry.problem) : facts.filter(Boolean).join(" · "), tone };
 }
 
 /** The last run, and what of it did nothing; `ui` is the UI's name. */

@@ -62,11 +62,15 @@ export interface Channel {
   readonly addEventListener: (name: string, listener: (event: CustomEvent) => void) => void;
 }
 
+/** A text as every message ends: with its code, by which the error reference has it (docs/operate/errors.md). */
+export const coded = ({ message, code }: { readonly message: string; readonly code?: string | undefined }): string =>
+  code === undefined || message.endsWith("]") ? message : `${message.trim()} [${code}]`;
+
 /** A refusal with the sidecar's own code and text. */
 export class RefitError extends Error {
   readonly code: string;
   constructor(code: string, message: string) {
-    super(message);
+    super(coded({ message, code }));
     this.name = "RefitError";
     this.code = code;
   }

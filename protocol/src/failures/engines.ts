@@ -30,6 +30,10 @@ export const deltaFailures = {
     summary: "The file is a TensorRT-Redux export: whole weights, no adapter.",
     remedy: "Use the LoRA itself, or `delta export` with the base it was made from.",
   },
+  DELTA_TARGETS_DIFFER: {
+    summary: "The adapter changes other layers in the UI than on an engine: its names mean different things to the two.",
+    remedy: "Update the UI or Refit Sidecar, whichever is older; or use the file without an engine.",
+  },
   DELTA_UNEXPECTED: { summary: "Packing the adapter failed in a way that nobody expected.", remedy: "Report it with the line of the log." },
   DELTA_VERSION: {
     summary: "The delta file is of another version.",

@@ -67,7 +67,7 @@ describe("rows of the panel", () => {
     expect(adapterRow({ ...adapter, delta: "pending" })).toMatchObject({ state: "being prepared", tone: "busy" });
     expect(adapterRow({ ...adapter, problem: { code: "X", message: "the file is cut short" } })).toMatchObject({
       state: "cannot be used",
-      detail: "the file is cut short",
+      detail: "the file is cut short [X]",
       tone: "bad",
     });
   });
@@ -87,8 +87,8 @@ describe("rows of the panel", () => {
     const failed = (id: string, message: string) => ({ ...job, id, state: "failed", problem: { code: "X", message } });
     const jobs = [failed("1", "no room"), failed("2", "still no room"), { ...failed("3", "other"), title: "export" }, job];
     expect(failureRows(jobs)).toEqual([
-      { name: "warm", state: "failed 2 times", detail: "still no room", tone: "bad" },
-      { name: "export", state: "failed", detail: "other", tone: "bad" },
+      { name: "warm", state: "failed 2 times", detail: "still no room [X]", tone: "bad" },
+      { name: "export", state: "failed", detail: "other [X]", tone: "bad" },
     ]);
     expect(failureRows(jobs, new Set(["1", "2", "3"]))).toEqual([]);
   });
