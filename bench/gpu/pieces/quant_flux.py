@@ -1,11 +1,13 @@
 """Quantised engines on Flux dev of real size, as the host puts them together: swaps that merge and quantise in one launch, steps with no adapter, a merged one, branches beside
 every layer, and both; beside bf16 and what exists (PEFT's unmerged adapter, torch.compile with hotswap).
 
-Options: `kinds` (["bf16", "fp8", "int8"]), `blocks` (tiles of the kernel to try), `double`, `single` (blocks of the model), `peers` (true), `side` (1024).
+Options: `kinds` (["bf16", "fp8", "int8"]), `blocks` (tiles of the kernel to try), `double`, `single` (blocks of the model), `peers` (true), `side` (1024); `family`: another of
+bench/gpu/structures.py in the place of Flux, without peers.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -17,6 +19,8 @@ from refit_host.files.checkpoint import CheckpointSource, ParameterSource, Piece
 from refit_host.files.delta import read_delta
 from refit_host.files.storage import Storage
 from refit_host.fused import operations
+from refit_host.models.bind import layout_of
+from refit_host.models.registry import spec_of
 from refit_host.quant.base import QuantBase
 from refit_host.quant.encode import has_merge
 from refit_host.quant.formats import FORMATS
@@ -33,18 +37,47 @@ from .. import data
 from .. import flux as sizes
 from ..context import Context, relative_error
 from ..flux import Flux
+from ..structures import FAMILIES
+from .families import random_base, step_inputs
 
-# Tiles of the kernel that are tried: rows, columns, warps. The first is the host's own.
-BLOCKS = [[32, 128, 4], [16, 256, 4], [16, 128, 4], [32, 256, 8], [64, 128, 8]]
+# Tiles of the kernel that are tried: rows, columns, warps, tiles of a program. The first is the host's own.
+BLOCKS = [[64, 128, 4, 8], [64, 64, 4, 8]]
 CONTAINERS = {"fp8": "F8_E4M3", "int8": "I8"}
 PRODUCTS = ("img_attn.qkv", "txt_attn.qkv", "attn.proj", "mlp.0", "mlp.2", "linear1", "linear2")
 
 
+class Family(Flux):
+    """A family of another kind in the place of Flux."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        make_shapes, self.step_sizes = FAMILIES[name]
+        self.context, self.shapes = context, make_shapes()
+        self.spec = spec_of(self.shapes)
+        self.layout = layout_of(self.spec, self.shapes, torch.bfloat16, channels_last=False)
+        self.arena = random_base(self.layout, Ring(context.device), 11).arena
+
+    def products(self) -> list[str]:
+        """What a quantised file of it would hold as codes: the large matrices of the blocks."""
+        return [
+            name
+            for name, shape in self.shapes.items()
+            if len(shape) == 2 and min(shape) >= 256 and all(size % 16 == 0 for size in shape) and re.search(r"(blocks|layers|refiner)\.", name)
+            and name.endswith("weight") and not re.search(r"mod|adaLN|norm|embed", name)
+        ]  # fmt: skip
+
+    def forward(self, module: torch.nn.Module, inputs: dict) -> torch.Tensor:
+        return self.spec.forward(module, inputs)
+
+    def inputs(self, **small: int) -> dict[str, torch.Tensor]:
+        sizes = {axis: max(1, size // 4) for axis, size in self.step_sizes.items()} if small.get("tokens") == 64 else self.step_sizes
+        return step_inputs(self.spec, self.shapes, sizes, self.context.device, torch.bfloat16)
+
+
 def _source(flux: Flux, kind: str | None) -> CheckpointSource:
     """What the sidecar would say of a file with these weights: the matrices of the blocks in `kind` (None: all bf16). No such file is read here."""
-    rows = {}
+    rows, products = {}, frozenset(_layers(flux))
     for name, shape in flux.shapes.items():
-        coded = kind is not None and name.endswith("weight") and "_blocks." in name and name.removesuffix(".weight").endswith(PRODUCTS)
+        coded = kind is not None and name in products
         storage = Storage("scaled", f"{name}_scale") if coded else None
         rows[name] = ParameterSource(
             shape, (Piece(0, name, CONTAINERS[kind] if coded else "BF16", 0, shape[0] if shape else 1, False, storage),)
@@ -79,13 +112,23 @@ def quant_engine(flux: Flux, kind: str, *, coded: bool, merge: str = "auto") -> 
 def _images(flux: Flux, weights: Weights, rank: int, count: int) -> list[DeltaImage]:
     context = flux.context
     paths = [
-        data.adapter(context.folder, flux.shapes, context.device, seed, rank, layers=_layers(flux), stem="quant-flux")
+        data.adapter(
+            context.folder,
+            flux.shapes,
+            context.device,
+            seed,
+            rank,
+            layers=_layers(flux),
+            stem=f"quant-{flux.spec.family}-{len(_layers(flux))}",
+        )
         for seed in range(41, 41 + count)
     ]
     return [read_image(read_delta(path), weights.layout, pinned=context.device.type == "cuda") for path in paths]
 
 
 def _layers(flux: Flux) -> list[str]:
+    if isinstance(flux, Family):
+        return flux.products()
     return [name for name in data.linear_layers(flux.shapes) if name.removesuffix(".weight").endswith(PRODUCTS)]
 
 
@@ -295,11 +338,12 @@ def _peers(context: Context, flux: Flux, inputs: dict) -> Iterator[dict]:
 def run(context: Context, options: dict) -> Iterator[dict]:
     if not context.tiny:
         sizes.REAL = (*sizes.REAL[:2], options.get("double", sizes.REAL[2]), options.get("single", sizes.REAL[3]), *sizes.REAL[4:])
-    flux = Flux(context)
+    family = options.get("family")
+    flux = Flux(context) if family is None else Family(context, family)
     inputs = flux.inputs(side=options.get("side", 1024))
     cuda = context.device.type == "cuda"
     kinds = options.get("kinds", ["bf16", "fp8", "int8"])
-    label = {"double": flux.sizes[2], "single": flux.sizes[3]}
+    label = {"double": flux.sizes[2], "single": flux.sizes[3]} if family is None else {"family": family, "layers": len(_layers(flux))}
 
     def guarded(rows: Iterator[dict]) -> Iterator[dict]:
         try:
@@ -336,5 +380,5 @@ def run(context: Context, options: dict) -> Iterator[dict]:
                 torch.cuda.empty_cache()
     for kind in kinds:
         yield from guarded(_steps(context, flux, kind, inputs))
-    if options.get("peers", True):
+    if options.get("peers", family is None):
         yield from guarded(_peers(context, flux, inputs))

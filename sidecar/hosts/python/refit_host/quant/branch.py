@@ -64,16 +64,20 @@ def products_of(layout: Layout, position: int, image: DeltaImage, strength: floa
 def norms_of(layout: Layout, image: DeltaImage, buffer: Tensor) -> dict[int, float]:
     """Root mean square of an adapter's change at strength 1, over the rows that it changes, of each slot where it is nothing but low-rank products."""
     slots = frozenset(image.fast["slot"].tolist()) - image.slow.keys()
-    squares, counts = {}, {}
+    alike: dict[tuple, list[Placed]] = {}
     for product in products_of(layout, 0, image, 1.0, buffer, slots):
-        up, down = product.up.float(), product.down.float()
+        alike.setdefault((product.up.shape, product.down.shape, product.up.dtype), []).append(product)
+    squares: dict[int, float] = {}
+    counts: dict[int, int] = {}
+    for products in alike.values():
+        up, down = (torch.stack(factors).float() for factors in ([p.up for p in products], [p.down for p in products]))
         # |A B|^2 = <A^T A, B B^T>
-        square = ((up.T @ up) * (down @ down.T)).sum(dtype=torch.float64) * product.alpha**2
-        index = product.slot.index
-        squares[index] = squares.get(index, 0) + square
-        counts[index] = counts.get(index, 0) + up.shape[0] * down.shape[1]
-    found = torch.stack([*squares.values()]).cpu().tolist() if squares else []
-    return {index: math.sqrt(max(0.0, square) / counts[index]) for index, square in zip(squares, found)}
+        found = ((up.mT @ up) * (down @ down.mT)).sum((1, 2), dtype=torch.float64).cpu().tolist()
+        for product, square in zip(products, found):
+            index = product.slot.index
+            squares[index] = squares.get(index, 0.0) + square * product.alpha**2
+            counts[index] = counts.get(index, 0) + product.up.shape[0] * product.down.shape[1]
+    return {index: math.sqrt(max(0.0, square) / counts[index]) for index, square in squares.items()}
 
 
 @dataclass(frozen=True)
@@ -103,18 +107,23 @@ class Branches:
         return sum(part.nbytes for branch in self.held.values() for part in branch)
 
     def stage(self, products: Sequence[Placed]) -> Staged:
-        """Works out what `commit` copies. [beside steps]"""
+        """Works out what `commit` copies, slots of one shape at a time. [beside steps]"""
         mine: dict[int, list[Placed]] = {}
         for product in products:
             mine.setdefault(product.slot.index, []).append(product)
-        values, fresh, losses = {}, {}, LossSums()
+        alike: dict[tuple, list[int]] = {}
+        fresh: dict[int, Branch] = {}
         for index, several in mine.items():
             slot, rank = several[0].slot, sum(product.down.shape[0] for product in several)
             room = self._rank_of(self.held.get(index))
             if rank > room:
                 room = -(-rank // RESERVED) * RESERVED
                 fresh[index] = self._empty(slot, room)
-            values[index] = self._filled(slot, several, room, losses)
+            parts = tuple((product.position, product.start, *product.up.shape) for product in several)
+            alike.setdefault((slot.rows, slot.cols, room, parts), []).append(index)
+        values, losses = {}, LossSums()
+        for (_, _, room, _), indices in alike.items():
+            values.update(zip(indices, self._filled([mine[index] for index in indices], room, losses)))
         return Staged(values, fresh, losses)
 
     def _rank_of(self, branch: Branch | None) -> int:
@@ -125,35 +134,40 @@ class Branches:
         down = torch.zeros(double, slot.cols, dtype=self._form.code if self._codes else FLOAT, device=self._device)
         return Branch(down, torch.ones(double, 1, device=self._device), torch.zeros(slot.rows, double, dtype=FLOAT, device=self._device))
 
-    def _filled(self, slot: Slot, several: Sequence[Placed], rank: int, losses: LossSums) -> Branch:
-        down = torch.zeros(rank, slot.cols, device=self._device)
-        up = torch.zeros(slot.rows, rank, device=self._device)
-        at = 0
-        for product in several:
-            count, rows = product.down.shape[0], product.up.shape[0]
-            down[at : at + count] = product.down.float()
-            up[product.start : product.start + rows, at : at + count] = product.up.float() * product.alpha
-            at += count
+    def _filled(self, slots: Sequence[Sequence[Placed]], rank: int, losses: LossSums) -> list[Branch]:
+        """Branches of slots of one size whose products have the same places and sizes."""
+        count, slot = len(slots), slots[0][0].slot
+        down = torch.zeros(count, rank, slot.cols, device=self._device)
+        up = torch.zeros(count, slot.rows, rank, device=self._device)
+        parts, at = [], 0
+        for several in zip(*slots):
+            rows, ranks = slice(several[0].start, several[0].start + several[0].up.shape[0]), slice(at, at + several[0].down.shape[0])
+            down[:, ranks] = torch.stack([product.down for product in several])
+            alpha = torch.tensor([product.alpha for product in several], device=self._device)[:, None, None]
+            up[:, rows, ranks] = torch.stack([product.up for product in several]).float() * alpha
+            parts.append((several, rows, ranks))
+            at = ranks.stop
         short = up.to(FLOAT)
         if self._codes:
-            coarse = self._form.encode(down)
-            fine = self._form.encode(down - self._form.decode(coarse))
+            # Every row has its own scale: rows of all slots are coded at once.
+            flat = down.view(count * rank, slot.cols)
+            coarse = self._form.encode(flat)
+            near = self._form.decode(coarse)
+            fine = self._form.encode(flat - near)
+            held = (near + self._form.decode(fine)).view_as(down)
             codes, scale = (
-                torch.cat([coarse[name].view(torch.uint8), fine[name].view(torch.uint8)]).view(coarse[name].dtype)
+                torch.cat([part[name].view(torch.uint8).view(count, rank, -1) for part in (coarse, fine)], 1).view(coarse[name].dtype)
                 for name in ("codes", "scale")
             )
-            branch = Branch(codes, scale, torch.cat([short, short], 1))
-            held = self._form.decode(coarse) + self._form.decode(fine)
+            wide = torch.cat([short, short], 2)
+            branches = [Branch(*each) for each in zip(codes, scale, wide)]
         else:
-            branch = Branch(down.to(FLOAT), torch.ones(rank, 1, device=self._device), short)
-            held = branch.down.float()
-        at = 0
-        for product in several:
-            part = slice(at, at + product.down.shape[0])
-            rows = slice(product.start, product.start + product.up.shape[0])
-            _note(losses, product, (up[rows, part], down[part]), (short[rows, part].float(), held[part]))
-            at = part.stop
-        return branch
+            near = down.to(FLOAT)
+            held = near.float()
+            branches = [Branch(each, torch.ones(rank, 1, device=self._device), other) for each, other in zip(near, short)]
+        for several, rows, ranks in parts:
+            _note(losses, several, (up[:, rows, ranks], down[:, ranks]), (short[:, rows, ranks].float(), held[:, ranks]))
+        return branches
 
     def commit(self, staged: Staged) -> None:
         """Between steps. Everything of the stack before is gone."""
@@ -174,13 +188,13 @@ class Branches:
         self.held, self._active = {}, False
 
 
-def _note(losses: LossSums, product: Placed, intended: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor]) -> None:
-    """Sums of (held - intended), as products of small matrices: <A B, C D> = <A^T C, B D^T>."""
+def _note(losses: LossSums, products: Sequence[Placed], intended: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor]) -> None:
+    """Sums of (held - intended) of each product, as products of small matrices: <A B, C D> = <A^T C, B D^T>."""
 
     def inner(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
-        return ((one[0].T @ other[0]) * (one[1] @ other[1].T)).sum(dtype=torch.float64)
+        return ((one[0].mT @ other[0]) * (one[1] @ other[1].mT)).sum((1, 2), dtype=torch.float64)
 
     (up, down), (near_up, near_down) = intended, held
-    error = (torch.cat([near_up, up], 1), torch.cat([near_down, -down]))
-    sums = torch.stack([inner(error, error), inner(error, intended), inner(intended, intended)])
-    losses.note_rows([(product.position, product.slot.index)], sums[None])
+    error = (torch.cat([near_up, up], 2), torch.cat([near_down, -down], 1))
+    sums = torch.stack([inner(error, error), inner(error, intended), inner(intended, intended)], 1)
+    losses.note_rows([(product.position, product.slot.index) for product in products], sums)

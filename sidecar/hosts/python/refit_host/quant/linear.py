@@ -80,9 +80,10 @@ class QuantLinear(nn.Module):
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """Of activations that are codes already (and turned where the weight is): [tokens, cols] with scales [tokens, 1] to [tokens, rows] in bf16."""
+        branch = Branch(self.branch_down, self.branch_scale, self.branch_up) if self.branched else None
         if self.way == "integer":
-            out = int8_product(codes, self.codes, scale, self.scale, self.bias)
-        elif self.way == "rowwise":
+            return int8_product(codes, self.codes, scale, self.scale, self.bias, branch)
+        if self.way == "rowwise":
             out = torch._scaled_mm(
                 codes,
                 self.codes.t(),
@@ -97,14 +98,9 @@ class QuantLinear(nn.Module):
             out = torch._scaled_mm(codes, self.codes.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=True)
             out = out.float() * scale * self.scale.view(1, -1)
             out = (out if self.bias is None else out + self.bias.float()).to(torch.bfloat16)
-        return out if not self.branched else self._beside(out, codes, scale)
-
-    def _beside(self, out: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
-        """Adds the branch. Its first factor is two sets of codes, coarse and fine, so that it reads the activations as they are."""
-        if self.way == "integer":
-            narrow = int8_product(codes, self.branch_down, scale, self.branch_scale, None)
-        else:
-            narrow = torch._scaled_mm(
-                codes, self.branch_down.t(), scale_a=scale, scale_b=self.branch_scale.view(1, -1), out_dtype=torch.bfloat16
-            )
-        return torch.addmm(out, narrow, self.branch_up.t())
+        if branch is None:
+            return out
+        # The first factor is two sets of codes, coarse and fine, so that it reads the activations as they are.
+        first = torch._scaled_mm(codes, branch.down.t(), scale_a=scale, scale_b=branch.scale.view(1, -1), out_dtype=torch.bfloat16)
+        # In place: another tensor would be a pass over memory more.
+        return out.addmm_(first, branch.up.t())

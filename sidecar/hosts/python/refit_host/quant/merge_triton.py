@@ -1,7 +1,8 @@
-"""Merge and codes in one launch: a program takes some rows of a matrix, reads the base (values, or the file's own codes), adds the low-rank products in f32, finds each row's scale
-and writes its codes. What rounding lost of each product is summed on the way.
+"""Merge and codes in two launches over tiles of all matrices: the first finds each row's largest magnitude, before and after; the second makes its scale and writes its codes, and
+sums what rounding lost of each product.
 
-Rows are gone through twice: for their largest magnitude, and for their codes. Products are made again in the second pass: they cost less than memory for them would.
+Both read the base (values, or the file's own codes) and add the low-rank products in f32. A tile that is read twice costs less than a row that one program walks along: there the
+card waits for memory.
 """
 
 # pyright: reportIndexIssue=false
@@ -24,8 +25,9 @@ from .formats import Format
 from .product_triton import nearest
 from .row_scale import SHRUNK, SMALLEST_SCALE
 
-# Rows and columns of a tile, warps (bench/gpu, piece "quantised swap").
-BLOCKS = (32, 128, 4)
+# Rows and columns of a tile, warps, tiles that one program walks along (bench/gpu, piece "quant_kernels").
+Blocks = tuple[int, int, int, int]
+BLOCKS: Blocks = (64, 128, 4, 8)
 KINDS = {"fp8": 1, "int8": 2}
 LIMITS = {"fp8": (fp8.LIMIT, fp8.COVER), "int8": (int8.LIMIT, int8.COVER)}
 
@@ -50,57 +52,99 @@ def _product(p, product_address, product_number, product_alpha, rm, rn, rows, co
 
 
 @triton.jit
-def _codes(value, scale, FORM: tl.constexpr, LIMIT: tl.constexpr):
-    """Codes of rows with these scales."""
-    quotient = tl.math.div_rn(value, tl.zeros_like(value) + scale[:, None])
+def _rounded(value, inverse, scale, FORM: tl.constexpr, LIMIT: tl.constexpr):
+    """The values of the codes of rows with these scales, in scales: value / scale rounded to the nearest code. `inverse`: 1 / scale.
+
+    The product with the reciprocal, and what it is off by, is the quotient rounded once (Markstein)."""
+    near = value * inverse[:, None]
+    off = tl.fma(-near, tl.zeros_like(value) + scale[:, None], value)
+    quotient = tl.fma(off, tl.zeros_like(value) + inverse[:, None], near)
     # One return: the compiler goes on past one inside of an `if`, and finds two types.
     if FORM == 1:
-        out = tl.minimum(tl.maximum(quotient, -LIMIT), LIMIT).to(tl.float8e4nv)
+        out = tl.minimum(tl.maximum(quotient, -LIMIT), LIMIT)
     else:
-        out = tl.minimum(tl.maximum(nearest(quotient), -LIMIT - 1.0), LIMIT).to(tl.int8)
+        out = tl.minimum(tl.maximum(nearest(quotient), -LIMIT - 1.0), LIMIT)
     return out
+
+
+@triton.jit
+def _place(tile, job_shape, job, BM: tl.constexpr, WIDE: tl.constexpr):
+    """Rows of a tile as the job counts them, its first column, and the job's sizes."""
+    rows, cols = tl.load(job_shape + job * 5), tl.load(job_shape + job * 5 + 1)
+    cols = tl.multiple_of(cols, 16)
+    index = tile - tl.load(job_shape + job * 5 + 4)
+    across = tl.cdiv(cols, WIDE)
+    return (index // across) * BM + tl.arange(0, BM), (index % across) * WIDE, rows, cols
+
+
+@triton.jit
+def _values(base, at, place, inside, old, FORM: tl.constexpr, CODED: tl.constexpr):
+    """A tile of pristine values in f32."""
+    if CODED:
+        code_type = tl.float8e4nv if FORM == 1 else tl.int8
+        value = tl.load((base + at).to(tl.pointer_type(code_type)) + place, mask=inside, other=0.0).to(tl.float32) * old[:, None]
+    else:
+        value = tl.load((base + at).to(tl.pointer_type(tl.bfloat16)) + place, mask=inside, other=0.0).to(tl.float32)
+    return value
+
+
+@triton.jit
+def _base_scale(base, job_place, job, rm, rows, CODED: tl.constexpr):
+    """Scales of rows whose base is codes, else ones."""
+    old = tl.zeros_like(rm).to(tl.float32) + 1.0
+    if CODED:
+        old = tl.load((base + tl.load(job_place + job * 4 + 1)).to(tl.pointer_type(tl.float32)) + rm, mask=rm < rows, other=1.0)
+    return old
 
 
 # The first tile of a launch may be any number: each kind of number would be compiled for itself.
 @triton.jit(do_not_specialize=["tile_start"])
+def _peaks(
+    base, peaks, tile_job, job_place, job_shape, job_row, product_address, product_number, product_alpha, tile_start,
+    FORM: tl.constexpr, CODED: tl.constexpr, CODE: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, SPAN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """`peaks` [rows of all jobs, 2]: bits of the largest magnitude of each row, pristine and merged. Bits of positive numbers are ordered as the numbers are."""
+    tile = tl.program_id(0) + tile_start
+    job = tl.load(tile_job + tile)
+    rm, column, rows, cols = _place(tile, job_shape, job, BM, BN * SPAN)
+    first, count = tl.load(job_shape + job * 5 + 2), tl.load(job_shape + job * 5 + 3)
+    there, wide = rm < rows, rm.to(tl.int64)[:, None] * cols
+    at = tl.multiple_of(tl.load(job_place + job * 4), 16)
+    old = _base_scale(base, job_place, job, rm, rows, CODED)
+    pristine, merged = tl.zeros([BM], tl.float32), tl.zeros([BM], tl.float32)
+    for begin in range(column, tl.minimum(column + BN * SPAN, cols), BN):
+        rn = begin + tl.arange(0, BN)
+        inside = there[:, None] & (rn < cols)[None, :]
+        value = _values(base, at, wide + rn[None, :], inside, old, FORM, CODED)
+        pristine = tl.maximum(pristine, tl.max(tl.abs(value), axis=1))
+        if count > 0:
+            for p in range(first, first + count):
+                value += _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
+            merged = tl.maximum(merged, tl.max(tl.abs(value), axis=1))
+    mine = peaks + (tl.load(job_row + job) + rm) * 2
+    tl.atomic_max(mine, pristine.to(tl.int32, bitcast=True), mask=there, sem="relaxed")
+    tl.atomic_max(mine + 1, merged.to(tl.int32, bitcast=True), mask=there, sem="relaxed")
+
+
+@triton.jit(do_not_specialize=["tile_start"])
 def _merge(
-    live, base, tile_job, job_place, job_shape, product_address, product_number, product_alpha, lost, tile_start,
+    live, base, peaks, tile_job, job_place, job_shape, job_row, product_address, product_number, product_alpha, lost, tile_start,
     FORM: tl.constexpr, CODED: tl.constexpr, CODE: tl.constexpr, ALIGNED: tl.constexpr, LIMIT: tl.constexpr, COVER: tl.constexpr, SHRUNK: tl.constexpr,
-    SMALLEST: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    SMALLEST: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, SPAN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0) + tile_start
     job = tl.load(tile_job + tile)
-    base_at, base_scale_at = tl.load(job_place + job * 4), tl.load(job_place + job * 4 + 1)
-    live_at, live_scale_at = tl.load(job_place + job * 4 + 2), tl.load(job_place + job * 4 + 3)
-    rows, cols = tl.load(job_shape + job * 5), tl.load(job_shape + job * 5 + 1)
+    rm, column, rows, cols = _place(tile, job_shape, job, BM, BN * SPAN)
     first, count = tl.load(job_shape + job * 5 + 2), tl.load(job_shape + job * 5 + 3)
-    cols = tl.multiple_of(cols, 16)
-    base_at = tl.multiple_of(base_at, 16)
-    live_at = tl.multiple_of(live_at, 16)
-    rm = (tile - tl.load(job_shape + job * 5 + 4)) * BM + tl.arange(0, BM)
-    there = rm < rows
-    wide = rm.to(tl.int64)[:, None] * cols
-    code_type = tl.float8e4nv if FORM == 1 else tl.int8
-    target = (live + live_at).to(tl.pointer_type(code_type))
-    old = tl.zeros([BM], tl.float32) + 1.0
-    if CODED:
-        source = (base + base_at).to(tl.pointer_type(code_type))
-        old = tl.load((base + base_scale_at).to(tl.pointer_type(tl.float32)) + rm, mask=there, other=1.0)
-    else:
-        source = (base + base_at).to(tl.pointer_type(tl.bfloat16))
-    peak_before, peak = tl.zeros([BM], tl.float32), tl.zeros([BM], tl.float32)
-    for begin in range(0, cols, BN):
-        rn = begin + tl.arange(0, BN)
-        inside = there[:, None] & (rn < cols)[None, :]
-        before = tl.load(source + wide + rn[None, :], mask=inside, other=0.0).to(tl.float32)
-        if CODED:
-            before *= old[:, None]
-        value = before
-        for p in range(first, first + count):
-            value += _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
-        peak_before = tl.maximum(peak_before, tl.max(tl.abs(before), axis=1))
-        peak = tl.maximum(peak, tl.max(tl.abs(value), axis=1))
-    limit = tl.zeros([BM], tl.float32) + LIMIT
+    there, wide = rm < rows, rm.to(tl.int64)[:, None] * cols
+    at, live_at = tl.multiple_of(tl.load(job_place + job * 4), 16), tl.multiple_of(tl.load(job_place + job * 4 + 2), 16)
+    old = _base_scale(base, job_place, job, rm, rows, CODED)
+    mine = peaks + (tl.load(job_row + job) + rm) * 2
+    peak_before = tl.load(mine, mask=there, other=0).to(tl.float32, bitcast=True)
+    peak = peak_before
+    if count > 0:
+        peak = tl.load(mine + 1, mask=there, other=0).to(tl.float32, bitcast=True)
+    limit = tl.zeros_like(peak) + LIMIT
     if not CODED:
         old = tl.maximum(tl.math.div_rn(peak_before, limit), SMALLEST)
     fresh = tl.maximum(tl.math.div_rn(peak, limit), SMALLEST)
@@ -110,23 +154,31 @@ def _merge(
         scale = tl.where(enough & (peak_before > 0) & (kept < 3e38) & (old >= SMALLEST), kept, fresh)
     else:
         scale = tl.where(enough & (peak <= tl.maximum(old * COVER, peak_before)), old, fresh)
-    tl.store((live + live_scale_at).to(tl.pointer_type(tl.float32)) + rm, scale, mask=there)
+    tl.store((live + tl.load(job_place + job * 4 + 3)).to(tl.pointer_type(tl.float32)) + rm, scale, mask=there & (column == 0))
+    inverse, old_inverse = tl.math.div_rn(tl.zeros_like(scale) + 1.0, scale), tl.math.div_rn(tl.zeros_like(old) + 1.0, old)
+    code_type = tl.float8e4nv if FORM == 1 else tl.int8
+    target = (live + live_at).to(tl.pointer_type(code_type))
     errors, crosses, owns = tl.zeros([BM], tl.float32), tl.zeros([BM], tl.float32), tl.zeros([BM], tl.float32)
-    for begin in range(0, cols, BN):
+    for begin in range(column, tl.minimum(column + BN * SPAN, cols), BN):
         rn = begin + tl.arange(0, BN)
         inside = there[:, None] & (rn < cols)[None, :]
-        before = tl.load(source + wide + rn[None, :], mask=inside, other=0.0).to(tl.float32)
-        if CODED:
-            before *= old[:, None]
+        before = _values(base, at, wide + rn[None, :], inside, old, FORM, CODED)
         change = tl.zeros([BM, BN], tl.float32)
         for p in range(first, first + count):
             change += _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
-        codes = _codes(before + change, scale, FORM, LIMIT)
+        after = _rounded(before + change, inverse, scale, FORM, LIMIT)
+        codes = after.to(code_type)
         tl.store(target + wide + rn[None, :], codes, mask=inside)
         if count > 0:
+            if FORM == 1:
+                after = codes.to(tl.float32)
             if not CODED:
-                before = _codes(before, old, FORM, LIMIT).to(tl.float32) * old[:, None]
-            error = tl.where(inside, codes.to(tl.float32) * scale[:, None] - before - change, 0.0)
+                before = _rounded(before, old_inverse, old, FORM, LIMIT)
+                if FORM == 1:
+                    before = before.to(code_type).to(tl.float32)
+                before *= old[:, None]
+            # Outside of the matrix everything is zero.
+            error = after * scale[:, None] - before - change
             if count == 1:
                 errors += tl.sum(error * error, axis=1)
                 crosses += tl.sum(error * change, axis=1)
@@ -135,32 +187,34 @@ def _merge(
                 square = tl.sum(tl.sum(error * error, axis=1), axis=0)
                 for p in range(first, first + count):
                     own = _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
-                    tl.atomic_add(lost + p * 3, square)
-                    tl.atomic_add(lost + p * 3 + 1, tl.sum(tl.sum(error * own, axis=1), axis=0))
-                    tl.atomic_add(lost + p * 3 + 2, tl.sum(tl.sum(own * own, axis=1), axis=0))
+                    tl.atomic_add(lost + p * 3, square, sem="relaxed")
+                    tl.atomic_add(lost + p * 3 + 1, tl.sum(tl.sum(error * own, axis=1), axis=0), sem="relaxed")
+                    tl.atomic_add(lost + p * 3 + 2, tl.sum(tl.sum(own * own, axis=1), axis=0), sem="relaxed")
     if count == 1:
-        tl.atomic_add(lost + first * 3, tl.sum(errors, axis=0))
-        tl.atomic_add(lost + first * 3 + 1, tl.sum(crosses, axis=0))
-        tl.atomic_add(lost + first * 3 + 2, tl.sum(owns, axis=0))
+        tl.atomic_add(lost + first * 3, tl.sum(errors, axis=0), sem="relaxed")
+        tl.atomic_add(lost + first * 3 + 1, tl.sum(crosses, axis=0), sem="relaxed")
+        tl.atomic_add(lost + first * 3 + 2, tl.sum(owns, axis=0), sem="relaxed")
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Tables of one refit on the device. `groups`: (begin, end, the base is codes, aligned) of tiles. `lost` [products, 3]: sums of each product, zeros until it ran."""
+    """Tables of one refit on the device. `groups`: (begin, end, the base is codes, aligned) of tiles. `peaks`: what the first launch finds of each row. `lost` [products, 3]: sums
+    of each product. Both are zeros until it ran; it runs once."""
 
     tables: Tensor
     views: Mapping[str, Tensor]
     groups: Sequence[tuple[int, int, bool, bool]]
     code: int
+    peaks: Tensor
     lost: Tensor
     keys: Sequence[tuple[int, int]]
     form: Format
-    blocks: tuple[int, int, int]
+    blocks: Blocks
 
 
 def prepare(
     form: Format, table: MergeTable, places: Mapping[int, tuple[int, int, int, int]], factors: Sequence[Tensor], device: torch.device,
-    blocks: tuple[int, int, int] | None = None,
+    blocks: Blocks | None = None,
 ) -> Launch:  # fmt: skip
     """`blocks`: None for the usual ones.
 
@@ -180,7 +234,7 @@ def prepare(
     part = 2 * coded.astype(np.int64) + (has_odd == 0)
     order = np.argsort(part, kind="stable")
     jobs, where, part = jobs[order], where[order], part[order]
-    tiles = -(-jobs["rows"] // blocks[0])
+    tiles = -(-jobs["rows"] // blocks[0]) * -(-jobs["cols"] // (blocks[1] * blocks[3]))
     ends = np.cumsum(tiles)
     address = np.array([buffer.data_ptr() for buffer in factors] or [0], np.int64)
     pieces = {
@@ -190,6 +244,7 @@ def prepare(
         "job_shape": np.stack([jobs["rows"], jobs["cols"], jobs["first"], jobs["count"], ends - tiles], axis=1).astype(np.int32),
         "product_number": np.stack([products["rank"], products["code"]], axis=1).astype(np.int32),
         "product_alpha": products["alpha"],
+        "job_row": (np.cumsum(jobs["rows"]) - jobs["rows"]).astype(np.int64),
     }
     tables, views = _upload(pieces, device)
     groups = []
@@ -200,17 +255,29 @@ def prepare(
     for job in jobs:
         owner[job["first"] : job["first"] + job["count"]] = job["slot"]
     keys = list(zip(products["image"].tolist(), owner.tolist()))
-    return Launch(
-        tables, views, groups, table.code if len(products) else 0, torch.zeros(max(1, len(products)), 3, device=device), keys, form, blocks
-    )
+    peaks = torch.zeros(max(1, int(jobs["rows"].sum())), 2, dtype=torch.int32, device=device)
+    lost = torch.zeros(max(1, len(products)), 3, device=device)
+    return Launch(tables, views, groups, table.code if len(products) else 0, peaks, lost, keys, form, blocks)
 
 
 def run(launch: Launch, live: Tensor, base: Tensor) -> None:
     """Enqueues the refit on the current stream. `live`, `base`: uint8 memory."""
-    v, (limit, cover) = launch.views, LIMITS[launch.form.name]
+    v, (limit, cover), (bm, bn, warps, span) = launch.views, LIMITS[launch.form.name], launch.blocks
+    products = (v["product_address"], v["product_number"], v["product_alpha"])
     for begin, end, coded, aligned in launch.groups:
+        sizes = {
+            "FORM": KINDS[launch.form.name],
+            "CODED": coded,
+            "CODE": launch.code,
+            "ALIGNED": aligned,
+            "BM": bm,
+            "BN": bn,
+            "SPAN": span,
+            "BK": 16,
+            "num_warps": warps,
+        }
+        jobs = (v["tile_job"], v["job_place"], v["job_shape"], v["job_row"])
+        _peaks[(end - begin,)](base, launch.peaks, *jobs, *products, begin, **sizes)
         _merge[(end - begin,)](
-            live, base, v["tile_job"], v["job_place"], v["job_shape"], v["product_address"], v["product_number"], v["product_alpha"], launch.lost, begin,
-            FORM=KINDS[launch.form.name], CODED=coded, CODE=launch.code, ALIGNED=aligned, LIMIT=limit, COVER=cover, SHRUNK=SHRUNK, SMALLEST=SMALLEST_SCALE,
-            BM=launch.blocks[0], BN=launch.blocks[1], BK=16, num_warps=launch.blocks[2],
+            live, base, launch.peaks, *jobs, *products, launch.lost, begin, LIMIT=limit, COVER=cover, SHRUNK=SHRUNK, SMALLEST=SMALLEST_SCALE, **sizes
         )  # fmt: skip

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Callable
+
 import torch
 from torch import Tensor
 
 from . import fp8, int8
 from .row_scale import SMALLEST_SCALE
+
+if TYPE_CHECKING:
+    from .branch import Branch
+    from .matmul_triton import Tiles
+
+log = logging.getLogger("refit_host")
 
 # torch._int_mm takes no fewer rows than this on CUDA.
 FEWEST_ROWS = 32
@@ -25,8 +35,21 @@ def quantise_tokens(value: Tensor, code: torch.dtype) -> tuple[Tensor, Tensor]:
     return (codes.round() if code == int8.CODE else codes).to(code), peak / limit
 
 
-def int8_product(codes: Tensor, weight: Tensor, scale: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
-    """bf16 [tokens, rows] = (codes [tokens, cols] x weight [rows, cols]^T) with scales [tokens, 1] and [rows, 1], and a bias [rows]."""
+def int8_product(
+    codes: Tensor, weight: Tensor, scale: Tensor, weight_scale: Tensor, bias: Tensor | None, branch: Branch | None = None
+) -> Tensor:
+    """bf16 [tokens, rows] = (codes [tokens, cols] x weight [rows, cols]^T) with scales [tokens, 1] and [rows, 1], a bias [rows], and the branch beside it."""
+    tiles = _tiles(codes.device) if _kernels(codes) else None
+    if tiles is not None:
+        from .matmul_triton import matmul, narrow
+
+        beside = None if branch is None else (narrow(codes, branch.down, scale, branch.scale), branch.up)
+        return matmul(codes, weight, scale, weight_scale, bias, beside, tiles)
+    out = _library_product(codes, weight, scale, weight_scale, bias)
+    return out if branch is None else out.addmm_(_library_product(codes, branch.down, scale, branch.scale, None), branch.up.t())
+
+
+def _library_product(codes: Tensor, weight: Tensor, scale: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
     tokens = codes.shape[0]
     if tokens < FEWEST_ROWS and codes.is_cuda:
         codes = torch.nn.functional.pad(codes, (0, 0, 0, FEWEST_ROWS - tokens))
@@ -37,6 +60,46 @@ def int8_product(codes: Tensor, weight: Tensor, scale: Tensor, weight_scale: Ten
         return scaled(sums, scale, weight_scale, bias)
     out = sums.float() * scale * weight_scale.view(1, -1)
     return (out if bias is None else out + bias.float()).to(torch.bfloat16)
+
+
+@lru_cache
+def _tiles(device: torch.device) -> Tiles | None:
+    """How the hand-written product runs here: the fastest of its tiles that give PyTorch's result; None where PyTorch's product is faster, or none runs.
+
+    Raises nothing: a compiler may fail in any way. Called once per device, between a load and the first step; a few seconds where nothing is compiled yet."""
+    from .matmul_triton import SMALL, WIDE, matmul
+
+    make = torch.Generator(device).manual_seed(0)
+    codes, weight = (
+        torch.randint(-127, 128, shape, dtype=torch.int8, device=device, generator=make) for shape in ((2048, 2048), (4096, 2048))
+    )
+    scale, weight_scale = (torch.rand(count, 1, device=device, generator=make) * 1e-4 for count in (2048, 4096))
+    parts = (codes, weight, scale, weight_scale, None)
+    expected = _library_product(*parts)
+    best, least = None, _milliseconds(lambda: _library_product(*parts))
+    for tiles in (WIDE, SMALL):
+        try:
+            if torch.equal(matmul(*parts, tiles=tiles), expected):
+                took = _milliseconds(lambda tiles=tiles: matmul(*parts, tiles=tiles))
+                best, least = (tiles, took) if took < least else (best, least)
+        except Exception as error:  # too much shared memory for this card, or a compiler that fails
+            log.info("the int8 product with tiles %s does not run here (%s)", tiles, type(error).__name__)
+    log.info("int8 products: %s", "PyTorch's" if best is None else f"tiles {tuple(best)}")
+    return best
+
+
+def _milliseconds(work: Callable[[], object], repeats: int = 10) -> float:
+    """The least of several runs, by the device's own clock."""
+    work()
+    times = []
+    for _ in range(repeats):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return min(times)
 
 
 def _kernels(value: Tensor) -> bool:
