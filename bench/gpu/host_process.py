@@ -116,7 +116,7 @@ class HostEngine:
             "from": None if full else weights,
             "to": weights,
             "full": full,
-            "writes": [{"parameter": name} for name in (self.names if full else touched)],
+            "writes": [{"parameter": name, "reason": "base" if full else "touched"} for name in (self.names if full else touched)],
         }
         began = time.perf_counter()
         prepared = self.host.call("prepare", {

@@ -278,6 +278,7 @@ class _EnginePrepareParams(TypedDict):
 
 
 class EnginePrepareParams(_EnginePrepareParams, total=False):
+    adapterLoss: float
     follow: bool
 
 
@@ -373,13 +374,17 @@ class EngineStepResult(_EngineStepResult, total=False):
     tensors: list[TensorDescriptor]
 
 
-class EngineWarmParams(TypedDict):
+class _EngineWarmParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
     precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"]
     host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
     mode: Literal["comfyui", "extended"]
     residuals: bool
+
+
+class EngineWarmParams(_EngineWarmParams, total=False):
+    adapterLoss: float
 
 
 class EngineWarmResult(TypedDict):

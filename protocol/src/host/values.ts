@@ -84,8 +84,15 @@ export const checkpointSource = z
 export const stackFile = z.object({ delta: z.string().min(1), sha256: hash, strength: z.number() }).readonly();
 export type StackFile = z.infer<typeof stackFile>;
 
+/** The largest share of an adapter's change that rounding may swallow before the adapter stays a branch beside the layer. 1: never a branch. */
+export const adapterLossLimit = z.number().min(0).max(1);
+
 export const desiredState = z
-  .object({ checkpoint: z.string(), stack: z.array(z.object({ sha256: hash, strength: z.number() }).readonly()).readonly() })
+  .object({
+    checkpoint: z.string(),
+    stack: z.array(z.object({ sha256: hash, strength: z.number() }).readonly()).readonly(),
+    adapterLoss: adapterLossLimit.exactOptional(),
+  })
   .readonly();
 
 export const refitPlan = z
@@ -131,9 +138,6 @@ export const adapterLosses = z
   )
   .readonly();
 export type AdapterLosses = z.infer<typeof adapterLosses>;
-
-/** The largest share of an adapter's change that rounding may swallow before the adapter stays a branch beside the layer. 1: never a branch. */
-export const adapterLossLimit = z.number().min(0).max(1);
 
 /** What quantising cost when the engine was loaded. Errors are relative: ||quantised - bf16|| / ||bf16||. */
 export const quantised = z

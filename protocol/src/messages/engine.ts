@@ -96,6 +96,8 @@ const wanted = {
   mode,
   /** ControlNet residual inputs are needed. */
   residuals: z.boolean(),
+  /** Quantised engines: the share of an adapter's change, 0 to 1, that rounding may swallow before the adapter stays beside the layer. Absent: the option `adapter-loss`. */
+  adapterLoss: z.number().min(0).max(1).exactOptional(),
 };
 
 /** Params that earlier clients of protocol version 1 still send, and that mean nothing any more: one engine serves every size, and steps of users always go first. They are taken off before a call is checked. */

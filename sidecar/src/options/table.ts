@@ -199,6 +199,14 @@ export const optionTable = [
     help: "fp8, int8 and nvfp4 engines of files in that format: the largest share of an adapter's change that rounding may swallow before the adapter stays a branch beside the layer (100: never)",
   },
   {
+    name: "rounding",
+    type: "choice",
+    default: "nearest",
+    choices: ["nearest", "stochastic"],
+    reload: false,
+    help: "fp8, int8 and nvfp4 engines: changed values go to the nearest code, or up and down by chance, so that small changes survive on average as noise; a swap then takes several times as long",
+  },
+  {
     name: "spare-host",
     type: "choice",
     default: "on",

@@ -1,5 +1,5 @@
 import { Failure } from "../failure/index.ts";
-import { sameStack } from "./same-state.ts";
+import { sameStack, sameState } from "./same-state.ts";
 import type { DesiredState, EngineParameters, PlannedWrite, PlanResult, StackItem, Touches } from "./types.ts";
 
 /** The part of a stack that acts on each parameter, in order. Two states agree on a parameter exactly when these lists are equal. */
@@ -67,7 +67,8 @@ export function planRefit(from: DesiredState | null, to: DesiredState, touches: 
       reason: `this engine was not built refittable for ${fixed.length} parameters, first ${fixed[0]}`,
     };
   }
-  // Equal weights under another name (an adapter that touches nothing) still need a commit, so that everyone agrees on the name.
-  if (writes.length === 0 && !full && sameStack(from.stack, to.stack)) return { kind: "nothing" };
+  // Equal weights under another name (an adapter that touches nothing) still need a commit, so that everyone agrees on the name. With another limit of loss the host finds which
+  // adapters go another way.
+  if (writes.length === 0 && !full && sameState(from, to)) return { kind: "nothing" };
   return { kind: "refit", plan: { from, to, full, writes } };
 }

@@ -10,6 +10,8 @@ export interface StackItem {
 export interface DesiredState {
   readonly checkpoint: string;
   readonly stack: readonly StackItem[];
+  /** Of a quantised engine: the share of an adapter's change that rounding may swallow before it stays beside the layer. Absent: the host's own limit. */
+  readonly adapterLoss?: number;
 }
 
 /**

@@ -170,6 +170,7 @@ export class LiveEngine {
           weightDtype: precision,
           checkpoint: wanted.checkpoint,
           stack: wanted.adapters.map((adapter) => adapter.file),
+          ...limitOf(wanted),
           verify: this.#everLoaded,
         },
         onProgress === undefined ? {} : { onProgress },
@@ -252,6 +253,7 @@ export class LiveEngine {
         plan,
         checkpoint: this.#holds(wanted.checkpoint) ? null : wanted.checkpoint,
         stack: wanted.adapters.map((adapter) => adapter.file),
+        ...limitOf(wanted),
         verify,
       },
       signal === undefined ? {} : { signal },
@@ -326,4 +328,8 @@ export class LiveEngine {
     this.#state = next;
     this.#parts.onState(next);
   }
+}
+
+function limitOf({ desired: { adapterLoss } }: Wanted): { readonly adapterLoss?: number } {
+  return adapterLoss === undefined ? {} : { adapterLoss };
 }

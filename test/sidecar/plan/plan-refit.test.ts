@@ -34,6 +34,11 @@ describe("planRefit", () => {
     expect(writes(state("x", ["L1", 1], ["L2", 1]), state("x", ["L1", 1], ["L2", 0.5]))).toBe("b:touched c:touched"));
   it("takes the order of a stack seriously where adapters overlap, and only there", () =>
     expect(writes(state("x", ["L1", 1], ["L2", 1]), state("x", ["L2", 1], ["L1", 1]))).toBe("b:touched"));
+  it("another limit of loss is a refit without writes: the host finds which adapters go another way", () => {
+    const from = state("x", ["L1", 1]);
+    expect(writes(from, { ...from, adapterLoss: 0.5 })).toBe("");
+    expect(writes({ ...from, adapterLoss: 0.5 }, { ...from, adapterLoss: 0.5 })).toBe("nothing");
+  });
   it("plans nothing for the same state", () => expect(writes(state("x", ["L1", 1]), state("x", ["L1", 1]))).toBe("nothing"));
   it("plans an empty refit when only the name of the state changes", () => expect(writes(state("x"), state("x", ["L0", 1]))).toBe(""));
   it("keeps an adapter at strength 0: some kinds set values whatever the strength", () =>

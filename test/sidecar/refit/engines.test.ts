@@ -71,6 +71,17 @@ describe("Engines", () => {
     await engines.close();
   });
 
+  it("a request's own limit of loss reaches the host, also when nothing else changes", async () => {
+    const engines = make();
+    const lease = await engines.acquire(spec());
+    const state = wanted("x", ["ab", 1]);
+    const limited = (adapterLoss: number) => ({ ...state, desired: { ...state.desired, adapterLoss } });
+    for (const each of [state, limited(0.3), limited(0.3), limited(0), state]) await lease.engine.bring(each);
+    expect(hosts[0]?.limits).toEqual([null, 0.3, 0, null]);
+    expect(engines.status.totals).toMatchObject({ loads: 1, refits: 3 });
+    await engines.close();
+  });
+
   it("tells how an engine serves in its status and as an event, until its host is gone", async () => {
     const engines = make();
     const lease = await engines.acquire(spec());

@@ -21,6 +21,8 @@ interface FakeEngine {
 export interface FakeHost extends Host {
   readonly engines: Map<string, FakeEngine>;
   readonly calls: string[];
+  /** Limits of loss that loads and prepares came with; null where there was none. */
+  readonly limits: (number | null)[];
   /** Fails the next call of a method. `cutShort` makes a failing commit write half of its plan. */
   readonly failNext: (method: HostMethod, failure: Failure, options?: { cutShort?: boolean }) => void;
   /** Lets the engine's memory lie: the next checksums calls report something else for this parameter. */
@@ -33,6 +35,7 @@ const hash = (text: string): string => createHash("sha256").update(text).digest(
 export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
   const engines = new Map<string, FakeEngine>();
   const calls: string[] = [];
+  const limits: (number | null)[] = [];
   const failures = new Map<HostMethod, { failure: Failure; cutShort: boolean }>();
   const corrupted = new Map<string, number>();
   let tokens = 0;
@@ -54,6 +57,7 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
 
   const methods = {
     load(params: HostParams<"load">): HostResult<"load"> {
+      limits.push(params.adapterLoss ?? null);
       if (engines.has(params.engine)) throw new Failure("HOST_ENGINE_EXISTS", params.engine);
       const weights = new Map(Object.keys(params.parameters ?? {}).map((name) => [name, value(params.checkpoint, params.stack, name)]));
       engines.set(params.engine, { weights, checkpoint: params.checkpoint, generation: 1, dirty: false, prepared: new Map() });
@@ -71,6 +75,7 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
       };
     },
     prepare(params: HostParams<"prepare">): HostResult<"prepare"> {
+      limits.push(params.adapterLoss ?? null);
       const engine = find(params.engine);
       if (engine.generation !== params.generation) throw new Failure("HOST_PLAN_STALE", "stale");
       if (engine.dirty && !params.plan.full) throw new Failure("HOST_ENGINE_DIRTY", "dirty");
@@ -176,6 +181,7 @@ export function fakeHost(pid = 1, gpuBytes: number | null = null): FakeHost {
     pid,
     engines,
     calls,
+    limits,
     die,
     about: {
       protocolVersion: 1,

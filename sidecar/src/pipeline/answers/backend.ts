@@ -247,8 +247,9 @@ export function createBackend(parts: BackendParts): WireBackend {
 }
 
 /** What a lease is asked for, of all that a client says. */
-function requestOf({ checkpoint, stack, mode, precision, host, residuals }: WireParams<"engine.prepare" | "engine.warm">): LeaseRequest {
-  return { checkpoint, stack, mode, precision, host, residuals };
+function requestOf(params: WireParams<"engine.prepare" | "engine.warm">): LeaseRequest {
+  const { checkpoint, stack, mode, precision, host, residuals, adapterLoss } = params;
+  return { checkpoint, stack, mode, precision, host, residuals, ...(adapterLoss === undefined ? {} : { adapterLoss }) };
 }
 
 type Ports = Awaited<ReturnType<WireBackend["engine.prepare"]>>["inputs"];

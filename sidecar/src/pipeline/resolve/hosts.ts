@@ -40,7 +40,7 @@ export function hostPythons(dataDir: string, named: () => string | null): HostPy
 /** How GPU hosts use the device. `stores`: flags that name the engine stores. */
 export function hostFlags(
   kind: "torch" | "tensorrt",
-  options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier" | "adapter-loss">,
+  options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier" | "adapter-loss" | "rounding">,
   stores: readonly string[],
 ): readonly string[] {
   const flags = [
@@ -54,7 +54,7 @@ export function hostFlags(
     options.base,
     ...stores,
   ];
-  return kind === "torch" ? [...flags, "--tier", options.tier, "--adapter-loss", String(options["adapter-loss"] / 100)] : flags;
+  return kind === "torch" ? [...flags, "--tier", options.tier, "--adapter-loss", String(options["adapter-loss"] / 100), "--rounding", options.rounding] : flags;
 }
 
 /** An embedded host opens so many graphs ahead; about 30 MB each. */

@@ -24,6 +24,7 @@ export interface WantedRequest {
   readonly checkpoint: string;
   readonly stack: readonly StackRequest[];
   readonly mode: MergeMode;
+  readonly adapterLoss?: number;
 }
 
 export interface ResolvedCheckpoint {
@@ -236,7 +237,11 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
           touches: { parameters: [...touchedParameters(made.header.terms)], reshapes: [...reshapes] },
         });
       }
-      const desired = { checkpoint: resolved.state, stack: adapters.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) };
+      const desired = {
+        checkpoint: resolved.state,
+        stack: adapters.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })),
+        ...(request.adapterLoss === undefined ? {} : { adapterLoss: request.adapterLoss }),
+      };
       return {
         wanted: { desired, checkpoint: resolved.source, adapters },
         checkpoint: resolved,

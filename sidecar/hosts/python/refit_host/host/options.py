@@ -20,6 +20,7 @@ class Options:
     base: str
     tier: str
     adapter_loss: float | None
+    rounding: str
     merge: str
     store: Path | None
     read_stores: tuple[Path, ...]
@@ -46,6 +47,9 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     parser.add_argument(
         "--adapter-loss", type=float, help="share of an adapter's change that rounding may swallow before it stays beside the layer, 0 to 1"
     )
+    parser.add_argument(
+        "--rounding", choices=("nearest", "stochastic"), default="nearest", help="of what adapters change in fp8, int8 and nvfp4 weights"
+    )
     parser.add_argument("--merge", choices=("auto", "triton", "torch"), default="auto")
     parser.add_argument("--store", type=Path, help="folder of the engine store; none: nothing is kept")
     parser.add_argument("--read-store", type=Path, action="append", default=[], help="further engine store, only read; repeatable")
@@ -62,7 +66,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     given = parser.parse_args(arguments)
     return Options(
         given.kind, given.device, given.vram_mib * MIB or None, given.weights_mib * MIB or None, given.base, given.tier, given.adapter_loss,
-        given.merge, given.store, tuple(given.read_store),
+        given.rounding,        given.merge, given.store, tuple(given.read_store),
         given.store_unread, given.idle_seconds,
         given.delta_cache_mib * MIB or _delta_cache_bytes(), given.weights,
     )  # fmt: skip

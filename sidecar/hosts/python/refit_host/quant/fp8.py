@@ -7,6 +7,7 @@ from typing import Mapping
 import torch
 from torch import Tensor
 
+from .rounding import by_chance
 from .row_scale import SHRUNK, SMALLEST_SCALE, fresh_scales, row_peaks
 
 CODE = torch.float8_e4m3fn
@@ -24,9 +25,10 @@ class Fp8:
     def parts(self, rows: int, cols: int) -> tuple[tuple[str, tuple[int, ...], torch.dtype], ...]:
         return ("codes", (rows, cols), CODE), ("scale", (rows, 1), torch.float32)
 
-    def encode(self, value: Tensor, base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def encode(self, value: Tensor, base: Mapping[str, Tensor] | None = None, chance: Tensor | None = None) -> dict[str, Tensor]:
         """`value`: finite [rows, cols]. The nearest code, ties to even; a row's relative error is at most 1/16 of each value above 2^-6 of its largest. `base`: the pristine
-        matrix as it is coded; a row keeps its scale, times a power of two where it has grown past it: codes that the change does not reach stay what they were."""
+        matrix as it is coded; a row keeps its scale, times a power of two where it has grown past it: codes that the change does not reach stay what they were.
+        `chance`: rounding.py."""
         peak = row_peaks(value)
         scale = fresh_scales(peak, LIMIT)
         if base is not None:
@@ -37,7 +39,13 @@ class Fp8:
             keeps = (base_peak > 0) & (peak >= SHRUNK * base_peak) & torch.isfinite(grown) & (old >= SMALLEST_SCALE)
             scale = torch.where(keeps, grown, scale)
         # The quotient may exceed 448; clamped, because beyond it PyTorch's cast gives NaN.
-        return {"codes": (value.float() / scale).clamp(-LIMIT, LIMIT).to(CODE), "scale": scale}
+        quotient = (value.float() / scale).clamp(-LIMIT, LIMIT)
+        codes = quotient.to(CODE)
+        if chance is not None:
+            step = torch.ldexp(torch.ones_like(quotient), torch.frexp(quotient.abs().clamp_min(2.0**-6))[1] - 4)
+            near = codes.float().abs() / step
+            codes = (by_chance(quotient.abs() / step, near, chance) * step * quotient.sign()).clamp(-LIMIT, LIMIT).to(CODE)
+        return {"codes": codes, "scale": scale}
 
     def decode(self, parts: Mapping[str, Tensor]) -> Tensor:
         """f32 [rows, cols]."""

@@ -10,6 +10,7 @@ from typing import Mapping
 import torch
 from torch import Tensor
 
+from .rounding import by_chance
 from .row_scale import fresh_scales, kept_scales, row_peaks
 
 CODE = torch.int8
@@ -27,15 +28,19 @@ class Int8:
     def parts(self, rows: int, cols: int) -> tuple[tuple[str, tuple[int, ...], torch.dtype], ...]:
         return ("codes", (rows, cols), CODE), ("scale", (rows, 1), torch.float32)
 
-    def encode(self, value: Tensor, base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def encode(self, value: Tensor, base: Mapping[str, Tensor] | None = None, chance: Tensor | None = None) -> dict[str, Tensor]:
         """`value`: finite [rows, cols]. The nearest code, ties to even: an error of at most half a scale. `base`: the pristine matrix as it is coded; a row that still fits keeps
-        its scale: codes that the change does not reach stay what they were."""
+        its scale: codes that the change does not reach stay what they were. `chance`: rounding.py."""
         peak = row_peaks(value)
         if base is None:
             scale = fresh_scales(peak, LIMIT)
         else:
             scale = kept_scales(peak, LIMIT, COVER, base["scale"], row_peaks(base["codes"]) * base["scale"])
-        return {"codes": (value.float() / scale).round().clamp(-LIMIT - 1, LIMIT).to(CODE), "scale": scale}
+        quotient = value.float() / scale
+        codes = quotient.round()
+        if chance is not None:
+            codes = by_chance(quotient, codes, chance)
+        return {"codes": codes.clamp(-LIMIT - 1, LIMIT).to(CODE), "scale": scale}
 
     def decode(self, parts: Mapping[str, Tensor]) -> Tensor:
         """f32 [rows, cols]."""

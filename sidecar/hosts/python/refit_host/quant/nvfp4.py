@@ -14,6 +14,7 @@ from ..files.storage import E2M1 as VALUES
 from ..files.storage import nvfp4_values
 from .fp8 import CODE as SCALE_CODE
 from .fp8 import LIMIT as SCALE_LIMIT
+from .rounding import by_chance
 from .row_scale import SHRUNK, SMALLEST_SCALE
 
 BLOCK = 16
@@ -46,8 +47,9 @@ class Nvfp4:
             ("scale", (rows, 1), torch.float32),
         )
 
-    def encode(self, value: Tensor, base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """`value`: finite [rows, cols]. Two codes per byte, the left one in the low half. `base`: the pristine matrix as it is coded; a block that still fits keeps its scale."""
+    def encode(self, value: Tensor, base: Mapping[str, Tensor] | None = None, chance: Tensor | None = None) -> dict[str, Tensor]:
+        """`value`: finite [rows, cols]. Two codes per byte, the left one in the low half. `base`: the pristine matrix as it is coded; a block that still fits keeps its scale.
+        `chance`: rounding.py."""
         rows, cols = value.shape
         blocks = value.float().reshape(rows, cols // BLOCK, BLOCK)
         peaks = blocks.abs().amax(dim=-1)
@@ -66,8 +68,16 @@ class Nvfp4:
         step = block_scale.float() * scale
         # A block whose scale rounds to zero is zeros.
         quotient = torch.where(step[..., None] > 0, blocks / step[..., None].clamp_min(SMALLEST_SCALE), torch.zeros_like(blocks))
+        if chance is not None:
+            quotient = self._by_chance(quotient, chance.view(quotient.shape))
         codes = e2m1(quotient).view(rows, cols // 2, 2)
         return {"codes": codes[..., 0] | (codes[..., 1] << 4), "block_scale": block_scale, "scale": scale.contiguous()}
+
+    def _by_chance(self, quotient: Tensor, chance: Tensor) -> Tensor:
+        """Values of codes, except where there is no chance: those stay what they are."""
+        size = quotient.abs().clamp(max=VALUES[-1])
+        step = torch.where(size >= 4, 2.0, torch.where(size >= 2, 1.0, 0.5))
+        return torch.where(chance < 0, quotient, by_chance(size / step, (size / step).round(), chance) * step * quotient.sign())
 
     def _peaks(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Largest magnitude of each block [rows, blocks]."""

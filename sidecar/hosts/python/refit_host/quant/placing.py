@@ -21,7 +21,8 @@ class QuantEngine:
     """`weights` has no values yet. `way`: how products are made (quant/linear.py)."""
 
     def __init__(
-        self, spec: ModelSpec, shapes: Shapes, name: str, source: CheckpointSource, device: torch.device, ring: Ring, *, channels_last: bool, room: int, merge: str
+        self, spec: ModelSpec, shapes: Shapes, name: str, source: CheckpointSource, device: torch.device, ring: Ring, *, channels_last: bool, room: int, merge: str,
+        rounding: str = "nearest",
     ) -> None:  # fmt: skip
         """Raises HOST_OUT_OF_MEMORY when the weights need more than `room` bytes, HOST_PRECISION_UNSUPPORTED when no layer can be quantised."""
         self.spec, self.form = spec, FORMATS[name]
@@ -37,7 +38,7 @@ class QuantEngine:
         needed = QuantWeights.needed_bytes(layout, parameters, self.form)
         expect(needed <= room, "HOST_OUT_OF_MEMORY", f"the {name} weights do not fit on the device, and quantised weights are not streamed: let the UI unload its "
                "models, raise --vram-mib, or use bf16, which is streamed", bytes=needed, freeBytes=room)  # fmt: skip
-        self.weights = QuantWeights(layout, parameters, self.form, device, ring, merge=merge, way=self.way)
+        self.weights = QuantWeights(layout, parameters, self.form, device, ring, merge=merge, way=self.way, rounding=rounding)
 
     def make(self) -> torch.nn.Module:
         """Another module over the weights, without branches."""

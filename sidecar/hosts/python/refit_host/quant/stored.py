@@ -64,9 +64,9 @@ class Stored:
         for name, part in self.parts(slot, live).items():
             part.copy_(codes[name])
 
-    def change(self, slot: Slot, live: Tensor, value: Tensor, before: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Stores a merged value of a matrix whose pristine codes are `before`; returns its parts."""
-        after = self.form.encode(value, before)
+    def change(self, slot: Slot, live: Tensor, value: Tensor, before: Mapping[str, Tensor], chance: Tensor | None) -> Mapping[str, Tensor]:
+        """Stores a merged value of a matrix whose pristine codes are `before`; returns its parts. `chance`: rounding.py."""
+        after = self.form.encode(value, before, chance)
         self.copy(slot, live, after)
         return after
 

@@ -27,6 +27,7 @@ from .base import QuantBase
 from .branch import Branches, Staged, norms_of, products_of
 from .encode import has_merge
 from .formats import Format
+from .rounding import chances
 from .stored import Stored
 from .ways import USUAL_LIMIT, Steps
 
@@ -61,8 +62,10 @@ class QuantWeights(Weights):
         *,
         merge: str = "auto",
         way: str = "dequantise",
+        rounding: str = "nearest",
     ) -> None:
-        """`way`: how a step multiplies (linear.py)."""
+        """`way`: how a step multiplies (linear.py). `rounding`: of changed values, nearest or stochastic (rounding.py)."""
+        self.rounding = rounding
         self.stored = Stored.build(layout, parameters, form)
         self.branches = Branches(form, way, device)
         self._norms: dict[str, dict[int, float]] = {}
@@ -70,6 +73,7 @@ class QuantWeights(Weights):
         self._for_launch: list[Slot] = []
         self._evaluates: frozenset[int] = frozenset()
         self._steps: Mapping[int, Steps] = {}
+        self._dry_stack: Stack = ()
         super().__init__(layout, device, ring, merge=merge)
         chunks = _chunks_of(layout)
         self._chunk_of = [number for number, (_, _, inside) in enumerate(chunks) for _ in inside]
@@ -165,7 +169,8 @@ class QuantWeights(Weights):
 
     def _branched(self, image: DeltaImage, strength: float, buffer: Tensor, limit: float) -> Iterator[int]:
         """Slots where rounding would swallow more of an adapter than the limit."""
-        if not self._next_steps or limit >= 1:
+        # By chance nothing is swallowed.
+        if not self._next_steps or limit >= 1 or self.rounding != "nearest":
             return
         norms = self._norms.get(image.file.adapter)
         if norms is None:
@@ -196,13 +201,21 @@ class QuantWeights(Weights):
 
     def prepare(self, stack: Stack, **options: Any) -> Prepared:
         """As `Weights.prepare`; what the kernel writes at once is planned apart from what goes through the working memory."""
+        self._dry_stack = stack
         prepared = super().prepare(stack, **options)
         prepared.launched = self._launched(prepared)
         return prepared
 
     def _at_once(self, base: QuantBase, later: CheckpointReader | None) -> bool:
         """Whether one launch can merge and quantise: both sides on the device."""
-        return self.merge_name == "triton" and later is None and base.place == "resident" and has_merge(self.stored.form.name, self.device)
+        nearest = self.rounding == "nearest"
+        return (
+            nearest
+            and self.merge_name == "triton"
+            and later is None
+            and base.place == "resident"
+            and has_merge(self.stored.form.name, self.device)
+        )
 
     def _launched(self, prepared: Prepared) -> "Launched | None":
         slots, self._for_launch = self._for_launch, []
@@ -285,8 +298,15 @@ class QuantWeights(Weights):
                     self._put(slot, self._value_of(slot), codes.get(slot.index) if slot.index not in prepared.touched else None)
                     continue
                 before = codes.get(slot.index) or self.stored.form.encode(pristine[slot.index])
-                after = self.stored.change(slot, self.live, self._value_of(slot), before)
+                chance = self._chance(slot, prepared.every, pristine[slot.index], self._value_of(slot))
+                after = self.stored.change(slot, self.live, self._value_of(slot), before, chance)
                 self._note_loss(losses, prepared.stack, prepared.factors, slot, pristine[slot.index], before, after)
+
+    def _chance(self, slot: Slot, stack: Stack, pristine: Tensor, merged: Tensor) -> Tensor | None:
+        if self.rounding == "nearest":
+            return None
+        mine = [(image.file.adapter, strength) for image, strength in stack if slot.index in image.changes]
+        return chances(slot.name, mine, merged != pristine)
 
     def _note_loss(
         self,
@@ -342,7 +362,8 @@ class QuantWeights(Weights):
         pristine, codes = self._dry_pristine[slot.index], self._dry_codes.get(slot.index)
         if torch.equal(merged, pristine):
             return self.stored.settled(slot, codes or self.stored.form.encode(merged))
-        return self.stored.settled(slot, self.stored.form.encode(merged, codes or self.stored.form.encode(pristine)))
+        chance = self._chance(slot, self._dry_stack, pristine, merged)
+        return self.stored.settled(slot, self.stored.form.encode(merged, codes or self.stored.form.encode(pristine), chance))
 
     def value(self, slot: Slot) -> Tensor:
         """A quantised weight as a step uses it, in the engine's float dtype."""

@@ -112,7 +112,7 @@ def _plain(
 ) -> Weights:
     """Weights without a module."""
     if form is None:
-        return Weights(Layout.build(shapes, dtype), host.device, host.ring, merge=host.options.merge)
+        return Weights(Layout.build(shapes, dtype), host.device, host.ring, merge=host.options.merge, rounding=host.options.rounding)
     matrices = plain_matrices(shapes, form, frozenset(file_codes(form, source)))
     layout = Layout.build(shapes, dtype, rotated={name: turn for name, turn in rotations(form, source).items() if name in matrices})
     return QuantWeights(layout, matrices, form, host.device, host.ring, merge=host.options.merge)

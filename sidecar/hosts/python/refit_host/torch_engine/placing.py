@@ -47,6 +47,7 @@ def place_quantised(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], name
     """Weights in a number format without values yet, laid out for the checkpoint `source`. Raises HOST_OUT_OF_MEMORY, HOST_PRECISION_UNSUPPORTED."""
     engine = QuantEngine(
         spec, shapes, name, source, host.device, host.ring, channels_last=_compiles(host), room=_room(host), merge=host.options.merge,
+        rounding=host.options.rounding,
     )  # fmt: skip
     return Placed(
         engine.weights,

@@ -160,9 +160,13 @@ class DesiredStateStackItem(TypedDict):
     strength: float
 
 
-class DesiredState(TypedDict):
+class _DesiredState(TypedDict):
     checkpoint: str
     stack: list[DesiredStateStackItem]
+
+
+class DesiredState(_DesiredState, total=False):
+    adapterLoss: float
 
 
 class DiscardParams(TypedDict):
@@ -523,6 +527,10 @@ def _desired_state(value: Any, where: str) -> None:
         value2 = item1.get("strength")
         if not isinstance(value2, (int, float)) or isinstance(value2, bool) or not -LARGEST <= value2 <= LARGEST:
             raise wrong(f"{where}.stack.strength", "a finite number", value2)
+    value0 = value.get("adapterLoss")
+    if value0 is not None:
+        if not isinstance(value0, (int, float)) or isinstance(value0, bool) or not 0 <= value0 <= 1:
+            raise wrong(f"{where}.adapterLoss", "a number from 0 to 1", value0)
 
 
 def _refit_plan(value: Any, where: str) -> None:

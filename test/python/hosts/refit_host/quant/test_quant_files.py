@@ -14,6 +14,7 @@ from refit_host.quant.formats import FORMATS
 from refit_host.quant.linear import QuantLinear
 from refit_host.quant.placing import QuantEngine
 from refit_host.quant.report import probe_inputs
+from refit_host.quant.rounding import NEAREST, chances
 from refit_host.quant.ways import survives
 from refit_host.rotation import rotate
 from refit_host.weights.stream import Ring
@@ -70,10 +71,12 @@ def _nvfp4(key: str, stem: str, coded: dict[str, torch.Tensor]) -> dict[str, tor
     }
 
 
-def quant_engine(folder, name: str, turn: int = 0, place: str = "resident", seed: int = 0) -> QuantEngine:
+def quant_engine(folder, name: str, turn: int = 0, place: str = "resident", seed: int = 0, rounding: str = "nearest") -> QuantEngine:
     shapes = flux()
     source = quantised_checkpoint(folder, shapes, name, turn, seed)
-    engine = QuantEngine(spec_of(shapes), shapes, name, source, CPU, Ring(CPU), channels_last=True, room=1 << 40, merge="auto")
+    engine = QuantEngine(
+        spec_of(shapes), shapes, name, source, CPU, Ring(CPU), channels_last=True, room=1 << 40, merge="auto", rounding=rounding
+    )
     engine.weights.load(place, CheckpointReader(source))
     return engine
 
@@ -152,6 +155,51 @@ def test_base_and_adapter_are_within_one_rounding_and_the_loss_is_right(tmp_path
         assert row["merged"] == len(coded) and row["branched"] == 0 and len(row["parameters"]) == min(16, len(coded))
         assert row["projection"] == pytest.approx(1 + cross / own, rel=0.01)
         assert row["lostShare"] == pytest.approx(math.sqrt(error / own), rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "turn"), CASES)
+def test_rounding_by_chance_keeps_small_changes_as_noise_and_comes_back(tmp_path, name, turn):
+    engine = quant_engine(tmp_path, name, turn, rounding="stochastic")
+    weights = engine.weights
+    clean, small = bits(weights), stack_of(tmp_path, engine, (1, 0.02))
+    swap(weights, small)
+    first, losses = bits(weights), weights.losses
+    # Nothing is swallowed, so nothing stays beside the layer; the noise is many times the change.
+    assert losses[0]["branched"] == 0 and losses[0]["merged"] > 8
+    assert losses[0]["projection"] == pytest.approx(1, abs=0.35) and losses[0]["lostShare"] > 1
+    swap(weights, stack_of(tmp_path, engine, (2, 0.7), (1, 0.3)))
+    assert not torch.equal(bits(weights), first)
+    prepared = weights.prepare(small, verify=True)
+    weights.commit(prepared)
+    assert torch.equal(bits(weights), first) and prepared.sha256 == weights.checksums(prepared.sha256)
+    swap(weights, [])
+    assert torch.equal(bits(weights), clean)
+    # Another strength is another chance, and the nearest way swallows most of this change.
+    nearest = quant_engine(tmp_path, name, turn)
+    swap(nearest.weights, small, loss=1.0)
+    assert nearest.weights.losses[0]["projection"] < losses[0]["projection"]
+
+
+def test_chance_reaches_only_what_a_stack_moves():
+    moved = torch.arange(64).view(4, 16) % 2 == 0
+    chance = chances("a.weight", [("s" * 64, 0.5)], moved)
+    assert (chance[~moved] == NEAREST).all() and ((chance[moved] >= 0) & (chance[moved] < 1)).all()
+    assert torch.equal(chance, chances("a.weight", [("s" * 64, 0.5)], moved))
+    assert not torch.equal(chance, chances("a.weight", [("s" * 64, 0.25)], moved))
+    assert not torch.equal(chance, chances("b.weight", [("s" * 64, 0.5)], moved))
+    for name in ("fp8", "int8", "nvfp4"):
+        form = FORMATS[name]
+        value = torch.randn(16, 4096, generator=torch.Generator().manual_seed(3))
+        base = form.encode(value)
+        held = form.decode(base)
+        # A quarter of a step on every value: three of four stay, one goes up.
+        change = form.steps(base) * 0.25 * held.sign()
+        largest = held.abs() >= 0.9 * held.abs().amax(1, keepdim=True)
+        wanted = torch.where(largest, held, held + change)
+        got = form.decode(form.encode(wanted, base, chances("a", [], wanted != held)))
+        assert torch.equal(got[largest], held[largest])
+        share = float(((got - held) * change).sum() / (change * change)[~largest].sum())
+        assert share == pytest.approx(1, abs=0.1), name
 
 
 def test_how_much_survives_depends_on_the_size_of_a_change_in_steps():
