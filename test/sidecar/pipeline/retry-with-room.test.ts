@@ -58,7 +58,15 @@ describe("withRoom", () => {
 });
 
 describe("hostFlags", () => {
-  const options = { "vram-cap": 7000, "vram-weights": 0, "idle-offload": 600, base: "auto", tier: "graphs", "adapter-loss": 25, rounding: "nearest" } as const;
+  const options = {
+    "vram-cap": 7000,
+    "vram-weights": 0,
+    "idle-offload": 600,
+    base: "auto",
+    tier: "graphs",
+    "adapter-loss": 25,
+    rounding: "nearest",
+  } as const;
   it("hands the sidecar's options and engine stores to a GPU host, tier and limit of loss to torch alone", () => {
     expect(hostFlags("torch", options, ["--store", "/data/engines"]).join(" ")).toBe(
       "--vram-mib 7000 --weights-mib 0 --idle-seconds 600 --base auto --store /data/engines --tier graphs --adapter-loss 0.25 --rounding nearest",

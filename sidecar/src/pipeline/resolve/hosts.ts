@@ -54,7 +54,9 @@ export function hostFlags(
     options.base,
     ...stores,
   ];
-  return kind === "torch" ? [...flags, "--tier", options.tier, "--adapter-loss", String(options["adapter-loss"] / 100), "--rounding", options.rounding] : flags;
+  return kind === "torch"
+    ? [...flags, "--tier", options.tier, "--adapter-loss", String(options["adapter-loss"] / 100), "--rounding", options.rounding]
+    : flags;
 }
 
 /** An embedded host opens so many graphs ahead; about 30 MB each. */
