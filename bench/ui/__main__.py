@@ -1,6 +1,6 @@
 """What a user of ComfyUI waits for, in one server run: ComfyUI's own path, TorchCompileModel, the engine, and the engine beside a loaded MODEL.
 
-    COMFYUI_DIR=... COMFYUI_PYTHON=... python -m bench.ui --folder SCRATCH [--size real|tiny] [--ways own,engine] [--soak 200] --out FILE.jsonl
+    COMFYUI_DIR=... COMFYUI_PYTHON=... python -m bench.ui --folder SCRATCH [--size real|flux|tiny] [--ways own,engine] [--soak 200] --out FILE.jsonl
 
 The plugin is linked into a scratch base directory and starts the sidecar by itself, as for a user. A probe node (bench/ui/probe) times the sampler:
 `prep_ms` from the sampler's call to the first step's start, `step_ms` the sampling loop by its steps, device settled at both ends. `wall_ms` is from
@@ -34,10 +34,10 @@ sys.path[:0] = [str(ROOT / "test" / "python" / "plugin"), str(ROOT / "plugin")]
 from comfy_server import ComfyServer, comfy_python, skip_reason  # noqa: E402
 from refit_sidecar_plugin.client import SidecarClient  # noqa: E402
 
-from .workflows import WAYS, Prompt, Setting, graph  # noqa: E402
+from .workflows import FLUX, WAYS, Prompt, Setting, graph  # noqa: E402
 
-# An engine in half precision beside ComfyUI's own half precision; and the same in fp32.
-NEAR = {"real": 5e-3, "tiny": 1e-3}
+# An engine in half precision beside ComfyUI's own half precision (bf16 for Flux, whose numbers are eight times as coarse); and the same in fp32.
+NEAR = {"real": 5e-3, "flux": 0.05, "tiny": 1e-3}
 PATIENCE_S = 600.0
 
 
@@ -73,11 +73,30 @@ def plan(size: int, real: bool) -> Iterator[tuple[str, Prompt]]:
         yield "back to none", none
 
 
+def plan_of_flux(size: int) -> Iterator[tuple[str, Prompt]]:
+    none = Prompt(size=size, checkpoint="flux")
+    a, b = (replace(none, stack=((f"flux-{name}", 0.8),)) for name in "ab")
+    four = replace(none, stack=tuple((f"flux-{name}", 0.5) for name in "abcd"))
+    yield "first", none
+    yield "no change, another seed", replace(none, seed=6)
+    yield "LoRA A, first", a
+    yield "LoRA B, first", b
+    yield "LoRA A after B", a
+    yield "LoRA B after A", b
+    yield "strength", replace(b, stack=(("flux-b", 0.6),))
+    yield "LoRA A after B", a
+    yield "stack of four, first", four
+    yield "LoRA B after A", b
+    yield "stack of four, again", four
+    yield "back to none", none
+
+
 class Bench:
     def __init__(self, given: argparse.Namespace) -> None:
-        self.given, self.real = given, given.size == "real"
-        self.setting = Setting() if self.real else Setting(steps=4, context=768, pooled=0)
+        self.given, self.real = given, given.size != "tiny"
+        self.setting = FLUX if given.size == "flux" else Setting() if self.real else Setting(steps=4, context=768, pooled=0)
         self.pixels = 1024 if self.real else 64
+        self.plain = Prompt(size=self.pixels, checkpoint="flux" if given.size == "flux" else "base")
         self.folder: Path = given.folder.resolve()
         self.probe = self.folder / "probe.jsonl"
         self.held: dict[str, bool] = {}
@@ -165,7 +184,7 @@ class Bench:
 
     def table(self, way: str) -> None:
         seen: dict[tuple[Prompt, str], torch.Tensor] = {}
-        for name, prompt in plan(self.pixels, self.real):
+        for name, prompt in plan_of_flux(self.pixels) if self.given.size == "flux" else plan(self.pixels, self.real):
             try:
                 row, latent = self.prompt(way, prompt)
             except AssertionError as error:
@@ -201,7 +220,7 @@ class Bench:
     def killed(self) -> None:
         """kill -9 in the middle of a picture: of the engine host, then of the sidecar. Seconds until the prompt ended, and whether its latent is right."""
         assert self.server is not None
-        whole = Prompt(size=self.pixels, seed=8)
+        whole = replace(self.plain, seed=8)
         _, right = self.prompt("engine", whole)
         for who in ("engine host", "sidecar"):
             with contextlib.closing(self.sidecar()) as client:
@@ -286,7 +305,7 @@ class Bench:
             self.log(what="server up", seconds=round(self.start(), 2))
             for way in ways:
                 if way == "engine" and self.given.settle_first:
-                    row, _ = self.prompt(way, Prompt(size=self.pixels, seed=77))
+                    row, _ = self.prompt(way, replace(self.plain, seed=77))
                     self.log(way=way, prompt="first after start", **row)
                     self.settle(self.given.settle_first)
                 self.table(way)
@@ -324,7 +343,7 @@ def machine() -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ui", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="scratch folder; its models are kept for the next run")
-    parser.add_argument("--size", choices=("real", "tiny"), default="real")
+    parser.add_argument("--size", choices=("real", "flux", "tiny"), default="real")
     parser.add_argument("--ways", default="own,engine", help=f"comma-separated, of {', '.join(WAYS)}")
     parser.add_argument(
         "--settle", type=float, default=0.0, help="seconds to wait for the engine's last tier; the engine's table runs again then"

@@ -1,9 +1,9 @@
 """Writes the files of the benchmark: two checkpoints, adapters and a ControlNet with random weights. Run with ComfyUI's own Python.
 
-    COMFYUI_DIR=... python -m bench.ui.files FOLDER --size real|tiny
+    COMFYUI_DIR=... python -m bench.ui.files FOLDER --size real|flux|tiny
 
-"real" is SDXL in ComfyUI's key layout (UNet 2,567 M parameters, fp16; no text encoder: the workflows bring random conditioning). "tiny" is the SD 1.5
-of the plugin's tests, for a CPU. A file that exists stays.
+"real" is SDXL in ComfyUI's key layout (UNet 2,567 M parameters, fp16; no text encoder: the workflows bring random conditioning). "flux" is Flux dev (11,901 M parameters,
+bf16) as a file of diffusion_models. "tiny" is the SD 1.5 of the plugin's tests, for a CPU. A file that exists stays.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ADAPTERS = {
     "loha": ("loha", 8, 41),
     "loha2": ("loha", 8, 42),
 }
-LAYERS = (".transformer_blocks.", ".proj_in.", ".proj_out.")
+LAYERS = (".transformer_blocks.", ".proj_in.", ".proj_out.", "double_blocks.", "single_blocks.")
 
 
 def save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -39,12 +39,12 @@ def save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     os.replace(partial, path)
 
 
-def value(name: str, shape: tuple[int, ...], make: torch.Generator) -> torch.Tensor:
+def value(name: str, shape: tuple[int, ...], make: torch.Generator, dtype: torch.dtype = torch.float16) -> torch.Tensor:
     """Scaled so that activations stay finite through the network, as trained weights do."""
     noise = torch.randn(shape, generator=make, device=make.device)
     if len(shape) < 2:
-        return ((1.0 if name.endswith("weight") else 0.0) + 0.02 * noise).half()
-    return (noise * (0.7 / torch.Size(shape[1:]).numel() ** 0.5)).half()
+        return ((1.0 if name.endswith(("weight", ".scale")) else 0.0) + 0.02 * noise).to(dtype)
+    return (noise * (0.7 / torch.Size(shape[1:]).numel() ** 0.5)).to(dtype)
 
 
 def autoencoder() -> dict[str, torch.Tensor]:
@@ -57,7 +57,7 @@ def autoencoder() -> dict[str, torch.Tensor]:
 
 def shapes_of(checkpoint: Path) -> dict[str, tuple[int, ...]]:
     with safe_open(checkpoint, "pt") as file:
-        names = [name for name in file.keys() if name.startswith(PREFIX)]
+        names = [name for name in file.keys() if not name.startswith("first_stage_model.")]
         return {name.removeprefix(PREFIX): tuple(file.get_slice(name).get_shape()) for name in names}
 
 
@@ -70,7 +70,7 @@ def adapter(kind: str, rank: int, seed: int, shapes: dict[str, tuple[int, ...]],
         return (torch.randn(rows, columns, generator=make, device=device) * scale).half()
 
     for name, shape in shapes.items():
-        if len(shape) != 2 or not name.endswith(".weight") or not any(part in name for part in LAYERS):
+        if len(shape) != 2 or not name.endswith(".weight") or not any(part in name for part in LAYERS) or "mod" in name.split("blocks.")[1]:
             continue
         stem, (rows, columns) = "lora_unet_" + name.removesuffix(".weight").replace(".", "_"), shape
         narrow = 0.7 / columns**0.5
@@ -107,7 +107,7 @@ def control_net(seed: int, device: str) -> dict[str, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ui.files", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", choices=("real", "tiny"), default="real")
+    parser.add_argument("--size", choices=("real", "flux", "tiny"), default="real")
     given = parser.parse_args()
     # ComfyUI reads the command line when it is imported.
     sys.argv = [sys.argv[0], "--cpu"]
@@ -117,9 +117,16 @@ def main() -> None:
     comfy.options.enable_args_parsing()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     real = given.size == "real"
-    for index, name in enumerate(("base", "other")):
-        path = given.folder / "checkpoints" / f"{name}.safetensors"
+    folder, names = ("diffusion_models", ("flux",)) if given.size == "flux" else ("checkpoints", ("base", "other"))
+    for index, name in enumerate(names):
+        path = given.folder / folder / f"{name}.safetensors"
         if path.exists():
+            continue
+        if given.size == "flux":
+            with gzip.open(ROOT / "test" / "golden" / "headers" / "flux-dev.json.gz", "rt", encoding="utf-8") as file:
+                shapes = {key: tuple(shape) for key, shape in json.load(file).items()}
+            make = torch.Generator(device).manual_seed(1)
+            save(path, {key: value(key, shape, make, torch.bfloat16) for key, shape in shapes.items()})
             continue
         if real:
             with gzip.open(ROOT / "bench" / "gpu" / "sdxl-shapes.json.gz", "rt", encoding="utf-8") as file:
@@ -132,11 +139,12 @@ def main() -> None:
 
             tensors = unet_tensors(SD15, index + 1)
         save(path, {**tensors, **autoencoder()})
-    shapes = shapes_of(given.folder / "checkpoints" / "base.safetensors")
+    shapes = shapes_of(given.folder / folder / f"{names[0]}.safetensors")
+    stem = "flux-" if given.size == "flux" else ""
     for name, (kind, rank, seed) in ADAPTERS.items():
-        path = given.folder / "loras" / f"{name}.safetensors"
-        if not path.exists():
-            save(path, adapter(kind, rank if real else max(2, rank // 4), seed, shapes, device))
+        path = given.folder / "loras" / f"{stem}{name}.safetensors"
+        if not path.exists() and (kind == "lora" or not stem):
+            save(path, adapter(kind, max(2, rank // 4) if given.size == "tiny" else rank, seed, shapes, device))
     path = given.folder / "controlnet" / "control.safetensors"
     if real and not path.exists():
         save(path, control_net(51, device))

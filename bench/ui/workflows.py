@@ -32,20 +32,42 @@ class Setting:
     cfg: float = 5.0
     context: int = 2048
     pooled: int = 1280
+    tokens: int = 77
+    #: A file of diffusion_models and a latent of 16 channels, as transformers of pictures have them.
+    transformer: bool = False
+
+
+#: Flux dev as its stock workflow samples it: one pass a step.
+FLUX = Setting(cfg=1.0, context=4096, pooled=768, tokens=512, transformer=True)
 
 
 def node(class_type: str, **inputs: object) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
+def loader(way: str, file: str, setting: Setting) -> dict[str, Any]:
+    if way == "engine":
+        return node("RefitLoadEngine", ckpt_name=file)
+    return (
+        node("UNETLoader", unet_name=file, weight_dtype="default")
+        if setting.transformer
+        else node("CheckpointLoaderSimple", ckpt_name=file)
+    )
+
+
 def graph(way: str, prompt: Prompt, setting: Setting, out: Path) -> dict[str, Any]:
     """From random conditioning to a latent in the file `out`."""
-    words = {"tokens": 77, "width": setting.context, "pooled": setting.pooled}
+    words = {"tokens": setting.tokens, "width": setting.context, "pooled": setting.pooled}
     nodes = {
-        "load": node("RefitLoadEngine" if way == "engine" else "CheckpointLoaderSimple", ckpt_name=f"{prompt.checkpoint}.safetensors"),
+        "load": loader(way, f"{prompt.checkpoint}.safetensors", setting),
         "pos": node("TestConditioning", seed=1, **words),
         "neg": node("TestConditioning", seed=2, **words),
-        "empty": node("EmptyLatentImage", width=prompt.size, height=prompt.size, batch_size=prompt.batch),
+        "empty": node(
+            "EmptySD3LatentImage" if setting.transformer else "EmptyLatentImage",
+            width=prompt.size,
+            height=prompt.size,
+            batch_size=prompt.batch,
+        ),
     }
     model: Sequence[object] = ["load", 0]
     for index, (name, strength) in enumerate(prompt.stack):
