@@ -14,6 +14,10 @@ class WordsCall(NamedTuple):
     inputs: Mapping[str, str | tuple[str, ...]]
     #: Arguments that say nothing that an engine does not know.
     ignored: frozenset[str]
+    #: As those of a step.
+    settings: Mapping[str, str | tuple[str, str]]
+    #: Without this argument, what is as wide as this input of a step is its words already.
+    unless: tuple[str, str] | None
 
 
 class FamilyCall(NamedTuple):
@@ -37,8 +41,8 @@ class FamilyCall(NamedTuple):
     many: Mapping[str, int]
     #: Argument of one number a batch entry -> the input for numbers of parts of the sample.
     finer: Mapping[str, str | tuple[str, ...]]
-    #: Value in the configuration that the UI read off a file -> engine input.
-    settings: Mapping[str, str]
+    #: Value in the configuration that the UI read off a file -> engine input; with a word: 1 where the value is that word.
+    settings: Mapping[str, str | tuple[str, str]]
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 
@@ -261,6 +265,8 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
             ("text_embeds", "text_ids", "t5xxl_weights"),
             {"text_embeds": "words", "text_ids": "word_ids", "t5xxl_weights": "word_weights"},
             frozenset(),
+            {},
+            None,
         ),
     ),
     FamilyCall(
@@ -319,6 +325,40 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"timestep": "token_timesteps"},
         {"causal_temporal_positioning": "causal", "use_middle_indices_grid": "middle"},
         None,
+    ),
+    FamilyCall(
+        "ltx2",
+        "LTX-2",
+        {"comfyui": ("LTXAV",)},
+        ("x", "timestep", "context", "attention_mask", "frame_rate", "transformer_options"),
+        {
+            "x": ("sample", "audio_sample"),
+            "timestep": ("timestep", "audio_timestep"),
+            "context": "encoder_hidden_states",
+            "attention_mask": "attention_mask",
+            "frame_rate": "frame_rate",
+        },
+        frozenset({"encoder_hidden_states", "attention_mask", "frame_rate", "causal", "middle", "halves", "precise", "gate_scale", "words", "word_halves"}),
+        frozenset({"denoise_mask", "audio_denoise_mask"}),
+        frozenset({"words", "word_halves"}),
+        frozenset({"audio_sample", "audio_timestep", "attention_mask", "token_timesteps", "audio_token_timesteps", "causal", "middle", "halves", "precise", "gate_scale"}),
+        {},
+        {"timestep": ("token_timesteps", "audio_token_timesteps")},
+        {
+            "causal_temporal_positioning": "causal",
+            "use_middle_indices_grid": "middle",
+            "rope_type": ("halves", "split"),
+            "frequencies_precision": ("precise", "float64"),
+            "av_ca_timestep_scale_multiplier": "gate_scale",
+        },
+        WordsCall(
+            "preprocess_text_embeds",
+            ("context", "unprocessed"),
+            {"context": "words"},
+            frozenset(),
+            {"rope_type": ("word_halves", "split")},
+            ("unprocessed", "encoder_hidden_states"),
+        ),
     ),
     FamilyCall(
         "hunyuan-video",

@@ -33,16 +33,22 @@ export function readFamilies(folder, schema) {
 
 /** Argument and engine input of everything that a call feeds, lists taken apart. */
 const fedBy = (call) =>
-  [call.inputs, call.finer ?? {}, call.settings ?? {}, call.words?.inputs ?? {}]
+  [call.inputs, call.finer ?? {}, call.settings ?? {}, call.words?.inputs ?? {}, call.words?.settings ?? {}]
     .flatMap(Object.entries)
-    .flatMap(([argument, names]) => [names].flat().map((name) => [argument, name]));
+    .flatMap(([argument, names]) => [names].flat().map((name) => [argument, name.input ?? name]));
+
+/** Settings of a call, as the table of the plugin has them. */
+const settings = (call) =>
+  Object.fromEntries(
+    Object.entries(call.settings ?? {}).map(([name, to]) => [name, typeof to === "string" ? to : [to.input, to.is]]),
+  );
 
 function checkInputs({ family, inputs = [], calls = [] }) {
   const known = new Set(inputs.map(({ name }) => name));
   for (const call of calls) {
     for (const [argument, name] of fedBy(call)) {
       if (!known.has(name)) throw new Error(`${family}.json: ${argument} feeds ${name}, which is no engine input of the family`);
-      if (![...call.arguments, ...Object.keys(call.settings ?? {}), ...(call.words?.arguments ?? [])].includes(argument))
+      if (![...call.arguments, ...Object.keys(call.settings ?? {}), ...(call.words?.arguments ?? []), ...Object.keys(call.words?.settings ?? {})].includes(argument))
         throw new Error(`${family}.json: ${argument} is not among the arguments`);
     }
   }
@@ -165,7 +171,7 @@ export function pluginTable(families) {
           .map(({ name, many }) => `${quote(name)}: ${many}`)
           .join(", ")}},
         ${mapping(call.finer ?? {})},
-        ${mapping(call.settings ?? {})},
+        ${mapping(settings(call))},
         ${
           call.words === undefined
             ? "None"
@@ -174,6 +180,8 @@ export function pluginTable(families) {
             ${tuple(call.words.arguments)},
             ${mapping(call.words.inputs)},
             frozenset({${(call.words.ignored ?? []).map(quote).join(", ")}}),
+            ${mapping(settings(call.words))},
+            ${call.words.unless === undefined ? "None" : tuple([call.words.unless.argument, call.words.unless.as])},
         )`
         },
     ),`.replaceAll("frozenset({})", "frozenset()");
@@ -195,6 +203,10 @@ class WordsCall(NamedTuple):
     inputs: Mapping[str, str | tuple[str, ...]]
     #: Arguments that say nothing that an engine does not know.
     ignored: frozenset[str]
+    #: As those of a step.
+    settings: Mapping[str, str | tuple[str, str]]
+    #: Without this argument, what is as wide as this input of a step is its words already.
+    unless: tuple[str, str] | None
 
 
 class FamilyCall(NamedTuple):
@@ -218,8 +230,8 @@ class FamilyCall(NamedTuple):
     many: Mapping[str, int]
     #: Argument of one number a batch entry -> the input for numbers of parts of the sample.
     finer: Mapping[str, str | tuple[str, ...]]
-    #: Value in the configuration that the UI read off a file -> engine input.
-    settings: Mapping[str, str]
+    #: Value in the configuration that the UI read off a file -> engine input; with a word: 1 where the value is that word.
+    settings: Mapping[str, str | tuple[str, str]]
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 

@@ -140,6 +140,8 @@ const input = z.strictObject({
 
 /** One engine input, or those of an argument that is a list of tensors of different kinds. */
 const fed = z.union([z.string(), z.array(z.string()).min(2)]);
+/** The input that takes a number or true, or 1 where the value is a certain word and 0 where it is another. */
+const setting = z.union([z.string(), z.strictObject({ input: z.string(), is: z.string() })]);
 const call = z.strictObject({
   /** Class names of a UI's models (ComfyUI: comfy.model_base; Forge: the model or the diffusion model in it). */
   classes: z.partialRecord(z.enum(["comfyui", "forge"]), z.array(z.string())),
@@ -151,8 +153,8 @@ const call = z.strictObject({
   finer: z.record(z.string(), fed).optional(),
   /** Arguments that say nothing that an engine does not know. */
   ignored: z.array(z.string()).optional(),
-  /** Value in the configuration that the UI read off a file's metadata (a number, or true) → the input that takes it. */
-  settings: z.record(z.string(), z.string()).optional(),
+  /** Value in the configuration that the UI read off a file's metadata → the input that takes it. */
+  settings: z.record(z.string(), setting).optional(),
   /** A method of the UI's model that makes a run's words, called before the steps: its arguments in order, and the inputs that they feed. */
   words: z
     .strictObject({
@@ -160,6 +162,9 @@ const call = z.strictObject({
       arguments: z.array(z.string()),
       inputs: z.record(z.string(), fed),
       ignored: z.array(z.string()).optional(),
+      settings: z.record(z.string(), setting).optional(),
+      /** Without this argument, what has the width of this input of a step is its words already. */
+      unless: z.strictObject({ argument: z.string(), as: z.string() }).optional(),
     })
     .optional(),
   note,

@@ -181,6 +181,48 @@ def ltxv(config: dict, weights: dict):
     return model, call
 
 
+def ltx2(config: dict, weights: dict):
+    from comfy.ldm.lightricks import av_model
+    from comfy.ldm.lightricks.model import LTXRopeType, generate_freq_grid_np, generate_freq_grid_pytorch
+
+    heads = {
+        f"{name}connector_num_attention_heads": weights[f"{stem}_embeddings_connector.learnable_registers"].shape[1] // 128
+        for name, stem in (("", "video"), ("audio_", "audio"))
+    }
+    later = not config["use_prompt_embeddings"]
+    model = av_model.LTXAVModel(
+        cross_attention_dim=config["cross_attention_dim"], audio_cross_attention_dim=config["audio_cross_attention_dim"], attention_head_dim=config["attention_head_dim"],
+        audio_attention_head_dim=config["audio_attention_head_dim"], caption_channels=config["caption_channels"], num_layers=2, apply_gated_attention=config["gated_attn"],
+        caption_proj_before_connector=later, caption_projection_first_linear=False, cross_attention_adaln=config["cross_attn_mod"], ff_bias=config["ff_bias"],
+        audio_ff_bias=config["audio_ff_bias"], use_prompt_adaln_single=config["use_prompt_adaln_single"], connector_apply_gated_attention=later,
+        use_keyframes_abs_pos_embedding=config["use_keyframes_abs_pos_embedding"], **heads, **COMMON,
+    )  # fmt: skip
+
+    def call(given: dict):
+        """One row at a time: the gates between the streams go by the largest time of all rows."""
+        if "words" in given:
+            return model.preprocess_text_embeds(given["words"], unprocessed=True)
+        setting = {name: given.get(name, torch.zeros(1))[0] > 0.5 for name in ("causal", "middle", "halves", "precise")}
+        model.causal_temporal_positioning, model.use_middle_indices_grid = bool(setting["causal"]), bool(setting["middle"])
+        model.split_positional_embedding = LTXRopeType.SPLIT if setting["halves"] else LTXRopeType.INTERLEAVED
+        model.freq_grid_generator = generate_freq_grid_np if setting["precise"] else generate_freq_grid_pytorch
+        model.av_ca_timestep_scale_multiplier = float(given.get("gate_scale", torch.ones(1))[0])
+        rows = []
+        for row in range(len(given["sample"])):
+            one = {name: value[row : row + 1] for name, value in given.items()}
+            mask = one["attention_mask"].long() if "attention_mask" in one else None
+            times = one["token_timesteps"][..., None] if "token_timesteps" in one else one["timestep"]
+            audio = (
+                one["audio_token_timesteps"][..., None] if "audio_token_timesteps" in one else one.get("audio_timestep", one["timestep"])
+            )
+            streams = [one[name] for name in ("sample", "audio_sample") if name in one]
+            out = model(streams, (times, audio), one["encoder_hidden_states"], mask, frame_rate=float(one["frame_rate"][0]))
+            rows.append(torch.cat([stream.flatten(1) for stream in (out if isinstance(out, list) else [out])], dim=1))
+        return torch.cat(rows)
+
+    return model, call
+
+
 def hunyuan_video(config: dict, weights: dict):
     from comfy.ldm.hunyuan_video.model import HunyuanVideo
 
@@ -235,6 +277,7 @@ MAKERS = {
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video,
     "ltxv": ltxv,
+    "ltx2": ltx2,
     "anima": anima,
     "chroma": chroma,
     "wan": wan,

@@ -115,6 +115,23 @@ def ltxv(module: nn.Module, inputs: Inputs) -> Tensor:
     return out.mT.reshape(sample.shape)
 
 
+def ltx2(module: nn.Module, inputs: Inputs) -> Tensor:
+    """The words of both streams lie side by side, and so does the answer."""
+    sample, rate, batch = inputs["sample"], float(inputs["frame_rate"][0]), len(inputs["sample"])
+    words, wide = inputs["encoder_hidden_states"], module.config.cross_attention_dim
+    video_words, audio_words = words.chunk(2, dim=-1) if module.config.use_prompt_embeddings else (words[..., :wide], words[..., wide:])
+    sounds = inputs["audio_sample"].transpose(1, 2).flatten(2)
+    sigma, audio_sigma = 1000 * inputs["timestep"], 1000 * inputs["audio_timestep"]
+    mask = inputs.get("attention_mask")
+    video, audio = module(
+        sample.flatten(2).mT, sounds, video_words, audio_words, sigma[:, None], audio_sigma[:, None], sigma, audio_sigma, mask, mask,
+        *sample.shape[2:], fps=rate, audio_num_frames=sounds.shape[1], return_dict=False,
+        video_keyframes_mask=(torch.arange(sample[0, 0].numel()) < sample[0, 0, 0].numel()).float()[None, :, None],
+    )  # fmt: skip
+    sound = audio.unflatten(-1, (8, -1)).transpose(1, 2)
+    return torch.cat([video.mT.reshape(batch, -1), sound.reshape(batch, -1)], dim=1)
+
+
 def hunyuan_video(module: nn.Module, inputs: Inputs) -> Tensor:
     words = inputs["encoder_hidden_states"]
     return module(
@@ -182,6 +199,7 @@ CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "chroma": chroma,
     "anima": anima,
     "ltxv": ltxv,
+    "ltx2": ltx2,
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,

@@ -79,6 +79,37 @@ def ltxv() -> Shapes:
     return small("ltxv-2b", times(2048, 128, 1, 4, 6) | {4096: 48}, {"transformer_blocks": 2})
 
 
+def ltx2() -> Shapes:
+    sizes = times(4096, 256, 1, 4, 6) | times(2048, 128, 1, 4, 6) | times(3840, 128, 1, 4)
+    return small("ltx2-19b", sizes, {"transformer_blocks": 2})
+
+
+def ltx23() -> Shapes:
+    """Later releases: gates on every attention, words that change with time, no projection of words, and marks of the first frame; no biases in the video's layers."""
+    shapes: Shapes = {}
+    for name, shape in ltx2().items():
+        if name.startswith("video_embeddings"):
+            shape = tuple(2 * size if size != 128 or "registers" not in name else size for size in shape)
+            shape = (128, 256) if "registers" in name else shape
+        if name.endswith("_table") and shape[0] == 6:
+            stem, kind = name.rsplit(".", 1)
+            shapes[f"{stem}.{kind.replace('scale_shift', 'prompt_scale_shift')}"] = (2, shape[1])
+            shape = (9, shape[1])
+        if name.startswith(("adaln_single.linear", "audio_adaln_single.linear")):
+            shape = (shape[0] // 6 * 9, *shape[1:])
+        if not ("caption_projection" in name or name.endswith("bias") and ".ff." in name and name.startswith("transformer")):
+            shapes[name] = shape
+        if name.endswith(".q_norm.weight"):
+            heads = shape[0] // 128 if "embeddings_connector" in name else 32
+            layer = name.removesuffix("q_norm.weight")
+            width = ltx2()[f"{layer}to_q.weight"][1] * (2 if name.startswith("video_embeddings") else 1)
+            shapes |= {f"{layer}to_gate_logits.weight": (heads, width), f"{layer}to_gate_logits.bias": (heads,)}
+        if name.startswith(("adaln_single", "audio_adaln_single")):
+            prompt = name.replace("adaln_single", "prompt_adaln_single")
+            shapes[prompt] = (shape[0] // 9 * 2, *shape[1:]) if ".linear." in name else shape
+    return shapes | {"keyframes_abs_pos_embedding": (1, 256)}
+
+
 def hunyuan_video() -> Shapes:
     sizes = times(3072, 256, 1, 2, 3, 4, 5, 6, 7) | {4096: 48, 768: 40}
     return small("hunyuan-video", sizes, {"double_blocks": 2, "single_blocks": 2})
@@ -119,6 +150,8 @@ STRUCTURES = {
     "chroma": chroma,
     "anima": anima,
     "ltxv": ltxv,
+    "ltx2": ltx2,
+    "ltx23": ltx23,
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,

@@ -10,6 +10,7 @@ SIZES = {"batch": 2, "frames": 1, "height": 12, "width": 16, "tokens": 9, "image
 VIDEOS = {
     "wan": {"frames": 3, "controls": 1},
     "ltxv": {"frames": 3},
+    "ltx2": {"frames": 3, "sounds": 5},
     "hunyuan-video": {"frames": 3},
     "hunyuan-video-1.5": {"frames": 3},
     "kandinsky5": {"frames": 3, "first_channels": 16, "first_frames": 1},
@@ -23,17 +24,21 @@ GUIDANCE = {"chroma": 0.0}
 
 # What stands in a file's metadata: as in files without.
 SETTINGS = ("causal", "middle")
+# As published files of a family have them.
+ALWAYS = {"ltx2": ("audio_sample", "audio_timestep")}
+USUAL = {"ltx2": {"causal": 1.0, "middle": 1.0, "halves": 1.0, "precise": 1.0, "gate_scale": 1000.0}}
 
 
 def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, int] | None = None) -> dict[str, Tensor]:
     """A step as a UI sends it; with `optional` two reference latents of other sizes and a mask that leaves words out."""
     make = torch.Generator().manual_seed(3)
+    usual, always = USUAL.get(spec.family, {}), ALWAYS.get(spec.family, ())
     known = {**SIZES, **VIDEOS.get(spec.family, {}), "batch": batch, **(sizes or {})}
     out = {}
     for port in spec.ports.inputs:
         name = port["name"]
         number = int(name.rsplit("_", 1)[1]) if name.startswith("reference_latents_") else None
-        if "call" in port or port.get("optional") and (not optional or (number or 0) > 1):
+        if "call" in port or port.get("optional") and name not in {*usual, *always} and (not optional or (number or 0) > 1):
             continue
         if number is not None:
             known |= {f"references_{number}": 1, f"frames_{number}": 1, f"height_{number}": 8 - 4 * number, f"width_{number}": 8}
@@ -50,7 +55,12 @@ def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, 
         out["token_timesteps"][:, : cells // 3] = 0
     if "frame_rate" in out:
         out["frame_rate"] = torch.full((batch,), 24.0)
-    out |= {name: torch.zeros(batch) for name in SETTINGS if name in out}
+    out |= {name: torch.full((batch,), usual.get(name, 0.0)) for name in {*SETTINGS, *usual} if name in out}
+    if "audio_timestep" in out:
+        out["audio_timestep"] = out["timestep"].clone()
+    if "audio_token_timesteps" in out:
+        out["audio_token_timesteps"] = out["timestep"][:, None].repeat(1, out["audio_sample"].shape[2])
+        out["audio_token_timesteps"][:, :2] = 0
     if "vace_strength" in out:
         out["vace_strength"] = torch.full_like(out["vace_strength"], 0.7)
     if "guidance" in out:
@@ -61,6 +71,15 @@ def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, 
     return out
 
 
+def other_settings(spec, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The same step as a file with another setting has it, and without any that has a usual value."""
+    names, usual = {port["name"] for port in spec.ports.inputs}, USUAL.get(spec.family, {})
+    if usual:
+        bare = {name: value for name, value in inputs.items() if name not in usual}
+        return [bare, *({**bare, name: torch.full((2,), value)} for name, value in usual.items())]
+    return [inputs | {name: torch.ones(2)} for name in SETTINGS if name in names]
+
+
 def words_of(spec, *, batch: int = 1) -> dict[str, Tensor]:
     """The call that makes a run's words, where the family has one."""
     make = torch.Generator().manual_seed(4)
@@ -69,4 +88,6 @@ def words_of(spec, *, batch: int = 1) -> dict[str, Tensor]:
     out = {port["name"]: torch.randn([sizes.get(axis, axis) for axis in port["shape"]], generator=make) for port in ports}
     if "word_ids" in out:
         out["word_ids"] = torch.randint(0, 1000, out["word_ids"].shape, generator=make).float()
+    if "word_halves" in out:
+        out["word_halves"] = torch.ones(batch)
     return out

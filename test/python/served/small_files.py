@@ -27,7 +27,19 @@ CHECKPOINTS = {
 }
 
 # Settings that a file's shapes do not tell.
-METADATA = {"ltxv": {"config": json.dumps({"transformer": {"causal_temporal_positioning": True}})}}
+LTX2 = {
+    "causal_temporal_positioning": True, "use_middle_indices_grid": True, "rope_type": "split", "frequencies_precision": "float64",
+    "av_ca_timestep_scale_multiplier": 1000.0, "audio_attention_head_dim": 4, "audio_cross_attention_dim": 128,
+}  # fmt: skip
+LTX20 = {**LTX2, "caption_channels": 128, "connector_num_attention_heads": 1}
+LTX23 = {
+    **LTX2, "caption_proj_before_connector": True, "caption_projection_first_linear": False, "apply_gated_attention": True, "cross_attention_adaln": True,
+    "connector_apply_gated_attention": True, "connector_num_attention_heads": 2, "audio_connector_num_attention_heads": 1, "ff_bias": False,
+}  # fmt: skip
+METADATA = {
+    name: {"config": json.dumps({"transformer": settings})}
+    for name, settings in {"ltxv": {"causal_temporal_positioning": True}, "ltx2": LTX20, "ltx23": LTX23}.items()
+}
 
 
 @lru_cache

@@ -61,7 +61,7 @@ class RemoteDenoiser(torch.nn.Module):
         words = hidden["call_shape"].words
         if words is not None and name == words.method and self.answer is not None:
             answer = self.answer
-            return lambda *args, **kwargs: answer(read_words(words, args, kwargs))
+            return lambda *args, **kwargs: answer(read_words(words, args, kwargs, hidden["configuration"]))
         value = getattr(hidden["structure"](), name, _ABSENT)
         if value is _ABSENT:
             return super().__getattr__(name)

@@ -30,11 +30,14 @@ class Answerer:
 
     def __call__(self, call: Call) -> torch.Tensor | list[torch.Tensor]:
         """The result has device and dtype of the call's sample; a list where the sample is one. Raises NotServed or SidecarError."""
+        if call.done_as is not None and call.x.shape[-1] == self._run.inputs[call.done_as][-1]:
+            return call.x
         out = self._in_parts(call)
         if not call.streams:
             return out
         pieces = out.flatten(1).split([math.prod(sizes) for sizes in call.streams], dim=1)
-        return [piece.reshape(len(piece), *sizes) for piece, sizes in zip(pieces, call.streams, strict=True)]
+        streams = [piece.reshape(len(piece), *sizes) for piece, sizes in zip(pieces, call.streams, strict=True)]
+        return streams if len(streams) > 1 else streams[0]
 
     def _in_parts(self, call: Call) -> torch.Tensor:
         batch = call.x.shape[0]

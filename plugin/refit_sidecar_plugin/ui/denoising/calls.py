@@ -49,8 +49,8 @@ class CallShape:
     many: Mapping[str, int] = field(default_factory=dict)
     #: Argument of one number a batch entry -> the engine input for numbers of parts of the sample.
     finer: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    #: Value in the configuration that the UI read off a file -> engine input.
-    settings: Mapping[str, str] = field(default_factory=dict)
+    #: Value in the configuration that the UI read off a file -> engine input; with a word: 1 where the value is that word.
+    settings: Mapping[str, str | tuple[str, str]] = field(default_factory=dict)
     #: The method of the model that makes a run's words.
     words: WordsCall | None = None
 
@@ -94,6 +94,8 @@ class Call:
     streams: tuple[tuple[int, ...], ...] = ()
     #: A step; else the call that makes a run's words, which has inputs of its own.
     step: bool = True
+    #: An input of a step: what is as wide as it needs no call.
+    done_as: str | None = None
 
 
 def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mapping[str, object] = MappingProxyType({})) -> Call:
@@ -108,9 +110,7 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
         if value is None or name in shape.ignored:
             continue
         tensors.update(_inputs(shape, name, value, streams[0].shape[0]))
-    for name, target in shape.settings.items():
-        if isinstance(value := configuration.get(name), (bool, int, float)):
-            tensors[target] = torch.full((streams[0].shape[0],), float(value))
+    tensors |= _settings(shape.settings, configuration, streams[0].shape[0])
     optional = {*shape.optional, *(name for base, count in shape.many.items() for name in _numbered(base, count))}
     if shape.words is not None:
         optional |= {name for names in shape.words.inputs.values() for name in ((names,) if isinstance(names, str) else names)}
@@ -122,9 +122,23 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
     return Call(tensors, frozenset(once), residuals(control or {}), streams[0], shape.conditional, frozenset(optional), more)
 
 
-def read_words(words: WordsCall, args: tuple, kwargs: dict) -> Call:
+def _settings(settings: Mapping[str, str | tuple[str, str]], configuration: Mapping[str, object], batch: int) -> dict[str, torch.Tensor]:
+    """What the configuration says of them; nothing of what it leaves out."""
+    found: dict[str, torch.Tensor] = {}
+    for name, target in settings.items():
+        value = configuration.get(name)
+        if isinstance(target, tuple):
+            if isinstance(value, str):
+                found[target[0]] = torch.full((batch,), float(str(value) == target[1]))
+        elif isinstance(value, (bool, int, float)):
+            found[target] = torch.full((batch,), float(value))
+    return found
+
+
+def read_words(words: WordsCall, args: tuple, kwargs: dict, configuration: Mapping[str, object] = MappingProxyType({})) -> Call:
     """The call that makes a run's words. Raises NotServed as read_call does."""
     named = dict(zip(words.arguments, args, strict=False)) | kwargs
+    asked = words.unless is not None and named.pop(words.unless[0], None)
     given = {name: value for name, value in named.items() if value is not None and name not in words.ignored}
     first = given[words.arguments[0]]
     shape = CallShape(words.arguments, words.inputs, frozenset())
@@ -132,7 +146,8 @@ def read_words(words: WordsCall, args: tuple, kwargs: dict) -> Call:
     for name, value in given.items():
         whole = value.float() if isinstance(value, torch.Tensor) and not value.is_floating_point() else value
         tensors.update(_inputs(shape, name, whole, first.shape[0]))
-    return Call(tensors, frozenset(), (), first, step=False)
+    tensors |= _settings(words.settings, configuration, first.shape[0])
+    return Call(tensors, frozenset(), (), first, step=False, done_as=None if words.unless is None or asked else words.unless[1])
 
 
 def _inputs(shape: CallShape, argument: str, value: object, batch: int) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from family_structures import COMFYUI
 from refit_host.distance import relative_error
 from refit_host.models.bind import bind
 from refit_host.models.registry import spec_of
-from step_inputs import SETTINGS, inputs_of, words_of
+from step_inputs import inputs_of, other_settings, words_of
 
 GIVEN = os.environ.get("COMFYUI_DIR")
 pytestmark = [
@@ -48,7 +48,10 @@ def test_a_step_is_what_comfyuis_own_class_gives(name, tmp_path):
     )
     full = {key: value for key, value in inputs_of(spec, optional=True).items() if key not in APART.get(name, ())}
     steps = [inputs_of(spec), full, inputs_of(spec, sizes=odd)]
-    steps += [inputs_of(spec) | {name: torch.ones(2)} for name in SETTINGS if name in {port["name"] for port in spec.ports.inputs}]
+    steps += other_settings(spec, inputs_of(spec))
+    if "audio_sample" in steps[0]:
+        # Video alone.
+        steps.append({key: value for key, value in steps[0].items() if not key.startswith("audio")})
     if words := words_of(spec):
         steps.append(words)
     torch.save(

@@ -9,7 +9,17 @@ comfy_fakes.install()
 from fake_sidecar import FakeClient, FakeSidecar  # noqa: E402
 from refit_sidecar_plugin.client import SidecarRefused, Tensor  # noqa: E402
 from refit_sidecar_plugin.engine import EngineRun, Wanted  # noqa: E402
-from refit_sidecar_plugin.ui.denoising import UNET, CallShape, NotServed, call_shape, made_by, read_call, refuse_patches, require_gpu_engine  # noqa: E402
+from refit_sidecar_plugin.ui.denoising import (
+    UNET,
+    CallShape,
+    NotServed,
+    call_shape,
+    made_by,
+    read_call,
+    read_words,
+    refuse_patches,
+    require_gpu_engine,
+)  # noqa: E402
 from refit_sidecar_plugin.ui.denoising.answer import Answerer  # noqa: E402
 
 
@@ -107,6 +117,27 @@ def test_times_of_parts_of_the_sample_go_in_beside_the_largest():
     parts = read_call(shape, (x, torch.tensor([[0.0, 900.0, 900.0]] * 2), words), {})
     assert parts.tensors["timestep"].tolist() == [900.0, 900.0]
     assert parts.tensors["frame_timesteps"].tolist() == [[0.0, 900.0, 900.0]] * 2 and "frame_timesteps" in parts.optional
+
+
+def test_settings_of_a_file_go_in_as_numbers_and_a_word_as_whether_it_is_the_one():
+    shape = call_shape("comfyui", "LTXAV")
+    streams = [torch.zeros(1, 128, 1, 2, 2), torch.zeros(1, 8, 3, 16)]
+    args, times = (streams, (torch.ones(1), torch.ones(1)), torch.zeros(1, 4, 8), None, 25), {"causal_temporal_positioning": True}
+    read = read_call(shape, args, {}, {**times, "rope_type": "split", "frequencies_precision": "float32"})
+    assert {name: float(read.tensors[name]) for name in ("causal", "halves", "precise")} == {"causal": 1, "halves": 1, "precise": 0}
+    assert not {"middle", "gate_scale"} & read.tensors.keys()
+    with pytest.raises(NotServed, match="'ref_audio' has no engine input"):
+        read_call(shape, args, {"ref_audio": {"tokens": torch.zeros(1, 2, 128)}})
+
+
+def test_words_that_are_ready_need_no_call(answerer):
+    words, asked = call_shape("comfyui", "LTXAV").words, []
+    answer = answerer(lambda state, tensors: asked.append(set(tensors)) or Tensor("out", "f32", (1, 2, 8), bytes(64)))
+    answer._run.inputs |= {"encoder_hidden_states": ["batch", "tokens", 8], "words": ["batch", "words", 8], "word_halves": ["batch"]}
+    ready = torch.ones(1, 2, 8)
+    assert answer(read_words(words, (ready,), {"unprocessed": False})) is ready and not asked
+    assert answer(read_words(words, (ready,), {"unprocessed": True}, {"rope_type": "interleaved"})).shape == (1, 2, 8)
+    assert asked == [{"words", "word_halves"}]
 
 
 def test_a_sample_of_several_streams_comes_back_as_such(answerer):

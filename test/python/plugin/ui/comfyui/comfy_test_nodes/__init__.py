@@ -25,10 +25,11 @@ class TestConditioning:
                 "t5_tokens": ("INT", {"default": 0, "max": 8192}),
                 "seen": ("INT", {"default": 0, "max": 8192}),
                 "layers": ("INT", {"default": 0}),
+                "unprocessed": ("BOOLEAN", {"default": False}),
             },
         }
 
-    def make(self, seed, tokens, width, pooled, t5_tokens=0, seen=0, layers=0):
+    def make(self, seed, tokens, width, pooled, t5_tokens=0, seen=0, layers=0, unprocessed=False):
         generator = torch.Generator().manual_seed(seed)
         extra = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
         if t5_tokens:
@@ -36,6 +37,8 @@ class TestConditioning:
             extra |= {"t5xxl_ids": ids, "t5xxl_weights": torch.rand(t5_tokens, generator=generator) + 0.5}
         if layers:
             extra["conditioning_llama3"] = torch.randn(1, layers, tokens, width, generator=generator)
+        if unprocessed:
+            extra["unprocessed_ltxav_embeds"] = True
         if seen:
             extra["attention_mask"] = (torch.arange(tokens) < seen).long()[None]
         return ([[torch.randn(1, tokens, width, generator=generator), extra]],)
@@ -115,8 +118,12 @@ class TestSaveLatent:
         return {"required": {"samples": ("LATENT",), "path": ("STRING", {"default": ""})}}
 
     def save(self, samples, path):
-        torch.save(samples["samples"], path)
-        return {"ui": {"shape": list(samples["samples"].shape)}}
+        found = samples["samples"]
+        if getattr(found, "is_nested", False):
+            # Streams of a run, flat and one after the other.
+            found = torch.cat([stream.flatten(1) for stream in found.unbind()], dim=1)
+        torch.save(found, path)
+        return {"ui": {"shape": list(found.shape)}}
 
 
 class TestAttentionPatch:

@@ -113,6 +113,26 @@ def control_video(nodes, link):
     return ["controlled", 0]
 
 
+def audio_beside(video, sounds):
+    """A video's latent with an audio's, as LTX-2 makes both in one run."""
+
+    def change(nodes, link):
+        link = video(nodes, link)
+        nodes["video"] = nodes["empty"]
+        nodes["audio"] = node("TestLatent", seed=9, channels=8, frames=0, height=sounds, width=16, first_frames=0)
+        nodes["empty"] = node("LTXVConcatAVLatent", video_latent=["video", 0], audio_latent=["audio", 0])
+        return link
+
+    return change
+
+
+def unprocessed(nodes, link):
+    """Words that the model makes its own of, as LTX-2's text encoder gives them."""
+    for name in ("pos", "neg"):
+        nodes[name]["inputs"]["unprocessed"] = True
+    return link
+
+
 FILES = Choices(folder="diffusion_models", channels=16, context=40, tokens=20, size=128)
 #: Structure -> what its workflow gives: channels of the latent, width and number of words, pixels, what stands beside them.
 WORKFLOWS = {
@@ -126,6 +146,11 @@ WORKFLOWS = {
     "chroma": replace(FILES, context=48),
     "anima": replace(FILES, context=64, positive=second_words(9, 7)),
     "ltxv": replace(FILES, context=48, latent=latent(channels=128, frames=3, height=4, width=6, first_frames=1), positive=masked(13)),
+    "ltx2": replace(
+        FILES, context=128, latent=audio_beside(latent(channels=128, frames=3, height=4, width=6, first_frames=1), 5), positive=unprocessed
+    ),
+    # Of video alone, words ready.
+    "ltx23": replace(FILES, context=256 + 128, latent=latent(channels=128, frames=3, height=4, width=6)),
     "hunyuan-video": replace(FILES, context=48, pooled=40, latent=video),
     "hunyuan-video-1.5": replace(FILES, context=48, pooled=40, latent=latent(channels=32, frames=2, height=4, width=6, first_frames=0)),
     "kandinsky5": replace(FILES, context=256, pooled=40, latent=video),
