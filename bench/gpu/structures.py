@@ -81,6 +81,21 @@ FAMILIES = {
     "anima": (lambda: header("anima"), TRANSFORMER | {"tokens": 512, "frames": 1}),
     "ltxv-2b": (lambda: header("ltxv-2b"), VIDEO | {"frames": 13, "height": 16, "width": 24, "tokens": 256}),
 }
+
+
+def narrow_z_image() -> Shapes:
+    """To try a piece without a GPU."""
+    sizes = {3840: 384, 11520: 1152, 15360: 1536, 10240: 1024, 2560: 40}
+    return {name: tuple(sizes.get(n, n) for n in shape) for name, shape in first_blocks(header("z-image"), "layers", 2).items()}
+
+
+# Those with fused blocks, with as many blocks as fit beside a compiler's time.
+FUSED = {
+    "z-image": (lambda: first_blocks(header("z-image"), "layers", 20), TRANSFORMER | {"tokens": 192}),
+    "qwen-image": (lambda: first_blocks(header("qwen-image"), "transformer_blocks", 16), TRANSFORMER | {"tokens": 256, "frames": 1}),
+    "wan21-t2v-14b": (lambda: first_blocks(header("wan21-t2v-14b"), "blocks", 10), VIDEO | {"frames": 9}),
+    "z-image-tiny": (narrow_z_image, TRANSFORMER | {"tokens": 20, "height": 8, "width": 8}),
+}
 # Those of the plan: the 20 B Qwen-Image is measured with a third of its blocks.
 IN_PLAN = tuple(name for name in FAMILIES if name not in ("qwen-image", "anima", "ltxv-2b"))
 # Two checkpoints, for high and for low noise, on one structure.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Callable, Iterator
 
 import torch
-from refit_host.fused.passes import Modulation, PlainOperations, Projections, Update
+from refit_host.fused.passes import Even, Modulation, PlainOperations, Projections, Update
 
 from ..context import Context, relative_error
 
@@ -37,7 +37,7 @@ def run(context: Context, options: dict) -> Iterator[dict]:
         rand(TOKENS, 4 * WIDTH),
     )
     modulation, gate = Modulation(*rand(2, 1, WIDTH)), rand(1, WIDTH)
-    projections = [Projections(rand(count, 3 * WIDTH), rand(HEAD), rand(HEAD)) for count in (WORDS, TOKENS - WORDS, TOKENS)]
+    projections = [Projections.of_one(rand(count, 3 * WIDTH), rand(HEAD), rand(HEAD)) for count in (WORDS, TOKENS - WORDS, TOKENS)]
     angles = torch.randn(TOKENS, HEAD // 2, device=context.device)
     rotation = (angles.cos(), angles.sin())
     row = TOKENS * WIDTH
@@ -47,10 +47,10 @@ def run(context: Context, options: dict) -> Iterator[dict]:
 
     # name: (call on operations, bytes moved, {constant of kernels: values to try})
     works: dict[str, tuple[Callable, int, dict]] = {
-        "norm": (lambda on: on.norm(x, modulation, 1e-6, codes=None), 4 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
-        "norm, codes": (lambda on: on.norm(x, modulation, 1e-6, codes=torch.float8_e4m3fn), 3 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
+        "norm": (lambda on: on.norm(x, modulation, Even(1e-6), codes=None), 4 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
+        "norm, codes": (lambda on: on.norm(x, modulation, Even(1e-6), codes=torch.float8_e4m3fn), 3 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
         "update": (lambda on: (on.update(x, Update(y, gate, out)), out)[1], 6 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
-        "update and norm": (lambda on: on.update_and_norm(x, Update(y, gate, out), modulation, 1e-6, codes=None), 8 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
+        "update and norm": (lambda on: on.update_and_norm(x, Update(y, gate, out), modulation, Even(1e-6), codes=None), 8 * row, {"NORM_WARPS": (2, 4, 8, 16)}),
         "rotate": (lambda on: stacked(on.rotate(projections[2:], 1, HEADS, rotation, 1e-6)[:2]) if on is plain else on.rotate(projections[2:], 1, HEADS, rotation, 1e-6),
                    8 * row, {"HEADS": (2, 4, 8, 16), "ROTATE_WARPS": (2, 4, 8)}),
         "rotate, text and picture": (lambda on: on.rotate(projections[:2], 1, HEADS, rotation, 1e-6), 12 * row, {"HEADS": (4, 8), "ROTATE_WARPS": (2, 4, 8)}),

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "sidecar/hosts/pyth
 
 import torch  # noqa: E402
 from refit_host.fused.kernels import KernelOperations  # noqa: E402
-from refit_host.fused.passes import Modulation, PlainOperations, Projections, Update  # noqa: E402
+from refit_host.fused.passes import Even, Modulation, PlainOperations, Projections, Update  # noqa: E402
 
 # The interpreter cuts off what does not fit into a code instead of rounding to the nearest.
 CODES_TOLERANCE = 0.08
@@ -33,28 +33,65 @@ def check(dtype: torch.dtype, tolerance: float) -> None:
     x, y = rand(BATCH, 9, COLS)[:, 2:7], rand(BATCH * TOKENS, COLS)
     gate, scale, shift, *_ = rand(BATCH, 6 * COLS).chunk(6, 1)
     modulation = Modulation(scale, shift)
+    norm, weight, bias = Even(1e-6), rand(COLS), rand(COLS)
+    evens = {"layer norm": norm, "with a weight and bias": Even(1e-6, weight, bias), "RMS norm": Even(1e-5, weight, centred=False)}
+    changes = {
+        "no modulation": None,
+        "no shift": Modulation(scale),
+        "in f32": Modulation(scale.float().contiguous(), shift.float().contiguous()),
+    }
+    for kind, even in evens.items():
+        for change, given in changes.items():
+            compare(f"{kind}, {change}", do.norm(x, given, even, codes=None), plain.norm(x, given, even, codes=None), tolerance)
+    for kind, change in (
+        ("without a gate", (None, None)),
+        ("normed", (gate, evens["RMS norm"])),
+        ("normed, without a gate", (None, evens["RMS norm"])),
+    ):
+        one, other = torch.empty(BATCH, TOKENS, COLS, dtype=dtype), torch.empty(BATCH, TOKENS, COLS, dtype=dtype)
+        found = [
+            on.update_and_norm(x, Update(y, change[0], out, change[1]), None, evens["RMS norm"], codes=None)
+            for on, out in ((do, one), (plain, other))
+        ]
+        compare(f"update {kind}, and norm", *found, tolerance)
+        compare(f"update {kind}", one, other, tolerance)
     for codes in (None, torch.float8_e4m3fn, torch.int8):
         limit = tolerance if codes is None else CODES_TOLERANCE
-        compare("norm", do.norm(x, modulation, 1e-6, codes=codes), plain.norm(x, modulation, 1e-6, codes=codes), limit)
+        compare("norm", do.norm(x, modulation, Even(1e-6), codes=codes), plain.norm(x, modulation, Even(1e-6), codes=codes), limit)
         one, other = rand(BATCH, 9, COLS)[:, 1:6], torch.empty_like(x)
-        found = [on.update_and_norm(x, Update(y, gate, out), modulation, 1e-6, codes=codes) for on, out in ((do, one), (plain, other))]
+        found = [
+            on.update_and_norm(x, Update(y, gate, out), modulation, Even(1e-6), codes=codes) for on, out in ((do, one), (plain, other))
+        ]
         compare("update and norm", *found, limit)
         compare("what it keeps", one, other, tolerance)
         value, beside = rand(10, 200), rand(10, 48)
         compare("gelu", do.gelu(value, None, codes=codes), plain.gelu(value, None, codes=codes), limit)
         compare("gelu beside", do.gelu(value, beside, codes=codes), plain.gelu(value, beside, codes=codes), limit)
+        compare("gated", do.gated(value, value * 2, codes=codes), plain.gated(value, value * 2, codes=codes), limit)
         compare("rows", do.rows(x, codes=codes), plain.rows(x, codes=codes), limit)
     one, other = torch.empty(BATCH, TOKENS, COLS, dtype=dtype), torch.empty(BATCH, TOKENS, COLS, dtype=dtype)
     do.update(x, Update(y, gate, one))
     plain.update(x, Update(y, gate, other))
     compare("update", one, other, tolerance)
-    parts = [Projections(rand(BATCH * count, 3 * HEADS * WIDTH), rand(WIDTH), rand(WIDTH)) for count in (4, 5)]
+    parts = [Projections.of_one(rand(BATCH * count, 3 * HEADS * WIDTH), rand(WIDTH), rand(WIDTH)) for count in (4, 5)]
     angles = torch.randn(9, WIDTH // 2)
     for given, turns in ((parts, angles), (parts[1:], angles[4:])):
         rotation = (turns.cos(), turns.sin())
         both = [on.rotate(given, BATCH, HEADS, rotation, 1e-6) for on in (do, plain)]
         for name, got, expected in zip(("queries", "keys", "values"), *both):
             compare(name, got, expected, tolerance)
+    apart = Projections(*(rand(BATCH * 5, HEADS * WIDTH) for _ in range(3)), rand(WIDTH), rand(WIDTH))
+    turns = (angles[4:].cos(), angles[4:].sin())
+    for name, got, expected in zip(("queries", "keys", "values"), *(on.rotate([apart], BATCH, HEADS, turns, 1e-6) for on in (do, plain))):
+        compare(f"{name} of products of their own", got, expected, tolerance)
+    whole, weight = rand(BATCH * 5, 3 * COLS)[:, COLS : 2 * COLS], rand(COLS)
+    for rotation in (None, turns):
+        compare(
+            "turned over all heads",
+            do.turn(whole, weight, BATCH, HEADS, rotation, 1e-6),
+            plain.turn(whole, weight, BATCH, HEADS, rotation, 1e-6),
+            tolerance,
+        )
 
 
 torch.manual_seed(0)

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from ..quant import fp8, int8
 from ..quant.product_triton import nearest
-from .passes import F16_LIMIT, Modulation, Projections, Update
+from .passes import F16_LIMIT, Even, Modulation, Projections, Update
 from .rows import Rows
 
 # Warps of a program; heads of a program of `rotate`; columns of a program of `gelu` without codes. The fastest, or as fast, of those
 # that the bench tries on an H100 (bench/gpu, piece "passes").
 NORM_WARPS, ROTATE_WARPS, GELU_WARPS, CODES_WARPS = 4, 4, 4, 8
 HEADS, GELU_COLUMNS = 8, 2048
+# Rows beyond so many columns take twice the warps.
+WIDE = 4096
 
 
 @triton.jit
@@ -45,8 +47,9 @@ def _put(value, out, scales, row, at, inside, cols, CODES: tl.constexpr):
 
 @triton.jit
 def _norm(
-    x, y, gate, kept, scale, shift, out, scales, tokens, cols, x_batch, kept_batch, gate_batch, scale_batch, eps,
-    UPDATES: tl.constexpr, NORMS: tl.constexpr, CODES: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
+    x, y, y_weight, gate, kept, weight, bias, scale, shift, out, scales, tokens, cols, x_batch, kept_batch, gate_batch, scale_batch, eps, y_eps,
+    UPDATES: tl.constexpr, EVENS: tl.constexpr, GATES: tl.constexpr, NORMS: tl.constexpr, CENTRED: tl.constexpr, WEIGHS: tl.constexpr, BIASES: tl.constexpr,
+    SCALES: tl.constexpr, SHIFTS: tl.constexpr, CODES: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     batch, token = row // tokens, row % tokens
@@ -55,17 +58,29 @@ def _norm(
     value = tl.load(x + batch * x_batch + token * cols + at, mask=inside, other=0.0).to(tl.float32)
     if UPDATES:
         change = tl.load(y + row * cols + at, mask=inside, other=0.0).to(tl.float32)
-        value += tl.load(gate + batch * gate_batch + at, mask=inside, other=0.0).to(tl.float32) * change
+        if EVENS:
+            change *= tl.rsqrt(tl.sum(change * change, axis=0) / cols + y_eps)
+            change *= tl.load(y_weight + at, mask=inside, other=0.0).to(tl.float32)
+        if GATES:
+            change *= tl.load(gate + batch * gate_batch + at, mask=inside, other=0.0).to(tl.float32)
+        value += change
         if LIMIT > 0:
             value = tl.minimum(tl.maximum(value, -LIMIT), LIMIT)
         rounded = value.to(kept.dtype.element_ty)
         tl.store(kept + batch * kept_batch + token * cols + at, rounded, mask=inside)
         value = rounded.to(tl.float32)
     if NORMS:
-        centred = tl.where(inside, value - tl.sum(value, axis=0) / cols, 0.0)
-        value = centred * tl.rsqrt(tl.sum(centred * centred, axis=0) / cols + eps)
-        value *= 1.0 + tl.load(scale + batch * scale_batch + at, mask=inside, other=0.0).to(tl.float32)
-        value += tl.load(shift + batch * scale_batch + at, mask=inside, other=0.0).to(tl.float32)
+        if CENTRED:
+            value = tl.where(inside, value - tl.sum(value, axis=0) / cols, 0.0)
+        value *= tl.rsqrt(tl.sum(value * value, axis=0) / cols + eps)
+        if WEIGHS:
+            value *= tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
+        if BIASES:
+            value += tl.load(bias + at, mask=inside, other=0.0).to(tl.float32)
+        if SCALES:
+            value *= 1.0 + tl.load(scale + batch * scale_batch + at, mask=inside, other=0.0).to(tl.float32)
+        if SHIFTS:
+            value += tl.load(shift + batch * scale_batch + at, mask=inside, other=0.0).to(tl.float32)
         _put(value, out, scales, row, at, inside, cols, CODES)
 
 
@@ -81,7 +96,7 @@ def _turned(source, weight, cos, sin, at, inside, eps, HEADS: tl.constexpr, WIDT
 
 @triton.jit
 def _rotate(
-    qkv, query_norm, key_norm, cos, sin, query, key, value, tokens, first, total, heads, eps,
+    queries, keys, values, query_norm, key_norm, cos, sin, query, key, value, tokens, first, total, heads, query_row, key_row, value_row, eps,
     COPIES: tl.constexpr, WIDTH: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
@@ -89,15 +104,43 @@ def _rotate(
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     at = head[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
     inside = head[:, None] < heads
-    source, target = qkv + row * 3 * heads * WIDTH, (batch * total + token) * heads * WIDTH
+    target = (batch * total + token) * heads * WIDTH
     half = token * (WIDTH // 2) + tl.arange(0, WIDTH // 2)
     turn_cos, turn_sin = tl.load(cos + half)[None, :], tl.load(sin + half)[None, :]
-    turned = _turned(source, query_norm, turn_cos, turn_sin, at, inside, eps, HEADS, WIDTH)
+    turned = _turned(queries + row * query_row, query_norm, turn_cos, turn_sin, at, inside, eps, HEADS, WIDTH)
     tl.store(query + target + at, turned.to(query.dtype.element_ty), mask=inside)
-    turned = _turned(source + heads * WIDTH, key_norm, turn_cos, turn_sin, at, inside, eps, HEADS, WIDTH)
+    turned = _turned(keys + row * key_row, key_norm, turn_cos, turn_sin, at, inside, eps, HEADS, WIDTH)
     tl.store(key + target + at, turned.to(key.dtype.element_ty), mask=inside)
     if COPIES:
-        tl.store(value + target + at, tl.load(source + 2 * heads * WIDTH + at, mask=inside), mask=inside)
+        tl.store(value + target + at, tl.load(values + row * value_row + at, mask=inside), mask=inside)
+
+
+@triton.jit
+def _turn(x, weight, cos, sin, out, tokens, cols, x_row, eps, TURNS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """A row: its RMS norm over all heads, then pairs of neighbours turned."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < cols
+    value = tl.load(x + row * x_row + at, mask=inside, other=0.0).to(tl.float32)
+    value *= tl.rsqrt(tl.sum(value * value, axis=0) / cols + eps)
+    value *= tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
+    if TURNS:
+        pair = tl.arange(0, BLOCK // 2)
+        half = row % tokens * (WIDTH // 2) + pair % (WIDTH // 2)
+        turn_cos, turn_sin = tl.load(cos + half), tl.load(sin + half)
+        first, second = tl.split(tl.reshape(value, [BLOCK // 2, 2]))
+        value = tl.reshape(tl.join(first * turn_cos - second * turn_sin, first * turn_sin + second * turn_cos), [BLOCK])
+    tl.store(out + row * cols + at, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _gated(gate, value, out, scales, cols, CODES: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < cols
+    wide = tl.load(gate + row * cols + at, mask=inside, other=0.0).to(tl.float32)
+    wide *= tl.sigmoid(wide) * tl.load(value + row * cols + at, mask=inside, other=0.0).to(tl.float32)
+    _put(wide, out, scales, row, at, inside, cols, CODES)
 
 
 @triton.jit
@@ -141,6 +184,10 @@ def _room(rows: int, cols: int, like: Tensor, codes: torch.dtype | None) -> tupl
     return like.new_empty(rows, cols, dtype=codes), like.new_empty(rows, 1, dtype=torch.float32)
 
 
+def _warps(block: int) -> int:
+    return NORM_WARPS if block <= WIDE else 2 * NORM_WARPS
+
+
 def _tokens_follow(x: Tensor) -> Tensor:
     """`x` [batch, tokens, cols] with tokens one after the other; batches may lie apart."""
     return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
@@ -149,51 +196,112 @@ def _tokens_follow(x: Tensor) -> Tensor:
 class KernelOperations:
     """For CUDA tensors."""
 
-    def _norm(self, x: Tensor, update: Update | None, modulation: Modulation | None, eps: float, codes: torch.dtype | None) -> Rows:
+    def _norm(self, x: Tensor, update: Update | None, modulation: Modulation | None, even: Even | None, codes: torch.dtype | None) -> Rows:
         batch, tokens, cols = x.shape
         x = _tokens_follow(x)
-        norms, kept = modulation is not None, x if update is None else update.out
+        norms, kept = even is not None, x if update is None else update.out
         out, scales = _room(batch * tokens, cols, x, codes) if norms else (x, x)
-        y, gate = (x, x) if update is None else (update.y, update.gate)
-        scale, shift = (x, x) if modulation is None else modulation
-        assert y.is_contiguous() or update is None
+        # What is not there has a place that nobody looks at.
+        y, gate, _, change = (None, None, None, None) if update is None else update
+        _, weight, bias, centred = even or Even(0.0)
+        scale, shift = modulation or (None, None)
+        assert change is None or not change.centred and change.weight is not None and change.bias is None
+        there = {
+            name: one is not None
+            for name, one in (
+                ("EVENS", change),
+                ("GATES", gate),
+                ("WEIGHS", weight),
+                ("BIASES", bias),
+                ("SCALES", scale),
+                ("SHIFTS", shift),
+            )
+        }
+        y, gate, weight, bias, scale = (x if one is None else one for one in (y, gate, weight, bias, scale))
+        shift = scale if shift is None else shift
+        assert update is None or y.is_contiguous()
         assert kept.stride()[1:] == (cols, 1) and gate.stride(-1) == scale.stride(-1) == 1 and scale.stride(0) == shift.stride(0)
+        block = triton.next_power_of_2(cols)
         _norm[(batch * tokens,)](
-            x, y, gate, kept, scale, shift, out, scales, tokens, cols, x.stride(0), kept.stride(0), gate.stride(0), scale.stride(0), eps,
-            UPDATES=update is not None, NORMS=norms, CODES=KINDS[codes], LIMIT=F16_LIMIT if x.dtype == torch.float16 else 0.0,
-            BLOCK=triton.next_power_of_2(cols), num_warps=NORM_WARPS,
+            x, y, x if change is None else change.weight, gate, kept, weight, bias, scale, shift, out, scales, tokens, cols, x.stride(0), kept.stride(0), gate.stride(0),
+            scale.stride(0), 0.0 if even is None else even.eps, 0.0 if change is None else change.eps, UPDATES=update is not None, NORMS=norms, CENTRED=centred,
+            CODES=KINDS[codes], LIMIT=F16_LIMIT if x.dtype == torch.float16 else 0.0, BLOCK=block, num_warps=_warps(block), **there,
         )  # fmt: skip
         return out if codes is None else (out, scales)
 
-    def norm(self, x: Tensor, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows:
-        return self._norm(x, None, modulation, eps, codes)
+    def norm(self, x: Tensor, modulation: Modulation | None, even: Even, *, codes: torch.dtype | None) -> Rows:
+        return self._norm(x, None, modulation, even, codes)
 
     def update(self, x: Tensor, update: Update) -> None:
-        self._norm(x, update, None, 0.0, None)
+        self._norm(x, update, None, None, None)
 
-    def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation, eps: float, *, codes: torch.dtype | None) -> Rows:
-        return self._norm(x, update, modulation, eps, codes)
+    def update_and_norm(self, x: Tensor, update: Update, modulation: Modulation | None, even: Even, *, codes: torch.dtype | None) -> Rows:
+        return self._norm(x, update, modulation, even, codes)
 
     def rotate(
         self, parts: Sequence[Projections], batch: int, heads: int, rotation: tuple[Tensor, Tensor], eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        width, qkv = parts[0].query_norm.shape[0], parts[0].qkv
-        counts = [part.qkv.shape[0] // batch for part in parts]
+        width, like = parts[0].query_norm.shape[0], parts[0].query
+        counts = [part.query.shape[0] // batch for part in parts]
         total, joins = sum(counts), len(parts) > 1
         cos, sin = rotation
         assert cos.shape == (total, width // 2) and cos.dtype == torch.float32 and cos.is_contiguous() and sin.is_contiguous()
-        query, key = (qkv.new_empty(batch, total, heads, width) for _ in range(2))
+        query, key = (like.new_empty(batch, total, heads, width) for _ in range(2))
         # Values of a single part stay where the product put them.
-        value = qkv.new_empty(batch, total, heads, width) if joins else qkv.view(batch, total, 3, heads, width)[:, :, 2]
+        value = (
+            like.new_empty(batch, total, heads, width)
+            if joins
+            else parts[0].value.unflatten(0, (batch, total)).unflatten(2, (heads, width))
+        )
         first = 0
         for part, count in zip(parts, counts):
-            assert part.qkv.is_contiguous()
+            assert all(each.stride(1) == 1 for each in part[:3])
             _rotate[(batch * count, triton.cdiv(heads, HEADS))](
-                part.qkv, part.query_norm, part.key_norm, cos, sin, query, key, value, count, first, total, heads, eps,
+                *part, cos, sin, query, key, value, count, first, total, heads, *(each.stride(0) for each in part[:3]), eps,
                 COPIES=joins, WIDTH=width, HEADS=HEADS, num_warps=ROTATE_WARPS,
             )  # fmt: skip
             first += count
         return query, key, value
+
+    def turn(self, value: Tensor, weight: Tensor, batch: int, heads: int, rotation: tuple[Tensor, Tensor] | None, eps: float) -> Tensor:
+        rows, cols = value.shape
+        tokens, width = rows // batch, cols // heads
+        out, block = value.new_empty(batch, tokens, heads, width), triton.next_power_of_2(cols)
+        cos, sin = (value, value) if rotation is None else rotation
+        assert value.stride(1) == 1
+        assert (
+            rotation is None
+            or cos.shape == (tokens, width // 2)
+            and cos.dtype == torch.float32
+            and cos.is_contiguous()
+            and sin.is_contiguous()
+        )
+        _turn[(rows,)](
+            value,
+            weight,
+            cos,
+            sin,
+            out,
+            tokens,
+            cols,
+            value.stride(0),
+            eps,
+            TURNS=rotation is not None,
+            WIDTH=width,
+            BLOCK=block,
+            num_warps=_warps(block),
+        )
+        return out
+
+    def gated(self, gate: Tensor, value: Tensor, *, codes: torch.dtype | None) -> Rows:
+        rows, cols = value.shape
+        assert gate.is_contiguous() and value.is_contiguous()
+        out, scales = _room(rows, cols, value, codes)
+        block = triton.next_power_of_2(cols) if codes is not None else GELU_COLUMNS
+        _gated[(rows, triton.cdiv(cols, block))](
+            gate, value, out, scales, cols, CODES=KINDS[codes], BLOCK=block, num_warps=GELU_WARPS if codes is None else CODES_WARPS
+        )
+        return out if codes is None else (out, scales)
 
     def gelu(self, value: Tensor, beside: Tensor | None, *, codes: torch.dtype | None) -> Rows:
         rows, cols = value.shape

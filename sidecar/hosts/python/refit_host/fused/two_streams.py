@@ -16,10 +16,10 @@ from diffusers.models.transformers import transformer_flux
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .passes import Modulation, Operations, Projections, Update
+from .passes import Even, Modulation, Operations, Projections, Update
 from .rows import product, takes_codes
 
-NORM_EPS = 1e-6
+EVEN = Even(1e-6)
 Rotation = tuple[Tensor, Tensor]
 
 
@@ -37,7 +37,7 @@ def joined(words: Tensor, picture: Tensor) -> Tensor:
 
 def _mix(operations: Operations, attention: nn.Module, parts: list[Projections], batch: int, rotation: Rotation) -> Tensor:
     """Attention over all tokens: [batch, tokens, cols]."""
-    heads = parts[0].qkv.shape[1] // (3 * attention.head_dim)
+    heads = parts[0].query.shape[1] // attention.head_dim
     query, key, value = (each.transpose(1, 2) for each in operations.rotate(parts, batch, heads, rotation, attention.norm_q.eps))
     return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
@@ -53,36 +53,44 @@ class DoubleBlock(transformer_flux.FluxTransformerBlock):
         time = functional.silu(temb)
         shift, scale, gate, late_shift, late_scale, late_gate = self.norm1.linear(time).chunk(6, 1)
         word_shift, word_scale, word_gate, word_late_shift, word_late_scale, word_late_gate = self.norm1_context.linear(time).chunk(6, 1)
-        qkv = product(attn.to_qkv, do.norm(hidden_states, Modulation(scale, shift), NORM_EPS, codes=takes_codes(attn.to_qkv)))
+        qkv = product(attn.to_qkv, do.norm(hidden_states, Modulation(scale, shift), EVEN, codes=takes_codes(attn.to_qkv)))
         word_qkv = product(
             attn.to_added_qkv,
-            do.norm(encoder_hidden_states, Modulation(word_scale, word_shift), NORM_EPS, codes=takes_codes(attn.to_added_qkv)),
+            do.norm(encoder_hidden_states, Modulation(word_scale, word_shift), EVEN, codes=takes_codes(attn.to_added_qkv)),
         )
         parts = [
-            Projections(word_qkv, attn.norm_added_q.weight, attn.norm_added_k.weight),
-            Projections(qkv, attn.norm_q.weight, attn.norm_k.weight),
+            Projections.of_one(word_qkv, attn.norm_added_q.weight, attn.norm_added_k.weight),
+            Projections.of_one(qkv, attn.norm_q.weight, attn.norm_k.weight),
         ]
         mixed = _mix(do, attn, parts, batch, image_rotary_emb)
         out = torch.empty_like(mixed)
         new_words, new_picture = out[:, :words], out[:, words:]
-        for layer, feed, old, new, share, gates, late in (
-            (
-                attn.to_add_out,
-                self.ff_context,
-                encoder_hidden_states,
-                new_words,
-                mixed[:, :words],
-                (word_gate, word_late_gate),
-                Modulation(word_late_scale, word_late_shift),
-            ),
-            (attn.to_out[0], self.ff, hidden_states, new_picture, mixed[:, words:], (gate, late_gate), Modulation(late_scale, late_shift)),
-        ):
-            change = Update(product(layer, do.rows(share, codes=takes_codes(layer))), gates[0], new)
-            wide, narrow = feed.net[0].proj, feed.net[2]
-            normed = do.update_and_norm(old, change, late, NORM_EPS, codes=takes_codes(wide))
-            fed = product(narrow, do.gelu(product(wide, normed), None, codes=takes_codes(narrow)))
-            do.update(new, Update(fed, gates[1], new))
+        behind_attention(
+            do, encoder_hidden_states, mixed[:, :words], new_words, attn.to_add_out, self.ff_context, word_gate,
+            Modulation(word_late_scale, word_late_shift), word_late_gate,
+        )  # fmt: skip
+        behind_attention(
+            do, hidden_states, mixed[:, words:], new_picture, attn.to_out[0], self.ff, gate, Modulation(late_scale, late_shift), late_gate
+        )
         return new_words, new_picture
+
+
+def behind_attention(
+    do: Operations,
+    old: Tensor,
+    mixed: Tensor,
+    new: Tensor,
+    layer: nn.Module,
+    feed: nn.Module,
+    gate: Tensor,
+    late: Modulation,
+    late_gate: Tensor,
+) -> None:
+    """A stream's share of the attention and its feed-forward layers, written to `new`."""
+    change = Update(product(layer, do.rows(mixed, codes=takes_codes(layer))), gate, new)
+    wide, narrow = feed.net[0].proj, feed.net[2]
+    normed = do.update_and_norm(old, change, late, EVEN, codes=takes_codes(wide))
+    do.update(new, Update(product(narrow, do.gelu(product(wide, normed), None, codes=takes_codes(narrow))), late_gate, new))
 
 
 class SingleBlock(transformer_flux.FluxSingleTransformerBlock):
@@ -96,8 +104,10 @@ class SingleBlock(transformer_flux.FluxSingleTransformerBlock):
         x = joined(encoder_hidden_states, hidden_states)
         shift, scale, gate = self.norm.linear(functional.silu(temb)).chunk(3, 1)
         both = takes_codes(attn.to_qkv, self.proj_mlp)
-        normed = do.norm(x, Modulation(scale, shift), NORM_EPS, codes=both)
-        mixed = _mix(do, attn, [Projections(product(attn.to_qkv, normed), attn.norm_q.weight, attn.norm_k.weight)], batch, image_rotary_emb)
+        normed = do.norm(x, Modulation(scale, shift), EVEN, codes=both)
+        mixed = _mix(
+            do, attn, [Projections.of_one(product(attn.to_qkv, normed), attn.norm_q.weight, attn.norm_k.weight)], batch, image_rotary_emb
+        )
         joint = do.gelu(product(self.proj_mlp, normed), mixed.flatten(0, 1), codes=takes_codes(self.proj_out))
         out = torch.empty_like(x)
         do.update(x, Update(product(self.proj_out, joint), gate, out))

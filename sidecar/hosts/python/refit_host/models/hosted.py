@@ -2,7 +2,8 @@
 
 In: canonical shapes. Out: a ModelSpec, with names and inputs from the family's description (protocol/families); None for every other family.
 The module of the family's name in this folder says what a description cannot: `config_of(shapes)`, `build(config, shapes)` on the meta device, `adapt(module, config)`,
-and `forward(module, inputs)`. `OWN_NAMES`: beginnings of names that the module has as the checkpoint has them (parts that diffusers keeps elsewhere).
+and `forward(module, inputs)`. `use_fused_blocks(module, operations)`: where there are any.
+`OWN_NAMES`: beginnings of names that the module has as the checkpoint has them (parts that diffusers keeps elsewhere).
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def spec_of(shapes: Shapes) -> ModelSpec | None:
     sources |= {place.name: _source(name, place) for name in values if name not in sources for place in described.places(name)}
     return ModelSpec(
         described.family, config, lambda: kept.pop() if kept else build(), fused_sources(sources, kept[0].state_dict()),
-        tuple(type(kept[0])._repeated_blocks or type(kept[0])._no_split_modules), module.forward, ports=ports_of(described),
+        tuple(type(kept[0])._repeated_blocks or type(kept[0])._no_split_modules), module.forward,
+        getattr(module, "use_fused_blocks", None), ports_of(described),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from .patches import from_tokens, grid, padded, to_tokens
 from .references import references
 from .rotation import Frequencies, cos_sin
 from .spec import Shapes
+
+if TYPE_CHECKING:
+    from ..fused.passes import Operations
 
 PATCH = 2
 THETA = 10000.0
@@ -53,6 +56,12 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     for block in module.transformer_blocks:
         block.attn.set_processor(JointAttention())
     return module
+
+
+def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
+    from ..fused import qwen_image
+
+    return qwen_image.use_fused_blocks(module, operations)
 
 
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:

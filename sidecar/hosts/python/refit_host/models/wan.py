@@ -6,7 +6,7 @@ VACE has no graph: `config_of` and `build` are for its structures alone.
 from __future__ import annotations
 
 from types import MethodType
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import torch
 from refit_graphs import wan
@@ -18,6 +18,9 @@ from .configuration import count, need
 from .patches import padded
 from .rotation import Frequencies, cos_sin
 from .spec import Shapes
+
+if TYPE_CHECKING:
+    from ..fused.passes import Operations
 
 
 def config_of(shapes: Shapes) -> dict[str, Any]:
@@ -57,6 +60,12 @@ def adapt(module: torch.nn.Module, config: Mapping[str, Any]) -> torch.nn.Module
     module.rope._buffers.clear()
     module.rope.forward = MethodType(rotation, module.rope)
     return module
+
+
+def use_fused_blocks(module: torch.nn.Module, operations: Operations) -> torch.nn.Module:
+    from ..fused import wan as fused
+
+    return fused.use_fused_blocks(module, operations)
 
 
 def forward(module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ ComfyUI's sign and time: `timestep` is sigma (0..1), the module gets 1 - sigma, 
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from .configuration import count, even_axes, need
 from .patches import from_tokens, padded, to_tokens
 from .rotation import Frequencies, cos_sin
 from .spec import Shapes
+
+if TYPE_CHECKING:
+    from ..fused.passes import Operations
 
 PATCH = 2
 # Text and picture are padded to multiples of this with a token of their own.
@@ -69,6 +72,12 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
         fuse_parts(block.attention, FUSED_SELF)
         block.attention.set_processor(FusedSelfAttention())
     return module
+
+
+def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
+    from ..fused import z_image
+
+    return z_image.use_fused_blocks(module, operations)
 
 
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:

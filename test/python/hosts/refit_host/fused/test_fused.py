@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from refit_host.fused.passes import Modulation, PlainOperations, Update
+from family_structures import COMFYUI
+from refit_host.fused.passes import Even, Modulation, PlainOperations, Update
 from refit_host.fused.two_streams import joined, use_fused_blocks
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
@@ -18,6 +19,7 @@ from refit_host.quant.fp8 import CODE
 from refit_host.torch_engine.builder import tolerance_of
 from refit_host.torch_engine.fused import fused_module
 from refit_host.torch_engine.model import TorchModel
+from step_inputs import inputs_of
 from transformer_structures import flux, random_weights
 
 
@@ -67,6 +69,30 @@ def test_fused_blocks_round_less_than_eager_ones(dtype):
     assert error(spec.forward(fused, small), expected) < 1.2 * error(spec.forward(plain, small), expected)
 
 
+FAMILIES = ("z-image", "qwen-image", "qwen-image-edit-2511", "wan21-t2v", "wan21-i2v", "wan22-5b", "wan21-vace")
+
+
+@pytest.mark.parametrize("structure", FAMILIES)
+def test_a_familys_fused_blocks_give_what_its_own_give_before_and_after_a_swap(structure):
+    shapes = {name: shape for name, shape in COMFYUI[structure]().items() if 0 not in shape}
+    spec = spec_of(COMFYUI[structure]())
+    layout = layout_of(spec, shapes, torch.float32, channels_last=False)
+    arena = torch.empty(layout.nbytes, dtype=torch.uint8)
+    plain, fused = (bind(spec.build(), spec, layout, arena) for _ in range(2))
+    fused = spec.fuse(fused, PlainOperations())
+    assert any(type(block).__module__.startswith("refit_host.fused") for block in fused.modules())
+    seen = []
+    for seed in (1, 2, 1):
+        for name, value in random_weights(shapes, seed=seed).items():
+            layout.by_name[name].put(arena, value)
+        for given in (inputs_of(spec), inputs_of(spec, optional=True), inputs_of(spec, batch=1, sizes={"height": 6, "width": 10})):
+            if structure == "wan21-vace":
+                given.pop("frame_timesteps", None)
+            seen.append(spec.forward(fused, given))
+            assert error(seen[-1], spec.forward(plain, given)) < 2e-5
+    assert all(map(torch.equal, seen[:3], seen[6:])) and not torch.equal(seen[0], seen[3])
+
+
 def test_text_and_picture_that_lie_together_are_not_copied():
     both = torch.randn(2, 7, 4)
     words, picture = both[:, :3], both[:, 3:]
@@ -87,9 +113,9 @@ def test_a_layer_of_codes_takes_the_codes_that_come_before_it():
     make = torch.Generator().manual_seed(1)
     x, modulation = torch.randn(1, 4, 32, generator=make).bfloat16(), Modulation(*torch.randn(2, 1, 32, generator=make).bfloat16())
     do = PlainOperations()
-    codes, scales = do.norm(x, modulation, 1e-6, codes=torch.float8_e4m3fn)
+    codes, scales = do.norm(x, modulation, Even(1e-6), codes=torch.float8_e4m3fn)
     assert codes.dtype == CODE and scales.shape == (4, 1)
-    assert error(codes.float() * scales, do.norm(x, modulation, 1e-6, codes=None)) < 0.05
+    assert error(codes.float() * scales, do.norm(x, modulation, Even(1e-6), codes=None)) < 0.05
     codes, scales = do.gelu(x[0], x[0] * 2, codes=torch.float8_e4m3fn)
     assert codes.shape == (4, 64) and error(codes.float() * scales, do.gelu(x[0], x[0] * 2, codes=None)) < 0.05
 
