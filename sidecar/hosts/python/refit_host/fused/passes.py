@@ -56,7 +56,8 @@ class Projections(NamedTuple):
     @staticmethod
     def of_one(qkv: Tensor, query_norm: Tensor, key_norm: Tensor) -> "Projections":
         """All three from one product [batch * tokens, 3 * heads * width]."""
-        return Projections(*qkv.chunk(3, 1), query_norm, key_norm)
+        query, key, value = qkv.chunk(3, 1)
+        return Projections(query, key, value, query_norm, key_norm)
 
 
 class Operations(Protocol):

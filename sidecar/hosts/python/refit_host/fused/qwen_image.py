@@ -33,13 +33,14 @@ class Block(QwenImageTransformerBlock):
                 joint_attention_kwargs,
                 modulate_index,
             )
-        do, attn, batch, words = self.operations, self.attn, temb.shape[0], encoder_hidden_states.shape[1]
+        do, batch, words = self.operations, temb.shape[0], encoder_hidden_states.shape[1]
+        attn: Any = self.attn
         shift, scale, gate, late_shift, late_scale, late_gate = self.img_mod(temb).chunk(6, 1)
         word_shift, word_scale, word_gate, word_late_shift, word_late_scale, word_late_gate = self.txt_mod(temb).chunk(6, 1)
         parts = [
             _projected(do, encoder_hidden_states, Modulation(word_scale, word_shift), Even(self.txt_norm1.eps),
-                       (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj), attn.norm_added_q, attn.norm_added_k),
-            _projected(do, hidden_states, Modulation(scale, shift), Even(self.img_norm1.eps), (attn.to_q, attn.to_k, attn.to_v), attn.norm_q, attn.norm_k),
+                       (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj), attn.norm_added_q.weight, attn.norm_added_k.weight),
+            _projected(do, hidden_states, Modulation(scale, shift), Even(self.img_norm1.eps), (attn.to_q, attn.to_k, attn.to_v), attn.norm_q.weight, attn.norm_k.weight),
         ]  # fmt: skip
         heads = parts[0].query.shape[1] // attn.norm_q.weight.shape[0]
         query, key, value = (each.transpose(1, 2) for each in do.rotate(parts, batch, heads, image_rotary_emb, attn.norm_q.eps))
@@ -64,10 +65,11 @@ class Block(QwenImageTransformerBlock):
 
 
 def _projected(
-    do: Operations, x: Tensor, modulation: Modulation, even: Even, layers: tuple[nn.Module, ...], query_norm: nn.Module, key_norm: nn.Module
+    do: Operations, x: Tensor, modulation: Modulation, even: Even, layers: tuple[nn.Module, ...], query_norm: Tensor, key_norm: Tensor
 ) -> Projections:
     normed = do.norm(x, modulation, even, codes=takes_codes(*layers))
-    return Projections(*(product(layer, normed) for layer in layers), query_norm.weight, key_norm.weight)
+    query, key, value = (product(layer, normed) for layer in layers)
+    return Projections(query, key, value, query_norm, key_norm)
 
 
 def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:

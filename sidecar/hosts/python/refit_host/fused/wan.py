@@ -3,6 +3,8 @@
 # pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import Tensor, nn
@@ -32,13 +34,12 @@ class Block(WanTransformerBlock):
         key = do.turn(product(looks.to_k, normed), looks.norm_k.weight, batch, looks.heads, rotary_emb, looks.norm_k.eps)
         seen = _mix(query, key, _heads(product(looks.to_v, normed), batch, looks.heads))
         change = Update(product(looks.to_out[0], do.rows(seen, codes=takes_codes(looks.to_out[0]))), gate, new)
-        if isinstance(self.norm2, nn.Identity):
+        norm: Any = self.norm2
+        if isinstance(norm, nn.Identity):
             do.update(hidden_states, change)
             asking = do.rows(new, codes=takes_codes(reads.to_q))
         else:
-            asking = do.update_and_norm(
-                hidden_states, change, None, Even(self.norm2.eps, self.norm2.weight, self.norm2.bias), codes=takes_codes(reads.to_q)
-            )
+            asking = do.update_and_norm(hidden_states, change, None, Even(norm.eps, norm.weight, norm.bias), codes=takes_codes(reads.to_q))
         read = self._read(
             do.turn(product(reads.to_q, asking), reads.norm_q.weight, batch, reads.heads, None, reads.norm_q.eps), encoder_hidden_states
         )

@@ -3,6 +3,8 @@
 # pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.models.transformers.transformer_z_image import ZImageTransformerBlock
 from torch import Tensor, nn
@@ -17,7 +19,8 @@ class Block(ZImageTransformerBlock):
     operations: Operations
 
     def forward(self, x: Tensor, attn_mask: None, freqs_cis: Rotation, adaln_input: Tensor | None = None) -> Tensor:
-        do, attn, feed, batch = self.operations, self.attention, self.feed_forward, x.shape[0]
+        do, feed, batch = self.operations, self.feed_forward, x.shape[0]
+        attn: Any = self.attention
         gate = late_gate = early = late = None
         if self.modulation:
             scale, gate, late_scale, late_gate = self.adaLN_modulation(adaln_input).chunk(4, 1)
@@ -37,7 +40,7 @@ class Block(ZImageTransformerBlock):
         return new
 
 
-def _even(norm: nn.Module) -> Even:
+def _even(norm: Any) -> Even:
     return Even(norm.eps, norm.weight, centred=False)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .attention import mix
 from .configuration import count, need
-from .ltx_block import Shared, step
+from .ltx_block import Changes, Shared, step
 from .ltx_places import Rotation, rotations, turned
 from .ltx_words import Connector, words_of
 from .patches import from_tokens, to_tokens
@@ -98,8 +98,8 @@ class Attention:
         query, key = query_norm(attn.to_q(hidden_states)), key_norm(attn.to_k(seen))
         if query_rotary_emb is not None:
             query, key = turned(query, query_rotary_emb), turned(key, query_rotary_emb if key_rotary_emb is None else key_rotary_emb)
-        heads = [part.unflatten(-1, (attn.heads, -1)) for part in (query, key, attn.to_v(seen))]
-        mixed = mix(*heads, attention_mask)
+        query, key, value = (part.unflatten(-1, (attn.heads, -1)) for part in (query, key, attn.to_v(seen)))
+        mixed = mix(query, key, value, attention_mask)
         if attn.to_gate_logits is not None:
             gates = 2 * torch.sigmoid(attn.to_gate_logits(hidden_states))
             mixed = (mixed.unflatten(-1, (attn.heads, -1)) * gates[..., None]).flatten(2)
@@ -132,12 +132,12 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     times = inputs.get("token_timesteps", inputs["timestep"][:, None])
     audio_time = inputs.get("audio_timestep", inputs["timestep"])
     audio_times = inputs.get("audio_token_timesteps", audio_time[:, None])
-    *changes, time, sound_time = _changes(module, times, audio_times, inputs, sample.dtype)
+    changes, time, sound_time = _changes(module, times, audio_times, inputs, sample.dtype)
     words, audio_words = _words(module, inputs["encoder_hidden_states"], tokens.shape[-1])
     mask = inputs.get("attention_mask")
     mask = None if mask is None else ((1 - mask) * MASKED)[:, None, None]
     turns = rotations(module.refit_tables, inputs, (frames, rows, columns), audio.shape[2], tokens.shape[-1], sounds.shape[-1], HEADS)
-    shared = Shared(*changes, words, audio_words, *turns, mask, heard)
+    shared = Shared(changes, words, audio_words, turns, mask, heard)
     for block in module.transformer_blocks:
         tokens, sounds = step(block, tokens, sounds, shared)
     video = _out(tokens, time, module.scale_shift_table, module.norm_out, module.proj_out)
@@ -151,8 +151,8 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
 
 def _changes(
     module: nn.Module, times: Tensor, audio_times: Tensor, inputs: Mapping[str, Tensor], dtype: torch.dtype
-) -> tuple[Tensor | None, ...]:
-    """What the blocks make of the times: of video and audio, between them and of the words, in the order in which a block takes them; then the two of the output."""
+) -> tuple[Changes, Tensor, Tensor]:
+    """What the blocks make of the times, and what the outputs of video and of audio do."""
 
     def of(layer: nn.Module, numbers: Tensor) -> list[Tensor]:
         found = layer(numbers.flatten(), batch_size=len(numbers), hidden_dtype=dtype)
@@ -163,13 +163,18 @@ def _changes(
     change, time = of(module.time_embed, times * 1000)
     audio_change, audio_time = of(module.audio_time_embed, audio_times * 1000)
     largest, audio_largest = times.amax(dim=1, keepdim=True), audio_times.amax(dim=1, keepdim=True)
-    told = [None, None]
-    if module.config.use_prompt_adaln_single and module.prompt_modulation:
-        told = [of(module.prompt_adaln, largest * 1000)[0], of(module.audio_prompt_adaln, audio_largest * 1000)[0]]
-    return (
-        change, audio_change, of(module.av_cross_attn_video_scale_shift, times * 1000)[0], of(module.av_cross_attn_audio_scale_shift, audio_times * 1000)[0],
-        of(module.av_cross_attn_video_a2v_gate, audio_largest * gate)[0], of(module.av_cross_attn_audio_v2a_gate, largest * gate)[0], *told, time, audio_time,
-    )  # fmt: skip
+    tells = module.config.use_prompt_adaln_single and module.prompt_modulation
+    changes = Changes(
+        change,
+        audio_change,
+        of(module.av_cross_attn_video_scale_shift, times * 1000)[0],
+        of(module.av_cross_attn_audio_scale_shift, audio_times * 1000)[0],
+        of(module.av_cross_attn_video_a2v_gate, audio_largest * gate)[0],
+        of(module.av_cross_attn_audio_v2a_gate, largest * gate)[0],
+        of(module.prompt_adaln, largest * 1000)[0] if tells else None,
+        of(module.audio_prompt_adaln, audio_largest * 1000)[0] if tells else None,
+    )
+    return changes, time, audio_time
 
 
 def _words(module: nn.Module, words: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -180,7 +185,6 @@ def _words(module: nn.Module, words: Tensor, width: int) -> tuple[Tensor, Tensor
     return module.caption_projection(video), module.audio_caption_projection(audio)
 
 
-def _out(tokens: Tensor, time: Tensor | None, table: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:
-    assert time is not None, "both streams have a time"
+def _out(tokens: Tensor, time: Tensor, table: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:
     shift, scale = (table[None, None] + time[:, :, None]).unbind(2)
     return layer(norm(tokens) * (1 + scale) + shift)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .ltx_places import Rotation
+from .ltx_places import Rotations
 
 
-class Shared(NamedTuple):
-    """What all blocks get. Changes [b, 1 or cells, n * width] that the times make: of each stream, between them, of the words."""
+class Changes(NamedTuple):
+    """What the times make of each stream, between the streams and of the words: [b, 1 or cells, n * width]."""
 
     video: Tensor
     audio: Tensor
@@ -23,27 +23,33 @@ class Shared(NamedTuple):
     audio_gate: Tensor
     video_told: Tensor | None
     audio_told: Tensor | None
+
+
+class Shared(NamedTuple):
+    """What all blocks get."""
+
+    changes: Changes
     words: Tensor
     audio_words: Tensor
-    video_turn: Rotation
-    audio_turn: Rotation
-    video_across_turn: Rotation
-    audio_across_turn: Rotation
+    turns: Rotations
     mask: Tensor | None
     #: Whether there is audio; without it only video counts.
     heard: bool
 
 
 def step(block: nn.Module, video: Tensor, audio: Tensor, shared: Shared) -> tuple[Tensor, Tensor]:
-    own, told = _parts(block.scale_shift_table, shared.video), getattr(block, "prompt_scale_shift_table", None)
-    video = video + block.attn1(_changed(block.norm1(video), own[1], own[0]), query_rotary_emb=shared.video_turn) * own[2]
-    video = video + _told(block.norm2(video), block.attn2, own, told, shared.video_told, shared.words, shared.mask)
+    own, told = _parts(block.scale_shift_table, shared.changes.video), getattr(block, "prompt_scale_shift_table", None)
+    video = video + block.attn1(_changed(block.norm1(video), own[1], own[0]), query_rotary_emb=shared.turns.video) * own[2]
+    video = video + _told(block.norm2(video), block.attn2, own, told, shared.changes.video_told, shared.words, shared.mask)
     if shared.heard:
-        heard, heard_told = _parts(block.audio_scale_shift_table, shared.audio), getattr(block, "audio_prompt_scale_shift_table", None)
-        looked = block.audio_attn1(_changed(block.audio_norm1(audio), heard[1], heard[0]), query_rotary_emb=shared.audio_turn)
+        heard, heard_told = (
+            _parts(block.audio_scale_shift_table, shared.changes.audio),
+            getattr(block, "audio_prompt_scale_shift_table", None),
+        )
+        looked = block.audio_attn1(_changed(block.audio_norm1(audio), heard[1], heard[0]), query_rotary_emb=shared.turns.audio)
         audio = audio + looked * heard[2]
         audio = audio + _told(
-            block.audio_norm2(audio), block.audio_attn2, heard, heard_told, shared.audio_told, shared.audio_words, shared.mask
+            block.audio_norm2(audio), block.audio_attn2, heard, heard_told, shared.changes.audio_told, shared.audio_words, shared.mask
         )
         video, audio = _across(block, video, audio, shared)
         audio = audio + block.audio_ff(_changed(block.audio_norm3(audio), heard[4], heard[3])) * heard[5]
@@ -52,17 +58,17 @@ def step(block: nn.Module, video: Tensor, audio: Tensor, shared: Shared) -> tupl
 
 def _across(block: nn.Module, video: Tensor, audio: Tensor, shared: Shared) -> tuple[Tensor, Tensor]:
     table, audio_table = block.video_a2v_cross_attn_scale_shift_table, block.audio_a2v_cross_attn_scale_shift_table
-    seen, sounds = _parts(table[:4], shared.video_across), _parts(audio_table[:4], shared.audio_across)
-    (gate,), (audio_gate,) = _parts(table[4:], shared.video_gate), _parts(audio_table[4:], shared.audio_gate)
+    seen, sounds = _parts(table[:4], shared.changes.video_across), _parts(audio_table[:4], shared.changes.audio_across)
+    (gate,), (audio_gate,) = _parts(table[4:], shared.changes.video_gate), _parts(audio_table[4:], shared.changes.audio_gate)
     before = block.video_to_audio_norm(audio)
     looked = block.audio_to_video_attn(
         _changed(block.audio_to_video_norm(video), seen[0], seen[1]), _changed(before, sounds[0], sounds[1]),
-        query_rotary_emb=shared.video_across_turn, key_rotary_emb=shared.audio_across_turn,
+        query_rotary_emb=shared.turns.video_across, key_rotary_emb=shared.turns.audio_across,
     )  # fmt: skip
     video = video + looked * gate
     listened = block.video_to_audio_attn(
         _changed(before, sounds[2], sounds[3]), _changed(block.audio_to_video_norm(video), seen[2], seen[3]),
-        query_rotary_emb=shared.audio_across_turn, key_rotary_emb=shared.video_across_turn,
+        query_rotary_emb=shared.turns.audio_across, key_rotary_emb=shared.turns.video_across,
     )  # fmt: skip
     return video, audio + listened * audio_gate
 

@@ -29,6 +29,15 @@ class Rotation(NamedTuple):
     partner: Tensor
 
 
+class Rotations(NamedTuple):
+    """Of each stream, and of each where one looks at the other."""
+
+    video: Rotation
+    audio: Rotation
+    video_across: Rotation
+    audio_across: Rotation
+
+
 def turned(values: Tensor, rotation: Rotation) -> Tensor:
     """Rotates [b, cells, width] in f32."""
     wide = values.float()
@@ -42,7 +51,7 @@ def setting(inputs: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
 
 def rotations(
     tables: dict[object, Tensor], inputs: Mapping[str, Tensor], sizes: tuple[int, int, int], sounds: int, width: int, audio_width: int, heads: int,
-) -> tuple[Rotation, Rotation, Rotation, Rotation]:  # fmt: skip
+) -> Rotations:  # fmt: skip
     """Of video, of audio, and of both where one looks at the other (by time alone, at the middle). `tables` keeps frequencies by device."""
     rate = inputs["frame_rate"][:, None]
     middle, halves, precise = (setting(inputs, name, rate) for name in ("middle", "halves", "precise"))
@@ -54,7 +63,9 @@ def rotations(
         angles = angles_of(places, _frequencies(tables, wide // (2 * len(edges)), precise), wide)
         return rotation_of(angles, halves, wide, heads)
 
-    return made(video, middle, width), made(audio, middle, audio_width), made(video[:1], ones, audio_width), made(audio, ones, audio_width)
+    return Rotations(
+        made(video, middle, width), made(audio, middle, audio_width), made(video[:1], ones, audio_width), made(audio, ones, audio_width)
+    )
 
 
 def angles_of(places: Tensor, frequencies: Tensor, width: int) -> Tensor:
