@@ -16,7 +16,7 @@ class WordsCall(NamedTuple):
     ignored: frozenset[str]
     #: As those of a step.
     settings: Mapping[str, str | tuple[str, str]]
-    #: Without this argument, what is as wide as this input of a step is its words already.
+    #: Without this argument ("": always), what is as wide as this input of a step is its words already.
     unless: tuple[str, str] | None
 
 
@@ -43,6 +43,8 @@ class FamilyCall(NamedTuple):
     finer: Mapping[str, str | tuple[str, ...]]
     #: Value in the configuration that the UI read off a file -> engine input; with a word: 1 where the value is that word.
     settings: Mapping[str, str | tuple[str, str]]
+    #: Value in the call's own options -> engine input.
+    options: Mapping[str, str]
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 
@@ -61,6 +63,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -73,6 +76,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset({"y"}),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -91,6 +95,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -106,6 +111,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -118,6 +124,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -143,6 +150,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"reference_latents": 8},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -164,6 +172,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"reference_latents": 8},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -176,6 +185,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"y", "ref_latents", "ref_latents_method"}),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -194,6 +204,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -206,6 +217,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"num_tokens", "attention_mask"}),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -230,6 +242,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"reference_latents": 8},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -245,6 +258,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -257,6 +271,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -282,6 +297,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {"timestep": "frame_timesteps"},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -300,6 +316,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset({"vace_context", "vace_strength"}),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -324,6 +341,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {"timestep": "token_timesteps"},
         {"causal_temporal_positioning": "causal", "use_middle_indices_grid": "middle"},
+        {},
         None,
     ),
     FamilyCall(
@@ -351,6 +369,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
             "frequencies_precision": ("precise", "float64"),
             "av_ca_timestep_scale_multiplier": "gate_scale",
         },
+        {},
         WordsCall(
             "preprocess_text_embeds",
             ("context", "unprocessed"),
@@ -358,6 +377,35 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
             frozenset(),
             {"rope_type": ("word_halves", "split")},
             ("unprocessed", "encoder_hidden_states"),
+        ),
+    ),
+    FamilyCall(
+        "minimax-h3",
+        "MiniMax-H3",
+        {"comfyui": ("MiniMaxH3",)},
+        ("x", "timestep", "context", "transformer_options"),
+        {
+            "x": ("sample", "audio_sample"),
+            "timestep": "timestep",
+            "context": "encoder_hidden_states",
+            "minimax_payload.audio_scale": "audio_scale",
+            "minimax_payload.text_token_tags": "word_kinds",
+        },
+        frozenset({"encoder_hidden_states", "word_kinds", "audio_scale", "shift_video", "shift_audio", "words"}),
+        frozenset({"minimax_payload.seed", "minimax_payload.layout", "minimax_payload.visual_cond_noise_aug", "minimax_payload.audio_cond_noise_aug"}),
+        frozenset(),
+        frozenset({"word_kinds", "audio_scale", "shift_video", "shift_audio"}),
+        {},
+        {},
+        {},
+        {"minimax_h3_sigma_shift_video": "shift_video", "minimax_h3_sigma_shift_audio": "shift_audio"},
+        WordsCall(
+            "preprocess_text_embeds",
+            ("text_states",),
+            {"text_states": "words"},
+            frozenset(),
+            {},
+            ("", "encoder_hidden_states"),
         ),
     ),
     FamilyCall(
@@ -391,6 +439,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"disable_time_r"}),
         frozenset({"guidance"}),
         frozenset({"attention_mask"}),
+        {},
         {},
         {},
         {},
@@ -430,6 +479,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -451,6 +501,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -469,6 +520,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"attention_mask"}),
         frozenset(),
         frozenset({"first_frames"}),
+        {},
         {},
         {},
         {},

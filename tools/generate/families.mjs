@@ -33,22 +33,32 @@ export function readFamilies(folder, schema) {
 
 /** Argument and engine input of everything that a call feeds, lists taken apart. */
 const fedBy = (call) =>
-  [call.inputs, call.finer ?? {}, call.settings ?? {}, call.words?.inputs ?? {}, call.words?.settings ?? {}]
+  [call.inputs, call.finer ?? {}, call.settings ?? {}, call.options ?? {}, call.words?.inputs ?? {}, call.words?.settings ?? {}]
     .flatMap(Object.entries)
     .flatMap(([argument, names]) => [names].flat().map((name) => [argument, name.input ?? name]));
 
 /** Settings of a call, as the table of the plugin has them. */
 const settings = (call) =>
-  Object.fromEntries(
-    Object.entries(call.settings ?? {}).map(([name, to]) => [name, typeof to === "string" ? to : [to.input, to.is]]),
-  );
+  Object.fromEntries(Object.entries(call.settings ?? {}).map(([name, to]) => [name, typeof to === "string" ? to : [to.input, to.is]]));
 
 function checkInputs({ family, inputs = [], calls = [] }) {
   const known = new Set(inputs.map(({ name }) => name));
   for (const call of calls) {
     for (const [argument, name] of fedBy(call)) {
       if (!known.has(name)) throw new Error(`${family}.json: ${argument} feeds ${name}, which is no engine input of the family`);
-      if (![...call.arguments, ...Object.keys(call.settings ?? {}), ...(call.words?.arguments ?? []), ...Object.keys(call.words?.settings ?? {})].includes(argument))
+      const named = [
+        ...call.arguments,
+        ...Object.keys(call.inputs).filter((name) => name.includes(".")),
+        ...Object.keys(call.options ?? {}),
+      ];
+      if (
+        ![
+          ...named,
+          ...Object.keys(call.settings ?? {}),
+          ...(call.words?.arguments ?? []),
+          ...Object.keys(call.words?.settings ?? {}),
+        ].includes(argument)
+      )
         throw new Error(`${family}.json: ${argument} is not among the arguments`);
     }
   }
@@ -172,6 +182,7 @@ export function pluginTable(families) {
           .join(", ")}},
         ${mapping(call.finer ?? {})},
         ${mapping(settings(call))},
+        ${mapping(call.options ?? {})},
         ${
           call.words === undefined
             ? "None"
@@ -181,7 +192,7 @@ export function pluginTable(families) {
             ${mapping(call.words.inputs)},
             frozenset({${(call.words.ignored ?? []).map(quote).join(", ")}}),
             ${mapping(settings(call.words))},
-            ${call.words.unless === undefined ? "None" : tuple([call.words.unless.argument, call.words.unless.as])},
+            ${call.words.unless === undefined ? "None" : tuple([call.words.unless.argument ?? "", call.words.unless.as])},
         )`
         },
     ),`.replaceAll("frozenset({})", "frozenset()");
@@ -205,7 +216,7 @@ class WordsCall(NamedTuple):
     ignored: frozenset[str]
     #: As those of a step.
     settings: Mapping[str, str | tuple[str, str]]
-    #: Without this argument, what is as wide as this input of a step is its words already.
+    #: Without this argument ("": always), what is as wide as this input of a step is its words already.
     unless: tuple[str, str] | None
 
 
@@ -232,6 +243,8 @@ class FamilyCall(NamedTuple):
     finer: Mapping[str, str | tuple[str, ...]]
     #: Value in the configuration that the UI read off a file -> engine input; with a word: 1 where the value is that word.
     settings: Mapping[str, str | tuple[str, str]]
+    #: Value in the call's own options -> engine input.
+    options: Mapping[str, str]
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 

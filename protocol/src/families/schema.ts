@@ -147,7 +147,7 @@ const call = z.strictObject({
   classes: z.partialRecord(z.enum(["comfyui", "forge"]), z.array(z.string())),
   /** The order in which the UI gives arguments without a name, then every other that it may give. */
   arguments: z.array(z.string()),
-  /** Argument → engine input. An argument in neither list is refused when a run gives it. */
+  /** Argument → engine input; `argument.key` is one value of an argument that is a table. An argument in neither list is refused when a run gives it. */
   inputs: z.record(z.string(), fed),
   /** Argument of one number a batch entry → the input for what a UI gives where parts of the sample have numbers of their own ([batch, parts]). The argument's own input gets the largest then. */
   finer: z.record(z.string(), fed).optional(),
@@ -155,6 +155,8 @@ const call = z.strictObject({
   ignored: z.array(z.string()).optional(),
   /** Value in the configuration that the UI read off a file's metadata → the input that takes it. */
   settings: z.record(z.string(), setting).optional(),
+  /** Value in the call's own options → the input that takes it. */
+  options: z.record(z.string(), z.string()).optional(),
   /** A method of the UI's model that makes a run's words, called before the steps: its arguments in order, and the inputs that they feed. */
   words: z
     .strictObject({
@@ -163,8 +165,8 @@ const call = z.strictObject({
       inputs: z.record(z.string(), fed),
       ignored: z.array(z.string()).optional(),
       settings: z.record(z.string(), setting).optional(),
-      /** Without this argument, what has the width of this input of a step is its words already. */
-      unless: z.strictObject({ argument: z.string(), as: z.string() }).optional(),
+      /** What has the width of this input of a step is its words already, where an `argument` does not say otherwise. */
+      unless: z.strictObject({ argument: z.string().optional(), as: z.string() }).optional(),
     })
     .optional(),
   note,

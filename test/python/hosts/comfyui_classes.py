@@ -223,6 +223,36 @@ def ltx2(config: dict, weights: dict):
     return model, call
 
 
+def minimax_h3(config: dict, weights: dict):
+    from comfy.ldm.minimax.model import MiniMaxH3Model
+
+    table = weights.get("adaln_t_table")
+    model = MiniMaxH3Model(
+        hidden_size=config["hidden_size"], num_layers=2, token_refiner_num_layers=2, num_attention_heads=config["num_attention_heads"],
+        attention_head_dim=config["attention_head_dim"], ffn_hidden_size=config["ffn_dim"], text_dim=config["text_dim"], time_embed_dim=config["time_embed_dim"],
+        time_embed_hidden_size=config.get("time_embed_hidden_dim"), rope_inv_freq_len=config["rope_freq_dim"], adaln_curve_grid=None if table is None else len(table), **COMMON,
+    )  # fmt: skip
+    # A file holds frequencies, not random numbers.
+    weights["rope.inv_freq"] = 10000.0 ** -(torch.arange(config["rope_freq_dim"]) / config["rope_freq_dim"])
+
+    def call(given: dict):
+        """One row at a time: more are not possible there."""
+        if "words" in given:
+            return model.preprocess_text_embeds(given["words"])
+        rows = []
+        for row in range(len(given["sample"])):
+            one = {name: value[row : row + 1] for name, value in given.items()}
+            payload, options = {}, {}
+            if "word_kinds" in given:
+                payload = {"text_token_tags": given["word_kinds"].long(), "audio_scale": float(given["audio_scale"][0])}
+                options = {f"minimax_h3_sigma_shift_{name}": float(given[f"shift_{name}"][0]) for name in ("video", "audio")}
+            out = model([one["sample"], one["audio_sample"]], one["timestep"], one["encoder_hidden_states"], options, payload)
+            rows.append(torch.cat([stream.flatten(1) for stream in out], dim=1))
+        return torch.cat(rows)
+
+    return model, call
+
+
 def hunyuan_video(config: dict, weights: dict):
     from comfy.ldm.hunyuan_video.model import HunyuanVideo
 
@@ -278,6 +308,7 @@ MAKERS = {
     "hunyuan-video-1.5": hunyuan_video,
     "ltxv": ltxv,
     "ltx2": ltx2,
+    "minimax-h3": minimax_h3,
     "anima": anima,
     "chroma": chroma,
     "wan": wan,
@@ -298,6 +329,7 @@ def main() -> None:
     weights = {name.replace("_norm.scale", "_norm.weight"): value for name, value in given["weights"].items()}
     missing, unknown = model.load_state_dict(weights, strict=False)
     assert not missing and not unknown, (missing, unknown)
+    model.requires_grad_(False)
     torch.save([call(step) for step in given["steps"]], FILE.replace(".pt", ".out.pt"))
 
 

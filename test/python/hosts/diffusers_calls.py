@@ -132,6 +132,53 @@ def ltx2(module: nn.Module, inputs: Inputs) -> Tensor:
     return torch.cat([video.mT.reshape(batch, -1), sound.reshape(batch, -1)], dim=1)
 
 
+def minimax_h3(module: nn.Module, inputs: Inputs) -> Tensor:
+    """Row by row, because all rows of a batch have one time there. Words are the run's already; audio is carried as it is."""
+    wide, out = module.config.hidden_size, []
+    module.token_refiner, module.context_embedder = nn.Identity(), nn.Linear(wide, wide, bias=False)
+    module.context_embedder.weight.data = torch.eye(wide)
+    for row in range(len(inputs["sample"])):
+        video, sound, words = (inputs[name][row : row + 1] for name in ("sample", "audio_sample", "encoder_hidden_states"))
+        frames, rows, columns = video.shape[2], video.shape[3] // 2, video.shape[4] // 2
+        places = _minimax_places(words.shape[1], sound.shape[-1], frames, rows, columns)
+        sizes = [words.shape[1], 2 * sound.shape[-1], frames * rows * columns]
+        text, audio, seen = torch.arange(sum(sizes)).split(sizes)
+        sigma = inputs["timestep"][row] / 1000
+        base = sigma / (12 - 11 * sigma)
+        times = torch.stack([1 - sigma, 1 - 3 * base / (1 + 2 * base)])
+        kinds = torch.cat([torch.full((size,), kind) for size, kind in zip(sizes, (1, 2, 0), strict=True)])
+        cells = torch.cat([packed(video[:, :, frame]) for frame in range(frames)], dim=1)
+        found = module(
+            cells,
+            sound.permute(0, 2, 3, 1).flatten(1, 2),
+            words,
+            times,
+            (kinds == 2).long(),
+            kinds,
+            places,
+            seen,
+            audio,
+            text,
+            return_dict=False,
+        )
+        back = [unpacked(part, video[:, :, 0]) for part in found[0].chunk(frames, dim=1)]
+        whole = found[1].unflatten(1, (2, -1)).permute(0, 3, 1, 2)
+        out.append(-torch.cat([torch.stack(back, dim=2).flatten(1), whole.flatten(1)], dim=1))
+    return torch.cat(out)
+
+
+def _minimax_places(words: int, sounds: int, frames: int, rows: int, columns: int) -> Tensor:
+    """(time, row, column) of every token, as the pipeline counts them."""
+    area = (rows * columns) ** 0.5
+    down, right = ([32 * ((1 - size / area) / 2 + number / area) for number in range(size)] for size in (rows, columns))
+    at, places = float(words), [(float(number), 0.0, 0.0) for number in range(words)]
+    places += [(words + number, 0.0, edge) for edge in (right[0], right[-1]) for number in range(sounds)]
+    for frame in range(frames):
+        places += [(at, row, column) for row in down for column in right]
+        at += 5 / 3 * (1, 4, 4, 4, 4)[frame % 5]
+    return torch.tensor(places, dtype=torch.float64)
+
+
 def hunyuan_video(module: nn.Module, inputs: Inputs) -> Tensor:
     words = inputs["encoder_hidden_states"]
     return module(
@@ -200,6 +247,7 @@ CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "anima": anima,
     "ltxv": ltxv,
     "ltx2": ltx2,
+    "minimax-h3": minimax_h3,
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,

@@ -110,6 +110,18 @@ def ltx23() -> Shapes:
     return shapes | {"keyframes_abs_pos_embedding": (1, 256)}
 
 
+def minimax_h3() -> Shapes:
+    sizes = times(5376, 192, 1, 2, 18) | times(7168, 256, 1, 3) | times(14336, 320, 1, 2) | {2688: 160, 5120: 48}
+    return small("minimax-h3", sizes, {"blocks": 2, "token_refiner.blocks": 2})
+
+
+def minimax_h3_table() -> Shapes:
+    """A release that holds a table in place of the time's layers."""
+    shapes = {name: shape for name, shape in minimax_h3().items() if not name.startswith("time_embedder")}
+    narrow = {name: (shape[0], 24) for name, shape in shapes.items() if name.endswith("adaln_proj.linear.weight")}
+    return shapes | narrow | {"adaln_t_table": (33, 24)}
+
+
 def hunyuan_video() -> Shapes:
     sizes = times(3072, 256, 1, 2, 3, 4, 5, 6, 7) | {4096: 48, 768: 40}
     return small("hunyuan-video", sizes, {"double_blocks": 2, "single_blocks": 2})
@@ -152,6 +164,7 @@ STRUCTURES = {
     "ltxv": ltxv,
     "ltx2": ltx2,
     "ltx23": ltx23,
+    "minimax-h3": minimax_h3,
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,
@@ -161,7 +174,7 @@ STRUCTURES = {
 # As ComfyUI's classes have them.
 COMFYUI = (
     STRUCTURES
-    | {"z-image": partial(z_image, 384), "flux-dev": flux}
+    | {"z-image": partial(z_image, 384), "flux-dev": flux, "minimax-h3-table": minimax_h3_table}
     | {
         "wan21-t2v": lambda: wan("wan21-t2v-1.3b"),
         "wan21-i2v": lambda: wan("wan21-i2v-14b", 1280),

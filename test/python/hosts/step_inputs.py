@@ -11,13 +11,14 @@ VIDEOS = {
     "wan": {"frames": 3, "controls": 1},
     "ltxv": {"frames": 3},
     "ltx2": {"frames": 3, "sounds": 5},
+    "minimax-h3": {"frames": 7, "sounds": 5, "rows": 1, "height": 8},
     "hunyuan-video": {"frames": 3},
     "hunyuan-video-1.5": {"frames": 3},
     "kandinsky5": {"frames": 3, "first_channels": 16, "first_frames": 1},
     "hidream": {"width": 12, "layers": 4, "words": 6},
 }
 # Families whose time runs to 1000.
-THOUSAND = {"wan", "hunyuan-video", "hunyuan-video-1.5", "kandinsky5", "hidream"}
+THOUSAND = {"wan", "minimax-h3", "hunyuan-video", "hunyuan-video-1.5", "kandinsky5", "hidream"}
 
 # Chroma's runs have none.
 GUIDANCE = {"chroma": 0.0}
@@ -56,6 +57,9 @@ def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, 
     if "frame_rate" in out:
         out["frame_rate"] = torch.full((batch,), 24.0)
     out |= {name: torch.full((batch,), usual.get(name, 0.0)) for name in {*SETTINGS, *usual} if name in out}
+    if "word_kinds" in out:
+        out["word_kinds"] = (torch.arange(out["word_kinds"].shape[1]) > 4).float()[None]
+        out |= {name: torch.full((batch,), value) for name, value in (("audio_scale", 4.0), ("shift_video", 8.0), ("shift_audio", 2.0))}
     if "audio_timestep" in out:
         out["audio_timestep"] = out["timestep"].clone()
     if "audio_token_timesteps" in out:

@@ -44,7 +44,12 @@ METADATA = {
 
 @lru_cache
 def checkpoint_values(name: str) -> dict[str, Tensor]:
-    return random_weights(CHECKPOINTS[name](), seed=len(name))
+    values = random_weights(CHECKPOINTS[name](), seed=len(name))
+    if "rope.inv_freq" in values:
+        # Frequencies, which no file has otherwise.
+        count = len(values["rope.inv_freq"])
+        values["rope.inv_freq"] = 10000.0 ** -(torch.arange(count) / count)
+    return values
 
 
 def write_checkpoint(folder: Path, name: str) -> None:

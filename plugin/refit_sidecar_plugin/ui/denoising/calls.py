@@ -51,6 +51,8 @@ class CallShape:
     finer: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     #: Value in the configuration that the UI read off a file -> engine input; with a word: 1 where the value is that word.
     settings: Mapping[str, str | tuple[str, str]] = field(default_factory=dict)
+    #: Value in the call's own options -> engine input.
+    options: Mapping[str, str] = field(default_factory=dict)
     #: The method of the model that makes a run's words.
     words: WordsCall | None = None
 
@@ -70,6 +72,7 @@ def call_shape(ui: str, class_name: str) -> CallShape | None:
         found.many,
         found.finer,
         found.settings,
+        found.options,
         found.words,
     )
 
@@ -101,16 +104,19 @@ class Call:
 def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mapping[str, object] = MappingProxyType({})) -> Call:
     """`args` in the class's own order; `configuration`: of the UI's model, for `settings`. Raises NotServed with the first thing that no engine input can carry."""
     named = dict(zip(shape.positional, args, strict=False)) | kwargs
-    refuse_patches(named.pop("transformer_options", None) or {})
+    options = dict(named.pop("transformer_options", None) or {})
+    asked = {target: options.pop(name) for name, target in shape.options.items() if name in options}
+    refuse_patches(options)
     control = named.pop("control", None)
     sample = named[shape.positional[0]]
     streams: tuple[Any, ...] = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
     tensors: dict[str, torch.Tensor] = {}
-    for name, value in named.items():
+    for name, value in _taken_apart(shape, named).items():
         if value is None or name in shape.ignored:
             continue
         tensors.update(_inputs(shape, name, value, streams[0].shape[0]))
     tensors |= _settings(shape.settings, configuration, streams[0].shape[0])
+    tensors |= {target: torch.full((streams[0].shape[0],), float(value)) for target, value in asked.items()}
     optional = {*shape.optional, *(name for base, count in shape.many.items() for name in _numbered(base, count))}
     if shape.words is not None:
         optional |= {name for names in shape.words.inputs.values() for name in ((names,) if isinstance(names, str) else names)}
@@ -120,6 +126,21 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
     }
     more = tuple(tuple(stream.shape[1:]) for stream in streams) if isinstance(sample, (list, tuple)) else ()
     return Call(tensors, frozenset(once), residuals(control or {}), streams[0], shape.conditional, frozenset(optional), more)
+
+
+def _taken_apart(shape: CallShape, named: Mapping[str, object]) -> dict[str, object]:
+    """Arguments that are tables of known values, as these."""
+    tables = {name.split(".")[0] for name in (*shape.inputs, *shape.ignored) if "." in name}
+    out: dict[str, object] = {}
+    for name, value in named.items():
+        if name in tables and isinstance(value, Mapping):
+            for key, each in value.items():
+                # Whole numbers of tokens, without a batch.
+                plain = isinstance(each, torch.Tensor) and each.ndim == 1
+                out[f"{name}.{key}"] = each[None].float() if plain else each
+        else:
+            out[name] = value
+    return out
 
 
 def _settings(settings: Mapping[str, str | tuple[str, str]], configuration: Mapping[str, object], batch: int) -> dict[str, torch.Tensor]:

@@ -28,6 +28,7 @@ TOLERANCE = 1e-5
 ROUNDED = {"kandinsky5": 2e-3, "ltx2": 2e-3}
 # Inputs that diffusers' own class reads in another way than ComfyUI's, which is the one that the host follows.
 UNLIKE = {
+    "minimax-h3": ("word_kinds", "audio_scale", "shift_video", "shift_audio"),
     # Their gates between the streams go by each cell's own time.
     "ltx2": ("token_timesteps", "audio_token_timesteps"),
     "wan": ("frame_timesteps",),

@@ -9,7 +9,7 @@ comfy_fakes.install()
 from fake_sidecar import FakeClient, FakeSidecar  # noqa: E402
 from refit_sidecar_plugin.client import SidecarRefused, Tensor  # noqa: E402
 from refit_sidecar_plugin.engine import EngineRun, Wanted  # noqa: E402
-from refit_sidecar_plugin.ui.denoising import (
+from refit_sidecar_plugin.ui.denoising import (  # noqa: E402
     UNET,
     CallShape,
     NotServed,

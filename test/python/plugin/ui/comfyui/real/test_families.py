@@ -113,13 +113,13 @@ def control_video(nodes, link):
     return ["controlled", 0]
 
 
-def audio_beside(video, sounds):
-    """A video's latent with an audio's, as LTX-2 makes both in one run."""
+def audio_beside(video, **sizes):
+    """A video's latent with an audio's of these sizes, which a model makes in one run."""
 
     def change(nodes, link):
         link = video(nodes, link)
         nodes["video"] = nodes["empty"]
-        nodes["audio"] = node("TestLatent", seed=9, channels=8, frames=0, height=sounds, width=16, first_frames=0)
+        nodes["audio"] = node("TestLatent", seed=9, frames=0, first_frames=0, **sizes)
         nodes["empty"] = node("LTXVConcatAVLatent", video_latent=["video", 0], audio_latent=["audio", 0])
         return link
 
@@ -147,10 +147,16 @@ WORKFLOWS = {
     "anima": replace(FILES, context=64, positive=second_words(9, 7)),
     "ltxv": replace(FILES, context=48, latent=latent(channels=128, frames=3, height=4, width=6, first_frames=1), positive=masked(13)),
     "ltx2": replace(
-        FILES, context=128, latent=audio_beside(latent(channels=128, frames=3, height=4, width=6, first_frames=1), 5), positive=unprocessed
+        FILES,
+        context=128,
+        latent=audio_beside(latent(channels=128, frames=3, height=4, width=6, first_frames=1), channels=8, height=5, width=16),
+        positive=unprocessed,
     ),
     # Of video alone, words ready.
     "ltx23": replace(FILES, context=256 + 128, latent=latent(channels=128, frames=3, height=4, width=6)),
+    "minimax-h3": replace(
+        FILES, context=48, latent=audio_beside(latent(channels=24, frames=3, height=6, width=8), channels=32, height=2, width=5)
+    ),
     "hunyuan-video": replace(FILES, context=48, pooled=40, latent=video),
     "hunyuan-video-1.5": replace(FILES, context=48, pooled=40, latent=latent(channels=32, frames=2, height=4, width=6, first_frames=0)),
     "kandinsky5": replace(FILES, context=256, pooled=40, latent=video),
