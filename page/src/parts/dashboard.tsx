@@ -15,7 +15,11 @@ interface DashboardShell extends Shell {
 }
 
 const views = [
-  { id: "library", title: "Library", draw: (shell: DashboardShell) => <Library store={shell.store} fits={shell.fits} /> },
+  {
+    id: "library",
+    title: "Library",
+    draw: (shell: DashboardShell) => <Library store={shell.store} fits={shell.fits} actions={shell.actions ?? []} />,
+  },
   { id: "engines", title: "Engines", draw: (shell: DashboardShell) => <Engines {...shell} /> },
   { id: "activity", title: "Activity", draw: (shell: DashboardShell) => <Activity store={shell.store} /> },
   { id: "system", title: "System", draw: (shell: DashboardShell) => <System store={shell.store} /> },

@@ -5,9 +5,16 @@ import { useState } from "preact/hooks";
 import type { Command, Commands } from "../commands/engine-commands.ts";
 import { engineRows, failureRows, historyRows, jobRows, runLine } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
+import type { CatalogEntry } from "../wire/client.ts";
 import { Library } from "./library.tsx";
 import { Failures, Rows } from "./row.tsx";
 import { useStore } from "./use-store.ts";
+
+/** What a page can do with an adapter. */
+export interface AdapterAction {
+  readonly label: string;
+  readonly run: (entry: CatalogEntry) => void;
+}
 
 export interface Shell {
   readonly store: Store;
@@ -16,6 +23,7 @@ export interface Shell {
   /** The UI's name. */
   readonly ui: string;
   readonly fits: () => ReadonlySet<string> | null;
+  readonly actions?: readonly AdapterAction[];
 }
 
 const first = ["Refit.UseEngines"];
@@ -35,7 +43,7 @@ export function Panel(shell: Shell) {
   const paused = state.status?.watch.paused === true;
   const of = (ids: readonly string[]) => ids.flatMap((id) => commands.list.find((one) => one.id === id) ?? []);
   return (
-    <div class="refit-panel refit-look">
+    <div class="refit-panel refit-look refit-narrow">
       <p class={`refit-connection refit-${connection.state}`} role="status">
         {connection.text}
       </p>
@@ -60,7 +68,7 @@ export function Panel(shell: Shell) {
       <Rows title="Last run" rows={runLine(state.facts.lastRun, ui)} empty="No run yet." />
       <section class="refit-section">
         <h3>LoRAs{paused ? " (watching is paused)" : ""}</h3>
-        <Library store={store} fits={shell.fits} />
+        <Library store={store} fits={shell.fits} actions={shell.actions ?? []} />
       </section>
       <Rows title="Engines" rows={engineRows(state.engines, state.catalog)} empty="No engine is loaded." />
       <Rows title="Work in the background" rows={jobRows(state.jobs)} empty="Nothing to do." />

@@ -54,7 +54,15 @@ export function VirtualList<Item>({ items, rowHeight, label, keyOf, draw, seen, 
 
   if (items.length === 0) return <p class="refit-empty">{empty}</p>;
   return (
-    <div class="refit-list" ref={box} onScroll={look} onKeyDown={move} role="list" aria-label={label}>
+    <div
+      class="refit-list"
+      style={{ "--whole": `${items.length * rowHeight}px` }}
+      ref={box}
+      onScroll={look}
+      onKeyDown={move}
+      role="list"
+      aria-label={label}
+    >
       <div class="refit-list-whole" role="presentation" style={{ height: `${items.length * rowHeight}px` }}>
         {shown.map((item, index) => (
           <div

@@ -6,12 +6,13 @@ export interface Filter {
   readonly text: string;
   /** Family, folder: empty for all. */
   readonly family: string;
+  readonly base: string;
   readonly folder: string;
   /** Families of the open workflow; null where there is none, or where all are wanted. */
   readonly fits: ReadonlySet<string> | null;
 }
 
-export const everything: Filter = { text: "", family: "", folder: "", fits: null };
+export const everything: Filter = { text: "", family: "", base: "", folder: "", fits: null };
 
 type Adapter = Pick<CatalogEntry, "id" | "kind" | "folder" | "name" | "family" | "sha256">;
 
@@ -20,16 +21,33 @@ export function adaptersOf<Entry extends Adapter>(catalog: readonly Entry[]): En
   return catalog.filter((entry) => entry.kind === "adapter" && entry.folder !== null);
 }
 
-/** Every word of the text has to be in the name. */
-export function matching<Entry extends Adapter>(adapters: readonly Entry[], filter: Filter): Entry[] {
+/** What people wrote of an adapter, as far as it is known yet. */
+interface Written {
+  readonly title: string | null;
+  readonly base: string | null;
+  readonly triggerWords: readonly string[];
+}
+
+/** Every word of the text has to be in the name, the title or the trigger words. */
+export function matching<Entry extends Adapter>(
+  adapters: readonly Entry[],
+  filter: Filter,
+  notesOf: (id: string) => Written | undefined = () => undefined,
+): Entry[] {
   const words = filter.text.toLowerCase().split(/\s+/).filter(Boolean);
   return adapters.filter(
     (entry) =>
       (filter.family === "" || (entry.family ?? "unknown") === filter.family) &&
       (filter.folder === "" || entry.folder === filter.folder) &&
       (filter.fits === null || entry.family === null || filter.fits.has(entry.family)) &&
-      (words.length === 0 || words.every((word) => entry.name.toLowerCase().includes(word))),
+      (filter.base === "" || notesOf(entry.id)?.base === filter.base) &&
+      (words.length === 0 || hasAll(words, entry.name, notesOf(entry.id))),
   );
+}
+
+function hasAll(words: readonly string[], name: string, written: Written | undefined): boolean {
+  const text = [name, written?.title ?? "", ...(written?.triggerWords ?? [])].join("\n").toLowerCase();
+  return words.every((word) => text.includes(word));
 }
 
 /** Values of a field with how many adapters have them, the most frequent first. */

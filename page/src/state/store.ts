@@ -1,6 +1,7 @@
 // What a page knows: facts of the plugin, lists of the sidecar. Events mark lists as old; a list is asked for again at most twice a second.
 
 import type { CatalogEntry, Channel, Client, Engine, Facts, Folder, Job, Stamped, Status } from "../wire/client.ts";
+import { createNotes, type Notes } from "./notes.ts";
 import type { ToldEvent } from "../messages/toasts.ts";
 
 const quietMs = 500;
@@ -22,6 +23,7 @@ export interface State {
 
 export interface Store {
   readonly state: State;
+  readonly notes: Notes;
   readonly client: Client;
   readonly refresh: () => Promise<void>;
   readonly nameOf: (id: string) => Promise<string>;
@@ -67,6 +69,7 @@ export function createStore(client: Client): Store {
     error: null,
     dismissed: new Set(),
   };
+  const notes = createNotes(client);
   const listeners = new Set<() => void>();
   const eventListeners = new Set<(event: ToldEvent) => void>();
   const old = new Set<List>();
@@ -117,6 +120,7 @@ export function createStore(client: Client): Store {
   function heard(stamped: Stamped): void {
     if (stamped.event.type !== "job.changed" && stamped.event.type !== "job.many")
       state.history = [...state.history.slice(1 - keptEvents), stamped];
+    if (stamped.event.type === "catalog.changed") notes.forget([...stamped.event.changed, ...stamped.event.removed]);
     for (const listener of eventListeners) listener(stamped.event);
     changed();
     mark(listsByTopic[stamped.event.type.split(".")[0] ?? ""] ?? []);
@@ -135,6 +139,7 @@ export function createStore(client: Client): Store {
   return {
     state,
     client,
+    notes,
     refresh,
     /** Name of a catalogue entry; its id when the catalogue does not have it. */
     async nameOf(id) {

@@ -7,13 +7,30 @@ from typing import Any
 from ..engine import Link
 
 # Reading: GET. Changing: POST with a JSON body from the same origin (the host's routes see to that).
-READS = frozenset({"status", "engine.list", "jobs.list", "catalog.list", "folders.list", "events.history"})
+READS = frozenset(
+    {
+        "status",
+        "engine.list",
+        "engine.history",
+        "jobs.list",
+        "catalog.list",
+        "catalog.notes",
+        "catalog.preview",
+        "adapter.layers",
+        "folders.list",
+        "events.history",
+        "telemetry.figures",
+        "cache.list",
+    }
+)
 CHANGES = frozenset(
     {
         "engine.warm",
         "engine.refit",
         "engine.rebuild",
         "engine.free",
+        "engine.restack",
+        "engine.draw",
         "watch.pause",
         "watch.resume",
         "jobs.pause",

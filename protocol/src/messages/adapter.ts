@@ -6,7 +6,34 @@ import { count, id, sha256, tensors } from "./values.ts";
 
 const storedDtype = z.enum(["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U8", "BOOL"]);
 
+/** What an adapter does to one parameter of the model. */
+export const touchedLayer = z.object({
+  /** Canonical name of the parameter. */
+  parameter: z.string(),
+  kinds: z.array(z.string()),
+  rank: count.nullable(),
+  /** Frobenius norm of the change at strength 1; null where it depends on the checkpoint's values (DoRA, OFT, GLoRA, whole weights). */
+  norm: z.number().nonnegative().nullable(),
+});
+
 export const adapterMethods = {
+  "adapter.layers": method({
+    summary:
+      "What an adapter touches: each parameter with the norm of its change. Names are those of a checkpoint of its family; without one in the folders there are no layers.",
+    role: "read",
+    tensors: "none",
+    params: z.strictObject({
+      id,
+      /** Id of the checkpoint to name layers by; without it one of the family is taken. */ checkpoint: id.exactOptional(),
+    }),
+    result: z.object({
+      /** Whose names they are. */
+      checkpoint: id.nullable(),
+      layers: z.array(touchedLayer).max(20_000),
+      ignored: count,
+      failed: count,
+    }),
+  }),
   "adapter.find": method({
     summary:
       "The catalogued or pushed adapter that holds every one of these tensors with the same bytes, shape and dtype; null when there is none.",

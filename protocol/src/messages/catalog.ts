@@ -27,6 +27,18 @@ export const catalogEntry = z.object({
 
 /** The answer waits until the file's content is hashed, which is begun at once. An entry that cannot be used is answered as it is. */
 const hash = z.boolean().exactOptional();
+/** What people wrote about an adapter, in its metadata or in files beside it. Texts are plain, without markup; lists are cut. */
+export const adapterNotes = z.object({
+  id,
+  title: z.string().max(200).nullable(),
+  /** The base model by its maker's word (SDXL 1.0, Pony, Illustrious); a family says what fits, this what it was trained on. */
+  base: z.string().max(100).nullable(),
+  triggerWords: z.array(z.string().max(300)).max(40),
+  rank: count.nullable(),
+  description: z.string().max(2000).nullable(),
+  /** A picture lies beside the file; `catalog.preview` gives it. */
+  preview: z.boolean(),
+});
 
 export const catalogMethods = {
   "catalog.list": method({
@@ -54,5 +66,31 @@ export const catalogMethods = {
       z.strictObject({ folder: id, name: z.string().min(1).max(4096), hash }),
     ]),
     result: z.object({ generation: count, entry: catalogEntry }),
+  }),
+  "catalog.notes": method({
+    summary:
+      "What people wrote about these adapters: title, base model, trigger words, rank. Ids that are none of an adapter are left out.",
+    role: "read",
+    tensors: "none",
+    params: z.strictObject({ ids: z.array(id).max(100) }),
+    result: z.object({ notes: z.array(adapterNotes) }),
+  }),
+  "catalog.preview": method({
+    summary:
+      "The preview picture beside an adapter's file (name.preview.png, name.png and their like). Null when there is none, or none that is shown: PNG, JPEG or WebP by its content, at most 4 MiB and 8,192 pixels a side.",
+    role: "read",
+    tensors: "none",
+    params: z.strictObject({ id }),
+    result: z.object({
+      picture: z
+        .object({
+          type: z.enum(["image/png", "image/jpeg", "image/webp"]),
+          width: count,
+          height: count,
+          /** Base64. */
+          data: z.string(),
+        })
+        .nullable(),
+    }),
   }),
 } as const;

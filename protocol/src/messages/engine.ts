@@ -106,7 +106,55 @@ export const retiredParams: Readonly<Record<string, readonly string[]>> = {
   "engine.warm": ["profile", "priority"],
 };
 
+/** One change of an engine's weights, with where its time went. */
+export const refitRecord = z.object({
+  engine: id,
+  at: z.string(),
+  kind: z.enum(["load", "refit", "recovery"]),
+  full: z.boolean(),
+  writes: count,
+  bytesRead: count,
+  bytesWritten: count,
+  /** Planning, reading and merging, while the engine goes on with its old weights. */
+  prepareMs: milliseconds,
+  /** The swap: the engine takes no step. */
+  commitMs: milliseconds,
+  mode: z.enum(["staged", "inPlace"]).nullable(),
+  /** Code of the failure that kept the old weights. */
+  failure: z.string().nullable(),
+});
+
 export const engineMethods = {
+  "engine.restack": method({
+    summary:
+      "Brings a loaded engine to another stack on the checkpoint that it has, and leaves it there. A run that follows brings its own stack.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject({ engine: id, stack }),
+    result: z.object({ ms: milliseconds, refit: z.object({ writes: count, full: z.boolean() }).nullable() }),
+  }),
+  "engine.draw": method({
+    summary:
+      "Draws a small picture on a loaded engine from a fixed seed and no prompt, to see what a strength does: digits on the demo's model, a coarse look at the latents of SD 1.5 and SDXL.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject({ engine: id, stack, seed: z.int().min(0).max(4_294_967_295), steps: z.int().min(1).max(20) }),
+    result: z.object({
+      /** Base64 of a PNG. */
+      png: z.string(),
+      width: count,
+      height: count,
+      shows: z.enum(["digits", "latents"]),
+      ms: z.object({ refit: milliseconds, steps: milliseconds }),
+    }),
+  }),
+  "engine.history": method({
+    summary: "The last changes of engines' weights, oldest first, with the time of each phase.",
+    role: "read",
+    tensors: "none",
+    params: z.strictObject({ limit: z.int().positive().max(500).exactOptional() }),
+    result: z.object({ records: z.array(refitRecord) }),
+  }),
   "engine.prepare": method({
     summary:
       "Brings an engine to this checkpoint and stack and leases it. Progress is notified; can be cancelled. Nothing is ever taken from an earlier call.",

@@ -3,9 +3,9 @@
 
 import type { z } from "zod";
 import type { DeepReadonly } from "./method.ts";
-import { adapterMethods } from "./adapter.ts";
-import { catalogEntry, catalogMethods } from "./catalog.ts";
-import { adapterReport, engineInfo, engineMethods, keyReason, port } from "./engine.ts";
+import { adapterMethods, touchedLayer } from "./adapter.ts";
+import { adapterNotes, catalogEntry, catalogMethods } from "./catalog.ts";
+import { adapterReport, engineInfo, engineMethods, keyReason, port, refitRecord } from "./engine.ts";
 import { eventMethods, eventNotifications, stamped, wireEvent } from "./events.ts";
 import { folder, folderMethods } from "./folders.ts";
 import { helloMethods, helloNotifications, segment } from "./hello.ts";
@@ -13,6 +13,7 @@ import { job, jobMethods } from "./jobs.ts";
 import { memoryMethods, memoryNotifications } from "./memory.ts";
 import { statusMethods } from "./status.ts";
 import { stepMethods } from "./step.ts";
+import { telemetryMethods } from "./telemetry.ts";
 import { problem, segmentRange, stackItem, tensorDescriptor, weights } from "./values.ts";
 
 export const wireMethods = {
@@ -26,6 +27,7 @@ export const wireMethods = {
   ...eventMethods,
   ...memoryMethods,
   ...statusMethods,
+  ...telemetryMethods,
 } as const;
 
 export const wireNotifications = { ...helloNotifications, ...eventNotifications, ...memoryNotifications } as const;
@@ -45,6 +47,9 @@ export function isWireMethod(name: string): name is WireMethod {
 
 /** Values with a name of their own in the generated schema and in the Python client. */
 export const wireValues = {
+  AdapterNotes: adapterNotes,
+  TouchedLayer: touchedLayer,
+  RefitRecord: refitRecord,
   AdapterReport: adapterReport,
   CatalogEntry: catalogEntry,
   EngineInfo: engineInfo,

@@ -4,6 +4,8 @@
 
 export { inspectAdapter, type AdapterHeader, type AdapterInspection } from "./inspect.ts";
 export { recogniseAdapter, type RecogniseRequest, type RecognisedAdapter } from "./recognise/recognise-adapter.ts";
+export type { TouchedLayer } from "./measure/measure-delta.ts";
+export { MeasureService } from "./measure/measure-service.ts";
 export { DeltaService } from "./read/delta-service.ts";
 export { deltaFileName, ensureDelta, isFoundAgain } from "./read/ensure-delta.ts";
 export { exportDelta, type ExportRequest } from "./read/export-delta.ts";

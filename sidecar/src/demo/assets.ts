@@ -23,7 +23,7 @@ export interface DemoLora {
 
 /** The part of `demo.json` that the demo uses. */
 export interface DemoDescription {
-  readonly checkpoint: { readonly file: string };
+  readonly checkpoint: { readonly file: string; readonly structure: string };
   readonly loras: readonly DemoLora[];
   readonly promisedSevens: number;
   readonly picture: {

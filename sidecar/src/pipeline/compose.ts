@@ -16,6 +16,7 @@ import type { Log } from "../telemetry/index.ts";
 import { lockDataDir, startWire } from "../wire/index.ts";
 import type { WireServer } from "../wire/index.ts";
 import { createBackend } from "./answers/backend.ts";
+import { pageAnswers } from "./answers/pages.ts";
 import { createAdapterFinder } from "./resolve/find-adapter.ts";
 import { createFailedGraphs } from "./resolve/failed-graphs.ts";
 import { createFolders } from "./folders.ts";
@@ -290,6 +291,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     lastUsed,
     warm,
     finder: createAdapterFinder(catalog),
+    pages: pageAnswers({ catalog, resolver, engines, opener, figures: watched.figures, log, options: () => options, stores, deltaFolder }),
     watch: {
       pause: () => void (paused = true),
       paused: () => paused,

@@ -13,6 +13,9 @@ export interface Histogram {
   readonly observe: (value: number) => void;
   /** Value below which `share` (0…1) of the observations fall, from the last 1,024; NaN when there are none. */
   readonly quantile: (share: number) => number;
+  /** Observations since the start by bucket: at most `upTo` and more than the bucket before; the last one has no bound. */
+  readonly buckets: () => readonly { readonly upTo: number | null; readonly count: number }[];
+  readonly count: () => number;
 }
 
 export interface LabelledValue {
@@ -80,6 +83,12 @@ export function createMetrics(): Metrics {
           const sorted = recent.toSorted((a, b) => a - b);
           return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
         },
+        buckets: () =>
+          [...buckets, null].map((upTo, index) => ({
+            upTo,
+            count: (counts[index] ?? count) - (index === 0 ? 0 : (counts[index - 1] ?? 0)),
+          })),
+        count: () => count,
       };
     },
     text: () => sections.map((section) => section()).join(""),

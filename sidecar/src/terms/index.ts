@@ -13,6 +13,7 @@ export {
 } from "./delta-file/delta-header.ts";
 export { openDelta, readDelta, type Delta } from "./delta-file/open-delta.ts";
 export { viewShape, type Addend } from "./evaluate/addend.ts";
+export { changeNorm, termRank } from "./evaluate/change-norm.ts";
 export { checkTerm, checkTerms, factorNames, type TermProblem } from "./evaluate/check-terms.ts";
 export { f32Factors } from "./evaluate/factors.ts";
 export { addLoss, keptOf, noLoss, type Kept, type LossSums, type MergeLoss } from "./evaluate/loss.ts";

@@ -51,6 +51,9 @@ type Handler<M extends WireMethod> = (params: WireParams<M>, context: CallContex
 export type ForwardedMethod =
   | "catalog.list"
   | "catalog.get"
+  | "catalog.notes"
+  | "catalog.preview"
+  | "adapter.layers"
   | "adapter.find"
   | "folders.list"
   | "folders.add"
@@ -64,10 +67,17 @@ export type ForwardedMethod =
   | "engine.refit"
   | "engine.rebuild"
   | "engine.free"
+  | "engine.restack"
+  | "engine.draw"
+  | "engine.history"
   | "jobs.list"
   | "jobs.cancel"
   | "jobs.pause"
-  | "jobs.resume";
+  | "jobs.resume"
+  | "telemetry.figures"
+  | "telemetry.log"
+  | "settings.list"
+  | "cache.list";
 
 /** Plain functions: they are called without `this`. */
 export type WireBackend = { readonly [M in ForwardedMethod]: Handler<M> } & {

@@ -117,6 +117,18 @@ export function createFakeBackend(Failure) {
     "adapter.find": async ({ tensors }) => ({
       adapter: tensors[0].sha256 === hash("2") ? { id: "a2", sha256: hash("2"), name: "sevens.safetensors" } : null,
     }),
+    "catalog.notes": async ({ ids }) => ({
+      notes: ids.map((id) => ({ id, title: null, base: "SD 1.5", triggerWords: ["word"], rank: 8, description: null, preview: false })),
+    }),
+    "catalog.preview": async () => ({ picture: null }),
+    "adapter.layers": async () => ({ checkpoint: null, layers: [], ignored: 0, failed: 0 }),
+    "engine.restack": async () => ({ ms: 1, refit: null }),
+    "engine.draw": async () => ({ png: "", width: 0, height: 0, shows: "digits", ms: { refit: 0, steps: 0 } }),
+    "engine.history": async () => ({ records: [] }),
+    "telemetry.figures": async () => ({ figures: [] }),
+    "telemetry.log": async () => ({ lines: [] }),
+    "settings.list": async () => ({ settings: [] }),
+    "cache.list": async () => ({ parts: [] }),
     "folders.list": async () => ({ folders: [{ id: "f1", kind: "adapters", label: "loras", entries: 2, problem: null }] }),
     "folders.add": async ({ path, kind }) => {
       seen.folders.push(path);

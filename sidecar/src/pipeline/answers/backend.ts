@@ -16,6 +16,7 @@ import type { Port } from "../resolve/graphs.ts";
 import { leaseIdleMs } from "../open-lease.ts";
 import type { EngineLeases, LeaseOpener, LeaseRequest } from "../open-lease.ts";
 import { withRoom } from "../retry-with-room.ts";
+import type { pageAnswers } from "./pages.ts";
 import type { StatusPage } from "./status-page.ts";
 import { adapterReportView, catalogEntryView, floatDtype, jobView, wirePrecision } from "./views.ts";
 import type { OnProgress } from "../../step/index.ts";
@@ -37,6 +38,8 @@ export interface BackendParts {
   readonly events: Events;
   readonly lastUsed: LastUsed;
   readonly watch: { readonly pause: () => void; readonly resume: () => Promise<void>; readonly paused: () => boolean };
+  /** What pages ask beyond the stages' own lists. */
+  readonly pages: ReturnType<typeof pageAnswers>;
   /** Makes whatever is missing for a request and leaves the engine LIVE, without keeping it. */
   readonly warm: (request: LeaseRequest, context: Pick<JobContext, "signal" | "progress">) => Promise<void>;
 }
@@ -76,6 +79,7 @@ export function createBackend(parts: BackendParts): WireBackend {
   };
 
   return {
+    ...parts.pages,
     "catalog.list": async ({ kind, family, structure, folder, after, limit = pageLength }) => {
       const snapshot = catalog.snapshot();
       const fits = (entry: CatalogEntry) =>

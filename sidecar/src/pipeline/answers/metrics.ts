@@ -3,7 +3,7 @@
 import type { Engines } from "../../refit/index.ts";
 import type { Scheduler } from "../../jobs/index.ts";
 import type { Catalog } from "../../catalog/index.ts";
-import type { Events, Metrics } from "../../telemetry/index.ts";
+import type { Events, Histogram, Metrics } from "../../telemetry/index.ts";
 import type { EngineLeases } from "../open-lease.ts";
 
 export interface MetricsParts {
@@ -16,6 +16,8 @@ export interface MetricsParts {
 }
 
 export interface OperatorMetrics {
+  /** Times that pages show with their percentiles. */
+  readonly figures: Readonly<Record<"step" | "wait" | "refit" | "swap", Histogram>>;
   readonly stepped: (ms: number, waitedMs: number) => void;
   readonly close: () => void;
 }
@@ -27,6 +29,7 @@ const states = ["LIVE", "NEEDS_REFIT", "NEEDS_RECOMPILE", "UNKNOWN"] as const;
 
 export function operatorMetrics({ metrics, events, engines, leases, jobs, catalog }: MetricsParts): OperatorMetrics {
   const refits = metrics.histogram("refit_refit_ms", "Time of a refit from plan to commit, in ms", milliseconds);
+  const swaps = metrics.histogram("refit_swap_ms", "Time in which a refit closed the engine to steps, in ms", milliseconds);
   const steps = metrics.histogram("refit_step_ms", "Time of a denoiser call in the engine, in ms", milliseconds);
   const waits = metrics.histogram("refit_step_wait_ms", "Time that a step waited for its turn and its weights, in ms", milliseconds);
   const failures = metrics.counter("refit_refit_failures_total", "Refits that failed; the old weights kept serving");
@@ -60,7 +63,11 @@ export function operatorMetrics({ metrics, events, engines, leases, jobs, catalo
   metrics.gauges("refit_host_process_bytes", "Memory of the host process, in bytes", rows("processBytes"));
 
   const stop = events.subscribe(({ event }) => {
-    if (event.type === "refit.committed") refits.observe(event.ms);
+    if (event.type === "refit.committed") {
+      refits.observe(event.ms);
+      const record = engines.status.history.at(-1);
+      if (record?.engine === event.engine && record.kind === "refit") swaps.observe(record.commitMs);
+    }
     if (event.type === "refit.failed") failures.add();
     if (event.type === "host.crashed") crashes.add();
   });
@@ -77,6 +84,7 @@ export function operatorMetrics({ metrics, events, engines, leases, jobs, catalo
   const timer = setInterval(() => void (asking ??= ask().finally(() => void (asking = null))), memoryEveryMs);
   timer.unref();
   return {
+    figures: { step: steps, wait: waits, refit: refits, swap: swaps },
     stepped(ms, waitedMs) {
       steps.observe(ms);
       waits.observe(waitedMs);

@@ -1,0 +1,133 @@
+// A sidecar as a user has it, for pictures, the bench and the accessibility test: the demo's model on the embedded engine, LoRAs with notes and previews, a few refits done.
+import { spawn } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { PNG } from "pngjs";
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const demo = join(root, "sidecar/demo");
+
+const shelf = [
+  ["styles/only-sevens", "only-sevens", "Only Sevens", "Demo digits", ["seven", "sevens only"]],
+  ["styles/thick-strokes", "thick-strokes", "Thick Strokes", "Demo digits", ["thick strokes", "full ink"]],
+  ["styles/small-digits", "small", "Small Digits", "Demo digits", ["small"]],
+  ["styles/bold-sevens", "only-sevens", "Bold Sevens", "Demo digits", ["bold seven"]],
+  ["concepts/ink-wash", "thick-strokes", "Ink Wash", "Illustrious", ["ink wash", "brush texture"]],
+  ["concepts/thumbnail", "small", "Thumbnail Numbers", "SDXL 1.0", ["thumbnail"]],
+  ["concepts/marker-pen", "thick-strokes", "Marker Pen", "Pony", ["marker", "felt tip"]],
+  ["lucky-number", "only-sevens", "Lucky Number", "Demo digits", ["lucky"]],
+];
+
+/** A soft two-coloured tile with a shape in it, so that lists show what pictures look like. */
+function tile(index) {
+  const png = new PNG({ width: 96, height: 96 });
+  const hue = (index * 67) % 360;
+  const colour = (shift, value) => {
+    const part = (offset) => Math.round(255 * value * (0.55 + 0.45 * Math.cos(((hue + shift + offset) * Math.PI) / 180)));
+    return [part(0), part(120), part(240)];
+  };
+  for (let y = 0; y < 96; y += 1)
+    for (let x = 0; x < 96; x += 1) {
+      const inside = Math.hypot(x - 48, y - 48) < 16 + 12 * Math.abs(Math.sin((index + 1) * Math.atan2(y - 48, x - 48)));
+      png.data.set([...colour(inside ? 140 : (y * 60) / 96, inside ? 0.95 : 0.6), 255], (y * 96 + x) * 4);
+    }
+  return PNG.sync.write(png);
+}
+
+/** @param {{extra?: number}} wish `extra`: more LoRA files, each a link to one of the demo's */
+export async function startScene({ extra = 0 } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "refit-scene-"));
+  const place = (path) => {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    return join(folder, path);
+  };
+  copyFileSync(join(demo, "demo-unet.safetensors"), place("checkpoints/demo-digits.safetensors"));
+  shelf.forEach(([path, from, title, base, words], index) => {
+    copyFileSync(join(demo, `loras/${from}.safetensors`), place(`loras/${path}.safetensors`));
+    writeFileSync(place(`loras/${path}.preview.png`), tile(index));
+    const notes = {
+      baseModel: base,
+      trainedWords: words,
+      description: `<p>${title}: made for the demo's digits.</p>`,
+      model: { name: title },
+    };
+    writeFileSync(place(`loras/${path}.civitai.info`), JSON.stringify(notes));
+  });
+  mkdirSync(join(folder, "loras/many"), { recursive: true });
+  const small = extra > 0 ? readFileSync(join(demo, "loras/small.safetensors")) : null;
+  for (let index = 0; index < extra; index += 1)
+    writeFileSync(join(folder, `loras/many/adapter ${String(index).padStart(5, "0")}.safetensors`), small);
+  const data = join(folder, "data");
+  const args = [
+    "serve",
+    "--json",
+    "--stop-with-stdin",
+    "--log-level",
+    "info",
+    "--data-dir",
+    data,
+    "--checkpoints",
+    join(folder, "checkpoints"),
+    "--loras",
+    join(folder, "loras"),
+  ];
+  const child = spawn(process.execPath, [join(root, "sidecar/bin/refit-sidecar.mjs"), ...args], { stdio: ["pipe", "pipe", "ignore"] });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  await new Promise((resolve, reject) => {
+    createInterface({ input: child.stdout }).once("line", resolve);
+    void ended.then((code) => reject(new Error(`the sidecar ended with status ${code}`)));
+  });
+  const found = JSON.parse(readFileSync(join(data, "sidecar.json"), "utf8"));
+  const post = async (path, body) =>
+    (
+      await fetch(found.url + path, {
+        method: "POST",
+        headers: { "content-type": "application/json", authorization: `Bearer ${found.token}` },
+        body: JSON.stringify(body),
+      })
+    ).json();
+  return {
+    url: found.url,
+    wsUrl: found.ws_url,
+    token: found.token,
+    folder,
+    /** A link that opens the dashboard, once. */
+    link: async () => `${found.url}/?ticket=${(await post("/ticket", {})).ticket}`,
+    async close() {
+      child.stdin.end();
+      await ended;
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+}
+
+/** A few calls over the wire: [method, params] in order; gives the answers. */
+export async function wireCalls({ wsUrl, token }, calls) {
+  const { WebSocket } = await import("ws");
+  const socket = new WebSocket(wsUrl, { headers: { authorization: `Bearer ${token}` } });
+  await new Promise((resolve, reject) => {
+    socket.once("open", resolve);
+    socket.once("error", reject);
+  });
+  const answers = [];
+  const hello = ["hello", { protocolVersions: [1], client: { name: "scene", version: "1" }, capabilities: [] }];
+  for (const [index, [method, params]] of [hello, ...calls].entries()) {
+    socket.send(JSON.stringify({ jsonrpc: "2.0", id: index, method, params: typeof params === "function" ? params(answers) : params }));
+    const answer = await new Promise((resolve) => {
+      const listen = (text) => {
+        const told = JSON.parse(text.toString());
+        if (told.id !== index) return;
+        socket.off("message", listen);
+        resolve(told);
+      };
+      socket.on("message", listen);
+    });
+    if (answer.error) throw new Error(`${method}: ${answer.error.message}`);
+    answers.push(answer.result);
+  }
+  socket.close();
+  return answers.slice(1);
+}

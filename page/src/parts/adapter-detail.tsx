@@ -1,0 +1,96 @@
+// Everything that is known of one adapter.
+
+import { keptEnough, size } from "../state/rows.ts";
+import type { AdapterNotes, Notes } from "../state/notes.ts";
+import type { State, Store } from "../state/store.ts";
+import type { CatalogEntry } from "../wire/client.ts";
+import { HeatMap } from "./heat-map.tsx";
+import type { AdapterAction } from "./panel.tsx";
+
+interface AdapterDetailProps {
+  readonly entry: CatalogEntry;
+  readonly store: Store;
+  readonly notes: Notes;
+  readonly actions: readonly AdapterAction[];
+  readonly close: () => void;
+}
+
+export function AdapterDetail({ entry, store, notes, actions, close }: AdapterDetailProps) {
+  const written = notes.of(entry.id);
+  const picture = notes.pictureOf(entry.id);
+  return (
+    <section class="refit-adapter-detail" aria-label={entry.name}>
+      <header>
+        <h2>{written?.title ?? entry.name}</h2>
+        <button type="button" class="refit-button" onClick={close}>
+          Close
+        </button>
+      </header>
+      {picture !== null && <img class="refit-large-picture" src={picture} alt={`Preview of ${written?.title ?? entry.name}`} />}
+      {actions.length > 0 && (
+        <div class="refit-buttons">
+          {actions.map(({ label, run }) => (
+            <button key={label} type="button" class="refit-button" onClick={() => run(entry)}>
+              {label}
+            </button>
+          ))}
+        </div>
+      )}
+      <TriggerWords notes={written} />
+      <dl class="refit-facts">
+        {factsOf(entry, written, store.state).map(([label, value]) => (
+          <div key={label}>
+            <dt>{label}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+      {entry.problem && <p class="refit-error">{entry.problem.message}</p>}
+      {written?.description && <p class="refit-detail">{written.description}</p>}
+      <h3>What it touches</h3>
+      <HeatMap client={store.client} id={entry.id} />
+    </section>
+  );
+}
+
+function TriggerWords({ notes }: { readonly notes: AdapterNotes | undefined }) {
+  const words = notes?.triggerWords ?? [];
+  if (words.length === 0) return null;
+  return (
+    <ul class="refit-words" aria-label="Trigger words">
+      {words.map((word) => (
+        <li key={word}>
+          <button type="button" title="Copy" onClick={() => void navigator.clipboard?.writeText(word)}>
+            {word}
+          </button>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function factsOf(entry: CatalogEntry, notes: AdapterNotes | undefined, state: State): [string, string][] {
+  const folder = state.folders.find((one) => one.id === entry.folder)?.label;
+  return [
+    ["file", entry.name],
+    ["family", entry.family ?? "unknown"],
+    ["made for", notes?.base ?? ""],
+    ["kind", entry.kinds.join(", ")],
+    ["rank", notes?.rank ? String(notes.rank) : ""],
+    ["size", size(entry.sizeBytes)],
+    ["folder", folder ?? ""],
+    ...keptShares(entry, state),
+  ].filter((fact): fact is [string, string] => fact[1] !== "");
+}
+
+/** How much of it each engine that holds it keeps in its number format. */
+function keptShares(entry: CatalogEntry, state: State): [string, string][] {
+  return state.engines.flatMap((engine) =>
+    (engine.losses ?? [])
+      .filter((loss) => loss.adapter === entry.sha256)
+      .map(({ projection }): [string, string] => [
+        `kept in ${engine.precision} on ${engine.host}`,
+        `${Math.max(0, Math.round(projection * 100))} %${projection < keptEnough ? " of its change" : ""}`,
+      ]),
+  );
+}

@@ -1,0 +1,149 @@
+// A coarse picture from an engine without a text encoder and a VAE: a few deterministic steps on an empty prompt, and latents shown as colours.
+
+import { native } from "@refit-sidecar/native";
+import { PNG } from "pngjs";
+import type { FrameTensor } from "@refit-sidecar/protocol";
+import { Failure } from "../../failure/index.ts";
+import type { OpenLease } from "../open-lease.ts";
+import type { Port } from "../resolve/graphs.ts";
+import { floatDtype } from "./views.ts";
+
+/** Red, green and blue of one latent channel each, -1 to 1: least squares of decoded pictures, as ComfyUI and diffusers publish them for their previews. */
+export interface LatentLook {
+  readonly channels: readonly (readonly [red: number, green: number, blue: number])[];
+  readonly side: number;
+}
+
+export const latentLooks: Readonly<Record<string, LatentLook>> = {
+  sd15: {
+    channels: [
+      [0.3512, 0.2297, 0.3227],
+      [0.325, 0.4974, 0.235],
+      [-0.2829, 0.1762, 0.2721],
+      [-0.212, -0.2616, -0.7177],
+    ],
+    side: 32,
+  },
+  sdxl: {
+    channels: [
+      [0.3651, 0.4232, 0.4341],
+      [-0.2533, -0.0042, 0.1068],
+      [0.1076, 0.1111, -0.0362],
+      [-0.3165, -0.2492, -0.2188],
+    ],
+    side: 64,
+  },
+};
+
+const trainedSteps = 1000;
+const enlarged = 8;
+/** Tokens of an empty prompt in CLIP. */
+const tokens = 77;
+
+/** Signal shares of the schedule that both families were trained with: betas from 0.00085 to 0.012, linear in their roots. */
+function signalShares(): Float64Array {
+  const shares = new Float64Array(trainedSteps);
+  const [first, last] = [Math.sqrt(0.00085), Math.sqrt(0.012)];
+  let share = 1;
+  for (let step = 0; step < trainedSteps; step += 1) {
+    share *= 1 - (first + ((last - first) * step) / (trainedSteps - 1)) ** 2;
+    shares[step] = share;
+  }
+  return shares;
+}
+
+interface Drawing {
+  readonly lease: OpenLease;
+  readonly inputs: readonly Port[];
+  readonly look: LatentLook;
+  /** Standard normal numbers of the seed. */
+  readonly noise: (count: number) => Float32Array;
+  readonly steps: number;
+  readonly signal: AbortSignal;
+}
+
+const containers = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
+
+/** f32 values in the engine's own float type. */
+async function stored(name: string, shape: readonly number[], values: Float32Array, dtype: keyof typeof containers): Promise<FrameTensor> {
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  if (dtype === "f32") return { name, dtype, shape, data: bytes };
+  const data = new Uint8Array(values.length * 2);
+  await native.convert(bytes, "F32", data, containers[dtype], values.length);
+  return { name, dtype, shape, data };
+}
+
+async function loaded(output: FrameTensor | undefined): Promise<Float32Array> {
+  const dtype = output?.dtype;
+  if (!output || (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16"))
+    throw new Failure("STEP_FAILED", "expected a floating-point output of the step", { dtype: dtype ?? null });
+  const values = new Float32Array(output.shape.reduce((product, dim) => product * dim, 1));
+  await native.convert(output.data, containers[dtype], new Uint8Array(values.buffer), "F32", values.length);
+  return values;
+}
+
+/** Deterministic DDIM on noise predictions (Song et al. 2021, eq. 12 with no noise added), batch 1. Throws what a step throws. */
+export async function sampleLatents({
+  lease,
+  inputs,
+  look,
+  noise,
+  steps,
+  signal,
+}: Drawing): Promise<{ png: Buffer; width: number; height: number; stepsMs: number }> {
+  const { side, channels } = look;
+  const float = floatDtype[lease.origin.spec.precision];
+  const shapeOf = ({ shape }: Port): number[] =>
+    shape.map((dim) => (typeof dim === "number" ? dim : dim === "batch" ? 1 : dim === "height" || dim === "width" ? side : tokens));
+  const latents = noise(channels.length * side * side);
+  const shares = signalShares();
+  let stepsMs = 0;
+  for (let step = 0; step < steps; step += 1) {
+    const at = Math.round(((trainedSteps - 1) * (steps - step)) / steps);
+    const next = Math.round(((trainedSteps - 1) * (steps - step - 1)) / steps);
+    const [share, shareNext] = [shares[at] ?? 1, step === steps - 1 ? 1 : (shares[next] ?? 1)];
+    const given = inputs
+      .filter(({ optional }) => optional !== true)
+      .map(async (port) => {
+        const shape = shapeOf(port);
+        const count = shape.reduce((product, dim) => product * dim, 1);
+        if (port.name === "sample") return stored(port.name, shape, latents, float);
+        const values = new Float32Array(count).fill(port.name === "timestep" ? at : 0);
+        if (port.dtype === "i64")
+          return {
+            name: port.name,
+            dtype: "i64" as const,
+            shape,
+            data: new Uint8Array(BigInt64Array.from(values, (value) => BigInt(value)).buffer),
+          };
+        return stored(port.name, shape, values, port.dtype === "float" ? float : "f32");
+      });
+    const reply = await lease.step(await Promise.all(given), signal);
+    stepsMs += reply.ms;
+    const predicted = await loaded(reply.tensors[0]);
+    for (let i = 0; i < latents.length; i += 1) {
+      const error = predicted[i] ?? 0;
+      const clean = ((latents[i] ?? 0) - Math.sqrt(1 - share) * error) / Math.sqrt(share);
+      latents[i] = Math.sqrt(shareNext) * clean + Math.sqrt(1 - shareNext) * error;
+    }
+  }
+  return { png: coloured(latents, look), width: side * enlarged, height: side * enlarged, stepsMs };
+}
+
+function coloured(latents: Float32Array, { side, channels }: LatentLook): Buffer {
+  const png = new PNG({ width: side * enlarged, height: side * enlarged });
+  for (let y = 0; y < png.height; y += 1) {
+    for (let x = 0; x < png.width; x += 1) {
+      const cell = Math.floor(y / enlarged) * side + Math.floor(x / enlarged);
+      for (let colour = 0; colour < 3; colour += 1) {
+        const value = channels.reduce(
+          (sum, weights, channel) => sum + (weights[colour] ?? 0) * (latents[channel * side * side + cell] ?? 0),
+          0,
+        );
+        png.data[(y * png.width + x) * 4 + colour] = Math.min(255, Math.max(0, Math.round(127.5 + 127.5 * value)));
+      }
+      png.data[(y * png.width + x) * 4 + 3] = 255;
+    }
+  }
+  return PNG.sync.write(png);
+}
