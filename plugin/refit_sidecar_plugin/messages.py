@@ -34,6 +34,38 @@ class AdapterFindResult(TypedDict):
     adapter: AdapterFindResultAdapter | None
 
 
+class _AdapterLayersParams(TypedDict):
+    id: str
+
+
+class AdapterLayersParams(_AdapterLayersParams, total=False):
+    checkpoint: str
+
+
+class TouchedLayer(TypedDict):
+    parameter: str
+    kinds: list[str]
+    rank: int | None
+    norm: float | None
+
+
+class AdapterLayersResult(TypedDict):
+    checkpoint: str | None
+    layers: list[TouchedLayer]
+    ignored: int
+    failed: int
+
+
+class AdapterNotes(TypedDict):
+    id: str
+    title: str | None
+    base: str | None
+    triggerWords: list[str]
+    rank: int | None
+    description: str | None
+    preview: bool
+
+
 class _TensorDescriptor(TypedDict):
     name: str
     dtype: Literal["f32", "f16", "bf16", "u8", "i64"]
@@ -80,6 +112,24 @@ class AdapterReport(TypedDict):
     failed: int
     ignoredKeys: list[KeyReason]
     failedKeys: list[KeyReason]
+
+
+class PingParams(TypedDict):
+    pass
+
+
+CacheListParams = PingParams
+
+
+class CacheListResultPart(TypedDict):
+    name: Literal["deltas", "engines"]
+    entries: int
+    bytes: int
+    limitBytes: int
+
+
+class CacheListResult(TypedDict):
+    parts: list[CacheListResultPart]
 
 
 class CancelParams(TypedDict):
@@ -155,6 +205,29 @@ class CatalogListResult(TypedDict):
     next: str | None
 
 
+class CatalogNotesParams(TypedDict):
+    ids: list[str]
+
+
+class CatalogNotesResult(TypedDict):
+    notes: list[AdapterNotes]
+
+
+class CatalogPreviewParams(TypedDict):
+    id: str
+
+
+class CatalogPreviewResultPicture(TypedDict):
+    type: Literal["image/png", "image/jpeg", "image/webp"]
+    width: int
+    height: int
+    data: str
+
+
+class CatalogPreviewResult(TypedDict):
+    picture: CatalogPreviewResultPicture | None
+
+
 class ConditioningDropParams(TypedDict):
     keys: list[str]
 
@@ -171,6 +244,35 @@ class ConditioningPutResult(TypedDict):
     bytes: int
 
 
+class _StackItem(TypedDict):
+    adapter: str
+    strength: float
+
+
+class StackItem(_StackItem, total=False):
+    targets: str
+
+
+class EngineDrawParams(TypedDict):
+    engine: str
+    stack: list[StackItem]
+    seed: int
+    steps: int
+
+
+class EngineDrawResultMs(TypedDict):
+    refit: float
+    steps: float
+
+
+class EngineDrawResult(TypedDict):
+    png: str
+    width: int
+    height: int
+    shows: Literal["digits", "latents"]
+    ms: EngineDrawResultMs
+
+
 class _EngineFreeParams(TypedDict):
     engine: str | None
 
@@ -183,6 +285,28 @@ class EngineFreeResult(TypedDict):
     freed: list[str]
     queued: list[str]
     bytes: int
+
+
+class EngineHistoryParams(TypedDict, total=False):
+    limit: int
+
+
+class RefitRecord(TypedDict):
+    engine: str
+    at: str
+    kind: Literal["load", "refit", "recovery"]
+    full: bool
+    writes: int
+    bytesRead: int
+    bytesWritten: int
+    prepareMs: float
+    commitMs: float
+    mode: Literal["staged", "inPlace"] | None
+    failure: str | None
+
+
+class EngineHistoryResult(TypedDict):
+    records: list[RefitRecord]
 
 
 class WeightsStackItem(TypedDict):
@@ -248,24 +372,11 @@ class EngineInfo(TypedDict):
     losses: list[EngineInfoLosse]
 
 
-class PingParams(TypedDict):
-    pass
-
-
 EngineListParams = PingParams
 
 
 class EngineListResult(TypedDict):
     engines: list[EngineInfo]
-
-
-class _StackItem(TypedDict):
-    adapter: str
-    strength: float
-
-
-class StackItem(_StackItem, total=False):
-    targets: str
 
 
 class _EnginePrepareParams(TypedDict):
@@ -343,6 +454,21 @@ class FoldersRemoveResult(TypedDict):
 
 
 EngineReleaseResult = FoldersRemoveResult
+
+
+class EngineRestackParams(TypedDict):
+    engine: str
+    stack: list[StackItem]
+
+
+class EngineRestackResultRefit(TypedDict):
+    writes: int
+    full: bool
+
+
+class EngineRestackResult(TypedDict):
+    ms: float
+    refit: EngineRestackResultRefit | None
 
 
 class SegmentRange(TypedDict):
@@ -728,6 +854,21 @@ class SegmentsConfirmResult(TypedDict):
     enabled: bool
 
 
+SettingsListParams = PingParams
+
+
+class SettingsListResultSetting(TypedDict):
+    name: str
+    value: str | None
+    changed: bool
+    reload: bool
+    help: str
+
+
+class SettingsListResult(TypedDict):
+    settings: list[SettingsListResultSetting]
+
+
 StatusParams = PingParams
 
 
@@ -794,6 +935,41 @@ class StatusResult(TypedDict):
     clients: int
 
 
+TelemetryFiguresParams = PingParams
+
+
+class TelemetryFiguresResultFigureBucket(TypedDict):
+    upToMs: float | None
+    count: int
+
+
+class TelemetryFiguresResultFigure(TypedDict):
+    name: Literal["step", "wait", "refit", "swap"]
+    count: int
+    p50Ms: float | None
+    p95Ms: float | None
+    p99Ms: float | None
+    buckets: list[TelemetryFiguresResultFigureBucket]
+
+
+class TelemetryFiguresResult(TypedDict):
+    figures: list[TelemetryFiguresResultFigure]
+
+
+class TelemetryLogParams(TypedDict, total=False):
+    limit: int
+
+
+class TelemetryLogResultLine(TypedDict):
+    at: str
+    level: Literal["error", "warn", "info", "debug"]
+    text: str
+
+
+class TelemetryLogResult(TypedDict):
+    lines: list[TelemetryLogResultLine]
+
+
 WatchPauseParams = PingParams
 
 
@@ -822,6 +998,9 @@ METHODS: dict[str, Method] = {
     "ping": Method("read", "none"),
     "catalog.list": Method("read", "none"),
     "catalog.get": Method("read", "none"),
+    "catalog.notes": Method("read", "none"),
+    "catalog.preview": Method("read", "none"),
+    "adapter.layers": Method("read", "none"),
     "adapter.find": Method("read", "none"),
     "adapter.push": Method("control", "in"),
     "folders.list": Method("read", "none"),
@@ -829,6 +1008,9 @@ METHODS: dict[str, Method] = {
     "folders.remove": Method("control", "none"),
     "watch.pause": Method("control", "none"),
     "watch.resume": Method("control", "none"),
+    "engine.restack": Method("control", "none"),
+    "engine.draw": Method("control", "none"),
+    "engine.history": Method("read", "none"),
     "engine.prepare": Method("control", "none"),
     "engine.release": Method("control", "none"),
     "engine.warm": Method("control", "none"),
@@ -847,6 +1029,10 @@ METHODS: dict[str, Method] = {
     "events.history": Method("read", "none"),
     "memory.freed": Method("control", "none"),
     "status": Method("read", "none"),
+    "telemetry.figures": Method("read", "none"),
+    "telemetry.log": Method("read", "none"),
+    "settings.list": Method("read", "none"),
+    "cache.list": Method("read", "none"),
 }
 
 NOTIFICATIONS = ("progress", "event", "events.missed", "memory.wanted")

@@ -41,13 +41,21 @@ describe("wireMethods", () => {
       "ping",
       "catalog.list",
       "catalog.get",
+      "catalog.notes",
+      "catalog.preview",
+      "adapter.layers",
       "adapter.find",
       "folders.list",
+      "engine.history",
       "engine.list",
       "jobs.list",
       "events.subscribe",
       "events.history",
       "status",
+      "telemetry.figures",
+      "telemetry.log",
+      "settings.list",
+      "cache.list",
     ]);
   });
 

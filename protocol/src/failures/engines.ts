@@ -39,6 +39,7 @@ export const deltaFailures = {
     summary: "The delta file is of another version.",
     remedy: "It is made again from the adapter. One that you imported: export it again.",
   },
+  DELTA_UNMEASURED: { summary: "The layers of an adapter could not be measured.", remedy: "Ask again; see the log when it comes back." },
   DELTA_WORKER_DIED: { summary: "The thread that packs adapters ended.", remedy: "Try again; a new one is started." },
   DELTA_WRITE_FAILED: {
     summary: "The delta could not be written to the data folder.",
