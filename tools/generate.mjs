@@ -7,11 +7,13 @@ import * as protocol from "../protocol/dist/index.js";
 import { systemTexts } from "../sidecar/dist/src/failure/index.js";
 import { optionTable } from "../sidecar/dist/src/options/index.js";
 import { asyncapi } from "./generate/asyncapi.mjs";
+import { benchmarkFiles } from "./generate/benchmark.mjs";
 import { configurationPage } from "./generate/configuration.mjs";
 import { errorsPage } from "./generate/errors.mjs";
 import { familyPage, hostTable, pluginTable, readFamilies, readOtherModels, typescriptTable } from "./generate/families.mjs";
 import { hostMessages } from "./generate/host-python.mjs";
 import { hardwarePage } from "./generate/hardware.mjs";
+import { modelsPage, readmeModels } from "./generate/models.mjs";
 import { protocolPage } from "./generate/page.mjs";
 import { pythonMessages } from "./generate/python.mjs";
 import { reliabilityPage } from "./generate/reliability.mjs";
@@ -39,7 +41,8 @@ const files = {
   "docs/operate/errors.md": errorsPage(protocol, systemTexts),
   "docs/operate/reliability.md": reliabilityPage(join(root, "test/faults/results")),
   "docs/operate/configuration.md": configurationPage(optionTable),
-  "README.md": withHardware("README.md"),
+  ...benchmarkFiles(root, readmeModels(families, readFileSync(join(root, "README.md"), "utf8").replaceAll("\r\n", "\n"))),
+  "docs/use/models.md": modelsPage(families, readFileSync(join(root, "docs/use/models.md"), "utf8").replaceAll("\r\n", "\n")),
   "docs/operate/gpu.md": withHardware("docs/operate/gpu.md"),
   ...versionFiles(root),
   [page]: protocolPage(protocol, readFileSync(join(root, page), "utf8")),

@@ -1,6 +1,7 @@
 """One command for the whole table: runs each piece in its own process, so that a crash or a time-out loses only that piece.
 
-Prints one JSON line per figure as it is measured, and keeps them in <folder>/results.jsonl. Without pieces it runs the plan (plan.py), a lane per device.
+Prints one JSON line per figure as it is measured, and keeps them in <folder>/results.jsonl; summary.json beside it has the run as one JSON
+(bench/summary.py). Without pieces it runs the plan (plan.py), a lane per device.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import sys
 import threading
 import time
 import traceback
+from datetime import date
 from pathlib import Path
 
+from ..summary import here, read_rows, summary
 from .plan import PIECES, Run, arguments, lanes_of, spread
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +101,17 @@ def _lane(runs: list[Run], number: int, args: argparse.Namespace, results: Path,
             _emit({"piece": run.piece, "label": run.label, "failed": f"stopped after {seconds:.0f} s"}, results)
 
 
+def _summarise(results: Path) -> None:
+    """One JSON of the whole run, peers included, beside its rows: the form of bench/results."""
+    rows = read_rows(results)
+    computer, versions = here(rows)
+    command = " ".join(["python -m bench.gpu", *sys.argv[1:]])
+    found = summary(rows, date=date.today().isoformat(), command=command, computer=computer, versions=versions)
+    out = results.with_name("summary.json")
+    out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    print(json.dumps({"summary": str(out), "rows": len(found["rows"])}), flush=True)
+
+
 def main() -> None:
     args = _arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +130,7 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    _summarise(results)
 
 
 main()

@@ -16,6 +16,7 @@ import { addInstall } from "./cli/install.ts";
 import { addMerge } from "./cli/merge.ts";
 import { watchOutput } from "./cli/output.ts";
 import { addSelftest } from "./cli/selftest.ts";
+import { addBench } from "./cli/bench.ts";
 import { addServe } from "./cli/serve.ts";
 import { addState } from "./cli/state.ts";
 import { addStop } from "./cli/stop.ts";
@@ -57,6 +58,7 @@ export async function main(args: readonly string[]): Promise<number> {
   addDoctor(program, done);
   addHost(program, done);
   addSelftest(program, version, done);
+  addBench(program, version, done);
   addInstall(program, done);
   addUpdate(program, version, done);
   try {

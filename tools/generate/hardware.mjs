@@ -1,4 +1,4 @@
-// The table of what has run on which hardware, inside README.md and docs/operate/gpu.md, from sidecar/hardware.json; `doctor` prints the same rows.
+// The table of what has run on which hardware, inside docs/operate/gpu.md, from sidecar/hardware.json; `doctor` prints the same rows.
 import { replaceBetween } from "./between.mjs";
 
 const cell = (text) => String(text).replaceAll("|", "\\|");

@@ -22,13 +22,14 @@ interface SelftestFlags {
   readonly size: string;
 }
 
-const kinds = ["onnxruntime", "torch", "tensorrt"] as const;
+/** Hosts that a self-test or a benchmark can start. */
+export const kinds = ["onnxruntime", "torch", "tensorrt"] as const;
 const marks = { pass: "pass", fail: "FAIL", skip: "skip" } as const;
-const sizes = { small: null, sd15: "sd15", sdxl: "sdxl" } as const;
-const precisions = { auto: null, fp32: "f32", fp16: "f16", bf16: "bf16" } as const;
+export const sizes = { small: null, sd15: "sd15", sdxl: "sdxl" } as const;
+export const precisions = { auto: null, fp32: "f32", fp16: "f16", bf16: "bf16" } as const;
 
 /** Why a host is left out; null when it is there. */
-function absent(kind: (typeof kinds)[number], pythons: HostPythons): string | null {
+export function absent(kind: (typeof kinds)[number], pythons: HostPythons): string | null {
   if (kind === "onnxruntime") return null;
   try {
     return pythons(kind) === null ? `it is not installed; "refit-sidecar host install ${kind}" installs it` : null;

@@ -22,6 +22,8 @@ export interface EngineUnderTest {
   readonly tier: () => Promise<string | null>;
   /** A faster way is being built in the background. */
   readonly compiling: () => Promise<boolean>;
+  /** What the engine takes on its device, by the host's own word; of the host's process on a CPU. */
+  readonly memoryBytes: () => Promise<number>;
   readonly close: () => Promise<void>;
 }
 
@@ -60,6 +62,11 @@ export async function openEngine(command: HostCommand, spec: EngineSpec, onLog: 
     builds: () => engines.status.engineBuilds,
     tier: async () => (await placement())?.tier ?? null,
     compiling: async () => (await placement())?.["compiling"] === true,
+    async memoryBytes() {
+      const { memory } = await (await host()).call("status", {});
+      const onDevice = (await placement())?.["deviceBytes"];
+      return typeof onDevice === "number" ? onDevice : memory.processBytes;
+    },
     async close() {
       lease.release();
       await engines.close();

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { packageRoot } from "../package-root.ts";
 
-/** A line of `hardware.json`: what has run on which hardware. README, docs/operate/gpu.md, doctor and self-tests show the same table. */
+/** A line of `hardware.json`: what has run on which hardware. docs/operate/gpu.md, doctor and self-tests show the same table. */
 export interface HardwareRow {
   readonly host: string;
   /** all: the host process as users run it. parts: its parts one by one. */

@@ -7,7 +7,7 @@ import type { CheckpointSource } from "../catalog/index.ts";
 import { ensureDelta } from "../delta/index.ts";
 import { noiseOf } from "../demo/index.ts";
 import { packageRoot } from "../package-root.ts";
-import type { EngineSpec, Wanted } from "../refit/index.ts";
+import type { EngineSpec, Wanted, WantedAdapter } from "../refit/index.ts";
 import { touchedParameters } from "../terms/index.ts";
 
 export type RealSize = "sd15" | "sdxl";
@@ -16,6 +16,11 @@ export type RealSize = "sd15" | "sdxl";
 export interface RealModel {
   readonly spec: (hostKind: string, precision: EngineSpec["precision"]) => EngineSpec;
   readonly wanted: (checkpoint: 0 | 1, strength: number | null) => Wanted;
+  /** Both adapters at these strengths; 0 leaves one out. */
+  readonly stacked: (checkpoint: 0 | 1, strengths: readonly [number, number]) => Wanted;
+  /** Layers that an adapter changes, and its rank. */
+  readonly layers: number;
+  readonly rank: number;
   readonly inputs: readonly FrameTensor[];
   /** In words: size of the picture and of the weights. */
   readonly what: string;
@@ -91,7 +96,12 @@ async function writeCheckpoint(
   await writeSafetensors(path, tensors);
 }
 
-async function writeAdapter(path: string, shapes: ReadonlyMap<string, readonly number[]>, random: RandomHalves): Promise<number> {
+async function writeAdapter(
+  path: string,
+  shapes: ReadonlyMap<string, readonly number[]>,
+  random: RandomHalves,
+  seed: number,
+): Promise<number> {
   const layers = [...shapes].filter(([name, shape]) => shape.length >= 2 && trained.some((part) => name.includes(part)));
   const tensors = layers.flatMap(([name, shape], index) => {
     const stem = `diffusion_model.${name.replace(/\.weight$/, "")}`;
@@ -103,7 +113,7 @@ async function writeAdapter(path: string, shapes: ReadonlyMap<string, readonly n
       shape: dims,
       data: () => random.take(product(dims), 0.02, seed),
     });
-    return [factor("up", [rows, rank, ...tail.map(() => 1)], index * 2), factor("down", [rank, ...rest], index * 2 + 1)];
+    return [factor("up", [rows, rank, ...tail.map(() => 1)], index * 2 + seed), factor("down", [rank, ...rest], index * 2 + 1 + seed)];
   });
   await writeSafetensors(path, tensors);
   return layers.length;
@@ -119,7 +129,7 @@ async function shapesOf(size: RealSize): Promise<{ readonly graph: GraphFile; re
   return { graph, shapes: new Map(graph.refitMap.map(({ parameter, shape }) => [parameter, shape])) };
 }
 
-/** Writes two checkpoints and an adapter of the family's real size into `folder`. */
+/** Writes two checkpoints and two adapters of the family's real size into `folder`. */
 export async function openRealModel(folder: string, size: RealSize): Promise<RealModel> {
   const { graph, shapes } = await shapesOf(size);
   const random = new RandomHalves();
@@ -131,16 +141,32 @@ export async function openRealModel(folder: string, size: RealSize): Promise<Rea
     await close();
     sources.push(source);
   }
-  const adapterPath = join(folder, "adapter.safetensors");
-  const layers = await writeAdapter(adapterPath, shapes, random);
   const { structure, close } = await openBase(join(folder, "checkpoint-0.safetensors"), size);
   await close();
-  const sha256 = await native.hashFile(adapterPath);
-  const ready = await ensureDelta(
-    { adapter: { path: adapterPath, sha256 }, target: { family: size, structure, parameters: shapes }, mode: "comfyui", folder },
-    native,
-  );
-  const touches = { parameters: [...touchedParameters(ready.header.terms)], reshapes: [] };
+  let layers = 0;
+  const adapters: ((strength: number) => WantedAdapter)[] = [];
+  for (const id of ["adapter", "other-adapter"]) {
+    const path = join(folder, `${id}.safetensors`);
+    layers = await writeAdapter(path, shapes, random, adapters.length * 20_011);
+    const sha256 = await native.hashFile(path);
+    const ready = await ensureDelta(
+      { adapter: { path, sha256 }, target: { family: size, structure, parameters: shapes }, mode: "comfyui", folder },
+      native,
+    );
+    const touches = { parameters: [...touchedParameters(ready.header.terms)], reshapes: [] };
+    adapters.push((strength) => ({ id, file: { delta: ready.path, sha256, strength }, touches }));
+  }
+  const stacked: RealModel["stacked"] = (checkpoint, strengths) => {
+    const source = sources[checkpoint];
+    if (source === undefined) throw new TypeError("a real model has two checkpoints");
+    const chosen = strengths.flatMap((strength, index) => (strength === 0 ? [] : (adapters[index]?.(strength) ?? [])));
+    return {
+      desired: { checkpoint: String(checkpoint), stack: chosen.map(({ file }) => ({ sha256: file.sha256, strength: file.strength })) },
+      checkpoint: source,
+      adapters: chosen,
+    };
+  };
+  const touched = stacked(0, [1, 0]).adapters[0]?.touches.parameters ?? [];
   const side = sides[size];
   const dimension: Readonly<Record<string, number>> = { batch, height: side, width: side, tokens };
   const inputs = graph.inputs.map(({ name, shape }, index): FrameTensor => {
@@ -158,18 +184,12 @@ export async function openRealModel(folder: string, size: RealSize): Promise<Rea
       graph: { folder: join(packageRoot, "graphs", size), variant: precision === "f32" ? "fp32" : "fp16" },
       parameters: { names, fixed: new Set(), shapes: Object.fromEntries(shapes) },
     }),
-    wanted(checkpoint, strength) {
-      const source = sources[checkpoint];
-      if (source === undefined) throw new TypeError("a real model has two checkpoints");
-      const adapters = strength === null ? [] : [{ id: "adapter", file: { delta: ready.path, sha256, strength }, touches }];
-      return {
-        desired: { checkpoint: String(checkpoint), stack: adapters.map(({ file }) => ({ sha256, strength: file.strength })) },
-        checkpoint: source,
-        adapters,
-      };
-    },
+    wanted: (checkpoint, strength) => stacked(checkpoint, [strength ?? 0, 0]),
+    stacked,
+    layers,
+    rank,
     inputs,
     what: `${size}, ${side * 8} px, batch ${batch}, ${tokens} tokens, ${([...shapes.values()].reduce((sum, shape) => sum + product(shape), 0) / 1e6).toFixed(0)} million parameters, random weights, rank-${rank} adapter on ${layers} layers`,
-    sample: touches.parameters.filter((_, index) => index % Math.ceil(touches.parameters.length / 24) === 0),
+    sample: touched.filter((_, index) => index % Math.ceil(touched.length / 24) === 0),
   };
 }

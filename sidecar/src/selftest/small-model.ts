@@ -24,6 +24,9 @@ export interface SmallModel {
   readonly inputs: readonly FrameTensor[];
   /** Draws with the demo's sampler; `step` runs one denoiser call. Answers the final latents. */
   readonly draw: (step: (inputs: readonly FrameTensor[]) => Promise<Float32Array>) => Promise<Float32Array>;
+  /** Layers that an adapter changes, and its rank. */
+  readonly layers: number;
+  readonly rank: number;
   /** What PyTorch drew, by adapter. */
   readonly reference: (name: "base" | SmallAdapter) => Float32Array;
   /** Largest difference from PyTorch's f32 drawing that another order of f32 operations explains. */
@@ -31,6 +34,9 @@ export interface SmallModel {
   /** A checkpoint whose file is not what was catalogued. */
   readonly replaced: Wanted;
 }
+
+/** Of both of the demo's LoRAs (docs/develop/demo-model.md). */
+const demoRank = 2;
 
 const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
@@ -102,6 +108,8 @@ export async function openSmallModel(folder: string): Promise<SmallModel> {
       graph: { folder: join(packageRoot, "graphs", "demo"), variant: precision === "f32" ? "fp32" : "fp16" },
       parameters: { names: Object.keys(shapes), fixed: new Set(), shapes },
     }),
+    layers: adapters.get("only-sevens")?.(1).touches.parameters.length ?? 0,
+    rank: demoRank,
     wanted: (checkpoint, stack) => wantedOf(checkpoint, checkpoint === "base" ? base : baked, stack),
     inputs: inputsAt(reference.get("base") ?? new Float32Array(seeds.length * channels * rows * columns), 499),
     draw: (step) => sample(description, seeds, (latents, timestep) => step(inputsAt(latents, timestep))),

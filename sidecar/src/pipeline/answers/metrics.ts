@@ -1,4 +1,4 @@
-// What an operator watches, as Prometheus metrics: refits, steps, queues, engines, device memory. docs/operate/reliability.md has the promises behind them, docs/operate/cli.md the list.
+// What an operator watches, as Prometheus metrics: refits, steps, queues, engines, device memory. docs/operate/metrics.md has the list and the alerts.
 
 import type { Engines } from "../../refit/index.ts";
 import type { Scheduler } from "../../jobs/index.ts";

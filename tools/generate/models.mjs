@@ -1,0 +1,40 @@
+// The table of model families in docs/use/models.md, and the short one of the README, from the families' descriptions.
+import { replaceBetween } from "./between.mjs";
+
+/** Families whose weightless graph is in the package: they run on the CPU engine with nothing else installed. */
+const shipped = new Set(["sd15", "sd2", "sdxl", "sdxl-refiner"]);
+
+function engines({ family, hosts }) {
+  if (shipped.has(family)) return "CPU, GPU";
+  return hosts?.length === 1 && hosts[0] === "torch" ? "GPU (torch host)" : "GPU; CPU when a graph is exported";
+}
+
+const listed = (families) => families.filter((one) => one.inputs !== undefined || one.like !== undefined || one.calls !== undefined);
+
+export function modelsPage(families, page) {
+  const served = new Set(listed(families));
+  const lines = families.map(
+    (one) => `| ${one.title} | \`${one.family}\` | ${served.has(one) ? engines(one) : "none yet: files are recognised and merged"} |`,
+  );
+  return replaceBetween(page, "models", `| models | family | engine on |\n|---|---|---|\n${lines.join("\n")}`, "docs/use/models.md");
+}
+
+/** Two lines of names. */
+export function readmeModels(families, page) {
+  const rows = listed(families);
+  const names = (filter) =>
+    rows
+      .filter(filter)
+      .map(({ title }) => title)
+      .join(", ");
+  const table = [
+    "| | |",
+    "|---|---|",
+    `| models, CPU and GPU | ${names(({ family }) => shipped.has(family))} |`,
+    `| models, GPU | ${names(({ family }) => !shipped.has(family))} |`,
+    "| adapters | LoRA, LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, BOFT, full, norm, bias, set, pad |",
+    "| checkpoints | f32, f16, bf16; fp8, int8, convrot, nvfp4, mxfp8 and scaled fp8, read and written as they are |",
+    "| UIs | ComfyUI, A1111, Forge, reForge; Python scripts with diffusers |",
+  ];
+  return replaceBetween(page, "models", table.join("\n"), "README.md");
+}
