@@ -8,7 +8,7 @@ import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const look = (...names) => names.map((name) => `page/src/look/${name}.css`);
+const look = (...names) => ["node_modules/uplot/dist/uPlot.min.css", ...names.map((name) => `page/src/look/${name}.css`)];
 const inDashboard = "sidecar/dashboard/dist";
 const inPlugin = "plugin/web/refit";
 

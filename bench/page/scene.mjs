@@ -131,3 +131,26 @@ export async function wireCalls({ wsUrl, token }, calls) {
   socket.close();
   return answers.slice(1);
 }
+
+/** Loads the demo's engine, changes its stack a few times and draws: what a page shows after some use. */
+export async function warmScene(scene) {
+  const entries = await (async () => {
+    for (;;) {
+      const [list] = await wireCalls(scene, [["catalog.list", {}]]);
+      if (list.entries.length > shelf.length) return list.entries;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  })();
+  const checkpoint = entries.find(({ kind }) => kind === "checkpoint").id;
+  const adapters = entries.filter(({ kind }) => kind === "adapter").map(({ id }) => id);
+  const stackOf = (...items) => items.map(([index, strength]) => ({ adapter: adapters[index], strength }));
+  const wanted = (stack) => ["engine.prepare", { checkpoint, stack, precision: "auto", host: "auto", mode: "comfyui", residuals: false }];
+  const [, , , { engine }] = await wireCalls(scene, [
+    wanted([]),
+    wanted(stackOf([0, 0.8])),
+    wanted(stackOf([5, 1])),
+    wanted(stackOf([0, 0.8], [5, 0.7])),
+  ]);
+  const draw = (stack) => ["engine.draw", { engine, stack, seed: 1, steps: 6 }];
+  await wireCalls(scene, [draw(stackOf([2, 1])), draw(stackOf([0, 0.8], [5, 0.7]))]);
+}

@@ -3,7 +3,7 @@
 import { failureRows, jobRows, ms, size, time } from "../state/rows.ts";
 import type { State, Store } from "../state/store.ts";
 import type { WireEvent } from "../wire/client.ts";
-import { nameOf } from "./engines.tsx";
+import { nameOf } from "./names.ts";
 import { Failures, Rows } from "./row.tsx";
 import { useStore } from "./use-store.ts";
 

@@ -8,6 +8,7 @@ import { Library } from "./library.tsx";
 import { NoticeList, type Notices } from "./notices.tsx";
 import type { Shell } from "./panel.tsx";
 import { System } from "./system.tsx";
+import { TryIt } from "./try-it.tsx";
 import { useStore } from "./use-store.ts";
 
 interface DashboardShell extends Shell {
@@ -21,6 +22,7 @@ const views = [
     draw: (shell: DashboardShell) => <Library store={shell.store} fits={shell.fits} actions={shell.actions ?? []} />,
   },
   { id: "engines", title: "Engines", draw: (shell: DashboardShell) => <Engines {...shell} /> },
+  { id: "try", title: "Try it", draw: (shell: DashboardShell) => <TryIt store={shell.store} /> },
   { id: "activity", title: "Activity", draw: (shell: DashboardShell) => <Activity store={shell.store} /> },
   { id: "system", title: "System", draw: (shell: DashboardShell) => <System store={shell.store} /> },
 ] as const;

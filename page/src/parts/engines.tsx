@@ -1,15 +1,14 @@
 // Loaded engines: what each holds, how it serves, and the buttons of operators.
 
 import type { Engine } from "../wire/client.ts";
-import { keptEnough, ms, size } from "../state/rows.ts";
-import type { State } from "../state/store.ts";
+import { ms, size } from "../state/rows.ts";
+import type { State, Store } from "../state/store.ts";
 import type { Shell } from "./panel.tsx";
+import { Histogram, Timeline } from "./chart.tsx";
+import { nameOf } from "./names.ts";
+import { EngineStack } from "./stack-sliders.tsx";
+import { useAnswer } from "./use-answer.ts";
 import { useStore } from "./use-store.ts";
-
-/** The catalog's name for an id or a hash. */
-export function nameOf(state: State, key: string): string {
-  return state.catalog.find((entry) => entry.id === key || entry.sha256 === key)?.name ?? `${key.slice(0, 12)}…`;
-}
 
 export function Engines(shell: Shell) {
   const { store, commands } = shell;
@@ -32,7 +31,28 @@ export function Engines(shell: Shell) {
           <EngineCard key={engine.id} engine={engine} state={state} shell={shell} />
         ))}
       </div>
+      <Times store={store} />
     </>
+  );
+}
+
+/** Timeline and histograms; asked again after every refit. */
+function Times({ store }: { readonly store: Store }) {
+  const { status } = store.state;
+  const told = `${status?.totals?.refits ?? 0} ${status?.totals?.steps ?? 0}`;
+  const history = useAnswer(() => store.client.read("engine.history"), [told]);
+  const times = useAnswer(() => store.client.read("telemetry.figures"), [told]);
+  return (
+    <section class="refit-section">
+      <h3>Refits</h3>
+      <Timeline records={history.value?.records ?? []} />
+      <h3>Times</h3>
+      <div class="refit-cards">
+        {(times.value?.figures ?? []).map((figure) => (
+          <Histogram key={figure.name} figure={figure} />
+        ))}
+      </div>
+    </section>
   );
 }
 
@@ -65,7 +85,7 @@ function EngineCard({ engine, state, shell }: EngineCardProps) {
         ].join(" · ")}
       </p>
       {engine.reason !== null && <p>{engine.reason}</p>}
-      <Stack engine={engine} state={state} />
+      <EngineStack engine={engine} store={shell.store} />
       <Serving engine={engine} />
       {engine.lastRefit && (
         <p class="refit-detail">
@@ -86,24 +106,6 @@ function EngineCard({ engine, state, shell }: EngineCardProps) {
         </div>
       )}
     </article>
-  );
-}
-
-function Stack({ engine, state }: { readonly engine: Engine; readonly state: State }) {
-  const stack = engine.weights?.stack ?? [];
-  if (stack.length === 0) return <p class="refit-detail">No LoRA.</p>;
-  return (
-    <ul class="refit-stack">
-      {stack.map(({ sha256, strength }, index) => {
-        const kept = engine.losses?.find((loss) => loss.adapter === sha256)?.projection ?? 1;
-        return (
-          <li key={`${sha256}${index}`}>
-            <span class="refit-name">{nameOf(state, sha256)}</span> × {strength}
-            {kept < keptEnough && <span class="refit-warn-text"> keeps {Math.max(0, Math.round(kept * 100))} % of its change</span>}
-          </li>
-        );
-      })}
-    </ul>
   );
 }
 

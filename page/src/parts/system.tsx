@@ -1,13 +1,25 @@
 // Facts of the sidecar: versions, counts, memory, hosts.
 
-import { ms, size } from "../state/rows.ts";
+import { ms, size, time } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
 import { coded, type Status } from "../wire/client.ts";
+import { useAnswer } from "./use-answer.ts";
 import { useStore } from "./use-store.ts";
 
 export function System({ store }: { readonly store: Store }) {
-  const { status } = useStore(store);
+  const { status, history } = useStore(store);
   if (status === null) return <p class="refit-empty">Not connected.</p>;
+  return (
+    <>
+      <Overview status={status} />
+      <Caches store={store} />
+      <Settings store={store} />
+      <LogTail store={store} told={history.length} />
+    </>
+  );
+}
+
+function Overview({ status }: { readonly status: Status }) {
   return (
     <section class="refit-section" id="facts">
       <h3>Overview</h3>
@@ -23,6 +35,79 @@ export function System({ store }: { readonly store: Store }) {
   );
 }
 
+function Caches({ store }: { readonly store: Store }) {
+  const { value } = useAnswer(() => store.client.read("cache.list"), []);
+  return (
+    <section class="refit-section">
+      <h3>Caches</h3>
+      <dl class="refit-facts">
+        {(value?.parts ?? []).map(({ name, entries, bytes, limitBytes }) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{`${entries}, ${size(bytes)} of ${size(limitBytes)}`}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+/** A page behind a UI's server is not shown these two: that UI may be open to other computers. */
+const elsewhere = "Shown in the sidecar's own dashboard.";
+
+function Settings({ store }: { readonly store: Store }) {
+  const { value, error } = useAnswer(() => store.client.read("settings.list"), []);
+  const settings = (value?.settings ?? []).toSorted((a, b) => Number(b.changed) - Number(a.changed));
+  return (
+    <section class="refit-section">
+      <h3>Settings</h3>
+      {error !== null && <p class="refit-empty">{elsewhere}</p>}
+      {settings.length > 0 && (
+        <div class="refit-scroll" tabIndex={0} role="region" aria-label="Settings">
+          <table class="refit-table">
+            <thead>
+              <tr>
+                <th scope="col">Option</th>
+                <th scope="col">Value</th>
+                <th scope="col">What it does</th>
+              </tr>
+            </thead>
+            <tbody>
+              {settings.map(({ name, value: text, changed, reload, help }) => (
+                <tr key={name}>
+                  <th scope="row">{name}</th>
+                  <td class={changed ? "refit-changed" : ""}>{text ?? "not set"}</td>
+                  <td class="refit-detail">{help + (reload ? " (taken while it runs)" : "")}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}
+
+function LogTail({ store, told }: { readonly store: Store; readonly told: number }) {
+  const { value, error } = useAnswer(() => store.client.read("telemetry.log", { limit: 200 }), [told]);
+  const lines = value?.lines ?? [];
+  return (
+    <section class="refit-section">
+      <h3>Log</h3>
+      {error !== null && <p class="refit-empty">{elsewhere}</p>}
+      {lines.length > 0 && (
+        <ol class="refit-log refit-scroll" tabIndex={0} aria-label="Last lines of the log">
+          {lines.toReversed().map(({ at, level, text }, index) => (
+            <li key={`${at}${index}`} class={`refit-log-${level}`}>
+              <time dateTime={at}>{time(at)}</time> <b>{level}</b> {text}
+            </li>
+          ))}
+        </ol>
+      )}
+    </section>
+  );
+}
+
 function factsOf(status: Status): [string, string][] {
   const { catalog, memory, watch } = status;
   return [
@@ -33,8 +118,8 @@ function factsOf(status: Status): [string, string][] {
     ["checkpoints", String(catalog.checkpoints)],
     ["problems", String(catalog.problems)],
     ["watching", watch.paused ? "paused" : `${watch.folders} folders`],
-    ["refits", String(status.totals.refits)],
-    ["steps", String(status.totals.steps)],
+    ["refits", String(status.totals?.refits ?? 0)],
+    ["steps", String(status.totals?.steps ?? 0)],
     ["memory of the sidecar", size(memory.processBytes)],
     ["memory of engines", `${size(memory.enginesBytes)} of ${size(memory.budgetBytes)}`],
     ...status.hosts.map((host): [string, string] => [

@@ -1,0 +1,75 @@
+// Every view of the dashboard under axe-core in Chromium, narrow and wide, light and dark. Nothing serious may be found.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { findChromium, openBrowser } from "../../bench/page/browser.mjs";
+import { startScene, warmScene } from "../../bench/page/scene.mjs";
+
+const chromium = findChromium() as string | null;
+if (chromium === null) console.log("skipped: axe needs Chromium (CHROMIUM, chromium, chromium-browser or google-chrome)");
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+interface Finding {
+  readonly id: string;
+  readonly impact: string;
+  readonly nodes: readonly string[];
+}
+
+/** What each view shows when it is whole. */
+const views: readonly (readonly [view: string, whole: string])[] = [
+  ["library", "document.querySelectorAll('.refit-adapter img').length >= 4"],
+  ["engines", "!!document.querySelector('[data-figure=swap]')"],
+  ["try", "document.querySelectorAll('.refit-pictures img').length === 2"],
+  ["activity", "document.querySelectorAll('.refit-history li').length > 2"],
+  ["system", "!!document.querySelector('.refit-log')"],
+];
+
+describe.skipIf(chromium === null)("axe on the dashboard", () => {
+  let scene: Awaited<ReturnType<typeof startScene>>;
+  let browser: Awaited<ReturnType<typeof openBrowser>>;
+  beforeAll(async () => {
+    scene = await startScene();
+    await warmScene(scene);
+    browser = await openBrowser(chromium as never);
+  });
+  afterAll(async () => {
+    await browser.close();
+    await scene.close();
+  });
+
+  async function findings(): Promise<Finding[]> {
+    await browser.evaluate(axe);
+    return (await browser.evaluate(
+      "axe.run(document).then(({ violations }) => violations.filter(({ impact }) => impact === 'serious' || impact === 'critical').map(({ id, impact, nodes }) => ({ id, impact, nodes: nodes.map(({ html }) => html.slice(0, 200)) })))",
+    )) as Finding[];
+  }
+
+  it("finds nothing serious on the log-in page", async () => {
+    await browser.open(`${scene.url}/login`);
+    await browser.until("!!document.querySelector('#token')");
+    expect(await findings()).toEqual([]);
+  });
+
+  it.each([
+    [390, "light"],
+    [390, "dark"],
+    [1440, "light"],
+    [1440, "dark"],
+  ])("finds nothing serious at %i px, %s", { timeout: 180_000 }, async (width, theme) => {
+    await browser.view({ width, height: 900, theme });
+    await browser.open(await scene.link());
+    await browser.until("document.querySelectorAll('.refit-adapter').length > 0");
+    const found: Record<string, Finding[]> = {};
+    for (const [view, whole] of views) {
+      await browser.evaluate(`location.hash = ${JSON.stringify(view)}`);
+      await browser.until(`document.querySelector("[data-view=${view}]") && ${whole}`, 90_000);
+      found[view] = await findings();
+    }
+    await browser.evaluate("location.hash = 'library'");
+    await browser.until("document.querySelectorAll('.refit-adapter').length > 0");
+    await browser.evaluate("document.querySelector('.refit-adapter').click()");
+    await browser.until("!!document.querySelector('.refit-heat')");
+    found["detail"] = await findings();
+    expect(Object.fromEntries(Object.entries(found).filter(([, list]) => list.length > 0))).toEqual({});
+  });
+});
