@@ -37,7 +37,24 @@ function tile(index) {
   return PNG.sync.write(png);
 }
 
-/** @param {{extra?: number}} wish `extra`: more LoRA files, each a link to one of the demo's */
+/** A LoRA of one layer, as small as can be; `index` makes its content its own. */
+function tinyAdapter(index) {
+  const name = "lora_unet_input_blocks_1_1_proj_in";
+  const header = {
+    [`${name}.lora_down.weight`]: { dtype: "F32", shape: [1, 64], data_offsets: [0, 256] },
+    [`${name}.lora_up.weight`]: { dtype: "F32", shape: [64, 1], data_offsets: [256, 512] },
+    __metadata__: { ss_network_dim: "1", ss_base_model_version: index % 3 === 0 ? "sdxl_base_v1-0" : "sd_v1" },
+  };
+  const text = Buffer.from(JSON.stringify(header));
+  const padded = Buffer.concat([text, Buffer.alloc((8 - (text.length % 8)) % 8, " ")]);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(padded.length));
+  const data = Buffer.alloc(512);
+  data.writeFloatLE(index + 1, 0);
+  return Buffer.concat([length, padded, data]);
+}
+
+/** @param {{extra?: number}} wish `extra`: more LoRA files, tiny ones */
 export async function startScene({ extra = 0 } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "refit-scene-"));
   const place = (path) => {
@@ -57,9 +74,8 @@ export async function startScene({ extra = 0 } = {}) {
     writeFileSync(place(`loras/${path}.civitai.info`), JSON.stringify(notes));
   });
   mkdirSync(join(folder, "loras/many"), { recursive: true });
-  const small = extra > 0 ? readFileSync(join(demo, "loras/small.safetensors")) : null;
   for (let index = 0; index < extra; index += 1)
-    writeFileSync(join(folder, `loras/many/adapter ${String(index).padStart(5, "0")}.safetensors`), small);
+    writeFileSync(join(folder, `loras/many/adapter ${String(index).padStart(5, "0")}.safetensors`), tinyAdapter(index));
   const data = join(folder, "data");
   const args = [
     "serve",
