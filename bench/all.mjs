@@ -82,6 +82,8 @@ export function benchAll(benches, args) {
         "cpu",
         "--repeats",
         values.repeats,
+        "--timeout",
+        "240",
         "--folder",
         folder,
         "--options",

@@ -22,19 +22,32 @@ pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on PATH;
 
 QUICK_START = REPO / "docs/use/quick-start.md"
 PANEL = "document.querySelector('.refit-panel')"
-# A checkpoint as people have them: UNet, text encoder and VAE in one file. Run with ComfyUI's Python.
+# A checkpoint as people have them: UNet, text encoder and VAE in one file. The VAE is random, and scaled so that its pictures have all tones. Run with ComfyUI's Python.
 WHOLE = """
-import sys, torch
+import os, sys, torch
+sys.argv, (parts, out) = [sys.argv[0], "--cpu"], sys.argv[1:]
+sys.path.insert(0, os.environ["COMFYUI_DIR"])
+import comfy.options
+comfy.options.enable_args_parsing()
+from comfy.taesd.taesd import TAESD
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 torch.manual_seed(5)
 config = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
-clip = {f"cond_stage_model.transformer.{key}": value.half().contiguous() for key, value in CLIPTextModel(config).state_dict().items()
-        if not key.endswith("position_ids")}
+clip = {f"cond_stage_model.transformer.{key}": value for key, value in CLIPTextModel(config).state_dict().items() if not key.endswith("position_ids")}
 clip = {key if ".text_model." in key else key.replace("transformer.", "transformer.text_model."): value for key, value in clip.items()}
-save_file({**load_file(sys.argv[1]), **clip}, sys.argv[2])
+vae, latents = TAESD(), 3 * torch.randn(1, 4, 32, 32)
+with torch.no_grad():
+    # ComfyUI's classes are made without values.
+    for value in vae.parameters():
+        torch.nn.init.kaiming_normal_(value) if value.ndim == 4 else value.zero_()
+    last = [one for one in vae.taesd_decoder.modules() if isinstance(one, torch.nn.Conv2d)][-1]
+    last.weight.div_(4 * vae.taesd_decoder(latents).std())
+    last.bias.add_(0.5 - vae.taesd_decoder(latents).mean((0, 2, 3)))
+vae = {f"first_stage_model.{key}": value for key, value in vae.state_dict().items() if key.startswith("taesd_")}
+whole = {**load_file(parts), **{key: value.half().contiguous() for key, value in {**clip, **vae}.items()}}
+save_file(whole, out)
 """
-
 #: A user's workflow, as ComfyUI saves it for its API; the frontend lays it out.
 WORKFLOW = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "my-model.safetensors"}},
@@ -79,7 +92,7 @@ def newcomer(tmp_path_factory):
         done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr + done.stdout
     assert (base / "custom_nodes/refit-sidecar/__init__.py").is_file()
-    data = root / "data"
+    data = tmp_path_factory.mktemp("data")
     environment = {"REFIT_DATA_DIR": str(data), "REFIT_PYTHON": os.environ.get("REFIT_TEST_PYTHON", sys.executable), "OMP_NUM_THREADS": "1"}
     frontend = os.environ.get("REFIT_FRONTEND")
     server = ComfyServer(base, environment=environment, plugin=False, arguments=["--front-end-root", frontend] if frontend else []).ready()
@@ -129,7 +142,7 @@ TIDY = """
   canvas.setDirty(true, true);
   await new Promise((drawn) => setTimeout(drawn, 1500));
   // ComfyUI tells what its own packages lack; that is no part of the story.
-  for (const button of document.querySelectorAll('.p-toast-close-button')) button.click();
+  for (const button of document.querySelectorAll('.p-toast-close-button, [aria-label="Close"], [aria-label="Dismiss"]')) button.click();
   await new Promise((drawn) => setTimeout(drawn, 800));
   return true;
 })()
@@ -151,6 +164,7 @@ def test_from_install_to_a_picture_on_an_engine_in_four_steps(newcomer):
     browser.until(f"!!{PANEL}")
     browser.until(f"{PANEL}.textContent.includes('onnected')", 120)
     dismiss(browser)
+    browser.evaluate("window.app.graph.clear(); true")
     settle(browser)
     shot(browser, "newcomer-1")
     # 2. A workflow with Load Checkpoint.
@@ -173,8 +187,9 @@ def test_from_install_to_a_picture_on_an_engine_in_four_steps(newcomer):
     last = server.call("/refit/facts")["lastRun"]
     assert last["served_by"] == "engine", json.dumps(last)
     (entry,) = server.call("/history").values()
+    assert entry["status"]["status_str"] == "success"
     pictures = [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
-    assert entry["status"]["status_str"] == "success" and len(pictures) == 1
+    assert len(pictures) == 1
     browser.until(f"{PANEL}.textContent.includes('on an engine')", 60)
     settle(browser)
     shot(browser, "newcomer-4")
