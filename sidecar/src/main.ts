@@ -8,6 +8,7 @@ import { exitCode, exitCodeOf, failureText } from "./cli/exit.ts";
 import { addCache } from "./cli/cache.ts";
 import { addDelta } from "./cli/delta.ts";
 import { addDemo } from "./cli/demo.ts";
+import { addError } from "./cli/error.ts";
 import { addDoctor } from "./cli/doctor.ts";
 import { addGraph } from "./cli/graph.ts";
 import { addHost } from "./cli/host.ts";
@@ -57,6 +58,7 @@ export async function main(args: readonly string[]): Promise<number> {
   addStop(program, done);
   addDoctor(program, done);
   addHost(program, done);
+  addError(program, done);
   addSelftest(program, version, done);
   addBench(program, version, done);
   addInstall(program, done);
