@@ -7,19 +7,38 @@ export const addonApart = ["arrivals", "jobs", "options", "plan", "step", "telem
 // The second pass, without the native addon. Commands, installations and self-tests start processes and compare what they say; numbers are compared in the other files.
 const withoutAddon =
   process.env["REFIT_NATIVE"] === "off" ? ["cli", "install", "selftest", ...addonApart].map((part) => `test/sidecar/${part}/**`) : [];
+const exclude = ["**/node_modules/**", ...(process.platform === "win32" ? [] : ["test/**/*.windows.test.ts"]), ...withoutAddon];
+
+// What changes its process (environment, threads, time limits), or holds much memory, has one for each file. The others share two: modules are read and built once.
+const ownProcess = [
+  "test/hosts/**/*.test.ts",
+  "test/native/**/*.test.ts",
+  "test/fuzz/**/*.test.ts",
+  "test/sidecar/delta/delta-service.test.ts",
+  "test/sidecar/host/environment.test.ts",
+  "test/sidecar/cli/**/*.test.ts",
+  "test/sidecar/install/**/*.test.ts",
+  "test/sidecar/selftest/**/*.test.ts",
+];
+
+const shared = { testTimeout: 60_000, hookTimeout: 120_000, pool: "forks" } as const;
 
 export default defineConfig({
   test: {
-    include: e2e ? ["test/**/*.e2e.test.ts"] : ["test/**/*.test.ts"],
-    exclude: [
-      "**/node_modules/**",
-      ...(process.platform === "win32" ? [] : ["test/**/*.windows.test.ts"]),
-      ...withoutAddon,
-      ...(e2e ? [] : ["test/**/*.e2e.test.ts"]),
-    ],
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
-    pool: "forks",
     maxWorkers: 2,
+    projects: e2e
+      ? [{ test: { ...shared, name: "e2e", include: ["test/**/*.e2e.test.ts"], exclude } }]
+      : [
+          { test: { ...shared, name: "own process", include: ownProcess, exclude: [...exclude, "test/**/*.e2e.test.ts"] } },
+          {
+            test: {
+              ...shared,
+              name: "shared",
+              isolate: false,
+              include: ["test/**/*.test.ts"],
+              exclude: [...exclude, ...ownProcess, "test/**/*.e2e.test.ts"],
+            },
+          },
+        ],
   },
 });

@@ -10,7 +10,11 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checked.whole_file import replace_file
+
 HASH = re.compile("[0-9a-f]{64}")
+# The layout of every text that is kept between runs: a line with format and SHA-256 of what follows, then the text.
+FORMAT = "refit-identities-1"
 # About 500 KB of JSON.
 MOST_KEPT = 2000
 
@@ -36,7 +40,10 @@ def stamp(path: str) -> Stamp | None:
 def _read(path: Path) -> dict[str, tuple[Stamp, str]]:
     """What an earlier start remembered; nothing where the file is missing or damaged, whole or in part."""
     try:
-        rows = json.loads(path.read_text("utf-8"))
+        line, _, text = path.read_text("utf-8").partition("\n")
+        if line != f"{FORMAT} {hashlib.sha256(text.encode()).hexdigest()}":
+            return {}
+        rows = json.loads(text)
         return {
             name: (Stamp(size, mtime, inode), sha256)
             for name, (size, mtime, inode, sha256) in rows.items()
@@ -48,15 +55,13 @@ def _read(path: Path) -> dict[str, tuple[Stamp, str]]:
 
 def _write(path: Path, known: dict[str, tuple[Stamp, str]]) -> None:
     """Whole or not at all; a folder that cannot be written costs only the time of the next start."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps({name: (seen.size, seen.mtime_ns, seen.inode, sha256) for name, (seen, sha256) in known.items()})
+    line = f"{FORMAT} {hashlib.sha256(text.encode()).hexdigest()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(
-            json.dumps({name: (seen.size, seen.mtime_ns, seen.inode, sha256) for name, (seen, sha256) in known.items()}), "utf-8"
-        )
-        os.replace(partial, path)
+        replace_file(path, f"{line}\n{text}".encode(), 0o600)
     except OSError:
-        partial.unlink(missing_ok=True)
+        pass
 
 
 class Identities:

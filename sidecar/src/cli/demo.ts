@@ -9,6 +9,7 @@ import type { Client, HeardEvent } from "../client/index.ts";
 import { classify, decode, demoFolder, gridPng, readDemoAssets, sample } from "../demo/index.ts";
 import type { DemoAssets, DemoLora } from "../demo/index.ts";
 import { codeFrom, Failure } from "../failure/index.ts";
+import { replaceFile } from "../files/index.ts";
 import { packageRoot } from "../package-root.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { checkOutputFolder } from "./outputs.ts";
@@ -252,7 +253,7 @@ async function runDemo(
     ["restored", restored],
   ] as const) {
     pictures.push(join(out, `${name}.png`));
-    await writeFile(join(out, `${name}.png`), drawing.png);
+    await replaceFile(join(out, `${name}.png`), (handle) => handle.writeFile(drawing.png));
   }
   const ok =
     identical &&

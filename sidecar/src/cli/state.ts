@@ -1,12 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { replaceFile } from "@refit-sidecar/native";
+import { replaceFile } from "../files/index.ts";
 import type { WireParams, WireResult } from "@refit-sidecar/protocol";
 import type { Command } from "commander";
 import { z } from "zod";
 import { connect, readDiscovery } from "../client/index.ts";
 import type { Client } from "../client/index.ts";
 import { codeFrom, Failure } from "../failure/index.ts";
+import { readLastUsed } from "../pipeline/index.ts";
 import { ownStore } from "./cache.ts";
 import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { checkOutput, folderInputs } from "./outputs.ts";
@@ -39,7 +40,6 @@ export type StackState = z.infer<typeof stackState>;
 export type StateFile = z.infer<typeof stateFile>;
 
 type Entry = WireResult<"catalog.list">["entries"][number];
-type Request = Pick<WireParams<"engine.warm">, "checkpoint" | "stack" | "mode" | "precision" | "host" | "residuals">;
 
 interface StateFlags {
   readonly dataDir?: string;
@@ -54,13 +54,6 @@ async function wholeCatalog(client: Client): Promise<Entry[]> {
     after = result.next;
   }
   return entries;
-}
-
-/** Requests that were prepared last, as the sidecar keeps them; none when the file is missing. */
-async function lastUsed(dataDir: string): Promise<readonly Request[]> {
-  const text = await readFile(join(dataDir, "last-used.json"), "utf8").catch(() => "{}");
-  const { recent = [] } = JSON.parse(text) as { recent?: readonly Request[] };
-  return recent;
 }
 
 /** What engines hold now, then what was used recently, each once. */
@@ -88,7 +81,7 @@ export async function exportState(client: Client, dataDir: string, version: stri
       ]);
     if (!stacks.some((other) => key(other) === key(state))) stacks.push(state);
   };
-  const recent = await lastUsed(dataDir);
+  const recent = (await readLastUsed(join(dataDir, "last-used.json")))?.recent ?? [];
   for (const { weights, host, precision } of (await client.call("engine.list", {})).result.engines) {
     const checkpoint = weights === null ? null : checkpointOf(weights.checkpoint);
     if (weights === null || checkpoint === null) continue;

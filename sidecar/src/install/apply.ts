@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
-import { cp, mkdir, rename, rm, symlink, unlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, realpath, rename, rm, stat, symlink, unlink, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { Failure } from "../failure/index.ts";
+import { replaceFile } from "../files/index.ts";
 import type { InstallAction, InstallPlan } from "./types.ts";
 
 /** Bytecode and links of a checkout do not travel. */
@@ -13,6 +14,16 @@ async function copyWhole(from: string, to: string): Promise<void> {
   await rm(partial, { recursive: true, force: true });
   await cp(from, partial, { recursive: true, filter: (path) => !leftOut.has(basename(path)) });
   await rename(partial, to);
+}
+
+/** A text of a UI's folder, whole or not at all. What the user made of the place stays: its rights, and a link to where it lies. */
+async function replaceText(path: string, text: string): Promise<void> {
+  const target = await realpath(path).catch(() => path);
+  const mode = await stat(target).then(
+    (found) => found.mode & 0o777,
+    () => 0o666,
+  );
+  await replaceFile(target, (handle) => handle.writeFile(text), { mode });
 }
 
 function run(command: readonly string[]): Promise<void> {
@@ -75,7 +86,7 @@ async function doAction(action: InstallAction, makeLink: MakeLink): Promise<stri
       await mkdir(dirname(action.to), { recursive: true });
       return copyWhole(action.from, action.to);
     case "write":
-      return writeFile(action.path, action.text);
+      return replaceText(action.path, action.text);
     case "unlink":
       return unlink(action.path);
     case "remove":

@@ -18,7 +18,7 @@ import type { WireServer } from "../wire/index.ts";
 import { createBackend } from "./answers/backend.ts";
 import { pageAnswers } from "./answers/pages.ts";
 import { createAdapterFinder } from "./resolve/find-adapter.ts";
-import { createFailedGraphs } from "./resolve/failed-graphs.ts";
+import { openFailedGraphs } from "./resolve/failed-graphs.ts";
 import { createFolders } from "./folders.ts";
 import { openGraphs } from "./resolve/graphs.ts";
 import { servedWithoutGraph, torchAlone } from "./resolve/hosted.ts";
@@ -104,10 +104,11 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   let policy = warmPolicy(options);
   const stores = await openStores(() => options, dataDir, log);
   const pythons = hostPythons(dataDir, () => options.python);
+  const failedGraphs = await openFailedGraphs(join(dataDir, "failed-graphs.json"), version);
   const graphs = await openGraphs({
     stores,
     python: () => pythons("torch"),
-    failed: createFailedGraphs(join(dataDir, "failed-graphs.json"), version),
+    failed: failedGraphs,
     onBadBundle: (name, error) => log.warn(`the graph ${name} cannot be used: ${String(error)}`),
   });
   const jobs = createScheduler({
@@ -389,6 +390,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
       await engines.close();
       await deltas.close();
       await lastUsed.flush();
+      await failedGraphs.idle();
       await trimmer.idle();
       await stores.close();
       await catalog.close();

@@ -2,6 +2,7 @@
 // Holds no arithmetic and no file formats of its own; what it decides is who is called when.
 
 export { exportGraph, runExport } from "./resolve/graphs.ts";
+export { readLastUsed } from "./warm/last-used.ts";
 export { hostCommand, hostPythons } from "./resolve/hosts.ts";
 export type { HostPythons } from "./resolve/hosts.ts";
 export { foldersOf, startSidecar } from "./compose.ts";

@@ -72,7 +72,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 
   async function clearLeftovers(): Promise<void> {
     for (const name of await readdir(options.folder)) {
-      if (!name.startsWith(tempPrefix) && !name.startsWith(goingPrefix)) continue;
+      // The last: a note whose writer was killed.
+      if (!name.startsWith(tempPrefix) && !name.startsWith(goingPrefix) && !/^\..*\.tmp$/.test(name)) continue;
       const age = await stat(at(name)).then(
         (found) => nowMs() - found.mtimeMs,
         () => 0,

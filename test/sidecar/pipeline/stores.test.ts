@@ -82,7 +82,7 @@ describe("openStores", () => {
   });
 });
 
-const noFailures = { known: () => null, note: () => undefined };
+const noFailures = { known: () => null, note: () => undefined, idle: () => Promise.resolve() };
 
 describe("openGraphs", () => {
   it("holds the graphs that it uses, and forgets one that another program has removed", async () => {

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import comfy.sd
 import comfy.utils
 import folder_paths
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from ...checked.whole_file import replace_file
 from ...files import Stamp, stamp
 from ...stack import ContentItem, content_tensors
 from ..denoising.tensors import Digests, from_bytes, torch_dtype
@@ -61,10 +63,8 @@ def export_lora(source: Source, name: str, strength: float, new_name: str) -> tu
         tensors[key] = _with_strength(key, tensor, strength)
     folder = folder_paths.get_folder_paths("loras")[0]
     file = _free_name(folder, new_name)
-    temporary = os.path.join(folder, f".{file}.partial")
     os.makedirs(folder, exist_ok=True)
-    save_file(tensors, temporary, metadata={"refit_source": os.path.basename(name), "refit_strength": repr(strength)})
-    os.replace(temporary, os.path.join(folder, file))
+    replace_file(Path(folder) / file, save(tensors, {"refit_source": os.path.basename(name), "refit_strength": repr(strength)}))
     return file, f"Saved {file}: {len(patches)} layers of {source.name}, strength {strength:g} built in."
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from refit_host.checked.whole_file import replace_file
+
 from .exportable import Exportable
 from .families import plan
 from .header import Shapes, structure_hash
@@ -30,9 +32,7 @@ def write_table(shapes: Shapes, name: str, out: Path) -> dict[str, Any]:
     model = plan(shapes)
     table = describe(model, shapes, name, model_files(model))
     out.mkdir(parents=True, exist_ok=True)
-    partial = out / ".graph.json"
-    partial.write_text(to_json(table), encoding="utf-8", newline="\n")
-    partial.replace(out / "graph.json")
+    replace_file(out / "graph.json", to_json(table).encode())
     return table
 
 

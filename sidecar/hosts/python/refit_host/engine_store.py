@@ -19,6 +19,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
+from .checked.whole_file import replace_file, sync_folder
+
 if TYPE_CHECKING:
     from .host.options import Options
 
@@ -137,9 +139,9 @@ class EngineStore:
                 "origin": "own",
             }
             write_synced(staging / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-            _sync_folder(staging)
+            sync_folder(staging)
             self._place(staging, key.entry)
-            _sync_folder(self._own)
+            sync_folder(self._own)
         except OSError as error:
             shutil.rmtree(staging, ignore_errors=True)
             log.warning("the engine could not be kept (%s); it is built again next time", error.strerror)
@@ -166,10 +168,8 @@ class EngineStore:
         """A small JSON file beside the engines: facts about this computer, no engine."""
         if self._own is None:
             return
-        partial = self._own / f"tmp-{os.getpid()}-{secrets.token_hex(8)}"
         try:
-            write_synced(partial, json.dumps(record, indent=1).encode())
-            os.replace(partial, self._own / name)
+            replace_file(self._own / name, json.dumps(record, indent=1).encode(), 0o600)
         except OSError as error:
             log.warning("the store could not be written (%s)", error.strerror)
 
@@ -245,13 +245,3 @@ def write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # NTFS journals the rename itself
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

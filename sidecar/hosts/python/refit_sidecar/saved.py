@@ -13,10 +13,11 @@ import pickle
 import stat
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import safetensors.torch
 import torch
+from refit_host.checked.whole_file import replace_file
 from torch import nn
 
 from .copying import engine_module
@@ -63,19 +64,14 @@ def save(module: "RefitModule", path: Path) -> Path:
         "device": _device_name(device), "torch": torch.__version__, "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as out:
-                out.writestr("refit.json", json.dumps(head))
-                for name, data in parts.items():
-                    out.writestr(name, data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+
+    def write(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as out:
+            out.writestr("refit.json", json.dumps(head))
+            for name, data in parts.items():
+                out.writestr(name, data)
+
+    replace_file(path, write, 0o600)
     return path
 
 

@@ -6,6 +6,7 @@ import { native } from "@refit-sidecar/native";
 import { catalogFormat } from "../../catalog/index.ts";
 import { isFoundAgain } from "../../delta/index.ts";
 import { Failure } from "../../failure/index.ts";
+import { readLastUsed } from "../../pipeline/index.ts";
 import { openStore } from "../../store/index.ts";
 import { decodeDeltaHeader } from "../../terms/index.ts";
 
@@ -95,11 +96,7 @@ async function lastUsedRow(dataDir: string): Promise<StoreRow> {
   const text = await textOf(path);
   const row = { store: "last-used", kept: 0, removed: 0, removedBytes: 0 } as const;
   if (text === null) return { ...row, text: "none" };
-  try {
-    if ((JSON.parse(text) as { version?: unknown }).version === 1) return { ...row, kept: 1, text: "kept" };
-  } catch {
-    // Not JSON: as one of another format.
-  }
+  if ((await readLastUsed(path)) !== null) return { ...row, kept: 1, text: "kept" };
   await rm(path, { force: true });
   return { ...row, removed: 1, removedBytes: text.length, text: "of another format: nothing is warmed up at the next start" };
 }

@@ -1,9 +1,9 @@
 // Graph exports that failed and would fail again: they are not tried anew at every prompt, but when the packages, the exporter or the file have changed.
 
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { statSync } from "node:fs";
 import { z } from "zod";
 import { Failure } from "../../failure/index.ts";
+import { keepText, readKept } from "../../files/index.ts";
 import type { HostPython } from "../../host/index.ts";
 import type { GraphNeed } from "./graphs.ts";
 
@@ -12,7 +12,11 @@ export interface FailedGraphs {
   readonly known: (structure: string, need: GraphNeed, python: HostPython) => Failure | null;
   /** Kept only where the exporter said that the same attempt would end in the same way. */
   readonly note: (structure: string, need: GraphNeed, python: HostPython, error: unknown) => void;
+  /** Resolves when what was noted is on disk. */
+  readonly idle: () => Promise<void>;
 }
+
+const format = "refit-failed-graphs-2";
 
 /** More structures than anybody has; the oldest go. */
 const most = 200;
@@ -29,34 +33,31 @@ const row = z.object({
   /** Folders of packages with their times of change: pip adds and removes folders in them. */
   packages: z.record(z.string(), z.number()),
 });
-const saved = z.object({ formatVersion: z.literal(1), failed: z.array(row) });
+const saved = z.array(row);
 type Row = z.infer<typeof row>;
 
 const changedAt = (folder: string): number => statSync(folder, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 const nameOf = ({ python, paths }: HostPython): string => [python, ...paths].join("\n");
 
-function readRows(path: string): Row[] {
+async function readRows(path: string): Promise<Row[]> {
+  const { text } = await readKept(path, format, maxBytes);
   try {
-    return statSync(path).size > maxBytes ? [] : saved.parse(JSON.parse(readFileSync(path, "utf8"))).failed;
+    return text === null ? [] : saved.parse(JSON.parse(text));
   } catch {
-    return []; // none yet, or damaged: one more attempt
+    return []; // written by another version: one more attempt
   }
 }
 
 /** `path`: where they are kept between starts. A list that cannot be kept costs an attempt, nothing else. */
-export function createFailedGraphs(path: string, version: string): FailedGraphs {
-  let rows = readRows(path);
+export async function openFailedGraphs(path: string, version: string): Promise<FailedGraphs> {
+  let rows = await readRows(path);
+  let writing = Promise.resolve();
   const of = (structure: string, need: GraphNeed) => (one: Row) => one.structure === structure && one.need === need;
 
   function keep(next: Row[]): void {
     rows = next.slice(-most);
-    try {
-      mkdirSync(dirname(path), { recursive: true });
-      writeFileSync(`${path}.${process.pid}.tmp`, JSON.stringify({ formatVersion: 1, failed: rows }), { mode: 0o600, flush: true });
-      renameSync(`${path}.${process.pid}.tmp`, path);
-    } catch {
-      // It is remembered until this process ends.
-    }
+    // One that cannot be kept is remembered until this process ends.
+    writing = writing.then(() => keepText(path, format, JSON.stringify(rows))).catch(() => undefined);
   }
 
   return {
@@ -79,5 +80,6 @@ export function createFailedGraphs(path: string, version: string): FailedGraphs 
       const made: Row = { structure, need, version, python: nameOf(python), message: error.message, packages };
       keep([...rows.filter((one) => !of(structure, need)(one)), made]);
     },
+    idle: () => writing,
   };
 }

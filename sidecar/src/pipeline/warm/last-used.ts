@@ -1,8 +1,9 @@
 // What was used last, kept between runs of the sidecar, so that a restart warms what is likely wanted.
 
-import { mkdir, readFile } from "node:fs/promises";
-import { dirname } from "node:path";
-import { replaceFile } from "../../files/index.ts";
+import { readFile } from "node:fs/promises";
+import { wireMethods } from "@refit-sidecar/protocol";
+import { z } from "zod";
+import { keepText, readKept } from "../../files/index.ts";
 import type { LastStep, StepShapes } from "./probe.ts";
 import type { LeaseRequest } from "../open-lease.ts";
 
@@ -21,10 +22,27 @@ export interface LastUsed {
 
 const keptRequests = 8;
 
-interface Saved {
-  readonly version: 1;
-  readonly recent: readonly LeaseRequest[];
-  readonly steps?: Readonly<Record<string, LastStep>>;
+const format = "refit-last-used-2";
+/** Eight requests with long stacks, and a few structures. */
+const maxBytes = 1024 * 1024;
+const saved = z.object({
+  version: z.literal(1),
+  recent: z.array(wireMethods["engine.warm"].params),
+  steps: z
+    .record(z.string(), z.object({ shapes: z.record(z.string(), z.array(z.number())), ms: z.number(), bytes: z.number().nullable() }))
+    .default({}),
+});
+export type Saved = z.infer<typeof saved>;
+
+/** Null when there is none, or none that can be read. 0.1.0 wrote the JSON alone. */
+export async function readLastUsed(path: string): Promise<Saved | null> {
+  const { text, reason } = await readKept(path, format, maxBytes);
+  if (text === null && reason !== "it has another format") return null;
+  try {
+    return saved.parse(JSON.parse(text ?? (await readFile(path, "utf8"))));
+  } catch {
+    return null;
+  }
 }
 
 /** A list that cannot be read or kept costs a warm start, nothing else. */
@@ -37,10 +55,9 @@ export function createLastUsed(path: string): LastUsed {
     JSON.stringify([request.checkpoint, request.stack, request.mode, request.precision, request.host, request.residuals]);
 
   async function save(): Promise<void> {
-    const saved: Saved = { version: 1, recent, steps: Object.fromEntries(steps) };
+    const now = { version: 1, recent, steps: Object.fromEntries(steps) };
     unsaved = false;
-    await mkdir(dirname(path), { recursive: true });
-    await replaceFile(path, (handle) => handle.writeFile(JSON.stringify(saved)), { mode: 0o600 });
+    await keepText(path, format, JSON.stringify(now));
   }
   const saveSoon = (): void => void (writing = writing.then(save).catch(() => undefined));
 
@@ -71,13 +88,10 @@ export function createLastUsed(path: string): LastUsed {
     },
     step: (structure) => steps.get(structure) ?? null,
     async load() {
-      try {
-        const saved = JSON.parse(await readFile(path, "utf8")) as Saved;
-        if (saved.version === 1 && Array.isArray(saved.recent)) recent = saved.recent.slice(0, keptRequests);
-        for (const [structure, known] of Object.entries(saved.steps ?? {})) steps.set(structure, known);
-      } catch {
-        // None yet, or damaged: it is written anew with the next run.
-      }
+      // None yet, or damaged: it is written anew with the next run.
+      const found = await readLastUsed(path);
+      recent = found?.recent.slice(0, keptRequests) ?? [];
+      for (const [structure, known] of Object.entries(found?.steps ?? {})) steps.set(structure, known);
       return recent;
     },
     recent: () => recent,

@@ -124,7 +124,7 @@ function extraNames(description: FamilyDescription, scope: Scope): Named[] {
 }
 
 /**
- * The key map of ComfyUI for a structure (source: ComfyUI 0.33.0 `comfy/lora.py` and the maps in `comfy/utils.py`; for Flux.1 the names of 0.3.64 too).
+ * The key map of ComfyUI for a structure (source: ComfyUI 0.33.0 `comfy/lora.py` and the maps in `comfy/utils.py`; where 0.3.64 names more, its names too).
  * In extended mode the names that ComfyUI ignores come first, so that a name which ComfyUI knows wins where both are in a file.
  */
 export function keyMap(family: Family, parameters: Parameters, mode: "comfyui" | "extended" = "comfyui"): KeyMap {

@@ -5,7 +5,8 @@ import json
 import os
 
 import pytest
-from refit_sidecar_plugin.files import HeaderError, Identities, read_header, read_tensor, stamp
+from refit_sidecar_plugin.checked.whole_file import replace_file
+from refit_sidecar_plugin.files import HeaderError, Identities, identity, read_header, read_tensor, stamp
 
 
 def write(path, header: object, payload: bytes = b"", length: int | None = None):
@@ -109,6 +110,33 @@ def test_identities_are_kept_over_starts_and_never_believed_for_another_file(tmp
 )
 def test_a_damaged_memory_of_identities_is_none(tmp_path, content):
     kept, path = tmp_path / "identities.json", tmp_path / "a.safetensors"
-    kept.write_text(content, "utf-8")
     path.write_bytes(b"one")
-    assert Identities(kept).sha256(str(path)) == Identities().sha256(str(path))
+    line = f"{identity.FORMAT} {hashlib.sha256(content.encode()).hexdigest()}"
+    for text in (content, f"{line}\n{content}"):
+        kept.write_text(text, "utf-8")
+        assert Identities(kept).sha256(str(path)) == Identities().sha256(str(path))
+
+
+def test_a_kept_identity_with_one_digit_changed_is_not_believed(tmp_path):
+    kept, path = tmp_path / "identities.json", tmp_path / "a.safetensors"
+    path.write_bytes(b"one")
+    known = Identities(kept).sha256(str(path))
+    assert known is not None
+    kept.write_text(kept.read_text("utf-8").replace(known, known[:-1] + ("0" if known[-1] != "0" else "1")), "utf-8")
+    assert Identities(kept).sha256(str(path)) == known
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "kept"
+    replace_file(path, b"one", 0o600)
+    assert path.read_bytes() == b"one" and (os.name == "nt" or path.stat().st_mode & 0o777 == 0o600)
+
+    def fails(file):
+        file.write(b"tw")
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        replace_file(path, fails)
+    assert path.read_bytes() == b"one" and os.listdir(tmp_path) == ["kept"]
+    replace_file(path, lambda file: file.write(b"two"))
+    assert path.read_bytes() == b"two" and os.listdir(tmp_path) == ["kept"]

@@ -1,8 +1,8 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { createLastUsed } from "../../../../sidecar/src/pipeline/warm/last-used.ts";
+import { createLastUsed, readLastUsed } from "../../../../sidecar/src/pipeline/warm/last-used.ts";
 import { probeInputs, probeSteps, type LastStep, type StepShapes } from "../../../../sidecar/src/pipeline/warm/probe.ts";
 
 const ports = [
@@ -83,6 +83,12 @@ it("the size, the fastest time and the memory of the last step outlive the sidec
   expect(second.noteStep("s", { sample: [1, 4, 16, 16] }, 50)).toBe(true);
   expect(second.step("s")).toEqual({ shapes: { sample: [1, 4, 16, 16] }, ms: 50, bytes: null });
   await second.flush();
-  expect(JSON.parse(await readFile(path, "utf8"))).toMatchObject({ version: 1 });
+  const whole = await readFile(path, "utf8");
+  expect((await readLastUsed(path))?.steps).toEqual({ s: { shapes: { sample: [1, 4, 16, 16] }, ms: 50, bytes: null } });
+  await writeFile(path, whole.replace('"ms":50', '"ms":51'));
+  expect(await readLastUsed(path)).toBeNull();
+  // As 0.1.0 wrote it.
+  await writeFile(path, whole.slice(whole.indexOf("\n") + 1));
+  expect((await readLastUsed(path))?.steps["s"]?.ms).toBe(50);
   await rm(folder, { recursive: true });
 });
