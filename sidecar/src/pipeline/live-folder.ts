@@ -99,7 +99,7 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
         .filter((entry) => entry.problem === null && entry.identity === null)
         .map((entry) => catalog.identity(entry.id, "full").catch(() => undefined)),
     );
-    const { stack, ids, waiting, refused } = liveFolderStack(adaptersHere());
+    const { stack, waiting, refused } = liveFolderStack(adaptersHere());
     if (waiting.length > 0) return;
     const identity = await catalog.identity(checkpoint);
     // Bringing the engine away from them would end that run with an error; its end brings the folder's stack.
@@ -109,13 +109,16 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
         "what was live keeps serving",
       );
     }
-    const key = JSON.stringify([checkpoint, identity.sampled ?? identity.sha256, ids, stack, refused, parts.request()]);
+    const key = JSON.stringify([checkpoint, identity.sampled ?? identity.sha256, stack, refused, parts.request()]);
     if (key === present && lease !== null) return;
     problem = null;
     for (const { id, reason } of refused) note(new Failure("LIVE_REFUSED", reason), `${catalog.entry(id).name} is left out`);
-    const good = await taken(ids, checkpoint, parts.request().mode);
-    const items = ids.flatMap((adapter, index) => (good.has(adapter) ? [{ adapter, strength: stack[index]?.strength ?? 1 }] : []));
-    const request = { ...parts.request(), checkpoint, stack: items };
+    const good = await taken(
+      stack.map(({ adapter }) => adapter),
+      checkpoint,
+      parts.request().mode,
+    );
+    const request = { ...parts.request(), checkpoint, stack: stack.filter(({ adapter }) => good.has(adapter)) };
     const opened = await withRoom(() => opener.open(request, { whenReplaced: "opener" }), nobodyToAsk);
     lease?.end();
     lease = opened;

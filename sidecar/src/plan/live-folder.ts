@@ -3,9 +3,8 @@ import { readStrength } from "../terms/index.ts";
 import type { StackItem } from "./types.ts";
 
 export interface LiveFolderStack {
-  readonly stack: readonly StackItem[];
-  /** Entry ids in stack order. */
-  readonly ids: readonly string[];
+  /** `adapter`: the entry's id. */
+  readonly stack: readonly (StackItem & { readonly adapter: string })[];
   /** Files whose content hash is still being computed; the stack is not complete without them. */
   readonly waiting: readonly string[];
   readonly refused: readonly { readonly id: string; readonly reason: string }[];
@@ -37,18 +36,14 @@ export function liveFolderStack(entries: readonly AdapterEntry[]): LiveFolderSta
   const named = entries
     .map((entry) => ({ entry, ...parseStrength(entry.name) }))
     .map((row) => ({ ...row, order: `${row.stem.normalize("NFC")}\u0000${row.entry.name}` }));
-  const stack: StackItem[] = [];
-  const ids: string[] = [];
+  const stack: (StackItem & { readonly adapter: string })[] = [];
   const waiting: string[] = [];
   const refused: { id: string; reason: string }[] = [];
   for (const { entry, strength, problem } of named.sort(byName)) {
     if (entry.problem !== null) refused.push({ id: entry.id, reason: entry.problem.message });
     else if (problem !== undefined) refused.push({ id: entry.id, reason: `${problem}; rename the file` });
     else if (entry.identity?.proof !== "full") waiting.push(entry.id);
-    else {
-      stack.push({ sha256: entry.identity.sha256, strength });
-      ids.push(entry.id);
-    }
+    else stack.push({ adapter: entry.id, sha256: entry.identity.sha256, strength });
   }
-  return { stack, ids, waiting, refused };
+  return { stack, waiting, refused };
 }

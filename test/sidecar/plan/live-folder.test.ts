@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { AdapterEntry } from "../../../sidecar/src/catalog/types.ts";
-import { liveFolderStack, parseStrength } from "../../../sidecar/src/plan/index.ts";
+import { liveFolderStack, parseStrength, type LiveFolderStack } from "../../../sidecar/src/plan/index.ts";
 
 const entry = (name: string, changes: Partial<AdapterEntry> = {}): AdapterEntry => ({
   kind: "adapter",
@@ -41,31 +41,32 @@ describe("parseStrength", () => {
   it("reads -0 as 0", () => expect(Object.is(parseStrength("a@-0.safetensors").strength, 0)).toBe(true));
 });
 
+const idsOf = ({ stack }: LiveFolderStack) => stack.map(({ adapter }) => adapter);
+
 describe("liveFolderStack", () => {
   it("stacks in name order with strengths from the names", () => {
-    const { stack, ids } = liveFolderStack([entry("b@0.8.safetensors"), entry("a.safetensors")]);
+    const { stack } = liveFolderStack([entry("b@0.8.safetensors"), entry("a.safetensors")]);
     expect(stack).toEqual([
-      { sha256: "hash:a.safetensors", strength: 1 },
-      { sha256: "hash:b@0.8.safetensors", strength: 0.8 },
+      { adapter: "id:a.safetensors", sha256: "hash:a.safetensors", strength: 1 },
+      { adapter: "id:b@0.8.safetensors", sha256: "hash:b@0.8.safetensors", strength: 0.8 },
     ]);
-    expect(ids).toEqual(["id:a.safetensors", "id:b@0.8.safetensors"]);
   });
   it("does not reorder when a strength changes", () => {
-    const order = (...names: string[]) => liveFolderStack(names.map((name) => entry(name))).ids;
+    const order = (...names: string[]) => idsOf(liveFolderStack(names.map((name) => entry(name))));
     expect(order("ab.safetensors", "a@0.5.safetensors")).toEqual(["id:a@0.5.safetensors", "id:ab.safetensors"]);
     expect(order("ab.safetensors", "a@9.safetensors")).toEqual(["id:a@9.safetensors", "id:ab.safetensors"]);
   });
   it("orders by code unit of the composed form, whatever the order of arrival", () => {
     const names = ["Z.safetensors", "a.safetensors", "e\u0301.safetensors", "\u00e9b.safetensors"];
-    const forward = liveFolderStack(names.map((name) => entry(name))).ids;
-    expect(liveFolderStack([...names].reverse().map((name) => entry(name))).ids).toEqual(forward);
+    const forward = idsOf(liveFolderStack(names.map((name) => entry(name))));
+    expect(idsOf(liveFolderStack([...names].reverse().map((name) => entry(name))))).toEqual(forward);
     expect(forward).toEqual(["id:Z.safetensors", "id:a.safetensors", "id:e\u0301.safetensors", "id:\u00e9b.safetensors"]);
   });
   it("keeps the same adapter twice when two files hold it", () => {
     const twin = { identity: { sha256: "same", proof: "full" } } as const;
     expect(liveFolderStack([entry("a.safetensors", twin), entry("b@0.5.safetensors", twin)]).stack).toEqual([
-      { sha256: "same", strength: 1 },
-      { sha256: "same", strength: 0.5 },
+      { adapter: "id:a.safetensors", sha256: "same", strength: 1 },
+      { adapter: "id:b@0.5.safetensors", sha256: "same", strength: 0.5 },
     ]);
   });
   it("waits for a full hash and refuses problems and impossible strengths by name, without losing the others", () => {
@@ -76,7 +77,7 @@ describe("liveFolderStack", () => {
       entry("bad.safetensors", { problem: { code: "CATALOG_INCOMPLETE", message: "it is a pickle" } }),
       entry("loud@1000.safetensors"),
     ]);
-    expect(result.ids).toEqual(["id:ok.safetensors"]);
+    expect(idsOf(result)).toEqual(["id:ok.safetensors"]);
     expect(result.waiting).toEqual(["id:late.safetensors", "id:sampled.safetensors"]);
     expect(result.refused).toEqual([
       { id: "id:bad.safetensors", reason: "it is a pickle" },
