@@ -1,12 +1,10 @@
 import { defineConfig } from "vitest/config";
+import { sidecarTests } from "./tools/addon-tests.mjs";
 
 // The slow, real-process and real-UI runs carry ".e2e." in their name and belong to `npm run test:e2e`.
 const e2e = process.env["REFIT_E2E"] === "1";
-/** Parts that cannot reach the native addon (test/layers/addon-apart.test.ts): their tests would be the same twice. */
-export const addonApart = ["arrivals", "jobs", "options", "plan", "step", "telemetry", "wire"];
-// The second pass, without the native addon. Commands, installations and self-tests start processes and compare what they say; numbers are compared in the other files.
-const withoutAddon =
-  process.env["REFIT_NATIVE"] === "off" ? ["cli", "install", "selftest", ...addonApart].map((part) => `test/sidecar/${part}/**`) : [];
+// The second pass, without the native addon: of the sidecar's tests, those that can reach it (test/layers/addon-apart.test.ts).
+const withoutAddon = process.env["REFIT_NATIVE"] === "off" ? sidecarTests().apart : [];
 const exclude = ["**/node_modules/**", ...(process.platform === "win32" ? [] : ["test/**/*.windows.test.ts"]), ...withoutAddon];
 
 // What changes its process (environment, threads, time limits), or holds much memory, has one for each file. The others share two: modules are read and built once.
@@ -14,6 +12,9 @@ const ownProcess = [
   "test/hosts/**/*.test.ts",
   "test/native/**/*.test.ts",
   "test/fuzz/**/*.test.ts",
+  "test/hostile/**/*.test.ts",
+  "test/release/**/*.test.ts",
+  "test/reported/**/*.test.ts",
   "test/sidecar/delta/delta-service.test.ts",
   "test/sidecar/host/environment.test.ts",
   "test/sidecar/cli/**/*.test.ts",
