@@ -28,7 +28,6 @@ export {
 export type {
   AdapterLosses,
   HostErrorCode,
-  HostErrorData,
   HostErrorRow,
   HostMethod,
   HostNotification,
@@ -43,7 +42,7 @@ export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
 export { failureTables, isKnownCode } from "./failures/index.ts";
 export type { FailureRow, FailureRows, KnownCode, OwnCode } from "./failures/index.ts";
 export { familyDescription, familyNames, familyTable, otherModels, otherModelTable } from "./families/index.ts";
-export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameGroup, NameRow, SpellingRow } from "./families/index.ts";
+export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameRow, SpellingRow } from "./families/index.ts";
 export { failure, isRequestId, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";
 export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";
 export { isWireMethod, protocolVersion, retiredParams, wireMethods, wireNotifications, wireValues } from "./messages/index.ts";

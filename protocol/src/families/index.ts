@@ -3,6 +3,6 @@
 import type { familyNames } from "./table.ts";
 
 export { familyDescription, otherModels } from "./schema.ts";
-export type { FamilyCall, FamilyDescription, FamilyInput, NameGroup, NameRow, OtherModels, SpellingRow } from "./schema.ts";
+export type { FamilyCall, FamilyDescription, FamilyInput, NameRow, OtherModels, SpellingRow } from "./schema.ts";
 export { familyNames, familyTable, otherModelTable } from "./table.ts";
 export type Family = (typeof familyNames)[number];

@@ -222,7 +222,6 @@ export const otherModels = z.array(
 
 export type OtherModels = z.infer<typeof otherModels>;
 export type FamilyDescription = z.infer<typeof familyDescription>;
-export type NameGroup = z.infer<typeof nameGroup>;
 export type NameRow = z.infer<typeof row>;
 export type SpellingRow = z.infer<typeof spelling>;
 export type FamilyInput = z.infer<typeof input>;

@@ -164,9 +164,3 @@ export type HostErrorCode = keyof typeof hostErrors;
 export function isHostErrorCode(code: string): code is HostErrorCode {
   return Object.hasOwn(hostErrors, code);
 }
-
-/** `data` of a JSON-RPC error from a host. */
-export interface HostErrorData {
-  readonly code: HostErrorCode;
-  readonly evidence: Readonly<Record<string, unknown>>;
-}

@@ -4,6 +4,6 @@
 export { hostMethods, hostNotifications, hostProtocolVersion } from "./methods.ts";
 export type { HostMethod, HostNotification, HostNotificationParams, HostParams, HostResult } from "./methods.ts";
 export { hostErrors, isHostErrorCode } from "./errors.ts";
-export type { HostErrorCode, HostErrorData, HostErrorRow } from "./errors.ts";
+export type { HostErrorCode, HostErrorRow } from "./errors.ts";
 export { adapterLosses, adapterLossLimit, checkpointSource, desiredState, refitPlan, stackFile, weightDtype } from "./values.ts";
 export type { AdapterLosses, StackFile, WeightDtype } from "./values.ts";

@@ -5,7 +5,7 @@ import { engineInfo } from "./engine.ts";
 import { method } from "./method.ts";
 import { count, empty, id, milliseconds, problem, weights } from "./values.ts";
 
-export const statusReport = z.object({
+const statusReport = z.object({
   version: z.string(),
   startedAt: z.string(),
   uptimeMs: milliseconds,

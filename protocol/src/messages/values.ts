@@ -44,7 +44,7 @@ export const problem = z.object({ code: z.string(), message: text });
 export const weights = z.object({ checkpoint: id, stack: z.array(z.object({ sha256, strength: z.number() })) });
 export const engineStateName = z.enum(["LIVE", "NEEDS_REFIT", "NEEDS_RECOMPILE", "UNKNOWN"]);
 
-export const tensorDtype = z.enum(["f32", "f16", "bf16", "u8", "i64"]);
+const tensorDtype = z.enum(["f32", "f16", "bf16", "u8", "i64"]);
 
 /** Where a tensor lies: in the frame's payload, or at `offset` of a negotiated segment. The codec checks it further. */
 export const tensorDescriptor = z.strictObject({

@@ -14,7 +14,7 @@ export interface HostOptions {
   readonly warmGraphs: readonly { readonly folder: string; readonly variant: string }[];
 }
 
-export const providers = ["cpu", "cuda", "dml", "webgpu", "coreml"] as const;
+const providers = ["cpu", "cuda", "dml", "webgpu", "coreml"] as const;
 
 /** Throws TypeError with the list of what is possible. */
 export function parseOptions(args: readonly string[]): HostOptions {

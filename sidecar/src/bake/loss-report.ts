@@ -12,8 +12,8 @@ export interface LossReport extends Kept {
 }
 
 /** Below this part of an adapter, or above this loss, its effect is not the one that it was made for. A bf16 file loses 0.7 of an update of 0.3 of its steps. */
-export const leastKept = 0.8;
-export const mostLost = 0.7;
+const leastKept = 0.8;
+const mostLost = 0.7;
 
 /** How people call a way of storing. */
 export function formatName(piece: ParameterPiece, dtype: FloatDtype | null): string {

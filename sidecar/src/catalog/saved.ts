@@ -2,11 +2,6 @@
 
 import type { Content } from "./unit.ts";
 
-export interface SavedUnit {
-  readonly key: string;
-  readonly content: Content;
-}
-
 export interface Saved {
   readonly generation: number;
   readonly units: ReadonlyMap<string, Content>;

@@ -17,7 +17,7 @@ export interface StoreFlags {
 const mebibyte = 1024 * 1024;
 
 /** Options as `serve` would have them from the same flags, environment and configuration file. */
-export async function storeOptions({ dataDir, engineStore, config = process.env["REFIT_CONFIG"] }: StoreFlags): Promise<Options> {
+async function storeOptions({ dataDir, engineStore, config = process.env["REFIT_CONFIG"] }: StoreFlags): Promise<Options> {
   const values = {
     ...(dataDir === undefined ? {} : { "data-dir": resolve(dataDir) }),
     ...(engineStore === undefined ? {} : { "engine-store": resolve(engineStore) }),

@@ -46,7 +46,7 @@ function flagOf(spec: OptionSpec): Option {
 }
 
 /** Adds every option of the table, so that flags, file and environment cannot drift apart. */
-export function addOptions(command: Command): Command {
+function addOptions(command: Command): Command {
   for (const spec of optionTable) command.addOption(flagOf(spec));
   return command.option("--config <file>", "TOML file with the same options; flags and REFIT_… variables go before it");
 }
@@ -54,7 +54,7 @@ export function addOptions(command: Command): Command {
 const camel = (name: string) => name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
 /** Options from flags, environment and the configuration file, with ComfyUI's folders added. */
-export async function gatherOptions(flags: Readonly<Record<string, unknown>>): Promise<Options> {
+async function gatherOptions(flags: Readonly<Record<string, unknown>>): Promise<Options> {
   const given: Record<string, unknown> = {};
   for (const spec of optionTable) {
     const value = flags[camel(spec.name)];

@@ -57,7 +57,7 @@ async function wholeCatalog(client: Client): Promise<Entry[]> {
 }
 
 /** What engines hold now, then what was used recently, each once. */
-export async function exportState(client: Client, dataDir: string, version: string, pinned: readonly string[]): Promise<StateFile> {
+async function exportState(client: Client, dataDir: string, version: string, pinned: readonly string[]): Promise<StateFile> {
   const entries = await wholeCatalog(client);
   const entryOf = (reference: string) => entries.find(({ id, sha256 }) => id === reference || sha256 === reference);
   const checkpointOf = (id: string): StackState["checkpoint"] | null => {
@@ -107,7 +107,7 @@ export async function exportState(client: Client, dataDir: string, version: stri
 }
 
 /** Throws CLI_STATE_FILE. */
-export async function readState(path: string): Promise<StateFile> {
+async function readState(path: string): Promise<StateFile> {
   const text = await readFile(path, "utf8").catch((cause: unknown) => {
     throw new Failure("CLI_STATE_FILE", `expected a state that "refit-sidecar state export" wrote; ${path} cannot be read`, {}, { cause });
   });
@@ -135,7 +135,7 @@ export interface ImportedStack {
 }
 
 /** Brings the sidecar to the state: every stack is warmed, the newest last, so that engines end as they were. One that cannot be does not stop the rest. */
-export async function importState(
+async function importState(
   client: Client,
   state: StateFile,
   onStack: (done: ImportedStack) => void = () => undefined,

@@ -16,7 +16,7 @@ export interface AdapterFacts {
 }
 
 /** Share of the file's denoiser modules of which at least one tensor is used; 1 when it has none. */
-export function usedShare({ shapes, report }: Pick<AdapterFacts, "shapes" | "report">): number {
+function usedShare({ shapes, report }: Pick<AdapterFacts, "shapes" | "report">): number {
   const modules = (keys: Iterable<string>): Set<string> =>
     new Set([...keys].filter((key) => foreignKey(key) === null).flatMap((key) => moduleName(key) ?? []));
   const all = modules(shapes.keys());

@@ -82,8 +82,6 @@ export type Term =
   | (TermBase & { readonly kind: "set"; readonly value: FactorName })
   | (TermBase & { readonly kind: "channelScale"; readonly value: FactorName; readonly axis: "rows" | "columns" });
 
-export type TermKind = Term["kind"];
-
 /** What happened to one key of the adapter file. */
 export interface KeyReport {
   readonly used: readonly string[];

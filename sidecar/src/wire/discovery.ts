@@ -16,7 +16,7 @@ export interface Discovery {
   readonly version: string;
 }
 
-export const discoveryName = "sidecar.json";
+const discoveryName = "sidecar.json";
 /** Ours is below 1 KiB; more is not ours. */
 const maxBytes = 64 * 1024;
 

@@ -12,6 +12,3 @@ export interface AdapterTensor {
 }
 
 export type AdapterTensors = ReadonlyMap<string, AdapterTensor>;
-
-/** Tensors by module name, then by suffix. A key that can be split in two ways stands in both modules; names are only looked up. */
-export type ModuleIndex = ReadonlyMap<string, ReadonlyMap<string, AdapterTensor>>;

@@ -29,7 +29,7 @@ interface GloraShapes {
  * Which layout the factors have (rule of ComfyUI's `glora.py`): the old one when ranks meet in it, overruled by the new one unless the weight is
  * square and a2 has its height. Null when they fit neither.
  */
-export function gloraLayout({ a1, a2, b1, b2 }: GloraShapes, view: Shape): { layout: "old" | "new"; rank: number } | null {
+function gloraLayout({ a1, a2, b1, b2 }: GloraShapes, view: Shape): { layout: "old" | "new"; rank: number } | null {
   const old = b2[1] === b1[0] && b1[0] === a1[0] && a1[0] === a2[1];
   const fresh = b2[0] === b1[1] && b1[1] === a1[1] && a1[1] === a2[0];
   const keepOld = old && a2[0] === view[0] && view[0] === view[1];

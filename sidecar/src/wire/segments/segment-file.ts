@@ -11,7 +11,7 @@ import { Failure } from "../../failure/index.ts";
 const syncBytes = 2 ** 20;
 
 /** Both sides hash the first bytes of both files to prove that they see the same ones. */
-export const nonceBytes = 32;
+const nonceBytes = 32;
 
 export interface SegmentFile {
   readonly path: string;
