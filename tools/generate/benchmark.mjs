@@ -82,35 +82,32 @@ function pick(runs, wanted) {
 const inUi = (by, phase) => ({ by, phase, how: /ComfyUI/ });
 const inPython = (by, phase, model, how) => ({ by, phase, model, how });
 
-/** Four figures beside their peers. Every row: what, and the rows to compare, ours first. */
-const headlines = [
-  ["SDXL in ComfyUI: another LoRA, until the first step", [inUi("refit", "swap"), inUi("comfyui", "swap")]],
-  ["SDXL in ComfyUI: one step", [inUi("refit", "step"), inUi("comfyui", "step")]],
-  [
-    "SDXL in Python: switch between two LoRAs",
-    [
-      inPython("refit", "swap", "SDXL", /RefitModule, compiled/),
-      inPython("peft", "swap", "SDXL", /fuse/),
-      inPython("hotswap", "swap", "SDXL", /./),
-    ],
-  ],
-  [
-    "Flux dev in Python: switch between two LoRAs",
-    [
-      inPython("refit", "swap", "Flux dev", /RefitModule, compiled/),
-      inPython("peft", "swap", "Flux dev", /fuse/),
-      inPython("hotswap", "swap", "Flux dev", /./),
-    ],
-  ],
-];
+/** Figures beside their peers. Every row: what, and the rows to compare, ours first. Python's rows are those of the models that every way was tried on. */
+const headlines = (runs) => {
+  const models = new Set(
+    runs.flatMap(({ rows }) => rows.filter(({ by, phase }) => by === "hotswap" && phase === "swap").map(({ model }) => model)),
+  );
+  return [
+    ["SDXL in ComfyUI: another LoRA, until the first step", [inUi("refit", "swap"), inUi("comfyui", "swap")]],
+    ["SDXL in ComfyUI: one step", [inUi("refit", "step"), inUi("comfyui", "step")]],
+    ...[...models].map((model) => [
+      `${model} in Python: switch between two LoRAs`,
+      [
+        inPython("refit", "swap", model, /RefitModule, compiled/),
+        inPython("peft", "swap", model, /fuse/),
+        inPython("hotswap", "swap", model, /./),
+      ],
+    ]),
+  ];
+};
 
 function figures(runs) {
-  const lines = headlines.map(([what, wanted]) => {
+  const lines = headlines(runs).map(([what, wanted]) => {
     const found = wanted.map((one) => pick(runs, one));
     const [own, ...peers] = found;
     return `| ${what} | **${shown(own.row, own.row.p50)}** | ${peers.map(({ row }) => `${makers[row.by]} ${shown(row, row.p50)}`).join(", ")} |`;
   });
-  const { run } = pick(runs, headlines[0][1][0]);
+  const { run } = pick(runs, headlines(runs)[0][1][0]);
   return `| median on one ${run.computer.card} | Refit Sidecar | beside it |\n|---|---:|---|\n${lines.join("\n")}`;
 }
 
