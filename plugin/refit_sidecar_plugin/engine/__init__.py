@@ -4,8 +4,8 @@ The desired state travels with every run; nothing is assumed about what an engin
 """
 
 from .choices import HOSTS, PRECISIONS
+from .desired_state import StackEntry, Wanted
 from .link import Link
 from .run import EngineRun, RunReport
-from .wanted import StackEntry, Wanted
 
 __all__ = ["HOSTS", "PRECISIONS", "EngineRun", "Link", "RunReport", "StackEntry", "Wanted"]

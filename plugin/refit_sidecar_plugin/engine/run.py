@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..client import Reply, SidecarError, Tensor
+from .desired_state import Wanted
 from .link import Link
-from .wanted import Wanted
 
 # Different conditionings of one run (areas, schedules) that are worth keeping on the other side.
 KEPT_PER_INPUT = 16

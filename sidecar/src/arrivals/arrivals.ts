@@ -9,7 +9,7 @@ import type { FolderWatch } from "./folder.ts";
 import { createInodes } from "./inodes.ts";
 import { resolveArrivalsOptions } from "./options.ts";
 import type { FolderSpec, GivenArrivalsOptions } from "./options.ts";
-import { systemClock } from "./ports.ts";
+import { systemClock } from "./world.ts";
 import type { ArrivalEvent, ArrivalListener, WatchedFolder } from "./types.ts";
 import { startChokidar } from "./watch.ts";
 

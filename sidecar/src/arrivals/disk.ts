@@ -6,7 +6,7 @@ import { lstat, readdir } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { errorCode } from "./error-code.ts";
 import { markFile } from "./mark.ts";
-import type { Files, Listing, Look } from "./ports.ts";
+import type { Files, Listing, Look } from "./world.ts";
 import { stampOf } from "../files/index.ts";
 
 /** The callback form costs half of the promise form, and a scan asks about every file there is. */

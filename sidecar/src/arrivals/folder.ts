@@ -5,7 +5,7 @@ import type { LimitFunction } from "p-limit";
 import { classifyName, controlledFile } from "./candidates.ts";
 import type { Inodes } from "./inodes.ts";
 import type { ArrivalsOptions } from "./options.ts";
-import type { Clock, Files, Look, StartWatch, Watch } from "./ports.ts";
+import type { Clock, Files, Look, StartWatch, Watch } from "./world.ts";
 import { scanFolder } from "./scan.ts";
 import { createTracker } from "./tracker.ts";
 import type { ArrivalListener, Place, WatchedFolder } from "./types.ts";

@@ -6,6 +6,6 @@
 export { createArrivals, folderKey } from "./arrivals.ts";
 export type { Arrivals } from "./arrivals.ts";
 export type { FolderSpec, GivenArrivalsOptions } from "./options.ts";
-export { systemClock } from "./ports.ts";
-export type { Clock, Files, Listing, Look, Mark, StartWatch, Watch, WatchHints } from "./ports.ts";
+export { systemClock } from "./world.ts";
+export type { Clock, Files, Listing, Look, Mark, StartWatch, Watch, WatchHints } from "./world.ts";
 export type { ArrivalEvent, ArrivalListener, FileKind, Place, RefusalCode, WatchedFolder } from "./types.ts";

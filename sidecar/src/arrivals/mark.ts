@@ -7,7 +7,7 @@ import type { FileHandle } from "node:fs/promises";
 import { classifyName, controlFileOf } from "./candidates.ts";
 import { errorCode } from "./error-code.ts";
 import { createLengthReader, readPrefix } from "./header-length.ts";
-import type { Mark } from "./ports.ts";
+import type { Mark } from "./world.ts";
 import { sameStamp, stampOf } from "../files/index.ts";
 import type { Stamp } from "../files/index.ts";
 

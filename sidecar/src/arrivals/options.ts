@@ -1,6 +1,6 @@
 // Options of the stage: given by the caller, resolved with defaults. All times in milliseconds.
 
-import type { Clock, Files, StartWatch } from "./ports.ts";
+import type { Clock, Files, StartWatch } from "./world.ts";
 import type { WatchedFolder } from "./types.ts";
 
 export interface FolderSpec {

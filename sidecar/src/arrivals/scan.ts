@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { classifyName, isSearchedFolder } from "./candidates.ts";
-import type { Files } from "./ports.ts";
+import type { Files } from "./world.ts";
 
 /** Deeper than any model tree; stops a circle that a network drive hides by changing inode numbers. */
 const maxDepth = 32;

@@ -5,7 +5,7 @@
 // that looks filled and long for one that may have been preallocated. A rename needs no window: only a whole file is renamed into place.
 
 import type { Limits } from "./options.ts";
-import type { Mark } from "./ports.ts";
+import type { Mark } from "./world.ts";
 import { sameStamp } from "../files/index.ts";
 import type { RefusalCode } from "./types.ts";
 import type { Stamp } from "../files/index.ts";

@@ -6,7 +6,7 @@ import type { LimitFunction } from "p-limit";
 import { classifyName, isDecodable } from "./candidates.ts";
 import type { Inodes } from "./inodes.ts";
 import type { Limits } from "./options.ts";
-import type { Clock, Files } from "./ports.ts";
+import type { Clock, Files } from "./world.ts";
 import { isOld, judge, restamped, startSettling } from "./settle.ts";
 import type { Origin, Settling } from "./settle.ts";
 import { sameContentStamp, sameStamp } from "../files/index.ts";

@@ -7,7 +7,7 @@
 import { basename, join } from "node:path";
 import { FSWatcher } from "chokidar";
 import { errorCode } from "./error-code.ts";
-import type { StartWatch } from "./ports.ts";
+import type { StartWatch } from "./world.ts";
 
 /** No watch can be had: too many watches or handles, or a file system without events. */
 const blindCodes = new Set(["ENOSPC", "EMFILE", "ENOSYS", "ENOTSUP", "EOPNOTSUPP"]);
