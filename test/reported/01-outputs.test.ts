@@ -1,6 +1,8 @@
-import { copyFileSync, existsSync, linkSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { copyFileSync, existsSync, linkSync, lstatSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { text } from "node:stream/consumers";
+import { replaceFile } from "@refit-sidecar/native";
 import { beforeAll, describe, expect, it } from "vitest";
 import { checkOutput, checkOutputFolder, checkpointInputs, outputLedger } from "../../sidecar/src/cli/outputs.ts";
 import { demo, fluxModel, hashOf, newFolder, pair, run, runFor, write } from "./support.ts";
@@ -43,6 +45,27 @@ describe("an output", () => {
       });
     },
   );
+
+  it.skipIf(cannotLink)("is refused where it is a pipe or a device, which a new file would take the place of", async () => {
+    execFileSync("mkfifo", [at("pipe")]);
+    symlinkSync("/dev/null", at("null-link"));
+    for (const out of [at("pipe"), at("null-link"), "/dev/null"])
+      await expect(check(out, [at("base.safetensors")])).rejects.toMatchObject({
+        code: "CLI_X",
+        message: expect.stringContaining("a device, a pipe or a socket") as string,
+      });
+    await expect(replaceFile(at("pipe"), (handle) => handle.writeFile("x"))).rejects.toMatchObject({ code: "EEXIST" });
+    expect(lstatSync(at("pipe")).isFIFO()).toBe(true);
+    for (const command of [
+      ["merge", "--adapter"],
+      ["delta", "export", "--adapter"],
+    ])
+      expect(run(folder, ...command, at("lora.safetensors"), "--base", at("base.safetensors"), "--out", at("pipe"))).toMatchObject({
+        status: 2,
+      });
+    expect(run(folder, "selftest", "--out", at("pipe"))).toMatchObject({ status: 2 });
+    expect(lstatSync(at("pipe")).isFIFO()).toBe(true);
+  });
 
   it("is refused where it is a shard, or the table, of the checkpoint that is read", async () => {
     await write(at("s-00001-of-00002.safetensors"), { a: { shape: [2] } });

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { open, rename, rm, type FileHandle } from "node:fs/promises";
+import { lstat, open, rename, rm, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
@@ -14,6 +14,7 @@ export async function replaceFile(
   { durable = true, mode = 0o666 }: { readonly durable?: boolean; readonly mode?: number } = {},
 ): Promise<void> {
   const folder = dirname(path);
+  await requireReplaceable(path);
   const temp = join(folder, `.${basename(path).slice(0, 100)}.${randomBytes(6).toString("hex")}.tmp`);
   const handle = await open(temp, "wx", mode);
   try {
@@ -29,6 +30,14 @@ export async function replaceFile(
     throw error;
   }
   if (durable) await syncFolder(folder);
+}
+
+/** A rename takes away whatever is there: a device (`/dev/null`), a pipe or a socket is no file that a new one could stand for. */
+async function requireReplaceable(path: string): Promise<void> {
+  const there = await lstat(path).catch(() => null);
+  if (there === null || there.isFile() || there.isSymbolicLink()) return;
+  const kind = there.isDirectory() ? "a folder" : "a device, a pipe or a socket";
+  throw Object.assign(new Error(`expected a file to replace, or none: ${basename(path)} is ${kind}`), { code: "EEXIST" });
 }
 
 /** Windows refuses to rename over a file that someone has open; virus scanners hold new files for a moment. */

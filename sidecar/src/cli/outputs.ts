@@ -40,10 +40,13 @@ const sameFile = (a: FileIdentity, b: FileIdentity): boolean =>
 
 const refused = (code: FailureCode, message: string) => new Failure(code, message, {});
 
-/** A file is written as a new one and renamed into place: its folder has to be there, and the place must not be a folder. */
+/** A file is written as a new one and renamed into place: its folder has to be there, and what is in the place must be a plain file. */
 async function requirePlace(code: FailureCode, option: string, out: string): Promise<void> {
-  if ((await statOrNull(out))?.isDirectory() === true)
-    throw refused(code, `${option} expects the file to write, ${out} is a folder; name a file in it`);
+  const there = await statOrNull(out);
+  if (there?.isDirectory() === true) throw refused(code, `${option} expects the file to write, ${out} is a folder; name a file in it`);
+  // The new file would take its place: /dev/null would be a file for every program of the computer.
+  if (there !== null && !there.isFile())
+    throw refused(code, `${option} expects the file to write, ${out} is a device, a pipe or a socket; name a file`);
   const folder = await statOrNull(dirname(resolve(out)));
   if (folder === null) throw refused(code, `the folder of ${option} does not exist: ${dirname(out)}; make it first, or write elsewhere`);
   if (!folder.isDirectory()) throw refused(code, `the folder of ${option} is a file: ${dirname(out)}; write elsewhere`);
@@ -92,7 +95,7 @@ async function requireOwnKind(
   throw refused(code, `${option} is a file of another kind, which would be lost: ${out} is no ${what}; choose another place`);
 }
 
-/** Checks an output before any work is done. Throws Failure `code` for an output that is one of the inputs, that has no folder, that is a folder, or that is of another kind. */
+/** Checks an output before any work is done. Throws Failure `code` for an output that is one of the inputs, that has no folder, that is a folder, a device or a pipe, or that is of another kind. */
 export async function checkOutput({ out, option, code, inputs, replaces }: OutputRequest): Promise<void> {
   await requirePlace(code, option, out);
   const own = await identityOf(out);

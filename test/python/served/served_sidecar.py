@@ -15,7 +15,8 @@ class Sidecar:
 
     def __init__(self, folder: Path, *options: str, folders: tuple[str, str] = ("checkpoints", "loras")) -> None:
         self.folder, self.data = folder, folder / "data"
-        self.data.mkdir()
+        self.data.mkdir(exist_ok=True)
+        (self.data / "sidecar.json").unlink(missing_ok=True)
         command = ["node", str(ROOT / "sidecar/bin/refit-sidecar.mjs"), "serve", "--data-dir", str(self.data), "--checkpoints", str(folder / folders[0]),
                    "--loras", str(folder / folders[1]), "--quiet-window", "50", *options]  # fmt: skip
         self.log = (self.data / "test.log").open("wb")

@@ -39,7 +39,11 @@ def _device_name(device: torch.device) -> str:
 
 
 def save(module: "RefitModule", path: Path) -> Path:
-    """Written beside the path and renamed into place. Adapters that PEFT holds are saved merged into the weights, as the engine has them."""
+    """Written beside the path and renamed into place. Adapters that PEFT holds are saved merged into the weights, as the engine has them.
+
+    Raises SavedModuleError for a path that holds anything but an earlier saved module.
+    """
+    _require_place(path)
     core = module._refit
     now = take(module)
     from .weights import LiveWeights
@@ -73,6 +77,23 @@ def save(module: "RefitModule", path: Path) -> Path:
 
     replace_file(path, write, 0o600)
     return path
+
+
+def _require_place(path: Path) -> None:
+    """Only an earlier saved module, or an empty file, is replaced: never somebody's checkpoint, and never a device, which a rename would take away."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise SavedModuleError(f"expected a file to write: {path.name} is a folder, a device or a pipe; choose another name")
+    if path.stat().st_size == 0:
+        return
+    try:
+        with zipfile.ZipFile(path) as there:
+            if "refit.json" in there.namelist():
+                return
+    except (OSError, zipfile.BadZipFile):
+        pass
+    raise SavedModuleError(f"{path.name} is there and is no saved module; it would be lost. Choose another name, or remove it first")
 
 
 def _structure(module: "RefitModule", now: Any) -> tuple[bytes, str]:

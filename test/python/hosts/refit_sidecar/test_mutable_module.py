@@ -205,3 +205,20 @@ def test_a_saved_module_loads_in_another_process(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_saved_module_replaces_an_earlier_one_and_nothing_else(tmp_path):
+    module = RefitModule(SmallResNet().eval(), precision="keep")
+    saved = module.save(tmp_path / "net.refit")
+    assert module.save(saved) == saved
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"somebody's checkpoint")
+    pipe = tmp_path / "pipe"
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(pipe)
+    else:
+        pipe.mkdir()
+    for path, says in ((model, "no saved module"), (pipe, "a folder, a device or a pipe"), (tmp_path, "a folder")):
+        with pytest.raises(SavedModuleError, match=says):
+            module.save(path)
+    assert model.read_bytes() == b"somebody's checkpoint" and not pipe.is_file()
