@@ -118,9 +118,9 @@ def _layer(parameters: dict[str, torch.Tensor], name: str) -> SimpleNamespace | 
     return None if weight is None else SimpleNamespace(weight=weight)
 
 
-def denoiser_of(patcher: Any) -> RemoteDenoiser:
-    """Also while an object patch of another node (a compiled model) stands in its place."""
+def denoiser_of(patcher: Any) -> RemoteDenoiser | None:
+    """Also while an object patch of another node (a compiled model) stands in its place. None: ComfyUI has made a copy with weights of its own."""
     found = patcher.model.diffusion_model
     if not isinstance(found, RemoteDenoiser):
-        found = patcher.object_patches_backup["diffusion_model"]
-    return found
+        found = patcher.object_patches_backup.get("diffusion_model")
+    return found if isinstance(found, RemoteDenoiser) else None

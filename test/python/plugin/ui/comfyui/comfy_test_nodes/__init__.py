@@ -305,8 +305,21 @@ class ConstantControl:
         }
 
 
+class TestCopyForDevice:
+    """A copy with weights of its own, as ComfyUI makes one for each further card."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "copy", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def copy(self, model):
+        return (model.deepclone_multigpu(torch.device("cpu")),)
+
+
 NODES = (
     TestConditioning, TestLatent, TestFirstFrame, TestControlVideo, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch,
-    TestReadBlocks, TestChangeInPlace,
+    TestReadBlocks, TestChangeInPlace, TestCopyForDevice,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}

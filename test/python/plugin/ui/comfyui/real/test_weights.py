@@ -82,6 +82,14 @@ def test_a_layer_that_was_changed_in_place_is_never_left_out(run):
     assert "changed the model itself (middle_block)" in changed
 
 
+def test_a_copy_for_another_device_has_weights_of_its_own_and_runs_in_comfyui(run):
+    """ComfyUI 0.33 has the loader make it (`cached_patcher_init`); with its LoRAs, and without a word of the weightless model."""
+    if run.server.comfyui_version < (0, 33):
+        pytest.skip(NEWER)
+    reason = local(run, {"adapters": STYLE}, behind("TestCopyForDevice"))
+    assert reason == "a copy of the model for another device, which has weights of its own"
+
+
 def test_merges_take_the_weights_of_either_loader(run):
     reason = local(run, {"adapters": STYLE}, merged("RefitLoadEngine"), merged(OWN))
     assert "model merge" in reason
