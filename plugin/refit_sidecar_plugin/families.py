@@ -45,6 +45,8 @@ class FamilyCall(NamedTuple):
     settings: Mapping[str, str | tuple[str, str]]
     #: Value in the call's own options -> engine input.
     options: Mapping[str, str]
+    #: Argument -> (key of the UI's configuration, word where that has none) with which it asks for what the model does anyway.
+    usual: Mapping[str, tuple[str, str]]
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 
@@ -60,6 +62,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset({"y"}),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -80,6 +83,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -92,6 +96,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset({"y"}),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -112,6 +117,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -124,6 +130,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -151,6 +158,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {"ref_latents_method": ("", "offset")},
         None,
     ),
     FamilyCall(
@@ -173,6 +181,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {"ref_latents_method": ("default_ref_method", "index")},
         None,
     ),
     FamilyCall(
@@ -185,6 +194,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"y", "ref_latents", "ref_latents_method"}),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -205,6 +215,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -217,6 +228,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"num_tokens", "attention_mask"}),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -243,6 +255,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {"ref_latents_method": ("default_ref_method", "index")},
         None,
     ),
     FamilyCall(
@@ -259,6 +272,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -271,6 +285,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -298,6 +313,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"timestep": "frame_timesteps"},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -316,6 +332,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset({"vace_context", "vace_strength"}),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -341,6 +358,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {"timestep": "token_timesteps"},
         {"causal_temporal_positioning": "causal", "use_middle_indices_grid": "middle"},
+        {},
         {},
         None,
     ),
@@ -369,6 +387,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
             "frequencies_precision": ("precise", "float64"),
             "av_ca_timestep_scale_multiplier": "gate_scale",
         },
+        {},
         {},
         WordsCall(
             "preprocess_text_embeds",
@@ -399,6 +418,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {"minimax_h3_sigma_shift_video": "shift_video", "minimax_h3_sigma_shift_audio": "shift_audio"},
+        {},
         WordsCall(
             "preprocess_text_embeds",
             ("text_states",),
@@ -443,6 +463,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -480,6 +501,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -502,6 +524,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -520,6 +543,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"attention_mask"}),
         frozenset(),
         frozenset({"first_frames"}),
+        {},
         {},
         {},
         {},

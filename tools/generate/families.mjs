@@ -183,6 +183,9 @@ export function pluginTable(families) {
         ${mapping(call.finer ?? {})},
         ${mapping(settings(call))},
         ${mapping(call.options ?? {})},
+        {${Object.entries(call.usual ?? {})
+          .map(([argument, { setting = "", value }]) => `${quote(argument)}: (${quote(setting)}, ${quote(value)})`)
+          .join(", ")}},
         ${
           call.words === undefined
             ? "None"
@@ -245,6 +248,8 @@ class FamilyCall(NamedTuple):
     settings: Mapping[str, str | tuple[str, str]]
     #: Value in the call's own options -> engine input.
     options: Mapping[str, str]
+    #: Argument -> (key of the UI's configuration, word where that has none) with which it asks for what the model does anyway.
+    usual: Mapping[str, tuple[str, str]]
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 

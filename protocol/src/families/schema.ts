@@ -157,6 +157,8 @@ const call = z.strictObject({
   settings: z.record(z.string(), setting).optional(),
   /** Value in the call's own options → the input that takes it. */
   options: z.record(z.string(), z.string()).optional(),
+  /** Argument → the word with which it asks for what the model does anyway: that of the UI's configuration under `setting`, or else `value`. */
+  usual: z.record(z.string(), z.strictObject({ value: z.string(), setting: z.string().optional() })).optional(),
   /** A method of the UI's model that makes a run's words, called before the steps: its arguments in order, and the inputs that they feed. */
   words: z
     .strictObject({

@@ -58,7 +58,7 @@ def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs:
     source: Source = patcher.get_attachment(ATTACHMENT)
     denoiser = denoiser_of(patcher)
     if denoiser is None:
-        stayed_local(source, NotServed("a copy of the model for another device, which has weights of its own"))
+        stayed_local(source, NotServed("a copy of the model for another device, which has weights of its own", "RUN_SETTING"))
         return executor(noise, *args, **kwargs)
     # Sampling rewrites the conditioning in place; a second attempt starts from what the first one started from.
     conds = {kind: [dict(cond) for cond in entries] for kind, entries in guider.conds.items()}

@@ -21,6 +21,10 @@ DESCRIPTIVE = frozenset({
 })  # fmt: skip
 
 
+# ComfyUI's own function under this key names one of its attention kernels; an engine has its own.
+ATTENTION = "optimized_attention_override"
+
+
 class NotServed(Exception):
     """This call or run is beyond an engine; the UI's own path has to do it. The text completes the sentence "not on an engine: ...";
     `code` is a row of the error reference (RUN_...).
@@ -53,6 +57,8 @@ class CallShape:
     settings: Mapping[str, str | tuple[str, str]] = field(default_factory=dict)
     #: Value in the call's own options -> engine input.
     options: Mapping[str, str] = field(default_factory=dict)
+    #: Argument -> (key of the configuration, word where that has none) with which it asks for what the model does anyway.
+    usual: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: The method of the model that makes a run's words.
     words: WordsCall | None = None
 
@@ -73,6 +79,7 @@ def call_shape(ui: str, class_name: str) -> CallShape | None:
         found.finer,
         found.settings,
         found.options,
+        found.usual,
         found.words,
     )
 
@@ -112,7 +119,7 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
     streams: tuple[Any, ...] = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
     tensors: dict[str, torch.Tensor] = {}
     for name, value in _taken_apart(shape, named).items():
-        if value is None or name in shape.ignored:
+        if value is None or name in shape.ignored or _is_usual(shape, name, value, configuration):
             continue
         tensors.update(_inputs(shape, name, value, streams[0].shape[0]))
     tensors |= _settings(shape.settings, configuration, streams[0].shape[0])
@@ -171,6 +178,11 @@ def read_words(words: WordsCall, args: tuple, kwargs: dict, configuration: Mappi
     return Call(tensors, frozenset(), (), first, step=False, done_as=None if words.unless is None or asked else words.unless[1])
 
 
+def _is_usual(shape: CallShape, argument: str, value: object, configuration: Mapping[str, object]) -> bool:
+    setting, word = shape.usual.get(argument, ("", None))
+    return word is not None and value == configuration.get(setting, word)
+
+
 def _inputs(shape: CallShape, argument: str, value: object, batch: int) -> dict[str, torch.Tensor]:
     """The engine inputs that one argument fills."""
     names = shape.inputs.get(argument)
@@ -218,7 +230,7 @@ def refuse_patches(transformer_options: Mapping[str, object]) -> None:
     """Raises NotServed for anything in transformer_options that reaches into the model's blocks, by the node that put it there."""
     for key, value in transformer_options.items():
         empty = value is None or value is False or (isinstance(value, (dict, list, tuple)) and not value)
-        if key in DESCRIPTIVE or empty:
+        if key in DESCRIPTIVE or empty or (key == ATTENTION and _is_comfyuis(value)):
             continue
         if key in ("patches", "patches_replace") and isinstance(value, dict):
             kind, patch = next(((kind, patch) for kind, patch in value.items() if patch), (None, None))
@@ -226,6 +238,10 @@ def refuse_patches(transformer_options: Mapping[str, object]) -> None:
                 raise NotServed(f"{made_by(patch)}, which acts inside the model ({kind})", "RUN_INSIDE_MODEL")
         else:
             raise NotServed(f"{made_by(value)}, which may act inside the model (option {key!r})", "RUN_INSIDE_MODEL")
+
+
+def _is_comfyuis(function: object) -> bool:
+    return str(getattr(function, "__module__", "")).partition(".")[0] == "comfy"
 
 
 def made_by(value: object) -> str:

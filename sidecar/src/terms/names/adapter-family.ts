@@ -116,7 +116,9 @@ function unetFamily(
     if (family) return found(family, `condition width ${width} in ${key}`);
   }
   for (const key of model) {
-    const width = /attn1[._](processor[._])?to_[qkv](?![a-z])/.test(key) ? inputWidth(shapes, moduleName(key) ?? "") : null;
+    const width = /attn1[._](processor[._])?to_[qkv](?![a-z])|ff[._]net[._]0[._]proj/.test(key)
+      ? inputWidth(shapes, moduleName(key) ?? "")
+      : null;
     if (width === 384 || width === 768 || width === 1536) return found("sdxl-refiner", `attention width ${width} in ${key}`);
   }
   const deep = model.find((key) => /transformer_blocks[._][1-9]/.test(key));

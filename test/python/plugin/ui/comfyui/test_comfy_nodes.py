@@ -130,6 +130,33 @@ def test_what_only_describes_the_call_is_no_patch():
     )
 
 
+def test_a_choice_of_comfyuis_own_attention_kernels_is_no_patch_and_anothers_function_is():
+    def override(*_args, **_kwargs): ...
+
+    with pytest.raises(calls.NotServed, match="inside the model"):
+        unet_call(transformer_options={"optimized_attention_override": override})
+    override.__module__ = "comfy.model_patcher"
+    unet_call(transformer_options={"optimized_attention_override": override})
+
+
+@pytest.mark.parametrize(
+    ("model", "configuration", "usual", "other"),
+    [
+        ("Flux", {}, "offset", "index"),
+        ("Flux2", {"default_ref_method": "index"}, "index", "offset"),
+        ("QwenImage", {}, "index", "uxo"),
+        ("QwenImage", {"default_ref_method": "index_timestep_zero"}, "index_timestep_zero", "index"),
+    ],
+)
+def test_a_word_for_what_the_model_does_anyway_is_no_argument(model, configuration, usual, other):
+    """FluxKontextMultiReferenceLatentMethod in a workflow of Kontext asks for what Flux does without it."""
+    shape = calls.call_shape("comfyui", model)
+    args = (torch.zeros(1, 16, 8, 8), torch.zeros(1), torch.zeros(1, 7, 48))
+    assert "sample" in calls.read_call(shape, args, {"ref_latents_method": usual}, configuration).tensors
+    with pytest.raises(calls.NotServed, match="ref_latents_method"):
+        calls.read_call(shape, args, {"ref_latents_method": other}, configuration)
+
+
 def test_arguments_without_an_engine_input_are_refused_by_name():
     with pytest.raises(calls.NotServed, match="num_video_frames"):
         unet_call(num_video_frames=14)

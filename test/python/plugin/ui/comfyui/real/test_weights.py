@@ -87,7 +87,7 @@ def test_a_copy_for_another_device_has_weights_of_its_own_and_runs_in_comfyui(ru
     if run.server.comfyui_version < (0, 33):
         pytest.skip(NEWER)
     reason = local(run, {"adapters": STYLE}, behind("TestCopyForDevice"))
-    assert reason == "a copy of the model for another device, which has weights of its own"
+    assert reason.startswith("a copy of the model for another device, which has weights of its own")
 
 
 def test_merges_take_the_weights_of_either_loader(run):
