@@ -8,16 +8,20 @@ import comfy.model_management
 import comfy.model_patcher
 
 from ...files import HeaderError
+from ..denoising import NotServed
 from .checkpoint import NotACheckpoint, detect
 from .classes import call_shape
-from .denoiser import RemoteDenoiser
+from .denoiser import RemoteDenoiser, denoiser_of
 from .ordinary import twin_of, whole
+from .report import stayed_local
 from .sampling import install, install_local
 from .source import ATTACHMENT, Source, load_ordinary
 
 
 class EnginePatcher(comfy.model_patcher.ModelPatcher):
     """A MODEL without weights. What needs them gets those of the ordinary MODEL behind it, loaded when first asked for."""
+
+    _standing_in: Any = None
 
     def get_key_patches(self, filter_prefix=None):
         """Merges, subtractions and extractions start from here: the weights, with the patches that come after them."""
@@ -35,6 +39,31 @@ class EnginePatcher(comfy.model_patcher.ModelPatcher):
         self.become_ordinary("a node needs the model's own weights (it saves, merges or extracts them)")
         comfy.model_management.free_memory(self.model_size(), device_to)
         return self.partially_load(device_to, extra_memory, force_patch_weights=True)
+
+    def pre_run(self):
+        super().pre_run()
+        denoiser = denoiser_of(self)
+        if denoiser is not None and denoiser.answer is None:
+            self._stand_in()
+
+    def _stand_in(self) -> None:
+        """A guider that samples on another MODEL calls this one beside it (a second model for the negative). Two states of one engine would be exchanged at
+        every step, which takes longer than ComfyUI's own path.
+        """
+        source = self.get_attachment(ATTACHMENT)
+        stayed_local(source, NotServed("a guider that calls two models at every step", "RUN_SETTING"))
+        twin = twin_of(self, source)
+        comfy.model_management.load_models_gpu([twin])
+        twin.pre_run()
+        self._standing_in = twin
+        self.model.apply_model = twin.model.apply_model
+
+    def cleanup(self):
+        twin, self._standing_in = self._standing_in, None
+        if twin is not None:
+            del self.model.apply_model
+            twin.cleanup()
+        super().cleanup()
 
     def become_ordinary(self, reason: str) -> None:
         """From here on this one patcher (its clones stay as they are) is the ordinary MODEL: ComfyUI patches weights in place only to read them afterwards."""

@@ -37,7 +37,7 @@ OWN = {"comfy.model_patcher.ModelPatcher": {"become_ordinary", "cached_patcher_i
 NEWER = {"comfy.model_patcher.ModelPatcher": {"state_dict_for_saving": "0.33.0"}}
 # Classes whose methods the plugin's own classes take the place of: a run goes through these parameters.
 OVERRIDDEN = {
-    "comfy.model_patcher.ModelPatcher": ["get_key_patches", "partially_load", "clone"],
+    "comfy.model_patcher.ModelPatcher": ["get_key_patches", "partially_load", "clone", "pre_run", "cleanup"],
     "comfy.samplers.CFGGuider": ["outer_sample"],
     "comfy.model_base.BaseModel": ["_apply_model"],
     "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": ["forward"],
@@ -47,7 +47,7 @@ OVERRIDDEN = {
 }
 # What no variable's name shows.
 ATTRIBUTES = {
-    "comfy.model_base.BaseModel": ["diffusion_model", "model_config", "current_patcher", "memory_required"],
+    "comfy.model_base.BaseModel": ["diffusion_model", "model_config", "current_patcher", "memory_required", "apply_model"],
     "server.PromptServer": ["last_node_id", "routes", "prompt_queue"],
     "execution.PromptQueue": ["get_current_queue_volatile"],
 }

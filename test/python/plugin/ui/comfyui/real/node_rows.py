@@ -249,7 +249,7 @@ ROWS = [
     Row(SAMPLING, "SamplerCustomAdvanced", guided(cfg_guider), what="CFGGuider"),
     Row(SAMPLING, "BasicGuider", guided(lambda old: node("BasicGuider", model=old["model"], conditioning=old["positive"]))),
     Row(SAMPLING, "DualCFGGuider", guided(dual_cfg)),
-    Row(SAMPLING, "DualModelGuider", guided(dual_model), what="another checkpoint for the negative"),
+    Row(SAMPLING, "DualModelGuider", guided(dual_model), what="the negative in ComfyUI"),
     Row(SAMPLING, "PerpNegGuider", guided(perp_neg)),
     Row(SAMPLING, "SamplerEulerCFGpp", guided(cfg_guider, node("SamplerEulerCFGpp", version="regular"))),
     Row(GUIDANCE, "PerpNeg", perp_neg_model),

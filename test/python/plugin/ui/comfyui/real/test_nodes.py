@@ -125,7 +125,7 @@ def table(rows: dict[str, dict], version: str) -> str:
         f"ComfyUI {version} on a processor, the torch host in fp32, tiny checkpoints with the names of real ones, a LoRA in most workflows, three steps.",
         "One workflow a node; its latents against those of the same workflow with ComfyUI's own loader.",
         "`difference`: RMS of what the two differ by, relative. `effect`: what the node changes in the latents of a plain workflow.",
-        "Made by `REFIT_RECORD=1 npm run test:e2e -- test/python/plugin/real/test_nodes.py`.",
+        "Made by `REFIT_RECORD=1 npm run test:e2e -- test/python/plugin/ui/comfyui/real/test_nodes.py`.",
         f"{len(listed)} workflows with {kinds} nodes: {served} served by the engine, {len(listed) - served} left to ComfyUI.",
     ]
     group = None
