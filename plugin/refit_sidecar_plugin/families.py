@@ -374,36 +374,10 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
             "attention_mask": "attention_mask",
             "frame_rate": "frame_rate",
         },
-        frozenset(
-            {
-                "encoder_hidden_states",
-                "attention_mask",
-                "frame_rate",
-                "causal",
-                "middle",
-                "halves",
-                "precise",
-                "gate_scale",
-                "words",
-                "word_halves",
-            }
-        ),
+        frozenset({"encoder_hidden_states", "attention_mask", "frame_rate", "causal", "middle", "halves", "precise", "gate_scale", "words", "word_halves"}),
         frozenset({"denoise_mask", "audio_denoise_mask"}),
         frozenset({"words", "word_halves"}),
-        frozenset(
-            {
-                "audio_sample",
-                "audio_timestep",
-                "attention_mask",
-                "token_timesteps",
-                "audio_token_timesteps",
-                "causal",
-                "middle",
-                "halves",
-                "precise",
-                "gate_scale",
-            }
-        ),
+        frozenset({"audio_sample", "audio_timestep", "attention_mask", "token_timesteps", "audio_token_timesteps", "causal", "middle", "halves", "precise", "gate_scale"}),
         {},
         {"timestep": ("token_timesteps", "audio_token_timesteps")},
         {
@@ -437,14 +411,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
             "minimax_payload.text_token_tags": "word_kinds",
         },
         frozenset({"encoder_hidden_states", "word_kinds", "audio_scale", "shift_video", "shift_audio", "words"}),
-        frozenset(
-            {
-                "minimax_payload.seed",
-                "minimax_payload.layout",
-                "minimax_payload.visual_cond_noise_aug",
-                "minimax_payload.audio_cond_noise_aug",
-            }
-        ),
+        frozenset({"minimax_payload.seed", "minimax_payload.layout", "minimax_payload.visual_cond_noise_aug", "minimax_payload.audio_cond_noise_aug"}),
         frozenset(),
         frozenset({"word_kinds", "audio_scale", "shift_video", "shift_audio"}),
         {},
