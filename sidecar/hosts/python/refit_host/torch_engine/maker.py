@@ -112,10 +112,10 @@ def _plain(
 ) -> Weights:
     """Weights without a module."""
     if form is None:
-        return Weights(Layout.build(shapes, dtype), host.device, host.ring, merge=host.options.merge, rounding=host.options.rounding)
+        return Weights(Layout.build(shapes, dtype), host.device, host.ring, merge=host.options.merge)
     matrices = plain_matrices(shapes, form, frozenset(file_codes(form, source)))
     layout = Layout.build(shapes, dtype, rotated={name: turn for name, turn in rotations(form, source).items() if name in matrices})
-    return QuantWeights(layout, matrices, form, host.device, host.ring, merge=host.options.merge)
+    return QuantWeights(layout, matrices, form, host.device, host.ring, merge=host.options.merge, rounding=host.options.rounding)
 
 
 def fill(weights: Weights, params: LoadParams, reader: CheckpointReader, host: "Host", call: Call) -> None:
