@@ -12,6 +12,7 @@ import { addError } from "./cli/error.ts";
 import { addDoctor } from "./cli/doctor.ts";
 import { addGraph } from "./cli/graph.ts";
 import { addHost } from "./cli/host.ts";
+import { addBundle } from "./cli/bundle.ts";
 import { addInspect } from "./cli/inspect.ts";
 import { addInstall } from "./cli/install.ts";
 import { addMerge } from "./cli/merge.ts";
@@ -21,6 +22,7 @@ import { addBench } from "./cli/bench.ts";
 import { addServe } from "./cli/serve.ts";
 import { addState } from "./cli/state.ts";
 import { addStop } from "./cli/stop.ts";
+import { addTop } from "./cli/top.ts";
 import { addUpdate } from "./cli/update.ts";
 import { packageRoot } from "./package-root.ts";
 
@@ -56,6 +58,8 @@ export async function main(args: readonly string[]): Promise<number> {
   addEngine(program, done);
   addState(program, version, done);
   addStop(program, done);
+  addTop(program, done);
+  addBundle(program, done);
   addDoctor(program, done);
   addHost(program, done);
   addError(program, done);

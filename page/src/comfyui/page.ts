@@ -9,7 +9,9 @@ import { createRelay } from "../wire/relay.ts";
 import { createCommands, showTextOn } from "./commands.ts";
 import type { Api, App, GraphNode } from "./frontend.ts";
 import { migrateWorkflow } from "./migrate.ts";
-import { settings } from "./settings.ts";
+import { addLoras, type WantedLora } from "./add-loras.ts";
+import { isQuiet, setQuiet } from "./quiet.ts";
+import { settings, takeSettings } from "./settings.ts";
 import { familiesOf } from "./workflow.ts";
 
 const tabId = "refit-sidecar";
@@ -49,12 +51,13 @@ export function start(app: App, api: Api, web: URL): void {
     return facts.lastRun.served_by === "engine" ? { text: "engine", variant: "info" } : { text: "in ComfyUI", variant: "warning" };
   }
 
+  const add = (loras: readonly WantedLora[]) => toasts.show("success", "LoRAs", addLoras(app, loras), 4000);
   let panel: ReturnType<typeof createPanel> | null = null;
   app.registerExtension({
     name: "refit-sidecar",
     commands: commands.list,
     menuCommands: [{ path: ["Extensions", "Refit"], commands: commands.list.map((command) => command.id) }],
-    settings,
+    settings: settings(store),
     aboutPageBadges: [{ label: "Refit Sidecar", url: "https://github.com/refit-sidecar/refit-sidecar", icon: "pi pi-bolt" }],
     actionBarButtons: [
       { icon: "icon-[lucide--zap]", label: "Refit", tooltip: "Engines, LoRAs and refits", onClick: () => commands.run("Refit.ShowPanel") },
@@ -82,7 +85,14 @@ export function start(app: App, api: Api, web: URL): void {
         type: "custom",
         iconBadge: () => (store.state.facts.connection.state === "connected" ? null : "!"),
         render(element: Element) {
-          panel = createPanel(element, { store, commands, ui: "ComfyUI", fits: () => familiesOf(app, store.state.catalog) });
+          panel = createPanel(element, {
+            store,
+            commands,
+            ui: "ComfyUI",
+            fits: () => familiesOf(app, store.state.catalog),
+            actions: [{ label: "Add to the workflow", run: ({ name }) => add([{ name, strength: 1 }]) }],
+            workflow: { add, isQuiet: () => isQuiet(app), setQuiet: (quiet) => setQuiet(app, quiet) },
+          });
         },
         destroy() {
           panel?.destroy();
@@ -100,6 +110,7 @@ export function start(app: App, api: Api, web: URL): void {
     beforeConfigureGraph: migrateWorkflow,
 
     nodeCreated(node: GraphNode) {
+      takeSettings(app, node);
       if (reporting.has(node.comfyClass ?? "")) showTextOn(node);
     },
   });

@@ -1,6 +1,7 @@
 // ComfyUI's own messages and settings. Uses the newer toast calls where the frontend has them.
 
 import type { App } from "../comfyui/frontend.ts";
+import { isQuiet } from "../comfyui/quiet.ts";
 import type { Messages } from "./toasts.ts";
 
 const severities = { success: "success", info: "info", warn: "warning", error: "error" } as const;
@@ -10,7 +11,7 @@ const settings = { newAdapters: "Refit.Toasts.NewAdapters", fallback: "Refit.Toa
 export function comfyuiMessages(app: App): Messages {
   return {
     ui: "ComfyUI",
-    wanted: (name) => app.extensionManager.setting?.get?.(settings[name]) !== false,
+    wanted: (name) => app.extensionManager.setting?.get?.(settings[name]) !== false && !(name === "fallback" && isQuiet(app)),
     show(severity, summary, detail, life = 6000) {
       const toast = app.extensionManager.toast;
       const newer = toast[severities[severity]];

@@ -6,6 +6,9 @@ import type { Command, Commands } from "../commands/engine-commands.ts";
 import { engineRows, failureRows, historyRows, jobRows, runLine } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
 import type { CatalogEntry } from "../wire/client.ts";
+import { nameParts } from "../state/library.ts";
+import { recentStacks } from "../state/recent-stacks.ts";
+import { nameOf } from "./names.ts";
 import { Library } from "./library.tsx";
 import { Failures, Rows } from "./row.tsx";
 import { useStore } from "./use-store.ts";
@@ -16,6 +19,14 @@ export interface AdapterAction {
   readonly run: (entry: CatalogEntry) => void;
 }
 
+/** What a page with an open workflow can do in it. */
+export interface WorkflowActions {
+  readonly add: (loras: readonly { readonly name: string; readonly strength: number }[]) => void;
+  /** Runs of this workflow that are not on an engine are not told. */
+  readonly isQuiet: () => boolean;
+  readonly setQuiet: (quiet: boolean) => void;
+}
+
 export interface Shell {
   readonly store: Store;
   /** A page without a workflow leaves out what needs one. */
@@ -24,6 +35,7 @@ export interface Shell {
   readonly ui: string;
   readonly fits: () => ReadonlySet<string> | null;
   readonly actions?: readonly AdapterAction[];
+  readonly workflow?: WorkflowActions;
 }
 
 const first = ["Refit.UseEngines"];
@@ -54,7 +66,7 @@ export function Panel(shell: Shell) {
       )}
       <div class="refit-buttons">
         {of(first).map((command) => (
-          <CommandButton key={command.id} command={command} label="Use engines here" />
+          <CommandButton key={command.id} command={command} label="Use engines here" primary />
         ))}
         <details class="refit-menu">
           <summary class="refit-button">Engines …</summary>
@@ -65,11 +77,13 @@ export function Panel(shell: Shell) {
           </div>
         </details>
       </div>
-      <Rows title="Last run" rows={runLine(state.facts.lastRun, ui)} empty="No run yet." />
       <section class="refit-section">
         <h3>LoRAs{paused ? " (watching is paused)" : ""}</h3>
         <Library store={store} fits={shell.fits} actions={shell.actions ?? []} />
       </section>
+      {shell.workflow && <RecentStacks store={store} workflow={shell.workflow} />}
+      <Rows title="Last run" rows={runLine(state.facts.lastRun, ui)} empty="No run yet." />
+      {shell.workflow && state.facts.lastRun?.served_by === "local" && <Quiet workflow={shell.workflow} />}
       <Rows title="Engines" rows={engineRows(state.engines, state.catalog)} empty="No engine is loaded." />
       <Rows title="Work in the background" rows={jobRows(state.jobs)} empty="Nothing to do." />
       <Failures rows={failureRows(state.jobs, state.dismissed)} dismiss={() => store.dismissFailures()} />
@@ -83,7 +97,50 @@ const shortLabel = (command: Command, paused: boolean): string =>
     ? `${paused ? "Resume" : "Pause"} watching`
     : command.label.replace(/ of (this workflow|this checkpoint|engines)$/, "");
 
-function CommandButton({ command, label }: { readonly command: Command; readonly label: string }) {
+/** Stacks that engines had lately; a click puts their LoRAs into the workflow. */
+function RecentStacks({ store, workflow }: { readonly store: Store; readonly workflow: WorkflowActions }) {
+  const stacks = recentStacks(store.state.history);
+  if (stacks.length === 0) return null;
+  return (
+    <section class="refit-section">
+      <h3>Recent stacks</h3>
+      {stacks.map(({ items, at }) => {
+        const loras = items.map(({ id, strength }) => ({ name: nameOf(store.state, id), strength }));
+        const text = loras.map(({ name, strength }) => `${nameParts(name).title} × ${strength}`).join(", ");
+        return (
+          <button key={at} type="button" class="refit-recent" title="Add to the workflow" onClick={() => workflow.add(loras)}>
+            {text}
+          </button>
+        );
+      })}
+    </section>
+  );
+}
+
+function Quiet({ workflow }: { readonly workflow: WorkflowActions }) {
+  const [quiet, become] = useState(workflow.isQuiet);
+  return (
+    <label class="refit-check">
+      <input
+        type="checkbox"
+        checked={quiet}
+        onChange={(event) => {
+          workflow.setQuiet(event.currentTarget.checked);
+          become(event.currentTarget.checked);
+        }}
+      />
+      Do not tell again for this workflow
+    </label>
+  );
+}
+
+interface CommandButtonProps {
+  readonly command: Command;
+  readonly label: string;
+  readonly primary?: boolean;
+}
+
+function CommandButton({ command, label, primary = false }: CommandButtonProps) {
   const [busy, setBusy] = useState(false);
   const press = async () => {
     setBusy(true);
@@ -93,7 +150,7 @@ function CommandButton({ command, label }: { readonly command: Command; readonly
   return (
     <button
       type="button"
-      class="refit-button"
+      class={`refit-button ${primary ? "refit-primary" : ""}`}
       data-command={command.id}
       title={command.tooltip}
       disabled={busy}

@@ -27,7 +27,7 @@ function Overview({ status }: { readonly status: Status }) {
         {factsOf(status).map(([label, value]) => (
           <div key={label}>
             <dt>{label}</dt>
-            <dd>{value}</dd>
+            <dd class={value.length > 40 ? "refit-long" : ""}>{value}</dd>
           </div>
         ))}
       </dl>

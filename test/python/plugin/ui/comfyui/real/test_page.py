@@ -336,6 +336,59 @@ def test_a_run_in_comfyui_itself_is_told_with_its_reason(page):
     shot(browser, f"{name} in ComfyUI itself")
 
 
+def test_a_recent_stack_goes_into_the_workflow_behind_its_loader(page):
+    _, browser, run, name = page
+    run(Choices(seed=33, adapters=[("style.safetensors", 0.8)]))
+    load = "{class_type: 'CheckpointLoaderSimple', inputs: {ckpt_name: 'sd15_tiny.safetensors'}}"
+    lora = "{class_type: 'LoraLoader', inputs: {model: ['1', 0], clip: ['1', 1], lora_name: 'kron.safetensors', strength_model: 1, strength_clip: 1}}"
+    browser.evaluate(f"window.app.loadApiJson({{1: {load}, 2: {lora}}}, 'stack'); true")
+    browser.until("window.app.graph._nodes.length === 2")
+    recent = f"[...{PANEL}.querySelectorAll('.refit-recent')].find((button) => button.textContent === 'style × 0.8')"
+    browser.until(f"!!{recent}", 60)
+    browser.evaluate(f"{recent}.click(); true")
+    made = "window.app.graph._nodes.find((node) => node.comfyClass === 'LoraLoaderModelOnly')"
+    browser.until(f"!!{made}")
+    assert browser.evaluate(f"{made}.widgets.slice(0, 2).map((widget) => widget.value)") == ["style.safetensors", 0.8]
+    node = "window.app.graph.getNodeById"
+    fed = f"[...window.app.graph.links.values()].map((link) => [{node}(link.origin_id).comfyClass, link.origin_slot, {node}(link.target_id).comfyClass].join())"
+    assert set(browser.evaluate(fed)) == {
+        "CheckpointLoaderSimple,0,LoraLoaderModelOnly",
+        "CheckpointLoaderSimple,1,LoraLoader",
+        "LoraLoaderModelOnly,0,LoraLoader",
+    }
+    shot(browser, f"{name} recent stack")
+
+
+def test_a_workflow_that_shall_be_quiet_is_and_keeps_it(page):
+    _, browser, run, name = page
+    run(Choices(seed=34, model=attention_patch))
+    quiet = (
+        f"[...{PANEL}.querySelectorAll('label')].find((label) => label.textContent.includes('Do not tell again'))?.querySelector('input')"
+    )
+    browser.until(f"!!{quiet}", 60)
+    browser.evaluate(f"{quiet}.click(); true")
+    assert browser.evaluate("window.app.graph.serialize().extra.refit.quiet") is True
+    toast(browser, "attn1_output_patch")
+    browser.until(
+        "![...document.querySelectorAll('.p-toast-message, [role=status]')].some((one) => one.textContent.includes('Not on an engine'))", 60
+    )
+    browser.evaluate("window.toasts.length = 0; true")
+    run(Choices(seed=35, model=attention_patch))
+    time.sleep(1)
+    assert not [text for text in browser.evaluate("window.toasts") if "Not on an engine" in text]
+    shot(browser, f"{name} quiet")
+    browser.evaluate(f"{quiet}.click(); true")
+
+
+def test_settings_give_new_loaders_their_precision(page):
+    _, browser, _, _ = page
+    setting = "window.app.extensionManager.setting"
+    browser.evaluate(f"Promise.resolve({setting}.set('Refit.Engine.Precision', 'fp32')).then(() => true)")
+    browser.evaluate("window.app.graph.clear(); window.app.graph.add(window.LiteGraph.createNode('RefitLoadEngine')); true")
+    assert browser.evaluate(f"{ENGINE_LOADER}.widgets.find((widget) => widget.name === 'precision').value") == "fp32"
+    browser.evaluate(f"Promise.resolve({setting}.set('Refit.Engine.Precision', 'auto')).then(() => true)")
+
+
 def test_rebuild_and_free_vram(page):
     server, browser, run, name = page
     run(Choices(seed=32))

@@ -1,0 +1,99 @@
+// `refit-sidecar top`: engines, work and times of a running sidecar in the terminal, drawn anew every second.
+
+import { setTimeout as wait } from "node:timers/promises";
+import type { Command } from "commander";
+import type { WireResult } from "@refit-sidecar/protocol";
+import { connect, readDiscovery } from "../client/index.ts";
+import type { Client } from "../client/index.ts";
+import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { dataDirOf } from "./host.ts";
+
+interface TopFlags {
+  readonly dataDir?: string;
+  readonly once?: boolean;
+}
+
+export interface TopFacts {
+  readonly status: WireResult<"status">;
+  readonly jobs: WireResult<"jobs.list">["jobs"];
+  readonly figures: WireResult<"telemetry.figures">["figures"];
+}
+
+const everyMs = 1000;
+const mebibyte = 1024 * 1024;
+const inMebibytes = (bytes: number): string => `${Math.round(bytes / mebibyte)} MiB`;
+const inMs = (value: number | null): string => (value === null ? "-" : value < 10 ? value.toFixed(1) : String(Math.round(value)));
+/** Names come from files: nothing of them may move the cursor. */
+const plain = (text: string): string => text.replace(/[\p{Cc}\p{Cf}]/gu, "?");
+
+/** The whole screen, one text a line. */
+export function topLines({ status, jobs, figures }: TopFacts): string[] {
+  const { memory, catalog } = status;
+  const running = jobs.filter(({ state }) => state === "running" || state === "queued");
+  return [
+    `refit-sidecar ${status.version}   up ${Math.round(status.uptimeMs / 1000)} s   ${status.clients} clients   ${catalog.adapters} LoRAs   ${catalog.checkpoints} checkpoints`,
+    `memory ${inMebibytes(memory.processBytes)}, engines ${inMebibytes(memory.enginesBytes)} of ${inMebibytes(memory.budgetBytes)}   refits ${status.totals.refits}   steps ${status.totals.steps}`,
+    "",
+    "ENGINE                                    STATE             MEMORY  LEASES   STEPS  STACK",
+    ...(status.engines.length === 0 ? ["no engine is loaded"] : status.engines.map(engineLine)),
+    "",
+    "TIME     COUNT   P50 ms   P95 ms   P99 ms",
+    ...figures.map(
+      ({ name, count, p50Ms, p95Ms, p99Ms }) =>
+        `${name.padEnd(6)}${String(count).padStart(8)}${[p50Ms, p95Ms, p99Ms].map((value) => inMs(value).padStart(9)).join("")}`,
+    ),
+    "",
+    ...(running.length === 0
+      ? ["no work in the background"]
+      : running.map(({ title, state, stage, done, total }) =>
+          plain(`${state.padEnd(8)} ${title} ${stage}${total > 0 ? ` ${Math.round((100 * done) / total)} %` : ""}`),
+        )),
+  ];
+}
+
+function engineLine(engine: WireResult<"engine.list">["engines"][number]): string {
+  const name = `${engine.family ?? "unknown"} ${engine.precision} ${engine.host} ${engine.device}`.slice(0, 40);
+  const stack = (engine.weights?.stack ?? []).map(({ strength }) => strength).join(" ");
+  return plain(
+    `${name.padEnd(42)}${engine.state.padEnd(16)}${inMebibytes(engine.memoryBytes).padStart(8)}${String(engine.leases).padStart(8)}${String(engine.steps).padStart(8)}  ${stack === "" ? "-" : stack}`,
+  );
+}
+
+async function factsOf(client: Client): Promise<TopFacts> {
+  const [status, { jobs }, { figures }] = [
+    (await client.call("status", {})).result,
+    (await client.call("jobs.list", {})).result,
+    (await client.call("telemetry.figures", {})).result,
+  ];
+  return { status, jobs, figures };
+}
+
+export function addTop(program: Command, done: (code: number) => void): void {
+  program
+    .command("top")
+    .description("watch engines, work and times of a running sidecar in the terminal")
+    .option("--data-dir <dir>", "data folder of the sidecar")
+    .option("--once", "print it once and end; the default where the output is no terminal")
+    .action(async (flags: TopFlags) => {
+      try {
+        const client = await connect(await readDiscovery(dataDirOf(flags)), "top");
+        try {
+          const once = flags.once === true || !process.stdout.isTTY;
+          let on = true;
+          process.once("SIGINT", () => (on = false));
+          while (on) {
+            const lines = topLines(await factsOf(client)).map((line) => (once ? line : `${line.slice(0, process.stdout.columns)}\x1b[K`));
+            process.stdout.write(`${once ? "" : "\x1b[H"}${lines.join("\n")}\n${once ? "" : "\x1b[J"}`);
+            if (once) break;
+            await wait(everyMs);
+          }
+        } finally {
+          await client.close();
+        }
+        done(exitCode.ok);
+      } catch (error) {
+        console.error(failureText(error, false));
+        done(exitCodeOf(error));
+      }
+    });
+}
