@@ -550,6 +550,23 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         None,
     ),
+    FamilyCall(
+        "ernie-image",
+        "ERNIE-Image",
+        {"comfyui": ("ErnieImage",)},
+        ("x", "timesteps", "context", "transformer_options"),
+        {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states"},
+        frozenset({"encoder_hidden_states"}),
+        frozenset({"attention_mask"}),
+        frozenset(),
+        frozenset(),
+        {},
+        {},
+        {},
+        {},
+        {},
+        None,
+    ),
 )
 
 

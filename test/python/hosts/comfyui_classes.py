@@ -289,6 +289,14 @@ def kandinsky5(config: dict, weights: dict):
     )[..., : given["sample"].shape[-2], : given["sample"].shape[-1]]
 
 
+def ernie_image(config: dict, weights: dict):
+    from comfy.ldm.ernie.model import ErnieImageModel
+
+    names = ("hidden_size", "num_attention_heads", "ffn_hidden_size", "text_in_dim")
+    model = ErnieImageModel(num_layers=2, **{name: config[name] for name in names}, **COMMON)
+    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"])
+
+
 def hidream(config: dict, weights: dict):
     from comfy.ldm.hidream.model import HiDreamImageTransformer2DModel
 
@@ -303,6 +311,7 @@ def hidream(config: dict, weights: dict):
 
 MAKERS = {
     "hidream": hidream,
+    "ernie-image": ernie_image,
     "kandinsky5": kandinsky5,
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video,

@@ -53,6 +53,18 @@ def qwen_image(module: nn.Module, inputs: Inputs) -> Tensor:
     return unpacked(out, inputs["sample"])
 
 
+def qwen_image_21(module: nn.Module, inputs: Inputs) -> Tensor:
+    """Every slot of the picture stands for four cells."""
+    sample, words, mask = inputs["sample"], inputs["encoder_hidden_states"], inputs.get("attention_mask")
+    rows, columns = sample.shape[-2:]
+    slots = torch.arange(words.shape[1] + rows * columns // 4) >= words.shape[1]
+    out = module(
+        sample.flatten(2).mT, words, inputs["timestep"], [[(1, rows, columns)]] * len(sample), slots[None],
+        None if mask is None else mask > 0.5, return_dict=False,
+    )[0]  # fmt: skip
+    return out[:, words.shape[1] :].mT.reshape(sample.shape)
+
+
 def flux2(module: nn.Module, inputs: Inputs) -> Tensor:
     seen = pictures(inputs)
     ids = torch.cat([_flux2_ids(one, 10 * number) for number, one in enumerate(seen)])
@@ -222,6 +234,12 @@ def kandinsky5(module: nn.Module, inputs: Inputs) -> Tensor:
     return torch.cat(rows)
 
 
+def ernie_image(module: nn.Module, inputs: Inputs) -> Tensor:
+    words = inputs["encoder_hidden_states"]
+    counts = torch.full((len(words),), words.shape[1])
+    return module(inputs["sample"], inputs["timestep"], words, counts, return_dict=False)[0]
+
+
 def hidream(module: nn.Module, inputs: Inputs) -> Tensor:
     """A square picture: others are filled up with tokens that attention sees."""
     layers = inputs["encoder_hidden_states_layers"].transpose(0, 1)
@@ -240,6 +258,7 @@ def wan_vace(module: nn.Module, inputs: Inputs) -> Tensor:
 CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "z-image": z_image,
     "qwen-image": qwen_image,
+    "qwen-image-2.1": qwen_image_21,
     "flux2": flux2,
     "krea2": krea2,
     "lumina2": lumina2,
@@ -252,5 +271,6 @@ CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,
     "hidream": hidream,
+    "ernie-image": ernie_image,
     "wan": wan_vace,
 }

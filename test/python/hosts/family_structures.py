@@ -49,6 +49,10 @@ def qwen_image_edit_2511() -> Shapes:
     return small("qwen-image-edit-2511", times(3072, 256, 1, 2, 4, 6) | {3584: 40}, {"transformer_blocks": 2})
 
 
+def qwen_image_21() -> Shapes:
+    return small("qwen-image-2.1", times(4096, 256, 1, 3, 4, 6), {"transformer_blocks": 2})
+
+
 def flux2_dev() -> Shapes:
     return small("flux2-dev", times(6144, 256, 1, 2, 3, 4, 6, 9) | {15360: 40, 128: 128}, {"double_blocks": 2, "single_blocks": 2})
 
@@ -146,6 +150,10 @@ def kandinsky5() -> Shapes:
     return small("kandinsky5-lite-video", sizes, {"visual_transformer_blocks": 2, "text_transformer_blocks": 2})
 
 
+def ernie_image() -> Shapes:
+    return small("ernie-image", times(4096, 256, 1, 2, 6) | {12288: 320, 3072: 40}, {"layers": 2})
+
+
 def hidream() -> Shapes:
     sizes = times(2560, 128, 1, 2, 6, 12) | {6912: 512, 3584: 256, 4096: 48, 2048: 40}
     return small("hidream-i1", sizes, {"double_stream_blocks": 2, "single_stream_blocks": 2, "caption_projection": 5})
@@ -155,6 +163,7 @@ STRUCTURES = {
     "z-image": z_image,
     "qwen-image": qwen_image,
     "qwen-image-edit-2511": qwen_image_edit_2511,
+    "qwen-image-2.1": qwen_image_21,
     "flux2-dev": flux2_dev,
     "flux2-klein-4b": flux2_klein,
     "krea2": krea2,
@@ -169,11 +178,14 @@ STRUCTURES = {
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,
     "hidream": hidream,
+    "ernie-image": ernie_image,
     "wan21-vace": wan_vace,
 }
+# Families whose class ComfyUI 0.33 has not yet.
+NEWER = ("qwen-image-2.1",)
 # As ComfyUI's classes have them.
 COMFYUI = (
-    STRUCTURES
+    {name: make for name, make in STRUCTURES.items() if name not in NEWER}
     | {"z-image": partial(z_image, 384), "flux-dev": flux, "minimax-h3-table": minimax_h3_table}
     | {
         "wan21-t2v": lambda: wan("wan21-t2v-1.3b"),

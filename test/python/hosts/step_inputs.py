@@ -18,7 +18,7 @@ VIDEOS = {
     "hidream": {"width": 12, "layers": 4, "words": 6},
 }
 # Families whose time runs to 1000.
-THOUSAND = {"wan", "minimax-h3", "hunyuan-video", "hunyuan-video-1.5", "kandinsky5", "hidream"}
+THOUSAND = {"wan", "ernie-image", "minimax-h3", "hunyuan-video", "hunyuan-video-1.5", "kandinsky5", "hidream"}
 
 # Chroma's runs have none.
 GUIDANCE = {"chroma": 0.0}

@@ -57,6 +57,10 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
             "in_text_dim": size("text_embeddings.in_layer.weight", 1),
             "in_text_dim2": size("pooled_text_embeddings.in_layer.weight", 1),
         }
+    elif config.get("image_model") == "ernie":
+        config |= {"hidden_size": size("x_embedder.proj.weight", 0), "text_in_dim": size("text_proj.weight", 1)}
+        config |= {"num_attention_heads": config["hidden_size"] // HEAD, "ffn_hidden_size": size("layers.0.mlp.linear_fc2.weight", 1)}
+        config |= {"num_layers": sum(name.endswith("self_attention.to_q.weight") for name in state_dict)}
     elif config.get("image_model") == "hidream":
         blocks = sum(name.endswith(".block.attn1.to_q.weight") for name in state_dict)
         words = size("caption_projection.0.linear.weight", 1)

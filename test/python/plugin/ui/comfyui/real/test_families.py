@@ -160,6 +160,7 @@ WORKFLOWS = {
     "hunyuan-video": replace(FILES, context=48, pooled=40, latent=video),
     "hunyuan-video-1.5": replace(FILES, context=48, pooled=40, latent=latent(channels=32, frames=2, height=4, width=6, first_frames=0)),
     "kandinsky5": replace(FILES, context=256, pooled=40, latent=video),
+    "ernie-image": replace(FILES, latent=latent(channels=128, frames=0, height=6, width=8)),
     "hidream": replace(FILES, context=48, pooled=40, positive=more_layers(4)),
     "wan21-t2v": replace(FILES, context=48, latent=video),
     "wan21-i2v": replace(FILES, context=48, latent=video, positive=first_frame(image_tokens=7, image_width=1280)),
