@@ -9,16 +9,11 @@ export function protocolPage({ wireMethods, wireNotifications, errorTable }, pag
   );
   const notifications = Object.entries(wireNotifications).map(([name, { summary }]) => `| \`${name}\` | ${cell(summary)} |`);
   const errors = Object.entries(errorTable).map(
-    ([code, { rpc, fault, summary, remedy }]) => `| \`${code}\` | ${rpc} | ${fault} | ${cell(summary)} | ${cell(remedy)} |`,
+    ([code, { rpc, fault }]) => `| [\`${code}\`](../operate/errors.md#${code}) | ${rpc} | ${fault} |`,
   );
   const file = "docs/develop/protocol.md";
   let text = page.replaceAll("\r\n", "\n");
   text = replaceBetween(text, "methods", ["| method | token | tensors | what it does |", "|---|---|---|---|", ...methods].join("\n"), file);
   text = replaceBetween(text, "notifications", ["| notification | when |", "|---|---|", ...notifications].join("\n"), file);
-  return replaceBetween(
-    text,
-    "errors",
-    ["| code | number | who can act | what happened | what to do |", "|---|---|---|---|---|", ...errors].join("\n"),
-    file,
-  );
+  return replaceBetween(text, "errors", ["| code | number | who can act |", "|---|---|---|", ...errors].join("\n"), file);
 }
