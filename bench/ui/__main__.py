@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "test" / "python" / "plugin"), str(ROOT / "plugin")]
+sys.path[:0] = [str(ROOT / "test" / "python" / "plugin" / "ui" / "comfyui"), str(ROOT / "plugin")]
 
 from comfy_server import ComfyServer, comfy_python, skip_reason  # noqa: E402
 from refit_sidecar_plugin.client import SidecarClient  # noqa: E402
