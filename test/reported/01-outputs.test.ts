@@ -51,7 +51,7 @@ describe("an output", () => {
     symlinkSync("/dev/null", at("null-link"));
     for (const out of [at("pipe"), at("null-link"), "/dev/null"])
       await expect(check(out, [at("base.safetensors")])).rejects.toMatchObject({
-        code: "CLI_X",
+        code: "CLI_ARGUMENTS",
         message: expect.stringContaining("a device, a pipe or a socket") as string,
       });
     await expect(replaceFile(at("pipe"), (handle) => handle.writeFile("x"))).rejects.toMatchObject({ code: "EEXIST" });

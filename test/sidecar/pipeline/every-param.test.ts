@@ -9,6 +9,7 @@ import type { z } from "zod";
 import { writeSafetensors } from "@refit-sidecar/native";
 import { wireMethods, type WireMethod } from "@refit-sidecar/protocol";
 import { createBackend, type BackendParts } from "../../../sidecar/src/pipeline/answers/backend.ts";
+import { pageAnswers, type PageParts } from "../../../sidecar/src/pipeline/answers/pages.ts";
 import { createAdapterFinder } from "../../../sidecar/src/pipeline/resolve/find-adapter.ts";
 import { createLeaseOpener, type LeaseRequest, type Origin } from "../../../sidecar/src/pipeline/open-lease.ts";
 import { engineSpec, type SpecParts } from "../../../sidecar/src/pipeline/resolve/spec.ts";
@@ -132,6 +133,7 @@ const adapter = {
 const catalog = {
   find: (kind: string, name: string) => (name === "" ? null : kind === "checkpoint" ? checkpoint : adapter),
   entry: () => adapter,
+  present: () => adapter,
   identity: () => Promise.resolve({ sha256 }),
   checkpointSource: () => Promise.resolve({ files: [], parameters }),
   adapterFile: () => ({ path: "a" }),
@@ -204,6 +206,21 @@ async function methods() {
     },
     warm: (request: LeaseRequest) => opener.open(request),
     opener,
+    pages: pageAnswers({
+      catalog,
+      opener,
+      resolver: { checkpointId: () => "a", checkpoint: () => Promise.resolve(anything), delta: () => Promise.resolve(delta) },
+      engines: {
+        get: (id: string) => ({
+          id,
+          spec: { structure: "s", precision: "f32", hostKind: "onnxruntime" },
+          state: { state: "LIVE", weights: { checkpoint: "a" } },
+        }),
+        status: { history: [] },
+      },
+      log: { recent: () => [] },
+      options: () => ({ mode: "comfyui" }),
+    } as unknown as PageParts),
     leases: {
       list: () => [],
       release: (id: string) => id === "",
