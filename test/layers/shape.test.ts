@@ -25,6 +25,7 @@ const shapes: Readonly<Record<string, string>> = {
 /** Folders that no source folder answers to. */
 const apart: Readonly<Record<string, string>> = {
   "test/layers": "rules over all folders",
+  "test/docs": "the pages of docs: commands, links, codes",
   "test/corpus": "malformed input for every reader in every language",
   "test/python/corpus": "the same corpus, Python's readers",
   "test/hostile": "hostile files against reader, catalog and a whole sidecar",

@@ -15,7 +15,6 @@ beforeAll(async () => {
     fill: (place) => {
       place("checkpoints", "private model.safetensors", demoCheckpoint);
       place("live", "my secret style@0.5.safetensors", demoLora("small"));
-      place("loras", "broken secret.safetensors", demoCheckpoint);
     },
   });
   writeFileSync(bench.path("loras", "unreadable secret.safetensors"), "no tensors");
