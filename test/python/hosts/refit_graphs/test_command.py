@@ -24,6 +24,7 @@ def run(*arguments: str, path: str | None = str(ROOT / "sidecar/hosts/python")) 
     return result.returncode, json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.e2e
 def test_exports_from_a_checkpoint_file_and_names_the_structure(tmp_path):
     model = tiny("sd15", widths=[32, 32, 32, 32])
     checkpoint = tmp_path / "tiny ü.safetensors"
@@ -65,6 +66,7 @@ def test_a_missing_file_is_bad_input_and_its_path_is_not_repeated(tmp_path):
     assert str(tmp_path) not in answer["message"]
 
 
+@pytest.mark.e2e
 def test_an_unknown_network_is_unsupported_and_an_older_bundle_stays(tmp_path):
     header = tmp_path / "other.json"
     header.write_text(json.dumps({"double_layers.0.attn.w1q.weight": {"dtype": "F16", "shape": [4, 4]}}), encoding="utf-8")

@@ -83,7 +83,7 @@ def test_shipped_bundles_fit_their_own_header(layout):
 
 
 # The other relatives differ in the same ways; they run with the long tests.
-QUICK = ("ssd-1b", "one-level", "narrow-text")
+QUICK = ("one-level",)
 
 
 @pytest.mark.parametrize("relative_name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.e2e) for name in RELATIVES])
@@ -98,6 +98,7 @@ def test_relatives_are_derived_from_their_header_and_compute_the_same(relative_n
         assert relative(exported(run, model, feed, residuals), diffusers(model, feed, residuals)) < 1e-4
 
 
+@pytest.mark.e2e
 def test_the_shipped_demo_bundle_is_what_the_exporter_makes(tmp_path):
     """Guards against an exporter that changed without `tools/graphs/standard.py`; the other bundles come from the same code."""
     table = export_bundle(shipped_shapes("demo"), "demo", tmp_path / "demo", lambda text: None)
