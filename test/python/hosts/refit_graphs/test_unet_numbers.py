@@ -24,9 +24,15 @@ LAYOUTS = {
 }
 
 
-# sd2 and the refiner share their rules with these two and run with the long tests.
+# The others share their rules and run with the long tests.
 @pytest.fixture(
-    scope="module", params=["sd15", "sdxl", pytest.param("sd2", marks=pytest.mark.e2e), pytest.param("sdxl-refiner", marks=pytest.mark.e2e)]
+    scope="module",
+    params=[
+        "sd15",
+        pytest.param("sdxl", marks=pytest.mark.e2e),
+        pytest.param("sd2", marks=pytest.mark.e2e),
+        pytest.param("sdxl-refiner", marks=pytest.mark.e2e),
+    ],
 )
 def bundle(request, tmp_path_factory):
     model = tiny(request.param, **LAYOUTS[request.param])

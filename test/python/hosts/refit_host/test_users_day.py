@@ -22,6 +22,9 @@ from users_day import Day
 
 from bench.gpu import data
 
+# A minute or more on two cores: with the long tests.
+pytestmark = pytest.mark.e2e
+
 FLUX = flux()
 
 

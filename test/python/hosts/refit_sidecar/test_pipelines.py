@@ -27,6 +27,9 @@ from refit_sidecar import RefitModule
 from refit_sidecar.scripts import tiny
 from small_models import UNET, sd3, sd15, seeded, wan
 
+# A minute or more on two cores: with the long tests.
+pytestmark = pytest.mark.e2e
+
 LATENT = {"num_inference_steps": 2, "output_type": "latent"}
 SMALL = {"height": 16, "width": 16}
 WORDS = {"prompt_embeds": torch.ones(1, 5, 32), "negative_prompt_embeds": torch.zeros(1, 5, 32)}

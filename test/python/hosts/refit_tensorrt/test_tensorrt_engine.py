@@ -13,6 +13,9 @@ from refit_tensorrt import maker, making
 from refit_tensorrt.making import Making
 from tensorrt_bench import DEMO, DEMO_CHECKPOINT, Bench, demo_inputs, lora, simulation, source
 
+# A minute or more on two cores: with the long tests.
+pytestmark = pytest.mark.e2e
+
 Q = {f"input_blocks.1.1.transformer_blocks.0.attn1.{part}.weight": (32, 32) for part in ("to_q", "to_k", "to_out.0")}
 NAMES = list(Q)
 INPUTS = demo_inputs()
