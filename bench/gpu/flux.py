@@ -16,9 +16,11 @@ from refit_host.weights.peaks import peak
 from refit_host.weights.stream import Ring
 
 from .context import Context
+from .data import linear_layers
 
 # width, head, double blocks, single blocks, text width, pooled width, latent channels of a patch
 REAL = (3072, 128, 19, 38, 4096, 768, 64)
+PRODUCTS = ("img_attn.qkv", "txt_attn.qkv", "attn.proj", "mlp.0", "mlp.2", "linear1", "linear2")
 TINY = (256, 64, 2, 2, 64, 48, 64)
 
 
@@ -74,6 +76,10 @@ class Flux:
                 self.arena,
                 value * (0.7 / slot.cols**0.5) if len(slot.shape) > 1 else value * 0.02 + (1.0 if slot.name.endswith("scale") else 0.0),
             )
+
+    def products(self) -> list[str]:
+        """The matrices that a quantised file holds as codes, and that adapters of the bench change."""
+        return [name for name in linear_layers(self.shapes) if name.removesuffix(".weight").endswith(PRODUCTS)]
 
     def base(self) -> Base:
         """The weights as a resident base."""

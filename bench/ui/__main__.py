@@ -41,8 +41,9 @@ NEAR = {"real": 5e-3, "flux": 0.05, "tiny": 1e-3}
 PATIENCE_S = 600.0
 
 
-def plan(size: int, real: bool) -> Iterator[tuple[str, Prompt]]:
-    """The prompts of the table, in order. A name that occurs twice is the same prompt again and must give the same bits on an engine."""
+def plan(size: int, kind: str) -> Iterator[tuple[str, Prompt]]:
+    """The prompts of the table, in order. A name that occurs twice is the same prompt again and must give the same bits on an engine. `kind`: what --size says; Flux has one
+    checkpoint, and plain LoRAs of one rank."""
     none, a, b = Prompt(size=size), Prompt((("a", 0.8),), size=size), Prompt((("b", 0.8),), size=size)
     four, four2 = (tuple((name, 0.5) for name in names) for names in ("abcd", "efgh"))
     yield "first", none
@@ -56,6 +57,9 @@ def plan(size: int, real: bool) -> Iterator[tuple[str, Prompt]]:
     yield "stack of four, first", replace(none, stack=four)
     yield "another stack of four, first", replace(none, stack=four2)
     yield "stack of four, again", replace(none, stack=four)
+    if kind == "flux":
+        yield "back to none", none
+        return
     yield "rank 128, first", replace(none, stack=(("wide", 0.8),))
     yield "rank 128, strength", replace(none, stack=(("wide", 0.6),))
     yield "LoHa, first", replace(none, stack=(("loha", 0.8),))
@@ -64,7 +68,7 @@ def plan(size: int, real: bool) -> Iterator[tuple[str, Prompt]]:
     yield "another checkpoint", replace(none, checkpoint="other")
     yield "first checkpoint again, with A", a
     yield "back to none", none
-    if real:
+    if kind == "real":
         yield "batch 4", replace(none, batch=4)
         yield "batch 4, LoRA A", replace(a, batch=4)
         yield "1536 px", replace(none, size=size * 3 // 2)
@@ -73,30 +77,11 @@ def plan(size: int, real: bool) -> Iterator[tuple[str, Prompt]]:
         yield "back to none", none
 
 
-def plan_of_flux(size: int) -> Iterator[tuple[str, Prompt]]:
-    none = Prompt(size=size, checkpoint="flux")
-    a, b = (replace(none, stack=((f"flux-{name}", 0.8),)) for name in "ab")
-    four = replace(none, stack=tuple((f"flux-{name}", 0.5) for name in "abcd"))
-    yield "first", none
-    yield "no change, another seed", replace(none, seed=6)
-    yield "LoRA A, first", a
-    yield "LoRA B, first", b
-    yield "LoRA A after B", a
-    yield "LoRA B after A", b
-    yield "strength", replace(b, stack=(("flux-b", 0.6),))
-    yield "LoRA A after B", a
-    yield "stack of four, first", four
-    yield "LoRA B after A", b
-    yield "stack of four, again", four
-    yield "back to none", none
-
-
 class Bench:
     def __init__(self, given: argparse.Namespace) -> None:
         self.given, self.real = given, given.size != "tiny"
         self.setting = FLUX if given.size == "flux" else Setting() if self.real else Setting(steps=4, context=768, pooled=0)
         self.pixels = 1024 if self.real else 64
-        self.plain = Prompt(size=self.pixels, checkpoint="flux" if given.size == "flux" else "base")
         self.folder: Path = given.folder.resolve()
         self.probe = self.folder / "probe.jsonl"
         self.held: dict[str, bool] = {}
@@ -184,7 +169,7 @@ class Bench:
 
     def table(self, way: str) -> None:
         seen: dict[tuple[Prompt, str], torch.Tensor] = {}
-        for name, prompt in plan_of_flux(self.pixels) if self.given.size == "flux" else plan(self.pixels, self.real):
+        for name, prompt in plan(self.pixels, self.given.size):
             try:
                 row, latent = self.prompt(way, prompt)
             except AssertionError as error:
@@ -220,7 +205,7 @@ class Bench:
     def killed(self) -> None:
         """kill -9 in the middle of a picture: of the engine host, then of the sidecar. Seconds until the prompt ended, and whether its latent is right."""
         assert self.server is not None
-        whole = replace(self.plain, seed=8)
+        whole = Prompt(size=self.pixels, seed=8)
         _, right = self.prompt("engine", whole)
         for who in ("engine host", "sidecar"):
             with contextlib.closing(self.sidecar()) as client:
@@ -305,7 +290,7 @@ class Bench:
             self.log(what="server up", seconds=round(self.start(), 2))
             for way in ways:
                 if way == "engine" and self.given.settle_first:
-                    row, _ = self.prompt(way, replace(self.plain, seed=77))
+                    row, _ = self.prompt(way, Prompt(size=self.pixels, seed=77))
                     self.log(way=way, prompt="first after start", **row)
                     self.settle(self.given.settle_first)
                 self.table(way)

@@ -117,7 +117,7 @@ def main() -> None:
     comfy.options.enable_args_parsing()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     real = given.size == "real"
-    folder, names = ("diffusion_models", ("flux",)) if given.size == "flux" else ("checkpoints", ("base", "other"))
+    folder, names = ("diffusion_models", ("base",)) if given.size == "flux" else ("checkpoints", ("base", "other"))
     for index, name in enumerate(names):
         path = given.folder / folder / f"{name}.safetensors"
         if path.exists():
@@ -140,10 +140,9 @@ def main() -> None:
             tensors = unet_tensors(SD15, index + 1)
         save(path, {**tensors, **autoencoder()})
     shapes = shapes_of(given.folder / folder / f"{names[0]}.safetensors")
-    stem = "flux-" if given.size == "flux" else ""
     for name, (kind, rank, seed) in ADAPTERS.items():
-        path = given.folder / "loras" / f"{stem}{name}.safetensors"
-        if not path.exists() and (kind == "lora" or not stem):
+        path = given.folder / "loras" / f"{name}.safetensors"
+        if not path.exists() and (kind == "lora" or given.size != "flux"):
             save(path, adapter(kind, max(2, rank // 4) if given.size == "tiny" else rank, seed, shapes, device))
     path = given.folder / "controlnet" / "control.safetensors"
     if real and not path.exists():

@@ -43,7 +43,6 @@ from .families import random_base, step_inputs
 # Tiles of the kernel that are tried: rows, columns, warps, tiles of a program. The first is the host's own.
 BLOCKS = [[64, 128, 4, 8], [64, 64, 4, 8]]
 CONTAINERS = {"fp8": "F8_E4M3", "int8": "I8"}
-PRODUCTS = ("img_attn.qkv", "txt_attn.qkv", "attn.proj", "mlp.0", "mlp.2", "linear1", "linear2")
 
 
 class Family(Flux):
@@ -57,7 +56,7 @@ class Family(Flux):
         self.arena = random_base(self.layout, Ring(context.device), 11).arena
 
     def products(self) -> list[str]:
-        """What a quantised file of it would hold as codes: the large matrices of the blocks."""
+        """As Flux has them: the large matrices of the blocks."""
         return [
             name
             for name, shape in self.shapes.items()
@@ -75,7 +74,7 @@ class Family(Flux):
 
 def _source(flux: Flux, kind: str | None) -> CheckpointSource:
     """What the sidecar would say of a file with these weights: the matrices of the blocks in `kind` (None: all bf16). No such file is read here."""
-    rows, products = {}, frozenset(_layers(flux))
+    rows, products = {}, frozenset(flux.products())
     for name, shape in flux.shapes.items():
         coded = kind is not None and name in products
         storage = Storage("scaled", f"{name}_scale") if coded else None
@@ -118,18 +117,12 @@ def _images(flux: Flux, weights: Weights, rank: int, count: int) -> list[DeltaIm
             context.device,
             seed,
             rank,
-            layers=_layers(flux),
-            stem=f"quant-{flux.spec.family}-{len(_layers(flux))}",
+            layers=flux.products(),
+            stem=f"quant-{flux.spec.family}-{len(flux.products())}",
         )
         for seed in range(41, 41 + count)
     ]
     return [read_image(read_delta(path), weights.layout, pinned=context.device.type == "cuda") for path in paths]
-
-
-def _layers(flux: Flux) -> list[str]:
-    if isinstance(flux, Family):
-        return flux.products()
-    return [name for name in data.linear_layers(flux.shapes) if name.removesuffix(".weight").endswith(PRODUCTS)]
 
 
 def _digest(live: torch.Tensor) -> int:
@@ -343,7 +336,7 @@ def run(context: Context, options: dict) -> Iterator[dict]:
     inputs = flux.inputs(side=options.get("side", 1024))
     cuda = context.device.type == "cuda"
     kinds = options.get("kinds", ["bf16", "fp8", "int8"])
-    label = {"double": flux.sizes[2], "single": flux.sizes[3]} if family is None else {"family": family, "layers": len(_layers(flux))}
+    label = {"double": flux.sizes[2], "single": flux.sizes[3]} if family is None else {"family": family, "layers": len(flux.products())}
 
     def guarded(rows: Iterator[dict]) -> Iterator[dict]:
         try:

@@ -11,6 +11,12 @@ from typing import Callable, Iterator
 
 import numpy as np
 import torch
+from refit_host.quant.encode import has_merge
+from refit_host.quant.formats import FORMATS
+from refit_host.quant.product import _library_product, quantise_tokens
+from refit_host.weights.image import FAST
+from refit_host.weights.layout import Layout
+from refit_host.weights.table import build_table
 
 from ..context import Context, relative_error
 
@@ -47,32 +53,31 @@ def _timed(work: Callable, repeats: int = 12) -> dict:
     return {"median_ms": round(times[len(times) // 2], 4), "min_ms": round(times[0], 4)}
 
 
-class _Nothing:
-    """In the place of a kernel."""
-
-    def __getitem__(self, grid: object) -> Callable:
-        return lambda *_, **__: None
-
-
 def _rate(work: Callable, tokens: int, rows: int, cols: int) -> dict:
     found = _timed(work)
     return {**found, "tflops": round(2e-9 * tokens * rows * cols / found["median_ms"])}
 
 
+def _tried(work: Callable[[], torch.Tensor], expected: torch.Tensor, measure: Callable[[Callable], dict]) -> dict:
+    """Time and error of a kernel; why not, where it needs too much shared memory or the compiler fails."""
+    try:
+        got = work()
+        return {**measure(work), "differs_by": relative_error(got, expected)}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"[:200]}
+
+
 def _products(context: Context, tokens: int, rows: int, cols: int) -> Iterator[dict]:
-    from refit_host.quant.matmul_triton import Tiles, matmul
-    from refit_host.quant.matmul_triton import narrow as first_ours
-    from refit_host.quant.product import _library_product, quantise_tokens
+    from refit_host.quant.matmul_triton import Tiles, matmul, narrow
 
     device = context.device
-    label = {"rows": rows, "cols": cols, "tokens": tokens}
     x = torch.randn(tokens, cols, device=device).bfloat16()
     w = torch.randn(rows, cols, device=device) * 0.02
     bias = torch.randn(rows, device=device).bfloat16()
     up = torch.randn(rows, 128, device=device).bfloat16() * 0.01
-    from refit_host.quant.formats import FORMATS
-
+    rate = partial(_rate, tokens=tokens, rows=rows, cols=cols)
     for kind, code in (("fp8", torch.float8_e4m3fn), ("int8", torch.int8)):
+        label = {"what": "product", "kind": kind, "rows": rows, "cols": cols, "tokens": tokens}
         form = FORMATS[kind]
         parts = form.encode(w)
         codes, scale = quantise_tokens(x, code)
@@ -85,108 +90,45 @@ def _products(context: Context, tokens: int, rows: int, cols: int) -> Iterator[d
             library = partial(_library_product, codes, parts["codes"], scale, parts["scale"], bias)
             first = partial(_library_product, codes, down["codes"], scale, down["scale"], None)
         expected = library()
-        yield {"what": "product", "kind": kind, "way": "library", **label, **_rate(library, tokens, rows, cols)}
-        yield {"what": "product", "kind": kind, "way": "first factor of a branch, 128", **label, **_timed(first)}
-        narrow = first()
-        half = narrow[:, :64] + narrow[:, 64:]
+        yield {**label, "way": "library", **rate(library)}
+        yield {**label, "way": "first factor of a branch, 128", **_timed(first)}
+        both = first()
+        half = both[:, :64] + both[:, 64:]
         ways = {
-            "addmm beside": lambda: torch.addmm(library(), narrow, up.t()),
-            "addmm_ in place, 128": lambda: library().addmm_(narrow, up.t()),
+            "addmm beside": lambda: torch.addmm(library(), both, up.t()),
+            "addmm_ in place, 128": lambda: library().addmm_(both, up.t()),
             "addmm_ in place, 64": lambda: library().addmm_(half, up[:, :64].t()),
             "addmm_ in place, 16": lambda: library().addmm_(half[:, :16], up[:, :16].t()),
-            "sum of halves": lambda: narrow[:, :64] + narrow[:, 64:],
+            "sum of halves": lambda: both[:, :64] + both[:, 64:],
         }
         for way, work in ways.items():
-            yield {"what": "product", "kind": kind, "way": way, **label, **_rate(work, tokens, rows, cols)}
-        if kind == "fp8":
-            for chunk in (1024, 1152, 1536, 2304):
+            yield {**label, "way": way, **rate(work)}
+        for chunk in (1024, 1152, 1536, 2304) if kind == "fp8" else ():
 
-                def chunked(chunk: int = chunk) -> torch.Tensor:
-                    out = torch.empty(tokens, rows, dtype=torch.bfloat16, device=device)
-                    for begin in range(0, tokens, chunk):
-                        part = slice(begin, begin + chunk)
-                        torch._scaled_mm(
-                            codes[part],
-                            parts["codes"].t(),
-                            scale_a=scale[part],
-                            scale_b=parts["scale"].view(1, -1),
-                            bias=bias,
-                            out_dtype=torch.bfloat16,
-                            use_fast_accum=True,
-                            out=out[part],
-                        )
-                        out[part].addmm_(half[part], up[:, :64].t())
-                    return out
+            def chunked(chunk: int = chunk) -> torch.Tensor:
+                out = torch.empty(tokens, rows, dtype=torch.bfloat16, device=device)
+                scales = {"scale_b": parts["scale"].view(1, -1), "bias": bias, "out_dtype": torch.bfloat16, "use_fast_accum": True}
+                for begin in range(0, tokens, chunk):
+                    part = slice(begin, begin + chunk)
+                    torch._scaled_mm(codes[part], parts["codes"].t(), scale_a=scale[part], out=out[part], **scales)
+                    out[part].addmm_(half[part], up[:, :64].t())
+                return out
 
-                yield {
-                    "what": "product",
-                    "kind": kind,
-                    "way": f"addmm_ in place, 64, {chunk} tokens at a time",
-                    **label,
-                    **_rate(chunked, tokens, rows, cols),
-                }
+            yield {**label, "way": f"addmm_ in place, 64, {chunk} tokens at a time", **rate(chunked)}
         for tiles in NARROW_TILES:
-            try:
-                got = first_ours(codes, down["codes"], scale, down["scale"], tiles)
-                row = _timed(lambda: first_ours(codes, down["codes"], scale, down["scale"], tiles))
-            except Exception as error:
-                yield {
-                    "what": "product",
-                    "kind": kind,
-                    "way": "first factor, ours",
-                    "tiles": tiles,
-                    **label,
-                    "error": f"{type(error).__name__}: {error}"[:200],
-                }
-                continue
-            yield {
-                "what": "product",
-                "kind": kind,
-                "way": "first factor, ours",
-                "tiles": tiles,
-                **label,
-                **row,
-                "differs_by": relative_error(got, half),
-            }
+            work = partial(narrow, codes, down["codes"], scale, down["scale"], tiles)
+            yield {**label, "way": "first factor, ours", "tiles": tiles, **_tried(work, half, _timed)}
         for tiles in TILES:
             for ranks in (None, 16):
                 used = None if ranks is None else (half[:, :ranks].contiguous(), up)
                 work = partial(matmul, codes, parts["codes"], scale, parts["scale"], bias, used, Tiles(*tiles))
-                try:
-                    got = work()
-                    row = _rate(work, tokens, rows, cols)
-                except Exception as error:  # too much shared memory, or a compiler that fails
-                    yield {
-                        "what": "product",
-                        "kind": kind,
-                        "way": "ours",
-                        "tiles": tiles,
-                        "ranks": ranks,
-                        **label,
-                        "error": f"{type(error).__name__}: {error}"[:200],
-                    }
-                    continue
-                against = expected if ranks is None else torch.addmm(expected, half[:, :ranks], up[:, :ranks].t())
-                yield {
-                    "what": "product",
-                    "kind": kind,
-                    "way": "ours",
-                    "tiles": tiles,
-                    "ranks": ranks,
-                    **label,
-                    **row,
-                    "differs_by": relative_error(got, against),
-                }
+                wanted = expected if ranks is None else torch.addmm(expected, half[:, :ranks], up[:, :ranks].t())
+                yield {**label, "way": "ours", "tiles": tiles, "ranks": ranks, **_tried(work, wanted, rate)}
 
 
 def _merges(context: Context) -> Iterator[dict]:
     from refit_host.quant import merge_triton
-    from refit_host.quant.encode import has_merge
-    from refit_host.quant.formats import FORMATS
     from refit_host.weights import merge_triton as plain
-    from refit_host.weights.image import FAST
-    from refit_host.weights.layout import Layout
-    from refit_host.weights.table import build_table
 
     device, matrices, rows, cols, rank = context.device, 24, 9216, 3072, 16
     layout = Layout.build({f"m{index}": (rows, cols) for index in range(matrices)}, torch.bfloat16)

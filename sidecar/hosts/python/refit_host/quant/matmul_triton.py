@@ -1,6 +1,7 @@
 """A product of int8 codes with everything that follows in its last step: scales of rows and tokens, the bias, and the branch of adapters that stay beside the layer.
 
-PyTorch's int8 product gives int32 sums, which another pass has to read: this one takes 0.55 to 0.85 of its time on an H200. PyTorch's fp8 product is the faster one there.
+PyTorch's int8 product gives int32 sums, which another pass has to read: this one takes 0.55 to 0.85 of its time on an H200. PyTorch's fp8 product is the faster one there;
+that these kernels take fp8 codes as well is for the bench, which shows it (bench/gpu, piece "quant_kernels").
 """
 
 # pyright: reportIndexIssue=false

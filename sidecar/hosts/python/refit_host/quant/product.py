@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..device_time import device_milliseconds
 from . import fp8, int8
 from .row_scale import SMALLEST_SCALE
 
@@ -76,30 +77,16 @@ def _tiles(device: torch.device) -> Tiles | None:
     scale, weight_scale = (torch.rand(count, 1, device=device, generator=make) * 1e-4 for count in (2048, 4096))
     parts = (codes, weight, scale, weight_scale, None)
     expected = _library_product(*parts)
-    best, least = None, _milliseconds(lambda: _library_product(*parts))
+    best, least = None, device_milliseconds(lambda: _library_product(*parts))
     for tiles in (WIDE, SMALL):
         try:
             if torch.equal(matmul(*parts, tiles=tiles), expected):
-                took = _milliseconds(lambda tiles=tiles: matmul(*parts, tiles=tiles))
+                took = device_milliseconds(lambda tiles=tiles: matmul(*parts, tiles=tiles))
                 best, least = (tiles, took) if took < least else (best, least)
         except Exception as error:  # too much shared memory for this card, or a compiler that fails
             log.info("the int8 product with tiles %s does not run here (%s)", tiles, type(error).__name__)
     log.info("int8 products: %s", "PyTorch's" if best is None else f"tiles {tuple(best)}")
     return best
-
-
-def _milliseconds(work: Callable[[], object], repeats: int = 10) -> float:
-    """The least of several runs, by the device's own clock."""
-    work()
-    times = []
-    for _ in range(repeats):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        work()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
-    return min(times)
 
 
 def _kernels(value: Tensor) -> bool:

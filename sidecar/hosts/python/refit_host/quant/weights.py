@@ -73,7 +73,6 @@ class QuantWeights(Weights):
         self._for_launch: list[Slot] = []
         self._evaluates: frozenset[int] = frozenset()
         self._steps: Mapping[int, Steps] = {}
-        self._dry_stack: Stack = ()
         super().__init__(layout, device, ring, merge=merge)
         chunks = _chunks_of(layout)
         self._chunk_of = [number for number, (_, _, inside) in enumerate(chunks) for _ in inside]
@@ -201,7 +200,6 @@ class QuantWeights(Weights):
 
     def prepare(self, stack: Stack, **options: Any) -> Prepared:
         """As `Weights.prepare`; what the kernel writes at once is planned apart from what goes through the working memory."""
-        self._dry_stack = stack
         prepared = super().prepare(stack, **options)
         prepared.launched = self._launched(prepared)
         return prepared
@@ -298,7 +296,7 @@ class QuantWeights(Weights):
                     self._put(slot, self._value_of(slot), codes.get(slot.index) if slot.index not in prepared.touched else None)
                     continue
                 before = codes.get(slot.index) or self.stored.form.encode(pristine[slot.index])
-                chance = self._chance(slot, prepared.every, pristine[slot.index], self._value_of(slot))
+                chance = self._chance(slot, prepared.stack, pristine[slot.index], self._value_of(slot))
                 after = self.stored.change(slot, self.live, self._value_of(slot), before, chance)
                 self._note_loss(losses, prepared.stack, prepared.factors, slot, pristine[slot.index], before, after)
 
@@ -355,14 +353,14 @@ class QuantWeights(Weights):
             }
             yield working, inside, self.placed
 
-    def _settled(self, slot: Slot, here: Slot, scratch: Tensor) -> Tensor:
+    def _settled(self, slot: Slot, here: Slot, scratch: Tensor, stack: Stack) -> Tensor:
         merged = here.physical(scratch)
         if slot.index not in self.stored.coded:
             return here.get(scratch).to(slot.dtype)
         pristine, codes = self._dry_pristine[slot.index], self._dry_codes.get(slot.index)
         if torch.equal(merged, pristine):
             return self.stored.settled(slot, codes or self.stored.form.encode(merged))
-        chance = self._chance(slot, self._dry_stack, pristine, merged)
+        chance = self._chance(slot, stack, pristine, merged)
         return self.stored.settled(slot, self.stored.form.encode(merged, codes or self.stored.form.encode(pristine), chance))
 
     def value(self, slot: Slot) -> Tensor:

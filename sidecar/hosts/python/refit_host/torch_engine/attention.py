@@ -13,6 +13,8 @@ from refit_graphs.descriptions import descriptions
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..device_time import device_milliseconds
+
 log = logging.getLogger("refit_host")
 ORDERS: dict[str, list[Any]] = {
     "flash": [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
@@ -54,15 +56,7 @@ def choose(measure: Callable[[str], float]) -> str:
     return "cudnn" if other < MARGIN * plain else "flash"
 
 
-def _measure(name: str, heads: int, width: int, device: torch.device, repeats: int = 5) -> float:
+def _measure(name: str, heads: int, width: int, device: torch.device) -> float:
     query, key, value = (torch.randn(1, TOKENS, heads, width, device=device, dtype=torch.bfloat16).transpose(1, 2) for _ in range(3))
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     with sdpa_kernel(ORDERS[name][:1]):
-        for _ in range(2):
-            functional.scaled_dot_product_attention(query, key, value)
-        begin.record()
-        for _ in range(repeats):
-            functional.scaled_dot_product_attention(query, key, value)
-        end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / repeats
+        return device_milliseconds(lambda: functional.scaled_dot_product_attention(query, key, value))

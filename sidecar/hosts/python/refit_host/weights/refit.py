@@ -213,7 +213,7 @@ class Weights:
                 if not torch.isfinite(peak(value)):
                     overflowed.append((slot, int(value.numel() - torch.isfinite(value).sum())))
                 elif digests is not None:
-                    digests.add(slot.name, self._settled(slot, here, scratch))
+                    digests.add(slot.name, self._settled(slot, here, scratch, parts[0]))
         if overflowed:
             raise not_finite(overflowed)
 
@@ -221,8 +221,8 @@ class Weights:
         """A base that is read at the commit, as a dry run reads it."""
         return Base("file", self.layout, reader, self.ring, None, peaks)
 
-    def _settled(self, slot: Slot, here: Slot, scratch: Tensor) -> Tensor:
-        """What `value` will give once a value of the scratch memory (there at `here`) is committed."""
+    def _settled(self, slot: Slot, here: Slot, scratch: Tensor, stack: Stack) -> Tensor:
+        """What `value` will give once a value of the scratch memory (there at `here`) is committed. `stack`: what was merged into it."""
         return here.get(scratch)
 
     def _scratch(self, slots: Sequence[Slot], base: Base) -> Iterator[tuple[Tensor, list[Slot], Layout]]:
