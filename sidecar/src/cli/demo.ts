@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import type { Command } from "commander";
 import { connect, readDiscovery } from "../client/index.ts";
 import type { Client, HeardEvent } from "../client/index.ts";
-import { classify, decode, demoFolder, gridPng, readDemoAssets, sample } from "../demo/index.ts";
+import { classify, decode, demoFolder, gridPng, readDemoAssets, sample, stepInputs } from "../demo/index.ts";
 import type { DemoAssets, DemoLora } from "../demo/index.ts";
 import { codeFrom, Failure } from "../failure/index.ts";
 import { replaceFile } from "../files/index.ts";
@@ -110,7 +110,8 @@ interface Drawing {
 }
 
 /** Draws the grid on whatever the live folder stands for, asked for by name: checkpoint and stack travel with the lease. */
-async function draw({ description, conditioning, classifier }: DemoAssets, client: Client): Promise<Drawing> {
+async function draw(assets: DemoAssets, client: Client): Promise<Drawing> {
+  const { description, classifier } = assets;
   const { live } = await statusOf(client);
   if (!live?.weights) throw new Failure("DEMO_SIDECAR", "the live engine is not up", {});
   const stack = live.weights.stack.map(({ sha256, strength }) => ({ adapter: sha256, strength }));
@@ -122,28 +123,15 @@ async function draw({ description, conditioning, classifier }: DemoAssets, clien
     mode: "comfyui",
     residuals: false,
   });
-  const [channels, rows, columns] = description.latent.shape;
-  const [, tokens, width] = description.conditioning.shape;
   const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   let firstStepAtMs = 0;
   try {
     const parts: Float32Array[] = [];
     for (let start = 0; start < description.noise.seeds.length; start += batch) {
       const seeds = description.noise.seeds.slice(start, start + batch);
-      const context = new Float32Array(seeds.length * conditioning.length);
-      seeds.forEach((_, index) => context.set(conditioning, index * conditioning.length));
+      const inputsAt = stepInputs(assets, seeds.length);
       const denoise = async (latents: Float32Array, timestep: number): Promise<Float32Array> => {
-        const { tensors } = await client.call(
-          "engine.step",
-          { lease: prepared.lease },
-          {
-            tensors: [
-              { name: "sample", dtype: "f32", shape: [seeds.length, channels, rows, columns], data: bytesOf(latents) },
-              { name: "timestep", dtype: "f32", shape: [seeds.length], data: bytesOf(new Float32Array(seeds.length).fill(timestep)) },
-              { name: "encoder_hidden_states", dtype: "f32", shape: [seeds.length, tokens, width], data: bytesOf(context) },
-            ],
-          },
-        );
+        const { tensors } = await client.call("engine.step", { lease: prepared.lease }, { tensors: inputsAt(latents, timestep) });
         firstStepAtMs ||= performance.now();
         const [output] = tensors;
         if (!output) throw new Failure("DEMO_SIDECAR", "the step's reply holds no tensor", {});

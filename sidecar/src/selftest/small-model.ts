@@ -5,7 +5,7 @@ import { native } from "@refit-sidecar/native";
 import { bake, openBase } from "../bake/index.ts";
 import type { CheckpointSource } from "../catalog/index.ts";
 import { ensureDelta } from "../delta/index.ts";
-import { demoFolder, readDemoAssets, readReference, sample } from "../demo/index.ts";
+import { demoFolder, readDemoAssets, readReference, sample, stepInputs } from "../demo/index.ts";
 import { packageRoot } from "../package-root.ts";
 import type { EngineSpec, Wanted, WantedAdapter } from "../refit/index.ts";
 import { touchedParameters } from "../terms/index.ts";
@@ -38,8 +38,6 @@ export interface SmallModel {
 /** Of both of the demo's LoRAs (docs/develop/demo-model.md). */
 const demoRank = 2;
 
-const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-
 async function sourceOf(
   path: string,
 ): Promise<{ readonly source: CheckpointSource; readonly structure: string; readonly parameters: ReadonlyMap<string, readonly number[]> }> {
@@ -51,7 +49,7 @@ async function sourceOf(
 /** Prepares the model's files in `folder`. */
 export async function openSmallModel(folder: string): Promise<SmallModel> {
   const assets = await readDemoAssets();
-  const { description, conditioning } = assets;
+  const { description } = assets;
   const basePath = join(demoFolder, description.checkpoint.file);
   const loraPath = (name: SmallAdapter) => join(demoFolder, "loras", `${name}.safetensors`);
   const { source: base, structure, parameters } = await sourceOf(basePath);
@@ -89,14 +87,7 @@ export async function openSmallModel(folder: string): Promise<SmallModel> {
 
   const { seeds } = description.reference;
   const [channels, rows, columns] = description.latent.shape;
-  const [, tokens, width] = description.conditioning.shape;
-  const context = new Float32Array(seeds.length * conditioning.length);
-  seeds.forEach((_, index) => context.set(conditioning, index * conditioning.length));
-  const inputsAt = (latents: Float32Array, timestep: number): FrameTensor[] => [
-    { name: "sample", dtype: "f32", shape: [seeds.length, channels, rows, columns], data: bytesOf(latents) },
-    { name: "timestep", dtype: "f32", shape: [seeds.length], data: bytesOf(new Float32Array(seeds.length).fill(timestep)) },
-    { name: "encoder_hidden_states", dtype: "f32", shape: [seeds.length, tokens, width], data: bytesOf(context) },
-  ];
+  const inputsAt = stepInputs(assets, seeds.length);
   const reference = await readReference(description);
   const shapes = Object.fromEntries(parameters);
   return {

@@ -1,7 +1,7 @@
 // Trying a stack on a loaded engine: another stack at once, and a small picture from a fixed seed without a prompt.
 
 import { PNG } from "pngjs";
-import { decode, gridPng, noiseOf, readDemoAssets, sample } from "../../demo/index.ts";
+import { decode, gridPng, noiseOf, readDemoAssets, sample, stepInputs } from "../../demo/index.ts";
 import type { DemoAssets } from "../../demo/index.ts";
 import { Failure } from "../../failure/index.ts";
 import type { LiveEngine, RefitRecord } from "../../refit/index.ts";
@@ -49,22 +49,13 @@ export function tryoutAnswers(parts: TryoutParts): Pick<WireBackend, "engine.res
   }
 
   async function drawDemo(lease: OpenLease, seed: number, signal: AbortSignal): Promise<{ png: Buffer; stepsMs: number }> {
-    const { description, conditioning } = await (assets ??= readDemoAssets());
-    const [channels, rows, columns] = description.latent.shape;
-    const [, tokens, width] = description.conditioning.shape;
+    const demo = await (assets ??= readDemoAssets());
+    const { description } = demo;
     const seeds = Array.from({ length: digits }, (_, index) => (seed + index) >>> 0);
-    const context = new Float32Array(digits * conditioning.length);
-    seeds.forEach((_, index) => context.set(conditioning, index * conditioning.length));
+    const inputsAt = stepInputs(demo, digits);
     let stepsMs = 0;
     const latents = await sample(description, seeds, async (current, timestep) => {
-      const reply = await lease.step(
-        [
-          tensor("sample", [digits, channels, rows, columns], current),
-          tensor("timestep", [digits], new Float32Array(digits).fill(timestep)),
-          tensor("encoder_hidden_states", [digits, tokens, width], context),
-        ],
-        signal,
-      );
+      const reply = await lease.step(inputsAt(current, timestep), signal);
       stepsMs += reply.ms;
       return floats(reply.tensors[0]?.data);
     });
@@ -121,10 +112,6 @@ export function tryoutAnswers(parts: TryoutParts): Pick<WireBackend, "engine.res
       }
     },
   };
-}
-
-function tensor(name: string, shape: readonly number[], values: Float32Array) {
-  return { name, dtype: "f32" as const, shape: [...shape], data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
 }
 
 function floats(bytes: Uint8Array | undefined): Float32Array {
