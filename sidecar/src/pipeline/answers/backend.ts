@@ -16,6 +16,7 @@ import type { Port } from "../resolve/graphs.ts";
 import { leaseIdleMs } from "../open-lease.ts";
 import type { EngineLeases, LeaseOpener, LeaseRequest } from "../open-lease.ts";
 import { withRoom } from "../retry-with-room.ts";
+import { changeSince, engineOf } from "./engines.ts";
 import type { pageAnswers } from "./pages.ts";
 import type { StatusPage } from "./status-page.ts";
 import { adapterReportView, catalogEntryView, floatDtype, jobView, wirePrecision } from "./views.ts";
@@ -62,14 +63,6 @@ export function createBackend(parts: BackendParts): WireBackend {
       "no catalogued file is the one named; it may not be hashed yet, or lie in no watched folder",
       { ...key },
     );
-  }
-
-  function engineOf(id: string) {
-    const engine = engines.get(id);
-    if (engine) return engine;
-    throw new Failure("ENGINE_UNKNOWN", "expected the id of a loaded engine; there is none by this id. List the engines again.", {
-      engine: id,
-    });
   }
 
   const background = (kind: string, title: string, key: string, run: (context: JobContext) => Promise<void>) => {
@@ -146,7 +139,6 @@ export function createBackend(parts: BackendParts): WireBackend {
           text: "Preparing the engine",
         });
       };
-      const before = engines.status.history.at(-1);
       const whenReplaced = params.follow === true ? "follow" : "keep";
       const lease = await withRoom(
         () => parts.opener.open(request, { signal: context.signal, onProgress, whenReplaced }),
@@ -154,8 +146,7 @@ export function createBackend(parts: BackendParts): WireBackend {
       );
       const { spec, table, resolved } = lease.origin;
       parts.lastUsed.note(request);
-      const record = engines.status.history.findLast((entry) => entry.engine === lease.engine && entry.failure === null);
-      const own = record !== undefined && record !== before && record.atMs >= started ? record : null;
+      const own = changeSince(engines, lease.engine, started);
       const refitMs = own === null ? 0 : own.prepareMs + own.commitMs;
       return {
         lease: lease.id,
@@ -190,17 +181,17 @@ export function createBackend(parts: BackendParts): WireBackend {
     },
     "engine.list": async () => ({ engines: parts.page.engines() }),
     "engine.refit": async ({ engine }) => {
-      const live = engineOf(engine);
+      const live = engineOf(engines, engine);
       return background("refit", "Write all weights again", `refit ${engine}`, () => live.rewrite());
     },
     "engine.rebuild": async ({ engine }) => {
-      const live = engineOf(engine);
+      const live = engineOf(engines, engine);
       return background("rebuild", "Build the engine again", `rebuild ${engine}`, async () => {
         await live.rebuild();
       });
     },
     "engine.free": async ({ engine, keep = false }) => {
-      if (engine !== null) engineOf(engine);
+      if (engine !== null) engineOf(engines, engine);
       const { freed, queued, bytes } = await (keep ? engines.offload(engine) : engines.free(engine));
       return { freed: [...freed], queued: [...queued], bytes };
     },

@@ -9,6 +9,7 @@ import type { Histogram, Log } from "../../telemetry/index.ts";
 import { withoutPaths } from "../../wire/index.ts";
 import type { WireBackend } from "../../wire/index.ts";
 import type { Stores } from "../stores.ts";
+import { wallClockOf } from "./views.ts";
 
 export interface InsightParts {
   readonly engines: Engines;
@@ -40,8 +41,6 @@ export function settingText(spec: OptionSpec, value: Options[keyof Options]): st
 type Insight = "engine.history" | "telemetry.figures" | "telemetry.log" | "settings.list" | "cache.list";
 
 export function insightAnswers(parts: InsightParts): Pick<WireBackend, Insight> {
-  const wallClockOf = (monotonicMs: number) => new Date(Date.now() - (performance.now() - monotonicMs)).toISOString();
-
   async function deltas() {
     const names = (await readdir(parts.deltaFolder).catch(() => [])).filter((name) => name.endsWith(".delta"));
     const sizes = await Promise.all(

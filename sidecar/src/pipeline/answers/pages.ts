@@ -1,7 +1,6 @@
 // What pages ask beyond the stages' own lists, put together.
 
 import { MeasureService } from "../../delta/index.ts";
-import { Failure } from "../../failure/index.ts";
 import { insightAnswers } from "./insight.ts";
 import type { InsightParts } from "./insight.ts";
 import { libraryAnswers } from "./library.ts";
@@ -13,16 +12,9 @@ export type PageParts = InsightParts & Omit<LibraryParts, "measures" | "mode"> &
 
 export function pageAnswers(parts: PageParts) {
   const mode = () => parts.options().mode;
-  const engineOf = (id: string) => {
-    const engine = parts.engines.get(id);
-    if (engine) return engine;
-    throw new Failure("ENGINE_UNKNOWN", "expected the id of a loaded engine; there is none by this id. List the engines again.", {
-      engine: id,
-    });
-  };
   return {
     ...libraryAnswers({ ...parts, mode, measures: new MeasureService() }),
     ...insightAnswers(parts),
-    ...tryoutAnswers({ ...parts, mode, engineOf, history: () => parts.engines.status.history }),
+    ...tryoutAnswers({ ...parts, mode }),
   };
 }

@@ -45,7 +45,6 @@ export function createStatusPage(parts: StatusParts): StatusPage {
   const news = createJobNews((told) => {
     for (const listener of jobListeners) listener(told);
   });
-  const wallClockOf = (monotonicMs: number) => new Date(Date.now() - (performance.now() - monotonicMs)).toISOString();
 
   function families(): Map<string, EngineView["family"]> {
     return new Map(
@@ -65,7 +64,6 @@ export function createStatusPage(parts: StatusParts): StatusPage {
         steps: leases.steps(status.engine),
         lastRefit: history.findLast((record) => record.engine === status.engine && record.failure === null) ?? null,
         checkpointId: resolver.checkpointId,
-        wallClockOf,
       }),
     );
   }

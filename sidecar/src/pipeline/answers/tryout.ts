@@ -4,16 +4,16 @@ import { PNG } from "pngjs";
 import { decode, gridPng, noiseOf, readDemoAssets, sample, stepInputs } from "../../demo/index.ts";
 import type { DemoAssets } from "../../demo/index.ts";
 import { Failure } from "../../failure/index.ts";
-import type { LiveEngine, RefitRecord } from "../../refit/index.ts";
+import type { Engines } from "../../refit/index.ts";
 import type { WireBackend } from "../../wire/index.ts";
 import type { LeaseOpener, LeaseRequest, OpenLease } from "../open-lease.ts";
 import type { Resolver, StackRequest } from "../resolve/resolver.ts";
+import { changeSince, engineOf } from "./engines.ts";
 import { latentLooks, sampleLatents } from "./latent-look.ts";
 import { wirePrecision } from "./views.ts";
 
 export interface TryoutParts {
-  readonly engineOf: (id: string) => LiveEngine;
-  readonly history: () => readonly RefitRecord[];
+  readonly engines: Pick<Engines, "get" | "status">;
   readonly opener: Pick<LeaseOpener, "open">;
   readonly resolver: Pick<Resolver, "checkpointId">;
   readonly mode: () => LeaseRequest["mode"];
@@ -27,8 +27,7 @@ export function tryoutAnswers(parts: TryoutParts): Pick<WireBackend, "engine.res
 
   /** A lease on this engine with another stack on the checkpoint that it holds. The caller ends it. */
   async function opened(id: string, stack: readonly StackRequest[], signal: AbortSignal): Promise<OpenLease> {
-    const engine = parts.engineOf(id);
-    const { state, spec } = engine;
+    const { state, spec } = engineOf(parts.engines, id);
     const checkpoint = "weights" in state && state.weights !== null ? parts.resolver.checkpointId(state.weights.checkpoint) : null;
     if (checkpoint === null)
       throw new Failure("ENGINE_UNKNOWN", "expected an engine that holds a checkpoint of the folders; prepare one first", { engine: id });
@@ -41,11 +40,6 @@ export function tryoutAnswers(parts: TryoutParts): Pick<WireBackend, "engine.res
       residuals: false,
     };
     return parts.opener.open(request, { signal });
-  }
-
-  /** What the last refit of an engine took, if it came after `sinceMs`. */
-  function refitSince(engine: string, sinceMs: number): RefitRecord | null {
-    return parts.history().findLast((record) => record.engine === engine && record.failure === null && record.atMs >= sinceMs) ?? null;
   }
 
   async function drawDemo(lease: OpenLease, seed: number, signal: AbortSignal): Promise<{ png: Buffer; stepsMs: number }> {
@@ -73,14 +67,14 @@ export function tryoutAnswers(parts: TryoutParts): Pick<WireBackend, "engine.res
       const started = performance.now();
       const lease = await opened(engine, stack, signal);
       lease.end();
-      const own = refitSince(lease.engine, started);
+      const own = changeSince(parts.engines, lease.engine, started);
       return { ms: performance.now() - started, refit: own === null ? null : { writes: own.writes, full: own.full } };
     },
     "engine.draw": async ({ engine, stack, seed, steps }, { signal }) => {
       const started = performance.now();
       const lease = await opened(engine, stack, signal);
       try {
-        const own = refitSince(lease.engine, started);
+        const own = changeSince(parts.engines, lease.engine, started);
         const refit = own === null ? 0 : own.prepareMs + own.commitMs;
         const { structure } = lease.origin.spec;
         const { description } = await (assets ??= readDemoAssets());

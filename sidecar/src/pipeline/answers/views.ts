@@ -62,8 +62,10 @@ export interface EngineFacts {
   readonly lastRefit: RefitRecord | null;
   /** Catalog id of the checkpoint that the weights come from, when it is still known. */
   readonly checkpointId: (state: string) => string | null;
-  readonly wallClockOf: (monotonicMs: number) => string;
 }
+
+/** A moment of this process's monotonic clock as a date. */
+export const wallClockOf = (monotonicMs: number): string => new Date(Date.now() - (performance.now() - monotonicMs)).toISOString();
 
 export function engineView(status: EngineStatus, facts: EngineFacts): EngineView {
   const { state } = status;
@@ -91,7 +93,7 @@ export function engineView(status: EngineStatus, facts: EngineFacts): EngineView
       facts.lastRefit === null
         ? null
         : {
-            at: facts.wallClockOf(facts.lastRefit.atMs),
+            at: wallClockOf(facts.lastRefit.atMs),
             ms: facts.lastRefit.prepareMs + facts.lastRefit.commitMs,
             writes: facts.lastRefit.writes,
           },
