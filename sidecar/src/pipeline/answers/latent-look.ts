@@ -5,8 +5,7 @@ import { PNG } from "pngjs";
 import type { FrameTensor } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 import type { OpenLease } from "../open-lease.ts";
-import type { Port } from "../resolve/graphs.ts";
-import { floatDtype } from "./views.ts";
+import { probeInputs } from "../warm/probe.ts";
 
 /** Red, green and blue of one latent channel each, -1 to 1: least squares of decoded pictures, as ComfyUI and diffusers publish them for their previews. */
 export interface LatentLook {
@@ -37,8 +36,6 @@ export const latentLooks: Readonly<Record<string, LatentLook>> = {
 
 const trainedSteps = 1000;
 const enlarged = 8;
-/** Tokens of an empty prompt in CLIP. */
-const tokens = 77;
 
 /** Signal shares of the schedule that both families were trained with: betas from 0.00085 to 0.012, linear in their roots. */
 function signalShares(): Float64Array {
@@ -54,7 +51,6 @@ function signalShares(): Float64Array {
 
 interface Drawing {
   readonly lease: OpenLease;
-  readonly inputs: readonly Port[];
   readonly look: LatentLook;
   /** Standard normal numbers of the seed. */
   readonly noise: (count: number) => Float32Array;
@@ -64,13 +60,14 @@ interface Drawing {
 
 const containers = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
 
-/** f32 values in the engine's own float type. */
-async function stored(name: string, shape: readonly number[], values: Float32Array, dtype: keyof typeof containers): Promise<FrameTensor> {
+/** The tensor with these values in its own type. */
+async function filled(tensor: FrameTensor, values: Float32Array): Promise<FrameTensor> {
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  if (dtype === "f32") return { name, dtype, shape, data: bytes };
+  if (tensor.dtype === "i64") return { ...tensor, data: new Uint8Array(BigInt64Array.from(values, (value) => BigInt(value)).buffer) };
+  if (tensor.dtype !== "f16" && tensor.dtype !== "bf16") return { ...tensor, data: bytes };
   const data = new Uint8Array(values.length * 2);
-  await native.convert(bytes, "F32", data, containers[dtype], values.length);
-  return { name, dtype, shape, data };
+  await native.convert(bytes, "F32", data, containers[tensor.dtype], values.length);
+  return { ...tensor, data };
 }
 
 async function loaded(output: FrameTensor | undefined): Promise<Float32Array> {
@@ -85,16 +82,15 @@ async function loaded(output: FrameTensor | undefined): Promise<Float32Array> {
 /** Deterministic DDIM on noise predictions (Song et al. 2021, eq. 12 with no noise added), batch 1. Throws what a step throws. */
 export async function sampleLatents({
   lease,
-  inputs,
   look,
   noise,
   steps,
   signal,
 }: Drawing): Promise<{ png: Buffer; width: number; height: number; stepsMs: number }> {
   const { side, channels } = look;
-  const float = floatDtype[lease.origin.spec.precision];
-  const shapeOf = ({ shape }: Port): number[] =>
-    shape.map((dim) => (typeof dim === "number" ? dim : dim === "batch" ? 1 : dim === "height" || dim === "width" ? side : tokens));
+  const { table, spec } = lease.origin;
+  // An empty prompt is zeros, which stay; the sample and its timestep are put in at every step.
+  const empty = probeInputs(table.inputs, spec.precision, { sample: [1, channels.length, side, side] });
   const latents = noise(channels.length * side * side);
   const shares = signalShares();
   let stepsMs = 0;
@@ -102,22 +98,10 @@ export async function sampleLatents({
     const at = Math.round(((trainedSteps - 1) * (steps - step)) / steps);
     const next = Math.round(((trainedSteps - 1) * (steps - step - 1)) / steps);
     const [share, shareNext] = [shares[at] ?? 1, step === steps - 1 ? 1 : (shares[next] ?? 1)];
-    const given = inputs
-      .filter(({ optional }) => optional !== true)
-      .map(async (port) => {
-        const shape = shapeOf(port);
-        const count = shape.reduce((product, dim) => product * dim, 1);
-        if (port.name === "sample") return stored(port.name, shape, latents, float);
-        const values = new Float32Array(count).fill(port.name === "timestep" ? at : 0);
-        if (port.dtype === "i64")
-          return {
-            name: port.name,
-            dtype: "i64" as const,
-            shape,
-            data: new Uint8Array(BigInt64Array.from(values, (value) => BigInt(value)).buffer),
-          };
-        return stored(port.name, shape, values, port.dtype === "float" ? float : "f32");
-      });
+    const given = empty.map(async (tensor) => {
+      if (tensor.name === "sample") return filled(tensor, latents);
+      return tensor.name === "timestep" ? filled(tensor, Float32Array.of(at)) : tensor;
+    });
     const reply = await lease.step(await Promise.all(given), signal);
     stepsMs += reply.ms;
     const predicted = await loaded(reply.tensors[0]);

@@ -85,7 +85,6 @@ export function tryoutAnswers(parts: TryoutParts): Pick<WireBackend, "engine.res
         }
         const family = lease.origin.resolved.checkpoint.entry.family;
         const look = latentLooks[family ?? ""];
-        const { inputs } = lease.origin.table;
         if (look === undefined)
           throw new Failure(
             "ENGINE_UNSUPPORTED",
@@ -94,7 +93,6 @@ export function tryoutAnswers(parts: TryoutParts): Pick<WireBackend, "engine.res
           );
         const { png, width, height, stepsMs } = await sampleLatents({
           lease,
-          inputs,
           look,
           noise: (count) => noiseOf(seed, count),
           steps,
