@@ -8,6 +8,7 @@ import type { Client } from "../client/index.ts";
 import { withoutPaths } from "../wire/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { dataDirOf } from "./host.ts";
+import { wholeCatalog } from "./state.ts";
 
 interface BundleFlags {
   readonly dataDir?: string;
@@ -29,7 +30,7 @@ export function redacted(value: unknown, names: ReadonlyMap<string, string>, sec
 
 async function gathered(client: Client) {
   const read = async <Value>(ask: Promise<{ readonly result: Value }>) => (await ask).result;
-  const { entries } = await read(client.call("catalog.list", { limit: 1000 }));
+  const entries = await wholeCatalog(client);
   const topics = ["arrival", "catalog", "delta", "refit", "engine", "host", "live", "job"] as const;
   return {
     names: entries.map(({ name }) => name),

@@ -46,7 +46,8 @@ interface StateFlags {
   readonly json?: boolean;
 }
 
-async function wholeCatalog(client: Client): Promise<Entry[]> {
+/** Every entry, page by page. */
+export async function wholeCatalog(client: Client): Promise<Entry[]> {
   const entries: Entry[] = [];
   for (let after: string | null | undefined; after !== null;) {
     const { result } = await client.call("catalog.list", { limit: 1000, ...(after === undefined ? {} : { after }) });
