@@ -7,18 +7,15 @@ import { hostCommand, hostPythons } from "../pipeline/index.ts";
 import { benchHost, systemFacts, withoutPaths } from "../selftest/index.ts";
 import type { BenchRow } from "../selftest/index.ts";
 import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { absent, hostChoices, kinds } from "./host-choices.ts";
+import type { HostChoiceFlags } from "./host-choices.ts";
 import { dataDirOf } from "./host.ts";
 import { checkOutput } from "./outputs.ts";
-import { absent, kinds, precisions, sizes } from "./selftest.ts";
 
-interface BenchFlags {
+interface BenchFlags extends HostChoiceFlags {
   readonly json?: boolean;
   readonly dataDir?: string;
   readonly python?: string;
-  readonly host: string;
-  readonly precision: string;
-  readonly size: string;
-  readonly repeats: string;
   readonly out?: string;
 }
 
@@ -33,25 +30,13 @@ export interface BenchFile {
   readonly rows: readonly BenchRow[];
 }
 
-const oneOf = <Table extends object>(option: string, table: Table, given: string): Table[keyof Table] => {
-  if (!Object.hasOwn(table, given))
-    throw new Failure("CLI_ARGUMENTS", `${option} expects one of ${Object.keys(table).join(", ")}, got ${JSON.stringify(given)}`, {});
-  return table[given as keyof Table];
-};
-
 const shown = (row: BenchRow): string =>
   row.unit === "bytes"
     ? `${(row.p50 / 1e9).toFixed(2)} GB`
     : `p50 ${row.p50.toFixed(1)} ms${row.p95 === null ? "" : `, p95 ${row.p95.toFixed(1)} ms`} (n ${row.n})`;
 
 async function run(version: string, flags: BenchFlags, say: (line: string) => void): Promise<BenchFile> {
-  const size = oneOf("--size", sizes, flags.size);
-  const precision = oneOf("--precision", precisions, flags.precision);
-  const repeats = Number(flags.repeats);
-  if (!Number.isInteger(repeats) || repeats < 2 || repeats > 1000)
-    throw new Failure("CLI_ARGUMENTS", `--repeats expects a whole number from 2 to 1000, got ${JSON.stringify(flags.repeats)}`, {});
-  if (flags.host !== "auto" && !kinds.some((kind) => kind === flags.host))
-    throw new Failure("CLI_ARGUMENTS", `--host expects auto, ${kinds.join(", ")}, got ${JSON.stringify(flags.host)}`, {});
+  const { precision, repeats, size } = hostChoices(flags, 2);
   const pythons = hostPythons(dataDirOf(flags), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
   const rows: BenchRow[] = [];
   const versions: Record<string, string> = { "refit-sidecar": version, node: process.versions.node };

@@ -4,39 +4,22 @@ import { replaceFile } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
 import { findGpus } from "../install/host/index.ts";
 import { hostCommand, hostPythons } from "../pipeline/index.ts";
-import type { HostPythons } from "../pipeline/index.ts";
 import { checkHost, reportMarkdown, systemFacts } from "../selftest/index.ts";
 import type { HostReport, Row, SelftestReport } from "../selftest/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { absent, hostChoices, kinds } from "./host-choices.ts";
+import type { HostChoiceFlags } from "./host-choices.ts";
 import { dataDirOf } from "./host.ts";
 import { checkOutput } from "./outputs.ts";
 
-interface SelftestFlags {
+interface SelftestFlags extends HostChoiceFlags {
   readonly json?: boolean;
   readonly dataDir?: string;
   readonly python?: string;
-  readonly host: string;
-  readonly precision: string;
   readonly out?: string;
-  readonly repeats: string;
-  readonly size: string;
 }
 
-/** Hosts that a self-test or a benchmark can start. */
-export const kinds = ["onnxruntime", "torch", "tensorrt"] as const;
 const marks = { pass: "pass", fail: "FAIL", skip: "skip" } as const;
-export const sizes = { small: null, sd15: "sd15", sdxl: "sdxl" } as const;
-export const precisions = { auto: null, fp32: "f32", fp16: "f16", bf16: "bf16" } as const;
-
-/** Why a host is left out; null when it is there. */
-export function absent(kind: (typeof kinds)[number], pythons: HostPythons): string | null {
-  if (kind === "onnxruntime") return null;
-  try {
-    return pythons(kind) === null ? `it is not installed; "refit-sidecar host install ${kind}" installs it` : null;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
 
 const leftOut = (host: string, why: string): HostReport => ({
   host,
@@ -48,21 +31,7 @@ const leftOut = (host: string, why: string): HostReport => ({
 });
 
 async function run(version: string, flags: SelftestFlags, say: (line: string) => void): Promise<SelftestReport> {
-  if (flags.host !== "auto" && !kinds.some((kind) => kind === flags.host))
-    throw new Failure("CLI_ARGUMENTS", `--host expects auto, ${kinds.join(", ")}, got ${JSON.stringify(flags.host)}`, {});
-  const precision = precisions[flags.precision as keyof typeof precisions];
-  if (precision === undefined)
-    throw new Failure(
-      "CLI_ARGUMENTS",
-      `--precision expects ${Object.keys(precisions).join(", ")}, got ${JSON.stringify(flags.precision)}`,
-      {},
-    );
-  const repeats = Number(flags.repeats);
-  if (!Number.isInteger(repeats) || repeats < 1 || repeats > 1000)
-    throw new Failure("CLI_ARGUMENTS", `--repeats expects a whole number from 1 to 1000, got ${JSON.stringify(flags.repeats)}`, {});
-  const size = sizes[flags.size as keyof typeof sizes];
-  if (size === undefined)
-    throw new Failure("CLI_ARGUMENTS", `--size expects ${Object.keys(sizes).join(", ")}, got ${JSON.stringify(flags.size)}`, {});
+  const { precision, repeats, size } = hostChoices(flags, 1);
   const pythons = hostPythons(dataDirOf(flags), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
   const hosts: HostReport[] = [];
   for (const kind of kinds) {

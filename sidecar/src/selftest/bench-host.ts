@@ -52,8 +52,6 @@ export interface BenchOptions {
 
 export interface HostBench {
   readonly versions: Readonly<Record<string, string>>;
-  readonly device: Readonly<Record<string, string>>;
-  readonly memoryBytes: number;
   readonly rows: readonly BenchRow[];
 }
 
@@ -114,7 +112,7 @@ export async function benchHost({ command, size, precision, repeats, onRow }: Be
     const chosen = precision ?? (about.device.type === "cpu" ? "f32" : "f16");
     engine = await openEngine(command, model.spec(command.kind, chosen), () => undefined);
     const rows = await measure(engine, model, command.kind, chosen, repeats, onRow);
-    return { versions: about.versions, device: about.device, memoryBytes: about.memory.totalBytes, rows };
+    return { versions: about.versions, rows };
   } finally {
     await engine?.close();
     await rm(folder, { recursive: true, force: true });

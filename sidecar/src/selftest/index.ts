@@ -2,7 +2,7 @@
 // A place where stages meet (like pipeline/): it runs the refit stage as a sidecar does. It touches no file of the user's, and leaves nothing behind.
 
 export { benchHost } from "./bench-host.ts";
-export type { BenchRow, HostBench } from "./bench-host.ts";
+export type { BenchRow } from "./bench-host.ts";
 export { checkHost } from "./check-host.ts";
 export type { CheckOptions } from "./check-host.ts";
 export { readHardware } from "./hardware.ts";
