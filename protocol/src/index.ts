@@ -39,8 +39,8 @@ export type {
 } from "./host/index.ts";
 export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
 export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
-export { failureTables, isKnownCode } from "./failures/index.ts";
-export type { FailureRow, FailureRows, KnownCode, OwnCode } from "./failures/index.ts";
+export { failureRow, failureTables, isKnownCode } from "./failures/index.ts";
+export type { FailureRow, KnownCode } from "./failures/index.ts";
 export { familyDescription, familyNames, familyTable, otherModels, otherModelTable } from "./families/index.ts";
 export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameRow, SpellingRow } from "./families/index.ts";
 export { failure, isRequestId, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";

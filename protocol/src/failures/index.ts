@@ -6,8 +6,9 @@ import { clientFailures, pageFailures, runFailures, startFailures } from "./clie
 import { commandFailures, installFailures, toolFailures } from "./commands.ts";
 import { deltaFailures, engineFailures, hostProcessFailures } from "./engines.ts";
 import { arrivalFailures, catalogFailures, readerFailures } from "./files.ts";
+import type { FailureRow } from "./row.ts";
 
-export type { FailureRow, FailureRows } from "./row.ts";
+export type { FailureRow } from "./row.ts";
 
 /** In the order of the reference. */
 export const failureTables = {
@@ -29,18 +30,24 @@ export const failureTables = {
 type RowsOf<Tables> = Tables extends Readonly<Record<string, infer Table>> ? (Table extends unknown ? keyof Table : never) : never;
 
 /** A file that the reader refuses stands in the catalog under the reader's code with `CATALOG_` before it. */
-export type CataloguedReaderCode = `CATALOG_${keyof typeof readerFailures}`;
+type CataloguedReaderCode = `CATALOG_${keyof typeof readerFailures}`;
 /** A code of this program that is neither the wire's nor a host's. */
-export type OwnCode = RowsOf<typeof failureTables>;
+type OwnCode = RowsOf<typeof failureTables>;
 /** Every code that a failure of this program can carry; `SYSTEM_…` is what the file system said. */
 export type KnownCode = ErrorCode | HostErrorCode | OwnCode | CataloguedReaderCode | `SYSTEM_${string}`;
 
-const known: ReadonlySet<string> = new Set([
-  ...[errorTable, hostErrors, ...Object.values(failureTables)].flatMap((table) => Object.keys(table)),
-  ...Object.keys(readerFailures).map((code) => `CATALOG_${code}`),
+const rows: ReadonlyMap<string, FailureRow> = new Map([
+  ...Object.entries(readerFailures).map(([code, row]): [string, FailureRow] => [`CATALOG_${code}`, row]),
+  ...[errorTable, ...Object.values(failureTables)].flatMap((table) => Object.entries<FailureRow>(table)),
+  ...Object.entries(hostErrors).map(([code, { meaning, remedy }]): [string, FailureRow] => [code, { summary: meaning, remedy }]),
 ]);
+
+/** What a code of ours means and what to do; null for one that stands in no table, as a `SYSTEM_…` does. */
+export function failureRow(code: string): FailureRow | null {
+  return rows.get(code) ?? null;
+}
 
 /** Whether a text that came from elsewhere (another process, an error of a library) is a code of ours. */
 export function isKnownCode(code: string): code is KnownCode {
-  return known.has(code) || /^SYSTEM_[A-Z0-9]+$/.test(code);
+  return rows.has(code) || /^SYSTEM_[A-Z0-9]+$/.test(code);
 }

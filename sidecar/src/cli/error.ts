@@ -1,21 +1,12 @@
-import { errorTable, failureTables, hostErrors, type FailureRow } from "@refit-sidecar/protocol";
+import { failureRow, type FailureRow } from "@refit-sidecar/protocol";
 import type { Command } from "commander";
 import { Failure, systemTexts } from "../failure/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 
-/** What a code means and what to do, from the tables that docs/operate/errors.md is made of; null for one that stands in none. */
-function rowOf(code: string): FailureRow | null {
-  const hosts = Object.entries(hostErrors).map(([name, { meaning, remedy }]) => [name, { summary: meaning, remedy }] as const);
-  const rows = new Map<string, FailureRow>([
-    ...Object.entries(failureTables.readerFailures).map(([name, row]) => [`CATALOG_${name}`, row] as const),
-    ...Object.values(failureTables).flatMap((table) => Object.entries<FailureRow>(table)),
-    ...Object.entries<FailureRow>(errorTable),
-    ...hosts,
-    ...Object.entries(systemTexts).map(
-      ([name, text]) => [`SYSTEM_${name}`, { summary: `The file system: ${text}.`, remedy: "See the text." }] as const,
-    ),
-  ]);
-  return rows.get(code) ?? null;
+/** What the file system's codes mean: they stand in no table of the protocol. */
+function systemRow(code: string): FailureRow | null {
+  const text = code.startsWith("SYSTEM_") ? systemTexts[code.slice("SYSTEM_".length)] : undefined;
+  return text === undefined ? null : { summary: `The file system: ${text}.`, remedy: "See the text." };
 }
 
 /** `error CODE`: the error reference on a terminal. */
@@ -27,7 +18,7 @@ export function addError(program: Command, done: (code: number) => void): void {
     .action((given: string, { json = false }: { readonly json?: boolean }) => {
       try {
         const code = given.replace(/^\[|\]$/g, "").toUpperCase();
-        const row = rowOf(code);
+        const row = failureRow(code) ?? systemRow(code);
         if (row === null)
           throw new Failure("CLI_ARGUMENTS", `expected a code as a message ends with, such as CATALOG_SHARD_MISSING; ${code} is none`, {});
         if (json) console.log(JSON.stringify({ code, summary: row.summary, remedy: row.remedy }));

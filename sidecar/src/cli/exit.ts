@@ -31,6 +31,5 @@ export function codedText(error: unknown): string {
 
 /** One line for people, or one JSON object with code and text. */
 export function failureText(error: unknown, json: boolean): string {
-  const { code, message } = described(error);
-  return json ? JSON.stringify({ ok: false, error: { code, message } }) : `refit-sidecar: ${codedText(error)}`;
+  return json ? JSON.stringify({ ok: false, error: described(error) }) : `refit-sidecar: ${codedText(error)}`;
 }
