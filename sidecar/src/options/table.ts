@@ -9,7 +9,8 @@ interface Common {
 }
 
 export type OptionSpec =
-  | (Common & { readonly type: "folder" | "text"; readonly default: string | null })
+  | (Common & { readonly type: "folder"; readonly default: string | null })
+  | (Common & { readonly type: "text"; readonly default: string | null; /** It names a file: pages see whether it is set. */ readonly paths?: boolean })
   | (Common & { readonly type: "list"; readonly default: readonly string[]; /** Items are folders. */ readonly paths: boolean })
   | (Common & { readonly type: "flag"; readonly default: boolean })
   | (Common & { readonly type: "number"; readonly default: number; readonly min: number; readonly max: number; readonly unit: string })
@@ -43,6 +44,7 @@ export const optionTable = [
     name: "comfyui-paths",
     type: "text",
     default: null,
+    paths: true,
     reload: false,
     help: "A ComfyUI extra_model_paths.yaml whose loras, checkpoints and diffusion_models folders are watched too; it is read again when it changes",
   },
@@ -57,6 +59,7 @@ export const optionTable = [
     name: "live-checkpoint",
     type: "text",
     default: null,
+    paths: true,
     reload: false,
     help: "Checkpoint that the live folder applies to (catalog id or name; default: the only one there is)",
   },
@@ -101,8 +104,8 @@ export const optionTable = [
     reload: false,
     help: "Port to listen on; 0 takes any free one (see sidecar.json)",
   },
-  { name: "tls-cert", type: "text", default: null, reload: false, help: "PEM certificate for TLS; needs --tls-key" },
-  { name: "tls-key", type: "text", default: null, reload: false, help: "PEM private key for TLS; needs --tls-cert" },
+  { name: "tls-cert", type: "text", default: null, paths: true, reload: false, help: "PEM certificate for TLS; needs --tls-key" },
+  { name: "tls-key", type: "text", default: null, paths: true, reload: false, help: "PEM private key for TLS; needs --tls-cert" },
   {
     name: "behind-proxy",
     type: "flag",
@@ -322,6 +325,7 @@ export const optionTable = [
     name: "python",
     type: "text",
     default: null,
+    paths: true,
     reload: false,
     help: 'Python with the packages of the GPU hosts, used for them and for graphs of structures that are not shipped (default: what "refit-sidecar host install" installed)',
   },

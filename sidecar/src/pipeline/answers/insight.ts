@@ -5,15 +5,16 @@ import { join } from "node:path";
 import { optionTable } from "../../options/index.ts";
 import type { OptionSpec, Options } from "../../options/index.ts";
 import type { Engines } from "../../refit/index.ts";
-import type { Histogram, Log } from "../../telemetry/index.ts";
+import type { Log } from "../../telemetry/index.ts";
 import { withoutPaths } from "../../wire/index.ts";
 import type { WireBackend } from "../../wire/index.ts";
 import type { Stores } from "../stores.ts";
+import type { OperatorMetrics } from "./metrics.ts";
 import { wallClockOf } from "./views.ts";
 
 export interface InsightParts {
   readonly engines: Engines;
-  readonly figures: Readonly<Record<"step" | "wait" | "refit" | "swap", Histogram>>;
+  readonly figures: OperatorMetrics["figures"];
   readonly log: Log;
   readonly options: () => Options;
   readonly stores: Stores;
@@ -24,18 +25,15 @@ const mebibyte = 1024 * 1024;
 const usual = 200;
 const finite = (value: number): number | null => (Number.isFinite(value) ? value : null);
 
-/** Options whose value is a path, or says where something secret lies. */
-const places = new Set(["comfyui-paths", "tls-cert", "tls-key", "python", "live-checkpoint"]);
-
 /** A setting as a page may see it: nothing of a path but whether it is set, and how many there are. */
 export function settingText(spec: OptionSpec, value: Options[keyof Options]): string | null {
+  const place = spec.type === "folder" || ("paths" in spec && spec.paths === true);
   if (Array.isArray(value)) {
     if (value.length === 0) return null;
-    const paths = spec.type === "list" && spec.paths;
-    return paths ? `${value.length} folder${value.length === 1 ? "" : "s"}` : withoutPaths(value.join(", "));
+    return place ? `${value.length} folder${value.length === 1 ? "" : "s"}` : withoutPaths(value.join(", "));
   }
   if (value === null || value === "") return null;
-  return spec.type === "folder" || places.has(spec.name) ? "set" : withoutPaths(String(value));
+  return place ? "set" : withoutPaths(String(value));
 }
 
 type Insight = "engine.history" | "telemetry.figures" | "telemetry.log" | "settings.list" | "cache.list";
@@ -85,13 +83,12 @@ export function insightAnswers(parts: InsightParts): Pick<WireBackend, Insight> 
     "telemetry.figures": async () => ({
       figures: (["step", "wait", "refit", "swap"] as const).map((name) => {
         const histogram = parts.figures[name];
-        const [p50Ms, p95Ms, p99Ms] = [0.5, 0.95, 0.99].map((share) => finite(histogram.quantile(share)));
         return {
           name,
           count: histogram.count(),
-          p50Ms: p50Ms ?? null,
-          p95Ms: p95Ms ?? null,
-          p99Ms: p99Ms ?? null,
+          p50Ms: finite(histogram.quantile(0.5)),
+          p95Ms: finite(histogram.quantile(0.95)),
+          p99Ms: finite(histogram.quantile(0.99)),
           buckets: histogram.buckets().map(({ upTo, count }) => ({ upToMs: upTo, count })),
         };
       }),
