@@ -5,7 +5,7 @@ import { method } from "./method.ts";
 import { count, empty, milliseconds } from "./values.ts";
 
 /** Times of one kind: whole counts in buckets since the start, shares of the last 1,024. */
-export const figure = z.object({
+const figure = z.object({
   name: z.enum(["step", "wait", "refit", "swap"]),
   count,
   /** Null while there are none. */
@@ -16,9 +16,9 @@ export const figure = z.object({
   buckets: z.array(z.object({ upToMs: milliseconds.nullable(), count })),
 });
 
-export const logLine = z.object({ at: z.string(), level: z.enum(["error", "warn", "info", "debug"]), text: z.string() });
+const logLine = z.object({ at: z.string(), level: z.enum(["error", "warn", "info", "debug"]), text: z.string() });
 
-export const setting = z.object({
+const setting = z.object({
   name: z.string(),
   /** As text; null: not set. Of folders and files only how many there are: no path leaves the sidecar. */
   value: z.string().nullable(),
@@ -28,7 +28,7 @@ export const setting = z.object({
   help: z.string(),
 });
 
-export const cachePart = z.object({ name: z.enum(["deltas", "engines"]), entries: count, bytes: count, limitBytes: count });
+const cachePart = z.object({ name: z.enum(["deltas", "engines"]), entries: count, bytes: count, limitBytes: count });
 
 export const telemetryMethods = {
   "telemetry.figures": method({

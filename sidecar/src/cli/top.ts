@@ -60,11 +60,9 @@ function engineLine(engine: WireResult<"engine.list">["engines"][number]): strin
 }
 
 async function factsOf(client: Client): Promise<TopFacts> {
-  const [status, { jobs }, { figures }] = [
-    (await client.call("status", {})).result,
-    (await client.call("jobs.list", {})).result,
-    (await client.call("telemetry.figures", {})).result,
-  ];
+  const { result: status } = await client.call("status", {});
+  const { jobs } = (await client.call("jobs.list", {})).result;
+  const { figures } = (await client.call("telemetry.figures", {})).result;
   return { status, jobs, figures };
 }
 

@@ -4,8 +4,7 @@
 import { isBeside, readBeside } from "./beside.ts";
 import { pictureFacts, type PictureFacts } from "./picture.ts";
 
-export { adapterNotes, type AdapterNotes } from "./notes.ts";
-export type { PictureFacts } from "./picture.ts";
+export { adapterNotes } from "./notes.ts";
 
 export interface Preview extends PictureFacts {
   readonly bytes: Buffer;

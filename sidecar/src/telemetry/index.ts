@@ -4,6 +4,6 @@
 export { createEvents } from "./events.ts";
 export type { Events, Serving, SidecarEvent, StampedEvent } from "./events.ts";
 export { createLog } from "./log.ts";
-export type { Log, LogLevel, LogLine } from "./log.ts";
+export type { Log, LogLevel } from "./log.ts";
 export { createMetrics } from "./metrics.ts";
 export type { Counter, Gauge, Histogram, LabelledValue, Metrics } from "./metrics.ts";

@@ -8,7 +8,7 @@ import type { OpenLease } from "../open-lease.ts";
 import { probeInputs } from "../warm/probe.ts";
 
 /** Red, green and blue of one latent channel each, -1 to 1: least squares of decoded pictures, as ComfyUI and diffusers publish them for their previews. */
-export interface LatentLook {
+interface LatentLook {
   readonly channels: readonly (readonly [red: number, green: number, blue: number])[];
   readonly side: number;
 }

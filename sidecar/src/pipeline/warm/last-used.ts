@@ -32,7 +32,7 @@ const saved = z.object({
     .record(z.string(), z.object({ shapes: z.record(z.string(), z.array(z.number())), ms: z.number(), bytes: z.number().nullable() }))
     .default({}),
 });
-export type Saved = z.infer<typeof saved>;
+type Saved = z.infer<typeof saved>;
 
 /** Null when there is none, or none that can be read. 0.1.0 wrote the JSON alone. */
 export async function readLastUsed(path: string): Promise<Saved | null> {
