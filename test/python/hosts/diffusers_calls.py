@@ -145,12 +145,14 @@ def ltx2(module: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def minimax_h3(module: nn.Module, inputs: Inputs) -> Tensor:
-    """Row by row, because all rows of a batch have one time there. Words are the run's already; audio is carried as it is."""
-    wide, out = module.config.hidden_size, []
-    module.token_refiner, module.context_embedder = nn.Identity(), nn.Linear(wide, wide, bias=False)
-    module.context_embedder.weight.data = torch.eye(wide)
+    """Row by row, because all rows of a batch have one time there. Words are the encoder's (`words`), or the run's already; audio is carried as it is."""
+    given, out = "words" if "words" in inputs else "encoder_hidden_states", []
+    if given == "encoder_hidden_states":
+        wide = module.config.hidden_size
+        module.token_refiner, module.context_embedder = nn.Identity(), nn.Linear(wide, wide, bias=False)
+        module.context_embedder.weight.data = torch.eye(wide)
     for row in range(len(inputs["sample"])):
-        video, sound, words = (inputs[name][row : row + 1] for name in ("sample", "audio_sample", "encoder_hidden_states"))
+        video, sound, words = (inputs[name][row : row + 1] for name in ("sample", "audio_sample", given))
         frames, rows, columns = video.shape[2], video.shape[3] // 2, video.shape[4] // 2
         places = _minimax_places(words.shape[1], sound.shape[-1], frames, rows, columns)
         sizes = [words.shape[1], 2 * sound.shape[-1], frames * rows * columns]
