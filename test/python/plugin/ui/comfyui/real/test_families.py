@@ -6,25 +6,16 @@ The files are narrow relatives with the names of the real ones; a node of the te
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from comfy_run import Run, rms
-from comfy_server import REPO, ComfyServer
 from graphs import OWN_LOADER, Choices, graph, node
 from graphs import loader as model_loader
-
-sys.path[:0] = [
-    str(REPO / path)
-    for path in ("plugin", "sidecar/hosts/python", "", "test/python/hosts/refit_graphs", "test/python/hosts", "test/python/served")
-]
-
-from refit_sidecar_plugin.client import SidecarClient  # noqa: E402
-from served_sidecar import Sidecar  # noqa: E402
-from small_files import write_adapter, write_checkpoint  # noqa: E402
+from narrow_models import comfyui_with, torch_sidecar, write_narrow
+from refit_sidecar_plugin.client import SidecarClient
 
 
 def video(nodes, link):
@@ -173,31 +164,19 @@ PAIR = ("wan22-a14b", "wan22-a14b-low")
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("families")
-    (folder / "models").mkdir()
-    for name in {*WORKFLOWS, *PAIR}:
-        write_checkpoint(folder / "models" / "diffusion_models", name)
-        write_adapter(folder / "models" / "loras", name, 1)
-    return folder
+    return write_narrow(tmp_path_factory.mktemp("families"), {*WORKFLOWS, *PAIR})
 
 
 @pytest.fixture(scope="module")
-def torch_sidecar(models):
-    python = os.environ.get("REFIT_TEST_PYTHON", sys.executable)
-    made = Sidecar(
-        models, "--host", "torch", "--precision", "fp32", "--python", python, folders=("models/diffusion_models", "models/loras")
-    )
-    yield made
-    made.stop()
+def own_sidecar(models):
+    with torch_sidecar(models) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def server(models, torch_sidecar):
-    made = ComfyServer(
-        models, environment={"REFIT_DATA_DIR": str(torch_sidecar.data), "REFIT_SIDECAR": "off", "OMP_NUM_THREADS": "1"}
-    ).ready()
-    yield made
-    made.stop()
+def server(own_sidecar):
+    with comfyui_with(own_sidecar) as made:
+        yield made
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -239,7 +218,7 @@ def pair(out: Path, loader: str, adapters: bool) -> dict:
     return nodes
 
 
-def test_the_pair_of_models_of_one_structure_is_two_states_of_one_engine(server, torch_sidecar, tmp_path):
+def test_the_pair_of_models_of_one_structure_is_two_states_of_one_engine(server, own_sidecar, tmp_path):
     run = Run(server, tmp_path)
 
     def made(loader: str, adapters: bool) -> torch.Tensor:
@@ -250,7 +229,7 @@ def test_the_pair_of_models_of_one_structure_is_two_states_of_one_engine(server,
     own_base, own = made(OWN_LOADER, False), made(OWN_LOADER, True)
     base = made("RefitLoadEngine", False)
     run.assert_served()
-    client = SidecarClient("test", "0", data_dir=torch_sidecar.data)
+    client = SidecarClient("test", "0", data_dir=own_sidecar.data)
     try:
         before = client.call("status", {}).result["totals"]
         served = made("RefitLoadEngine", True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,9 @@ import torch
 from comfy_run import Run, rms
 from comfy_server import REPO, ComfyServer, kept, make_models
 from graphs import OWN_LOADER, Choices, graph
+from narrow_models import comfyui_with, torch_sidecar, write_narrow
 from node_rows import ROWS, Row
-from test_families import WORKFLOWS, Sidecar, write_adapter, write_checkpoint
+from test_families import WORKFLOWS
 
 TABLE = REPO / "docs/evidence/comfyui-nodes.md"
 RECORD = TABLE.with_suffix(".json")
@@ -30,22 +30,13 @@ NARROW = sorted({row.model for row in ROWS if row.model})
 def models(tmp_path_factory) -> Path:
     folder = kept("nodes", tmp_path_factory.mktemp)
     make_models(folder / "models", "sd15_tiny", "sd15_other", "sd15_inpaint", "sd3_tiny")
-    for name in NARROW:
-        if not (folder / "models" / "diffusion_models" / f"{name}.safetensors").exists():
-            write_checkpoint(folder / "models" / "diffusion_models", name)
-            write_adapter(folder / "models" / "loras", name, 1)
-    return folder
+    return write_narrow(folder, NARROW)
 
 
 @pytest.fixture(scope="module")
 def server(models) -> Iterator[ComfyServer]:
-    python = os.environ.get("REFIT_TEST_PYTHON", sys.executable)
-    folders = ("models/diffusion_models", "models/loras")
-    sidecar = Sidecar(models, "--host", "torch", "--precision", "fp32", "--python", python, folders=folders)
-    made = ComfyServer(models, environment={"REFIT_DATA_DIR": str(sidecar.data), "REFIT_SIDECAR": "off", "OMP_NUM_THREADS": "1"}).ready()
-    yield made
-    made.stop()
-    sidecar.stop()
+    with torch_sidecar(models) as sidecar, comfyui_with(sidecar) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -7,24 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from comfy_run import Run, rms
-from comfy_server import REPO, ComfyServer
 from graphs import Choices
+from narrow_models import comfyui_with, torch_sidecar
 from safetensors.torch import save_file
-
-sys.path[:0] = [
-    str(REPO / path)
-    for path in ("plugin", "sidecar/hosts/python", "", "test/python/hosts/refit_graphs", "test/python/hosts", "test/python/served")
-]
-
-from served_sidecar import Sidecar  # noqa: E402
-from small_files import adapter_factors, checkpoint_values, matrices, write_adapter  # noqa: E402
+from small_files import adapter_factors, checkpoint_values, matrices, write_adapter
 
 NAME = "qwen-image"
 PLAIN = Choices(folder="diffusion_models", channels=16, context=40, tokens=20, size=128)
@@ -79,14 +71,8 @@ def served(request, tmp_path_factory):
     models.mkdir(parents=True)
     write_files(models, kind)
     write_adapter(folder / "models" / "loras", NAME, 1)
-    python = os.environ.get("REFIT_TEST_PYTHON", sys.executable)
-    sidecar = Sidecar(
-        folder, "--host", "torch", "--precision", kind, "--python", python, folders=("models/diffusion_models", "models/loras")
-    )
-    server = ComfyServer(folder, environment={"REFIT_DATA_DIR": str(sidecar.data), "REFIT_SIDECAR": "off", "OMP_NUM_THREADS": "1"}).ready()
-    yield kind, server
-    server.stop()
-    sidecar.stop()
+    with torch_sidecar(folder, kind) as sidecar, comfyui_with(sidecar) as server:
+        yield kind, server
 
 
 def test_the_engine_is_no_farther_from_what_is_meant_than_comfyuis_rounding(served, tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +15,8 @@ import torch
 from comfy_run import Run, rms
 from comfy_server import ComfyServer, kept
 from graphs import OWN_LOADER, Choices, graph
-from test_families import WORKFLOWS, Sidecar, write_adapter, write_checkpoint
+from narrow_models import comfyui_with, torch_sidecar, write_narrow
+from test_families import WORKFLOWS
 from websockets.sync.client import connect
 
 VIDEOS = ("wan21-t2v", "ltxv")
@@ -25,26 +24,13 @@ VIDEOS = ("wan21-t2v", "ltxv")
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    folder = kept("videos", tmp_path_factory.mktemp)
-    (folder / "models").mkdir(exist_ok=True)
-    for name in VIDEOS:
-        if not (folder / "models/diffusion_models" / f"{name}.safetensors").exists():
-            write_checkpoint(folder / "models" / "diffusion_models", name)
-            write_adapter(folder / "models" / "loras", name, 1)
-    return folder
+    return write_narrow(kept("videos", tmp_path_factory.mktemp), VIDEOS)
 
 
 @pytest.fixture(scope="module")
 def server(models) -> Iterator[ComfyServer]:
-    python = os.environ.get("REFIT_TEST_PYTHON", sys.executable)
-    sidecar = Sidecar(
-        models, "--host", "torch", "--precision", "fp32", "--python", python, folders=("models/diffusion_models", "models/loras")
-    )
-    environment = {"REFIT_DATA_DIR": str(sidecar.data), "REFIT_SIDECAR": "off", "OMP_NUM_THREADS": "1"}
-    made = ComfyServer(models, environment=environment, arguments=["--preview-method", "latent2rgb"]).ready()
-    yield made
-    made.stop()
-    sidecar.stop()
+    with torch_sidecar(models) as sidecar, comfyui_with(sidecar, "--preview-method", "latent2rgb") as made:
+        yield made
 
 
 def choices(name: str, **more: object) -> Choices:

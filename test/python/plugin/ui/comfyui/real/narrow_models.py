@@ -1,0 +1,53 @@
+"""Narrow relatives of the families' files in diffusion_models, and a ComfyUI with a sidecar of its own that serves them by the torch host."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from comfy_server import REPO, ComfyServer
+
+sys.path[:0] = [
+    str(REPO / path)
+    for path in ("plugin", "sidecar/hosts/python", "", "test/python/hosts/refit_graphs", "test/python/hosts", "test/python/served")
+]
+
+from served_sidecar import Sidecar  # noqa: E402
+from small_files import write_adapter, write_checkpoint  # noqa: E402
+
+
+def write_narrow(folder: Path, names: Iterable[str]) -> Path:
+    """A checkpoint of each structure with one LoRA under `folder`/models; those of a kept folder stay as they are."""
+    models = folder / "models"
+    models.mkdir(exist_ok=True)
+    for name in names:
+        if not (models / "diffusion_models" / f"{name}.safetensors").exists():
+            write_checkpoint(models / "diffusion_models", name)
+            write_adapter(models / "loras", name, 1)
+    return folder
+
+
+@contextmanager
+def torch_sidecar(folder: Path, precision: str = "fp32") -> Iterator[Sidecar]:
+    """On the models under `folder`."""
+    python = os.environ.get("REFIT_TEST_PYTHON", sys.executable)
+    folders = ("models/diffusion_models", "models/loras")
+    made = Sidecar(folder, "--host", "torch", "--precision", precision, "--python", python, folders=folders)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@contextmanager
+def comfyui_with(sidecar: Sidecar, *arguments: str) -> Iterator[ComfyServer]:
+    """On the same models."""
+    environment = {"REFIT_DATA_DIR": str(sidecar.data), "REFIT_SIDECAR": "off", "OMP_NUM_THREADS": "1"}
+    made = ComfyServer(sidecar.folder, environment=environment, arguments=list(arguments)).ready()
+    try:
+        yield made
+    finally:
+        made.stop()
