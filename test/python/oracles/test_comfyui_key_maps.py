@@ -9,11 +9,11 @@ import gzip
 import json
 import os
 import re
-import subprocess
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from oracle_comfyui import needs_comfyui, run_by_comfyui
 from oracle_node import names as ours
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ UNEQUAL = re.compile(r"attention[._]to_[kv]$|attn[._]to_[kv]$")
 # Kept as sets by ComfyUI: the order of their names is another one in every process.
 UNORDERED = re.compile(r"^label_emb\.")
 
-pytestmark = pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI_DIR names no ComfyUI of 0.33 or newer")
+pytestmark = needs_comfyui
 
 
 def families() -> dict[str, str]:
@@ -46,13 +46,7 @@ def families() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def comfyui() -> dict[str, list | None]:
-    script = Path(__file__).with_name("comfyui_key_maps.py")
-    python = os.environ.get("COMFYUI_PYTHON", "python")
-    done = subprocess.run(
-        [python, str(script), os.environ["COMFYUI_DIR"], *families()], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(run_by_comfyui(Path(__file__).with_name("comfyui_key_maps.py"), *families())[-1])
     if os.environ.get("REFIT_RECORD"):
         first = {
             name: [row for row in rows if not re.search(r"(blocks|layers)[._]([1-9]|\d\d)", row[1])] for name, rows in found.items() if rows

@@ -6,11 +6,10 @@ COMFYUI_DIR (0.33 or newer) and COMFYUI_PYTHON name a real ComfyUI; without them
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
-import pytest
+from oracle_comfyui import needs_comfyui, run_by_comfyui
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "test/golden2"
@@ -54,7 +53,7 @@ def merge(folder: Path, name: str, rows: list[dict]) -> None:
     assert run.returncode == 0, run.stdout[-2000:]
 
 
-@pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI_DIR names no ComfyUI of 0.33 or newer")
+@needs_comfyui
 def test_comfyui_loads_every_layout_that_merge_writes(tmp_path: Path) -> None:
     cases = [
         case
@@ -81,12 +80,7 @@ def test_comfyui_loads_every_layout_that_merge_writes(tmp_path: Path) -> None:
     merge(tmp_path, "plain", plain)
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     (tmp_path / "reader.py").write_text(READER)
-    python = os.environ.get("COMFYUI_PYTHON", "python")
-    run = subprocess.run(
-        [python, str(tmp_path / "reader.py"), os.environ["COMFYUI_DIR"], str(tmp_path / "jobs.json")], capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    answer = json.loads(run.stdout.splitlines()[-1])
+    answer = json.loads(run_by_comfyui(tmp_path / "reader.py", str(tmp_path / "jobs.json"))[-1])
     assert answer["bad"] == []
     assert answer["layers"] >= len(cases)
     assert answer["worst"] <= 1e-6

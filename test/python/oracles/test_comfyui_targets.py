@@ -6,19 +6,17 @@ COMFYUI_DIR (0.33 or newer) and COMFYUI_PYTHON name a real ComfyUI; without them
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from oracle_comfyui import needs_comfyui, run_by_comfyui
 from oracle_node import run_script
 
 TESTS = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TESTS.parent / "plugin"))
 from refit_sidecar_plugin.stack import Patch, Target, targets_digest  # noqa: E402
 
-pytestmark = pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI_DIR names no ComfyUI of 0.33 or newer")
+pytestmark = needs_comfyui
 
 
 def jobs() -> list[dict]:
@@ -42,14 +40,9 @@ def test_targets_of_every_golden_adapter_are_comfyuis_own():
     rows = jobs()
     ours = [json.loads(line) for line in run_script("targets.mjs", "".join(json.dumps(job) + "\n" for job in rows)).splitlines()]
     given = "".join(json.dumps({"adapter": job["adapter"], "map": one["map"]}) + "\n" for job, one in zip(rows, ours, strict=True))
-    script = Path(__file__).with_name("comfyui_targets.py")
-    python = os.environ.get("COMFYUI_PYTHON", "python")
-    done = subprocess.run(
-        [python, str(script), os.environ["COMFYUI_DIR"]], input=given, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    said = run_by_comfyui(Path(__file__).with_name("comfyui_targets.py"), text=given)
     differing = []
-    for job, one, line in zip(rows, ours, [line for line in done.stdout.splitlines() if line.startswith("[")], strict=True):
+    for job, one, line in zip(rows, ours, [line for line in said if line.startswith("[")], strict=True):
         there = set(one["parameters"])
         patches = [
             Patch(Target(parameter, tuple(part) if part else None, swap), "diff", ())
