@@ -44,22 +44,17 @@ const settings = (call) =>
 function checkInputs({ family, inputs = [], calls = [] }) {
   const known = new Set(inputs.map(({ name }) => name));
   for (const call of calls) {
+    const named = new Set([
+      ...call.arguments,
+      ...Object.keys(call.inputs).filter((name) => name.includes(".")),
+      ...Object.keys(call.options ?? {}),
+      ...Object.keys(call.settings ?? {}),
+      ...(call.words?.arguments ?? []),
+      ...Object.keys(call.words?.settings ?? {}),
+    ]);
     for (const [argument, name] of fedBy(call)) {
       if (!known.has(name)) throw new Error(`${family}.json: ${argument} feeds ${name}, which is no engine input of the family`);
-      const named = [
-        ...call.arguments,
-        ...Object.keys(call.inputs).filter((name) => name.includes(".")),
-        ...Object.keys(call.options ?? {}),
-      ];
-      if (
-        ![
-          ...named,
-          ...Object.keys(call.settings ?? {}),
-          ...(call.words?.arguments ?? []),
-          ...Object.keys(call.words?.settings ?? {}),
-        ].includes(argument)
-      )
-        throw new Error(`${family}.json: ${argument} is not among the arguments`);
+      if (!named.has(argument)) throw new Error(`${family}.json: ${argument} is not among the arguments`);
     }
   }
 }
