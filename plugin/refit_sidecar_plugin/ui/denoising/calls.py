@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -68,20 +68,8 @@ def call_shape(ui: str, class_name: str) -> CallShape | None:
     found = call_of(ui, class_name)
     if found is None:
         return None
-    return CallShape(
-        found.arguments,
-        found.inputs,
-        found.once_per_run,
-        found.ignored,
-        found.conditional,
-        found.optional,
-        found.many,
-        found.finer,
-        found.settings,
-        found.options,
-        found.usual,
-        found.words,
-    )
+    same = {one.name: getattr(found, one.name) for one in fields(CallShape) if one.name != "positional"}
+    return CallShape(found.arguments, **same)
 
 
 # A1111 knows UNets only, and gives them as ComfyUI does.
