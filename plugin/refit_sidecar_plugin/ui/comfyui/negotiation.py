@@ -11,7 +11,7 @@ import comfy.model_management
 from ...client import SidecarError, SidecarRefused, SidecarUnavailable
 from ...engine import EngineRun, StackEntry, Wanted
 from ...service.catalog import pause
-from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef, targets_digest
+from ...stack import FileItem, NotExpressible, Patch, StackItem, TensorRef
 from ..denoising import NotServed, require_gpu_engine
 from .freshness import used
 from .hints import adapter_names, adapters_before
@@ -51,7 +51,9 @@ def open_run(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> 
 
 def _prepared(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> EngineRun:
     try:
-        stack = tuple(StackEntry(_reference(item), item.strength, targets_digest(item.patches)) for item in reading.items)
+        stack = tuple(
+            StackEntry(_reference(item), item.strength, targets) for item, targets in zip(reading.items, reading.targets, strict=True)
+        )
     except NotExpressible as error:
         raise NotServed(str(error), "RUN_PATCH_UNKNOWN") from error
     settings = source.settings

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import comfy.utils
 import folder_paths
 
 from ...files import Identities, Stamp, stamp
-from ...stack import Candidate, ContentItem, FileItem, Patch, StackItem, identify
+from ...stack import Candidate, ContentItem, FileItem, Patch, StackItem, identify, targets_digest
 from ...stack.patches import settle
 from ..denoising.origins import Origins, follow_loads
 from ..denoising.tensors import Digests
@@ -47,6 +48,11 @@ class Reading:
     files: dict[str, Stamp]
     replaced: bool = False
     managers: tuple[object, ...] = ()
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """What each item changes, as `engine.prepare` names it. Named once: a reading serves all prompts of its stack."""
+        return tuple(targets_digest(item.patches) for item in self.items)
 
 
 class StackReader:
