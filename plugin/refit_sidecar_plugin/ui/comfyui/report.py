@@ -28,7 +28,7 @@ def served(source: Source, report: RunReport) -> None:
 
 
 def stayed_local(source: Source, error: Exception) -> str:
-    """Returns the reason as the page tells it; the log has the error's code, too."""
+    """Returns the reason as the page tells it; the log has what to do about the error, too."""
     reason = told(error)
     plugin().facts.ran(LastRun("local", source.name, reason))
     log.warning("Refit: %s runs in ComfyUI itself, not on an engine: %s", source.name, reason)

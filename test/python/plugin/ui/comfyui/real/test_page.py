@@ -30,8 +30,7 @@ TAB = "refit-sidecar"
 ENGINE_LOADER = "window.app.graph._nodes.find((node) => node.comfyClass === 'RefitLoadEngine')"
 PANEL = "document.querySelector('.refit-panel')"
 
-if chromium() is None:
-    pytestmark = pytest.mark.skip(reason="no Chromium on PATH; set CHROMIUM to one")
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on PATH; set CHROMIUM to one")
 
 # Keeps what messages said and which pages would have been opened; both would be gone before a test could look.
 WATCH = """
