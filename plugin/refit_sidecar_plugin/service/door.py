@@ -61,12 +61,12 @@ def answer(work: Callable[..., dict[str, Any]], *arguments: Any) -> tuple[int, d
     except RelayRefused:
         return refusal(PageRefused(404, "PAGE_CALL_UNKNOWN", "Pages have no such call."))
     except SidecarError as error:
-        return refusal(PageRefused(503, error.code, str(error)))
+        # Its text ends with its code.
+        return 503, {"code": error.code, "message": str(error)}
 
 
 def refusal(error: PageRefused) -> tuple[int, dict[str, Any]]:
-    message = str(error)
-    return error.status, {"code": error.code, "message": message if message.endswith("]") else f"{message} [{error.code}]"}
+    return error.status, {"code": error.code, "message": f"{error} [{error.code}]"}
 
 
 def _object(text: str | bytes) -> dict[str, Any] | None:
