@@ -1,14 +1,10 @@
 // A sidecar as a user has it, for pictures, the bench and the accessibility test: the demo's model on the embedded engine, LoRAs with notes and previews, a few refits done.
-import { spawn } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { PNG } from "pngjs";
-
-const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-const demo = join(root, "sidecar/demo");
+import { readDiscovery } from "../../sidecar/dist/src/client/index.js";
+import { demo, pause, serve } from "../support/serve.mjs";
 
 const shelf = [
   ["styles/only-sevens", "only-sevens", "Only Sevens", "Demo digits", ["seven", "sevens only"]],
@@ -76,97 +72,40 @@ export async function startScene({ extra = 0 } = {}) {
   mkdirSync(join(folder, "loras/many"), { recursive: true });
   for (let index = 0; index < extra; index += 1)
     writeFileSync(join(folder, `loras/many/adapter ${String(index).padStart(5, "0")}.safetensors`), tinyAdapter(index));
-  const data = join(folder, "data");
-  const args = [
-    "serve",
-    "--json",
-    "--stop-with-stdin",
-    "--log-level",
-    "info",
-    "--data-dir",
-    data,
-    "--checkpoints",
-    join(folder, "checkpoints"),
-    "--loras",
-    join(folder, "loras"),
-  ];
-  const child = spawn(process.execPath, [join(root, "sidecar/bin/refit-sidecar.mjs"), ...args], { stdio: ["pipe", "pipe", "ignore"] });
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  await new Promise((resolve, reject) => {
-    createInterface({ input: child.stdout }).once("line", resolve);
-    void ended.then((code) => reject(new Error(`the sidecar ended with status ${code}`)));
-  });
-  const found = JSON.parse(readFileSync(join(data, "sidecar.json"), "utf8"));
-  const post = async (path, body) =>
-    (
-      await fetch(found.url + path, {
-        method: "POST",
-        headers: { "content-type": "application/json", authorization: `Bearer ${found.token}` },
-        body: JSON.stringify(body),
-      })
-    ).json();
+  const sidecar = await serve({ folder }, ["--log-level", "info"], []);
+  const { url, token } = await readDiscovery(join(folder, "data"));
   return {
-    url: found.url,
-    wsUrl: found.ws_url,
-    token: found.token,
-    folder,
+    url,
+    open: sidecar.open,
     /** A link that opens the dashboard, once. */
-    link: async () => `${found.url}/?ticket=${(await post("/ticket", {})).ticket}`,
+    async link() {
+      const headers = { "content-type": "application/json", authorization: `Bearer ${token}` };
+      const { ticket } = await (await fetch(`${url}/ticket`, { method: "POST", headers, body: "{}" })).json();
+      return `${url}/?ticket=${ticket}`;
+    },
     async close() {
-      child.stdin.end();
-      await ended;
+      await sidecar.close();
       rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
     },
   };
 }
 
-/** A few calls over the wire: [method, params] in order; gives the answers. */
-export async function wireCalls({ wsUrl, token }, calls) {
-  const { WebSocket } = await import("ws");
-  const socket = new WebSocket(wsUrl, { headers: { authorization: `Bearer ${token}` } });
-  await new Promise((resolve, reject) => {
-    socket.once("open", resolve);
-    socket.once("error", reject);
-  });
-  const answers = [];
-  const hello = ["hello", { protocolVersions: [1], client: { name: "scene", version: "1" }, capabilities: [] }];
-  for (const [index, [method, params]] of [hello, ...calls].entries()) {
-    socket.send(JSON.stringify({ jsonrpc: "2.0", id: index, method, params: typeof params === "function" ? params(answers) : params }));
-    const answer = await new Promise((resolve) => {
-      const listen = (text) => {
-        const told = JSON.parse(text.toString());
-        if (told.id !== index) return;
-        socket.off("message", listen);
-        resolve(told);
-      };
-      socket.on("message", listen);
-    });
-    if (answer.error) throw new Error(`${method}: ${answer.error.message}`);
-    answers.push(answer.result);
-  }
-  socket.close();
-  return answers.slice(1);
-}
-
 /** Loads the demo's engine, changes its stack a few times and draws: what a page shows after some use. */
-export async function warmScene(scene) {
-  const entries = await (async () => {
-    for (;;) {
-      const [list] = await wireCalls(scene, [["catalog.list", {}]]);
-      if (list.entries.length > shelf.length) return list.entries;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  })();
+export async function warmScene({ open }) {
+  let client = await open();
+  const call = async (method, params) => (await client.call(method, params)).result;
+  const known = async () => (await call("catalog.list", {})).entries;
+  let entries = await known();
+  for (; entries.length <= shelf.length; entries = await known()) await pause(200);
   const checkpoint = entries.find(({ kind }) => kind === "checkpoint").id;
   const adapters = entries.filter(({ kind }) => kind === "adapter").map(({ id }) => id);
   const stackOf = (...items) => items.map(([index, strength]) => ({ adapter: adapters[index], strength }));
-  const wanted = (stack) => ["engine.prepare", { checkpoint, stack, precision: "auto", host: "auto", mode: "comfyui", residuals: false }];
-  const [, , , { engine }] = await wireCalls(scene, [
-    wanted([]),
-    wanted(stackOf([0, 0.8])),
-    wanted(stackOf([5, 1])),
-    wanted(stackOf([0, 0.8], [5, 0.7])),
-  ]);
-  const draw = (stack) => ["engine.draw", { engine, stack, seed: 1, steps: 6 }];
-  await wireCalls(scene, [draw(stackOf([2, 1])), draw(stackOf([0, 0.8], [5, 0.7]))]);
+  const wanted = (stack) => ({ checkpoint, stack, precision: "auto", host: "auto", mode: "comfyui", residuals: false });
+  for (const stack of [stackOf(), stackOf([0, 0.8]), stackOf([5, 1])]) await call("engine.prepare", wanted(stack));
+  const { engine } = await call("engine.prepare", wanted(stackOf([0, 0.8], [5, 0.7])));
+  // With its client a run gives its engine back.
+  await client.close();
+  client = await open();
+  for (const stack of [stackOf([2, 1]), stackOf([0, 0.8], [5, 0.7])]) await call("engine.draw", { engine, stack, seed: 1, steps: 6 });
+  await client.close();
 }

@@ -1,3 +1,8 @@
+// What the generators of pages share.
+
+/** A value as a cell of a Markdown table takes it. */
+export const cell = (value) => String(value).replaceAll("|", "\\|");
+
 /** `page` with the text between the markers of `name` replaced. `file` names the page in the error. */
 export function replaceBetween(page, name, content, file) {
   const begin = `<!-- generated: ${name} -->`;

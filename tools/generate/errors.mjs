@@ -1,10 +1,11 @@
 // docs/operate/errors.md: every code that a message can end with, from the three tables of the protocol. In: the protocol package, the texts for the file system's errors. Out: the page.
+import { cell } from "./between.mjs";
 
 /** One row, with an anchor of its own: docs/operate/errors.md#CATALOG_FAILED. */
 const row = (code, summary, remedy, also = []) =>
-  `| ${[code, ...also].map((name) => `<a id="${name}"></a>\`${name}\``).join(" ")} | ${cell(summary)} | ${cell(remedy)} |`;
+  `| ${[code, ...also].map((name) => `<a id="${name}"></a>\`${name}\``).join(" ")} | ${oneLine(summary)} | ${oneLine(remedy)} |`;
 
-const cell = (text) => text.replaceAll("|", "\\|").replace(/\s+/g, " ").trim();
+const oneLine = (text) => cell(text).replace(/\s+/g, " ").trim();
 
 const section = (title, text, rows) => `## ${title}\n${text}\n\n| code | what it means | what to do |\n|---|---|---|\n${rows.join("\n")}\n`;
 
@@ -47,7 +48,7 @@ export function errorsPage({ errorTable, hostErrors, failureTables }, systemText
     const [what, ...rest] = text.split("; ");
     return row(
       `SYSTEM_${code}`,
-      `${what[0].toUpperCase()}${what.slice(1)}.`,
+      `${capital(what)}.`,
       rest.length === 0 ? "See the text." : `${capital(rest.join("; "))}.`,
     );
   });

@@ -1,26 +1,24 @@
 // The table of model families in docs/use/models.md, and the short one of the README, from the families' descriptions.
 import { replaceBetween } from "./between.mjs";
 
-/** Families whose weightless graph is in the package: they run on the CPU engine with nothing else installed. */
-const shipped = new Set(["sd15", "sd2", "sdxl", "sdxl-refiner"]);
-
-function engines({ family, hosts }) {
+function engines({ family, hosts }, shipped) {
   if (shipped.has(family)) return "CPU, GPU";
   return hosts?.length === 1 && hosts[0] === "torch" ? "GPU (torch host)" : "GPU; CPU when a graph is exported";
 }
 
 const listed = (families) => families.filter((one) => one.inputs !== undefined || one.like !== undefined || one.calls !== undefined);
 
-export function modelsPage(families, page) {
+/** `shipped`: families that run on the CPU engine as the package is. */
+export function modelsPage(families, shipped, page) {
   const served = new Set(listed(families));
   const lines = families.map(
-    (one) => `| ${one.title} | \`${one.family}\` | ${served.has(one) ? engines(one) : "none yet: files are recognised and merged"} |`,
+    (one) => `| ${one.title} | \`${one.family}\` | ${served.has(one) ? engines(one, shipped) : "none yet: files are recognised and merged"} |`,
   );
   return replaceBetween(page, "models", `| models | family | engine on |\n|---|---|---|\n${lines.join("\n")}`, "docs/use/models.md");
 }
 
 /** Two lines of names. */
-export function readmeModels(families, page) {
+export function readmeModels(families, shipped, page) {
   const rows = listed(families);
   const names = (filter) =>
     rows

@@ -1,7 +1,5 @@
 // The generated tables inside docs/develop/protocol.md, between their markers.
-import { replaceBetween } from "./between.mjs";
-
-const cell = (text) => String(text).replaceAll("|", "\\|");
+import { cell, replaceBetween } from "./between.mjs";
 
 export function protocolPage({ wireMethods, wireNotifications, errorTable }, page) {
   const methods = Object.entries(wireMethods).map(
@@ -12,8 +10,7 @@ export function protocolPage({ wireMethods, wireNotifications, errorTable }, pag
     ([code, { rpc, fault }]) => `| [\`${code}\`](../operate/errors.md#${code}) | ${rpc} | ${fault} |`,
   );
   const file = "docs/develop/protocol.md";
-  let text = page.replaceAll("\r\n", "\n");
-  text = replaceBetween(text, "methods", ["| method | token | tensors | what it does |", "|---|---|---|---|", ...methods].join("\n"), file);
+  let text = replaceBetween(page, "methods", ["| method | token | tensors | what it does |", "|---|---|---|---|", ...methods].join("\n"), file);
   text = replaceBetween(text, "notifications", ["| notification | when |", "|---|---|", ...notifications].join("\n"), file);
   return replaceBetween(text, "errors", ["| code | number | who can act |", "|---|---|---|", ...errors].join("\n"), file);
 }

@@ -1,6 +1,7 @@
 // docs/operate/reliability.md from the committed results of the tests.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { cell } from "./between.mjs";
 
 // In the order in which an operator asks; every result has to be named here, so that none is forgotten.
 const chapters = [
@@ -38,7 +39,6 @@ export function reliabilityPage(folder) {
     throw new Error(
       `docs/operate/reliability.md: results without a row: ${unknown.join(", ") || "none"}; rows without a result: ${missing.join(", ") || "none"}`,
     );
-  const cell = (text) => text.replaceAll("|", "\\|");
   const table = (ids) =>
     ids.map((id) => {
       const { promise, figure, test, date } = results.get(id);

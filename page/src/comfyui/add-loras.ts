@@ -1,7 +1,8 @@
 // LoRAs into the open workflow: core's own loader nodes, between the model's loader and what it feeds.
 
 import { createNode, type Graph, type GraphNode, type Graphs } from "./frontend.ts";
-import { allGraphs, linksOf, nodesOf } from "./graphs.ts";
+import { allGraphs, feedInstead, linksOf, nodesOf, widgetOf } from "./graphs.ts";
+import { modelLoaders } from "./workflow.ts";
 
 export interface WantedLora {
   /** As the catalog names it, with `/`. */
@@ -10,14 +11,13 @@ export interface WantedLora {
 }
 
 const loaderNode = "LoraLoaderModelOnly";
-const sources = new Set(["CheckpointLoaderSimple", "UNETLoader"]);
 const gap = 40;
 
 /** The model's loader: one of an engine before any other. */
 function sourceOf(app: Graphs): { readonly graph: Graph; readonly node: GraphNode } | null {
   const found = allGraphs(app).flatMap((graph) => nodesOf(graph).map((node) => ({ graph, node })));
   const isEngine = ({ node }: { readonly node: GraphNode }) => node.comfyClass?.startsWith("RefitLoadEngine") === true;
-  return found.find(isEngine) ?? found.find(({ node }) => sources.has(node.comfyClass ?? "")) ?? null;
+  return found.find(isEngine) ?? found.find(({ node }) => Object.hasOwn(modelLoaders, node.comfyClass ?? "")) ?? null;
 }
 
 /** Puts them in a row; what was fed by the loader is fed by the last one. Returns the text that tells how it went. */
@@ -31,7 +31,7 @@ export function addLoras(app: Graphs, loras: readonly WantedLora[]): string {
   for (const { name, strength } of loras) {
     const made = createNode(loaderNode);
     if (!made) return `This ComfyUI has no node ${loaderNode}.`;
-    const choice = made.widgets?.find((widget) => widget.name === "lora_name");
+    const choice = widgetOf(made, "lora_name");
     const listed = Array.isArray(choice?.options?.values) ? (choice.options.values as readonly unknown[]) : [];
     const value = listed.find((one) => String(one).replaceAll("\\", "/") === name);
     if (choice === undefined || value === undefined) {
@@ -41,17 +41,12 @@ export function addLoras(app: Graphs, loras: readonly WantedLora[]): string {
     graph.add(made);
     made.pos = [(last.pos[0] ?? 0) + (last.size[0] ?? 0) + gap, last.pos[1] ?? 0];
     choice.value = value;
-    const amount = made.widgets?.find((widget) => widget.name === "strength_model");
+    const amount = widgetOf(made, "strength_model");
     if (amount) amount.value = strength;
     last.connect(0, made, 0);
     last = made;
   }
-  if (last !== node)
-    for (const link of fed) {
-      const to = graph.getNodeById(link.target_id);
-      if (to) last.connect(0, to, link.target_slot);
-      else graph.outputs?.[link.target_slot]?.connect?.(last.outputs?.[0], last);
-    }
+  if (last !== node) for (const link of fed) feedInstead(graph, link, last, 0);
   graph.setDirtyCanvas?.(true, true);
   const added = loras.length - missing.length;
   const left = missing.length > 0 ? ` ComfyUI does not list ${missing.join(", ")}.` : "";

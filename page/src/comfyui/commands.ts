@@ -6,6 +6,7 @@ import type { Store } from "../state/store.ts";
 import type { Relay } from "../wire/relay.ts";
 import { putOnEngines } from "./convert.ts";
 import type { App, GraphNode } from "./frontend.ts";
+import { widgetOf } from "./graphs.ts";
 import { checkpointsOf } from "./workflow.ts";
 
 interface Parts {
@@ -47,7 +48,7 @@ export function showTextOn(node: GraphNode): void {
   node.onExecuted = function onExecuted(this: GraphNode, output) {
     before?.call(this, output);
     const text = (output?.text ?? []).join("\n");
-    let report = this.widgets?.find((one) => one.name === "report");
+    let report = widgetOf(this, "report");
     if (!report) {
       const area = document.createElement("textarea");
       area.readOnly = true;

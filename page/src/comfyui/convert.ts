@@ -1,15 +1,13 @@
 // "Use engines in this workflow": every Load Checkpoint and Load Diffusion Model becomes Load Engine in the same place, with the same links, in subgraphs
 // too. What a loader was (bypassed, muted, coloured, collapsed, titled) it stays.
 
-import { createNode, type Graph, type GraphNode, type Graphs, type Widget } from "./frontend.ts";
-import { allGraphs, linksOf, nodesOf } from "./graphs.ts";
+import { createNode, type Graph, type GraphNode, type Graphs } from "./frontend.ts";
+import { allGraphs, feedInstead, linksOf, nodesOf, widgetOf } from "./graphs.ts";
+import { modelLoaders } from "./workflow.ts";
 
 const target = "RefitLoadEngine";
-/** The widget that names the file, per loader. Outputs of the same slot are the same thing. */
-const loaders: Readonly<Record<string, string>> = { CheckpointLoaderSimple: "ckpt_name", UNETLoader: "unet_name" };
 
 const plural = (count: number, one: string) => `${count} ${one}${count === 1 ? "" : "s"}`;
-const widget = (node: GraphNode, name: string): Widget | undefined => node.widgets?.find((one) => one.name === name);
 
 export function putOnEngines(app: Graphs): string {
   let replaced = 0;
@@ -17,7 +15,7 @@ export function putOnEngines(app: Graphs): string {
   const graphs = allGraphs(app);
   for (const graph of graphs) {
     for (const node of [...nodesOf(graph)]) {
-      const nameWidget = loaders[node.comfyClass ?? ""];
+      const nameWidget = modelLoaders[node.comfyClass ?? ""];
       if (nameWidget === undefined) continue;
       const reason = replace(graph, node, nameWidget);
       if (reason === null) replaced += 1;
@@ -36,12 +34,12 @@ export function putOnEngines(app: Graphs): string {
 
 /** Null when done, else why the loader stays. */
 function replace(graph: Graph, node: GraphNode, nameWidget: string): string | null {
-  const name = widget(node, nameWidget);
-  const kind = widget(node, "weight_dtype")?.value;
+  const name = widgetOf(node, nameWidget);
+  const kind = widgetOf(node, "weight_dtype")?.value;
   if (kind !== undefined && kind !== "default") return `a loader with the weight type ${kind}`;
   const fresh = createNode(target);
   if (!fresh) return "the nodes of Refit Sidecar are not loaded";
-  const choice = widget(fresh, "ckpt_name");
+  const choice = widgetOf(fresh, "ckpt_name");
   const linked = linksOf(graph).filter((link) => link.target_id === node.id);
   const known = choice?.options?.values;
   if (name && Array.isArray(known) && !known.includes(name.value) && linked.length === 0)
@@ -65,11 +63,7 @@ function replace(graph: Graph, node: GraphNode, nameWidget: string): string | nu
     if (origin) origin.connect(link.origin_slot, fresh, input);
     else graph.inputs?.[link.origin_slot]?.connect?.(fresh.inputs?.[input], fresh);
   }
-  for (const link of linksOf(graph).filter((one) => one.origin_id === node.id)) {
-    const to = graph.getNodeById(link.target_id);
-    if (to) fresh.connect(link.origin_slot, to, link.target_slot);
-    else graph.outputs?.[link.target_slot]?.connect?.(fresh.outputs?.[link.origin_slot], fresh);
-  }
+  for (const link of linksOf(graph).filter((one) => one.origin_id === node.id)) feedInstead(graph, link, fresh, link.origin_slot);
   graph.remove(node);
   return null;
 }

@@ -2,6 +2,7 @@
 
 import type { Store } from "../state/store.ts";
 import type { App, GraphNode } from "./frontend.ts";
+import { widgetOf } from "./graphs.ts";
 
 const ids = { host: "Refit.Engine.Host", precision: "Refit.Engine.Precision" } as const;
 
@@ -69,7 +70,7 @@ export function settings(store: Store): object[] {
 export function takeSettings(app: App, node: GraphNode): void {
   if (node.comfyClass?.startsWith("RefitLoadEngine") !== true) return;
   for (const [name, id] of Object.entries(ids)) {
-    const widget = node.widgets?.find((one) => one.name === name);
+    const widget = widgetOf(node, name);
     const value = app.extensionManager.setting?.get?.(id);
     const known = widget?.options?.values;
     if (widget && typeof value === "string" && (!Array.isArray(known) || known.includes(value))) widget.value = value;

@@ -4,10 +4,14 @@ import type { CatalogEntry } from "../wire/client.ts";
 import type { Graphs } from "./frontend.ts";
 import { allNodes } from "./graphs.ts";
 
+/** The widget that names the file, per loader of core. Outputs of the same slot are the same thing. */
+export const modelLoaders: Readonly<Record<string, string>> = { CheckpointLoaderSimple: "ckpt_name", UNETLoader: "unet_name" };
+const fileWidgets = new Set(Object.values(modelLoaders));
+
 /** Names of the files that loader nodes have chosen, subgraphs included, each once. */
 export function checkpointsOf(app: Graphs): string[] {
   const names = allNodes(app).flatMap((node) =>
-    (node.widgets ?? []).filter((widget) => ["ckpt_name", "unet_name"].includes(widget.name)).map((widget) => String(widget.value)),
+    (node.widgets ?? []).filter((widget) => fileWidgets.has(widget.name)).map((widget) => String(widget.value)),
   );
   return [...new Set(names)];
 }

@@ -22,11 +22,12 @@ export interface Commands {
 
 interface Wish {
   readonly client: Client;
-  /** The label, and the work of getting ready what the user has chosen. */
-  readonly warm: { readonly label: string; readonly work: () => Promise<string> };
+  /** The label, and the work of getting ready what the user has chosen; a page where nothing is chosen has none. */
+  readonly warm?: { readonly label: string; readonly work: () => Promise<string> };
   /** How an engine comes to be loaded. */
   readonly idle: string;
-  readonly dashboard: URL | null;
+  /** Where it can be opened; the dashboard itself has none. */
+  readonly dashboard?: URL;
 }
 
 export function engineCommands({ client, warm, idle, dashboard }: Wish): Definition[] {
@@ -37,8 +38,10 @@ export function engineCommands({ client, warm, idle, dashboard }: Wish): Definit
     return `Started for ${engines.length} engine${engines.length === 1 ? "" : "s"}.`;
   }
 
+  const warming: Definition[] = warm === undefined ? [] : [["Refit.Warm", warm.label, "pi pi-play", warm.work]];
+  const opening: Definition[] = dashboard === undefined ? [] : [openDashboard(dashboard)];
   return [
-    ["Refit.Warm", warm.label, "pi pi-play", warm.work],
+    ...warming,
     ["Refit.RefitNow", "Refit now", "pi pi-refresh", async () => forEachEngine("engine.refit")],
     [
       "Refit.PauseWatching",
@@ -60,17 +63,23 @@ export function engineCommands({ client, warm, idle, dashboard }: Wish): Definit
       },
     ],
     ["Refit.Rebuild", "Rebuild engines", "pi pi-wrench", async () => forEachEngine("engine.rebuild")],
-    [
-      "Refit.OpenDashboard",
-      "Open dashboard",
-      "pi pi-external-link",
-      async () => {
-        if (dashboard !== null) window.open(dashboard, "_blank", "noopener");
-        return "";
-      },
-    ],
+    ...opening,
   ];
 }
+
+const openDashboard = (dashboard: URL): Definition => [
+  "Refit.OpenDashboard",
+  "Open dashboard",
+  "pi pi-external-link",
+  async () => {
+    window.open(dashboard, "_blank", "noopener");
+    return "";
+  },
+];
+
+/** What a command's button says: what pressing it does now. */
+export const labelOf = (command: Command, paused: boolean): string =>
+  command.id === "Refit.PauseWatching" ? `${paused ? "Resume" : "Pause"} watching` : command.label;
 
 interface Shown {
   readonly store: Store;

@@ -9,17 +9,7 @@ import { createSocket } from "../wire/socket.ts";
 const client = createSocket();
 const store = createStore(client);
 const toasts = notices();
-const definitions = engineCommands({
-  client,
-  warm: { label: "Warm", work: async () => "" },
-  idle: "An engine is loaded by the first run.",
-  dashboard: null,
-});
-const leftOut = new Set(["Refit.Warm", "Refit.OpenDashboard"]);
-const commands = commandList(
-  definitions.filter(([id]) => !leftOut.has(id)),
-  { store, toasts },
-);
+const commands = commandList(engineCommands({ client, idle: "An engine is loaded by the first run." }), { store, toasts });
 
 store.follow(client.channel);
 createDashboard(document.getElementById("app") ?? document.body, { store, commands, ui: "the UI", fits: () => null, notices: toasts });

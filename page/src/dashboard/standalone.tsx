@@ -15,17 +15,7 @@ const everyMs = 2000;
 const client = createRelay((path, options) => fetch(new URL(`.${path}`, calls), options), ui);
 const store = createStore(client);
 const toasts = notices();
-const definitions = engineCommands({
-  client,
-  warm: { label: "Warm", work: async () => "" },
-  idle: `Make a picture in ${ui} first.`,
-  dashboard: null,
-});
-const leftOut = new Set(["Refit.Warm", "Refit.OpenDashboard"]);
-const commands = commandList(
-  definitions.filter(([id]) => !leftOut.has(id)),
-  { store, toasts },
-);
+const commands = commandList(engineCommands({ client, idle: `Make a picture in ${ui} first.` }), { store, toasts });
 
 createDashboard(document.getElementById("app") ?? document.body, { store, commands, ui, fits: () => null, notices: toasts });
 // This page has no event channel of its own.

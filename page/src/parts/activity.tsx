@@ -4,7 +4,7 @@ import { failureRows, jobRows, ms, size, time } from "../state/rows.ts";
 import type { State, Store } from "../state/store.ts";
 import type { WireEvent } from "../wire/client.ts";
 import { nameOf } from "./names.ts";
-import { Failures, Rows } from "./row.tsx";
+import { Failures, Rows, Section } from "./row.tsx";
 import { useStore } from "./use-store.ts";
 
 const shownEvents = 100;
@@ -15,8 +15,7 @@ export function Activity({ store }: { readonly store: Store }) {
     <>
       <Rows title="Work in the background" rows={jobRows(state.jobs)} empty="Nothing to do." />
       <Failures rows={failureRows(state.jobs, state.dismissed)} dismiss={() => store.dismissFailures()} />
-      <section class="refit-section">
-        <h3>What happened</h3>
+      <Section title="What happened">
         {state.history.length === 0 && <p class="refit-empty">Nothing happened yet.</p>}
         <ol class="refit-history" id="history">
           {state.history
@@ -30,7 +29,7 @@ export function Activity({ store }: { readonly store: Store }) {
               </li>
             ))}
         </ol>
-      </section>
+      </Section>
     </>
   );
 }

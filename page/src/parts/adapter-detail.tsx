@@ -1,7 +1,7 @@
 // Everything that is known of one adapter.
 
-import { keptEnough, size } from "../state/rows.ts";
-import type { AdapterNotes, Notes } from "../state/notes.ts";
+import { keptEnough, keptShare, size } from "../state/rows.ts";
+import type { AdapterNotes } from "../state/notes.ts";
 import type { State, Store } from "../state/store.ts";
 import type { CatalogEntry } from "../wire/client.ts";
 import { HeatMap } from "./heat-map.tsx";
@@ -10,14 +10,13 @@ import type { AdapterAction } from "./panel.tsx";
 interface AdapterDetailProps {
   readonly entry: CatalogEntry;
   readonly store: Store;
-  readonly notes: Notes;
   readonly actions: readonly AdapterAction[];
   readonly close: () => void;
 }
 
-export function AdapterDetail({ entry, store, notes, actions, close }: AdapterDetailProps) {
-  const written = notes.of(entry.id);
-  const picture = notes.pictureOf(entry.id);
+export function AdapterDetail({ entry, store, actions, close }: AdapterDetailProps) {
+  const written = store.notes.of(entry.id);
+  const picture = store.notes.pictureOf(entry.id);
   return (
     <section class="refit-adapter-detail" aria-label={entry.name}>
       <header>
@@ -48,7 +47,7 @@ export function AdapterDetail({ entry, store, notes, actions, close }: AdapterDe
       {entry.problem && <p class="refit-error">{entry.problem.message}</p>}
       {written?.description && <p class="refit-detail">{written.description}</p>}
       <h3>What it touches</h3>
-      <HeatMap client={store.client} id={entry.id} />
+      <HeatMap key={entry.id} client={store.client} id={entry.id} />
     </section>
   );
 }
@@ -90,7 +89,7 @@ function keptShares(entry: CatalogEntry, state: State): [string, string][] {
       .filter((loss) => loss.adapter === entry.sha256)
       .map(({ projection }): [string, string] => [
         `kept in ${engine.precision} on ${engine.host}`,
-        `${Math.max(0, Math.round(projection * 100))} %${projection < keptEnough ? " of its change" : ""}`,
+        `${keptShare(projection)}${projection < keptEnough ? " of its change" : ""}`,
       ]),
   );
 }

@@ -1,11 +1,13 @@
 // Loaded engines: what each holds, how it serves, and the buttons of operators.
 
 import type { Engine } from "../wire/client.ts";
-import { ms, size } from "../state/rows.ts";
+import { ms, size, time } from "../state/rows.ts";
 import type { State, Store } from "../state/store.ts";
+import { labelOf } from "../commands/engine-commands.ts";
 import type { Shell } from "./panel.tsx";
 import { Histogram, Timeline } from "./chart.tsx";
 import { nameOf } from "./names.ts";
+import { Section } from "./row.tsx";
 import { EngineStack } from "./stack-sliders.tsx";
 import { useAnswer } from "./use-answer.ts";
 import { useStore } from "./use-store.ts";
@@ -20,7 +22,7 @@ export function Engines(shell: Shell) {
         <div class="refit-buttons" id="actions">
           {commands.list.map((command) => (
             <button key={command.id} type="button" class="refit-button" data-command={command.id} onClick={() => void command.function()}>
-              {command.id === "Refit.PauseWatching" ? `${state.status?.watch.paused ? "Resume" : "Pause"} watching` : command.label}
+              {labelOf(command, state.status?.watch.paused === true)}
             </button>
           ))}
         </div>
@@ -43,8 +45,7 @@ function Times({ store }: { readonly store: Store }) {
   const history = useAnswer(() => store.client.read("engine.history"), [told]);
   const times = useAnswer(() => store.client.read("telemetry.figures"), [told]);
   return (
-    <section class="refit-section">
-      <h3>Refits</h3>
+    <Section title="Refits">
       <Timeline records={history.value?.records ?? []} />
       <h3>Times</h3>
       <div class="refit-cards">
@@ -52,7 +53,7 @@ function Times({ store }: { readonly store: Store }) {
           <Histogram key={figure.name} figure={figure} />
         ))}
       </div>
-    </section>
+    </Section>
   );
 }
 
@@ -89,7 +90,7 @@ function EngineCard({ engine, state, shell }: EngineCardProps) {
       <Serving engine={engine} />
       {engine.lastRefit && (
         <p class="refit-detail">
-          Last refit: {ms(engine.lastRefit.ms)}, {engine.lastRefit.writes} weights, at {new Date(engine.lastRefit.at).toLocaleTimeString()}
+          Last refit: {ms(engine.lastRefit.ms)}, {engine.lastRefit.writes} weights, at {time(engine.lastRefit.at)}
         </p>
       )}
       {client.mayChange() && (

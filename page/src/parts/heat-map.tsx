@@ -1,41 +1,30 @@
 // What an adapter touches, drawn. A table underneath, so that a screen reader reads the numbers that colours show.
 
-import { useEffect, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { heatOf, type Heat, type HeatCell } from "../state/heat.ts";
 import type { Client } from "../wire/client.ts";
+import { useAnswer } from "./use-answer.ts";
 
-type Loaded =
-  | { readonly state: "loading" }
-  | { readonly state: "failed"; readonly text: string }
-  | { readonly state: "there"; readonly heat: Heat; readonly text: string };
-
+/** Of one adapter: another one takes another element (`key`). */
 export function HeatMap({ client, id }: { readonly client: Client; readonly id: string }) {
-  const [loaded, setLoaded] = useState<Loaded>({ state: "loading" });
-  useEffect(() => {
-    let current = true;
-    setLoaded({ state: "loading" });
-    client.read("adapter.layers", { id }).then(
-      ({ checkpoint, layers, ignored, failed }) => {
-        const counts = [`${layers.length} layers`, ignored > 0 ? `${ignored} keys ignored` : "", failed > 0 ? `${failed} keys failed` : ""];
-        const text =
-          checkpoint === null
-            ? "No checkpoint of its family is in the folders, so its layers cannot be named."
-            : counts.filter(Boolean).join(", ");
-        if (current) setLoaded({ state: "there", heat: heatOf(layers), text });
-      },
-      (error: Error) => current && setLoaded({ state: "failed", text: error.message }),
-    );
-    return () => {
-      current = false;
-    };
-  }, [client, id]);
-  if (loaded.state === "loading") return <p class="refit-empty">Looking at its layers …</p>;
-  if (loaded.state === "failed") return <p class="refit-empty">{loaded.text}</p>;
-  const { heat, text } = loaded;
+  const { value, error } = useAnswer(() => client.read("adapter.layers", { id }), [client, id]);
+  // The same element as before is not compared cell by cell when the page is drawn anew.
+  const table = useMemo(() => {
+    const heat = heatOf(value?.layers ?? []);
+    return heat.rows.length > 0 && <HeatTable heat={heat} />;
+  }, [value]);
+  if (error !== null) return <p class="refit-empty">{error}</p>;
+  if (value === null) return <p class="refit-empty">Looking at its layers …</p>;
+  const { checkpoint, layers, ignored, failed } = value;
+  const counts = [`${layers.length} layers`, ignored > 0 ? `${ignored} keys ignored` : "", failed > 0 ? `${failed} keys failed` : ""];
   return (
     <>
-      <p class="refit-detail">{text}</p>
-      {heat.rows.length > 0 && <HeatTable heat={heat} />}
+      <p class="refit-detail">
+        {checkpoint === null
+          ? "No checkpoint of its family is in the folders, so its layers cannot be named."
+          : counts.filter(Boolean).join(", ")}
+      </p>
+      {table}
     </>
   );
 }

@@ -9,7 +9,7 @@ import type { Store } from "../state/store.ts";
 import type { CatalogEntry } from "../wire/client.ts";
 import { AdapterDetail } from "./adapter-detail.tsx";
 import type { AdapterAction } from "./panel.tsx";
-import { useStore } from "./use-store.ts";
+import { useChanges, useStore } from "./use-store.ts";
 import { VirtualList } from "./virtual-list.tsx";
 
 const rowHeight = 64;
@@ -27,8 +27,7 @@ export function Library({ store, fits, actions }: LibraryProps) {
   const { notes } = store;
   const [filter, setFilter] = useState(everything);
   const [chosen, choose] = useState<string | null>(null);
-  const [noted, drawn] = useState(0);
-  useEffect(() => notes.subscribe(() => drawn((count) => count + 1)), [notes]);
+  const noted = useChanges(notes);
   const adapters = useMemo(() => adaptersOf(state.catalog), [state.catalog]);
   useEffect(() => notes.all(adapters.map(({ id }) => id)), [adapters, notes]);
   const shown = useMemo(() => matching(adapters, filter, notes.of), [adapters, filter, noted]);
@@ -37,7 +36,7 @@ export function Library({ store, fits, actions }: LibraryProps) {
   return (
     <div class={`refit-library ${entry ? "refit-with-detail" : ""}`}>
       <div class="refit-shelf">
-        <Filters store={store} adapters={adapters} noted={noted} filter={filter} change={setFilter} fits={fits} actions={actions} />
+        <Filters store={store} adapters={adapters} noted={noted} filter={filter} change={setFilter} fits={fits} />
         <p class="refit-count" role="status">
           {shown.length === adapters.length ? `${adapters.length} LoRAs` : `${shown.length} of ${adapters.length} LoRAs`}
         </p>
@@ -53,12 +52,12 @@ export function Library({ store, fits, actions }: LibraryProps) {
           />
         </div>
       </div>
-      {entry && <AdapterDetail entry={entry} store={store} notes={notes} actions={actions} close={() => choose(null)} />}
+      {entry && <AdapterDetail entry={entry} store={store} actions={actions} close={() => choose(null)} />}
     </div>
   );
 }
 
-interface FiltersProps extends LibraryProps {
+interface FiltersProps extends Pick<LibraryProps, "store" | "fits"> {
   readonly adapters: readonly CatalogEntry[];
   /** Grows with what is known of notes. */
   readonly noted: number;

@@ -2,7 +2,7 @@
 
 import { render } from "preact";
 import { useState } from "preact/hooks";
-import type { Command, Commands } from "../commands/engine-commands.ts";
+import { labelOf, type Command, type Commands } from "../commands/engine-commands.ts";
 import { engineRows, failureRows, historyRows, jobRows, runLine } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
 import type { CatalogEntry } from "../wire/client.ts";
@@ -10,7 +10,7 @@ import { nameParts } from "../state/library.ts";
 import { recentStacks } from "../state/recent-stacks.ts";
 import { nameOf } from "./names.ts";
 import { Library } from "./library.tsx";
-import { Failures, Rows } from "./row.tsx";
+import { Failures, Rows, Section } from "./row.tsx";
 import { useStore } from "./use-store.ts";
 
 /** What a page can do with an adapter. */
@@ -48,7 +48,7 @@ export function createPanel(host: Element, shell: Shell): { readonly destroy: ()
   return { destroy: () => render(null, host) };
 }
 
-export function Panel(shell: Shell) {
+function Panel(shell: Shell) {
   const { store, commands, ui } = shell;
   const state = useStore(store);
   const { connection } = state.facts;
@@ -77,10 +77,9 @@ export function Panel(shell: Shell) {
           </div>
         </details>
       </div>
-      <section class="refit-section">
-        <h3>LoRAs{paused ? " (watching is paused)" : ""}</h3>
+      <Section title={paused ? "LoRAs (watching is paused)" : "LoRAs"}>
         <Library store={store} fits={shell.fits} actions={shell.actions ?? []} />
-      </section>
+      </Section>
       {shell.workflow && <RecentStacks store={store} workflow={shell.workflow} />}
       <Rows title="Last run" rows={runLine(state.facts.lastRun, ui)} empty="No run yet." />
       {shell.workflow && state.facts.lastRun?.served_by === "local" && <Quiet workflow={shell.workflow} />}
@@ -93,17 +92,14 @@ export function Panel(shell: Shell) {
 }
 
 const shortLabel = (command: Command, paused: boolean): string =>
-  command.id === "Refit.PauseWatching"
-    ? `${paused ? "Resume" : "Pause"} watching`
-    : command.label.replace(/ of (this workflow|this checkpoint|engines)$/, "");
+  labelOf(command, paused).replace(/ of (this workflow|this checkpoint|engines)$/, "");
 
 /** Stacks that engines had lately; a click puts their LoRAs into the workflow. */
 function RecentStacks({ store, workflow }: { readonly store: Store; readonly workflow: WorkflowActions }) {
   const stacks = recentStacks(store.state.history);
   if (stacks.length === 0) return null;
   return (
-    <section class="refit-section">
-      <h3>Recent stacks</h3>
+    <Section title="Recent stacks">
       {stacks.map(({ items, at }) => {
         const loras = items.map(({ id, strength }) => ({ name: nameOf(store.state, id), strength }));
         const text = loras.map(({ name, strength }) => `${nameParts(name).title} × ${strength}`).join(", ");
@@ -113,7 +109,7 @@ function RecentStacks({ store, workflow }: { readonly store: Store; readonly wor
           </button>
         );
       })}
-    </section>
+    </Section>
   );
 }
 

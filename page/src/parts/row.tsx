@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import type { Row } from "../state/rows.ts";
 
-export function RowLine({ row }: { readonly row: Row }) {
+function RowLine({ row }: { readonly row: Row }) {
   return (
     <div class={`refit-row refit-${row.tone}`} title={row.title ?? row.name}>
       <span class="refit-name">{row.name}</span>
@@ -14,12 +14,13 @@ export function RowLine({ row }: { readonly row: Row }) {
 
 interface SectionProps {
   readonly title: string;
+  readonly id?: string;
   readonly children: ComponentChildren;
 }
 
-export function Section({ title, children }: SectionProps) {
+export function Section({ title, id, children }: SectionProps) {
   return (
-    <section class="refit-section">
+    <section class="refit-section" id={id}>
       <h3>{title}</h3>
       {children}
     </section>

@@ -1,7 +1,7 @@
 // The stack of an engine, with a slider a LoRA: the engine is refitted while it moves.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { keptEnough, ms } from "../state/rows.ts";
+import { keptEnough, keptShare, ms } from "../state/rows.ts";
 import type { State, Store } from "../state/store.ts";
 import type { Engine } from "../wire/client.ts";
 import { nameOf } from "./names.ts";
@@ -58,7 +58,7 @@ export function StackSliders({ stack, state, mayChange, kept, change }: StackSli
               </button>
             )}
             {share !== null && share < keptEnough && (
-              <span class="refit-warn-text refit-wide">keeps {Math.max(0, Math.round(share * 100))} % of its change</span>
+              <span class="refit-warn-text refit-wide">keeps {keptShare(share)} of its change</span>
             )}
           </li>
         );

@@ -3,6 +3,7 @@
 import { ms, size, time } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
 import { coded, type Status } from "../wire/client.ts";
+import { Section } from "./row.tsx";
 import { useAnswer } from "./use-answer.ts";
 import { useStore } from "./use-store.ts";
 
@@ -14,15 +15,14 @@ export function System({ store }: { readonly store: Store }) {
       <Overview status={status} />
       <Caches store={store} />
       <Settings store={store} />
-      <LogTail store={store} told={history.length} />
+      <LogTail store={store} told={history.at(-1)?.atMs ?? 0} />
     </>
   );
 }
 
 function Overview({ status }: { readonly status: Status }) {
   return (
-    <section class="refit-section" id="facts">
-      <h3>Overview</h3>
+    <Section title="Overview" id="facts">
       <dl class="refit-facts">
         {factsOf(status).map(([label, value]) => (
           <div key={label}>
@@ -31,15 +31,14 @@ function Overview({ status }: { readonly status: Status }) {
           </div>
         ))}
       </dl>
-    </section>
+    </Section>
   );
 }
 
 function Caches({ store }: { readonly store: Store }) {
   const { value } = useAnswer(() => store.client.read("cache.list"), []);
   return (
-    <section class="refit-section">
-      <h3>Caches</h3>
+    <Section title="Caches">
       <dl class="refit-facts">
         {(value?.parts ?? []).map(({ name, entries, bytes, limitBytes }) => (
           <div key={name}>
@@ -48,7 +47,7 @@ function Caches({ store }: { readonly store: Store }) {
           </div>
         ))}
       </dl>
-    </section>
+    </Section>
   );
 }
 
@@ -59,8 +58,7 @@ function Settings({ store }: { readonly store: Store }) {
   const { value, error } = useAnswer(() => store.client.read("settings.list"), []);
   const settings = (value?.settings ?? []).toSorted((a, b) => Number(b.changed) - Number(a.changed));
   return (
-    <section class="refit-section">
-      <h3>Settings</h3>
+    <Section title="Settings">
       {error !== null && <p class="refit-empty">{elsewhere}</p>}
       {settings.length > 0 && (
         <div class="refit-scroll" tabIndex={0} role="region" aria-label="Settings">
@@ -84,7 +82,7 @@ function Settings({ store }: { readonly store: Store }) {
           </table>
         </div>
       )}
-    </section>
+    </Section>
   );
 }
 
@@ -92,8 +90,7 @@ function LogTail({ store, told }: { readonly store: Store; readonly told: number
   const { value, error } = useAnswer(() => store.client.read("telemetry.log", { limit: 200 }), [told]);
   const lines = value?.lines ?? [];
   return (
-    <section class="refit-section">
-      <h3>Log</h3>
+    <Section title="Log">
       {error !== null && <p class="refit-empty">{elsewhere}</p>}
       {lines.length > 0 && (
         <ol class="refit-log refit-scroll" tabIndex={0} aria-label="Last lines of the log">
@@ -104,7 +101,7 @@ function LogTail({ store, told }: { readonly store: Store; readonly told: number
           ))}
         </ol>
       )}
-    </section>
+    </Section>
   );
 }
 

@@ -1,11 +1,13 @@
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
-export type Answer<Value> = { readonly value: Value | null; readonly error: string | null; readonly again: () => void };
+interface Answer<Value> {
+  readonly value: Value | null;
+  readonly error: string | null;
+}
 
-/** Asks when drawn, when one of `keys` changes, and whenever `again` is called. An older answer stays until the new one is there. */
+/** Asks when drawn, and when one of `keys` changes. An older answer stays until the new one is there. */
 export function useAnswer<Value>(ask: () => Promise<Value>, keys: readonly unknown[]): Answer<Value> {
-  const [answer, setAnswer] = useState<{ readonly value: Value | null; readonly error: string | null }>({ value: null, error: null });
-  const [turn, setTurn] = useState(0);
+  const [answer, setAnswer] = useState<Answer<Value>>({ value: null, error: null });
   useEffect(() => {
     let current = true;
     ask().then(
@@ -15,6 +17,6 @@ export function useAnswer<Value>(ask: () => Promise<Value>, keys: readonly unkno
     return () => {
       current = false;
     };
-  }, [...keys, turn]);
-  return { ...answer, again: useCallback(() => setTurn((count) => count + 1), []) };
+  }, keys);
+  return answer;
 }

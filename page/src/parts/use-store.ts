@@ -1,9 +1,15 @@
 import { useEffect, useState } from "preact/hooks";
 import type { State, Store } from "../state/store.ts";
 
-/** The store's state; the component is drawn anew whenever it changes. */
+/** The component is drawn anew whenever the source tells; gives how many times that was. */
+export function useChanges({ subscribe }: Pick<Store, "subscribe">): number {
+  const [told, tell] = useState(0);
+  useEffect(() => subscribe(() => tell((count) => count + 1)), [subscribe]);
+  return told;
+}
+
+/** The store's state, drawn anew with it. */
 export function useStore(store: Store): State {
-  const [, drawn] = useState(0);
-  useEffect(() => store.subscribe(() => drawn((count) => count + 1)), [store]);
+  useChanges(store);
   return store.state;
 }

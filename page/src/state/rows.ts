@@ -104,6 +104,9 @@ function servingTexts(serving: Serving | null | undefined): (string | null)[] {
 /** An adapter that keeps less than this of its change is told; above it nobody sees a difference. */
 export const keptEnough = 0.95;
 
+/** How much of an adapter's change an engine's number format keeps, for people. */
+export const keptShare = (projection: number): string => `${Math.max(0, Math.round(projection * 100))} %`;
+
 interface Named {
   readonly sha256: string | null;
   readonly name: string;
@@ -114,7 +117,7 @@ function lossTexts(engine: EngineFacts, entries: readonly Named[]): string[] {
   const nameOf = (sha256: string) => entries.find((entry) => entry.sha256 === sha256)?.name.replace(/^.*\//, "") ?? "a LoRA";
   return (engine.losses ?? [])
     .filter(({ projection }) => projection < keptEnough)
-    .map(({ adapter, projection }) => `keeps ${Math.max(0, Math.round(projection * 100))} % of ${nameOf(adapter)}`);
+    .map(({ adapter, projection }) => `keeps ${keptShare(projection)} of ${nameOf(adapter)}`);
 }
 
 export function engineRows(engines: readonly EngineFacts[], entries: readonly Named[] = []): Row[] {

@@ -122,7 +122,7 @@ export function createStore(client: Client): Store {
       state.history = [...state.history.slice(1 - keptEvents), stamped];
     if (stamped.event.type === "catalog.changed") notes.forget([...stamped.event.changed, ...stamped.event.removed]);
     for (const listener of eventListeners) listener(stamped.event);
-    changed();
+    // Drawn with the lists that it made old: a folder that is read tells hundreds of events a second.
     mark(listsByTopic[stamped.event.type.split(".")[0] ?? ""] ?? []);
   }
 
