@@ -50,6 +50,16 @@ def random_base(layout: Layout, ring: Ring, seed: int) -> Base:
     return Base("resident", layout, None, ring, arena, torch.stack(peaks).cpu().numpy().astype(np.float32))
 
 
+def random_weights(layout: Layout, device: torch.device) -> Weights:
+    """Weights on the device that such a base is behind."""
+    ring = Ring(device)
+    weights = Weights(layout, device, ring)
+    weights.base = random_base(layout, ring, 1)
+    weights.live.copy_(weights.base.arena)
+    weights.known = True
+    return weights
+
+
 def in_host_memory(base: Base) -> Base:
     """A copy of a resident base that waits in (pinned) host memory."""
     arena = host_arena(base.layout.nbytes, base.ring.device)
@@ -99,13 +109,10 @@ def _one(context: Context, name: str, options: dict) -> Iterator[dict]:
     began = time.perf_counter()
     make_shapes, sizes = FAMILIES[name]
     shapes, device = make_shapes(), context.device
-    spec, ring = spec_of(shapes), Ring(context.device)
+    spec = spec_of(shapes)
     dtype = torch.float32 if device.type != "cuda" else torch.float16 if spec.ports is None else torch.bfloat16
-    layout = layout_of(spec, shapes, dtype, channels_last=False)
-    weights = Weights(layout, device, ring)
-    weights.base = random_base(layout, ring, 1)
-    weights.live.copy_(weights.base.arena)
-    weights.known = True
+    weights = random_weights(layout_of(spec, shapes, dtype, channels_last=False), device)
+    layout = weights.layout
     module = bind(spec.build(), spec, layout, weights.live)
     built = time.perf_counter()
     inputs = step_inputs(spec, shapes, sizes, device, dtype)

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from typing import Callable, Iterator
 
 import torch
-from refit_host.fused import operations
-from refit_host.fused.two_streams import use_fused_blocks
+from refit_host.fused import operations, use_fused_blocks
 from refit_host.quant.bind import replace_linears
 from refit_host.quant.choose import quantised_layers
 from refit_host.quant.formats import FORMATS
@@ -61,7 +60,7 @@ class Modules:
     def get(self, kind: str) -> torch.nn.Module:
         flux = self._flux
         if kind.endswith(" fused"):
-            return use_fused_blocks(self.get(kind.removesuffix(" fused")), operations(flux.context.device))
+            return use_fused_blocks("two_streams", self.get(kind.removesuffix(" fused")), operations(flux.context.device))
         if kind in ("plain", "host"):
             return flux.plain() if kind == "plain" else flux.module()
         form = FORMATS["fp8"]

@@ -19,12 +19,11 @@ from refit_host.torch_engine.compiled import compile_blocks, steady
 from refit_host.torch_engine.graphs import GraphedStep
 from refit_host.weights.image import read_image
 from refit_host.weights.refit import Weights
-from refit_host.weights.stream import Ring
 
 from .. import data
 from ..context import Context, relative_error
 from ..structures import FUSED
-from .families import random_base, step_inputs
+from .families import random_weights, step_inputs
 
 RANK = 16
 
@@ -32,13 +31,10 @@ RANK = 16
 def _one(context: Context, name: str, options: dict) -> Iterator[dict]:
     make_shapes, sizes = FUSED[name]
     shapes, device, began = make_shapes(), context.device, time.perf_counter()
-    spec, ring = spec_of(shapes), Ring(context.device)
+    spec = spec_of(shapes)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    layout = layout_of(spec, shapes, dtype, channels_last=False)
-    weights = Weights(layout, device, ring)
-    weights.base = random_base(layout, ring, 1)
-    weights.live.copy_(weights.base.arena)
-    weights.known = True
+    weights = random_weights(layout_of(spec, shapes, dtype, channels_last=False), device)
+    layout = weights.layout
     inputs = step_inputs(spec, shapes, sizes, device, dtype)
 
     def made() -> torch.nn.Module:

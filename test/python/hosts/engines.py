@@ -59,8 +59,10 @@ def values(weights: Weights) -> dict[str, torch.Tensor]:
     return {slot.name: weights.value(slot).clone() for slot in weights.layout.slots}
 
 
-def streamed_engine(folder, share: float, shapes=UNET, copier=None) -> tuple[StreamedWeights, torch.nn.Module]:
-    spec = spec_of(shapes)
+def streamed_engine(
+    folder, share: float, shapes=UNET, copier=None, spec: ModelSpec | None = None
+) -> tuple[StreamedWeights, torch.nn.Module]:
+    spec = spec or spec_of(shapes)
     whole = layout_of(spec, shapes, torch.float32, channels_last=True)
     sizes = {slot.name: slot.nbytes for slot in whole.slots}
     units = units_of(spec)

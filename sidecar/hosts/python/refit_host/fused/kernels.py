@@ -188,6 +188,17 @@ def _warps(block: int) -> int:
     return NORM_WARPS if block <= WIDE else 2 * NORM_WARPS
 
 
+def _columns(cols: int, codes: torch.dtype | None) -> tuple[int, int]:
+    """Columns and warps of a program that needs no whole row but for codes."""
+    return (GELU_COLUMNS, GELU_WARPS) if codes is None else (triton.next_power_of_2(cols), CODES_WARPS)
+
+
+def _checked(rotation: tuple[Tensor, Tensor], tokens: int, width: int) -> tuple[Tensor, Tensor]:
+    cos, sin = rotation
+    assert cos.shape == (tokens, width // 2) and cos.dtype == torch.float32 and cos.is_contiguous() and sin.is_contiguous()
+    return rotation
+
+
 def _tokens_follow(x: Tensor) -> Tensor:
     """`x` [batch, tokens, cols] with tokens one after the other; batches may lie apart."""
     return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
@@ -244,8 +255,7 @@ class KernelOperations:
         width, like = parts[0].query_norm.shape[0], parts[0].query
         counts = [part.query.shape[0] // batch for part in parts]
         total, joins = sum(counts), len(parts) > 1
-        cos, sin = rotation
-        assert cos.shape == (total, width // 2) and cos.dtype == torch.float32 and cos.is_contiguous() and sin.is_contiguous()
+        cos, sin = _checked(rotation, total, width)
         query, key = (like.new_empty(batch, total, heads, width) for _ in range(2))
         # Values of a single part stay where the product put them.
         value = (
@@ -267,15 +277,8 @@ class KernelOperations:
         rows, cols = value.shape
         tokens, width = rows // batch, cols // heads
         out, block = value.new_empty(batch, tokens, heads, width), triton.next_power_of_2(cols)
-        cos, sin = (value, value) if rotation is None else rotation
+        cos, sin = (value, value) if rotation is None else _checked(rotation, tokens, width)
         assert value.stride(1) == 1
-        assert (
-            rotation is None
-            or cos.shape == (tokens, width // 2)
-            and cos.dtype == torch.float32
-            and cos.is_contiguous()
-            and sin.is_contiguous()
-        )
         _turn[(rows,)](
             value,
             weight,
@@ -297,19 +300,17 @@ class KernelOperations:
         rows, cols = value.shape
         assert gate.is_contiguous() and value.is_contiguous()
         out, scales = _room(rows, cols, value, codes)
-        block = triton.next_power_of_2(cols) if codes is not None else GELU_COLUMNS
-        _gated[(rows, triton.cdiv(cols, block))](
-            gate, value, out, scales, cols, CODES=KINDS[codes], BLOCK=block, num_warps=GELU_WARPS if codes is None else CODES_WARPS
-        )
+        block, warps = _columns(cols, codes)
+        _gated[(rows, triton.cdiv(cols, block))](gate, value, out, scales, cols, CODES=KINDS[codes], BLOCK=block, num_warps=warps)
         return out if codes is None else (out, scales)
 
     def gelu(self, value: Tensor, beside: Tensor | None, *, codes: torch.dtype | None) -> Rows:
         rows, cols = value.shape
         left = 0 if beside is None else beside.shape[1]
         out, scales = _room(rows, left + cols, value, codes)
-        block = triton.next_power_of_2(left + cols) if codes is not None else GELU_COLUMNS
+        block, warps = _columns(left + cols, codes)
         _gelu[(rows, triton.cdiv(left + cols, block))](
-            value if beside is None else beside, value, out, scales, left, cols, CODES=KINDS[codes], BLOCK=block, num_warps=GELU_WARPS if codes is None else CODES_WARPS,
+            value if beside is None else beside, value, out, scales, left, cols, CODES=KINDS[codes], BLOCK=block, num_warps=warps,
         )  # fmt: skip
         return out if codes is None else (out, scales)
 

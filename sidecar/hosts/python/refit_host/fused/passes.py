@@ -132,8 +132,7 @@ class PlainOperations:
         for part in parts:
             query, key, value = (each.unflatten(0, (batch, -1)).unflatten(2, (heads, -1)) for each in part[:3])
             for into, given, weight in ((found[0], query, part.query_norm), (found[1], key, part.key_norm)):
-                wide = given.float()
-                into.append(wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight.float())
+                into.append(_even(given, Even(eps, weight, centred=False)))
             found[2].append(value)
         query, key = (_turned(torch.cat(values, 1), rotation).to(parts[0].query.dtype) for values in found[:2])
         return query, key, torch.cat(found[2], 1) if len(parts) > 1 else found[2][0]

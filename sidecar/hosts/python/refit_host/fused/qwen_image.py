@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformerBlock
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ..models.attention import mix
 from .passes import Even, Modulation, Operations, Projections
 from .rows import product, takes_codes
 from .two_streams import Rotation, behind_attention
@@ -43,8 +43,7 @@ class Block(QwenImageTransformerBlock):
             _projected(do, hidden_states, Modulation(scale, shift), Even(self.img_norm1.eps), (attn.to_q, attn.to_k, attn.to_v), attn.norm_q.weight, attn.norm_k.weight),
         ]  # fmt: skip
         heads = parts[0].query.shape[1] // attn.norm_q.weight.shape[0]
-        query, key, value = (each.transpose(1, 2) for each in do.rotate(parts, batch, heads, image_rotary_emb, attn.norm_q.eps))
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=encoder_hidden_states_mask).transpose(1, 2).flatten(2)
+        mixed = mix(*do.rotate(parts, batch, heads, image_rotary_emb, attn.norm_q.eps), encoder_hidden_states_mask)
         new_words, new_picture = torch.empty_like(encoder_hidden_states), torch.empty_like(hidden_states)
         behind_attention(
             do, encoder_hidden_states, mixed[:, :words], new_words, attn.to_add_out, self.txt_mlp, word_gate,
@@ -72,10 +71,4 @@ def _projected(
     return Projections(query, key, value, query_norm, key_norm)
 
 
-def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
-    """Changes the classes of a bound module's blocks; hooks, parameters and names stay."""
-    for child in module.modules():
-        if type(child) is QwenImageTransformerBlock:
-            child.__class__ = Block
-            child.operations = operations
-    return module
+BLOCKS = {QwenImageTransformerBlock: Block}

@@ -16,6 +16,7 @@ from diffusers.models.transformers import transformer_flux
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..models.attention import mix
 from .passes import Even, Modulation, Operations, Projections, Update
 from .rows import product, takes_codes
 
@@ -38,8 +39,7 @@ def joined(words: Tensor, picture: Tensor) -> Tensor:
 def _mix(operations: Operations, attention: nn.Module, parts: list[Projections], batch: int, rotation: Rotation) -> Tensor:
     """Attention over all tokens: [batch, tokens, cols]."""
     heads = parts[0].query.shape[1] // attention.head_dim
-    query, key, value = (each.transpose(1, 2) for each in operations.rotate(parts, batch, heads, rotation, attention.norm_q.eps))
-    return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    return mix(*operations.rotate(parts, batch, heads, rotation, attention.norm_q.eps))
 
 
 class DoubleBlock(transformer_flux.FluxTransformerBlock):
@@ -114,13 +114,4 @@ class SingleBlock(transformer_flux.FluxSingleTransformerBlock):
         return out[:, :words], out[:, words:]
 
 
-KINDS = {transformer_flux.FluxTransformerBlock: DoubleBlock, transformer_flux.FluxSingleTransformerBlock: SingleBlock}
-
-
-def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
-    """Changes the classes of a bound FluxTransformer2DModel's blocks; hooks, parameters and names stay."""
-    for child in module.modules():
-        if type(child) in KINDS:
-            child.__class__ = KINDS[type(child)]
-            child.operations = operations
-    return module
+BLOCKS = {transformer_flux.FluxTransformerBlock: DoubleBlock, transformer_flux.FluxSingleTransformerBlock: SingleBlock}

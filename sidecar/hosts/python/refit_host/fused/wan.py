@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ..models.attention import mix
 from .passes import Even, Modulation, Operations, Update
 from .rows import product, takes_codes
 from .two_streams import Rotation
@@ -32,7 +32,7 @@ class Block(WanTransformerBlock):
         batch = len(hidden_states)
         query = do.turn(product(looks.to_q, normed), looks.norm_q.weight, batch, looks.heads, rotary_emb, looks.norm_q.eps)
         key = do.turn(product(looks.to_k, normed), looks.norm_k.weight, batch, looks.heads, rotary_emb, looks.norm_k.eps)
-        seen = _mix(query, key, _heads(product(looks.to_v, normed), batch, looks.heads))
+        seen = mix(query, key, _heads(product(looks.to_v, normed), batch, looks.heads))
         change = Update(product(looks.to_out[0], do.rows(seen, codes=takes_codes(looks.to_out[0]))), gate, new)
         norm: Any = self.norm2
         if isinstance(norm, nn.Identity):
@@ -55,28 +55,16 @@ class Block(WanTransformerBlock):
         shown = reads.processor.image_tokens if reads.add_k_proj is not None else 0
         given = do.rows(words[:, shown:], codes=takes_codes(reads.to_k, reads.to_v))
         key = do.turn(product(reads.to_k, given), reads.norm_k.weight, batch, reads.heads, None, reads.norm_k.eps)
-        read = _mix(query, key, _heads(product(reads.to_v, given), batch, reads.heads))
+        read = mix(query, key, _heads(product(reads.to_v, given), batch, reads.heads))
         if reads.add_k_proj is None:
             return read
         given = do.rows(words[:, :shown], codes=takes_codes(reads.add_k_proj, reads.add_v_proj))
         key = do.turn(product(reads.add_k_proj, given), reads.norm_added_k.weight, batch, reads.heads, None, reads.norm_added_k.eps)
-        return read + _mix(query, key, _heads(product(reads.add_v_proj, given), batch, reads.heads))
+        return read + mix(query, key, _heads(product(reads.add_v_proj, given), batch, reads.heads))
 
 
 def _heads(values: Tensor, batch: int, heads: int) -> Tensor:
     return values.unflatten(0, (batch, -1)).unflatten(2, (heads, -1))
 
 
-def _mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """[b, tokens, heads, width] -> [b, tokens, heads * width]."""
-    mixed = functional.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    return mixed.transpose(1, 2).flatten(2)
-
-
-def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
-    """Changes the classes of a bound module's blocks; hooks, parameters and names stay."""
-    for child in module.modules():
-        if type(child) is WanTransformerBlock:
-            child.__class__ = Block
-            child.operations = operations
-    return module
+BLOCKS = {WanTransformerBlock: Block}

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_z_image import ZImageTransformerBlock
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
+from ..models.attention import mix
 from .passes import Even, Modulation, Operations, Projections, Update
 from .rows import product, takes_codes
 from .two_streams import Rotation
@@ -28,10 +28,7 @@ class Block(ZImageTransformerBlock):
         qkv = product(attn.to_qkv, do.norm(x, early, _even(self.attention_norm1), codes=takes_codes(attn.to_qkv)))
         head, layer = attn.norm_q.weight.shape[0], attn.to_out[0]
         parts = [Projections.of_one(qkv, attn.norm_q.weight, attn.norm_k.weight)]
-        query, key, value = (
-            each.transpose(1, 2) for each in do.rotate(parts, batch, parts[0].query.shape[1] // head, freqs_cis, attn.norm_q.eps)
-        )
-        mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        mixed = mix(*do.rotate(parts, batch, parts[0].query.shape[1] // head, freqs_cis, attn.norm_q.eps))
         new = torch.empty_like(x)
         change = Update(product(layer, do.rows(mixed, codes=takes_codes(layer))), gate, new, _even(self.attention_norm2))
         normed = do.update_and_norm(x, change, late, _even(self.ffn_norm1), codes=takes_codes(feed.w1, feed.w3))
@@ -44,10 +41,4 @@ def _even(norm: Any) -> Even:
     return Even(norm.eps, norm.weight, centred=False)
 
 
-def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
-    """Changes the classes of a bound module's blocks; hooks, parameters and names stay."""
-    for child in module.modules():
-        if type(child) is ZImageTransformerBlock:
-            child.__class__ = Block
-            child.operations = operations
-    return module
+BLOCKS = {ZImageTransformerBlock: Block}

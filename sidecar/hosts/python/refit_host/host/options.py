@@ -66,7 +66,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     given = parser.parse_args(arguments)
     return Options(
         given.kind, given.device, given.vram_mib * MIB or None, given.weights_mib * MIB or None, given.base, given.tier, given.adapter_loss,
-        given.rounding,        given.merge, given.store, tuple(given.read_store),
+        given.rounding, given.merge, given.store, tuple(given.read_store),
         given.store_unread, given.idle_seconds,
         given.delta_cache_mib * MIB or _delta_cache_bytes(), given.weights,
     )  # fmt: skip

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any, Mapping
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from .attention import mix
 from .configuration import count, even_axes, need
 from .patches import from_tokens
-from .rotation import Frequencies, places_of
+from .rotation import Frequencies
 from .spec import Shapes
+from .z_image import angles
 
 THETA = 256.0
 AXES = (2, 3, 3)
@@ -48,6 +50,7 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     module.refit_frequencies = Frequencies(tuple(config["rope_axes_dim"]), THETA)
     for block in module.layers:
         block.self_attention.set_processor(Attention())
+        block.forward = MethodType(_block, block)
     return module
 
 
@@ -78,20 +81,21 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     changes = module.adaLN_modulation(time)[:, None].chunk(6, dim=-1)
     turns = _turns(module.refit_frequencies.on(sample.device), words.shape[1], rows, columns)
     for block in module.layers:
-        shift, scale, gate, late_shift, late_scale, late_gate = changes
-        looked = block.self_attention(block.adaLN_sa_ln(tokens) * (1 + scale) + shift, image_rotary_emb=turns)
-        tokens = tokens + gate * looked
-        tokens = tokens + late_gate * block.mlp(block.adaLN_mlp_ln(tokens) * (1 + late_scale) + late_shift)
+        tokens = block(tokens, changes, turns)
     scale, shift = module.final_norm.linear(time)[:, None].chunk(2, dim=-1)
     seen = module.final_norm.norm(tokens[:, : rows * columns]) * (1 + scale) + shift
     return from_tokens(module.final_linear(seen), rows, columns, patch, channels_last=True)
 
 
+def _block(block: nn.Module, tokens: Tensor, changes: tuple[Tensor, ...], turns: tuple[Tensor, Tensor]) -> Tensor:
+    shift, scale, gate, late_shift, late_scale, late_gate = changes
+    looked = block.self_attention(block.adaLN_sa_ln(tokens) * (1 + scale) + shift, image_rotary_emb=turns)
+    tokens = tokens + gate * looked
+    return tokens + late_gate * block.mlp(block.adaLN_mlp_ln(tokens) * (1 + late_scale) + late_shift)
+
+
 def _turns(frequencies: list[Tensor], words: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """Cos and sin [cells and words, width of a head]; words stand at (number, 0, 0)."""
-    first, down, right = frequencies
-    places = places_of((1, rows, columns), [first, down, right])
-    picture = torch.cat([(words * first).expand(rows * columns, -1), places[:, len(first) :]], dim=-1)
-    text = torch.nn.functional.pad(torch.arange(words, device=first.device)[:, None] * first, (0, len(down) + len(right)))
-    angles = torch.cat([picture, text]).repeat_interleave(2, dim=-1)
-    return angles.cos(), angles.sin()
+    text, picture = angles(frequencies, words, rows, columns, rows * columns, 0.0)
+    every = torch.cat([picture, text]).repeat_interleave(2, dim=-1)
+    return every.cos(), every.sin()

@@ -7,7 +7,7 @@ Fewer and larger products, and (quantised) one conversion of their shared input.
 from __future__ import annotations
 
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import Any, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,10 @@ from .patches import from_tokens, grid, padded, to_tokens
 from .references import beside_each_other, references
 from .rotation import Frequencies, cos_sin
 
-if TYPE_CHECKING:
-    from ..fused.passes import Operations
-
 # As in the graph exporter's module of this family; a test compares both with diffusers' own class.
 PATCH = 2
 THETA = 10000
+FUSED = "two_streams"
 
 
 def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
@@ -38,12 +36,6 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     return one_projection(module)
 
 
-def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
-    from ..fused import two_streams
-
-    return two_streams.use_fused_blocks(module, operations)
-
-
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """sample [b, c, h, w], timestep [b] (0..1), encoder_hidden_states [b, t, d], y [b, k], optionally guidance [b] and reference latents [1 or b, c, h, w]."""
     sample, context = inputs["sample"], inputs["encoder_hidden_states"]
@@ -56,8 +48,8 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     guidance = inputs.get("guidance")
     times = [inputs["timestep"] * 1000, *([] if guidance is None else [guidance * 1000])]
     module.refit_times = times
-    out = module(
-        torch.cat([to_tokens(picture, PATCH) for picture in pictures], dim=1), context, inputs["y"], inputs["timestep"], img_ids=ids,
+    out = type(module).forward(
+        module, torch.cat([to_tokens(picture, PATCH) for picture in pictures], dim=1), context, inputs["y"], inputs["timestep"], img_ids=ids,
         txt_ids=torch.zeros(context.shape[1], 3, device=sample.device), guidance=guidance, return_dict=False,
     )[0]  # fmt: skip
     return from_tokens(out[:, : rows * columns], rows, columns, PATCH)[..., :height, :width]

@@ -58,6 +58,7 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     module.refit_frequencies = Frequencies(tuple(config["axes_dims_rope"]), THETA)
     for outer in (*module.double_stream_blocks, *module.single_stream_blocks):
         outer.block.attn1.set_processor(StreamAttention())
+        outer.block.ff_i.gate.forward = MethodType(_gate, outer.block.ff_i.gate)
         outer.block.ff_i.forward = MethodType(_experts, outer.block.ff_i)
     return module
 
@@ -83,8 +84,12 @@ class StreamAttention:
         return attn.to_out(mixed[:, :patches]), attn.to_out_t(mixed[:, patches:])
 
 
+def _gate(self: nn.Module, tokens: Tensor) -> Tensor:
+    return functional.linear(tokens, self.weight).softmax(dim=-1)
+
+
 def _experts(self: nn.Module, tokens: Tensor) -> Tensor:
-    scores = functional.linear(tokens, self.gate.weight).softmax(dim=-1)
+    scores = self.gate(tokens)
     best = scores.topk(self.num_activated_experts, dim=-1)
     weights = torch.zeros_like(scores).scatter(-1, best.indices, best.values)
     out = self.shared_experts(tokens)

@@ -2,7 +2,7 @@
 
 In: canonical shapes. Out: a ModelSpec, with names and inputs from the family's description (protocol/families); None for every other family.
 The module of the family's name in this folder says what a description cannot: `config_of(shapes)`, `build(config, shapes)` on the meta device, `adapt(module, config)`,
-and `forward(module, inputs)`. `use_fused_blocks(module, operations)`: where there are any.
+and `forward(module, inputs)`. `REPEATED`: its blocks of a step, where diffusers lists others too. `FUSED`: the file of its fused blocks (refit_host/fused), where it has any.
 `OWN_NAMES`: beginnings of names that the module has as the checkpoint has them (parts that diffusers keeps elsewhere).
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from refit_graphs.descriptions import Described, family_of
 
-from .family_module import module_of
+from .family_module import fuse_of, module_of, step, stepping
 from .fused_sources import fused_sources
 from .spec import ModelSpec, Ports, Shapes, Source
 
@@ -31,7 +31,7 @@ def spec_of(shapes: Shapes) -> ModelSpec | None:
     config = module.config_of(shapes)
 
     def build() -> torch.nn.Module:
-        return module.adapt(module.build(config, shapes), config).eval()
+        return stepping(module.adapt(module.build(config, shapes), config).eval(), module.forward)
 
     kept = [build()]
     # Markers without values only say what a checkpoint is.
@@ -41,8 +41,8 @@ def spec_of(shapes: Shapes) -> ModelSpec | None:
     sources |= {place.name: _source(name, place) for name in values if name not in sources for place in described.places(name)}
     return ModelSpec(
         described.family, config, lambda: kept.pop() if kept else build(), fused_sources(sources, kept[0].state_dict()),
-        tuple(type(kept[0])._repeated_blocks or type(kept[0])._no_split_modules), module.forward,
-        getattr(module, "use_fused_blocks", None), ports_of(described),
+        getattr(module, "REPEATED", None) or tuple(type(kept[0])._repeated_blocks or type(kept[0])._no_split_modules), step,
+        fuse_of(module), ports_of(described),
     )  # fmt: skip
 
 

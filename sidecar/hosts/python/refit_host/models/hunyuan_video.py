@@ -21,6 +21,9 @@ from .spec import Shapes
 THETA = 256.0
 AXES = (2, 7, 7)
 
+# The words are refined block by block, not by a call of the refiner as a whole.
+REPEATED = ("HunyuanVideoTransformerBlock", "HunyuanVideoSingleTransformerBlock")
+
 
 def sizes_of(shapes: Shapes) -> dict[str, Any]:
     """What all releases of the family share."""

@@ -16,6 +16,7 @@ from .hunyuan_video import hidden_words, refined, sizes_of, video
 from .spec import Shapes
 
 WORDS, LETTERS, PICTURE = range(3)
+REPEATED = ("HunyuanVideo15TransformerBlock",)
 
 
 def config_of(shapes: Shapes) -> dict[str, Any]:
@@ -39,7 +40,8 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """
     sample, timestep = inputs["sample"], inputs["timestep"]
     time = module.time_embed.timestep_embedder(module.time_embed.time_proj(timestep).to(sample.dtype))
-    hidden, marks = hidden_words(inputs, sample.dtype), module.cond_type_embed.weight
+    hidden = hidden_words(inputs, sample.dtype)
+    marks = module.cond_type_embed(torch.arange(3, device=sample.device))
     parts = [refined(module.context_embedder, inputs["encoder_hidden_states"], timestep, hidden) + marks[WORDS]]
     if "letters" in inputs:
         parts.insert(0, module.context_embedder_2(inputs["letters"]) + marks[LETTERS])

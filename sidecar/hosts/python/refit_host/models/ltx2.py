@@ -6,6 +6,7 @@ the audio's, flat. A step without `audio_sample` is of video alone. What stands 
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any, Mapping
 
 import torch
@@ -16,16 +17,15 @@ from .configuration import count, need
 from .ltx_block import Changes, Shared, step
 from .ltx_places import Rotation, rotations, turned
 from .ltx_words import Connector, words_of
+from .ltxv import HEADS, MASKED, projected
 from .patches import from_tokens, to_tokens
 from .spec import Shapes
 
-HEADS = 32
 # A query or key is brought to one length with this much added, as ComfyUI has it; diffusers has a tenth of it.
 EPSILON = 1e-5
 # Parameters that the module has under the checkpoint's own names.
 OWN_NAMES = ("video_embeddings_connector.", "audio_embeddings_connector.")
 AUDIO_CHANNELS = 8
-MASKED = -10000.0
 
 
 def config_of(shapes: Shapes) -> dict[str, Any]:
@@ -82,6 +82,8 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
             one.set_processor(Attention())
             for norm in norms_of(one):
                 norm.eps = EPSILON
+    for block in module.transformer_blocks:
+        block.forward = MethodType(step, block)
     module.refit_tables = {}
     return module
 
@@ -139,12 +141,12 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     turns = rotations(module.refit_tables, inputs, (frames, rows, columns), audio.shape[2], tokens.shape[-1], sounds.shape[-1], HEADS)
     shared = Shared(changes, words, audio_words, turns, mask, heard)
     for block in module.transformer_blocks:
-        tokens, sounds = step(block, tokens, sounds, shared)
-    video = _out(tokens, time, module.scale_shift_table, module.norm_out, module.proj_out)
+        tokens, sounds = block(tokens, sounds, shared)
+    video = projected(tokens, time, module.scale_shift_table, module.norm_out, module.proj_out)
     flat = from_tokens(video, rows, columns, 1, frames=frames).flatten(1)
     if not heard:
         return flat
-    sound = _out(sounds, sound_time, module.audio_scale_shift_table, module.audio_norm_out, module.audio_proj_out)
+    sound = projected(sounds, sound_time, module.audio_scale_shift_table, module.audio_norm_out, module.audio_proj_out)
     sound = sound.unflatten(-1, (AUDIO_CHANNELS, -1)).transpose(1, 2)
     return torch.cat([flat, sound.flatten(1)], dim=1)
 
@@ -183,8 +185,3 @@ def _words(module: nn.Module, words: Tensor, width: int) -> tuple[Tensor, Tensor
         return words[..., :width], words[..., width:]
     video, audio = words.chunk(2, dim=-1)
     return module.caption_projection(video), module.audio_caption_projection(audio)
-
-
-def _out(tokens: Tensor, time: Tensor, table: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:
-    shift, scale = (table[None, None] + time[:, :, None]).unbind(2)
-    return layer(norm(tokens) * (1 + scale) + shift)

@@ -42,10 +42,8 @@ def step(block: nn.Module, video: Tensor, audio: Tensor, shared: Shared) -> tupl
     video = video + block.attn1(_changed(block.norm1(video), own[1], own[0]), query_rotary_emb=shared.turns.video) * own[2]
     video = video + _told(block.norm2(video), block.attn2, own, told, shared.changes.video_told, shared.words, shared.mask)
     if shared.heard:
-        heard, heard_told = (
-            _parts(block.audio_scale_shift_table, shared.changes.audio),
-            getattr(block, "audio_prompt_scale_shift_table", None),
-        )
+        heard = _parts(block.audio_scale_shift_table, shared.changes.audio)
+        heard_told = getattr(block, "audio_prompt_scale_shift_table", None)
         looked = block.audio_attn1(_changed(block.audio_norm1(audio), heard[1], heard[0]), query_rotary_emb=shared.turns.audio)
         audio = audio + looked * heard[2]
         audio = audio + _told(

@@ -1,13 +1,13 @@
-"""Where LTX-2's cells stand: video in seconds and pixels, audio in seconds, and the rotations that come of it.
+"""Where cells of LTX-Video and LTX-2 stand: video in seconds and pixels, audio in seconds, and the rotations that come of it.
 
-Settings of a release come as inputs [b], 0 or 1, alike in all rows: `causal` (the first frame is one picture and not eight), `middle` (a cell stands at its middle and not at its
-start), `halves` (a head's channels are turned half against half and not in neighbouring pairs), `precise` (frequencies computed in f64).
+Settings of an LTX-2 release come as inputs [b], 0 or 1, alike in all rows: `causal` (the first frame is one picture and not eight), `middle` (a cell stands
+at its middle and not at its start), `halves` (a head's channels are turned half against half and not in neighbouring pairs), `precise` (frequencies computed in f64).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Mapping, NamedTuple
+from typing import Mapping, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
@@ -60,7 +60,8 @@ def rotations(
 
     def made(edges: list[tuple[Tensor, Tensor]], at: Tensor, wide: int) -> Rotation:
         places = torch.stack([torch.lerp(first, (first + last) / 2, at) / FAR[axis] for axis, (first, last) in enumerate(edges)], dim=-1)
-        angles = angles_of(places, _frequencies(tables, wide // (2 * len(edges)), precise), wide)
+        short, exact = frequencies(tables, wide // (2 * len(edges)), precise.device)
+        angles = angles_of(places, torch.where(precise[0, 0] > 0.5, exact, short), wide)
         return rotation_of(angles, halves, wide, heads)
 
     return Rotations(
@@ -88,26 +89,34 @@ def rotation_of(angles: Tensor, halves: Tensor, width: int, heads: int) -> Rotat
     return Rotation(every.cos(), torch.where(first, -sine, sine), partner)
 
 
-def _frequencies(tables: dict[object, Tensor], count: int, precise: Tensor) -> Tensor:
-    device = precise.device
+def frequencies(tables: dict[object, Tensor], count: int, device: torch.device) -> Tensor:
+    """[2, count]: computed in f32 and in f64, kept in `tables`."""
     if (device, count) not in tables:
         exact = THETA ** torch.linspace(0, 1, count, dtype=torch.float64) * (math.pi / 2)
         short = THETA ** torch.linspace(0, 1, count, dtype=torch.float32) * (math.pi / 2)
         tables[device, count] = torch.stack([short, exact.float()]).to(device)
-    return torch.where(precise[0, 0] > 0.5, tables[device, count][1], tables[device, count][0])
+    return tables[device, count]
+
+
+def edges_of(axis: int, size: int, causal: Tensor) -> list[Tensor]:
+    """First and last edge [1 or b, size] of every cell along an axis, in frames or pixels. `causal` [b, 1]: all frames come seven earlier, and none before the beginning."""
+    first = torch.arange(size, device=causal.device, dtype=torch.float32)[None] * CELL[axis]
+    edges = [first, first + CELL[axis]]
+    return [torch.lerp(edge, (edge + 1 - CELL[0]).clamp(min=0), causal) for edge in edges] if axis == 0 else edges
+
+
+def every_cell(values: Tensor, axis: int, sizes: Sequence[int], batch: int) -> Tensor:
+    """Of what stands along one axis [1 or b, size], that of each cell [b, cells]."""
+    shape = [len(values), *(size if at == axis else 1 for at, size in enumerate(sizes))]
+    return values.reshape(shape).expand(batch, *sizes).flatten(1)
 
 
 def _cells(rate: Tensor, causal: Tensor, sizes: tuple[int, int, int]) -> list[tuple[Tensor, Tensor]]:
     """First and last edge [b, cells] of every cell of a video, on each axis."""
     out = []
     for axis, size in enumerate(sizes):
-        first = torch.arange(size, device=rate.device, dtype=torch.float32)[None] * CELL[axis]
-        edges = [first, first + CELL[axis]]
-        if axis == 0:
-            # With a causal start all frames come seven earlier, and none before the beginning.
-            edges = [torch.lerp(edge, (edge + 1 - CELL[0]).clamp(min=0), causal) / rate for edge in edges]
-        shape = [-1, *(size if at == axis else 1 for at in range(3))]
-        out.append(tuple(edge.reshape(shape).expand(len(rate), *sizes).flatten(1) for edge in edges))
+        edges = edges_of(axis, size, causal)
+        out.append(tuple(every_cell(edge / rate if axis == 0 else edge, axis, sizes, len(rate)) for edge in edges))
     return out
 
 

@@ -7,21 +7,17 @@ Two settings of a release stand in its file's metadata and not in its shapes; th
 
 from __future__ import annotations
 
-import math
 from typing import Any, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from .configuration import count, need
+from .ltx_places import FAR, angles_of, edges_of, every_cell, frequencies, setting
 from .patches import from_tokens, to_tokens
 from .spec import Shapes
 
 HEADS = 32
-THETA = 10000.0
-# Frames and pixels of one cell, and what is far away: seconds, pixels, pixels.
-CELL = (8, 32, 32)
-FAR = (20, 2048, 2048)
 MASKED = -10000.0
 
 
@@ -46,7 +42,7 @@ def build(config: Mapping[str, Any], shapes: Shapes) -> nn.Module:
 
 
 def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
-    module.refit_frequencies = {}
+    module.refit_tables = {}
     module.rope = None
     return module
 
@@ -68,38 +64,30 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     turns = _turns(module, inputs, tokens.shape[-1])
     for block in module.transformer_blocks:
         tokens = block(tokens, words, change, turns, mask)
-    shift, scale = (module.scale_shift_table[None, None] + time[:, :, None]).unbind(2)
-    out = module.proj_out(module.norm_out(tokens) * (1 + scale) + shift)
+    out = projected(tokens, time, module.scale_shift_table, module.norm_out, module.proj_out)
     return from_tokens(out, rows, columns, 1, frames=frames)
 
 
+def projected(tokens: Tensor, time: Tensor, table: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:
+    """What comes out of the last block's tokens, changed by the time [b, 1 or cells, width]."""
+    shift, scale = (table[None, None] + time[:, :, None]).unbind(2)
+    return layer(norm(tokens) * (1 + scale) + shift)
+
+
 def _turns(module: nn.Module, inputs: Mapping[str, Tensor], width: int) -> tuple[Tensor, Tensor]:
-    """Cos and sin [b, cells, width], neighbouring channels alike; channels that are left over stand still, in front."""
-    device, (frames, rows, columns) = inputs["sample"].device, inputs["sample"].shape[2:]
-    if device not in module.refit_frequencies:
-        powers = torch.linspace(0, 1, width // 6, dtype=torch.float32)
-        module.refit_frequencies[device] = (THETA**powers * (math.pi / 2)).to(device)
-    places = _places(inputs, (frames, rows, columns))
-    angles = (places[..., None] * 2 - 1) * module.refit_frequencies[device]
-    angles = angles.transpose(-1, -2).flatten(2).repeat_interleave(2, dim=-1)
-    still = angles.new_zeros(*angles.shape[:2], width - angles.shape[-1])
-    angles = torch.cat([still, angles], dim=-1)
+    """Cos and sin [b, cells, width], neighbouring channels alike."""
+    short = frequencies(module.refit_tables, width // 6, inputs["sample"].device)[0]
+    angles = angles_of(_places(inputs), short, width).repeat_interleave(2, dim=-1)
     return angles.cos(), angles.sin()
 
 
-def _places(inputs: Mapping[str, Tensor], sizes: tuple[int, int, int]) -> Tensor:
+def _places(inputs: Mapping[str, Tensor]) -> Tensor:
     """Time and place of every cell [b, cells, 3], as parts of what is far away."""
-    rate = inputs["frame_rate"][:, None]
-    setting = {name: inputs[name][:, None] if name in inputs else torch.zeros_like(rate) for name in ("causal", "middle")}
+    rate, sizes = inputs["frame_rate"][:, None], inputs["sample"].shape[2:]
+    causal, middle = (setting(inputs, name, rate) for name in ("causal", "middle"))
     out = []
     for axis, size in enumerate(sizes):
-        first = torch.arange(size, device=rate.device, dtype=torch.float32)[None] * CELL[axis]
-        edges = [first, first + CELL[axis]]
-        if axis == 0:
-            # With a causal start all frames come seven earlier, and none before the beginning.
-            edges = [torch.lerp(edge, (edge + 1 - CELL[0]).clamp(min=0), setting["causal"]) for edge in edges]
-        place = torch.lerp(edges[0], (edges[0] + edges[1]) / 2, setting["middle"])
-        place = (place / rate if axis == 0 else place) / FAR[axis]
-        shape = [len(place), *(size if at == axis else 1 for at in range(3))]
-        out.append(place.reshape(shape).expand(len(rate), *sizes).flatten(1))
+        first, last = edges_of(axis, size, causal)
+        place = torch.lerp(first, (first + last) / 2, middle)
+        out.append(every_cell((place / rate if axis == 0 else place) / FAR[axis], axis, sizes, len(rate)))
     return torch.stack(out, dim=-1)

@@ -7,6 +7,7 @@ video's velocity, then the audio's, flat. Some releases hold what the time's lay
 from __future__ import annotations
 
 import math
+from types import MethodType
 from typing import Any, Mapping
 
 import torch
@@ -33,6 +34,8 @@ KINDS, PARTS = 3, 6
 TABLE = "adaln_t_table"
 # Parameters that the module has under the checkpoint's own names. Frequencies are computed: bf16 would spoil them.
 OWN_NAMES = (TABLE, "rope.")
+# The refiner's blocks serve a run's words, no step.
+REPEATED = ("MiniMaxH3TransformerBlock",)
 
 
 def config_of(shapes: Shapes) -> dict[str, Any]:
@@ -76,6 +79,8 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     for block in (*module.transformer_blocks, *module.token_refiner.refiner_blocks):
         fuse_parts(block.attn, FUSED_SELF)
         block.attn.set_processor(Attention())
+    for block in module.transformer_blocks:
+        block.forward = MethodType(_block, block)
     return module
 
 
@@ -120,10 +125,10 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     streams = [words, module.audio_proj_in(own_sound.permute(0, 2, 3, 1).flatten(1, 2)), module.proj_in(to_tokens(picture, PATCH))]
     sizes = [stream.shape[1] for stream in streams]
     tokens = torch.cat(streams, dim=1)
-    kinds = inputs.get("word_kinds")
+    kinds = inputs["word_kinds"][0].long() if "word_kinds" in inputs else None
     for block in module.transformer_blocks:
-        tokens = _block(block, tokens, sizes, _changes(block.adaln_proj.linear, both, _from_table(module)), kinds, turns)
-    shift, factor = module.norm_out.linear(both if _from_table(module) else functional.silu(both)).chunk(2, dim=-1)
+        tokens = block(tokens, sizes, both, kinds, turns)
+    shift, factor = module.norm_out.linear(both).chunk(2, dim=-1)
     _, heard, seen = module.norm_out.norm(tokens).split(sizes, dim=1)
     video = module.proj_out(seen * (1 + factor[:, :1]) + shift[:, :1])
     audio = module.audio_proj_out(heard * (1 + factor[:, 1:]) + shift[:, 1:])
@@ -134,10 +139,6 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([video.flatten(1), audio.flatten(1)], dim=1)
 
 
-def _from_table(module: nn.Module) -> bool:
-    return module.time_embedder is None
-
-
 def _shifted(sigma: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
     """Where a schedule of one shift stands when that of another is at `sigma`."""
     base = sigma / (known + sigma * (1 - known))
@@ -145,24 +146,18 @@ def _shifted(sigma: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _times(module: nn.Module, times: Tensor, dtype: torch.dtype) -> Tensor:
-    """[b, 2] of 0..1 -> [b, 2, d]."""
-    if not _from_table(module):
-        return module.time_embedder(module.time_proj(times.flatten()).to(dtype)).unflatten(0, times.shape)
+    """[b, 2] of 0..1 -> what the layers of changes take [b, 2, d]."""
+    if module.time_embedder is not None:
+        return functional.silu(module.time_embedder(module.time_proj(times.flatten()).to(dtype)).unflatten(0, times.shape))
     table = module.adaln_t_table
     place = times.clamp(0, 1) * (len(table) - 1)
     first = place.floor().long().clamp(max=len(table) - 2)
     return torch.lerp(table[first].float(), table[first + 1].float(), (place - first)[..., None]).to(dtype)
 
 
-def _changes(layer: nn.Module, times: Tensor, plain: bool) -> Tensor:
-    """[b, 2 times, kinds, parts, width]."""
-    return layer(times if plain else functional.silu(times)).unflatten(-1, (KINDS, PARTS, -1))
-
-
-def _block(
-    block: nn.Module, tokens: Tensor, sizes: list[int], changes: Tensor, kinds: Tensor | None, turns: tuple[Tensor, Tensor]
-) -> Tensor:
-    words = changes[:, 0, WORDS, :, None] if kinds is None else changes[:, 0].index_select(1, kinds[0].long()).transpose(1, 2)
+def _block(block: nn.Module, tokens: Tensor, sizes: list[int], times: Tensor, kinds: Tensor | None, turns: tuple[Tensor, Tensor]) -> Tensor:
+    changes = block.adaln_proj.linear(times).unflatten(-1, (KINDS, PARTS, -1))
+    words = changes[:, 0, WORDS, :, None] if kinds is None else changes[:, 0].index_select(1, kinds).transpose(1, 2)
     parts = [words.unbind(1), changes[:, 1, AUDIO, :, None].unbind(1), changes[:, 0, VIDEO, :, None].unbind(1)]
 
     def changed(values: Tensor, first: int) -> Tensor:

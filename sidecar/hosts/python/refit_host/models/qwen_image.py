@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import Any, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,7 @@ from .references import references
 from .rotation import Frequencies, cos_sin
 from .spec import Shapes
 
-if TYPE_CHECKING:
-    from ..fused.passes import Operations
-
+FUSED = "qwen_image"
 PATCH = 2
 THETA = 10000.0
 AXES = (2, 7, 7)
@@ -58,12 +56,6 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
-    from ..fused import qwen_image
-
-    return qwen_image.use_fused_blocks(module, operations)
-
-
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """sample [b, c, f, h, w], timestep [b] (sigma), encoder_hidden_states [b, t, d]; optionally attention_mask [b, t] and reference latents [1 or b, c, f, h, w]."""
     sample, words = inputs["sample"], inputs["encoder_hidden_states"]
@@ -75,7 +67,7 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     tokens = module.img_in(torch.cat([to_tokens(picture, PATCH) for picture in pictures], dim=1))
     count_of_words = words.shape[1]
     first = max(rows // 2, columns // 2)
-    turns = cos_sin([torch.cat([_text_angles(module.refit_frequencies.on(sample.device), first, count_of_words), *angles])])
+    turns = cos_sin([torch.cat([text_angles(module.refit_frequencies.on(sample.device), first, count_of_words), *angles])])
     mask = _joint_mask(inputs.get("attention_mask"), tokens)
     words = module.txt_in(module.txt_norm(words))
     time, clean = inputs["timestep"], None
@@ -99,8 +91,8 @@ def _joint_mask(mask: Tensor | None, tokens: Tensor) -> Tensor | None:
     return torch.cat([hidden, hidden.new_zeros(tokens.shape[0], tokens.shape[1])], dim=1)[:, None, None]
 
 
-def _text_angles(frequencies: list[Tensor], first: int, words: int) -> Tensor:
-    """Words stand on the diagonal, after the half of the picture."""
+def text_angles(frequencies: list[Tensor], first: int, words: int) -> Tensor:
+    """Words stand on the diagonal, from `first` on: here after the half of the picture."""
     place = torch.arange(first, first + words, device=frequencies[0].device)[:, None]
     return torch.cat([place * axis for axis in frequencies], dim=-1)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any, Mapping
 
 import torch
@@ -13,14 +14,15 @@ from torch.nn import functional
 
 from .attention import CosSin, mix, turn
 from .configuration import count, even_axes, need
-from .patches import from_tokens, padded, to_tokens
+from .patches import from_tokens, grid, padded, to_tokens
+from .qwen_image import AXES, THETA, text_angles
 from .rotation import Frequencies, cos_sin
 from .spec import Shapes
 
 # The vision model's slots stand for so many cells on each side.
 SLOT = 2
-THETA = 10000.0
-AXES = (2, 7, 7)
+# Of words and of the picture.
+Parts = tuple[Tensor, Tensor]
 
 
 def config_of(shapes: Shapes) -> dict[str, Any]:
@@ -54,22 +56,19 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     module.refit_frequencies = Frequencies(tuple(config["axes_dims_rope"]), THETA)
     for block in module.transformer_blocks:
         block.attn.set_processor(WordsBefore())
+        block.forward = MethodType(_block, block)
     return module
 
 
 class WordsBefore:
     """Attention in two parts: the first tokens, each with those before it, and the others with all."""
 
-    def __call__(self, attn: nn.Module, hidden_states: Tensor, words: int, rotation: CosSin, hidden: Tensor | None) -> Tensor:
+    def __call__(self, attn: nn.Module, hidden_states: Tensor, rotation: CosSin, before: Tensor, seen: Tensor | None) -> Tensor:
         head = (-1, attn.norm_q.weight.shape[0])
         query, key, value = (layer(hidden_states).unflatten(-1, head) for layer in (attn.to_q, attn.to_k, attn.to_v))
         query, key = turn(attn.norm_q(query), rotation), turn(attn.norm_k(key), rotation)
-        before = torch.ones(words, words, dtype=torch.bool, device=query.device).tril()
-        if hidden is not None:
-            # A word that is left out sees itself, so that its row is not empty.
-            before = before & (~hidden[:, None, None] | torch.eye(words, dtype=torch.bool, device=query.device))
+        words = before.shape[-1]
         said = mix(query[:, :words], key[:, :words], value[:, :words], before)
-        seen = None if hidden is None else functional.pad(~hidden, (0, query.shape[1] - words), value=True)[:, None, None]
         return attn.to_out[0](torch.cat([said, mix(query[:, words:], key, value, seen)], dim=1))
 
 
@@ -82,50 +81,56 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     tokens, count_of_words = torch.cat([words, module.img_in(to_tokens(picture, 1))], dim=1), words.shape[1]
     times = torch.cat([inputs["timestep"], torch.zeros_like(inputs["timestep"])])
     time = module.time_text_embed(times, tokens)
-    changes = [_both(part, count_of_words) for part in module.modulation(time).chunk(4, dim=-1)]
-    scale = _both(module.norm_out.linear(functional.silu(time)), count_of_words)
+    early, gate, late, late_gate = module.modulation(time).chunk(4, dim=-1)
+    factors = [_parts(part) for part in (1 + early, gate.tanh(), 1 + late, late_gate.tanh())]
+    scale = _parts(1 + module.norm_out.linear(functional.silu(time)))
     turns = _turns(module.refit_frequencies.on(sample.device), count_of_words, rows, columns)
-    mask = inputs.get("attention_mask")
-    hidden = None if mask is None else mask < 0.5
+    masks = _masks(inputs.get("attention_mask"), count_of_words, tokens)
     for block in module.transformer_blocks:
-        early, gate, late, late_gate = changes
-        looked = block.attn(early.scaled(block.img_norm1(tokens)), words=count_of_words, rotation=turns, hidden=hidden)
-        tokens = tokens + gate.weighed(looked)
-        tokens = tokens + late_gate.weighed(block.img_mlp(late.scaled(block.img_norm2(tokens))))
-    out = module.proj_out(scale.scaled(module.norm_out.norm(tokens))[:, count_of_words:])
+        tokens = block(tokens, factors, turns, masks)
+    out = module.proj_out(_times(module.norm_out.norm(tokens), scale, count_of_words)[:, count_of_words:])
     return from_tokens(out, rows, columns, 1)[..., :height, :width]
 
 
-class _Both:
-    """A change of words and one of the picture, each [b, 1, width]."""
-
-    def __init__(self, words: Tensor, picture: Tensor, count: int) -> None:
-        self._parts, self._count = (words, picture), count
-
-    def scaled(self, values: Tensor) -> Tensor:
-        return self._each(values, lambda value, part: value * (1 + part))
-
-    def weighed(self, values: Tensor) -> Tensor:
-        return self._each(values, lambda value, part: value * part.tanh())
-
-    def _each(self, values: Tensor, change: Any) -> Tensor:
-        sizes = [self._count, values.shape[1] - self._count]
-        return torch.cat([change(value, part) for value, part in zip(values.split(sizes, dim=1), self._parts, strict=True)], dim=1)
+def _block(block: nn.Module, tokens: Tensor, factors: list[Parts], turns: CosSin, masks: tuple[Tensor, Tensor | None]) -> Tensor:
+    early, gate, late, late_gate = factors
+    before, seen = masks
+    words = before.shape[-1]
+    looked = block.attn(_times(block.img_norm1(tokens), early, words), rotation=turns, before=before, seen=seen)
+    tokens = tokens + _times(looked, gate, words)
+    return tokens + _times(block.img_mlp(_times(block.img_norm2(tokens), late, words)), late_gate, words)
 
 
-def _both(values: Tensor, words: int) -> _Both:
-    """`values` [2 b, width]: of the picture's times, then of time zero."""
-    picture, still = values[:, None].chunk(2)
-    return _Both(still, picture, words)
+def _parts(values: Tensor) -> Parts:
+    """`values` [2 b, width], of the picture's times, then of time zero, which words have: each [b, 1, width]."""
+    picture, words = values[:, None].chunk(2)
+    return words, picture
+
+
+def _times(values: Tensor, factors: Parts, words: int) -> Tensor:
+    """Words and the picture behind them, each by its own factor."""
+    parts = values.split([words, values.shape[1] - words], dim=1)
+    return torch.cat([part * factor for part, factor in zip(parts, factors, strict=True)], dim=1)
+
+
+def _masks(mask: Tensor | None, words: int, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What each word sees of the words, and what the picture sees of all tokens (None: everything). `mask` [b, words] leaves words out."""
+    before = torch.ones(words, words, dtype=torch.bool, device=tokens.device).tril()
+    if mask is None:
+        return before, None
+    hidden = mask < 0.5
+    # A word that is left out sees itself, so that its row is not empty.
+    before = before & (~hidden[:, None, None] | torch.eye(words, dtype=torch.bool, device=tokens.device))
+    return before, functional.pad(~hidden, (0, tokens.shape[1] - words), value=True)[:, None, None]
 
 
 def _turns(frequencies: list[Tensor], words: int, rows: int, columns: int) -> CosSin:
     """Words stand on the diagonal; the picture behind them, around the middle of its sides."""
     first, down, right = frequencies
-    device = first.device
-    place = torch.arange(words, device=device)[:, None]
-    text = torch.cat([place * axis for axis in frequencies], dim=-1)
-    row = (torch.arange(rows, device=device) - (rows - rows // 2))[:, None] * down
-    column = (torch.arange(columns, device=device) - (columns - columns // 2))[:, None] * right
-    grid = [(words * first).expand(rows, columns, -1), row[:, None].expand(-1, columns, -1), column.expand(rows, -1, -1)]
-    return cos_sin([torch.cat([text, torch.cat(grid, dim=-1).flatten(0, 1)])])
+    row, column = grid(rows, columns, first.device)
+    place = [
+        (words * first).expand(len(row), -1),
+        (row - (rows - rows // 2))[:, None] * down,
+        (column - (columns - columns // 2))[:, None] * right,
+    ]
+    return cos_sin([torch.cat([text_angles(frequencies, 0, words), torch.cat(place, dim=-1)])])

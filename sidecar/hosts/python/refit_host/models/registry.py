@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping
+from typing import Mapping
 
 import torch
 from refit_graphs.descriptions import family_of
@@ -13,11 +13,9 @@ from torch import Tensor
 
 from ..failure import HostFailure
 from . import hosted, unet
-from .family_module import module_of
+from .family_module import Forward, fuse_of, module_of, step, stepping
 from .fused_sources import fused_sources
 from .spec import ModelSpec, Shapes, Source
-
-Forward = Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
 
 
 def spec_of(shapes: Shapes) -> ModelSpec:
@@ -30,9 +28,14 @@ def spec_of(shapes: Shapes) -> ModelSpec:
     except UnsupportedStructure as error:
         raise HostFailure("HOST_GRAPH_INVALID", str(error)) from error
     family = unet if found.file_stem == "unet" else module_of(found.family)
-    adapt = getattr(family, "adapt", lambda module, config: module)
+    adapt, own = getattr(family, "adapt", lambda module, config: module), getattr(family, "forward", None)
+
+    def made() -> torch.nn.Module:
+        module = adapt(found.build(), found.config)
+        return module if own is None else stepping(module, own)
+
     # Building takes a tenth of a second: the one that is looked at here is the first that is asked for.
-    kept = [adapt(found.build(), found.config)]
+    kept = [made()]
     # Classes that the model repeats (diffusers lists none for SD3).
     repeated = tuple(getattr(type(kept[0]), "_repeated_blocks", None) or ("JointTransformerBlock",))
 
@@ -40,14 +43,14 @@ def spec_of(shapes: Shapes) -> ModelSpec:
         try:
             return kept.pop()
         except IndexError:
-            return adapt(found.build(), found.config)
+            return made()
 
     sources = fused_sources(sources_of(found), kept[0].state_dict())
     described = family_of(shapes)
     ports = None if described is None else hosted.ports_of(described)
-    also, fuse = getattr(family, "ALSO_REPEATED", ()), getattr(family, "use_fused_blocks", None)
-    run = getattr(family, "forward", None) or _in_order(found)
-    return ModelSpec(found.family, found.config, build, sources, (*repeated, *also), run, fuse, ports)
+    also = getattr(family, "ALSO_REPEATED", ())
+    run = _in_order(found) if own is None else step
+    return ModelSpec(found.family, found.config, build, sources, (*repeated, *also), run, fuse_of(family), ports)
 
 
 def sources_of(found: Exportable) -> dict[str, Source]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..fused.passes import Operations
 
 Shapes = Mapping[str, tuple[int, ...]]
+Fuse = Callable[[torch.nn.Module, "Operations"], torch.nn.Module]
 
 
 @dataclass(frozen=True)
@@ -48,5 +49,5 @@ class ModelSpec:
     sources: Mapping[str, Source]
     repeated: tuple[str, ...]
     forward: Callable[[torch.nn.Module, Mapping[str, Tensor]], Tensor]
-    fuse: Callable[[torch.nn.Module, "Operations"], torch.nn.Module] | None = None
+    fuse: Fuse | None = None
     ports: Ports | None = None

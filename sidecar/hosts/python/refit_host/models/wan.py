@@ -6,7 +6,7 @@ VACE has no graph: `config_of` and `build` are for its structures alone.
 from __future__ import annotations
 
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import Any, Mapping
 
 import torch
 from refit_graphs import wan
@@ -16,11 +16,10 @@ from torch import Tensor
 from ..failure import HostFailure
 from .configuration import count, need
 from .patches import padded
-from .rotation import Frequencies, cos_sin
+from .rotation import Frequencies, cos_sin, places_of
 from .spec import Shapes
 
-if TYPE_CHECKING:
-    from ..fused.passes import Operations
+FUSED = "wan"
 
 
 def config_of(shapes: Shapes) -> dict[str, Any]:
@@ -47,25 +46,13 @@ def adapt(module: torch.nn.Module, config: Mapping[str, Any]) -> torch.nn.Module
     frequencies = Frequencies((head - 2 * side, side, side), THETA)
 
     def rotation(_: torch.nn.Module, sample: Tensor) -> tuple[Tensor, Tensor]:
-        sizes = [sample.shape[2 + axis] // patch[axis] for axis in range(3)]
-        parts = []
-        for axis, values in enumerate(frequencies.on(sample.device)):
-            one = torch.arange(sizes[axis], device=sample.device)[:, None] * values
-            parts.append(
-                one.reshape(*(-1 if i == axis else 1 for i in range(3)), len(values)).expand(*sizes, len(values)).reshape(-1, len(values))
-            )
-        return cos_sin(parts)
+        sizes = tuple(sample.shape[2 + axis] // patch[axis] for axis in range(3))
+        return cos_sin([places_of(sizes, frequencies.on(sample.device))])
 
     # diffusers' own tables (on the meta device here) give way to the frequencies above.
     module.rope._buffers.clear()
     module.rope.forward = MethodType(rotation, module.rope)
     return module
-
-
-def use_fused_blocks(module: torch.nn.Module, operations: Operations) -> torch.nn.Module:
-    from ..fused import wan as fused
-
-    return fused.use_fused_blocks(module, operations)
 
 
 def forward(module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:

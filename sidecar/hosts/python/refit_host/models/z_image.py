@@ -6,7 +6,7 @@ ComfyUI's sign and time: `timestep` is sigma (0..1), the module gets 1 - sigma, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import Any, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,10 @@ from torch.nn import functional
 from .attention import FUSED_SELF, FusedSelfAttention, fuse_parts
 from .configuration import count, even_axes, need
 from .patches import from_tokens, padded, to_tokens
-from .rotation import Frequencies, cos_sin
+from .rotation import Frequencies, cos_sin, places_of
 from .spec import Shapes
 
-if TYPE_CHECKING:
-    from ..fused.passes import Operations
-
+FUSED = "z_image"
 PATCH = 2
 # Text and picture are padded to multiples of this with a token of their own.
 MULTIPLE = 32
@@ -74,12 +72,6 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def use_fused_blocks(module: nn.Module, operations: Operations) -> nn.Module:
-    from ..fused import z_image
-
-    return z_image.use_fused_blocks(module, operations)
-
-
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """sample [b, c, h, w], timestep [b] (sigma), encoder_hidden_states [b, t, d]."""
     sample, context = inputs["sample"], inputs["encoder_hidden_states"]
@@ -111,19 +103,10 @@ def _fill(tokens: Tensor, token: Tensor) -> Tensor:
     return torch.cat([tokens, token.to(tokens.dtype).expand(tokens.shape[0], lacking, -1)], dim=1) if lacking else tokens
 
 
-def angles(frequencies: list[Tensor], words: int, rows: int, columns: int, tokens: int) -> tuple[Tensor, Tensor]:
-    """Angles [n, head / 2] of text, at (1 + i, 0, 0), and picture, at (1 + words, row, column); tokens that fill up stand at the origin."""
+def angles(frequencies: list[Tensor], words: int, rows: int, columns: int, tokens: int, first: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Angles [n, head / 2] of text, at (first + i, 0, 0), and picture, at (first + words, row, column); tokens that fill up stand at the origin."""
     device = frequencies[0].device
-    time, row, column = frequencies
-    text = functional.pad((1.0 + torch.arange(words, device=device))[:, None] * time, (0, len(row) + len(column)))
-    down = torch.arange(rows, device=device)[:, None] * row
-    across = torch.arange(columns, device=device)[:, None] * column
-    picture = torch.cat(
-        [
-            ((1.0 + words) * time).expand(rows, columns, -1),
-            down[:, None].expand(-1, columns, -1),
-            across.expand(rows, -1, -1),
-        ],
-        dim=-1,
-    ).reshape(rows * columns, -1)
+    time, *sides = frequencies
+    text = functional.pad((first + torch.arange(words, device=device))[:, None] * time, (0, sum(map(len, sides))))
+    picture = torch.cat([((first + words) * time).expand(rows * columns, -1), places_of((rows, columns), sides)], dim=-1)
     return text, functional.pad(picture, (0, 0, 0, tokens - rows * columns))

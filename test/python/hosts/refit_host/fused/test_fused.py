@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from family_structures import COMFYUI
+from refit_host.fused import use_fused_blocks
 from refit_host.fused.passes import Even, Modulation, PlainOperations, Update
-from refit_host.fused.two_streams import joined, use_fused_blocks
+from refit_host.fused.two_streams import joined
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
 from refit_host.quant.fp8 import CODE
@@ -52,7 +53,7 @@ def error(got: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize("batch", [1, 2])
 def test_fused_blocks_give_what_diffusers_blocks_give(structure, batch):
     spec, plain, fused = modules(torch.float32, structure)
-    use_fused_blocks(fused, PlainOperations())
+    use_fused_blocks("two_streams", fused, PlainOperations())
     for size in ({}, {"height": 20, "width": 8, "words": 3}):
         given = inputs(spec, batch, **size)
         assert error(spec.forward(fused, given), spec.forward(plain, given)) < 2e-5
@@ -62,7 +63,7 @@ def test_fused_blocks_give_what_diffusers_blocks_give(structure, batch):
 def test_fused_blocks_round_less_than_eager_ones(dtype):
     spec, exact, _ = modules(torch.float32)
     _, plain, fused = modules(dtype)
-    use_fused_blocks(fused, PlainOperations())
+    use_fused_blocks("two_streams", fused, PlainOperations())
     given = inputs(spec, 1)
     small = {name: value if name in ("timestep", "guidance") else value.to(dtype) for name, value in given.items()}
     expected = spec.forward(exact, given)

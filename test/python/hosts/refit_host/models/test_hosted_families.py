@@ -11,14 +11,19 @@ import diffusers
 import pytest
 import torch
 from diffusers_calls import CALLS
-from engines import image, swap, values, whole_engine
+from engines import CPU, image, reader, swap, values, whole_engine
 from family_structures import STRUCTURES
 from refit_graphs.descriptions import Described
 from refit_host.distance import relative_error
 from refit_host.failure import HostFailure
-from refit_host.models.bind import bind
+from refit_host.models.bind import bind, layout_of
 from refit_host.models.family_module import module_of
 from refit_host.models.registry import spec_of
+from refit_host.quant.choose import quantised_layers
+from refit_host.quant.formats import FORMATS
+from refit_host.quant.report import base_module
+from refit_host.quant.weights import QuantWeights
+from refit_host.weights.stream import Ring
 from step_inputs import inputs_of
 from torch import Tensor
 
@@ -117,6 +122,20 @@ def test_any_size_is_served(case):
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
+def test_a_step_takes_weights_that_are_lent_for_it(tmp_path, name):
+    """So is a quantised engine compared with its base: every layer has values while it is called."""
+    shapes = {key: shape for key, shape in STRUCTURES[name]().items() if 0 not in shape}
+    spec, form = spec_of(STRUCTURES[name]()), FORMATS["fp8"]
+    layers = quantised_layers(spec.build(), spec, shapes, form)
+    layout = layout_of(spec, shapes, torch.float32, channels_last=True)
+    weights = QuantWeights(layout, {source.parameter for source in layers.values()}, form, CPU, Ring(CPU))
+    weights.load("resident", reader(tmp_path, shapes))
+    whole = whole_engine(tmp_path, shapes, spec=spec)
+    expected = spec.forward(bind(spec.build(), spec, whole.layout, whole.live), inputs_of(spec))
+    assert torch.equal(spec.forward(base_module(spec, weights.base, CPU), inputs_of(spec)), expected)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
 def test_a_structure_that_lacks_a_parameter_is_refused_by_name(name):
     shapes = STRUCTURES[name]()
     gone = next(key for key in shapes if "blocks.1." in key or "layers.1." in key)
@@ -127,8 +146,6 @@ def test_a_structure_that_lacks_a_parameter_is_refused_by_name(name):
 
 
 def bind_without_values(spec, shapes, gone) -> None:
-    from refit_host.models.bind import layout_of
-
     held = {key: shape for key, shape in shapes.items() if key != gone and 0 not in shape}
     layout = layout_of(spec, held, torch.float32, channels_last=False)
     bind(spec.build(), spec, layout, torch.empty(layout.nbytes, dtype=torch.uint8))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from engines import UNET, image, reader, streamed_engine, swap, values, whole_engine
 from exported_cases import CASES, step_inputs
+from family_structures import STRUCTURES
 from refit_graphs.families import plan
 from refit_host.failure import HostFailure
 from refit_host.models.bind import bind, layout_of
@@ -13,6 +14,7 @@ from refit_host.models.registry import spec_of
 from refit_host.models.units import units_of
 from refit_host.torch_engine.block_stream import DirectCopier
 from refit_host.weights.split import BUFFERS, Unit, choose_streamed
+from step_inputs import inputs_of
 
 
 class LastMoment(DirectCopier):
@@ -87,6 +89,24 @@ def test_units_are_entered_in_their_order_by_every_family(case):
         module.get_submodule(unit.path).register_forward_pre_hook(lambda *_, path=unit.path: entered.append(path))
     spec.forward(module, step_inputs(plan(dict(shapes))))
     assert entered == [unit.path for unit in units]
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_a_family_without_a_graph_streams_its_blocks(tmp_path, name):
+    """Before and after a refit, which leaves other values in the buffers."""
+    shapes = {key: shape for key, shape in STRUCTURES[name]().items() if 0 not in shape}
+    spec = spec_of(STRUCTURES[name]())
+    whole = whole_engine(tmp_path, shapes, spec=spec)
+    reference = bind(spec.build(), spec, whole.layout, whole.live)
+    weights, module = streamed_engine(tmp_path, 1.0, shapes, LastMoment(), spec=spec)
+    inputs = inputs_of(spec)
+    for stack in ([], [(1, 1.0)], []):
+        for engine in (whole, weights):
+            swap(engine, [(image(tmp_path, shapes, engine.layout, seed), strength) for seed, strength in stack])
+        expected = spec.forward(reference, inputs)
+        assert torch.isfinite(expected).all()
+        assert torch.equal(spec.forward(module, inputs), expected)
+        assert torch.equal(spec.forward(module, inputs), expected)
 
 
 def test_the_streamed_units_free_the_wanted_room_and_lie_apart():
