@@ -47,6 +47,8 @@ class FamilyCall(NamedTuple):
     options: Mapping[str, str]
     #: Argument -> (key of the UI's configuration, word where that has none) with which it asks for what the model does anyway.
     usual: Mapping[str, tuple[str, str]]
+    #: Argument -> the number by which the UI's class multiplies it in its own float type.
+    scaled: Mapping[str, float]
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 
@@ -62,6 +64,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset({"y"}),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -84,6 +87,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -96,6 +100,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset({"y"}),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -118,6 +123,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -130,6 +136,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -159,6 +166,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {"ref_latents_method": ("", "offset")},
+        {"guidance": 1000.0},
         None,
     ),
     FamilyCall(
@@ -182,6 +190,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {"ref_latents_method": ("default_ref_method", "index")},
+        {"guidance": 1000.0},
         None,
     ),
     FamilyCall(
@@ -194,6 +203,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"y", "ref_latents", "ref_latents_method"}),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -216,6 +226,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -228,6 +239,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"num_tokens", "attention_mask"}),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -256,6 +268,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {"ref_latents_method": ("default_ref_method", "index")},
+        {},
         None,
     ),
     FamilyCall(
@@ -273,6 +286,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -285,6 +299,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -314,6 +329,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -332,6 +348,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset({"vace_context", "vace_strength"}),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -358,6 +375,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {"timestep": "token_timesteps"},
         {"causal_temporal_positioning": "causal", "use_middle_indices_grid": "middle"},
+        {},
         {},
         {},
         None,
@@ -389,6 +407,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         },
         {},
         {},
+        {},
         WordsCall(
             "preprocess_text_embeds",
             ("context", "unprocessed"),
@@ -418,6 +437,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {"minimax_h3_sigma_shift_video": "shift_video", "minimax_h3_sigma_shift_audio": "shift_audio"},
+        {},
         {},
         WordsCall(
             "preprocess_text_embeds",
@@ -464,6 +484,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {"guidance": 1000.0},
         None,
     ),
     FamilyCall(
@@ -502,6 +523,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -520,6 +542,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset(),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},
@@ -548,6 +571,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        {},
         None,
     ),
     FamilyCall(
@@ -560,6 +584,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         frozenset({"attention_mask"}),
         frozenset(),
         frozenset(),
+        {},
         {},
         {},
         {},

@@ -181,6 +181,9 @@ export function pluginTable(families) {
         {${Object.entries(call.usual ?? {})
           .map(([argument, { setting = "", value }]) => `${quote(argument)}: (${quote(setting)}, ${quote(value)})`)
           .join(", ")}},
+        {${Object.entries(call.scaled ?? {})
+          .map(([argument, factor]) => `${quote(argument)}: ${factor.toFixed(1)}`)
+          .join(", ")}},
         ${
           call.words === undefined
             ? "None"
@@ -245,6 +248,8 @@ class FamilyCall(NamedTuple):
     options: Mapping[str, str]
     #: Argument -> (key of the UI's configuration, word where that has none) with which it asks for what the model does anyway.
     usual: Mapping[str, tuple[str, str]]
+    #: Argument -> the number by which the UI's class multiplies it in its own float type.
+    scaled: Mapping[str, float]
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 

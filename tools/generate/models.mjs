@@ -12,7 +12,8 @@ const listed = (families) => families.filter((one) => one.inputs !== undefined |
 export function modelsPage(families, shipped, page) {
   const served = new Set(listed(families));
   const lines = families.map(
-    (one) => `| ${one.title} | \`${one.family}\` | ${served.has(one) ? engines(one, shipped) : "none yet: files are recognised and merged"} |`,
+    (one) =>
+      `| ${one.title} | \`${one.family}\` | ${served.has(one) ? engines(one, shipped) : "none yet: files are recognised and merged"} |`,
   );
   return replaceBetween(page, "models", `| models | family | engine on |\n|---|---|---|\n${lines.join("\n")}`, "docs/use/models.md");
 }

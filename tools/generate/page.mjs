@@ -10,7 +10,12 @@ export function protocolPage({ wireMethods, wireNotifications, errorTable }, pag
     ([code, { rpc, fault }]) => `| [\`${code}\`](../operate/errors.md#${code}) | ${rpc} | ${fault} |`,
   );
   const file = "docs/develop/protocol.md";
-  let text = replaceBetween(page, "methods", ["| method | token | tensors | what it does |", "|---|---|---|---|", ...methods].join("\n"), file);
+  let text = replaceBetween(
+    page,
+    "methods",
+    ["| method | token | tensors | what it does |", "|---|---|---|---|", ...methods].join("\n"),
+    file,
+  );
   text = replaceBetween(text, "notifications", ["| notification | when |", "|---|---|", ...notifications].join("\n"), file);
   return replaceBetween(text, "errors", ["| code | number | who can act |", "|---|---|---|", ...errors].join("\n"), file);
 }

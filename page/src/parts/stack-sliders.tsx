@@ -57,9 +57,7 @@ export function StackSliders({ stack, state, mayChange, kept, change }: StackSli
                 ×
               </button>
             )}
-            {share !== null && share < keptEnough && (
-              <span class="refit-warn-text refit-wide">keeps {keptShare(share)} of its change</span>
-            )}
+            {share !== null && share < keptEnough && <span class="refit-warn-text refit-wide">keeps {keptShare(share)} of its change</span>}
           </li>
         );
       })}

@@ -159,6 +159,8 @@ const call = z.strictObject({
   options: z.record(z.string(), z.string()).optional(),
   /** Argument → the word with which it asks for what the model does anyway: that of the UI's configuration under `setting`, or else `value`. */
   usual: z.record(z.string(), z.strictObject({ value: z.string(), setting: z.string().optional() })).optional(),
+  /** Argument → the number by which the UI's class multiplies it in its own float type before it makes waves of it: 3.5 in bf16 becomes 3504 and not 3500. The engine gets what was rounded so. */
+  scaled: z.record(z.string(), z.number().positive()).optional(),
   /** A method of the UI's model that makes a run's words, called before the steps: its arguments in order, and the inputs that they feed. */
   words: z
     .strictObject({

@@ -59,6 +59,8 @@ class CallShape:
     options: Mapping[str, str] = field(default_factory=dict)
     #: Argument -> (key of the configuration, word where that has none) with which it asks for what the model does anyway.
     usual: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    #: Argument -> the number by which the class multiplies it in its own float type.
+    scaled: Mapping[str, float] = field(default_factory=dict)
     #: The method of the model that makes a run's words.
     words: WordsCall | None = None
 
@@ -109,7 +111,7 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
     for name, value in _taken_apart(shape, named).items():
         if value is None or name in shape.ignored or _is_usual(shape, name, value, configuration):
             continue
-        tensors.update(_inputs(shape, name, value, streams[0].shape[0]))
+        tensors.update(_inputs(shape, name, _rounded(value, shape.scaled.get(name)), streams[0].shape[0]))
     tensors |= _settings(shape.settings, configuration, streams[0].shape[0])
     tensors |= {target: torch.full((streams[0].shape[0],), float(value)) for target, value in asked.items()}
     optional = {*shape.optional, *(name for base, count in shape.many.items() for name in _numbered(base, count))}
@@ -121,6 +123,13 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
     }
     more = tuple(tuple(stream.shape[1:]) for stream in streams) if isinstance(sample, (list, tuple)) else ()
     return Call(tensors, frozenset(once), residuals(control or {}), streams[0], shape.conditional, frozenset(optional), more)
+
+
+def _rounded(value: Any, factor: float | None) -> Any:
+    """What times `factor` is exactly what the UI's class computes in the argument's own type: 3.5 in bf16, times 1000, is 3504."""
+    if factor is not None and isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16):
+        return (value * factor).float() / factor
+    return value
 
 
 def _taken_apart(shape: CallShape, named: Mapping[str, object]) -> dict[str, object]:

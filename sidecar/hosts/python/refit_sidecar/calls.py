@@ -63,7 +63,10 @@ class Calls:
 
 
 def _times(given: Given, batch: int) -> Tensor:
-    value = torch.as_tensor(given.pop("timestep"))
+    return _spread(torch.as_tensor(given.pop("timestep")), batch)
+
+
+def _spread(value: Tensor, batch: int) -> Tensor:
     return value.float().reshape(-1).expand(batch) if value.numel() == 1 else value.float()
 
 
@@ -96,6 +99,11 @@ def _wan(module: Any, given: Given) -> Steps:
     return {**tensors, **({} if image is None else {"encoder_hidden_states_image": image})}, lambda output: output
 
 
+def _rounded(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """What times 1000 is exactly what diffusers' own transformer computes in the type of its tokens."""
+    return (value.to(dtype) * 1000).float() / 1000
+
+
 def _flux(module: Any, given: Given) -> Steps:
     """Tokens of 2 x 2 cells become a picture; its sides stand in the positions."""
     tokens, places, words = given.pop("hidden_states"), given.pop("img_ids"), given.pop("txt_ids")
@@ -107,9 +115,10 @@ def _flux(module: Any, given: Given) -> Steps:
     batch, _, width = tokens.shape
     sample = tokens.view(batch, rows, columns, width // 4, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(batch, width // 4, rows * 2, columns * 2)
     guidance = given.pop("guidance", None)
+    timestep = _rounded(torch.as_tensor(given.pop("timestep")), tokens.dtype)
     tensors = {
-        "sample": sample, "timestep": _times(given, batch), "encoder_hidden_states": given.pop("encoder_hidden_states"), "y": given.pop("pooled_projections"),
-        **({} if guidance is None else {"guidance": guidance.float().expand(batch)}),
+        "sample": sample, "timestep": _spread(timestep, batch), "encoder_hidden_states": given.pop("encoder_hidden_states"), "y": given.pop("pooled_projections"),
+        **({} if guidance is None else {"guidance": _rounded(guidance, tokens.dtype).expand(batch)}),
     }  # fmt: skip
 
     def packed(output: Tensor) -> Tensor:

@@ -165,6 +165,16 @@ def test_a_sample_of_several_streams_comes_back_as_such(answerer):
     assert [tuple(one.shape) for one in got] == [(2, 4, 1, 2), (2, 3)] and torch.equal(got[0], video + 1) and torch.equal(got[1], audio + 1)
 
 
+def test_a_number_is_rounded_as_the_class_rounds_it():
+    """ComfyUI hands guidance over in the model's type, and multiplies it there."""
+    shape = call_shape("comfyui", "Flux")
+    given = {"x": torch.zeros(1, 16, 4, 4), "timestep": torch.tensor([0.7]), "context": torch.zeros(1, 2, 8)}
+    for dtype, expected in ((torch.bfloat16, 3504.0), (torch.float16, 3500.0), (torch.float32, 3500.0)):
+        call = read_call(shape, (), {**given, "guidance": torch.tensor([3.5], dtype=dtype)})
+        assert abs(float(call.tensors["guidance"].double() * 1000) - expected) < 1e-3
+    assert float(read_call(shape, (), given).tensors["timestep"]) == given["timestep"].item()
+
+
 def test_an_input_that_the_engine_does_not_take_is_named(answerer):
     with pytest.raises(NotServed, match="'y', which this engine does not take"):
         answerer(Engine())(flux_call())

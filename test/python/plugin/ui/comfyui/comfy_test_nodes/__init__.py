@@ -1,12 +1,18 @@
 """Nodes for the plugin's tests on a real ComfyUI: conditioning without a text encoder, latents written to a file, patches that an engine cannot do."""
 
+import os
 import uuid
 from types import SimpleNamespace
 
+import comfy.model_management
 import comfy.patcher_extension
 import torch
 
 from . import small_widths as small_widths
+
+if os.environ.get("REFIT_TEST_BF16"):
+    # ComfyUI does not compute in bf16 on a CPU by itself: it is slow there. On a card it does.
+    comfy.model_management.should_use_bf16 = lambda *args, **kwargs: True
 
 
 class TestConditioning:

@@ -43,9 +43,9 @@ def torch_sidecar(folder: Path, precision: str = "fp32") -> Iterator[Sidecar]:
 
 
 @contextmanager
-def comfyui_with(sidecar: Sidecar, *arguments: str) -> Iterator[ComfyServer]:
+def comfyui_with(sidecar: Sidecar, *arguments: str, **variables: str) -> Iterator[ComfyServer]:
     """On the same models."""
-    environment = {"REFIT_DATA_DIR": str(sidecar.data), "REFIT_SIDECAR": "off", "OMP_NUM_THREADS": "1"}
+    environment = {"REFIT_DATA_DIR": str(sidecar.data), "REFIT_SIDECAR": "off", "OMP_NUM_THREADS": "1", **variables}
     made = ComfyServer(sidecar.folder, environment=environment, arguments=list(arguments)).ready()
     try:
         yield made
