@@ -10,7 +10,11 @@ interface Common {
 
 export type OptionSpec =
   | (Common & { readonly type: "folder"; readonly default: string | null })
-  | (Common & { readonly type: "text"; readonly default: string | null; /** It names a file: pages see whether it is set. */ readonly paths?: boolean })
+  | (Common & {
+      readonly type: "text";
+      readonly default: string | null;
+      /** It names a file: pages see whether it is set. */ readonly paths?: boolean;
+    })
   | (Common & { readonly type: "list"; readonly default: readonly string[]; /** Items are folders. */ readonly paths: boolean })
   | (Common & { readonly type: "flag"; readonly default: boolean })
   | (Common & { readonly type: "number"; readonly default: number; readonly min: number; readonly max: number; readonly unit: string })

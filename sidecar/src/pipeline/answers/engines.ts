@@ -14,7 +14,5 @@ export function engineOf(engines: Pick<Engines, "get">, id: string): LiveEngine 
 
 /** The last change of an engine's weights that succeeded, if it came after `sinceMs`; `sinceMs` is of the monotonic clock. */
 export function changeSince(engines: Pick<Engines, "status">, engine: string, sinceMs: number): RefitRecord | null {
-  return (
-    engines.status.history.findLast((record) => record.engine === engine && record.failure === null && record.atMs >= sinceMs) ?? null
-  );
+  return engines.status.history.findLast((record) => record.engine === engine && record.failure === null && record.atMs >= sinceMs) ?? null;
 }
