@@ -14,6 +14,7 @@ import torch  # noqa: E402
 from refit_host.weights import merge_torch, merge_triton  # noqa: E402
 from refit_host.weights.image import FAST  # noqa: E402
 from refit_host.weights.layout import Layout  # noqa: E402
+from refit_host.weights.loss import LossSums  # noqa: E402
 from refit_host.weights.table import build_table  # noqa: E402
 
 SHAPES = {"wide": (70, 130), "square": (64, 64), "odd": (7, 9), "without adapter": (64, 64)}
@@ -36,9 +37,10 @@ def check(dtype: torch.dtype, code: int, tolerance: float) -> None:
     for name, value in values.items():
         layout.by_name[name].put(pristine, value)
     expected, inside, anywhere = pristine.clone(), pristine.clone(), torch.zeros_like(pristine)
-    merge_torch.merge(layout, expected, pristine, table, buffers)
+    wanted, found = LossSums(), LossSums()
+    merge_torch.merge(layout, expected, pristine, table, buffers, wanted)
     device = torch.device("cpu")
-    merge_triton.run(merge_triton.prepare(layout, table, buffers, device), layout, inside, inside)
+    merge_triton.run(merge_triton.prepare(layout, table, buffers, device), layout, inside, inside, losses=found)
     places = layout.table[:, 0].copy()
     for name, value in values.items():
         places[layout.by_name[name].index] = value.data_ptr() - anywhere.data_ptr()
@@ -47,6 +49,12 @@ def check(dtype: torch.dtype, code: int, tolerance: float) -> None:
     print(dtype, error)
     if not error <= tolerance or not torch.equal(inside, anywhere):
         raise SystemExit(f"{dtype}: differs by {error}, elsewhere {'the same' if torch.equal(inside, anywhere) else 'not the same'}")
+
+    if dtype != torch.float32:
+        sums, others = wanted.fetch(), found.fetch()
+        same = np.array_equal(sums.position, others.position) and np.array_equal(sums.slot, others.slot)
+        if not same or not np.allclose(sums.sums, others.sums, rtol=0.01, atol=1e-9):
+            raise SystemExit(f"{dtype}: sums of what was lost differ: {others.sums} for {sums.sums}")
 
 
 torch.manual_seed(0)

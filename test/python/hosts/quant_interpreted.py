@@ -40,7 +40,7 @@ def check(condition: bool, what: str) -> None:
 def tables(
     ranks: list[int], make: torch.Generator, code: torch.dtype, start: int = 0
 ) -> tuple[np.ndarray, torch.Tensor, list[torch.Tensor]]:
-    """Products of one matrix on rows [start, ROWS), their factors in one buffer, and what each adds."""
+    """Products of one matrix on rows [start, ROWS), each of an adapter of its own, their factors in one buffer, and what each adds."""
     products, parts, changes, at = np.zeros(len(ranks), PRODUCT), [], [], 0
     for index, rank in enumerate(ranks):
         up, down = (torch.randn(ROWS - start, rank, generator=make) * 0.1).to(code), torch.randn(rank, COLS, generator=make).to(code)
@@ -51,7 +51,7 @@ def tables(
             parts.append(torch.nn.functional.pad(raw, (0, -len(raw) % 128)))
             places.append(at)
             at += len(parts[-1])
-        products[index] = (*places, rank, {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}[code], alpha, 0, 0)
+        products[index] = (*places, rank, {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}[code], alpha, index, 0)
         changes.append(torch.nn.functional.pad(alpha * up.float() @ down.float(), (0, 0, start, 0)))
     return products, torch.cat(parts) if parts else torch.zeros(128, dtype=torch.uint8), changes
 
@@ -73,7 +73,9 @@ def merges(name: str, coded: bool, ranks: list[int], start: int = 0) -> None:
     products, factors, changes = tables(ranks, make, torch.float16, start)
     rows = [(0, start, ROWS - start, COLS, 0, len(ranks))] + ([(0, 0, start, COLS, 0, 0)] if start else [])
     table = MergeTable(np.array(rows, JOB), products)
-    launch = merge_triton.prepare(form, table, {0: (0, ROWS * COLS if coded else -1, 0, ROWS * COLS)}, [factors], CPU, (16, 32, 4, 2))
+    launch = merge_triton.prepare(
+        form, table, {0: (0, ROWS * COLS if coded else -1, 0, ROWS * COLS)}, [factors] * max(1, len(ranks)), CPU, (16, 32, 4, 2)
+    )
     merge_triton.run(launch, live, base)
     got = {"codes": live[: ROWS * COLS].view(form.code).view(ROWS, COLS), "scale": live[ROWS * COLS :].view(torch.float32).view(ROWS, 1)}
     merged = base_value + sum(changes, torch.zeros_like(base_value))

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Mapping, NamedTuple, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -197,4 +198,4 @@ def _note(losses: LossSums, products: Sequence[Placed], intended: tuple[Tensor, 
     (up, down), (near_up, near_down) = intended, held
     error = (torch.cat([near_up, up], 2), torch.cat([near_down, -down], 1))
     sums = torch.stack([inner(error, error), inner(error, intended), inner(intended, intended)], 1)
-    losses.note_rows([(product.position, product.slot.index) for product in products], sums)
+    losses.note_rows(np.array([(product.position, product.slot.index) for product in products]), sums)

@@ -37,7 +37,7 @@ def _product(p, product_address, product_number, product_alpha, rm, rn, rows, co
              BK: tl.constexpr):  # fmt: skip
     """A tile of one low-rank product."""
     up, down = tl.load(product_address + p * 2), tl.load(product_address + p * 2 + 1)
-    rank, code = tl.load(product_number + p * 2), tl.load(product_number + p * 2 + 1)
+    rank, code = tl.load(product_number + p * 3), tl.load(product_number + p * 3 + 1)
     alpha = tl.load(product_alpha + p)
     if ALIGNED:
         up = tl.multiple_of(up, 16)
@@ -185,11 +185,14 @@ def _merge(
                 owns += tl.sum(change * change, axis=1)
             else:
                 square = tl.sum(tl.sum(error * error, axis=1), axis=0)
+                own = tl.zeros([BM, BN], tl.float32)
                 for p in range(first, first + count):
-                    own = _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
-                    tl.atomic_add(lost + p * 3, square, sem="relaxed")
-                    tl.atomic_add(lost + p * 3 + 1, tl.sum(tl.sum(error * own, axis=1), axis=0), sem="relaxed")
-                    tl.atomic_add(lost + p * 3 + 2, tl.sum(tl.sum(own * own, axis=1), axis=0), sem="relaxed")
+                    own += _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
+                    last = tl.load(product_number + p * 3 + 2) == 0
+                    tl.atomic_add(lost + p * 3, square, mask=last, sem="relaxed")
+                    tl.atomic_add(lost + p * 3 + 1, tl.sum(tl.sum(error * own, axis=1), axis=0), mask=last, sem="relaxed")
+                    tl.atomic_add(lost + p * 3 + 2, tl.sum(tl.sum(own * own, axis=1), axis=0), mask=last, sem="relaxed")
+                    own = tl.where(last, 0.0, own)
     if count == 1:
         tl.atomic_add(lost + first * 3, tl.sum(errors, axis=0), sem="relaxed")
         tl.atomic_add(lost + first * 3 + 1, tl.sum(crosses, axis=0), sem="relaxed")
@@ -207,7 +210,7 @@ class Launch:
     code: int
     peaks: Tensor
     lost: Tensor
-    keys: Sequence[tuple[int, int]]
+    keys: np.ndarray
     form: Format
     blocks: Blocks
 
@@ -242,7 +245,7 @@ def prepare(
         "product_address": np.stack([products[k] + address[products["image"]] for k in ("up", "down")], axis=1).astype(np.int64),
         "tile_job": np.repeat(np.arange(len(jobs), dtype=np.int32), tiles),
         "job_shape": np.stack([jobs["rows"], jobs["cols"], jobs["first"], jobs["count"], ends - tiles], axis=1).astype(np.int32),
-        "product_number": np.stack([products["rank"], products["code"]], axis=1).astype(np.int32),
+        "product_number": np.stack([products["rank"], products["code"], table.followed], axis=1).astype(np.int32),
         "product_alpha": products["alpha"],
         "job_row": (np.cumsum(jobs["rows"]) - jobs["rows"]).astype(np.int64),
     }
@@ -251,13 +254,9 @@ def prepare(
     for number in np.unique(part).tolist():
         first, last = np.searchsorted(part, [number, number + 1]).tolist()
         groups.append((int(ends[first] - tiles[first]), int(ends[last - 1]), number >= 2, number % 2 == 1))
-    owner = np.zeros(len(products), np.int64)
-    for job in jobs:
-        owner[job["first"] : job["first"] + job["count"]] = job["slot"]
-    keys = list(zip(products["image"].tolist(), owner.tolist()))
     peaks = torch.zeros(max(1, int(jobs["rows"].sum())), 2, dtype=torch.int32, device=device)
     lost = torch.zeros(max(1, len(products)), 3, device=device)
-    return Launch(tables, views, groups, table.code if len(products) else 0, peaks, lost, keys, form, blocks)
+    return Launch(tables, views, groups, table.code if len(products) else 0, peaks, lost, table.owners, form, blocks)
 
 
 def run(launch: Launch, live: Tensor, base: Tensor) -> None:

@@ -18,7 +18,7 @@ from ..terms.apply import apply_terms
 from ..weights.base import Place
 from ..weights.image import DeltaImage
 from ..weights.layout import Layout, Slot
-from ..weights.loss import LossSums, report
+from ..weights.loss import Found, LossSums
 from ..weights.plan import Stack, run_step
 from ..weights.refit import Cancelled, Prepared, Weights
 from ..weights.stream import Ring
@@ -138,10 +138,8 @@ class QuantWeights(Weights):
             self._steps = self._next_steps
         return super().commit(prepared)
 
-    def _report(self, prepared: Prepared) -> list[dict[str, Any]]:
-        return report(
-            self.layout, [image.file.adapter for image, _ in prepared.every], prepared.losses.fetch(), prepared.beside.losses.fetch()
-        )
+    def _report(self, prepared: Prepared, beside: Found | None = None) -> list[dict[str, Any]]:
+        return super()._report(prepared, prepared.beside.losses.fetch())
 
     def _next_base(
         self, reader: CheckpointReader | None, stage: bool, cancelled: Cancelled

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from . import merge_torch
 from .layout import Layout
+from .loss import LossSums
 from .table import MergeTable
 
-# live, base -> enqueued merge. Made while preparing, called while committing.
-Enqueue = Callable[[Tensor, Tensor], None]
+# live, base, what takes the loss of each adapter (None: nobody) -> enqueued merge. Made while preparing, called while committing.
+Enqueue = Callable[[Tensor, Tensor, "LossSums | None"], None]
 # Last argument: the group of each job. One merge per group that has jobs, all of them planned and uploaded together.
 Prepare = Callable[[Layout, MergeTable, Sequence[Tensor], torch.device, np.ndarray], dict[int, Enqueue]]
 
@@ -26,8 +27,8 @@ def _with_torch(
     return {number: partial(_run_torch, layout, part, factors) for number, part in parts.items()}
 
 
-def _run_torch(layout: Layout, table: MergeTable, factors: Sequence[Tensor], live: Tensor, base: Tensor) -> None:
-    merge_torch.merge(layout, live, base, table, factors)
+def _run_torch(layout: Layout, table: MergeTable, factors: Sequence[Tensor], live: Tensor, base: Tensor, losses: LossSums | None) -> None:
+    merge_torch.merge(layout, live, base, table, factors, losses)
 
 
 def _with_triton(
@@ -36,7 +37,11 @@ def _with_triton(
     from . import merge_triton
 
     launch = merge_triton.prepare(layout, table, factors, device, group)
-    return {number: partial(merge_triton.run, launch, layout, group=number) for number in launch.groups}
+
+    def run(number: int, live: Tensor, base: Tensor, losses: LossSums | None) -> None:
+        merge_triton.run(launch, layout, live, base, number, losses)
+
+    return {number: partial(run, number) for number in launch.groups}
 
 
 def triton_works(device: torch.device) -> bool:

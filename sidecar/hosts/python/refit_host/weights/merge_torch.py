@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .layout import Layout
+from .loss import LossSums
 from .table import MergeTable
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -55,15 +56,17 @@ def _runs(table: MergeTable, starts: np.ndarray) -> Iterator[tuple[int, int]]:
     yield begin, len(same)
 
 
-def merge(layout: Layout, live: Tensor, base: Tensor, table: MergeTable, factors: Sequence[Tensor]) -> None:
+def merge(layout: Layout, live: Tensor, base: Tensor, table: MergeTable, factors: Sequence[Tensor], losses: LossSums | None = None) -> None:
     """live = round(base + sum(alpha * up * down)) for every job; of joined products, their elements' product. `base` may be `live` (then it holds pristine values).
 
-    f32 accumulation, one rounding. On CUDA a single product of the weight's own dtype goes to one GEMM whose epilogue does both.
+    f32 accumulation, one rounding. On CUDA a single product of the weight's own dtype goes to one GEMM whose epilogue does both. `losses`: takes what the rounding does to each
+    adapter; not of f32, which rounds nothing that a report would show.
     """
     if not len(table.jobs):
         return
     slots = [layout.slots[index] for index in table.jobs["slot"].tolist()]
     dtype, item = slots[0].dtype, slots[0].dtype.itemsize
+    losses = None if dtype == torch.float32 else losses
     starts = np.array([slot.offset for slot in slots], np.int64) + table.jobs["row"].astype(np.int64) * table.jobs["cols"] * item
     for begin, end in _runs(table, starts):
         count, rows, cols = end - begin, int(table.jobs["rows"][begin]), int(table.jobs["cols"][begin])
@@ -75,11 +78,14 @@ def merge(layout: Layout, live: Tensor, base: Tensor, table: MergeTable, factors
             if base is not live:
                 target.copy_(source)
         elif len(pairs) == 1 and live.is_cuda and pairs[0][0].dtype == dtype:
+            value = None if losses is None else source.float().baddbmm_(pairs[0][0].float(), pairs[0][1].float(), alpha=pairs[0][2])
             torch.baddbmm(source, pairs[0][0], pairs[0][1], alpha=pairs[0][2], out=target)
+            if losses is not None and value is not None:
+                _note(losses, table.jobs["slot"][begin:end], pairs, target, value)
         else:
             value = source.to(torch.float32, copy=True)
             held: Tensor | None = None
-            for up, down, alpha, joined in pairs:
+            for up, down, alpha, joined, _ in pairs:
                 if joined or held is not None:
                     product = torch.bmm(up.float(), down.float())
                     product = product if held is None else held.mul_(product)
@@ -89,11 +95,33 @@ def merge(layout: Layout, live: Tensor, base: Tensor, table: MergeTable, factors
                 else:
                     value.baddbmm_(up.float(), down.float(), alpha=alpha)
             target.copy_(value)
+            if losses is not None:
+                _note(losses, table.jobs["slot"][begin:end], pairs, target, value)
 
 
-def _pairs(
-    table: MergeTable, begin: int, count: int, rows: int, cols: int, factors: Sequence[Tensor]
-) -> list[tuple[Tensor, Tensor, float, bool]]:
+Pair = tuple[Tensor, Tensor, float, bool, int]
+
+
+def _note(losses: LossSums, slots: np.ndarray, pairs: Sequence[Pair], target: Tensor, value: Tensor) -> None:
+    """Sums of a batch for each adapter: what it intends, and what rounding made of the sum of all."""
+    error = target.float().sub_(value)
+    square = (error * error).sum(dim=(1, 2))
+    held: Tensor | None = None
+    own: Tensor | None = None
+    for index, (up, down, alpha, joined, image) in enumerate(pairs):
+        product = torch.bmm(up.float(), down.float())
+        product = product if held is None else held.mul_(product)
+        held = product if joined else None
+        if joined:
+            continue
+        own = product * alpha if own is None else own.add_(product, alpha=alpha)
+        if index + 1 == len(pairs) or pairs[index + 1][4] != image:
+            sums = torch.stack([square, (error * own).sum(dim=(1, 2)), (own * own).sum(dim=(1, 2))], dim=1)
+            losses.note_rows(np.stack([np.full(len(slots), image), slots], axis=1), sums)
+            own = None
+
+
+def _pairs(table: MergeTable, begin: int, count: int, rows: int, cols: int, factors: Sequence[Tensor]) -> list[Pair]:
     first, number = int(table.jobs["first"][begin]), int(table.jobs["count"][begin])
     out = []
     for offset in range(number):
@@ -106,5 +134,5 @@ def _pairs(
         buffer = factors[product["image"]]
         up = _batch(buffer, int(product["up"]), steps["up"], count, rows, rank, dtype)
         down = _batch(buffer, int(product["down"]), steps["down"], count, rank, cols, dtype)
-        out.append((up, down, float(product["alpha"]), bool(product["joined"])))
+        out.append((up, down, float(product["alpha"]), bool(product["joined"]), int(product["image"])))
     return out

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .image import FAST
 from .layout import Layout
+from .loss import LossSums
 from .table import MergeTable, build_table
 
 ARENA_DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
@@ -47,8 +48,8 @@ def _factor(address, offsets, mask, code, CODE: tl.constexpr):
 # The first tile of a launch may be any number: each kind of number would be compiled for itself.
 @triton.jit(do_not_specialize=["tile_start"])
 def _merge(
-    live, base, tile_job, job_offset, job_source, job_shape, product_address, product_number, product_alpha, tile_start,
-    DTYPE: tl.constexpr, CODE: tl.constexpr, JOINS: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    live, base, lost, tile_job, job_offset, job_source, job_shape, product_address, product_number, product_alpha, tile_start,
+    LOSS: tl.constexpr, DTYPE: tl.constexpr, CODE: tl.constexpr, JOINS: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0) + tile_start
     job = tl.load(tile_job + tile)
@@ -68,7 +69,8 @@ def _merge(
     rn = (index % across) * BN + tl.arange(0, BN)
     inside = (rm < rows)[:, None] & (rn < cols)[None, :]
     place = rm[:, None].to(tl.int64) * cols + rn[None, :]
-    value = tl.load(base + source + place, mask=inside, other=0.0).to(tl.float32)
+    pristine = tl.load(base + source + place, mask=inside, other=0.0).to(tl.float32)
+    value = pristine
     # Without joins nothing below reads these, and the compiler leaves them out.
     held = tl.zeros((BM, BN), dtype=tl.float32)
     product = held
@@ -76,8 +78,8 @@ def _merge(
     for p in range(first, first + count):
         up = tl.load(product_address + p * 2)
         down = tl.load(product_address + p * 2 + 1)
-        rank = tl.load(product_number + p * 3)
-        code = tl.load(product_number + p * 3 + 1)
+        rank = tl.load(product_number + p * 4)
+        code = tl.load(product_number + p * 4 + 1)
         alpha = tl.load(product_alpha + p)
         if ALIGNED:
             up = tl.multiple_of(up, 16)
@@ -94,18 +96,59 @@ def _merge(
                 value += alpha * tl.dot(u, d, input_precision="ieee")
         if JOINS:
             # Held for the next product, times the held one, or by itself.
-            joined = tl.load(product_number + p * 3 + 2)
+            joined = tl.load(product_number + p * 4 + 2)
             product = tl.where(holds != 0, held * product, product)
             value += tl.where(joined != 0, 0.0, alpha * product)
             held = product
             holds = joined
-    tl.store(live + offset + place, value.to(DTYPE), mask=inside)
+    stored = value.to(DTYPE)
+    tl.store(live + offset + place, stored, mask=inside)
+    if LOSS:
+        # Outside of the matrix everything is zero.
+        error = stored.to(tl.float32) - value
+        square = tl.sum(tl.sum(error * error, axis=1), axis=0)
+        if count == 1:
+            change = value - pristine
+            tl.atomic_add(lost + first * 3, square, sem="relaxed")
+            tl.atomic_add(lost + first * 3 + 1, tl.sum(tl.sum(error * change, axis=1), axis=0), sem="relaxed")
+            tl.atomic_add(lost + first * 3 + 2, tl.sum(tl.sum(change * change, axis=1), axis=0), sem="relaxed")
+        else:
+            # What each adapter intends is not kept: the card multiplies faster than it holds.
+            held = tl.zeros((BM, BN), dtype=tl.float32)
+            own = held
+            holds = 0
+            for p in range(first, first + count):
+                up = tl.load(product_address + p * 2)
+                down = tl.load(product_address + p * 2 + 1)
+                rank = tl.load(product_number + p * 4)
+                code = tl.load(product_number + p * 4 + 1)
+                if ALIGNED:
+                    up = tl.multiple_of(up, 16)
+                    down = tl.multiple_of(down, 16)
+                product = tl.zeros((BM, BN), dtype=tl.float32)
+                for k in range(0, rank, BK):
+                    rk = k + tl.arange(0, BK)
+                    u = _factor(up, rm[:, None] * rank + rk[None, :], (rm < rows)[:, None] & (rk < rank)[None, :], code, CODE)
+                    d = _factor(down, rk[:, None] * cols + rn[None, :], (rk < rank)[:, None] & (rn < cols)[None, :], code, CODE)
+                    product += tl.dot(u, d, input_precision="ieee")
+                joined = 0
+                if JOINS:
+                    joined = tl.load(product_number + p * 4 + 2)
+                    product = tl.where(holds != 0, held * product, product)
+                    held = product
+                    holds = joined
+                own += tl.where(joined != 0, 0.0, tl.load(product_alpha + p) * product)
+                last = tl.load(product_number + p * 4 + 3) == 0
+                tl.atomic_add(lost + p * 3, square, mask=last, sem="relaxed")
+                tl.atomic_add(lost + p * 3 + 1, tl.sum(tl.sum(error * own, axis=1), axis=0), mask=last, sem="relaxed")
+                tl.atomic_add(lost + p * 3 + 2, tl.sum(tl.sum(own * own, axis=1), axis=0), mask=last, sem="relaxed")
+                own = tl.where(last, 0.0, own)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One table on the device for all groups of a refit. `groups`: tile ranges (begin, end, aligned) of each. Nothing in it can
-    fail for want of memory."""
+    """One table on the device for all groups of a refit. `groups`: tile ranges (begin, end, aligned) of each. `lost` [products, 3]: sums of the adapter and slot in `keys`,
+    zeros until the groups ran. Nothing in it can fail for want of memory."""
 
     tables: Tensor
     views: dict[str, Tensor]
@@ -113,6 +156,8 @@ class Launch:
     code: int
     joins: bool
     blocks: tuple[int, int, int]
+    lost: Tensor
+    keys: np.ndarray
 
 
 def _tiles(rows: np.ndarray, cols: np.ndarray, blocks: tuple[int, int, int]) -> np.ndarray:
@@ -148,7 +193,7 @@ def prepare(
         "product_address": np.stack([products[k] + address[products["image"]] for k in ("up", "down")], axis=1).astype(np.int64),
         "tile_job": np.repeat(np.arange(len(jobs), dtype=np.int32), tiles),
         "job_shape": shape,
-        "product_number": np.stack([products["rank"], products["code"], products["joined"]], axis=1).astype(np.int32),
+        "product_number": np.stack([products["rank"], products["code"], products["joined"], table.followed], axis=1).astype(np.int32),
         "product_alpha": products["alpha"],
     }
     tables, views = _upload(pieces, device)
@@ -156,7 +201,8 @@ def prepare(
     for number in np.unique(part).tolist():
         first, last = np.searchsorted(part, [number, number + 1]).tolist()
         groups.setdefault(number // 2, []).append((int(ends[first] - tiles[first]), int(ends[last - 1]), number % 2 == 0))
-    return Launch(tables, views, groups, table.code if len(products) else 0, bool(products["joined"].any()), blocks)
+    lost = torch.zeros(max(1, len(products)), 3, device=device)
+    return Launch(tables, views, groups, table.code if len(products) else 0, bool(products["joined"].any()), blocks, lost, table.owners)
 
 
 def _upload(pieces: dict[str, np.ndarray], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
@@ -176,17 +222,21 @@ def _upload(pieces: dict[str, np.ndarray], device: torch.device) -> tuple[Tensor
     return tables, views
 
 
-def run(launch: Launch, layout: Layout, live: Tensor, base: Tensor, group: int = 0) -> None:
-    """Enqueues the merge of a group on the current stream: live = round(base + products). `base` may be `live`."""
+def run(launch: Launch, layout: Layout, live: Tensor, base: Tensor, group: int = 0, losses: LossSums | None = None) -> None:
+    """Enqueues the merge of a group on the current stream: live = round(base + products). `base` may be `live`. `losses`: takes what rounding does to each adapter, with the
+    last group; not of f32, which rounds nothing that a report would show."""
     dtype = layout.slots[0].dtype
+    loss = losses is not None and dtype != torch.float32
     v = launch.views
     for begin, end, aligned in launch.groups.get(group, ()):
         _merge[(end - begin,)](
-            live.view(dtype), base.view(dtype), v["tile_job"], v["job_offset"], v["job_source"], v["job_shape"],
+            live.view(dtype), base.view(dtype), launch.lost, v["tile_job"], v["job_offset"], v["job_source"], v["job_shape"],
             v["product_address"], v["product_number"], v["product_alpha"], begin,
-            DTYPE=ARENA_DTYPES[dtype], CODE=launch.code, JOINS=launch.joins, ALIGNED=aligned, BM=launch.blocks[0], BN=launch.blocks[1],
+            LOSS=loss, DTYPE=ARENA_DTYPES[dtype], CODE=launch.code, JOINS=launch.joins, ALIGNED=aligned, BM=launch.blocks[0], BN=launch.blocks[1],
             BK=16, num_warps=launch.blocks[2],
         )  # fmt: skip
+    if losses is not None and loss and group == max(launch.groups) and len(launch.keys):
+        losses.note_rows(launch.keys, launch.lost)
 
 
 def warm_up(device: torch.device, dtype: torch.dtype) -> None:
@@ -203,5 +253,5 @@ def warm_up(device: torch.device, dtype: torch.dtype) -> None:
             rows = np.repeat(rows, 2)
             rows["joined"][::2] = 1
         launch = prepare(layout, build_table(layout, [(rows, 1.0)], layout.slots), [factors], device)
-        run(launch, layout, arena, arena)
+        run(launch, layout, arena, arena, losses=LossSums())
     torch.cuda.current_stream(device).synchronize()

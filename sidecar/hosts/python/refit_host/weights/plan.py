@@ -15,6 +15,7 @@ from ..terms.apply import apply_terms
 from ..terms.term import Term
 from .image import DeltaImage
 from .layout import Layout, Slot
+from .loss import LossSums
 from .merge import Enqueue, Prepare
 from .table import build_table
 
@@ -23,13 +24,27 @@ Stack = Sequence[tuple[DeltaImage, float]]
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Terms of one parameter that the kernel cannot do, each with its strength, image and factors on the device."""
+    """Terms of one parameter that the kernel cannot do, each with its strength, image and factors on the device, and the image's position in the stack."""
 
-    terms: tuple[tuple[Term, float, DeltaImage, Tensor], ...]
+    terms: tuple[tuple[Term, float, DeltaImage, Tensor, int], ...]
 
     def value(self, base: Tensor) -> Tensor:
         """Merged f32 value from the pristine one."""
-        return apply_terms(base.float(), [(row, row[1]) for row in self.terms], lambda row: row[2].factors_of(row[0], row[3]))
+        return _applied(base.float(), self.terms)
+
+    def note(self, losses: LossSums, slot: Slot, base: Tensor, merged: Tensor, stored: Tensor) -> None:
+        """What rounding took of each adapter: alone after those before it."""
+        value, error = base.float(), stored.float() - merged
+        positions = sorted({row[4] for row in self.terms})
+        for position in positions:
+            mine = [row for row in self.terms if row[4] == position]
+            changed = merged if len(positions) == 1 else _applied(value, mine)
+            losses.note(position, slot.index, error, changed - value)
+            value = changed
+
+
+def _applied(value: Tensor, terms: Sequence[tuple[Term, float, DeltaImage, Tensor, int]]) -> Tensor:
+    return apply_terms(value, [(row, row[1]) for row in terms], lambda row: row[2].factors_of(row[0], row[3]))
 
 
 @dataclass(frozen=True)
@@ -94,14 +109,22 @@ def plan_steps(
 def _evaluated(slot: Slot, stack: Stack, buffers: Sequence[Tensor]) -> Evaluated:
     return Evaluated(
         tuple(
-            (term, strength, image, buffer) for (image, strength), buffer in zip(stack, buffers) for term in image.every.get(slot.index, [])
+            (term, strength, image, buffer, position)
+            for position, ((image, strength), buffer) in enumerate(zip(stack, buffers))
+            for term in image.every.get(slot.index, [])
         )
     )
 
 
-def run_step(step: Step, target: Tensor, source: Tensor) -> None:
-    """Enqueues the writes of a step. `source`: pristine values (may be `target`)."""
+def run_step(step: Step, target: Tensor, source: Tensor, losses: LossSums | None = None) -> None:
+    """Enqueues the writes of a step. `source`: pristine values (may be `target`). `losses`: takes what rounding does to each adapter."""
     if step.merge is not None:
-        step.merge(target, source)
+        step.merge(target, source, losses)
     for slot, terms in step.evaluated:
-        slot.put(target, terms.value(slot.get(source)))
+        base = slot.get(source)
+        merged = terms.value(base)
+        # The pristine values may lie where the merged ones go.
+        before = base.clone() if losses is not None and source is target else base
+        slot.put(target, merged)
+        if losses is not None:
+            terms.note(losses, slot, before, merged, slot.get(target))

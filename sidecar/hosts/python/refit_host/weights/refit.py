@@ -20,7 +20,7 @@ from .base import STEP_BYTES, Base, Place
 from .digests import Digests, on_host
 from .factors import FactorCache, kept_on
 from .layout import Layout, Slot
-from .loss import LossSums, report
+from .loss import Found, Ledger, LossSums, report
 from .merge import merger
 from .offload import Away, bring_back, send_away
 from .peaks import finite_limit, peak
@@ -38,8 +38,8 @@ _numbers = itertools.count()
 class Prepared:
     """A refit that can no longer fail for what a file holds. `base`: another checkpoint, read already; `reader`: one to be read
     at the commit, because a second base does not fit. `factors`: those of the stack, on the device; a merge may know no more of them
-    than their addresses, so they stay until the commit is through. `stack`: what is merged into `touched`, of `every` adapter; `beside`: what stays a branch; `losses`: what
-    the commit finds that rounding lost."""
+    than their addresses, so they stay until the commit is through. `stack`: what is merged into `touched`, of `every` adapter; `written`: all slots that get another value;
+    `beside`: what stays a branch; `losses`: what the commit finds that rounding lost."""
 
     base: Base | None
     reader: CheckpointReader | None
@@ -55,6 +55,7 @@ class Prepared:
     stack: Stack
     every: Stack
     touched: frozenset[int]
+    written: np.ndarray
     beside: Any
     losses: LossSums = field(default_factory=LossSums)
     # Of a quantised engine: what its kernel writes (quant/weights.py).
@@ -83,6 +84,7 @@ class Weights:
         self._asked = np.zeros(len(layout.slots), np.uint64)
         # What was lost of each adapter of the present stack (loss.py).
         self.losses: list[dict[str, Any]] = []
+        self._ledger = Ledger()
         self._away: list[Away] = []
         self._factors = FactorCache(lambda source: source.to(device, non_blocking=True), kept_on(device))
         self.merge_name, self._prepare_merge = merger(device, merge)
@@ -137,7 +139,7 @@ class Weights:
         steps = plan_steps(self._merged_layout, groups, *parts)
         return Prepared(
             None if base is self.base else base, later, restore, steps, target, len(slots), count, int(self.layout.sizes[ordered].sum()), buffers, sha256, asked, stack,
-            every, touched, beside,
+            every, touched, np.array(ordered, np.int64), beside,
         )  # fmt: skip
 
     def _divide(self, stack: Stack, buffers: Sequence[Tensor], loss: float | None) -> tuple[Stack, Any]:
@@ -246,15 +248,18 @@ class Weights:
         self.losses = self._report(prepared)
         return (time.perf_counter() - began) * 1000
 
-    def _report(self, prepared: Prepared) -> list[dict[str, Any]]:
-        return report(self.layout, [image.file.adapter for image, _ in prepared.every], prepared.losses.fetch(), [])
+    def _report(self, prepared: Prepared, beside: Found | None = None) -> list[dict[str, Any]]:
+        """`beside`: of adapters that stay beside the products."""
+        adapters = [image.file.adapter for image, _ in prepared.every]
+        merged = self._ledger.update(adapters, prepared.written, prepared.losses.fetch())
+        return report(self.layout, adapters, merged, beside or Found.none())
 
     def _write(self, prepared: Prepared) -> None:
         """Enqueues every write of a commit."""
         if prepared.reader is not None:
             self._read_again(prepared.reader, self.live)
             for step in prepared.steps:
-                run_step(step, self.live, self.live)
+                run_step(step, self.live, self.live, prepared.losses)
             return
         assert self.base is not None
         source = self.base.device_arena
@@ -262,10 +267,10 @@ class Weights:
             for _ in self.base.restore(self.live, prepared.restore):
                 pass
             for step in prepared.steps:
-                run_step(step, self.live, source)
+                run_step(step, self.live, source, prepared.losses)
         else:
             for step, _ in zip(prepared.steps, self.base.restore(self.live, prepared.restore)):
-                run_step(step, self.live, self.live)
+                run_step(step, self.live, self.live, prepared.losses)
 
     def _read_again(self, reader: CheckpointReader, live: Tensor | None) -> None:
         """The base becomes another checkpoint's, in the memory of the one before."""

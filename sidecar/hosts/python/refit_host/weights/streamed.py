@@ -16,6 +16,7 @@ from ..files.checkpoint import CheckpointReader
 from .base import Base, Place
 from .host_memory import host_arena
 from .layout import Layout, Slot
+from .loss import LossSums
 from .plan import Step, run_step
 from .refit import Prepared, Weights
 from .split import BUFFERS, Block, Split
@@ -100,21 +101,21 @@ class StreamedWeights(Weights):
         for lane in self._lanes:
             lane.wait_stream(torch.cuda.current_stream(self.device))
         for step, _ in zip(near_steps, self.base.restore(self.live, near)):
-            run_step(step, self.live, self.live)
+            run_step(step, self.live, self.live, prepared.losses)
         for (number, slots), step in far:
             with torch.cuda.stream(self._lanes[number % BUFFERS]) if self._lanes else nullcontext():
-                self._write_block(number, slots, step)
+                self._write_block(number, slots, step, prepared.losses)
         for lane in self._lanes:
             torch.cuda.current_stream(self.device).wait_stream(lane)
 
-    def _write_block(self, number: int, slots: list[Slot], step: Step) -> None:
+    def _write_block(self, number: int, slots: list[Slot], step: Step, losses: LossSums) -> None:
         assert self.base is not None and self.base.arena is not None
         block, buffer = self.split.blocks[number], self.buffers[number % BUFFERS]
         home = self.stored(block)
         spans = [(begin - block.begin, end - block.begin) for begin, end, _ in self.layout.ranges(slots)]
         for begin, end in spans:
             buffer[begin:end].copy_(self.base.arena[block.begin + begin : block.begin + end], non_blocking=True)
-        run_step(step, buffer, buffer)
+        run_step(step, buffer, buffer, losses)
         for begin, end in spans:
             home[begin:end].copy_(buffer[begin:end], non_blocking=True)
 

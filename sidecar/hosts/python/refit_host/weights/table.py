@@ -29,6 +29,27 @@ class MergeTable:
     products: np.ndarray
 
     @property
+    def followed(self) -> np.ndarray:
+        """Of each product: whether the next one of its job is of the same image."""
+        job = self._job_of
+        image, out = self.products["image"], np.zeros(len(job), np.int32)
+        out[:-1] = (job[1:] == job[:-1]) & (image[1:] == image[:-1])
+        return out
+
+    @property
+    def owners(self) -> np.ndarray:
+        """Image and slot of each product [products, 2]."""
+        return np.stack([self.products["image"], self.jobs["slot"][self._job_of]], axis=1)
+
+    @property
+    def _job_of(self) -> np.ndarray:
+        """The job of each product; they lie in the order of the jobs, but for those of split matrices."""
+        first, count = self.jobs["first"].astype(np.int64), self.jobs["count"].astype(np.int64)
+        out = np.zeros(len(self.products), np.int64)
+        out[np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())] = np.repeat(np.arange(len(self.jobs)), count)
+        return out
+
+    @property
     def code(self) -> int:
         """Factor dtype code when all products agree, 3 when they differ."""
         codes = np.unique(self.products["code"])
