@@ -894,6 +894,26 @@ class StatusResultHost(TypedDict):
     problem: Problem | None
 
 
+class StatusResultDeviceMemory(TypedDict):
+    totalBytes: int
+    freeBytes: int
+
+
+class StatusResultDevice(TypedDict):
+    name: str
+    hardware: str | None
+    state: Literal["idle", "up", "down", "slow"]
+    pids: list[int]
+    restarts: int
+    problem: str | None
+    runs: int
+    waiting: int
+    engines: int
+    enginesBytes: int
+    tiers: list[str]
+    memory: StatusResultDeviceMemory | None
+
+
 class StatusResultTotals(TypedDict):
     engineBuilds: int
     sessionLoads: int
@@ -927,6 +947,7 @@ class StatusResult(TypedDict):
     watch: StatusResultWatch
     catalog: StatusResultCatalog
     hosts: list[StatusResultHost]
+    devices: list[StatusResultDevice]
     totals: StatusResultTotals
     engines: list[EngineInfo]
     live: StatusResultLive | None

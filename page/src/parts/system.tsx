@@ -105,6 +105,12 @@ function LogTail({ store, told }: { readonly store: Store; readonly told: number
   );
 }
 
+function deviceText({ hardware, state, runs, waiting, enginesBytes, memory, tiers }: Status["devices"][number]): string {
+  const free = memory === null ? [] : [`${size(memory.freeBytes)} of ${size(memory.totalBytes)} free`];
+  const work = [`${runs} runs`, `${waiting} steps wait`, `engines ${size(enginesBytes)}`];
+  return [hardware ?? "no host yet", state, ...work, ...free, ...tiers].join(", ");
+}
+
 function factsOf(status: Status): [string, string][] {
   const { catalog, memory, watch } = status;
   return [
@@ -122,6 +128,11 @@ function factsOf(status: Status): [string, string][] {
     ...status.hosts.map((host): [string, string] => [
       `host ${host.kind}`,
       host.available ? (host.device ?? "ready") : host.problem ? coded(host.problem) : "not available",
+    ]),
+    // An earlier sidecar tells of none.
+    ...((status.devices?.length ?? 0) > 1 ? status.devices : []).map((device): [string, string] => [
+      `device ${device.name}`,
+      deviceText(device),
     ]),
   ];
 }

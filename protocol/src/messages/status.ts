@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { engineInfo } from "./engine.ts";
 import { method } from "./method.ts";
-import { count, empty, id, milliseconds, problem, weights } from "./values.ts";
+import { count, empty, id, milliseconds, problem, text, weights } from "./values.ts";
 
 const statusReport = z.object({
   version: z.string(),
@@ -20,6 +20,29 @@ const statusReport = z.object({
       pid: count.nullable(),
       restarts: count,
       problem: problem.nullable(),
+    }),
+  ),
+  /** What engines are placed on (option `devices`), one row for each. `idle`: no host has been started there; `down`, `slow`: new runs go elsewhere. */
+  devices: z.array(
+    z.object({
+      /** As the option has it; `auto` where there is one device and hosts find it. */
+      name: z.string(),
+      hardware: z.string().nullable(),
+      state: z.enum(["idle", "up", "down", "slow"]),
+      /** Of its host processes. */
+      pids: z.array(count),
+      restarts: count,
+      problem: text.nullable(),
+      /** Runs that use it now. */
+      runs: count,
+      /** Steps that wait for one of its engines. */
+      waiting: count,
+      engines: count,
+      enginesBytes: count,
+      /** How its engines step. */
+      tiers: z.array(z.string()),
+      /** As its host told it last; null while none is up. */
+      memory: z.object({ totalBytes: count, freeBytes: count }).nullable(),
     }),
   ),
   /** Since the sidecar started. A refit moves `refits` alone: the same engine, session and host process serve on. */

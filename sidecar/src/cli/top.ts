@@ -36,6 +36,9 @@ export function topLines({ status, jobs, figures }: TopFacts): string[] {
     "",
     "ENGINE                                    STATE             MEMORY  LEASES   STEPS  STACK",
     ...(status.engines.length === 0 ? ["no engine is loaded"] : status.engines.map(engineLine)),
+    ...(status.devices.length < 2
+      ? []
+      : ["", "DEVICE      STATE    RUNS  WAITING  ENGINES    MEMORY  FREE OF ALL          STEPS", ...status.devices.map(deviceLine)]),
     "",
     "TIME     COUNT   P50 ms   P95 ms   P99 ms",
     ...figures.map(
@@ -49,6 +52,17 @@ export function topLines({ status, jobs, figures }: TopFacts): string[] {
           plain(`${state.padEnd(8)} ${title} ${stage}${total > 0 ? ` ${Math.round((100 * done) / total)} %` : ""}`),
         )),
   ];
+}
+
+function deviceLine({ name, state, runs, waiting, engines, enginesBytes, memory, tiers }: TopFacts["status"]["devices"][number]): string {
+  const free = memory === null ? "-" : `${inMebibytes(memory.freeBytes)} of ${inMebibytes(memory.totalBytes)}`;
+  const counts = [
+    String(runs).padStart(6),
+    String(waiting).padStart(9),
+    String(engines).padStart(9),
+    inMebibytes(enginesBytes).padStart(10),
+  ];
+  return plain(`${name.slice(0, 10).padEnd(12)}${state.padEnd(7)}${counts.join("")}  ${free.padEnd(20)} ${tiers.join(", ") || "-"}`);
 }
 
 function engineLine(engine: WireResult<"engine.list">["engines"][number]): string {

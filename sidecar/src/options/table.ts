@@ -137,7 +137,22 @@ export const optionTable = [
     max: 1048576,
     unit: "MiB",
     reload: true,
-    help: "Memory that loaded engines may take together; 0 allows half of the main memory, or a whole GPU (of less than 16 GB: one engine at a time)",
+    help: "Memory that loaded engines may take together, on each GPU; 0 allows half of the main memory, or a whole GPU (of less than 16 GB: one engine at a time)",
+  },
+  {
+    name: "devices",
+    type: "text",
+    default: "auto",
+    reload: false,
+    help: "Cards that engines are placed on, as nvidia-smi numbers them (0,1) or by GPU-… names; auto takes all; cpu:0,cpu:1 runs several hosts on the processor",
+  },
+  {
+    name: "placement",
+    type: "choice",
+    default: "affinity",
+    choices: ["affinity", "load"],
+    reload: true,
+    help: "With several devices: affinity prefers the device that has a run's weights, then its structure; load looks only at how busy devices are",
   },
   {
     name: "vram-cap",

@@ -1,6 +1,5 @@
 // The one place where values of stages meet: arrivals → catalog → delta → plan → refit → step → wire, and the ends of all of them.
 
-import { freemem, totalmem } from "node:os";
 import { join } from "node:path";
 import { createArrivals, folderKey } from "../arrivals/index.ts";
 import type { ArrivalEvent, FolderSpec } from "../arrivals/index.ts";
@@ -10,20 +9,21 @@ import { DeltaService } from "../delta/index.ts";
 import { withheld } from "../host/index.ts";
 import { createScheduler } from "../jobs/index.ts";
 import type { Options } from "../options/index.ts";
-import { Engines } from "../refit/index.ts";
 import { createEvents, createMetrics } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import { lockDataDir, startWire } from "../wire/index.ts";
 import type { WireServer } from "../wire/index.ts";
 import { createBackend } from "./answers/backend.ts";
+import { createDeviceViews } from "./answers/devices.ts";
 import { pageAnswers } from "./answers/pages.ts";
 import { createAdapterFinder } from "./resolve/find-adapter.ts";
 import { openFailedGraphs } from "./resolve/failed-graphs.ts";
+import { createEngines } from "./engines.ts";
 import { createFolders } from "./folders.ts";
 import { openGraphs } from "./resolve/graphs.ts";
 import { servedWithoutGraph, torchAlone } from "./resolve/hosted.ts";
 import { hostChoice } from "./resolve/host-choice.ts";
-import { autoHost, createHostStarter, hostFlags, hostPythons, keepsSpareHost, mayHaveCard } from "./resolve/hosts.ts";
+import { autoHost, hostKinds, hostPythons, mayHaveCard } from "./resolve/hosts.ts";
 import { createLeftAlone } from "./warm/left-alone.ts";
 import { createLiveFolder } from "./live-folder.ts";
 import { createLastUsed } from "./warm/last-used.ts";
@@ -35,6 +35,7 @@ import type { LeaseRequest } from "./open-lease.ts";
 import { engineSpec, graphNeed, graphOf } from "./resolve/spec.ts";
 import { createStatusPage } from "./answers/status-page.ts";
 import { openStores } from "./stores.ts";
+import { createPlacing } from "./placing/index.ts";
 import { createDeltaTrimmer } from "./trim-deltas.ts";
 import { jobView } from "./answers/views.ts";
 import { createWarm } from "./warm/warm.ts";
@@ -121,32 +122,33 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   });
   // The wire makes it before it listens, and no host starts before somebody can ask for one.
   let segmentFolder: string | null = null;
-  const engines = new Engines({
-    startHost: createHostStarter({
-      pythons,
-      flags: (kind) => hostFlags(kind, options, stores.flags),
-      onLog: (kind, line, level) => log[level](`${kind}: ${line}`),
-      onServing: (serving) => engines.noteServing(serving),
-      environment: options["host-env"],
-      segmentFolder: () => segmentFolder,
-    }),
-    keepsSpare: (kind) => keepsSpareHost(kind, options["spare-host"], freemem()),
-    asksDevice: (kind) => kind !== "onnxruntime",
-    budgetBytes: (gpuBytes) =>
-      options["engine-memory"] === 0 ? (gpuBytes ?? Math.floor(totalmem() / 2)) : options["engine-memory"] * mebibyte,
-    emit: events.emit,
-  });
-  const watched = operatorMetrics({ metrics, events, engines, leases: () => leases, jobs, catalog });
+  const engines = await createEngines({ options: () => options, pythons, stores, log, events, segmentFolder: () => segmentFolder });
+  const watched = operatorMetrics({ metrics, events, engines, leases: () => leases, jobs, catalog, devices: () => deviceViews() });
   const leases = createLeases({
     turnMs: () => options.turn,
-    onStep: (_engine, reply) => watched.stepped(reply.ms, reply.waitedMs),
+    onStep: (lease, reply, tensors) => {
+      watched.stepped(reply.ms, reply.waitedMs);
+      placing.stepped(lease, reply, tensors);
+    },
+    elsewhere: (place) => placing.elsewhere(place),
+    mustLeave: (place) => placing.mustLeave(place),
     onEnd: () => {
       if (live?.status().problem?.code === "LIVE_WAITS") void live.update();
     },
   });
+  const placing = createPlacing({
+    engines,
+    leases: () => leases,
+    freeBytes: (host) => watched.memory(host)?.freeBytes ?? null,
+    by: () => options.placement,
+    onNotSpread: (device, error) => log.warn(`device ${device ?? "auto"} did not get a copy of a busy engine: ${String(error)}`),
+  });
+  const deviceViews = createDeviceViews({ engines, leases: () => leases, placer: () => placing.placer, memory: watched.memory });
   const opener = createLeaseOpener({
     leases,
     engines,
+    placer: placing.placer,
+    spread: placing.spread,
     resolve: resolver.wanted,
     specOf: (resolved, request) =>
       engineSpec(
@@ -266,17 +268,9 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     resolver,
     folders,
     live,
+    devices: deviceViews,
     paused: () => paused,
-    hostKinds: () => [
-      { kind: "onnxruntime", problem: null },
-      ...(["torch", "tensorrt"] as const).map((kind) => ({
-        kind,
-        problem:
-          pythons(kind) === null
-            ? { code: "HOST_NOT_CONFIGURED", message: `it is not installed; run "refit-sidecar host install ${kind}" or pass --python` }
-            : null,
-      })),
-    ],
+    hostKinds: () => hostKinds(pythons),
   });
   const backend = createBackend({
     arrivals,

@@ -3,9 +3,11 @@
 import type { WireParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { stateKey } from "../plan/index.ts";
-import type { Engines, EngineSpec } from "../refit/index.ts";
+import type { DeviceName, EngineLease, Engines, EngineSpec, Wanted } from "../refit/index.ts";
 import { Leases } from "../step/index.ts";
 import type { Lease, LeasesOptions, OnProgress, Place } from "../step/index.ts";
+import type { Placer } from "./placing/placer.ts";
+import type { Spread } from "./placing/spread.ts";
 import type { StepTable } from "./resolve/graphs.ts";
 import type { ResolvedWanted, WantedRequest } from "./resolve/resolver.ts";
 
@@ -50,6 +52,8 @@ export interface OpenLeaseOptions {
 export interface LeaseOpenerParts {
   readonly leases: EngineLeases;
   readonly engines: Pick<Engines, "acquire">;
+  readonly placer: Pick<Placer, "choose" | "heading">;
+  readonly spread: Spread;
   readonly resolve: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
   readonly specOf: (resolved: ResolvedWanted, request: LeaseRequest, signal?: AbortSignal) => Promise<Pick<Origin, "spec" | "table">>;
   /** Weights could not be brought: told with what they were to be made from. */
@@ -71,27 +75,65 @@ export interface LeaseOpener {
   readonly holdsReplaced: (checkpoint: string, state: string) => boolean;
 }
 
-export function createLeases(parts: Pick<LeasesOptions, "turnMs" | "onStep" | "onEnd">): EngineLeases {
+/** Failures of one device: another one may serve the same request. */
+const ofDevice: ReadonlySet<string> = new Set([
+  "HOST_LOST",
+  "HOST_GARBAGE",
+  "HOST_TIMEOUT",
+  "HOST_START_FAILED",
+  "HOST_OUT_OF_MEMORY",
+  "REFIT_NO_ROOM",
+]);
+
+interface Taken<T> {
+  readonly taken: T;
+  readonly spreadTo: DeviceName;
+}
+
+export function createLeases(parts: Pick<LeasesOptions<Origin>, "turnMs" | "onStep" | "onEnd" | "elsewhere" | "mustLeave">): EngineLeases {
   return new Leases<Origin>({ ...parts, graceMs, maxWaiting, idleMs: leaseIdleMs, nowMs: () => performance.now() });
 }
 
-export function createLeaseOpener({ leases, engines, resolve, specOf, onFailed }: LeaseOpenerParts): LeaseOpener {
+export function createLeaseOpener({ leases, engines, placer, spread, resolve, specOf, onFailed }: LeaseOpenerParts): LeaseOpener {
+  /** Has `take` bring the weights on a device that serves the engine; one that fails is left out, as long as there is another. Answers also which device should get the structure too. */
+  async function onSomeDevice<T>(spec: EngineSpec, wanted: Wanted, take: (engine: EngineLease) => Promise<T>): Promise<Taken<T>> {
+    const lost = new Set<DeviceName>();
+    for (let failed: unknown; ;) {
+      const placement = placer.choose(spec, wanted, lost);
+      if (placement === null) throw failed;
+      const arrived = placer.heading(placement.device);
+      try {
+        const taking = take(await engines.acquire(spec, placement.device));
+        arrived();
+        return { taken: await taking, spreadTo: placement.spreadTo };
+      } catch (error) {
+        if (!(error instanceof Failure && ofDevice.has(error.code))) throw error;
+        failed = error;
+        lost.add(placement.device);
+      } finally {
+        arrived();
+      }
+    }
+  }
+
   /** Finds the place for a request and has `take` bring the weights there. */
   async function placed<T>(
     request: LeaseRequest,
     whenReplaced: WhenReplaced,
     take: (place: Place<Origin>) => Promise<T>,
     { signal, onProgress }: OpenLeaseOptions = {},
-  ): Promise<T> {
+  ): Promise<Taken<T>> {
     const once = async () => {
       onProgress?.({ stage: "delta", done: 0, total: 0 });
       const resolved = await resolve(request, signal);
       onProgress?.({ stage: "graph", done: 0, total: 0 });
       const served = await specOf(resolved, request, signal);
-      const { engine, release } = await engines.acquire(served.spec);
-      onProgress?.({ stage: "engine", done: 0, total: 0 });
+      const origin = { request, whenReplaced, resolved, ...served };
       try {
-        return await take({ engine, release, wanted: resolved.wanted, origin: { request, whenReplaced, resolved, ...served } });
+        return await onSomeDevice(served.spec, resolved.wanted, ({ engine, release }) => {
+          onProgress?.({ stage: "engine", done: 0, total: 0 });
+          return take({ engine, release, wanted: resolved.wanted, origin });
+        });
       } catch (error) {
         onFailed(resolved);
         throw error;
@@ -126,8 +168,12 @@ export function createLeaseOpener({ leases, engines, resolve, specOf, onFailed }
   }
 
   return {
-    open: (request, { whenReplaced = "keep", ...options } = {}) =>
-      placed(request, whenReplaced, (place) => leases.open(place, { ...options, keep: whenReplaced === "opener" }), options),
+    async open(request, { whenReplaced = "keep", ...options } = {}) {
+      const open = (place: Place<Origin>) => leases.open(place, { ...options, keep: whenReplaced === "opener" });
+      const { taken: lease, spreadTo } = await placed(request, whenReplaced, open, options);
+      if (spreadTo !== null) spread(lease, lease.origin.spec, spreadTo);
+      return lease;
+    },
     async follow(changed, told) {
       for (const lease of leases.list()) await followOne(lease, changed, told);
     },

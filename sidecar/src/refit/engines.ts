@@ -1,18 +1,23 @@
 import type { HostNotificationParams } from "@refit-sidecar/protocol";
 import { LRUCache } from "lru-cache";
 import { Failure } from "../failure/index.ts";
-import { HostSupervisor } from "../host/index.ts";
-import type { Host, SupervisorStatus } from "../host/index.ts";
+import type { Host } from "../host/index.ts";
 import type { SidecarEvent } from "../telemetry/index.ts";
-import { engineBytes, engineKey } from "./engine-key.ts";
+import { EngineHosts } from "./engine-hosts.ts";
+import type { HostStatus } from "./engine-hosts.ts";
+import { engineBytes, hostKey, placedKey } from "./engine-key.ts";
+import type { DeviceName } from "./engine-key.ts";
 import { RefitHistory, type RefitTotals } from "./history.ts";
 import { LiveEngine } from "./live-engine.ts";
+import type { LiveEngineParts } from "./live-engine.ts";
 import { Repair } from "./repair.ts";
 import type { EngineSpec, EngineStatus, RefitRecord, Wanted } from "./types.ts";
 
 export interface EnginesOptions {
-  /** Starts a host process of that kind; `graphs` are those that it will likely be asked to load. */
-  readonly startHost: (kind: string, graphs: readonly HostGraph[]) => Promise<Host>;
+  /** Starts a host process of that kind on a device; `graphs` are those that it will likely be asked to load. */
+  readonly startHost: (kind: string, graphs: readonly HostGraph[], device: DeviceName) => Promise<Host>;
+  /** Devices that hosts of that kind run on, the one that is asked first at the front; without it each kind has one host that chooses by itself. */
+  readonly devices?: (kind: string) => readonly DeviceName[];
   /** Whether a second process of that kind may wait idle to take the place of one that dies. */
   readonly keepsSpare?: (kind: string) => boolean;
   /** Memory that loaded engines may take together, in main memory or on a GPU of that size; asked every time, because configuration is reloaded. */
@@ -40,7 +45,8 @@ export interface EngineLease {
 
 export interface EnginesStatus {
   readonly engines: readonly EngineStatus[];
-  readonly hosts: Readonly<Record<string, SupervisorStatus>>;
+  /** By `hostKey`. */
+  readonly hosts: Readonly<Record<string, HostStatus>>;
   readonly engineBuilds: number;
   readonly sessionLoads: number;
   readonly bytes: number;
@@ -49,7 +55,7 @@ export interface EnginesStatus {
   readonly history: readonly RefitRecord[];
 }
 
-/** All engines, one per spec, shared by checkpoints and stacks. Frees the least recently used when room is needed, never one that is leased. */
+/** All engines, one per spec and device, shared by checkpoints and stacks. Frees the least recently used when room is needed, never one that is leased. */
 export class Engines {
   readonly #options: EnginesOptions;
   readonly #nowMs: () => number;
@@ -57,10 +63,10 @@ export class Engines {
   readonly #engines = new LRUCache<string, LiveEngine>({ max: 1000 });
   readonly #leases = new Map<LiveEngine, number>();
   readonly #opening = new Map<string, Promise<LiveEngine>>();
-  readonly #supervisors = new Map<string, HostSupervisor>();
+  readonly #hosts: EngineHosts;
   readonly #sessionLoads = new WeakMap<Host, number>();
   readonly #waiting = new Set<() => void>();
-  /** Kinds of hosts whose weights lie on a GPU, with its size. */
+  /** Hosts whose weights lie on a GPU, with its size. */
   readonly #gpuBytes = new Map<string, number>();
   readonly #history = new RefitHistory();
   /** Asked to be freed while leased: they go when their leases end. */
@@ -75,16 +81,37 @@ export class Engines {
 
   constructor(options: EnginesOptions) {
     this.#options = options;
+    this.#hosts = new EngineHosts({
+      start: (kind, device) =>
+        options.startHost(
+          kind,
+          this.#ofHost(kind, device).flatMap(({ spec }) => spec.graph ?? []),
+          device,
+        ),
+      keepsSpare: (kind) => options.keepsSpare?.(kind) ?? false,
+      onUp: (kind, device) => {
+        for (const engine of this.#ofHost(kind, device)) if (!engine.loaded && engine.wanted !== null) this.#repair.begin(engine);
+      },
+      onDown: (kind, device, message) => {
+        options.emit({ type: "host.crashed", engine: hostKey(kind, device), message });
+        for (const engine of this.#ofHost(kind, device)) if (engine.loaded) engine.lost(`the engine host ended (${message})`);
+      },
+    });
     this.#nowMs = options.nowMs ?? (() => performance.now());
     this.#repair = new Repair((engine) => !this.#closed && this.#engines.peek(engine.id) === engine, options.pause);
   }
 
-  /** The engine of that spec, made when there is none; not loaded before its first `bring`. Throws REFIT_NO_ROOM. */
-  async acquire(spec: EngineSpec): Promise<EngineLease> {
+  /** Where hosts of a kind run. */
+  devices(kind: string): readonly DeviceName[] {
+    return this.#options.devices?.(kind) ?? [null];
+  }
+
+  /** The engine of that spec on that device, made when there is none; not loaded before its first `bring`. Throws REFIT_NO_ROOM. */
+  async acquire(spec: EngineSpec, device: DeviceName = this.devices(spec.hostKind)[0] ?? null): Promise<EngineLease> {
     if (this.#closed) throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine is handed out any more");
-    const key = engineKey(spec);
+    const key = placedKey(spec, device);
     this.#leaving.delete(key);
-    const engine = this.#engines.get(key) ?? (await this.#open(key, spec));
+    const engine = this.#engines.get(key) ?? (await this.#open(key, spec, device));
     // An engine that was evicted between opening and here goes back: it holds nothing yet.
     if (this.#engines.peek(key) !== engine) this.#engines.set(key, engine);
     this.#leases.set(engine, (this.#leases.get(engine) ?? 0) + 1);
@@ -128,15 +155,15 @@ export class Engines {
     for (const wake of [...this.#waiting]) wake();
   }
 
-  #open(key: string, spec: EngineSpec): Promise<LiveEngine> {
+  #open(key: string, spec: EngineSpec, device: DeviceName): Promise<LiveEngine> {
     const opening = this.#opening.get(key);
     if (opening !== undefined) return opening;
     // Two that open at the same time must not both find the device free.
     const before = this.#options.asksDevice?.(spec.hostKind) === true ? this.#openingOnGpu : Promise.resolve();
     const opened = before
-      .then(() => this.#makeRoom(spec))
+      .then(() => this.#makeRoom(spec, device))
       .then(() => {
-        const engine = this.#create(spec);
+        const engine = this.#create(spec, device);
         this.#engines.set(key, engine);
         return engine;
       })
@@ -150,11 +177,11 @@ export class Engines {
     return opened;
   }
 
-  #create(spec: EngineSpec): LiveEngine {
+  #create(spec: EngineSpec, device: DeviceName): LiveEngine {
     const { emit } = this.#options;
-    const engine: LiveEngine = new LiveEngine(spec, {
+    const parts: LiveEngineParts = {
       nowMs: this.#nowMs,
-      host: () => this.#supervisor(spec.hostKind).host(),
+      host: () => this.#hosts.supervisor(spec.hostKind, device).host(),
       onState: (state) => {
         emit({ type: "engine.state", engine: engine.id, state: state.state, reason: "reason" in state ? state.reason : null });
         // A commit that did not complete is repaired at once; a host that died repairs its engines when it is up again.
@@ -162,12 +189,13 @@ export class Engines {
       },
       onStarted: ({ full, writes }) => emit({ type: "refit.started", engine: engine.id, full, writes }),
       onLoaded: (host, sessionLoads) => {
-        this.#supervisor(spec.hostKind).worked();
+        this.#hosts.supervisor(spec.hostKind, device).worked();
         this.#sessionLoadsTotal += sessionLoads - (this.#sessionLoads.get(host) ?? 0);
         this.#sessionLoads.set(host, sessionLoads);
       },
       onRecord: (record, wanted, failure) => this.#record(record, wanted, failure),
-    });
+    };
+    const engine: LiveEngine = new LiveEngine(spec, parts, device);
     return engine;
   }
 
@@ -187,54 +215,31 @@ export class Engines {
     });
   }
 
-  #supervisor(kind: string): HostSupervisor {
-    const known = this.#supervisors.get(kind);
-    if (known !== undefined) return known;
-    const made = new HostSupervisor(
-      () =>
-        this.#options.startHost(
-          kind,
-          this.#ofKind(kind).flatMap(({ spec }) => spec.graph ?? []),
-        ),
-      {
-        onUp: () => {
-          for (const engine of this.#ofKind(kind)) if (!engine.loaded && engine.wanted !== null) this.#repair.begin(engine);
-        },
-        onDown: ({ message }) => {
-          this.#options.emit({ type: "host.crashed", engine: kind, message });
-          for (const engine of this.#ofKind(kind)) if (engine.loaded) engine.lost(`the engine host ended (${message})`);
-        },
-      },
-      () => this.#options.keepsSpare?.(kind) ?? false,
-    );
-    this.#supervisors.set(kind, made);
-    return made;
+  #ofHost(kind: string, device: DeviceName): LiveEngine[] {
+    return [...this.#engines.values()].filter((engine) => engine.spec.hostKind === kind && engine.device === device);
   }
 
-  #ofKind(kind: string): LiveEngine[] {
-    return [...this.#engines.values()].filter((engine) => engine.spec.hostKind === kind);
-  }
-
-  /** Size of the GPU that a kind's weights lie on; null: main memory. */
-  async #gpuOf(kind: string): Promise<number | null> {
+  /** Size of the GPU that a host's weights lie on; null: main memory. */
+  async #gpuOf(kind: string, device: DeviceName): Promise<number | null> {
     if (this.#options.asksDevice?.(kind) !== true) return null;
-    const { device, memory } = (await this.#supervisor(kind).host()).about;
-    if (device.type !== "cuda") return null;
-    this.#gpuBytes.set(kind, memory.totalBytes);
-    return memory.totalBytes;
+    const { about } = await this.#hosts.supervisor(kind, device).host();
+    if (about.device.type !== "cuda") return null;
+    this.#gpuBytes.set(hostKey(kind, device), about.memory.totalBytes);
+    return about.memory.totalBytes;
   }
 
   /**
    * Frees idle engines of the same memory, least recently used first, until the new one fits; waits for leased ones. Returns when the memory is really
    * free. On a GPU an engine that is alone is always let through: its host streams, or says what it lacks.
    */
-  async #makeRoom(spec: EngineSpec): Promise<void> {
+  async #makeRoom(spec: EngineSpec, device: DeviceName): Promise<void> {
     const bytes = engineBytes(spec);
-    const gpu = await this.#gpuOf(spec.hostKind);
+    const gpu = await this.#gpuOf(spec.hostKind, device);
     const beside = (): LiveEngine[] =>
       [...this.#engines.rkeys()]
         .flatMap((key) => this.#engines.peek(key) ?? [])
-        .filter((engine) => this.#gpuBytes.has(engine.spec.hostKind) === (gpu !== null));
+        .filter((engine) => this.#gpuBytes.has(hostKey(engine.spec.hostKind, engine.device)) === (gpu !== null))
+        .filter((engine) => gpu === null || engine.device === device);
     const deadline = this.#nowMs() + (this.#options.roomTimeoutMs ?? 30_000);
     for (;;) {
       const budget = this.#options.budgetBytes(gpu);
@@ -332,6 +337,7 @@ export class Engines {
         return {
           engine: engine.id,
           spec: { structure, precision, profile, hostKind },
+          device: engine.device,
           state: engine.state,
           sinceMs: engine.sinceMs,
           generation: engine.generation,
@@ -341,29 +347,52 @@ export class Engines {
           losses: engine.losses,
         };
       }),
-      hosts: Object.fromEntries([...this.#supervisors].map(([kind, supervisor]) => [kind, supervisor.status])),
+      hosts: this.#hosts.status,
       engineBuilds: this.#engineBuilds,
       sessionLoads: this.#sessionLoadsTotal,
       bytes: [...this.#engines.values()].reduce((sum, engine) => sum + engine.bytes, this.#disposingBytes),
-      budgetBytes: this.#options.budgetBytes(Math.max(0, ...this.#gpuBytes.values()) || null),
+      budgetBytes: this.#budget(),
       totals: this.#history.totals,
       history: this.#history.records,
     };
   }
 
-  /** The host of a kind, started when it is not running: for `doctor` and the pages. */
-  host(kind: string): Promise<Host> {
-    return this.#supervisor(kind).host();
+  /** Of all devices together: each GPU that holds or held engines counts once, main memory where there is none. */
+  #budget(): number {
+    const { budgetBytes } = this.#options;
+    const { status } = this.#hosts;
+    const gpus = new Map([...this.#gpuBytes].map(([key, bytes]) => [status[key]?.on ?? null, bytes]));
+    return gpus.size === 0 ? budgetBytes(null) : [...gpus.values()].reduce((sum, bytes) => sum + budgetBytes(bytes), 0);
   }
 
-  /** Hosts that are up, by kind. Starts none. */
+  /** How many engines a device has. */
+  on(device: DeviceName): number {
+    return [...this.#engines.values()].filter((engine) => engine.device === device).length;
+  }
+
+  /** The engine of a spec on a device; null when it is not there. */
+  find(spec: EngineSpec, device: DeviceName): LiveEngine | null {
+    return this.#engines.peek(placedKey(spec, device)) ?? null;
+  }
+
+  /** The host of a kind, on the first of its devices, started when it is not running: for `doctor` and the pages. */
+  host(kind: string): Promise<Host> {
+    return this.#hosts.supervisor(kind, this.devices(kind)[0] ?? null).host();
+  }
+
+  /** Hosts that are up, by `hostKey`. Starts none. */
   runningHosts(): ReadonlyMap<string, Host> {
-    return new Map([...this.#supervisors].flatMap(([kind, { running }]) => (running === null ? [] : [[kind, running] as const])));
+    return this.#hosts.running();
+  }
+
+  /** A host of that kind has died there and does not serve again yet. */
+  isDown(kind: string, device: DeviceName): boolean {
+    return this.#hosts.isDown(kind, device);
   }
 
   /** Ends every host process. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all([...this.#supervisors.values()].map((supervisor) => supervisor.close()));
+    await this.#hosts.close();
   }
 }

@@ -5,7 +5,8 @@ import type { AdapterLosses } from "@refit-sidecar/protocol";
 import type { CallOptions, Host, HostReply, StepTensor } from "../host/types.ts";
 import { nextState, planRefit, sameState } from "../plan/index.ts";
 import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan } from "../plan/index.ts";
-import { engineBytes, engineKey } from "./engine-key.ts";
+import { engineBytes, placedKey } from "./engine-key.ts";
+import type { DeviceName } from "./engine-key.ts";
 import { OneAtATime } from "./one-at-a-time.ts";
 import type { Serving } from "../telemetry/index.ts";
 import type { EngineSpec, RefitRecord, StepReply, Wanted } from "./types.ts";
@@ -29,6 +30,7 @@ export interface LiveEngineParts {
 export class LiveEngine {
   readonly id: string;
   readonly spec: EngineSpec;
+  readonly device: DeviceName;
   readonly #parts: LiveEngineParts;
   readonly #queue = new OneAtATime();
   #state: EngineState = { state: "UNKNOWN", reason: "not loaded yet" };
@@ -42,17 +44,20 @@ export class LiveEngine {
   /** What the engine was last asked to be: the state to recover into. */
   #lastWanted: Wanted | null = null;
   #everLoaded = false;
+  #usedMs: number;
   /** As its host told it last. */
   serving: Serving | null = null;
   /** Of the stack that is live, as its host answered when it wrote it. */
   losses: AdapterLosses = [];
 
-  constructor(spec: EngineSpec, parts: LiveEngineParts) {
-    this.id = engineKey(spec);
+  constructor(spec: EngineSpec, parts: LiveEngineParts, device: DeviceName = null) {
+    this.id = placedKey(spec, device);
     this.spec = spec;
+    this.device = device;
     this.#bytes = engineBytes(spec);
     this.#parts = parts;
     this.#sinceMs = parts.nowMs();
+    this.#usedMs = this.#sinceMs;
   }
 
   /** Bytes of its weights: the host's own answer once it is loaded, until then what the parameters take unquantised. */
@@ -67,6 +72,10 @@ export class LiveEngine {
   }
   get generation(): number {
     return this.#generation;
+  }
+  /** When (monotonic) a run last asked for its weights. */
+  get usedMs(): number {
+    return this.#usedMs;
   }
   get loaded(): boolean {
     return this.#host !== null;
@@ -83,6 +92,7 @@ export class LiveEngine {
   bring(wanted: Wanted, signal?: AbortSignal, onProgress?: CallOptions["onProgress"]): Promise<number> {
     return this.#queue.run(async () => {
       signal?.throwIfAborted();
+      this.#usedMs = this.#parts.nowMs();
       this.#move({ type: "desired", desired: wanted.desired });
       const host = await this.#parts.host();
       // The usual step: nothing has changed, and nothing has to be planned to know it.

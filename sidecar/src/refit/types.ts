@@ -56,6 +56,8 @@ export interface RefitRecord {
 export interface EngineStatus {
   readonly engine: string;
   readonly spec: Omit<EngineSpec, "parameters" | "graph">;
+  /** Name of its device; null: its host's own choice. */
+  readonly device: string | null;
   readonly state: EngineState;
   /** Milliseconds (monotonic) since when it is in that state. */
   readonly sinceMs: number;

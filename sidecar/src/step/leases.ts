@@ -1,32 +1,29 @@
 import { randomBytes } from "node:crypto";
 import { Failure } from "../failure/index.ts";
 import type { CallOptions, StepTensor } from "../host/types.ts";
-import { stateKey } from "../plan/index.ts";
-import type { EngineLease, LiveEngine } from "../refit/index.ts";
 import type { StepReply, Wanted } from "../refit/types.ts";
+import { ended, stayAt, type Engine, type Place, type Stay, type StayLook } from "./stay.ts";
 import { Turns, type TurnOptions } from "./turns.ts";
 
 export type OnProgress = NonNullable<CallOptions["onProgress"]>;
 
-type Engine = Pick<LiveEngine, "id" | "bring" | "step">;
-
-/** An engine that a lease takes over, and the weights that it wants there. */
-export interface Place<Origin> extends Pick<EngineLease, "release"> {
-  readonly engine: Engine;
-  readonly wanted: Wanted;
-  /** What it was made from; the lease keeps it for whoever asks. */
-  readonly origin: Origin;
-}
-
 export interface LeaseReply extends StepReply {
+  readonly engine: string;
   /** From admission to the start of the step: queue, turn and refit. */
   readonly waitedMs: number;
 }
 
-export interface LeasesOptions extends TurnOptions {
+export interface LeasesOptions<Origin> extends TurnOptions {
   /** A lease that is not stepped on for this long ends by itself. */
   readonly idleMs: number;
-  readonly onStep?: (engine: string, reply: LeaseReply) => void;
+  readonly onStep?: (lease: Lease<Origin>, reply: LeaseReply, tensors: readonly StepTensor[]) => void;
+  /**
+   * Another place with the same weights, for a lease whose engine failed under a step or `mustLeave`; null: there is none that serves. Without it a step that
+   * was lost is computed again on the same engine.
+   */
+  readonly elsewhere?: (place: Place<Origin>) => Promise<Place<Origin> | null>;
+  /** The place serves no more, or badly: the next step goes elsewhere. */
+  readonly mustLeave?: (place: Place<Origin>) => boolean;
   /** A lease has ended, and is no longer in the list. */
   readonly onEnd?: () => void;
 }
@@ -52,7 +49,7 @@ export interface Lease<Origin> {
   readonly end: () => void;
 }
 
-/** Failures after which the same step can be computed again on a recovered engine: nothing of it was delivered. */
+/** Failures after which the same step can be computed again on a recovered engine, or on another one: nothing of it was delivered. */
 const recoverable: ReadonlySet<string> = new Set([
   "HOST_LOST",
   "HOST_GARBAGE",
@@ -61,25 +58,29 @@ const recoverable: ReadonlySet<string> = new Set([
   "HOST_ENGINE_DIRTY",
   "HOST_ENGINE_UNKNOWN",
 ]);
-
-const ended = () => new Failure("STEP_RUN_CLOSED", "this lease has ended (released, or not used for ten minutes); prepare again", {});
+/** With several devices: the host of this one keeps ending, and is not started at present. */
+const leavable: ReadonlySet<string> = new Set([...recoverable, "HOST_START_FAILED"]);
+/** Places that one step is tried at. */
+const mostPlaces = 3;
 
 /** All leases, fairly sharing engines. */
 export class Leases<Origin> {
-  readonly #options: LeasesOptions;
+  readonly #options: LeasesOptions<Origin>;
   readonly #turns = new Map<Engine, { readonly turns: Turns; stays: number }>();
   readonly #held = new Map<string, Lease<Origin>>();
+  readonly #stays = new Set<Stay<Origin>>();
   readonly #steps = new Map<string, number>();
   #stepping = 0;
   #lastStepAtMs = -Infinity;
 
-  constructor(options: LeasesOptions) {
+  constructor(options: LeasesOptions<Origin>) {
     this.#options = options;
   }
 
   /** Brings the weights, in turn, and answers a lease on them. Takes over the place: it is released when the lease ends, or when the weights cannot be brought. */
   async open(place: Place<Origin>, { signal, keep = false, onProgress }: OpenOptions = {}): Promise<Lease<Origin>> {
-    const { idleMs, nowMs, onStep, onEnd } = this.#options;
+    const { idleMs, nowMs, onStep, onEnd, elsewhere, mustLeave } = this.#options;
+    const tries = elsewhere === undefined ? 2 : 1;
     const id = `lease-${randomBytes(9).toString("base64url")}`;
     let stay = await this.#arrive(place, signal, onProgress);
     let timer: NodeJS.Timeout | undefined;
@@ -88,6 +89,30 @@ export class Leases<Origin> {
       if (keep || !this.#held.has(id)) return;
       timer = setTimeout(() => (stay.isBusy() ? wait() : lease.end()), idleMs);
       timer.unref();
+    };
+    let leaving: Promise<void> | null = null;
+    /** The lease goes on elsewhere, once for all of its steps that find it at that place. A place that cannot take it changes nothing: the step says what is wrong. */
+    const leave = async (from: Stay<Origin>) => {
+      if (stay !== from || elsewhere === undefined) return;
+      leaving ??= elsewhere(from.place)
+        .then((next) => (next === null ? undefined : lease.move(next)))
+        .catch(() => undefined)
+        .finally(() => (leaving = null));
+      await leaving;
+    };
+    const atSomePlace = async <T>(work: () => Promise<T>): Promise<T> => {
+      if (mustLeave?.(stay.place) === true) await leave(stay);
+      for (let place = 1; ; place += 1) {
+        const here = stay;
+        try {
+          return await work();
+        } catch (error) {
+          if (elsewhere === undefined || place === mostPlaces || !(error instanceof Failure) || !leavable.has(error.code)) throw error;
+          await leave(here);
+          // Nowhere else: once more where it is, as with a single device.
+          if (stay === here && place > 1) throw error;
+        }
+      }
     };
     const lease: Lease<Origin> = {
       id,
@@ -101,14 +126,16 @@ export class Leases<Origin> {
         return stay.place.wanted;
       },
       step: async (tensors, stepSignal) => {
-        const { engine, wanted } = stay.place;
         const admittedMs = nowMs();
         this.#stepping += 1;
         try {
-          const work = (ready: () => void) => stepOn(engine, wanted, tensors, () => (ready(), nowMs() - admittedMs), stepSignal);
-          const reply = await stay.inTurn(work, stepSignal);
-          this.#steps.set(engine.id, (this.#steps.get(engine.id) ?? 0) + 1);
-          onStep?.(engine.id, reply);
+          const reply = await atSomePlace(async () => {
+            const { inTurn, place } = stay;
+            const work = (ready: () => void) => stepOn(place, tensors, () => (ready(), nowMs() - admittedMs), tries, stepSignal);
+            return { ...(await inTurn(work, stepSignal)), engine: place.engine.id };
+          });
+          this.#steps.set(reply.engine, (this.#steps.get(reply.engine) ?? 0) + 1);
+          onStep?.(lease, reply, tensors);
           return reply;
         } finally {
           this.#stepping -= 1;
@@ -155,9 +182,14 @@ export class Leases<Origin> {
     return [...this.#steps.values()].reduce((sum, count) => sum + count, 0);
   }
 
-  /** Steps that wait for an engine. */
-  waiting(): number {
-    return [...this.#turns.values()].reduce((sum, { turns }) => sum + turns.waiting, 0);
+  /** Steps that wait for an engine; without an id, for all. */
+  waiting(engine?: string): number {
+    return [...this.#turns].reduce((sum, [{ id }, { turns }]) => sum + (engine === undefined || id === engine ? turns.waiting : 0), 0);
+  }
+
+  /** What runs do at engines, those that are still arriving included. */
+  stays(): readonly StayLook[] {
+    return [...this.#stays].map(({ look }) => look());
   }
 
   /** A step runs or waits, or ended less than `ms` ago. */
@@ -175,10 +207,12 @@ export class Leases<Origin> {
     const shared = this.#turns.get(engine) ?? { turns: new Turns(this.#options), stays: 0 };
     this.#turns.set(engine, shared);
     shared.stays += 1;
-    const stay = stayAt(place, shared.turns, () => {
+    const stay = stayAt(place, shared.turns, this.#options.nowMs, () => {
+      this.#stays.delete(stay);
       shared.stays -= 1;
       if (shared.stays === 0) this.#turns.delete(engine);
     });
+    this.#stays.add(stay);
     try {
       await stay.inTurn(() => engine.bring(wanted, signal, onProgress), signal);
     } catch (error) {
@@ -189,62 +223,22 @@ export class Leases<Origin> {
   }
 }
 
-/** A lease's time at one place. */
-interface Stay<Origin> {
-  readonly place: Place<Origin>;
-  readonly inTurn: <T>(work: (ready: () => void) => Promise<T>, signal: AbortSignal | undefined) => Promise<T>;
-  readonly isBusy: () => boolean;
-  /** The engine goes back when what runs has ended. */
-  readonly leave: () => void;
-}
-
-function stayAt<Origin>(place: Place<Origin>, turns: Turns, left: () => void): Stay<Origin> {
-  const state = stateKey(place.wanted.desired);
-  const leaveTurns = turns.open(state);
-  let active = 0;
-  let leaving = false;
-  const giveBack = () => {
-    leaveTurns();
-    left();
-    place.release();
-  };
-  return {
-    place,
-    isBusy: () => active > 0,
-    async inTurn(work, signal) {
-      if (leaving) throw ended();
-      active += 1;
-      try {
-        return await turns.run(state, work, signal);
-      } finally {
-        active -= 1;
-        if (leaving && active === 0) giveBack();
-      }
-    },
-    leave() {
-      if (leaving) return;
-      leaving = true;
-      if (active === 0) giveBack();
-    },
-  };
-}
-
 /** `arrived` is told when the weights are there, and answers how long the step had to wait for them. */
 async function stepOn(
-  engine: Engine,
-  wanted: Wanted,
+  { engine, wanted }: Pick<Place<unknown>, "engine" | "wanted">,
   tensors: readonly StepTensor[],
   arrived: () => number,
+  tries: number,
   signal: AbortSignal | undefined,
-): Promise<LeaseReply> {
+): Promise<Omit<LeaseReply, "engine">> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       const generation = await engine.bring(wanted, signal);
       const waitedMs = arrived();
       return { ...(await engine.step(generation, tensors, signal)), waitedMs };
     } catch (error) {
-      // Once: an engine that fails the same step twice is not helped by a third time, and the plugin has its own path.
-      if (attempt === 2 || !(error instanceof Failure) || !recoverable.has(error.code)) throw error;
+      // At most once: an engine that fails the same step twice is not helped by a third time, and the plugin has its own path.
+      if (attempt === tries || !(error instanceof Failure) || !recoverable.has(error.code)) throw error;
     }
   }
 }

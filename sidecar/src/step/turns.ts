@@ -14,6 +14,8 @@ export interface TurnOptions {
 }
 
 const keepFactor = 6;
+/** States whose last run is remembered. */
+const maxRemembered = 256;
 
 interface Waiter {
   readonly state: string;
@@ -32,6 +34,10 @@ export class Turns {
   #waiting: Waiter[] = [];
   /** Open runs by state: the engine is only held for a state that somebody may still step on. */
   readonly #runs = new Map<string, number>();
+  /** When the last run of a state ended that has none now. */
+  readonly #endedAt = new Map<string, number>();
+  /** States that came back within the grace: somebody makes picture after picture with them, so the engine is held between two runs as it is between two steps. */
+  readonly #returning = new Set<string>();
   #current: string | null = null;
   #switchedAt = 0;
   /** Infinite until the weights of the present state are there. */
@@ -55,6 +61,7 @@ export class Turns {
 
   /** A run of this state begins; the answer ends it. */
   open(state: string): () => void {
+    this.#noteReturn(state);
     this.#runs.set(state, (this.#runs.get(state) ?? 0) + 1);
     let isOpen = true;
     return () => {
@@ -62,9 +69,30 @@ export class Turns {
       isOpen = false;
       const left = (this.#runs.get(state) ?? 1) - 1;
       if (left > 0) this.#runs.set(state, left);
-      else this.#runs.delete(state);
+      else this.#noteEnd(state);
       this.#next();
     };
+  }
+
+  #noteReturn(state: string): void {
+    const ended = this.#endedAt.get(state);
+    if (ended === undefined) return;
+    this.#endedAt.delete(state);
+    if (this.#options.nowMs() - ended <= this.#options.graceMs) this.#returning.add(state);
+    else this.#returning.delete(state);
+  }
+
+  #noteEnd(state: string): void {
+    this.#runs.delete(state);
+    this.#endedAt.set(state, this.#options.nowMs());
+    const [oldest] = this.#endedAt.keys();
+    if (this.#endedAt.size <= maxRemembered || oldest === undefined) return;
+    this.#endedAt.delete(oldest);
+    this.#returning.delete(oldest);
+  }
+
+  #isHeld(state: string): boolean {
+    return this.#runs.has(state) || this.#returning.has(state);
   }
 
   /** Runs `work` alone on the engine when its turn comes; `work` calls `ready` when the weights are there. Throws STEP_QUEUE_FULL at once, HOST_CANCELLED when `signal` fires while it waits. */
@@ -126,8 +154,8 @@ export class Turns {
     const left = this.#turnEnds - now;
     const grace = this.#idleSince + this.#options.graceMs - now;
     if (own !== undefined && (!others || left > 0)) return this.#start(own);
-    if (own === undefined && left > 0 && grace > 0 && this.#current !== null && this.#runs.has(this.#current)) {
-      // The sampler of the present state is between two steps; switching now would cost two refits per step.
+    if (own === undefined && left > 0 && grace > 0 && this.#current !== null && this.#isHeld(this.#current)) {
+      // The sampler of the present state is between two steps, or its client between two pictures; switching now would cost two refits each time.
       this.#holding = setTimeout(() => this.#switch(), Math.min(left, grace));
       return;
     }

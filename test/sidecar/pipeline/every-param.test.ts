@@ -174,6 +174,8 @@ function leaseOpener() {
   return createLeaseOpener({
     leases: new Leases<Origin>({ turnMs: () => 1, graceMs: 1, maxWaiting: 1, idleMs: 1000, nowMs: () => 1 }),
     engines: anything as BackendParts["engines"],
+    placer: { choose: () => ({ device: null, spreadTo: null }), heading: () => () => undefined },
+    spread: () => undefined,
     resolve: resolver.wanted,
     specOf: (resolved, request) =>
       engineSpec(

@@ -331,6 +331,35 @@ describe("Engines", () => {
     expect(engines.status.engines.map(({ engine }) => engine)).toContain(one.engine.id);
   });
 
+  it("has one engine and one host on each device, and loses only those of the host that dies", async () => {
+    const started: (string | null)[] = [];
+    const engines = new Engines({
+      devices: () => ["0", "1"],
+      startHost: async (_kind, _graphs, device) => {
+        started.push(device);
+        const host = fakeHost(100 + hosts.length);
+        hosts.push(host);
+        return host;
+      },
+      budgetBytes: () => 10 * size,
+      emit: (event) => void (event.type === "host.crashed" && events.push(event.engine)),
+    });
+    const [zero, one] = [await engines.acquire(spec(), "0"), await engines.acquire(spec(), "1")];
+    await zero.engine.bring(wanted("x"));
+    await one.engine.bring(wanted("y"));
+    expect([zero.engine.id, one.engine.id]).toEqual([`${engineKey(spec())}@0`, `${engineKey(spec())}@1`]);
+    expect(started).toEqual(["0", "1"]);
+    expect([engines.find(spec(), "1"), engines.find(other("o"), "1")]).toEqual([one.engine, null]);
+    expect(Object.fromEntries(engines.status.engines.map(({ device, bytes }) => [device, bytes]))).toEqual({ 0: size, 1: size });
+    hosts[1]?.die();
+    await expect.poll(() => events).toEqual([`${spec().hostKind}@1`]);
+    expect(zero.engine.state.state).toBe("LIVE");
+    await expect.poll(() => one.engine.state.state).toBe("LIVE");
+    expect(one.engine.wanted).toEqual(wanted("y"));
+    expect([engines.isDown(spec().hostKind, "0"), engines.isDown(spec().hostKind, "1")]).toEqual([false, false]);
+    await engines.close();
+  });
+
   it("hands out nothing after close", async () => {
     const engines = make();
     await engines.host("fake");

@@ -84,6 +84,64 @@ describe("Leases", () => {
     },
   );
 
+  describe("with several devices", () => {
+    const pool = () => {
+      const [here, there] = [fakeEngine(), fakeEngine()];
+      const other = { drained: false, places: [] as (Place<null> | null)[] };
+      const leases = new Leases<null>({
+        ...options,
+        elsewhere: async () => other.places.shift() ?? null,
+        mustLeave: ({ engine }) => other.drained && engine === here.engine,
+      });
+      other.places.push(place(there.engine, "x", () => there.log.push("released")));
+      return { here, there, other, leases };
+    };
+
+    it("computes a lost step on another one, in the same state, and goes on there", async () => {
+      const { here, there, leases } = pool();
+      const lease = await leases.open(place(here.engine, "x", () => here.log.push("released")));
+      here.failures.push(new Failure("HOST_LOST", "lost"));
+      const answers = await Promise.all([lease.step([]), lease.step([])]);
+      expect(answers).toHaveLength(2);
+      await lease.step([]);
+      expect(here.log[0]).toBe("bring x");
+      expect(here.log.at(-1)).toBe("released");
+      expect([...here.log, ...there.log].filter((line) => line === "step x")).toHaveLength(3);
+      expect(there.log.slice(0, 2)).toEqual(["bring x", "step x"]);
+      lease.end();
+      expect(there.log.at(-1)).toBe("released");
+    });
+
+    it("leaves a drained one before the next step", async () => {
+      const { here, there, other, leases } = pool();
+      const lease = await leases.open(place(here.engine));
+      other.drained = true;
+      await lease.step([]);
+      expect([here.log, there.log]).toEqual([["bring x"], ["bring x", "step x"]]);
+    });
+
+    it("tries once more where it is when there is none, or when the other cannot take it, and answers what is wrong", async () => {
+      const { here, other, leases } = pool();
+      const lease = await leases.open(place(here.engine));
+      const refusing = { ...fakeEngine().engine, bring: () => Promise.reject(new Failure("HOST_OUT_OF_MEMORY", "no room")) };
+      other.places.splice(0, 1, place(refusing));
+      here.failures.push(new Failure("HOST_LOST", "lost"));
+      await expect(lease.step([])).resolves.toMatchObject({ ms: 1 });
+      here.failures.push(new Failure("HOST_LOST", "lost"), new Failure("HOST_TIMEOUT", "lost again"));
+      await expect(lease.step([])).rejects.toMatchObject({ code: "HOST_TIMEOUT" });
+    });
+
+    it("tells what runs do where, arrivals included", async () => {
+      const { here, leases } = pool();
+      const opening = leases.open(place(here.engine));
+      expect(leases.stays()).toMatchObject([{ engine: "engine", idleMs: 0 }]);
+      const lease = await opening;
+      expect(leases.stays()).toHaveLength(1);
+      lease.end();
+      expect(leases.stays()).toEqual([]);
+    });
+  });
+
   it("does not repeat a step that failed by itself", async () => {
     const { engine, failures } = fakeEngine();
     const lease = await make().open(place(engine));
@@ -170,7 +228,7 @@ describe("Leases", () => {
     const leases = new Leases<null>({
       ...options,
       nowMs: () => now,
-      onStep: (id, reply) => seen.push(`${id} ${reply.ms} ${reply.waitedMs}`),
+      onStep: (_lease, reply) => seen.push(`${reply.engine} ${reply.ms} ${reply.waitedMs}`),
     });
     const lease = await leases.open(place(engine));
     expect(leases.activeWithin(1000)).toBe(false);

@@ -108,6 +108,33 @@ describe("Turns", () => {
     expect(log).toEqual(["a", "a", "b"]);
   });
 
+  it("holds the engine between two runs of a state that comes back at once, and learns when it does not", async () => {
+    const turns = make({ graceMs: 20 });
+    const log: string[] = [];
+    const picture = async () => {
+      const close = turns.open("a");
+      await turns.run("a", logged(log, "a"));
+      close();
+    };
+    turns.open("b");
+    await picture();
+    await vi.advanceTimersByTimeAsync(5);
+    await picture();
+    const b = turns.run("b", logged(log, "b"));
+    await vi.advanceTimersByTimeAsync(5);
+    await picture();
+    expect(log).toEqual(["a", "a", "a"]);
+    await vi.advanceTimersByTimeAsync(20);
+    await b;
+    expect(log).toEqual(["a", "a", "a", "b"]);
+    await vi.advanceTimersByTimeAsync(100);
+    const again = picture();
+    await vi.advanceTimersByTimeAsync(30);
+    await again;
+    await turns.run("b", logged(log, "b"));
+    expect(log).toEqual(["a", "a", "a", "b", "a", "b"]);
+  });
+
   it("gives up an idle run's turn after the grace", async () => {
     const turns = make({ graceMs: 20 });
     const log: string[] = [];

@@ -217,6 +217,7 @@ export function createFakeBackend(Failure) {
       watch: { paused, folders: 1 },
       catalog: { generation: entries.length, adapters: 2, checkpoints: 1, problems: 0, deltasReady: 2 },
       hosts: [{ kind: "onnxruntime", available: true, device: "cpu", pid: null, restarts: 0, problem: null }],
+      devices: [],
       totals: { engineBuilds: 0, sessionLoads: 0, refits: 0, steps: seen.step.length },
       engines: engines(),
       live: null,

@@ -13,10 +13,11 @@ export function gpuFinding(gpus: readonly Gpu[]): Finding {
       name: "graphics card",
       ok: true,
       found: gpus
-        .map(
-          ({ name, capability, driver, memoryMib }) =>
-            `${name}, compute capability ${capability}, ${gibibytes(memoryMib * 2 ** 20)}, driver ${driver}`,
-        )
+        .map(({ name, capability, driver, memoryMib }, index) => {
+          const text = `${name}, compute capability ${capability}, ${gibibytes(memoryMib * 2 ** 20)}, driver ${driver}`;
+          return gpus.length > 1 ? `${index}: ${text}` : text;
+        })
+        .concat(gpus.length > 1 ? [`runs are placed on all ${gpus.length}, unless --devices names some`] : [])
         .join("; "),
       remedy: null,
       optional: true,

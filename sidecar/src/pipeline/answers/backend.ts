@@ -211,11 +211,11 @@ export function createBackend(parts: BackendParts): WireBackend {
     },
     step: async ({ lease: id, inputs }, { signal, makeRoom }) => {
       const lease = leases.get(id);
-      const { structure, hostKind } = lease.origin.spec;
+      const { structure } = lease.origin.spec;
       const reply = await withRoom(() => lease.step(inputs, signal), makeRoom);
       const isNew = parts.lastUsed.noteStep(structure, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])), reply.ms);
       if (isNew)
-        hostMemory(engines, hostKind).then(
+        hostMemory(engines, lease.engine).then(
           (bytes) => bytes !== null && parts.lastUsed.noteMemory(structure, bytes),
           () => undefined,
         );

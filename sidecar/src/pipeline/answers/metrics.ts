@@ -5,6 +5,14 @@ import type { Scheduler } from "../../jobs/index.ts";
 import type { Catalog } from "../../catalog/index.ts";
 import type { Events, Histogram, Metrics } from "../../telemetry/index.ts";
 import type { EngineLeases } from "../open-lease.ts";
+import type { DeviceView } from "./devices.ts";
+
+/** Of a host's device, and of the host process. */
+export interface HostMemory {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  readonly processBytes: number;
+}
 
 export interface MetricsParts {
   readonly metrics: Metrics;
@@ -13,12 +21,15 @@ export interface MetricsParts {
   readonly leases: () => Pick<EngineLeases, "list" | "waiting">;
   readonly jobs: Scheduler;
   readonly catalog: Catalog;
+  readonly devices: () => readonly DeviceView[];
 }
 
 export interface OperatorMetrics {
   /** Times that pages show with their percentiles. */
   readonly figures: Readonly<Record<"step" | "wait" | "refit" | "swap", Histogram>>;
   readonly stepped: (ms: number, waitedMs: number) => void;
+  /** Memory of a host's device when it was last asked (`hostKey`); null: it was not, or is not up. */
+  readonly memory: (host: string) => HostMemory | null;
   readonly close: () => void;
 }
 
@@ -27,7 +38,7 @@ const milliseconds = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000];
 const memoryEveryMs = 10_000;
 const states = ["LIVE", "NEEDS_REFIT", "NEEDS_RECOMPILE", "UNKNOWN"] as const;
 
-export function operatorMetrics({ metrics, events, engines, leases, jobs, catalog }: MetricsParts): OperatorMetrics {
+export function operatorMetrics({ metrics, events, engines, leases, jobs, catalog, devices }: MetricsParts): OperatorMetrics {
   const refits = metrics.histogram("refit_refit_ms", "Time of a refit from plan to commit, in ms", milliseconds);
   const swaps = metrics.histogram("refit_swap_ms", "Time in which a refit closed the engine to steps, in ms", milliseconds);
   const steps = metrics.histogram("refit_step_ms", "Time of a denoiser call in the engine, in ms", milliseconds);
@@ -43,6 +54,28 @@ export function operatorMetrics({ metrics, events, engines, leases, jobs, catalo
     { labels: {}, value: engines.status.engineBuilds },
   ]);
   metrics.gauge("refit_steps_waiting", "Steps that wait for an engine", () => leases().waiting());
+  const byDevice = (value: (device: DeviceView) => number) => () =>
+    devices().map((device) => ({ labels: { device: device.name }, value: value(device) }));
+  metrics.gauges(
+    "refit_device_serving",
+    "1 while new runs go to the device, 0 while it is down or slow",
+    byDevice(({ state }) => (state === "down" || state === "slow" ? 0 : 1)),
+  );
+  metrics.gauges(
+    "refit_device_runs",
+    "Runs that use a device now",
+    byDevice(({ runs }) => runs),
+  );
+  metrics.gauges(
+    "refit_device_steps_waiting",
+    "Steps that wait for an engine of a device",
+    byDevice(({ waiting }) => waiting),
+  );
+  metrics.gauges(
+    "refit_device_engines_bytes",
+    "Memory of the engines' weights on a device, in bytes",
+    byDevice(({ enginesBytes }) => enginesBytes),
+  );
   metrics.gauge("refit_leases", "Runs that hold an engine", () => leases().list().length);
   metrics.gauges("refit_jobs", "Background jobs by state", () =>
     (["queued", "running"] as const).map((state) => ({
@@ -51,7 +84,7 @@ export function operatorMetrics({ metrics, events, engines, leases, jobs, catalo
     })),
   );
   metrics.gauge("refit_catalog_entries", "Files in the catalog", () => catalog.snapshot().entries.size);
-  const memory = new Map<string, { readonly totalBytes: number; readonly freeBytes: number; readonly processBytes: number }>();
+  const memory = new Map<string, HostMemory>();
   const rows = (key: "totalBytes" | "freeBytes" | "processBytes") => () =>
     [...memory].map(([host, held]) => ({ labels: { host }, value: held[key] }));
   metrics.gauges(
@@ -89,6 +122,7 @@ export function operatorMetrics({ metrics, events, engines, leases, jobs, catalo
       steps.observe(ms);
       waits.observe(waitedMs);
     },
+    memory: (host) => memory.get(host) ?? null,
     close() {
       stop();
       clearInterval(timer);

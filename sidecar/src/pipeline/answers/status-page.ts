@@ -2,11 +2,13 @@
 
 import type { Catalog } from "../../catalog/index.ts";
 import type { Scheduler } from "../../jobs/index.ts";
-import type { Engines } from "../../refit/index.ts";
+import { hostKey } from "../../refit/index.ts";
+import type { DeviceName, Engines } from "../../refit/index.ts";
 import type { WireBackend } from "../../wire/index.ts";
 import type { Folders } from "../folders.ts";
 import type { LiveFolder } from "../live-folder.ts";
 import type { EngineLeases } from "../open-lease.ts";
+import type { DeviceView } from "./devices.ts";
 import { createJobNews } from "./job-news.ts";
 import type { JobNews } from "./job-news.ts";
 import { engineView } from "./views.ts";
@@ -22,6 +24,7 @@ export interface StatusParts {
   readonly resolver: Resolver;
   readonly folders: Folders;
   readonly live: LiveFolder | null;
+  readonly devices: () => DeviceView[];
   readonly paused: () => boolean;
   /** Engine hosts that could be started, with the reason for those that could not. */
   readonly hostKinds: () => readonly {
@@ -36,6 +39,9 @@ export interface StatusPage {
   readonly onJob: (listener: (news: JobNews) => void) => () => void;
   readonly noteJob: (job: JobView) => void;
 }
+
+/** Hardware, with the name of the device where there are several. */
+const deviceText = (name: DeviceName, hardware: string): string => (name === null ? hardware : `${name}: ${hardware}`);
 
 export function createStatusPage(parts: StatusParts): StatusPage {
   const { catalog, engines, leases, jobs, resolver, folders } = parts;
@@ -60,7 +66,7 @@ export function createStatusPage(parts: StatusParts): StatusPage {
     return statuses.map((status) =>
       engineView(status, {
         family: family.get(status.spec.structure) ?? null,
-        device: hosts[status.spec.hostKind]?.device ?? "",
+        device: deviceText(status.device, hosts[hostKey(status.spec.hostKind, status.device)]?.device ?? ""),
         steps: leases.steps(status.engine),
         lastRefit: history.findLast((record) => record.engine === status.engine && record.failure === null) ?? null,
         checkpointId: resolver.checkpointId,
@@ -107,14 +113,19 @@ export function createStatusPage(parts: StatusParts): StatusPage {
           problems: entries.filter((entry) => entry.problem !== null).length,
           deltasReady: entries.filter((entry) => resolver.deltaState(entry.id) === "ready").length,
         },
-        hosts: parts.hostKinds().map(({ kind, problem }) => ({
-          kind,
-          available: problem === null,
-          device: hosts[kind]?.device ?? null,
-          pid: hosts[kind]?.pid ?? null,
-          restarts: hosts[kind]?.restarts ?? 0,
-          problem,
-        })),
+        hosts: parts.hostKinds().map(({ kind, problem }) => {
+          const own = Object.values(hosts).filter((host) => host.kind === kind);
+          const first = own.find(({ pid }) => pid !== null);
+          return {
+            kind,
+            available: problem === null,
+            device: first?.device ?? null,
+            pid: first?.pid ?? null,
+            restarts: own.reduce((sum, { restarts }) => sum + restarts, 0),
+            problem,
+          };
+        }),
+        devices: parts.devices(),
         totals: { engineBuilds, sessionLoads, refits: totals.refits, steps: leases.steps() },
         engines: engineViews(),
         live: liveView(),

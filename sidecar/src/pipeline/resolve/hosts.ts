@@ -8,7 +8,9 @@ import type { Host, HostCommand, HostPython, LogLevel, StartOptions } from "../.
 import { installedHost, pythonOf } from "../../install/host/index.ts";
 import type { Options } from "../../options/index.ts";
 import { packageRoot } from "../../package-root.ts";
-import type { HostGraph } from "../../refit/index.ts";
+import { hostKey } from "../../refit/index.ts";
+import type { DeviceName, HostGraph } from "../../refit/index.ts";
+import type { Devices } from "./devices.ts";
 
 export type HostKind = "onnxruntime" | "torch" | "tensorrt";
 
@@ -20,6 +22,8 @@ export interface HostsOptions {
   readonly onServing: NonNullable<StartOptions["onServing"]>;
   /** The operator's own variables, NAME or NAME=VALUE. */
   readonly environment: readonly string[];
+  /** How a host is told to run on a device. */
+  readonly onDevice: Devices["start"];
   /** Where clients' segments lie; null: nowhere. Asked at each start. */
   readonly segmentFolder: () => string | null;
 }
@@ -36,6 +40,20 @@ export function hostPythons(dataDir: string, named: () => string | null): HostPy
     return host === null ? null : pythonOf(dataDir, host);
   };
 }
+
+/** Every kind of host, and why those that cannot be started cannot. */
+export const hostKinds = (
+  pythons: HostPythons,
+): readonly { readonly kind: HostKind; readonly problem: { readonly code: string; readonly message: string } | null }[] => [
+  { kind: "onnxruntime", problem: null },
+  ...(["torch", "tensorrt"] as const).map((kind) => ({
+    kind,
+    problem:
+      pythons(kind) === null
+        ? { code: "HOST_NOT_CONFIGURED", message: `it is not installed; run "refit-sidecar host install ${kind}" or pass --python` }
+        : null,
+  })),
+];
 
 /** How GPU hosts use the device. `stores`: flags that name the engine stores. */
 export function hostFlags(
@@ -103,16 +121,23 @@ export function createHostStarter({
   onLog,
   onServing,
   environment,
+  onDevice,
   segmentFolder,
-}: HostsOptions): (kind: string, graphs: readonly HostGraph[]) => Promise<Host> {
+}: HostsOptions): (kind: string, graphs: readonly HostGraph[], device: DeviceName) => Promise<Host> {
   namedVariables(environment, process.env);
-  return (kind, graphs) =>
-    startHost(hostCommand(kind, pythons, flags, graphs), {
-      onLog: (line, level) => onLog(kind, line, level),
-      onServing,
-      environment,
-      segmentFolder: segmentFolder(),
-    });
+  return (kind, graphs, device) => {
+    const there = onDevice(kind, device);
+    const command = hostCommand(kind, pythons, (gpuKind) => [...flags(gpuKind), ...there.flags], graphs);
+    return startHost(
+      { ...command, env: { ...command.env, ...there.env } },
+      {
+        onLog: (line, level) => onLog(hostKey(kind, device), line, level),
+        onServing,
+        environment,
+        segmentFolder: segmentFolder(),
+      },
+    );
+  };
 }
 
 /** Marks of a driver that PyTorch computes with (CUDA, ROCm, CUDA under WSL). */

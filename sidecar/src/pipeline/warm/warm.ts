@@ -2,6 +2,7 @@
 
 import { freemem } from "node:os";
 import type { JobContext } from "../../jobs/index.ts";
+import { hostKey } from "../../refit/index.ts";
 import type { Engines } from "../../refit/index.ts";
 import type { LastUsed } from "./last-used.ts";
 import { probeInputs, probeSteps } from "./probe.ts";
@@ -9,7 +10,7 @@ import { nobodyToAsk, withRoom } from "../retry-with-room.ts";
 import type { EngineLeases, LeaseOpener, LeaseRequest } from "../open-lease.ts";
 
 export interface WarmParts {
-  readonly engines: Pick<Engines, "runningHosts">;
+  readonly engines: Pick<Engines, "get" | "runningHosts">;
   readonly opener: Pick<LeaseOpener, "open">;
   readonly leases: Pick<EngineLeases, "list" | "waiting">;
   readonly lastUsed: Pick<LastUsed, "step">;
@@ -28,7 +29,7 @@ export function createWarm({ engines, opener, leases, lastUsed }: WarmParts): Wa
       await probeSteps(lastUsed.step(spec.structure), {
         step: async (last) => void (await lease.step(probeInputs(table.inputs, spec.precision, last), signal)),
         wanted: () => leases.waiting() > 0 || leases.list().some((other) => other.engine === lease.engine && !here.has(other)),
-        memory: async () => ({ takenBytes: (await hostMemory(engines, spec.hostKind)) ?? 0, freeBytes: freemem() }),
+        memory: async () => ({ takenBytes: (await hostMemory(engines, lease.engine)) ?? 0, freeBytes: freemem() }),
         nowMs: () => performance.now(),
       });
     } finally {
@@ -37,11 +38,13 @@ export function createWarm({ engines, opener, leases, lastUsed }: WarmParts): Wa
   };
 }
 
-/** What a running host's process takes; null when it does not answer. */
-export async function hostMemory(engines: Pick<Engines, "runningHosts">, kind: string): Promise<number | null> {
+/** What the process of an engine's host takes; null when it does not answer. */
+export async function hostMemory(engines: Pick<Engines, "get" | "runningHosts">, engine: string): Promise<number | null> {
+  const live = engines.get(engine);
+  if (live === null) return null;
   const status = await engines
     .runningHosts()
-    .get(kind)
+    .get(hostKey(live.spec.hostKind, live.device))
     ?.call("status", {})
     .catch(() => null);
   return status?.memory.processBytes ?? null;
