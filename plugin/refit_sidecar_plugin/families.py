@@ -49,6 +49,8 @@ class FamilyCall(NamedTuple):
     usual: Mapping[str, tuple[str, str]]
     #: Argument -> the number by which the UI's class multiplies it in its own float type.
     scaled: Mapping[str, float]
+    #: Height and width of the sample are filled up to a multiple of it, from the start.
+    patch: int
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 
@@ -70,6 +72,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -88,6 +91,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -106,6 +110,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -124,6 +129,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -142,6 +148,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        2,
         None,
     ),
     FamilyCall(
@@ -167,6 +174,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {"ref_latents_method": ("", "offset")},
         {"guidance": 1000.0},
+        2,
         None,
     ),
     FamilyCall(
@@ -191,6 +199,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {"ref_latents_method": ("default_ref_method", "index")},
         {"guidance": 1000.0},
+        1,
         None,
     ),
     FamilyCall(
@@ -209,6 +218,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -227,6 +237,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -245,6 +256,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -269,6 +281,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {"ref_latents_method": ("default_ref_method", "index")},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -287,6 +300,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -305,6 +319,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         WordsCall(
             "preprocess_text_embeds",
             ("text_embeds", "text_ids", "t5xxl_weights"),
@@ -330,6 +345,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        2,
         None,
     ),
     FamilyCall(
@@ -354,6 +370,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -378,6 +395,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -408,6 +426,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         WordsCall(
             "preprocess_text_embeds",
             ("context", "unprocessed"),
@@ -439,6 +458,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {"minimax_h3_sigma_shift_video": "shift_video", "minimax_h3_sigma_shift_audio": "shift_audio"},
         {},
         {},
+        1,
         WordsCall(
             "preprocess_text_embeds",
             ("text_states",),
@@ -485,6 +505,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {"guidance": 1000.0},
+        1,
         None,
     ),
     FamilyCall(
@@ -524,6 +545,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -548,6 +570,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -572,6 +595,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
     FamilyCall(
@@ -590,6 +614,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
         {},
         {},
         {},
+        1,
         None,
     ),
 )

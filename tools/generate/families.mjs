@@ -184,6 +184,7 @@ export function pluginTable(families) {
         {${Object.entries(call.scaled ?? {})
           .map(([argument, factor]) => `${quote(argument)}: ${factor.toFixed(1)}`)
           .join(", ")}},
+        ${call.patch ?? 1},
         ${
           call.words === undefined
             ? "None"
@@ -250,6 +251,8 @@ class FamilyCall(NamedTuple):
     usual: Mapping[str, tuple[str, str]]
     #: Argument -> the number by which the UI's class multiplies it in its own float type.
     scaled: Mapping[str, float]
+    #: Height and width of the sample are filled up to a multiple of it, from the start.
+    patch: int
     #: The method of the UI's model that makes a run's words.
     words: WordsCall | None
 

@@ -161,6 +161,8 @@ const call = z.strictObject({
   usual: z.record(z.string(), z.strictObject({ value: z.string(), setting: z.string().optional() })).optional(),
   /** Argument → the number by which the UI's class multiplies it in its own float type before it makes waves of it: 3.5 in bf16 becomes 3504 and not 3500. The engine gets what was rounded so. */
   scaled: z.record(z.string(), z.number().positive()).optional(),
+  /** The model works on squares of so many cells of the sample, and the UI's class fills the last ones up from the start: an engine gets whole squares, and its answer is cut back. */
+  patch: z.int().min(2).optional(),
   /** A method of the UI's model that makes a run's words, called before the steps: its arguments in order, and the inputs that they feed. */
   words: z
     .strictObject({

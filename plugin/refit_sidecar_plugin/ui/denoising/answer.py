@@ -34,7 +34,8 @@ class Answerer:
             return call.x
         out = self._in_parts(call)
         if not call.streams:
-            return out
+            # Words have a width of their own; a step's answer is as large as its sample was before it was filled up to whole patches.
+            return out[..., : call.x.shape[-2], : call.x.shape[-1]] if call.step else out
         pieces = out.flatten(1).split([math.prod(sizes) for sizes in call.streams], dim=1)
         streams = [piece.reshape(len(piece), *sizes) for piece, sizes in zip(pieces, call.streams, strict=True)]
         return streams if len(streams) > 1 else streams[0]

@@ -61,6 +61,8 @@ class CallShape:
     usual: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: Argument -> the number by which the class multiplies it in its own float type.
     scaled: Mapping[str, float] = field(default_factory=dict)
+    #: Height and width of the sample are filled up to a multiple of it, from the start.
+    patch: int = 1
     #: The method of the model that makes a run's words.
     words: WordsCall | None = None
 
@@ -121,8 +123,19 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
         *shape.once_per_run,
         *(name for base, count in shape.many.items() if base in shape.once_per_run for name in _numbered(base, count)),
     }
+    name = shape.inputs.get(shape.positional[0])
+    if isinstance(name, str):
+        tensors[name] = _filled_up(tensors[name], shape.patch)
     more = tuple(tuple(stream.shape[1:]) for stream in streams) if isinstance(sample, (list, tuple)) else ()
     return Call(tensors, frozenset(once), residuals(control or {}), streams[0], shape.conditional, frozenset(optional), more)
+
+
+def _filled_up(sample: torch.Tensor, patch: int) -> torch.Tensor:
+    """[..., h, w] with both sides a multiple of `patch`: rows and columns that lack are those of the start, as in the UIs' own classes."""
+    height, width = sample.shape[-2:]
+    if height % patch:
+        sample = torch.cat([sample, sample[..., : -height % patch, :]], dim=-2)
+    return torch.cat([sample, sample[..., : -width % patch]], dim=-1) if width % patch else sample
 
 
 def _rounded(value: Any, factor: float | None) -> Any:

@@ -109,6 +109,22 @@ def test_guidance_goes_only_to_an_engine_that_takes_it(answerer):
     assert answer(flux_call()).shape == (1, 16, 2, 2)
 
 
+@pytest.mark.parametrize(("ui", "name"), [("comfyui", "Flux"), ("forge", "MMDiTX"), ("comfyui", "WAN21")])
+def test_an_odd_latent_is_filled_up_to_whole_patches_from_its_start_and_the_answer_cut_back(answerer, ui, name):
+    """As these classes do it; a graph takes whole patches only."""
+    sizes = (2, 5, 3) if name == "WAN21" else (5, 3)
+    x = torch.arange(16 * torch.tensor(sizes).prod().item(), dtype=torch.float32).reshape(1, 16, *sizes)
+    made = read_call(call_shape(ui, name), (x, torch.zeros(1)), {"context": torch.zeros(1, 2, 3)})
+    sample = made.tensors["sample"]
+    assert sample.shape[-2:] == (6, 4)
+    assert (
+        torch.equal(sample[..., :5, :3], x)
+        and torch.equal(sample[..., 5, :3], x[..., 0, :])
+        and torch.equal(sample[..., 3], sample[..., 0])
+    )
+    assert torch.equal(answerer(Engine())(made), x + 1)
+
+
 def test_times_of_parts_of_the_sample_go_in_beside_the_largest():
     shape = call_shape("comfyui", "WAN22")
     x, words = torch.zeros(2, 48, 3, 4, 4), torch.zeros(2, 5, 8)

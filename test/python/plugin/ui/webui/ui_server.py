@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 PROBE = HERE / "webui_test_extension"
 EXTENSIONS = {"0-before": PROBE, "a-refit-sidecar": REPO / "plugin", "z-after": PROBE}
 CHECKPOINTS = HERE / "webui_checkpoints.py"
+TRANSFORMERS = HERE / "transformer_checkpoints.py"
 CLIP = Path("backend") / "huggingface" / "runwayml" / "stable-diffusion-v1-5"
 
 COMMON = (
@@ -94,12 +95,10 @@ def reforge() -> Ui:
 UIS = {ui.name: ui for ui in (forge(), a1111(), a1111_medvram(), reforge())}
 
 
-def make_models(folder: Path) -> None:
-    """Checkpoints and LoRAs for both UIs."""
+def make_models(folder: Path, script: Path = CHECKPOINTS) -> None:
+    """Checkpoints and LoRAs: SD 1.5 for every UI, or what another script writes."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run(
-        [os.environ["FORGE_PYTHON"], str(CHECKPOINTS), str(folder)], env=environment, check=True, capture_output=True, timeout=600
-    )
+    subprocess.run([os.environ["FORGE_PYTHON"], str(script), str(folder)], env=environment, check=True, capture_output=True, timeout=600)
 
 
 class UiServer:
@@ -113,6 +112,9 @@ class UiServer:
             (extensions / name).symlink_to(source)
         # Places that only the UI's own arguments tell; the sidecar watches no other ones.
         places = {"--lora-dir": ("my LoRAs", "Lora"), "--ckpt-dir": ("my checkpoints", "Stable-diffusion")}
+        # Parts that Forge loads beside a transformer.
+        parts = {"--vae-dir": ("my VAEs", "VAE"), "--text-encoder-dir": ("my text encoders", "text_encoder")}
+        places |= {argument: place for argument, place in parts.items() if (models / place[1]).is_dir()}
         for link, folder in places.values():
             (base / link).symlink_to(models / folder)
         with socket.socket() as probe:
@@ -138,7 +140,8 @@ class UiServer:
         for line in self.process.stdout:
             self.log.append(line.rstrip())
 
-    def ready(self, timeout_s: float = 600.0) -> UiServer:
+    def ready(self, timeout_s: float = 600.0, **options: object) -> UiServer:
+        """`options` of the UI, beside the checkpoint, which is "tiny" where they name none."""
         deadline = time.monotonic() + timeout_s
         while True:
             assert self.process.poll() is None and time.monotonic() < deadline, f"{self.ui.name} did not start:\n" + "\n".join(
@@ -146,7 +149,7 @@ class UiServer:
             )
             try:
                 # The preview that is made without a network of its own, which the UI would have to download.
-                self.call("/sdapi/v1/options", {"sd_model_checkpoint": "tiny", "show_progress_type": "Approx cheap"})
+                self.call("/sdapi/v1/options", {"sd_model_checkpoint": "tiny", "show_progress_type": "Approx cheap", **options})
                 return self
             except OSError:
                 time.sleep(0.3)

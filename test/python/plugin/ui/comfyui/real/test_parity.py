@@ -102,6 +102,12 @@ def test_a_transformer_is_served_with_adapters_in_every_spelling(run, transforme
     assert change > 0 and (own - served).double().pow(2).mean().sqrt() <= 0.01 * change
 
 
+@pytest.mark.parametrize("choices", [SD3, FLUX], ids=["SD3", "Flux"])
+def test_a_transformer_is_served_at_sizes_that_are_no_whole_patches(run, transformers, relative, choices):
+    own, served = run.both(replace(choices, size=72))
+    assert relative(own, served) <= 1e-3
+
+
 def test_a_file_with_names_of_two_families_changes_what_comfyui_changes(run, transformers):
     """Since 0.33 ComfyUI takes Flux.2's names on a Flux.1 model, the file is named for Flux.2, and no checkpoint of that family is there: it is read on demand.
     An earlier ComfyUI passes some of its layers over, which is told instead of drawn.
