@@ -72,8 +72,8 @@ export class Engines {
   /** Asked to be freed while leased: they go when their leases end. */
   readonly #leaving = new Set<string>();
   readonly #repair: Repair;
+  readonly #openingOnGpu = new Map<DeviceName, Promise<unknown>>();
   #disposals: Promise<unknown> = Promise.resolve();
-  #openingOnGpu: Promise<void> = Promise.resolve();
   #disposingBytes = 0;
   #engineBuilds = 0;
   #sessionLoadsTotal = 0;
@@ -159,7 +159,8 @@ export class Engines {
     const opening = this.#opening.get(key);
     if (opening !== undefined) return opening;
     // Two that open at the same time must not both find the device free.
-    const before = this.#options.asksDevice?.(spec.hostKind) === true ? this.#openingOnGpu : Promise.resolve();
+    const asks = this.#options.asksDevice?.(spec.hostKind) === true;
+    const before = (asks ? this.#openingOnGpu.get(device) : undefined) ?? Promise.resolve();
     const opened = before
       .then(() => this.#makeRoom(spec, device))
       .then(() => {
@@ -169,10 +170,10 @@ export class Engines {
       })
       .finally(() => void this.#opening.delete(key));
     this.#opening.set(key, opened);
-    if (this.#options.asksDevice?.(spec.hostKind) === true)
-      this.#openingOnGpu = opened.then(
-        () => undefined,
-        () => undefined,
+    if (asks)
+      this.#openingOnGpu.set(
+        device,
+        opened.catch(() => undefined),
       );
     return opened;
   }

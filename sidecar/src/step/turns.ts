@@ -14,8 +14,9 @@ export interface TurnOptions {
 }
 
 const keepFactor = 6;
-/** States whose last run is remembered. */
-const maxRemembered = 256;
+/** Weight of the newest run in the share of runs whose state comes back at once, and the share from which the engine is held for the next one. */
+const returnWeight = 1 / 8;
+const heldShare = 0.2;
 
 interface Waiter {
   readonly state: string;
@@ -34,10 +35,10 @@ export class Turns {
   #waiting: Waiter[] = [];
   /** Open runs by state: the engine is only held for a state that somebody may still step on. */
   readonly #runs = new Map<string, number>();
-  /** When the last run of a state ended that has none now. */
+  /** When the last run of a state ended, for states that may still come back within the grace. */
   readonly #endedAt = new Map<string, number>();
-  /** States that came back within the grace: somebody makes picture after picture with them, so the engine is held between two runs as it is between two steps. */
-  readonly #returning = new Set<string>();
+  /** Share of runs after which their state came back within the grace: clients that make picture after picture with one stack. */
+  #returnShare = 0;
   #current: string | null = null;
   #switchedAt = 0;
   /** Infinite until the weights of the present state are there. */
@@ -75,24 +76,26 @@ export class Turns {
   }
 
   #noteReturn(state: string): void {
-    const ended = this.#endedAt.get(state);
-    if (ended === undefined) return;
-    this.#endedAt.delete(state);
-    if (this.#options.nowMs() - ended <= this.#options.graceMs) this.#returning.add(state);
-    else this.#returning.delete(state);
+    this.#settleReturns();
+    if (this.#endedAt.delete(state)) this.#returnShare += (1 - this.#returnShare) * returnWeight;
   }
 
   #noteEnd(state: string): void {
+    this.#settleReturns();
     this.#runs.delete(state);
     this.#endedAt.set(state, this.#options.nowMs());
-    const [oldest] = this.#endedAt.keys();
-    if (this.#endedAt.size <= maxRemembered || oldest === undefined) return;
-    this.#endedAt.delete(oldest);
-    this.#returning.delete(oldest);
   }
 
+  /** Those whose grace is over have not come back. */
+  #settleReturns(): void {
+    const since = this.#options.nowMs() - this.#options.graceMs;
+    for (const [state, endedAt] of this.#endedAt)
+      if (endedAt < since && this.#endedAt.delete(state)) this.#returnShare -= this.#returnShare * returnWeight;
+  }
+
+  /** The engine is held between two steps of a run; between two runs where the next one most likely comes at once. */
   #isHeld(state: string): boolean {
-    return this.#runs.has(state) || this.#returning.has(state);
+    return this.#runs.has(state) || (this.#endedAt.has(state) && this.#returnShare >= heldShare);
   }
 
   /** Runs `work` alone on the engine when its turn comes; `work` calls `ready` when the weights are there. Throws STEP_QUEUE_FULL at once, HOST_CANCELLED when `signal` fires while it waits. */
