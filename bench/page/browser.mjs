@@ -20,7 +20,7 @@ const flags = [
   "--remote-debugging-port=0",
 ];
 
-/** @returns {Promise<{send: Function, evaluate: Function, until: Function, open: Function, view: Function, screenshot: Function, problems: string[], close: Function}>} */
+/** @returns {Promise<{send: Function, evaluate: Function, until: Function, open: Function, view: Function, screenshot: Function, tasks: Function, problems: string[], close: Function}>} */
 export async function openBrowser(chromium = findChromium()) {
   if (chromium === null) throw new Error("expected Chromium (CHROMIUM, chromium, chromium-browser or google-chrome); found none");
   const profile = mkdtempSync(join(tmpdir(), "refit-chromium-"));
@@ -40,10 +40,14 @@ export async function openBrowser(chromium = findChromium()) {
   await new Promise((resolve) => socket.once("open", resolve));
   const waiting = new Map();
   const problems = [];
+  const traced = [];
+  let traceEnded = () => undefined;
   let lastId = 0;
   socket.on("message", (data) => {
     const told = JSON.parse(data.toString());
     if (told.id !== undefined) waiting.get(told.id)?.(told);
+    if (told.method === "Tracing.dataCollected") traced.push(...told.params.value);
+    if (told.method === "Tracing.tracingComplete") traceEnded();
     if (told.method === "Runtime.exceptionThrown") problems.push(told.params.exceptionDetails?.exception?.description ?? "an exception");
     if (told.method === "Log.entryAdded" && told.params.entry.level === "error") problems.push(told.params.entry.text);
   });
@@ -84,6 +88,31 @@ export async function openBrowser(chromium = findChromium()) {
     async screenshot(file, options = {}) {
       const { data } = await send("Page.captureScreenshot", options);
       writeFileSync(file, Buffer.from(data, "base64"));
+    },
+    /** The longest tasks of the page's main thread while `work` goes on, in milliseconds: by the clock, and of the processor alone (another program's turn is no part of it). */
+    async tasks(work) {
+      traced.length = 0;
+      await send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["toplevel", "__metadata"] } });
+      const result = await work();
+      const whole = new Promise((resolve) => (traceEnded = resolve));
+      await send("Tracing.end");
+      await whole;
+      const main = new Set(
+        traced.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain").map(({ pid, tid }) => `${pid} ${tid}`),
+      );
+      const tasks = traced.filter(
+        ({ ph, dur, name, pid, tid }) => ph === "X" && dur > 0 && name.endsWith("RunTask") && main.has(`${pid} ${tid}`),
+      );
+      const longest = (key) => Math.round(Math.max(0, ...tasks.map((task) => task[key] ?? 0)) / 100) / 10;
+      const long = (key) => tasks.filter((task) => (task[key] ?? 0) > 50_000).length;
+      return {
+        result,
+        count: tasks.length,
+        longestMs: longest("dur"),
+        longestProcessorMs: longest("tdur"),
+        over50Ms: long("dur"),
+        over50ProcessorMs: long("tdur"),
+      };
     },
     async close() {
       socket.terminate();

@@ -70,13 +70,29 @@ export async function startScene({ extra = 0 } = {}) {
     writeFileSync(place(`loras/${path}.civitai.info`), JSON.stringify(notes));
   });
   mkdirSync(join(folder, "loras/many"), { recursive: true });
-  for (let index = 0; index < extra; index += 1)
-    writeFileSync(join(folder, `loras/many/adapter ${String(index).padStart(5, "0")}.safetensors`), tinyAdapter(index));
+  let many = 0;
+  /** More LoRAs, as files that come while the sidecar runs. */
+  function add(count) {
+    for (const end = many + count; many < end; many += 1)
+      writeFileSync(join(folder, `loras/many/adapter ${String(many).padStart(5, "0")}.safetensors`), tinyAdapter(many));
+  }
+  add(extra);
   const sidecar = await serve({ folder }, ["--log-level", "info"], []);
   const { url, token } = await readDiscovery(join(folder, "data"));
   return {
     url,
     open: sidecar.open,
+    add,
+    /** How many LoRAs it has without more. */
+    shelf: shelf.length,
+    /** Waits until the catalog has so many LoRAs. */
+    async whole(adapters) {
+      for (;;) {
+        const { result } = await sidecar.client.call("status", {});
+        if (result.catalog.adapters >= adapters) return;
+        await pause(200);
+      }
+    },
     /** A link that opens the dashboard, once. */
     async link() {
       const headers = { "content-type": "application/json", authorization: `Bearer ${token}` };

@@ -195,6 +195,7 @@ class CatalogListParams(TypedDict, total=False):
     family: str
     structure: str
     folder: str
+    ids: list[str]
     after: str
     limit: int
 

@@ -4,6 +4,7 @@ export interface Widget {
   name: string;
   value: unknown;
   options?: { values?: unknown };
+  callback?: (...values: unknown[]) => unknown;
   element?: HTMLTextAreaElement;
 }
 

@@ -12,7 +12,7 @@ import { migrateWorkflow } from "./migrate.ts";
 import { addLoras, type WantedLora } from "./add-loras.ts";
 import { isQuiet, setQuiet } from "./quiet.ts";
 import { settings, takeSettings } from "./settings.ts";
-import { familiesOf } from "./workflow.ts";
+import { familiesOf, onFileChosen } from "./workflow.ts";
 
 const tabId = "refit-sidecar";
 const reporting = new Set(["RefitEngineStatus", "RefitWarmEngine", "RefitExportLora"]);
@@ -38,9 +38,13 @@ export function start(app: App, api: Api, web: URL): void {
 
   /** The page draws the badges anew when something that it watches changes, and it watches its own sidebar tabs. */
   const ownTab = () => app.extensionManager?.getSidebarTabs?.().find((tab) => tab.id === tabId);
+  let badged = "";
   store.subscribe(() => {
     const tab = ownTab();
-    if (tab) tab.refitChanges = (tab.refitChanges ?? 0) + 1;
+    const now = JSON.stringify(badge());
+    if (!tab || now === badged) return;
+    badged = now;
+    tab.refitChanges = (tab.refitChanges ?? 0) + 1;
   });
 
   function badge(): { readonly text: string; readonly variant: string } {
@@ -49,6 +53,11 @@ export function start(app: App, api: Api, web: URL): void {
     if (facts.connection.state !== "connected") return { text: "offline", variant: "warning" };
     if (facts.lastRun === null) return { text: "ready", variant: "info" };
     return facts.lastRun.served_by === "engine" ? { text: "engine", variant: "info" } : { text: "in ComfyUI", variant: "warning" };
+  }
+
+  function quieten(quiet: boolean): void {
+    setQuiet(app, quiet);
+    store.workflowChanged();
   }
 
   const add = (loras: readonly WantedLora[]) => toasts.show("success", "LoRAs", addLoras(app, loras), 4000);
@@ -91,7 +100,7 @@ export function start(app: App, api: Api, web: URL): void {
             ui: "ComfyUI",
             fits: () => familiesOf(app, store.state.catalog),
             actions: [{ label: "Add to the workflow", run: ({ name }) => add([{ name, strength: 1 }]) }],
-            workflow: { add, isQuiet: () => isQuiet(app), setQuiet: (quiet) => setQuiet(app, quiet) },
+            workflow: { add, isQuiet: () => isQuiet(app), setQuiet: quieten },
           });
         },
         destroy() {
@@ -108,9 +117,11 @@ export function start(app: App, api: Api, web: URL): void {
     },
 
     beforeConfigureGraph: migrateWorkflow,
+    afterConfigureGraph: () => store.workflowChanged(),
 
     nodeCreated(node: GraphNode) {
       takeSettings(app, node);
+      onFileChosen(node, () => store.workflowChanged());
       if (reporting.has(node.comfyClass ?? "")) showTextOn(node);
     },
   });

@@ -1,6 +1,6 @@
 // What ComfyUI's own settings dialog shows of this plugin.
 
-import type { Store } from "../state/store.ts";
+import type { State, Store } from "../state/store.ts";
 import type { App, GraphNode } from "./frontend.ts";
 import { widgetOf } from "./graphs.ts";
 
@@ -10,16 +10,27 @@ const ids = { host: "Refit.Engine.Host", precision: "Refit.Engine.Precision" } a
 function folderList(store: Store): HTMLElement {
   const list = document.createElement("ul");
   list.className = "refit-folder-list";
-  const draw = () =>
+  let drawn: State["folders"] | null = null;
+  const draw = () => {
+    const { folders } = store.state;
+    if (folders === drawn) return;
+    drawn = folders;
     list.replaceChildren(
-      ...store.state.folders.map(({ label, kind, entries, problem }) => {
+      ...folders.map(({ label, kind, entries, problem }) => {
         const line = document.createElement("li");
         line.textContent = problem ? `${label}: ${problem.message}` : `${label}: ${entries} ${kind}`;
         return line;
       }),
     );
+  };
   draw();
-  store.subscribe(draw);
+  // The dialog makes a list each time that it is opened, and throws it away without a word.
+  let wasShown = false;
+  const stop = store.subscribe(() => {
+    wasShown ||= list.isConnected;
+    if (wasShown && !list.isConnected) stop();
+    else draw();
+  });
   return list;
 }
 

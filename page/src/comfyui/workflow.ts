@@ -1,7 +1,7 @@
 // What the open workflow says of itself: which checkpoints it loads.
 
 import type { CatalogEntry } from "../wire/client.ts";
-import type { Graphs } from "./frontend.ts";
+import type { GraphNode, Graphs } from "./frontend.ts";
 import { allNodes } from "./graphs.ts";
 
 /** The widget that names the file, per loader of core. Outputs of the same slot are the same thing. */
@@ -23,4 +23,17 @@ export function familiesOf(app: Graphs, catalog: readonly CatalogEntry[]): Reado
     entry.kind === "checkpoint" && entry.family !== null && names.some((name) => name === entry.name) ? [entry.family] : [],
   );
   return families.length === 0 ? null : new Set(families);
+}
+
+/** Tells when another file is chosen in a loader node. */
+export function onFileChosen(node: GraphNode, tell: () => void): void {
+  for (const widget of node.widgets ?? []) {
+    if (!fileWidgets.has(widget.name)) continue;
+    const { callback } = widget;
+    widget.callback = function chosen(this: unknown, ...values) {
+      const answer = callback?.apply(this, values);
+      tell();
+      return answer;
+    };
+  }
 }

@@ -3,14 +3,14 @@
 import { failureRows, jobRows, ms, size, time } from "../state/rows.ts";
 import type { State, Store } from "../state/store.ts";
 import type { WireEvent } from "../wire/client.ts";
-import { nameOf } from "./names.ts";
+import { nameOf } from "../state/names.ts";
 import { Failures, Rows, Section } from "./row.tsx";
 import { useStore } from "./use-store.ts";
 
 const shownEvents = 100;
 
 export function Activity({ store }: { readonly store: Store }) {
-  const state = useStore(store);
+  const state = useStore(store, "jobs", "dismissed", "history", "catalog");
   return (
     <>
       <Rows title="Work in the background" rows={jobRows(state.jobs)} empty="Nothing to do." />

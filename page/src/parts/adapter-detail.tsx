@@ -6,6 +6,7 @@ import type { State, Store } from "../state/store.ts";
 import type { CatalogEntry } from "../wire/client.ts";
 import { HeatMap } from "./heat-map.tsx";
 import type { AdapterAction } from "./panel.tsx";
+import { useNotes, useStore } from "./use-store.ts";
 
 interface AdapterDetailProps {
   readonly entry: CatalogEntry;
@@ -15,6 +16,8 @@ interface AdapterDetailProps {
 }
 
 export function AdapterDetail({ entry, store, actions, close }: AdapterDetailProps) {
+  useNotes(store.notes, entry.id);
+  const state = useStore(store, "engines", "folders");
   const written = store.notes.of(entry.id);
   const picture = store.notes.pictureOf(entry.id);
   return (
@@ -37,7 +40,7 @@ export function AdapterDetail({ entry, store, actions, close }: AdapterDetailPro
       )}
       <TriggerWords notes={written} />
       <dl class="refit-facts">
-        {factsOf(entry, written, store.state).map(([label, value]) => (
+        {factsOf(entry, written, state).map(([label, value]) => (
           <div key={label}>
             <dt>{label}</dt>
             <dd>{value}</dd>

@@ -45,7 +45,7 @@ function useView() {
 }
 
 function Dashboard(shell: DashboardShell) {
-  const { connection } = useStore(shell.store).facts;
+  const { connection } = useStore(shell.store, "facts").facts;
   const view = useView();
   useEffect(() => {
     document.title = `${view.title} · Refit Sidecar`;

@@ -6,7 +6,7 @@ import type { State, Store } from "../state/store.ts";
 import { labelOf } from "../commands/engine-commands.ts";
 import type { Shell } from "./panel.tsx";
 import { Histogram, Timeline } from "./chart.tsx";
-import { nameOf } from "./names.ts";
+import { nameOf } from "../state/names.ts";
 import { Section } from "./row.tsx";
 import { EngineStack } from "./stack-sliders.tsx";
 import { useAnswer } from "./use-answer.ts";
@@ -14,7 +14,7 @@ import { useStore } from "./use-store.ts";
 
 export function Engines(shell: Shell) {
   const { store, commands } = shell;
-  const state = useStore(store);
+  const state = useStore(store, "engines", "status", "catalog");
   const mayChange = store.client.mayChange();
   return (
     <>

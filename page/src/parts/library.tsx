@@ -1,15 +1,15 @@
 // The LoRAs of the folders: search, filters, the list, and what is known of the chosen one.
 
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
-import { adaptersOf, counted, everything, matching, nameParts } from "../state/library.ts";
-import type { Filter } from "../state/library.ts";
+import { nameParts, type Filter } from "../state/library.ts";
 import type { Notes } from "../state/notes.ts";
 import { adapterRow } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
 import type { CatalogEntry } from "../wire/client.ts";
 import { AdapterDetail } from "./adapter-detail.tsx";
 import type { AdapterAction } from "./panel.tsx";
-import { useChanges, useStore } from "./use-store.ts";
+import { memo } from "./memo.tsx";
+import { useNotes, useShelf, useStore } from "./use-store.ts";
 import { VirtualList } from "./virtual-list.tsx";
 
 const rowHeight = 64;
@@ -23,20 +23,15 @@ interface LibraryProps {
 }
 
 export function Library({ store, fits, actions }: LibraryProps) {
-  const state = useStore(store);
-  const { notes } = store;
-  const [filter, setFilter] = useState(everything);
+  const { notes, shelf } = store;
+  const { adapters, shown } = useShelf(shelf);
   const [chosen, choose] = useState<string | null>(null);
-  const noted = useChanges(notes);
-  const adapters = useMemo(() => adaptersOf(state.catalog), [state.catalog]);
-  useEffect(() => notes.all(adapters.map(({ id }) => id)), [adapters, notes]);
-  const shown = useMemo(() => matching(adapters, filter, notes.of), [adapters, filter, noted]);
   const seen = useCallback((rows: readonly CatalogEntry[]) => notes.seen(rows.map(({ id }) => id)), [notes]);
-  const entry = adapters.find(({ id }) => id === chosen);
+  const entry = useMemo(() => adapters.find(({ id }) => id === chosen), [adapters, chosen]);
   return (
     <div class={`refit-library ${entry ? "refit-with-detail" : ""}`}>
       <div class="refit-shelf">
-        <Filters store={store} adapters={adapters} noted={noted} filter={filter} change={setFilter} fits={fits} />
+        <Filters store={store} fits={fits} />
         <p class="refit-count" role="status">
           {shown.length === adapters.length ? `${adapters.length} LoRAs` : `${shown.length} of ${adapters.length} LoRAs`}
         </p>
@@ -45,7 +40,7 @@ export function Library({ store, fits, actions }: LibraryProps) {
             items={shown}
             rowHeight={rowHeight}
             label="LoRAs"
-            keyOf={(one) => one.id}
+            keyOf={idOf}
             draw={(one) => <AdapterRow entry={one} notes={notes} chosen={one.id === chosen} choose={choose} />}
             seen={seen}
             empty={adapters.length > 0 ? "No LoRA of that name." : "No LoRA in the watched folders."}
@@ -57,19 +52,19 @@ export function Library({ store, fits, actions }: LibraryProps) {
   );
 }
 
-interface FiltersProps extends Pick<LibraryProps, "store" | "fits"> {
-  readonly adapters: readonly CatalogEntry[];
-  /** Grows with what is known of notes. */
-  readonly noted: number;
-  readonly filter: Filter;
-  readonly change: (filter: Filter) => void;
-}
+const idOf = ({ id }: CatalogEntry): string => id;
+const familiesText = (families: ReadonlySet<string> | null): string => (families === null ? "" : [...families].sort().join());
 
-function Filters({ store, adapters, noted, filter, change, fits }: FiltersProps) {
-  const families = useMemo(() => counted(adapters, (entry) => entry.family ?? "unknown"), [adapters]);
-  const bases = useMemo(() => counted(adapters, (entry) => store.notes.of(entry.id)?.base ?? null), [adapters, noted]);
-  const folders = useMemo(() => counted(adapters, (entry) => entry.folder), [adapters]);
-  const labelOf = (id: string) => store.state.folders.find((folder) => folder.id === id)?.label ?? id;
+function Filters({ store, fits }: Pick<LibraryProps, "store" | "fits">) {
+  const { families, bases, folders, filter } = useShelf(store.shelf);
+  const state = useStore(store, "folders", "catalog", "workflow");
+  const wanted = fits();
+  const change = (part: Partial<Filter>) => store.shelf.setFilter({ ...filter, ...part });
+  // Another workflow, or another checkpoint in it, fits other LoRAs.
+  useEffect(() => {
+    if (filter.fits !== null && familiesText(filter.fits) !== familiesText(wanted)) change({ fits: wanted });
+  });
+  const labelOf = (id: string) => state.folders.find((folder) => folder.id === id)?.label ?? id;
   return (
     <div class="refit-filters">
       <input
@@ -78,25 +73,19 @@ function Filters({ store, adapters, noted, filter, change, fits }: FiltersProps)
         placeholder="Search LoRAs"
         aria-label="Search LoRAs"
         value={filter.text}
-        onInput={(event) => change({ ...filter, text: event.currentTarget.value })}
+        onInput={(event) => change({ text: event.currentTarget.value })}
       />
-      <Choice label="Family" value={filter.family} options={families} change={(family) => change({ ...filter, family })} />
-      {bases.length > 0 && <Choice label="Base" value={filter.base} options={bases} change={(base) => change({ ...filter, base })} />}
+      <Choice label="Family" value={filter.family} options={families} change={(family) => change({ family })} />
+      {bases.length > 0 && <Choice label="Base" value={filter.base} options={bases} change={(base) => change({ base })} />}
       {folders.length > 1 && (
-        <Choice
-          label="Folder"
-          value={filter.folder}
-          options={folders}
-          nameOf={labelOf}
-          change={(folder) => change({ ...filter, folder })}
-        />
+        <Choice label="Folder" value={filter.folder} options={folders} nameOf={labelOf} change={(folder) => change({ folder })} />
       )}
-      {fits() !== null && (
+      {wanted !== null && (
         <label class="refit-check">
           <input
             type="checkbox"
             checked={filter.fits !== null}
-            onChange={(event) => change({ ...filter, fits: event.currentTarget.checked ? fits() : null })}
+            onChange={(event) => change({ fits: event.currentTarget.checked ? wanted : null })}
           />
           Fits this workflow
         </label>
@@ -133,7 +122,8 @@ interface AdapterRowProps {
   readonly choose: (id: string) => void;
 }
 
-function AdapterRow({ entry, notes, chosen, choose }: AdapterRowProps) {
+const AdapterRow = memo(function Row({ entry, notes, chosen, choose }: AdapterRowProps) {
+  useNotes(notes, entry.id);
   const row = adapterRow(entry);
   const written = notes.of(entry.id);
   const picture = notes.pictureOf(entry.id);
@@ -163,4 +153,4 @@ function AdapterRow({ entry, notes, chosen, choose }: AdapterRowProps) {
       </span>
     </button>
   );
-}
+});

@@ -4,11 +4,11 @@ import { render } from "preact";
 import { useState } from "preact/hooks";
 import { labelOf, type Command, type Commands } from "../commands/engine-commands.ts";
 import { engineRows, failureRows, historyRows, jobRows, runLine } from "../state/rows.ts";
-import type { Store } from "../state/store.ts";
+import type { State, Store } from "../state/store.ts";
 import type { CatalogEntry } from "../wire/client.ts";
 import { nameParts } from "../state/library.ts";
 import { recentStacks } from "../state/recent-stacks.ts";
-import { nameOf } from "./names.ts";
+import { nameOf } from "../state/names.ts";
 import { Library } from "./library.tsx";
 import { Failures, Rows, Section } from "./row.tsx";
 import { useStore } from "./use-store.ts";
@@ -35,9 +35,10 @@ export interface Shell {
   readonly ui: string;
   readonly fits: () => ReadonlySet<string> | null;
   readonly actions?: readonly AdapterAction[];
-  readonly workflow?: WorkflowActions;
+  readonly workflow?: WorkflowActions | undefined;
 }
 
+const noActions: readonly AdapterAction[] = [];
 const first = ["Refit.UseEngines"];
 const operator = ["Refit.Warm", "Refit.RefitNow", "Refit.PauseWatching", "Refit.FreeMemory", "Refit.Rebuild", "Refit.OpenDashboard"];
 
@@ -48,47 +49,98 @@ export function createPanel(host: Element, shell: Shell): { readonly destroy: ()
   return { destroy: () => render(null, host) };
 }
 
+/** Each part is drawn anew for what it shows, and for nothing else. */
 function Panel(shell: Shell) {
-  const { store, commands, ui } = shell;
-  const state = useStore(store);
-  const { connection } = state.facts;
-  const paused = state.status?.watch.paused === true;
-  const of = (ids: readonly string[]) => ids.flatMap((id) => commands.list.find((one) => one.id === id) ?? []);
+  const { store, workflow, ui } = shell;
   return (
     <div class="refit-panel refit-look refit-narrow">
-      <p class={`refit-connection refit-${connection.state}`} role="status">
-        {connection.text}
-      </p>
-      {state.error && (
-        <p class="refit-error" role="alert">
-          {state.error.message}
-        </p>
-      )}
-      <div class="refit-buttons">
-        {of(first).map((command) => (
-          <CommandButton key={command.id} command={command} label="Use engines here" primary />
-        ))}
-        <details class="refit-menu">
-          <summary class="refit-button">Engines …</summary>
-          <div class="refit-menu-items">
-            {of(operator).map((command) => (
-              <CommandButton key={command.id} command={command} label={shortLabel(command, paused)} />
-            ))}
-          </div>
-        </details>
-      </div>
-      <Section title={paused ? "LoRAs (watching is paused)" : "LoRAs"}>
-        <Library store={store} fits={shell.fits} actions={shell.actions ?? []} />
-      </Section>
-      {shell.workflow && <RecentStacks store={store} workflow={shell.workflow} />}
-      <Rows title="Last run" rows={runLine(state.facts.lastRun, ui)} empty="No run yet." />
-      {shell.workflow && state.facts.lastRun?.served_by === "local" && <Quiet workflow={shell.workflow} />}
-      <Rows title="Engines" rows={engineRows(state.engines, state.catalog)} empty="No engine is loaded." />
-      <Rows title="Work in the background" rows={jobRows(state.jobs)} empty="Nothing to do." />
-      <Failures rows={failureRows(state.jobs, state.dismissed)} dismiss={() => store.dismissFailures()} />
-      <Rows title="Refits" rows={historyRows(state.history)} empty="No refit yet." />
+      <Connection store={store} />
+      <Buttons {...shell} />
+      <Loras {...shell} />
+      {workflow && <RecentStacks store={store} workflow={workflow} />}
+      <LastRun store={store} ui={ui} workflow={workflow} />
+      <EngineList store={store} />
+      <Work store={store} />
+      <Refits store={store} />
     </div>
   );
+}
+
+function Connection({ store }: Pick<Shell, "store">) {
+  const { facts, error } = useStore(store, "facts", "error");
+  return (
+    <>
+      <p class={`refit-connection refit-${facts.connection.state}`} role="status">
+        {facts.connection.text}
+      </p>
+      {error && (
+        <p class="refit-error" role="alert">
+          {error.message}
+        </p>
+      )}
+    </>
+  );
+}
+
+const isPaused = ({ status }: State): boolean => status?.watch.paused === true;
+
+function Buttons({ store, commands }: Shell) {
+  const paused = isPaused(useStore(store, "status"));
+  const of = (ids: readonly string[]) => ids.flatMap((id) => commands.list.find((one) => one.id === id) ?? []);
+  return (
+    <div class="refit-buttons">
+      {of(first).map((command) => (
+        <CommandButton key={command.id} command={command} label="Use engines here" primary />
+      ))}
+      <details class="refit-menu">
+        <summary class="refit-button">Engines …</summary>
+        <div class="refit-menu-items">
+          {of(operator).map((command) => (
+            <CommandButton key={command.id} command={command} label={shortLabel(command, paused)} />
+          ))}
+        </div>
+      </details>
+    </div>
+  );
+}
+
+function Loras({ store, fits, actions = noActions }: Shell) {
+  const paused = isPaused(useStore(store, "status"));
+  return (
+    <Section title={paused ? "LoRAs (watching is paused)" : "LoRAs"}>
+      <Library store={store} fits={fits} actions={actions} />
+    </Section>
+  );
+}
+
+function LastRun({ store, ui, workflow }: Pick<Shell, "store" | "ui" | "workflow">) {
+  const { lastRun } = useStore(store, "facts", "workflow").facts;
+  return (
+    <>
+      <Rows title="Last run" rows={runLine(lastRun, ui)} empty="No run yet." />
+      {workflow && lastRun?.served_by === "local" && <Quiet workflow={workflow} />}
+    </>
+  );
+}
+
+function EngineList({ store }: Pick<Shell, "store">) {
+  const { engines, catalog } = useStore(store, "engines", "catalog");
+  return <Rows title="Engines" rows={engineRows(engines, catalog)} empty="No engine is loaded." />;
+}
+
+function Work({ store }: Pick<Shell, "store">) {
+  const { jobs, dismissed } = useStore(store, "jobs", "dismissed");
+  return (
+    <>
+      <Rows title="Work in the background" rows={jobRows(jobs)} empty="Nothing to do." />
+      <Failures rows={failureRows(jobs, dismissed)} dismiss={() => store.dismissFailures()} />
+    </>
+  );
+}
+
+function Refits({ store }: Pick<Shell, "store">) {
+  const { history } = useStore(store, "history");
+  return <Rows title="Refits" rows={historyRows(history)} empty="No refit yet." />;
 }
 
 const shortLabel = (command: Command, paused: boolean): string =>
@@ -96,12 +148,13 @@ const shortLabel = (command: Command, paused: boolean): string =>
 
 /** Stacks that engines had lately; a click puts their LoRAs into the workflow. */
 function RecentStacks({ store, workflow }: { readonly store: Store; readonly workflow: WorkflowActions }) {
-  const stacks = recentStacks(store.state.history);
+  const state = useStore(store, "history", "catalog");
+  const stacks = recentStacks(state.history);
   if (stacks.length === 0) return null;
   return (
     <Section title="Recent stacks">
       {stacks.map(({ items, at }) => {
-        const loras = items.map(({ id, strength }) => ({ name: nameOf(store.state, id), strength }));
+        const loras = items.map(({ id, strength }) => ({ name: nameOf(state, id), strength }));
         const text = loras.map(({ name, strength }) => `${nameParts(name).title} × ${strength}`).join(", ");
         return (
           <button key={at} type="button" class="refit-recent" title="Add to the workflow" onClick={() => workflow.add(loras)}>
@@ -114,17 +167,10 @@ function RecentStacks({ store, workflow }: { readonly store: Store; readonly wor
 }
 
 function Quiet({ workflow }: { readonly workflow: WorkflowActions }) {
-  const [quiet, become] = useState(workflow.isQuiet);
+  const quiet = workflow.isQuiet();
   return (
     <label class="refit-check">
-      <input
-        type="checkbox"
-        checked={quiet}
-        onChange={(event) => {
-          workflow.setQuiet(event.currentTarget.checked);
-          become(event.currentTarget.checked);
-        }}
-      />
+      <input type="checkbox" checked={quiet} onChange={(event) => workflow.setQuiet(event.currentTarget.checked)} />
       Do not tell again for this workflow
     </label>
   );

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { keptEnough, keptShare, ms } from "../state/rows.ts";
 import type { State, Store } from "../state/store.ts";
 import type { Engine } from "../wire/client.ts";
-import { nameOf } from "./names.ts";
+import { nameOf } from "../state/names.ts";
 
 export interface StackItem {
   readonly adapter: string;

@@ -8,7 +8,7 @@ import { useAnswer } from "./use-answer.ts";
 import { useStore } from "./use-store.ts";
 
 export function System({ store }: { readonly store: Store }) {
-  const { status, history } = useStore(store);
+  const { status, history } = useStore(store, "status", "history");
   if (status === null) return <p class="refit-empty">Not connected.</p>;
   return (
     <>

@@ -1,13 +1,12 @@
 // Try it: a loaded engine draws from fixed seeds while a strength moves. Two pictures stand beside each other: without LoRAs, and with them.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { adaptersOf } from "../state/library.ts";
 import { ms } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
 import type { Engine } from "../wire/client.ts";
-import { nameOf } from "./names.ts";
+import { nameOf } from "../state/names.ts";
 import { StackSliders, stackOf, useLatest, type StackItem } from "./stack-sliders.tsx";
-import { useStore } from "./use-store.ts";
+import { useShelf, useStore } from "./use-store.ts";
 
 interface Picture {
   readonly url: string;
@@ -18,7 +17,7 @@ interface Picture {
 const steps = 8;
 
 export function TryIt({ store }: { readonly store: Store }) {
-  const state = useStore(store);
+  const state = useStore(store, "engines", "catalog");
   const [chosen, choose] = useState("");
   const engine = state.engines.find(({ id }) => id === chosen) ?? state.engines[0];
   if (engine === undefined)
@@ -121,27 +120,41 @@ interface AddAdapterProps {
   readonly add: (adapter: string) => void;
 }
 
-const offered = 300;
+const offered = 50;
 
+/** A name is typed or chosen; of very many the first that fit the typed words are offered. */
 function AddAdapter({ engine, store, add }: AddAdapterProps) {
-  const { catalog } = store.state;
+  const { adapters } = useShelf(store.shelf);
+  const [text, setText] = useState("");
   const fitting = useMemo(
-    () => adaptersOf(catalog).filter(({ family, problem }) => problem === null && (family === null || family === engine.family)),
-    [catalog, engine.family],
+    () => adapters.filter(({ family, problem }) => problem === null && (family === null || family === engine.family)),
+    [adapters, engine.family],
   );
+  const found = useMemo(() => {
+    const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+    return fitting.filter(({ name }) => words.every((word) => name.toLowerCase().includes(word))).slice(0, offered);
+  }, [fitting, text]);
+  const typed = (value: string) => {
+    const chosen = fitting.find(({ name }) => name === value);
+    setText(chosen ? "" : value);
+    if (chosen) add(chosen.id);
+  };
   return (
-    <select
-      class="refit-select"
-      aria-label="Add a LoRA"
-      value=""
-      onChange={(event) => event.currentTarget.value !== "" && add(event.currentTarget.value)}
-    >
-      <option value="">Add a LoRA …</option>
-      {fitting.slice(0, offered).map(({ id, name }) => (
-        <option key={id} value={id}>
-          {name}
-        </option>
-      ))}
-    </select>
+    <>
+      <input
+        type="search"
+        class="refit-filter"
+        list="refit-offered"
+        placeholder="Add a LoRA …"
+        aria-label="Add a LoRA"
+        value={text}
+        onInput={(event) => typed(event.currentTarget.value)}
+      />
+      <datalist id="refit-offered">
+        {found.map(({ id, name }) => (
+          <option key={id} value={name} />
+        ))}
+      </datalist>
+    </>
   );
 }

@@ -2,6 +2,7 @@
 
 import type { WireResult } from "@refit-sidecar/protocol";
 import type { Client } from "../wire/client.ts";
+import { onceAFrame } from "./frames.ts";
 
 export type AdapterNotes = WireResult<"catalog.notes">["notes"][number];
 
@@ -15,7 +16,8 @@ export interface Notes {
   readonly all: (ids: readonly string[]) => void;
   /** A file was changed or removed. */
   readonly forget: (ids: readonly string[]) => void;
-  readonly subscribe: (listener: () => void) => () => void;
+  /** Listeners hear whose notes or picture came. */
+  readonly subscribe: (listener: (ids: ReadonlySet<string>) => void) => () => void;
 }
 
 const atOnce = 50;
@@ -27,36 +29,40 @@ export function createNotes(client: Client): Notes {
   const notes = new Map<string, AdapterNotes>();
   const pictures = new Map<string, string | null>();
   const asked = new Set<string>();
-  const listeners = new Set<() => void>();
+  const listeners = new Set<(ids: ReadonlySet<string>) => void>();
   let visible: readonly string[] = [];
   let whole: readonly string[] = [];
+  /** All before this place of `whole` were asked for. */
+  let reached = 0;
   let working = false;
-  let told = false;
+  let changed = new Set<string>();
 
-  /** Listeners draw; several answers in a row are one drawing. */
-  function changed(): void {
-    if (told) return;
-    told = true;
-    setTimeout(() => {
-      told = false;
-      for (const listener of listeners) listener();
-    }, 100);
-  }
+  /** Several answers in a row are one drawing. */
+  const tell = onceAFrame(() => {
+    const ids = changed;
+    changed = new Set();
+    for (const listener of listeners) listener(ids);
+  });
 
-  const unknown = (ids: readonly string[]): string[] => {
+  const unknown = (ids: readonly string[]): string[] => ids.filter((id) => !asked.has(id)).slice(0, atOnce);
+
+  function unknownOfAll(): string[] {
     const found: string[] = [];
-    for (const id of ids) {
-      if (!asked.has(id)) found.push(id);
-      if (found.length === atOnce) break;
+    for (; reached < whole.length && found.length < atOnce; reached += 1) {
+      const id = whole[reached];
+      if (id !== undefined && !asked.has(id)) found.push(id);
     }
     return found;
-  };
+  }
 
   async function askNotes(ids: readonly string[]): Promise<void> {
     for (const id of ids) asked.add(id);
     const answer = await client.read("catalog.notes", { ids: [...ids] });
-    for (const each of answer.notes) notes.set(each.id, each);
-    changed();
+    for (const each of answer.notes) {
+      notes.set(each.id, each);
+      changed.add(each.id);
+    }
+    tell();
   }
 
   async function askPicture(id: string): Promise<void> {
@@ -67,14 +73,15 @@ export function createNotes(client: Client): Notes {
       if (pictures.size <= keptPictures) break;
       if (!visible.includes(old)) pictures.delete(old);
     }
-    changed();
+    changed.add(id);
+    tell();
   }
 
   async function work(): Promise<void> {
     for (;;) {
       const wanted = unknown(visible);
       const picture = visible.find((id) => notes.get(id)?.preview === true && !pictures.has(id));
-      const rest = wanted.length > 0 ? wanted : picture === undefined ? unknown(whole) : [];
+      const rest = wanted.length > 0 ? wanted : picture === undefined ? unknownOfAll() : [];
       if (rest.length === 0 && picture === undefined) return;
       if (rest.length > 0) await askNotes(rest);
       else if (picture !== undefined) await askPicture(picture);
@@ -100,6 +107,7 @@ export function createNotes(client: Client): Notes {
     },
     all(ids) {
       whole = ids;
+      reached = 0;
       start();
     },
     forget(ids) {
@@ -107,6 +115,7 @@ export function createNotes(client: Client): Notes {
         asked.delete(id);
         pictures.delete(id);
       }
+      reached = 0;
       start();
     },
     subscribe(listener) {

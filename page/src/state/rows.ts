@@ -1,5 +1,7 @@
 // State to rows of text: pure, so that it can be tested without a browser. A row: name, state, detail, tone (ok, busy, warn, bad), progress 0..1.
 
+import { nameParts } from "./library.ts";
+import { knownName, nameOf } from "./names.ts";
 import { coded, type Connection, type Run, type View } from "../wire/client.ts";
 
 export interface Row {
@@ -31,6 +33,10 @@ export interface EngineFacts {
   readonly memoryBytes: number;
   readonly leases: number;
   readonly lastRefit: { readonly ms: number } | null;
+  readonly weights?: {
+    readonly checkpoint: string;
+    readonly stack: readonly { readonly sha256: string; readonly strength: number }[];
+  } | null;
   readonly serving?: Serving | null;
   readonly losses?: readonly { readonly adapter: string; readonly projection: number }[];
 }
@@ -114,17 +120,22 @@ interface Named {
 
 /** What the engine's number format loses of each adapter of the present stack. `entries`: the catalog's, for names. */
 function lossTexts(engine: EngineFacts, entries: readonly Named[]): string[] {
-  const nameOf = (sha256: string) => entries.find((entry) => entry.sha256 === sha256)?.name.replace(/^.*\//, "") ?? "a LoRA";
   return (engine.losses ?? [])
     .filter(({ projection }) => projection < keptEnough)
-    .map(({ adapter, projection }) => `keeps ${keptShare(projection)} of ${nameOf(adapter)}`);
+    .map(({ adapter, projection }) => `keeps ${keptShare(projection)} of ${knownName(entries, adapter)?.replace(/^.*\//, "") ?? "a LoRA"}`);
 }
 
+/** A checkpoint or an adapter as people call it: without its folders and its extension. */
+const titleOf = (entries: readonly Named[], key: string): string => nameParts(nameOf({ catalog: entries }, key)).title;
+
+/** Each engine by its checkpoint, with its stack. `entries`: the catalog's, for names. */
 export function engineRows(engines: readonly EngineFacts[], entries: readonly Named[] = []): Row[] {
   return engines.map((engine) => ({
-    name: `${engine.family ?? "unknown"} ${engine.precision} · ${engine.host}`,
+    name: engine.weights ? titleOf(entries, engine.weights.checkpoint) : "no weights yet",
     state: engine.state,
     detail: [
+      engine.weights?.stack.map(({ sha256, strength }) => `${titleOf(entries, sha256)} × ${strength}`).join(", "),
+      `${engine.family ?? "unknown family"} ${engine.precision} · ${engine.host}`,
       size(engine.memoryBytes),
       engine.leases > 0 ? "in use" : "idle",
       ...servingTexts(engine.serving),
@@ -139,17 +150,25 @@ export function engineRows(engines: readonly EngineFacts[], entries: readonly Na
   }));
 }
 
+const shownJobs = 20;
+
+/** Work that is under way or waits: the first of it, and how much more. */
 export function jobRows(jobs: readonly JobFacts[]): Row[] {
-  return jobs
-    .filter((job) => ["queued", "running", "paused"].includes(job.state))
-    .map((job) => ({
-      name: job.title,
-      state: job.state,
-      detail: [job.stage, job.remainingMs === null ? null : `about ${ms(job.remainingMs)} left`].filter(Boolean).join(" · "),
-      tone: "busy",
-      ...(job.state === "running" && job.total > 0 ? { progress: job.done / job.total } : {}),
-    }));
+  const open = ["running", "queued", "paused"].flatMap((state) => jobs.filter((job) => job.state === state));
+  const more = open.length - shownJobs;
+  return [
+    ...open.slice(0, shownJobs).map(jobRow),
+    ...(more > 0 ? [{ name: `${more} more`, state: "queued", detail: "", tone: "idle" }] : []),
+  ];
 }
+
+const jobRow = (job: JobFacts): Row => ({
+  name: job.title,
+  state: job.state,
+  detail: [job.stage, job.remainingMs === null ? null : `about ${ms(job.remainingMs)} left`].filter(Boolean).join(" · "),
+  tone: "busy",
+  ...(job.state === "running" && job.total > 0 ? { progress: job.done / job.total } : {}),
+});
 
 /** Work that failed, each title once with its newest reason, without what the user has dismissed. */
 export function failureRows(jobs: readonly JobFacts[], dismissed: ReadonlySet<string> = new Set()): Row[] {

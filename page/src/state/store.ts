@@ -1,11 +1,17 @@
-// What a page knows: facts of the plugin, lists of the sidecar. Events mark lists as old; a list is asked for again at most twice a second.
+// What a page knows: facts of the plugin, lists of the sidecar. Events mark lists as old; a list is asked for again at most twice a second, the catalog entry by entry.
 
-import type { CatalogEntry, Channel, Client, Engine, Facts, Folder, Job, Stamped, Status } from "../wire/client.ts";
+import type { CatalogEntry, Channel, Client, Engine, Facts, Folder, Job, RefitError, Stamped, Status } from "../wire/client.ts";
+import { oldEntries, refreshed } from "./catalog.ts";
+import { onceAFrame } from "./frames.ts";
+import { knownName } from "./names.ts";
 import { createNotes, type Notes } from "./notes.ts";
+import { createShelf, type Shelf } from "./shelf.ts";
 import type { ToldEvent } from "../messages/toasts.ts";
 
 const quietMs = 500;
 const keptEvents = 500;
+/** Entries that are asked for by id at once; beyond that the whole catalog is read. */
+const askedAtOnce = 1000;
 
 export interface State {
   facts: Facts;
@@ -18,16 +24,21 @@ export interface State {
   history: readonly Stamped[];
   status: Status | null;
   error: Error | null;
-  readonly dismissed: Set<string>;
+  dismissed: ReadonlySet<string>;
+  /** Grows when the open workflow of the UI has changed, which the page asks for itself. */
+  workflow: number;
 }
 
 export interface Store {
   readonly state: State;
   readonly notes: Notes;
+  readonly shelf: Shelf;
   readonly client: Client;
+  /** Facts and lists anew. The catalog is read as a whole only where no events tell what changed in it. */
   readonly refresh: () => Promise<void>;
   readonly nameOf: (id: string) => Promise<string>;
   readonly dismissFailures: () => void;
+  readonly workflowChanged: () => void;
   readonly subscribe: (listener: () => void) => () => void;
   readonly onEvent: (listener: (event: ToldEvent) => void) => void;
   readonly follow: (channel: Channel) => void;
@@ -57,6 +68,9 @@ async function everyEntry(client: Client): Promise<CatalogEntry[]> {
   }
 }
 
+/** What is drawn stays what it is where nothing has changed. */
+const keptIfEqual = <Value>(before: Value, now: Value): Value => (JSON.stringify(before) === JSON.stringify(now) ? before : now);
+
 export function createStore(client: Client): Store {
   const state: State = {
     facts: { connection: { state: "starting", text: "…" }, lastRun: null, events: [] },
@@ -68,34 +82,68 @@ export function createStore(client: Client): Store {
     status: null,
     error: null,
     dismissed: new Set(),
+    workflow: 0,
   };
   const notes = createNotes(client);
+  const shelf = createShelf(notes);
   const listeners = new Set<() => void>();
   const eventListeners = new Set<(event: ToldEvent) => void>();
   const old = new Set<List>();
   let timer: ReturnType<typeof setTimeout> | null = null;
+  let followed = false;
+  /** Entries that events named since they were asked for; null: all of them are unknown. */
+  let oldIds: Set<string> | null = null;
+  let givesById = true;
+  let reading: Promise<void> = Promise.resolve();
+  let unread: Stamped[] = [];
+
+  /** What the catalog is now: as a whole, or with these entries anew. */
+  async function catalogWith(asked: ReadonlySet<string> | null): Promise<readonly CatalogEntry[]> {
+    if (asked === null || asked.size > askedAtOnce || !givesById) return everyEntry(client);
+    try {
+      const { entries } = await client.read("catalog.list", { ids: [...asked], limit: askedAtOnce });
+      return refreshed(state.catalog, asked, entries);
+    } catch (error) {
+      // An older sidecar does not know `ids`.
+      givesById = (error as Partial<RefitError>).code !== "WIRE_PARAMS_INVALID";
+      return everyEntry(client);
+    }
+  }
+
+  async function readCatalog(): Promise<void> {
+    const asked = oldIds;
+    if (asked?.size === 0) return;
+    oldIds = new Set();
+    try {
+      state.catalog = await catalogWith(asked);
+    } catch (error) {
+      oldIds = null;
+      throw error;
+    }
+    shelf.setCatalog(state.catalog);
+    state.folders = keptIfEqual(state.folders, (await client.read("folders.list")).folders);
+  }
 
   const readers: Readonly<Record<List, () => Promise<void>>> = {
     engines: async () => {
-      state.engines = (await client.read("engine.list")).engines;
+      state.engines = keptIfEqual(state.engines, (await client.read("engine.list")).engines);
       state.status = await client.read("status");
     },
-    catalog: async () => {
-      state.catalog = await everyEntry(client);
-      state.folders = (await client.read("folders.list")).folders;
-    },
+    // One after the other: an answer that was on its way longer is no older than the next.
+    catalog: () => (reading = reading.then(readCatalog, readCatalog)),
     jobs: async () => {
       state.jobs = (await client.read("jobs.list")).jobs;
     },
     history: async () => {
       const topics = ["arrival", "catalog", "delta", "refit", "engine", "host", "live"] as const;
       state.history = (await client.read("events.history", { topics: [...topics], limit: keptEvents })).events;
+      unread = [];
     },
   };
 
-  function changed(): void {
+  const changed = onceAFrame(() => {
     for (const listener of listeners) listener();
-  }
+  });
 
   async function load(names: readonly List[]): Promise<void> {
     try {
@@ -113,43 +161,65 @@ export function createStore(client: Client): Store {
       timer = null;
       const wanted = [...old];
       old.clear();
+      if (unread.length > 0) state.history = [...state.history, ...unread].slice(-keptEvents);
+      unread = [];
       void load(wanted);
     }, quietMs);
   }
 
   function heard(stamped: Stamped): void {
-    if (stamped.event.type !== "job.changed" && stamped.event.type !== "job.many")
-      state.history = [...state.history.slice(1 - keptEvents), stamped];
-    if (stamped.event.type === "catalog.changed") notes.forget([...stamped.event.changed, ...stamped.event.removed]);
-    for (const listener of eventListeners) listener(stamped.event);
+    const { event } = stamped;
+    if (event.type !== "job.changed" && event.type !== "job.many") unread.push(stamped);
+    if (event.type === "catalog.changed") notes.forget([...event.changed, ...event.removed]);
+    for (const id of oldEntries(event)) oldIds?.add(id);
+    for (const listener of eventListeners) listener(event);
     // Drawn with the lists that it made old: a folder that is read tells hundreds of events a second.
-    mark(listsByTopic[stamped.event.type.split(".")[0] ?? ""] ?? []);
+    mark(listsByTopic[event.type.split(".")[0] ?? ""] ?? []);
   }
 
   async function refresh(): Promise<void> {
+    const generation = state.status?.catalog;
     try {
       state.facts = await client.facts();
     } catch (error) {
       state.facts = { ...state.facts, connection: { state: "lost", text: (error as Error).message } };
     }
-    if (state.facts.connection.state === "connected") await load(["engines", "catalog", "jobs", "history"]);
-    else changed();
+    if (state.facts.connection.state !== "connected") return changed();
+    await load(["engines", "jobs", "history"]);
+    // Without events only the counts tell that something is new.
+    if (!followed && JSON.stringify(generation) !== JSON.stringify(state.status?.catalog)) oldIds = null;
+    await load(["catalog"]);
+  }
+
+  /** Nobody told what happened meanwhile. */
+  function refreshAll(): void {
+    oldIds = null;
+    void refresh();
   }
 
   return {
     state,
     client,
     notes,
+    shelf,
     refresh,
     /** Name of a catalogue entry; its id when the catalogue does not have it. */
     async nameOf(id) {
-      const find = () => state.catalog.find((entry) => entry.id === id)?.name;
-      if (find() === undefined) await load(["catalog"]);
+      const find = () => knownName(state.catalog, id);
+      if (find() === undefined) {
+        oldIds?.add(id);
+        await load(["catalog"]);
+      }
       return find() ?? id;
     },
     /** Failed work that was read is not shown again; the sidecar keeps its record. */
     dismissFailures() {
-      for (const job of state.jobs) if (job.state === "failed") state.dismissed.add(job.id);
+      const failed = state.jobs.filter((job) => job.state === "failed").map(({ id }) => id);
+      state.dismissed = new Set([...state.dismissed, ...failed]);
+      changed();
+    },
+    workflowChanged() {
+      state.workflow += 1;
       changed();
     },
     subscribe(listener) {
@@ -159,9 +229,10 @@ export function createStore(client: Client): Store {
     onEvent: (listener) => void eventListeners.add(listener),
     /** Listens to what the plugin pushes through ComfyUI's WebSocket, what createPoll asks for where there is none, or what the sidecar's own socket says. */
     follow(channel) {
+      followed = true;
       channel.addEventListener("refit.connection", ({ detail }) => {
         state.facts = { ...state.facts, connection: detail };
-        if (detail.state === "connected") void refresh();
+        if (detail.state === "connected") refreshAll();
         else changed();
       });
       channel.addEventListener("refit.run", ({ detail }) => {
@@ -172,7 +243,7 @@ export function createStore(client: Client): Store {
         mark(["engines"]);
       });
       channel.addEventListener("refit.event", ({ detail }) => heard(detail));
-      channel.addEventListener("reconnected", () => void refresh());
+      channel.addEventListener("reconnected", refreshAll);
     },
   };
 }

@@ -33,6 +33,8 @@ export function createPoll(client: Pick<Client, "facts">, { hidden = () => docum
     if (JSON.stringify(facts.connection) !== connection) say("refit.connection", facts.connection);
     if (!first && facts.lastRun !== null && facts.lastRun.at !== runAt) say("refit.run", facts.lastRun);
     if (!first) for (const event of facts.events) say("refit.event", event);
+    // The UI's server keeps the last events only, and none over a restart.
+    if (told !== null && (facts.told < told || facts.told - told > facts.events.length)) say("reconnected", null);
     told = facts.told;
     connection = JSON.stringify(facts.connection);
     runAt = facts.lastRun?.at;

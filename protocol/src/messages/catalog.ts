@@ -42,7 +42,7 @@ export const adapterNotes = z.object({
 
 export const catalogMethods = {
   "catalog.list": method({
-    summary: "A page of the catalog, in name order.",
+    summary: "A page of the catalog, in name order; with `ids`, of these entries alone. Ids that are none are left out.",
     role: "read",
     tensors: "none",
     params: z.strictObject({
@@ -50,6 +50,7 @@ export const catalogMethods = {
       family: family.exactOptional(),
       structure: z.string().max(64).exactOptional(),
       folder: id.exactOptional(),
+      ids: z.array(id).max(1000).exactOptional(),
       /** `next` of the page before. */
       after: z.string().max(4096).exactOptional(),
       limit: z.int().positive().max(1000).exactOptional(),

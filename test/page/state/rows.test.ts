@@ -28,9 +28,27 @@ const adapter: AdapterFacts & { readonly id: string } = {
 const job = { title: "warm", state: "running", stage: "build", done: 1, total: 4, remainingMs: 2500, problem: null };
 
 describe("rows of the panel", () => {
+  test("an engine is told by its checkpoint and its stack", () => {
+    const weights = { checkpoint: "c1", stack: [{ sha256: "a".repeat(64), strength: 0.8 }] };
+    const entries = [
+      { id: "c1", sha256: null, name: "folder/Dream.safetensors" },
+      { id: "a1", sha256: "a".repeat(64), name: "sub/Ink.safetensors" },
+    ];
+    expect(engineRows([{ ...engine, weights }], entries)[0]).toMatchObject({
+      name: "Dream",
+      detail: "Ink × 0.8 · sd15 fp16 · torch · 3 MiB · idle · refit 12 ms",
+    });
+  });
+
   test("an engine tells state, memory and its last refit", () => {
     expect(engineRows([engine])).toEqual([
-      { name: "sd15 fp16 · torch", state: "LIVE", detail: "3 MiB · idle · refit 12 ms", tone: "ok", title: "e1 on cuda:0" },
+      {
+        name: "no weights yet",
+        state: "LIVE",
+        detail: "sd15 fp16 · torch · 3 MiB · idle · refit 12 ms",
+        tone: "ok",
+        title: "e1 on cuda:0",
+      },
     ]);
     const serving = {
       tier: "CUDA graphs",
@@ -41,18 +59,18 @@ describe("rows of the panel", () => {
       quantised: { format: "fp8", way: "rowwise", weightError: 0.02, outputError: 0.0291 },
     };
     expect(engineRows([{ ...engine, serving }])[0]?.detail).toBe(
-      "3 MiB · idle · CUDA graphs · base resident · 3 MiB streamed · fp8 error 2.9 % · batch 1: output differs by 0.2 · refit 12 ms",
+      "sd15 fp16 · torch · 3 MiB · idle · CUDA graphs · base resident · 3 MiB streamed · fp8 error 2.9 % · batch 1: output differs by 0.2 · refit 12 ms",
     );
     const losses = [
       { adapter: "a".repeat(64), projection: 0.31, lostShare: 0.8, merged: 3, branched: 0 },
       { adapter: "b".repeat(64), projection: 0.99, lostShare: 0.1, merged: 3, branched: 0 },
     ];
     expect(engineRows([{ ...engine, losses }], [{ sha256: "a".repeat(64), name: "sub/Ink.safetensors" }])[0]?.detail).toBe(
-      "3 MiB · idle · keeps 31 % of Ink.safetensors · refit 12 ms",
+      "sd15 fp16 · torch · 3 MiB · idle · keeps 31 % of Ink.safetensors · refit 12 ms",
     );
     expect(engineRows([{ ...engine, state: "UNKNOWN", reason: "the host was restarted", leases: 1, lastRefit: null }])[0]).toMatchObject({
       tone: "warn",
-      detail: "3 MiB · in use · the host was restarted",
+      detail: "sd15 fp16 · torch · 3 MiB · in use · the host was restarted",
     });
   });
 
@@ -81,6 +99,13 @@ describe("rows of the panel", () => {
         { ...job, state: "failed" },
       ]),
     ).toEqual([]);
+  });
+
+  test("of much waiting work the first is shown, what runs before what waits, and how much more there is", () => {
+    const rows = jobRows([...Array.from({ length: 40 }, () => ({ ...job, state: "queued" })), job]);
+    expect(rows).toHaveLength(21);
+    expect(rows[0]).toMatchObject({ state: "running" });
+    expect(rows.at(-1)).toMatchObject({ name: "21 more" });
   });
 
   test("failed work is one row a title, with its newest reason, until it is dismissed", () => {

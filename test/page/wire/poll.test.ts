@@ -24,7 +24,7 @@ function world(answers: readonly (object | Error)[], hidden = () => false) {
     hidden,
     later: ((work: () => void, ms: number) => waiting.push({ work, ms })) as unknown as typeof setTimeout,
   });
-  for (const name of ["refit.connection", "refit.run", "refit.event"])
+  for (const name of ["refit.connection", "refit.run", "refit.event", "reconnected"])
     poll.addEventListener(name, (told: Event) => heard.push([name, (told as CustomEvent).detail]));
   let started = false;
   return {
@@ -62,9 +62,19 @@ test("a UI that was started again counts anew, and repeats no news", async () =>
     facts({ told: 3, lastRun: { at: 3 }, events: [event("c")] }),
   ]);
   await turn();
-  expect((await turn()).heard).toEqual([]);
+  expect((await turn()).heard).toEqual([["reconnected", null]]);
   expect((await turn()).heard).toEqual([["refit.event", event("c")]]);
   expect(asked).toEqual([0, 9, 2]);
+});
+
+test("events that the UI's server did not keep are told as missed, so that lists are read anew", async () => {
+  const { turn } = world([facts({ told: 1 }), facts({ told: 300, events: [event("a"), event("b")] })]);
+  await turn();
+  expect((await turn()).heard).toEqual([
+    ["refit.event", event("a")],
+    ["refit.event", event("b")],
+    ["reconnected", null],
+  ]);
 });
 
 test("a UI that does not answer is said once it is lost, asked more rarely, and welcomed back", async () => {

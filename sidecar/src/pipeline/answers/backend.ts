@@ -3,7 +3,7 @@
 import { stat } from "node:fs/promises";
 import type { WireParams } from "@refit-sidecar/protocol";
 import type { Arrivals } from "../../arrivals/index.ts";
-import type { Catalog, CatalogEntry } from "../../catalog/index.ts";
+import type { Catalog, CatalogEntry, CatalogSnapshot } from "../../catalog/index.ts";
 import { Failure } from "../../failure/index.ts";
 import { remainingMs } from "../../jobs/index.ts";
 import type { JobContext, Scheduler } from "../../jobs/index.ts";
@@ -47,6 +47,24 @@ export interface BackendParts {
 
 const pageLength = 200;
 
+interface Placed {
+  readonly order: string;
+  readonly entry: CatalogEntry;
+}
+
+/** Sorted once, for all the pages of a list. */
+const placed = new WeakMap<CatalogSnapshot, readonly Placed[]>();
+
+function inOrder(snapshot: CatalogSnapshot): readonly Placed[] {
+  const known = placed.get(snapshot);
+  if (known !== undefined) return known;
+  const rows = [...snapshot.entries.values()]
+    .map((entry) => ({ order: `${entry.name}\u0000${entry.id}`, entry }))
+    .sort((a, b) => (a.order < b.order ? -1 : 1));
+  placed.set(snapshot, rows);
+  return rows;
+}
+
 export function createBackend(parts: BackendParts): WireBackend {
   const { catalog, engines, leases, jobs, resolver, folders, events, watch } = parts;
   const view = (entry: CatalogEntry) => catalogEntryView(entry, resolver.deltaState(entry.id));
@@ -73,19 +91,16 @@ export function createBackend(parts: BackendParts): WireBackend {
 
   return {
     ...parts.pages,
-    "catalog.list": async ({ kind, family, structure, folder, after, limit = pageLength }) => {
+    "catalog.list": async ({ kind, family, structure, folder, ids, after, limit = pageLength }) => {
       const snapshot = catalog.snapshot();
+      const named = ids && new Set(ids);
       const fits = (entry: CatalogEntry) =>
         (kind === undefined || entry.kind === kind) &&
         (family === undefined || entry.family === family) &&
         (structure === undefined || (entry.kind === "checkpoint" && entry.structure === structure)) &&
-        (folder === undefined || entry.folder === folder);
-      const orderOf = (entry: CatalogEntry) => `${entry.name}\u0000${entry.id}`;
-      const rows = [...snapshot.entries.values()]
-        .filter(fits)
-        .map((entry) => ({ order: orderOf(entry), entry }))
-        .filter(({ order }) => after === undefined || order > after)
-        .sort((a, b) => (a.order < b.order ? -1 : 1));
+        (folder === undefined || entry.folder === folder) &&
+        (named === undefined || named.has(entry.id));
+      const rows = inOrder(snapshot).filter(({ order, entry }) => (after === undefined || order > after) && fits(entry));
       const page = rows.slice(0, limit);
       return {
         generation: snapshot.generation,
