@@ -35,6 +35,17 @@ beforeAll(async () => {
 afterAll(() => bench.close());
 
 describe("the library", () => {
+  it("lists entries by id, in name order, a page at a time, and leaves out ids that are none", async () => {
+    const names = async (more: object) => {
+      const { entries, next } = (await bench.client.call("catalog.list", { ids: [checkpoint, "nothing", adapter], ...more })).result;
+      return [entries.map(({ name }) => name), next];
+    };
+    expect(await names({})).toEqual([["demo.safetensors", "sevens.safetensors"], null]);
+    expect(await names({ kind: "adapter" })).toEqual([["sevens.safetensors"], null]);
+    const [first, next] = await names({ limit: 1 });
+    expect([first, await names({ after: next })]).toEqual([["demo.safetensors"], [["sevens.safetensors"], null]]);
+  });
+
   it("tells what people wrote, and leaves out ids that are none of an adapter", async () => {
     const { notes } = (await bench.client.call("catalog.notes", { ids: [adapter, checkpoint, "adapter:nothing"] })).result;
     expect(notes).toMatchObject([{ id: adapter, title: "Sevens", base: "Demo", triggerWords: ["seven"], rank: 2, preview: true }]);
