@@ -205,7 +205,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
     FamilyCall(
         "chroma",
         "Chroma",
-        {"comfyui": ("Chroma",)},
+        {"comfyui": ("Chroma",), "forge": ("IntegratedChromaTransformer2DModel",)},
         ("x", "timestep", "context", "guidance", "control", "transformer_options"),
         {"x": "sample", "timestep": "timestep", "context": "encoder_hidden_states", "guidance": "guidance"},
         frozenset({"encoder_hidden_states", "guidance"}),
@@ -224,7 +224,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
     FamilyCall(
         "z-image",
         "Z-Image",
-        {"comfyui": ("Lumina2",)},
+        {"comfyui": ("Lumina2",), "forge": ("NextDiT",)},
         ("x", "timesteps", "context", "num_tokens", "attention_mask", "control", "transformer_options"),
         {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states"},
         frozenset({"encoder_hidden_states"}),
@@ -243,7 +243,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
     FamilyCall(
         "lumina2",
         "Lumina 2",
-        {"comfyui": ("Lumina2",)},
+        {"comfyui": ("Lumina2",), "forge": ("NextDiT",)},
         ("x", "timesteps", "context", "num_tokens", "attention_mask", "control", "transformer_options"),
         {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states"},
         frozenset({"encoder_hidden_states"}),
@@ -262,7 +262,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
     FamilyCall(
         "qwen-image",
         "Qwen-Image",
-        {"comfyui": ("QwenImage",)},
+        {"comfyui": ("QwenImage",), "forge": ("QwenImageTransformer2DModel",)},
         ("x", "timestep", "context", "attention_mask", "ref_latents", "additional_t_cond", "transformer_options"),
         {
             "x": "sample",
@@ -287,7 +287,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
     FamilyCall(
         "krea2",
         "Krea 2",
-        {"comfyui": ("Krea2",)},
+        {"comfyui": ("Krea2",), "forge": ("SingleStreamDiT",)},
         ("x", "timesteps", "context", "attention_mask", "ref_latents", "transformer_options"),
         {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states"},
         frozenset({"encoder_hidden_states"}),
@@ -601,7 +601,7 @@ FAMILY_CALLS: tuple[FamilyCall, ...] = (
     FamilyCall(
         "ernie-image",
         "ERNIE-Image",
-        {"comfyui": ("ErnieImage",)},
+        {"comfyui": ("ErnieImage",), "forge": ("ErnieImageModel",)},
         ("x", "timesteps", "context", "transformer_options"),
         {"x": "sample", "timesteps": "timestep", "context": "encoder_hidden_states"},
         frozenset({"encoder_hidden_states"}),

@@ -47,7 +47,7 @@ function targetOf(given: Given): Target {
 function addTargets(command: Command): Command {
   return command
     .option("--comfyui <dir>", "folder of ComfyUI, or of its portable download")
-    .option("--webui <dir>", "folder of A1111, Forge or reForge (which one is found out)")
+    .option("--webui <dir>", "folder of A1111, Forge, reForge or Forge Neo (which one is found out)")
     .option("--json", "print one JSON line with what was done");
 }
 
@@ -98,7 +98,7 @@ async function carryOut(
 
 /** `install` and `uninstall`: the plugin into a UI and out of it. */
 export function addInstall(program: Command, done: (code: number) => void): void {
-  addTargets(program.command("install").description("put the plugin into ComfyUI, A1111, Forge or reForge"))
+  addTargets(program.command("install").description("put the plugin into ComfyUI, A1111, Forge, reForge or Forge Neo"))
     .option("--copy", "copy the plugin instead of linking it (for containers and other drives)")
     .option("--no-packages", "do not install the plugin's Python packages into the UI's Python; say how instead")
     .option("--no-gpu", "leave out the engine host of a graphics card (about 150 MB beside the UI's own PyTorch)")

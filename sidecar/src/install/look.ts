@@ -12,11 +12,24 @@ const maxMetadataBytes = 64 * 1024;
 
 const has = (folder: string, ...names: readonly string[]) => names.every((name) => existsSync(join(folder, name)));
 
+/** Forge Neo says so itself: `version = "neo"`. */
+function isNeo(folder: string): boolean {
+  try {
+    const path = join(folder, "modules_forge", "forge_version.py");
+    return lstatSync(path).size <= maxMetadataBytes && /^version\s*=\s*(["'])neo\1\s*$/m.test(readFileSync(path, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
 function interfaceAt(folder: string): Interface | null {
   if (has(folder, "main.py", "comfy", "custom_nodes")) return "comfyui";
   // The user's half of a ComfyUI whose program lies elsewhere: a folder for --base-directory, or what ComfyUI Desktop asks for at its first start.
   if (has(folder, "custom_nodes", "models") && !has(folder, "extensions")) return "comfyui";
-  if (!has(folder, "launch.py", join("modules", "launch_utils.py"), "extensions")) return null;
+  if (!has(folder, "launch.py", join("modules", "launch_utils.py"))) return null;
+  // Neo makes the folder of extensions when it first needs it.
+  if (isNeo(folder)) return "neo";
+  if (!has(folder, "extensions")) return null;
   if (!has(folder, "modules_forge")) return "a1111";
   return has(folder, "ldm_patched") ? "reforge" : "forge";
 }

@@ -8,7 +8,13 @@ export const pluginFolderName = "refit-sidecar";
 /** Read by the plugin's launcher when it was copied away from the sidecar. */
 const entryNote = "sidecar-entry.txt";
 
-const titles: Readonly<Record<Interface, string>> = { comfyui: "ComfyUI", a1111: "the A1111 web UI", forge: "Forge", reforge: "reForge" };
+const titles: Readonly<Record<Interface, string>> = {
+  comfyui: "ComfyUI",
+  a1111: "the A1111 web UI",
+  forge: "Forge",
+  reforge: "reForge",
+  neo: "Forge Neo",
+};
 
 const options: Readonly<Record<Named, string>> = { comfyui: "--comfyui", webui: "--webui" };
 
@@ -27,7 +33,7 @@ export interface InstallWish {
 const looksLike: Readonly<Record<Named, string>> = {
   comfyui:
     "ComfyUI (main.py, comfy/, custom_nodes/), or its user folder (custom_nodes/, models/; for ComfyUI Desktop the folder chosen at its first start)",
-  webui: "A1111, Forge or reForge (launch.py, modules/launch_utils.py, extensions/)",
+  webui: "A1111, Forge, reForge or Forge Neo (launch.py, modules/launch_utils.py, extensions/)",
 };
 
 function known(sight: Sight, named: Named): Interface {

@@ -1,9 +1,9 @@
 // What the installer sees and decides, as plain data.
 
-/** A user interface that the plugin has a host for. reForge keeps Forge's older patcher; both are entered through `extensions/`. */
-export type Interface = "comfyui" | "a1111" | "forge" | "reforge";
+/** A user interface that the plugin has a host for. reForge keeps Forge's older patcher, Forge Neo (sd-webui-forge-classic, branch neo) ComfyUI's newer one; all are entered through `extensions/`. */
+export type Interface = "comfyui" | "a1111" | "forge" | "reforge" | "neo";
 
-/** What the user says the folder is: A1111, Forge and reForge are told apart by what is in it. */
+/** What the user says the folder is: A1111, Forge, reForge and Forge Neo are told apart by what is in it. */
 export type Named = "comfyui" | "webui";
 
 /** What lies at the plugin's place in the UI. `ours`: a link to a plugin of ours, or a folder that carries our name. */

@@ -36,6 +36,12 @@ const webui = {
   forge: ["launch.py", "modules/launch_utils.py", "extensions/", "backend/", "modules_forge/"],
   reforge: ["launch.py", "modules/launch_utils.py", "extensions/", "modules_forge/", "ldm_patched/"],
 };
+/** Forge Neo as it is cloned, before its first start: no folder of extensions, and a version that says what it is. */
+function neo(name = "neo", version = 'version = "neo"\nrelease = "2.22"\n'): string {
+  const folder = make(join(root, name), "launch.py", "modules/launch_utils.py", "backend/", "modules_forge/");
+  writeFileSync(join(folder, "modules_forge/forge_version.py"), version);
+  return folder;
+}
 const comfyui = (name = "ComfyUI") => make(join(root, name), "main.py", "comfy/", "custom_nodes/");
 const wish = (over: Partial<Parameters<typeof planInstall>[2]> = {}) => ({
   plugin,
@@ -117,6 +123,15 @@ describe("look tells the interfaces apart", () => {
   ])("%s", (ui, files, plugins) => {
     const folder = make(join(root, "ui"), ...files);
     expect(look(folder)).toEqual({ ui, uiFolder: folder, pluginsFolder: join(folder, plugins), place: { kind: "nothing" }, python: null });
+  });
+
+  test("Forge Neo by what its version file says, and nothing else by it", () => {
+    const folder = neo();
+    expect(look(folder)).toMatchObject({ ui: "neo", uiFolder: folder, pluginsFolder: join(folder, "extensions") });
+    // Another branch of that repository, and Forge, have another version; without a folder of extensions they are no UI that is known.
+    expect(look(neo("classic", 'version = "1.9"\n')).ui).toBe(null);
+    expect(look(make(neo("forge", 'version = "f2.0.1"\n'), "extensions/")).ui).toBe("forge");
+    expect(look(make(join(root, "half"), "modules_forge/forge_version.py")).ui).toBe(null);
   });
 
   test("a portable download, with its embedded Python", () => {
@@ -331,6 +346,22 @@ describe("install and uninstall", () => {
     expect(existsSync(join(plugin, "__init__.py"))).toBe(true);
     expect(codeOf(() => planUninstall(look(folder), "webui"))).toBe("INSTALL_NOT_THERE");
   });
+
+  test.each(["link", "copy"] as const)(
+    "Forge Neo before its first start: the folder of extensions is made (%s), and taken out of",
+    async (mode) => {
+      const folder = neo();
+      const at = join(folder, "extensions", "refit-sidecar");
+      for (let round = 0; round < 2; round += 1) {
+        const plan = planInstall(look(folder), "webui", wish({ mode }));
+        expect(plan.notes.at(-1)).toContain("This is Forge Neo.");
+        await applyPlan(plan);
+        expect(existsSync(join(at, "__init__.py"))).toBe(true);
+      }
+      await applyPlan(planUninstall(look(folder), "webui"));
+      expect(existsSync(at)).toBe(false);
+    },
+  );
 
   test("a web UI installs the packages itself, and the note says when it does not", () => {
     const folder = make(join(root, "forge"), ...webui.forge);

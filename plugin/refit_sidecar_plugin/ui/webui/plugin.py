@@ -37,8 +37,13 @@ def plugin() -> Plugin:
 
 
 def ui_name() -> str:
-    """A1111, or Forge for Forge and its forks."""
-    return "Forge" if importlib.util.find_spec("modules_forge") else "A1111"
+    """A1111, Forge Neo, or Forge for Forge and its other forks."""
+    if not importlib.util.find_spec("modules_forge"):
+        return "A1111"
+    version = (
+        importlib.import_module("modules_forge.forge_version").version if importlib.util.find_spec("modules_forge.forge_version") else ""
+    )
+    return "Forge Neo" if version == "neo" else "Forge"
 
 
 def folders() -> Iterator[Folder]:
@@ -49,6 +54,9 @@ def folders() -> Iterator[Folder]:
         (getattr(options, "lyco_dir_backcompat", None), "adapters"),
         (os.path.join(models, "Stable-diffusion"), "checkpoints"),
         (getattr(options, "ckpt_dir", None), "checkpoints"),
+        # Forge Neo takes several of each.
+        *((path, "adapters") for path in getattr(options, "lora_dirs", None) or ()),
+        *((path, "checkpoints") for path in getattr(options, "ckpt_dirs", None) or ()),
     ]
     seen: set[str] = set()
     for path, kind in wanted:

@@ -17,6 +17,7 @@ from ..report import stayed_local
 from ..session import Session
 from ..wish import Wish
 from . import memory
+from .loading import refuse_references
 from .patcher import shape_of, stack_of, with_adapters_of, without_adapters
 from .wrapper import EngineWrapper
 
@@ -83,6 +84,7 @@ class ForgeHook:
 def _opened(processing: Any, unet: Any, wish: Wish, x: torch.Tensor, conditionings: tuple[Any, Any]) -> EngineWrapper:
     """Raises NotServed, SidecarError or Stopped; then nothing was changed."""
     shape = shape_of(unet)
+    refuse_references(processing.sd_model)
     _refuse(processing, unet)
     desired = Desired(processing.sd_model.sd_checkpoint_info.filename, stack_of(unet, processing.sd_model))
     session = Session(desired, wish, memory.make_room)

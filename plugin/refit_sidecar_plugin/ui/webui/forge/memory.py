@@ -19,7 +19,11 @@ def _manager() -> Any:
 def keep_off_device(unet: Any) -> None:
     """Makes `unet` load where its weights rest: what the sampler loads then takes no device memory, and moves weights off the device if they are there."""
     unet.load_device = unet.offload_device
-    unet.set_memory_peak_estimation_modifier(lambda shape: 0)
+    if hasattr(unet, "set_memory_peak_estimation_modifier"):
+        unet.set_memory_peak_estimation_modifier(lambda shape: 0)
+    else:
+        # Forge Neo has no such hook; its sampler asks the patcher itself. A clone asks its class again.
+        unet.memory_required = lambda input_shape: 0
 
 
 def move_off(unet: Any) -> None:

@@ -1,4 +1,4 @@
-"""Forge's UNet patcher in the plugin's own words. Forge keeps LoRAs by file (`lora_patches`), older forks only by parameter (`patches`)."""
+"""Forge's UNet patcher in the plugin's own words. Forge keeps LoRAs by file (`lora_patches`), reForge and Forge Neo only by parameter (`patches`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import torch
 
 from ...denoising import CallShape, NotServed, call_shape
 from ..desired import Applied
-
-# Weights in other types are approximations that an engine would not repeat.
-WHOLE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+from .loading import refuse_storage
 
 # Adapter parts that an engine applies and Forge's loader does not know.
 NEWER_PARTS = (".oft_blocks", ".reshape_weight")
@@ -30,11 +28,19 @@ def shape_of(unet: Any) -> CallShape:
     raise NotServed(f"models of class {type(model.diffusion_model).__name__}", "RUN_MODEL_CLASS")
 
 
+def _keeps_files(unet: Any) -> bool:
+    """Some versions of Forge Neo have an empty `lora_patches` beside the `patches` that act."""
+    return not hasattr(unet, "patches") or bool(getattr(unet, "lora_patches", None))
+
+
+def _patches_name(unet: Any) -> str:
+    return "lora_patches" if _keeps_files(unet) else "patches"
+
+
 def stack_of(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
     """The LoRA files on this patcher, in order of application. Raises NotServed when they do not explain it exactly."""
-    if getattr(unet.model, "storage_dtype", torch.float32) not in WHOLE_DTYPES:
-        raise NotServed(f"the checkpoint's weights are stored as {unet.model.storage_dtype}", "RUN_SETTING")
-    applied = _by_file(unet) if hasattr(unet, "lora_patches") else _by_hash(unet, sd_model)
+    refuse_storage(unet)
+    applied = _by_file(unet) if _keeps_files(unet) else _by_hash(unet, sd_model)
     live = _live_entries(unet)
     expected: dict[str, list[tuple]] = {}
     # Forks leave out a file of no strength, Forge keeps it; it changes nothing.
@@ -52,7 +58,7 @@ def stack_of(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
 def without_adapters(unet: Any) -> Any:
     """A clone whose weights need no merging. What `unet` holds stays as it is."""
     clone = unet.clone()
-    setattr(clone, "lora_patches" if hasattr(clone, "lora_patches") else "patches", {})
+    setattr(clone, _patches_name(unet), {})
     if hasattr(clone, "patches_uuid"):
         # Forks take weights for merged when this is equal, and would never merge the adapters of `unet` after this clone was loaded.
         clone.patches_uuid = uuid.uuid4()
@@ -62,7 +68,7 @@ def without_adapters(unet: Any) -> Any:
 def with_adapters_of(unet: Any, own: Any) -> Any:
     """A clone of `unet`, itself a later clone of `without_adapters(own)`, that loads what `own` loads, and where. Forge loads nothing twice into one patcher."""
     clone = unet.clone()
-    name = "lora_patches" if hasattr(own, "lora_patches") else "patches"
+    name = _patches_name(own)
     setattr(clone, name, getattr(own, name))
     if hasattr(own, "patches_uuid"):
         clone.patches_uuid = own.patches_uuid
@@ -83,7 +89,9 @@ def _by_file(unet: Any) -> tuple[Applied, ...]:
 
 
 def _by_hash(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
-    """Forks note what they loaded as text: a list of [file, UNet strength, text encoder strength]."""
+    """Forks note what they loaded as text: a list of [file, UNet strength, text encoder strength]; Forge Neo adds whether it is applied at every call."""
+    if getattr(unet, "weight_wrapper_patches", None):
+        raise NotServed("LoRAs in online mode", "RUN_SETTING")
     try:
         targets = ast.literal_eval(getattr(sd_model, "current_lora_hash", "[]") or "[]")
         return tuple(Applied(str(target[0]), float(target[1])) for target in targets) if unet.patches else ()
@@ -94,7 +102,7 @@ def _by_hash(unet: Any, sd_model: Any) -> tuple[Applied, ...]:
 def _live_entries(unet: Any) -> dict[str, list[tuple]]:
     """Parameter to (strength, adapter, model strength, offset, function) of the patches that act, in order of application."""
     out: dict[str, list[tuple]] = {}
-    for patches in unet.lora_patches.values() if hasattr(unet, "lora_patches") else (unet.patches,):
+    for patches in unet.lora_patches.values() if _keeps_files(unet) else (unet.patches,):
         for parameter, entries in patches.items():
             if acting := [tuple(entry) for entry in entries if entry[0] or entry[2] != 1.0]:
                 out.setdefault(parameter, []).extend(acting)

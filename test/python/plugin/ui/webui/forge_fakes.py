@@ -84,6 +84,41 @@ class OldPatcher(Patcher):
         return made
 
 
+class NeoPatcher:
+    """Forge Neo's of 2026, from its recorded facts: patches by parameter, those of online mode beside them, and no hook for the memory estimate."""
+
+    def __init__(self, model: KModel) -> None:
+        self.model, self.object_patches, self.weight_wrapper_patches = model, {}, {}
+        self.patches: dict[str, list] = {}
+        self.patches_uuid = uuid.uuid4()
+        self.model_options: dict[str, Any] = {"transformer_options": {}}
+        self.load_device, self.offload_device = torch.device("cuda"), torch.device("cpu")
+        self.controlnet_linked_list = None
+
+    def clone(self) -> NeoPatcher:
+        made = type(self)(self.model)
+        made.patches = {key: list(entries) for key, entries in self.patches.items()}
+        made.patches_uuid = self.patches_uuid
+        made.object_patches, made.weight_wrapper_patches = self.object_patches.copy(), self.weight_wrapper_patches.copy()
+        made.model_options = copy.deepcopy(self.model_options)
+        made.load_device, made.controlnet_linked_list = self.load_device, self.controlnet_linked_list
+        return made
+
+    def memory_required(self, input_shape: list[int]) -> int:
+        return 1000 * input_shape[0]
+
+    def set_model_unet_function_wrapper(self, unet_wrapper_function: Any) -> None:
+        self.model_options["model_function_wrapper"] = unet_wrapper_function
+
+
+class EarlyNeoPatcher(NeoPatcher):
+    """Neo's of the first months of 2026 still has the old field, empty."""
+
+    def __init__(self, model: KModel) -> None:
+        super().__init__(model)
+        self.lora_patches: dict[tuple, dict] = {}
+
+
 PARAMETER = "diffusion_model.layer.weight"
 
 
@@ -101,7 +136,9 @@ class Loader:
 
     def apply(self, unet: Any, path: str, strength: float, online: bool = False) -> None:
         entry = [strength, self.adapter(path), 1.0, None, None]
-        if isinstance(unet, OldPatcher):
+        if isinstance(unet, NeoPatcher) and online:
+            unet.weight_wrapper_patches.setdefault(PARAMETER, []).append(SimpleNamespace(name=path, key=PARAMETER, patch=[entry]))
+        elif isinstance(unet, (OldPatcher, NeoPatcher)):
             unet.patches.setdefault(PARAMETER, []).append(tuple(entry))
         else:
             unet.lora_patches[(path, strength, 1.0, online)] = {PARAMETER: [entry]}
