@@ -128,6 +128,10 @@ export const installFailures = {
     summary: "The installation was interrupted.",
     remedy: "What serves was not touched. The same command goes on from there.",
   },
+  SELFTEST_UI: {
+    summary: "The check of a web UI did not run in that UI's Python.",
+    remedy: "Name the Python that starts the UI with --python; it has to have the UI's packages.",
+  },
   INSTALL_NOT_THERE: { summary: "The plugin is not installed in this UI.", remedy: "None; nothing was changed." },
   INSTALL_NO_PIP: { summary: "The Python has no pip, or too old a one.", remedy: "Name a Python with pip (--python)." },
   INSTALL_NO_PYTHON: {

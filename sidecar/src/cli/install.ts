@@ -20,7 +20,7 @@ interface Given {
 }
 
 /** The plugin lies in the package, beside it in a checkout, or around it where a UI got the whole as an archive. */
-function pluginFolder(): string {
+export function pluginFolder(): string {
   const found = [join(packageRoot, "plugin"), join(dirname(packageRoot), "plugin"), dirname(packageRoot)].find((folder) =>
     existsSync(join(folder, "pyproject.toml")),
   );

@@ -10,8 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import webui_api  # noqa: E402
+from refit_sidecar_plugin.ui.source_facts import compatible  # noqa: E402
 
-RECORD = json.loads(Path(__file__).with_name("webui_api.json").read_text("utf-8"))
+RECORD = json.loads((Path(__file__).resolve().parents[5] / "plugin/refit_sidecar_plugin/ui/webui/recorded.json").read_text("utf-8"))
 UIS = sorted(RECORD)
 
 
@@ -66,11 +67,6 @@ def test_the_checkout_has_the_attributes_that_are_read(ui, root):
             assert set(wanted) <= there, f"{owner}: {sorted(set(wanted) - there)}"
 
 
-def compatible(recorded: object, found: object) -> bool:
-    """Every recorded parameter is still there, in the same order; new ones may have come."""
-    if not isinstance(recorded, list):
-        return found is not None
-    if not isinstance(found, list):
-        return False
-    rest = iter(found)
-    return all(any(name == other for other in rest) for name in recorded)
+def test_what_of_neo_was_in_no_public_index_is_named():
+    names = {name for _, name, _ in everything("Forge Neo")}
+    assert set(RECORD["Forge Neo"]["unread"]) <= names

@@ -1,6 +1,6 @@
 """Which names of A1111, Forge and reForge the plugin relies on, read from the plugin's source, and how they look in a checkout, read from its source.
 
-WEBUI_DIR=... FORGE_DIR=... REFORGE_DIR=... python test/python/plugin/ui/webui/webui_api.py > test/python/plugin/ui/webui/webui_api.json    records them anew
+WEBUI_DIR=... FORGE_DIR=... REFORGE_DIR=... python test/python/plugin/ui/webui/webui_api.py > plugin/refit_sidecar_plugin/ui/webui/recorded.json    records them anew
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import os
 import sys
 from pathlib import Path
 
+from refit_sidecar_plugin.ui.source_facts import Source
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "comfyui"))
-
-from comfy_api import Source  # noqa: E402
-
 PLUGIN = HERE.parents[4] / "plugin"
 UI = PLUGIN / "refit_sidecar_plugin" / "ui" / "webui"
-VARIABLES = {"A1111": "WEBUI_DIR", "Forge": "FORGE_DIR", "reForge": "REFORGE_DIR"}
+VARIABLES = {"A1111": "WEBUI_DIR", "Forge": "FORGE_DIR", "reForge": "REFORGE_DIR", "Forge Neo": "FORGE_NEO_DIR"}
 # Folders of the plugin that never run in a UI.
-FOREIGN = {"A1111": "forge", "Forge": "a1111", "reForge": "a1111"}
+FOREIGN = {"A1111": "forge", "Forge": "a1111", "reForge": "a1111", "Forge Neo": "a1111"}
 
 # What is reached by other ways than `from modules import`: a module's folder in the checkout ("" is its root), and names in it.
 _MANAGER = ["load_models_gpu", "free_memory", "soft_empty_cache", "get_free_memory", "get_torch_device"]
@@ -35,6 +33,17 @@ OTHERS = {
         + [
             "backend.patcher.lora.load_lora",
             "backend.patcher.lora.model_lora_keys_unet",
+            "modules.processing.StableDiffusionProcessing.comment",
+        ],
+    },
+    "Forge Neo": {
+        "extensions-builtin/sd_forge_lora": ["networks.load_lora_state_dict"],
+        "": [f"backend.memory_management.{name}" for name in _MANAGER]
+        + [
+            "backend.args.dynamic_args",
+            "backend.patcher.lora.load_lora",
+            "backend.patcher.lora.model_lora_keys_unet",
+            "modules_forge.forge_version.version",
             "modules.processing.StableDiffusionProcessing.comment",
         ],
     },
@@ -71,6 +80,19 @@ METHODS = {
             "backend.nn.mmditx.MMDiTX": ["forward"],
         }
     },
+    "Forge Neo": {
+        "": {
+            "modules.scripts.Script": [*_HOOKS, "process_before_every_sampling"],
+            "backend.patcher.unet.UnetPatcher": ["clone"],
+            "backend.patcher.base.ModelPatcher": ["set_model_unet_function_wrapper", "memory_required"],
+            "backend.modules.k_model.KModel": ["apply_model"],
+            "backend.nn.flux.IntegratedFluxTransformer2DModel": ["forward"],
+            "backend.nn.lumina.NextDiT": ["forward"],
+            "backend.nn.qwen.QwenImageTransformer2DModel": ["forward"],
+            "backend.nn.krea.SingleStreamDiT": ["forward"],
+            "backend.nn.ernie.ErnieImageModel": ["forward"],
+        }
+    },
     "reForge": {
         "": {
             "modules.scripts.Script": [*_HOOKS, "process_before_every_sampling"],
@@ -105,6 +127,26 @@ ATTRIBUTES = {
             "backend.patcher.unet.UnetPatcher": ["controlnet_linked_list"],
             "backend.modules.k_model.KModel": ["diffusion_model", "storage_dtype"],
             "backend.diffusion_engine.base.ForgeDiffusionEngine": ["forge_objects"],
+        }
+    },
+    "Forge Neo": {
+        "": {
+            **_STATE,
+            **_PARAMS,
+            "modules.sd_models.CheckpointInfo": ["filename"],
+            "backend.patcher.base.ModelPatcher": [
+                "model",
+                "patches",
+                "patches_uuid",
+                "weight_wrapper_patches",
+                "object_patches",
+                "model_options",
+                "load_device",
+                "offload_device",
+            ],
+            "backend.patcher.unet.UnetPatcher": ["controlnet_linked_list"],
+            "backend.modules.k_model.KModel": ["diffusion_model", "storage_dtype"],
+            "backend.diffusion_engine.base.ForgeDiffusionEngine": ["forge_objects", "current_lora_hash"],
         }
     },
     "reForge": {
@@ -188,5 +230,8 @@ def _describe(source: Source, name: str) -> object | None:
 
 
 if __name__ == "__main__":
-    json.dump({ui: record(ui, Path(os.environ[variable])) for ui, variable in VARIABLES.items()}, sys.stdout, indent=1)
+    kept = json.loads((UI / "recorded.json").read_text("utf-8"))
+    # What has no checkout here stays as it was recorded.
+    found = {ui: record(ui, Path(os.environ[variable])) for ui, variable in VARIABLES.items() if os.environ.get(variable)}
+    json.dump({**kept, **found}, sys.stdout, indent=1)
     print()

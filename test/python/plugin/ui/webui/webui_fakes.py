@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-RECORD = json.loads(Path(__file__).with_name("webui_api.json").read_text("utf-8"))
+RECORD = json.loads((Path(__file__).resolve().parents[5] / "plugin/refit_sidecar_plugin/ui/webui/recorded.json").read_text("utf-8"))
 
 
 class InterruptedException(BaseException):
