@@ -20,6 +20,28 @@ function sourceOf(app: Graphs): { readonly graph: Graph; readonly node: GraphNod
   return found.find(isEngine) ?? found.find(({ node }) => Object.hasOwn(modelLoaders, node.comfyClass ?? "")) ?? null;
 }
 
+interface Box {
+  readonly pos: readonly number[];
+  readonly size: readonly number[];
+}
+
+const x = 0;
+const y = 1;
+const at = (values: readonly number[], axis: number): number => values[axis] ?? 0;
+
+/** Beside `last`, as far down as it takes to cover no other node. */
+function freePlace(nodes: readonly Box[], made: Box, last: Box): number[] {
+  const left = at(last.pos, x) + at(last.size, x) + gap;
+  let top = at(last.pos, y);
+  const across = nodes.filter(({ pos, size }) => at(pos, x) < left + at(made.size, x) && at(pos, x) + at(size, x) > left);
+  for (const { pos, size } of across.toSorted((a, b) => at(a.pos, y) - at(b.pos, y))) {
+    const below = at(pos, y) + at(size, y) + gap;
+    // The title's bar is above the node's place.
+    if (at(pos, y) - gap < top + at(made.size, y) && below > top) top = below + gap;
+  }
+  return [left, top];
+}
+
 /** Puts them in a row; what was fed by the loader is fed by the last one. Returns the text that tells how it went. */
 export function addLoras(app: Graphs, loras: readonly WantedLora[]): string {
   const source = sourceOf(app);
@@ -38,8 +60,8 @@ export function addLoras(app: Graphs, loras: readonly WantedLora[]): string {
       missing.push(name);
       continue;
     }
+    made.pos = freePlace(nodesOf(graph), made, last);
     graph.add(made);
-    made.pos = [(last.pos[0] ?? 0) + (last.size[0] ?? 0) + gap, last.pos[1] ?? 0];
     choice.value = value;
     const amount = widgetOf(made, "strength_model");
     if (amount) amount.value = strength;
