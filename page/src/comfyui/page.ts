@@ -12,6 +12,7 @@ import { migrateWorkflow } from "./migrate.ts";
 import { addLoras, type WantedLora } from "./add-loras.ts";
 import { isQuiet, setQuiet } from "./quiet.ts";
 import { settings, takeSettings } from "./settings.ts";
+import { followTheme } from "./theme.ts";
 import { familiesOf, onFileChosen } from "./workflow.ts";
 
 const tabId = "refit-sidecar";
@@ -62,6 +63,7 @@ export function start(app: App, api: Api, web: URL): void {
 
   const add = (loras: readonly WantedLora[]) => toasts.show("success", "LoRAs", addLoras(app, loras), 4000);
   let panel: ReturnType<typeof createPanel> | null = null;
+  let unfollow: (() => void) | null = null;
   app.registerExtension({
     name: "refit-sidecar",
     commands: commands.list,
@@ -93,7 +95,8 @@ export function start(app: App, api: Api, web: URL): void {
         tooltip: "Refit Sidecar: engines, LoRAs, refits",
         type: "custom",
         iconBadge: () => (store.state.facts.connection.state === "connected" ? null : "!"),
-        render(element: Element) {
+        render(element: HTMLElement) {
+          unfollow = followTheme(element);
           panel = createPanel(element, {
             store,
             commands,
@@ -105,7 +108,8 @@ export function start(app: App, api: Api, web: URL): void {
         },
         destroy() {
           panel?.destroy();
-          panel = null;
+          unfollow?.();
+          panel = unfollow = null;
         },
       });
       store.follow(api);
