@@ -1,11 +1,15 @@
 #!/usr/bin/env node
 // Bundles page/ into what the sidecar and the plugin serve: one script and one style a page, each whole in itself. Two runs on one tree give the same bytes.
 // Nothing of a page comes from another server; what it is built with lies in node_modules.
-import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import * as protocol from "../protocol/dist/index.js";
+import { asyncapi } from "./generate/asyncapi.mjs";
+import { apiPage, openapi } from "./generate/openapi.mjs";
+import { collectSchemas } from "./generate/schemas.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const look = (...names) => ["node_modules/uplot/dist/uPlot.min.css", ...names.map((name) => `page/src/look/${name}.css`)];
@@ -73,6 +77,13 @@ export async function buildPages() {
     rmSync(join(root, folder), { recursive: true, force: true });
     mkdirSync(join(root, folder), { recursive: true });
   }
+  const schemas = collectSchemas(protocol);
+  const documents = {
+    "openapi.yaml": openapi(protocol),
+    "asyncapi.yaml": asyncapi(protocol, schemas),
+    "api.html": apiPage(protocol, schemas),
+  };
+  for (const [name, text] of Object.entries(documents)) writeFileSync(join(root, inDashboard, name), text);
   const sizes = [];
   for (const each of bundles) sizes.push(await bundle(each));
   const tooLarge = sizes.filter(({ gzipped }) => gzipped > budgetBytes);

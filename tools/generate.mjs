@@ -13,6 +13,7 @@ import { errorsPage } from "./generate/errors.mjs";
 import { familyPage, hostTable, pluginTable, readFamilies, readOtherModels, typescriptTable } from "./generate/families.mjs";
 import { hostMessages } from "./generate/host-python.mjs";
 import { hardwarePage } from "./generate/hardware.mjs";
+import { openapi } from "./generate/openapi.mjs";
 import { modelsPage, readmeModels } from "./generate/models.mjs";
 import { protocolPage } from "./generate/page.mjs";
 import { pythonMessages } from "./generate/python.mjs";
@@ -38,6 +39,7 @@ const files = {
   "plugin/refit_sidecar_plugin/families.py": pluginTable(families),
   "protocol/generated/schema.json": schemaFile(protocol, schemas),
   "protocol/generated/asyncapi.yaml": asyncapi(protocol, schemas),
+  "protocol/generated/openapi.yaml": openapi(protocol),
   "plugin/refit_sidecar_plugin/messages.py": pythonMessages(protocol, schemas),
   "sidecar/hosts/python/refit_host/wire/protocol.py": hostMessages(protocol),
   "docs/develop/adapters.md": familyPage(families, textOf("docs/develop/adapters.md")),

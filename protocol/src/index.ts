@@ -37,6 +37,8 @@ export type {
   StackFile,
   WeightDtype,
 } from "./host/index.ts";
+export { httpRoutes } from "./http.ts";
+export type { HttpAccess, HttpRoute } from "./http.ts";
 export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
 export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
 export { failureRow, failureTables, isKnownCode } from "./failures/index.ts";

@@ -50,6 +50,15 @@ describe.skipIf(chromium === null)("axe on the dashboard", () => {
     expect(await findings()).toEqual([]);
   });
 
+  it.each(["light", "dark"])("finds nothing serious on the API's page, %s", async (theme) => {
+    await browser.view({ width: 1440, height: 900, theme });
+    await browser.open(await scene.link());
+    await browser.until("document.querySelectorAll('.refit-adapter').length > 0");
+    await browser.open(`${scene.url}/api`);
+    await browser.until("document.querySelectorAll('article').length > 40");
+    expect(await findings()).toEqual([]);
+  });
+
   it.each([
     [390, "light"],
     [390, "dark"],

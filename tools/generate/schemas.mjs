@@ -30,6 +30,9 @@ function tidy(value) {
   );
 }
 
+/** Of one schema, whole in itself. */
+export const jsonSchemaOf = (schema) => tidy(z.toJSONSchema(schema, { io: "input" }));
+
 /** Name to schema, sorted by name. */
 export function collectSchemas({ wireMethods, wireNotifications, wireValues }) {
   const registry = z.registry();

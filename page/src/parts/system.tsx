@@ -13,6 +13,13 @@ export function System({ store }: { readonly store: Store }) {
   return (
     <>
       <Overview status={status} />
+      {store.client.ownServer && (
+        <p>
+          <a class="refit-link" href="/api">
+            What can be asked of this sidecar (API)
+          </a>
+        </p>
+      )}
       <Caches store={store} />
       <Settings store={store} />
       <LogTail store={store} told={history.at(-1)?.atMs ?? 0} />

@@ -53,6 +53,8 @@ export interface Client {
   readonly read: <M extends WireMethod>(method: M, params?: WireParams<M>) => Promise<WireResult<M>>;
   /** Throws for a page that may only read. */
   readonly change: <M extends WireMethod>(method: M, params?: WireParams<M>) => Promise<WireResult<M>>;
+  /** The page comes from the sidecar itself, which has pages beside it. */
+  readonly ownServer: boolean;
   /** False where the page's token only reads: no button that changes something is drawn. */
   readonly mayChange: () => boolean;
 }

@@ -29,6 +29,7 @@ export function createRelay(fetchApi: FetchApi, ui: string): Relay {
     facts: (after = 0) => ask<Facts>(`/facts?after=${after}`),
     read: (method, params) => ask(`/read/${method}?${new URLSearchParams({ params: JSON.stringify(params ?? {}) })}`),
     change: (method, params) => ask(`/change/${method}`, post(params ?? {})),
+    ownServer: false,
     mayChange: () => true,
     warm: (checkpoint) => ask("/warm", post({ checkpoint })),
   };

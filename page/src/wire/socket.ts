@@ -100,6 +100,7 @@ export function createSocket(): Socket {
     facts: async () => ({ connection, lastRun: null, events: [] }),
     read: call,
     change: call,
+    ownServer: true,
     mayChange: () => role === "control",
     async start() {
       for (let waitMs = firstWaitMs, again = true; again; waitMs = Math.min(waitMs * 2, longestWaitMs)) {

@@ -6,6 +6,8 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { WebSocket } from "ws";
 import { describe, expect, it } from "vitest";
+import { httpRoutes, wireMethods, wireNotifications } from "@refit-sidecar/protocol";
+import { createPages, type PageParts } from "../../../sidecar/src/wire/pages/app.ts";
 import { bearer, cleanUp, connect, startFake, temporaryFolder, type Running } from "./support.ts";
 
 const json = { "content-type": "application/json" };
@@ -42,6 +44,47 @@ describe("the pages", () => {
     expect(await status.json()).toMatchObject({ version: "0.0.0", clients: 1, watch: { paused: false } });
     const metrics = await (await fetch(`${running.server.url}/metrics`, { headers: authorized(running) })).text();
     expect(metrics).toContain("# TYPE refit_wire_clients gauge\nrefit_wire_clients 1\n");
+  });
+
+  it("have the routes of the table, no more and no fewer", () => {
+    const { router } = createPages({} as PageParts);
+    const routes = (router as unknown as { stack: { route?: { path: string | string[]; methods: Record<string, boolean> } }[] }).stack;
+    const found = routes.flatMap(({ route }) =>
+      route === undefined
+        ? []
+        : [route.path].flat().flatMap((path) => Object.keys(route.methods).map((verb) => `${verb.toUpperCase()} ${path}`)),
+    );
+    expect(found.sort()).toEqual(Object.keys(httpRoutes).sort());
+  });
+
+  it("answer every route as the table says, and let in whom it says", async () => {
+    const running = await startFake();
+    for (const [route, { access, type, ...rest }] of Object.entries(httpRoutes)) {
+      const [verb = "", path = ""] = route.split(" ");
+      const ask = (headers: Record<string, string>) =>
+        fetch(`${running.server.url}${path}`, {
+          method: verb,
+          headers: verb === "POST" ? { ...json, ...headers } : headers,
+          ...(verb === "POST" ? { body: "{}" } : {}),
+        });
+      const asStranger = await ask({});
+      expect([route, asStranger.status === 401], route).toEqual([route, access !== "open" || route === "POST /session"]);
+      if (route === "POST /stop" || route === "POST /session") continue;
+      const reply = await ask({ authorization: `Bearer ${running.discovery.token}` });
+      expect([route, reply.status, reply.headers.get("content-type")?.split(";")[0]]).toEqual([route, 200, type]);
+      if ("answer" in rest && route !== "GET /status") rest.answer.parse(await reply.json());
+    }
+  });
+
+  it("show what can be asked, every call by its name, with no script", async () => {
+    const running = await startFake();
+    const reply = await fetch(`${running.server.url}/api`, { headers: authorized(running) });
+    const html = await reply.text();
+    for (const name of [...Object.keys(wireMethods), ...Object.keys(wireNotifications), ...Object.keys(httpRoutes)])
+      expect(html).toContain(`<code>${name}</code>`);
+    expect(html).not.toContain("<script");
+    const style = /<style>([\s\S]*?)<\/style>/.exec(html)?.[1] ?? "";
+    expect(reply.headers.get("content-security-policy")).toContain(createHash("sha256").update(style).digest("base64"));
   });
 
   it("carry headers against framing, sniffing, caching and foreign scripts", async () => {

@@ -14,7 +14,7 @@ export interface Asset {
 
 const closed = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/** One self-contained page: its only script and style are allowed by their hashes. */
+/** One self-contained page: its only script, if it has one, and its only style are allowed by their hashes. */
 function inlinePolicy(html: string): string {
   const hash = (tag: string): string => {
     const content = new RegExp(`<${tag}>([\\s\\S]*?)</${tag}>`).exec(html)?.[1] ?? "";
@@ -27,10 +27,13 @@ const files = {
   "/": { name: "index.html", type: "text/html; charset=utf-8" },
   "/dashboard.js": { name: "dist/dashboard.js", type: "text/javascript; charset=utf-8" },
   "/dashboard.css": { name: "dist/dashboard.css", type: "text/css; charset=utf-8" },
+  "/api": { name: "dist/api.html", type: "text/html; charset=utf-8" },
+  "/openapi.yaml": { name: "dist/openapi.yaml", type: "application/yaml; charset=utf-8" },
+  "/asyncapi.yaml": { name: "dist/asyncapi.yaml", type: "application/yaml; charset=utf-8" },
 } as const;
 
 export type AssetPath = keyof typeof files;
-export const assetPaths: readonly AssetPath[] = ["/", "/dashboard.js", "/dashboard.css"];
+export const assetPaths = Object.keys(files) as readonly AssetPath[];
 
 export interface Assets {
   readonly get: (path: AssetPath) => Promise<Asset>;
@@ -46,7 +49,11 @@ export function createAssets(folder: string = join(packageRoot, "dashboard")): A
   };
   return {
     get: (path) =>
-      load(files[path].name, files[path].type, () => `${closed}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:`),
+      load(files[path].name, files[path].type, (body) =>
+        path === "/api"
+          ? inlinePolicy(body.toString("utf8"))
+          : `${closed}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:`,
+      ),
     login: () => load("login.html", "text/html; charset=utf-8", (body) => inlinePolicy(body.toString("utf8"))),
   };
 }

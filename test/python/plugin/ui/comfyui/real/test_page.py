@@ -96,9 +96,15 @@ def execute(browser: Browser, command: str) -> None:
 
 def dismiss(browser: Browser) -> None:
     """A first visit shows templates over everything, on some frontends after a while."""
-    for kind in ("keyDown", "keyUp"):
-        browser.send("Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27)
-    browser.until("document.querySelectorAll('[role=dialog]').length === 0")
+    gone = "document.querySelectorAll('[role=dialog]').length === 0"
+    for _ in range(5):
+        # A control that has the focus may keep the key to itself.
+        browser.evaluate("document.activeElement?.blur(); true")
+        for kind in ("keyDown", "keyUp"):
+            browser.send("Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27)
+        if browser.evaluate(f"new Promise((then) => setTimeout(() => then({gone}), 400))"):
+            return
+    browser.until(gone)
 
 
 REACHED = """
