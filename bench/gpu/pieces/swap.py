@@ -6,6 +6,7 @@ import time
 from typing import Iterator
 
 import torch
+from refit_host.weights.loss import LossSums
 from refit_host.weights.merge import triton_works
 
 from ..context import Context
@@ -32,6 +33,10 @@ def _tune(context: Context, engine: Engine, stack: list) -> Iterator[dict]:
         launch = merge_triton.prepare(engine.layout, table, buffers, context.device, blocks=blocks)
         figure = context.wall(lambda: merge_triton.run(launch, engine.layout, engine.weights.live, engine.weights.base.device_arena))
         yield {"what": "merge kernel", "adapters": len(stack), "blocks": list(blocks), **figure}
+        figure = context.wall(
+            lambda: merge_triton.run(launch, engine.layout, engine.weights.live, engine.weights.base.device_arena, losses=LossSums())
+        )
+        yield {"what": "merge kernel with sums of what is lost", "adapters": len(stack), "blocks": list(blocks), **figure}
 
 
 def _measure(context: Context, engine: Engine, place: str, merge: str) -> Iterator[dict]:

@@ -45,6 +45,11 @@ def _factor(address, offsets, mask, code, CODE: tl.constexpr):
     return out
 
 
+@triton.jit
+def _both(one, other, one_more, other_more):
+    return one + one_more, other + other_more
+
+
 # The first tile of a launch may be any number: each kind of number would be compiled for itself.
 @triton.jit(do_not_specialize=["tile_start"])
 def _merge(
@@ -110,8 +115,10 @@ def _merge(
         if count == 1:
             change = value - pristine
             tl.atomic_add(lost + first * 3, square, sem="relaxed")
-            tl.atomic_add(lost + first * 3 + 1, tl.sum(tl.sum(error * change, axis=1), axis=0), sem="relaxed")
-            tl.atomic_add(lost + first * 3 + 2, tl.sum(tl.sum(change * change, axis=1), axis=0), sem="relaxed")
+            across_one, owns_one = tl.reduce((error * change, change * change), 1, _both)
+            cross_one, own_one = tl.reduce((across_one, owns_one), 0, _both)
+            tl.atomic_add(lost + first * 3 + 1, cross_one, sem="relaxed")
+            tl.atomic_add(lost + first * 3 + 2, own_one, sem="relaxed")
         else:
             # What each adapter intends is not kept: the card multiplies faster than it holds.
             held = tl.zeros((BM, BN), dtype=tl.float32)
@@ -139,9 +146,12 @@ def _merge(
                     holds = joined
                 own += tl.where(joined != 0, 0.0, tl.load(product_alpha + p) * product)
                 last = tl.load(product_number + p * 4 + 3) == 0
+                # Both sums at once: warps wait for each other at every reduction.
+                crosses, owns = tl.reduce((error * own, own * own), 1, _both)
+                cross, square_own = tl.reduce((crosses, owns), 0, _both)
                 tl.atomic_add(lost + p * 3, square, mask=last, sem="relaxed")
-                tl.atomic_add(lost + p * 3 + 1, tl.sum(tl.sum(error * own, axis=1), axis=0), mask=last, sem="relaxed")
-                tl.atomic_add(lost + p * 3 + 2, tl.sum(tl.sum(own * own, axis=1), axis=0), mask=last, sem="relaxed")
+                tl.atomic_add(lost + p * 3 + 1, cross, mask=last, sem="relaxed")
+                tl.atomic_add(lost + p * 3 + 2, square_own, mask=last, sem="relaxed")
                 own = tl.where(last, 0.0, own)
 
 
