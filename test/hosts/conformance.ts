@@ -24,13 +24,17 @@ export interface ConformanceOptions {
   readonly churn?: { readonly steps: number; readonly changes: number };
   /** Dtypes that the host can hold without a graph. */
   readonly precisions?: readonly WeightDtype[];
+  /** Whether the several hundred vectors of merges run too. A host that shares its merges with one that runs them does so in test:e2e. */
+  readonly vectors?: boolean;
 }
 
 export function hostConformance(name: string, command: HostCommand, options: ConformanceOptions = {}): void {
   describe(`${name} conforms to the host protocol`, () => {
     refits(command, options.mergeTolerance ?? 1e-6);
-    golden(command, options.precisions ?? ["f32", "f16", "bf16"]);
-    quantised(command);
+    if (options.vectors ?? true) {
+      golden(command, options.precisions ?? ["f32", "f16", "bf16"]);
+      quantised(command);
+    }
     // What a merge computes is all that the native kernels change: the second pass of `npm test` stops here.
     if (process.env["REFIT_NATIVE"] === "off") return;
     conversation(command);
