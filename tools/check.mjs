@@ -1,20 +1,34 @@
 #!/usr/bin/env node
 // Types of the sources are checked by the build; here: types of the tests, lint, layer rules, the C++ layer grep, generated files fresh; Python's format, lint and types when the test environment is there.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 let failed = 0;
 
-function step(name, command, args) {
-  const result = spawnSync(command, args, { cwd: root, encoding: "utf8", shell: process.platform === "win32" });
-  const ok = result.status === 0;
+const waiting = [];
+const step = (name, command, args) => waiting.push({ name, command, args });
+
+/** What it says comes when it is done, whole. */
+async function done({ name, command, args }) {
+  const said = [];
+  const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"], shell: process.platform === "win32" });
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => said.push(chunk));
+  const status = await new Promise((resolve) => {
+    child.on("error", (error) => {
+      said.push(Buffer.from(`${error.message}\n`));
+      resolve(1);
+    });
+    child.on("close", resolve);
+  });
+  const ok = status === 0;
   console.log(`${ok ? "ok  " : "FAIL"} ${name}`);
   if (!ok) {
     failed += 1;
-    console.log([result.stdout, result.stderr, result.error?.message].filter(Boolean).join("\n").trim());
+    console.log(Buffer.concat(said).toString().trim());
   }
 }
 
@@ -61,9 +75,17 @@ if (existsSync(python) && spawnSync(python, ["-m", "ruff", "--version"]).status 
   // Only the check needs it, so it is installed here: the tests' environment stays as it is.
   const pyright = "pyright==1.1.414";
   if (spawnSync(python, ["-c", "import pyright"]).status !== 0)
-    step(`install ${pyright}`, python, ["-m", "pip", "install", "--quiet", pyright]);
+    await done({ name: `install ${pyright}`, command: python, args: ["-m", "pip", "install", "--quiet", pyright] });
   step("types of the hosts and the plugin (pyright)", python, ["-m", "pyright", "--pythonpath", python]);
 } else {
   console.log("skip ruff and pyright: the test environment (.venv) has none yet; `npm test` makes it");
 }
+
+// The longest first, as many at a time as there are cores: most of them use one.
+const longest = ["eslint", "types of the hosts and the plugin (pyright)", "types of the tests"];
+waiting.sort((one, other) => Number(longest.includes(other.name)) - Number(longest.includes(one.name)));
+async function lane() {
+  for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await done(next);
+}
+await Promise.all(Array.from({ length: Math.min(2, availableParallelism()) }, lane));
 process.exit(failed === 0 ? 0 : 1);
