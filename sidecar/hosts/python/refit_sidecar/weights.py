@@ -274,7 +274,7 @@ class LiveWeights:
         table = build_table(group.layout, stack, slots)
         if not self._reads_anywhere:
             run = self._prepare(group.layout, table, buffers, self.device, np.zeros(len(table.jobs), np.int64))
-            run[0](group.live, group.live)
+            run[0](group.live, group.live, None)
             return
         from refit_host.weights import merge_triton
 

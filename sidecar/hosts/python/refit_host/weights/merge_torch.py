@@ -110,13 +110,15 @@ def _note(losses: LossSums, slots: np.ndarray, pairs: Sequence[Pair], target: Te
     own: Tensor | None = None
     for index, (up, down, alpha, joined, image) in enumerate(pairs):
         product = torch.bmm(up.float(), down.float())
-        product = product if held is None else held.mul_(product)
+        if held is not None:
+            product.mul_(held)
         held = product if joined else None
         if joined:
             continue
-        own = product * alpha if own is None else own.add_(product, alpha=alpha)
+        change: Tensor = alpha * product if own is None else own.add_(product, alpha=alpha)
+        own = change
         if index + 1 == len(pairs) or pairs[index + 1][4] != image:
-            sums = torch.stack([square, (error * own).sum(dim=(1, 2)), (own * own).sum(dim=(1, 2))], dim=1)
+            sums = torch.stack([square, (error * change).sum(dim=(1, 2)), (change * change).sum(dim=(1, 2))], dim=1)
             losses.note_rows(np.stack([np.full(len(slots), image), slots], axis=1), sums)
             own = None
 
