@@ -187,6 +187,14 @@ describe("refit-sidecar merge", () => {
   });
 });
 
+it.skipIf(process.platform === "win32")("an adapter whose own name ends like a strength is read, and not written over", () => {
+  copyFileSync(at("lora.safetensors"), at("only.safetensors:0.5"));
+  const out = (name: string) =>
+    run(folder, "merge", "--base", "base.safetensors", "--adapter", "only.safetensors:0.5", "--out", name, "--json");
+  expect(out("fresh-2.safetensors")).toMatchObject({ status: 0, last: { adapters: [{ adapter: "only.safetensors:0.5", strength: 1 }] } });
+  expect(out("only.safetensors:0.5")).toMatchObject({ status: 2 });
+});
+
 describe("other commands", () => {
   it("refuse an output that they read", () => {
     const before = hashOf(at("lora.safetensors"));

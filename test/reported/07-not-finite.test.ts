@@ -6,6 +6,7 @@ import { parseAdapter, parseJob } from "../../sidecar/src/cli/merge.ts";
 import { liveFolderStack } from "../../sidecar/src/plan/index.ts";
 import { maxStrength } from "../../sidecar/src/terms/index.ts";
 import { fluxModel, newFolder, pair, run, valuesOf, write } from "./support.ts";
+import type { Given } from "./support.ts";
 
 const folder = newFolder();
 const at = (name: string) => join(folder, name);
@@ -64,6 +65,52 @@ describe("values that the file's type cannot hold", () => {
     await write(at("alpha.safetensors"), { ...pair(module, 32, 32), [`${module}.alpha`]: { shape: [], values: [Infinity] } });
     expect((await merge("f16.safetensors", "alpha.safetensors")).adapters[0]?.problem?.message).toContain("alpha is not a finite number");
   });
+});
+
+describe("values that are not finite in the base already", () => {
+  const base = (change: Record<string, Given>) => write(at("base.safetensors"), { ...fluxModel(), ...change });
+  const odd = (value: number): Given => ({ shape: [32, 32], values: [value, ...Array<number>(1023).fill(0)] });
+
+  it("are named where the output has them: under the adapter, in another layer, beside the model, and in words instead of NaN %", async () => {
+    await base({
+      [weight]: odd(NaN),
+      "double_blocks.0.txt_attn.proj.weight": odd(Infinity),
+      "vae.decoder.conv_in.weight": odd(-Infinity),
+    });
+    for (const dtype of ["keep", "bf16"] as const) {
+      const report = await bake(
+        parseJob({ base: at("base.safetensors"), adapter: [at("weak.safetensors")], out: at("o.safetensors"), dtype }),
+      );
+      expect(report.overflowed).toEqual([]);
+      expect(report.baseNotFinite.map(({ tensor, values }) => [tensor, values]).sort()).toEqual([
+        [weight, 1],
+        ["double_blocks.0.txt_attn.proj.weight", 1],
+        ["vae.decoder.conv_in.weight", 1],
+      ]);
+    }
+    const { stdout } = run(folder, "merge", "--base", "base.safetensors", "--adapter", "weak.safetensors", "--out", "o.safetensors");
+    expect(stdout).toContain(`1 values of ${weight} are NaN or infinite in the base already`);
+    expect(stdout).not.toContain("NaN %");
+  });
+
+  it("in the scales of a quantised weight are refused by the scale's name", async () => {
+    for (const scale of [NaN, Infinity, -Infinity]) {
+      await base({
+        [weight]: { shape: [32, 32], dtype: "F8_E4M3" },
+        "double_blocks.0.img_attn.proj.weight_scale": { shape: [], values: [scale] },
+      });
+      await expect(merge("base.safetensors", "weak.safetensors")).rejects.toMatchObject({
+        code: "STORAGE_INVALID",
+        message: expect.stringContaining(`found ${scale} in double_blocks.0.img_attn.proj.weight_scale`) as string,
+      });
+    }
+  });
+});
+
+it("a note of what fp8 cut is not given of values that overflowed in another type", () => {
+  const { stdout } = run(folder, "merge", "--base", "f16.safetensors", "--adapter", "strong.safetensors:100", "--out", "o.safetensors");
+  expect(stdout).toContain("are not finite in F16");
+  expect(stdout).not.toContain("fp8");
 });
 
 describe("a strength", () => {

@@ -8,7 +8,7 @@ import { openBase } from "../../sidecar/src/bake/index.ts";
 import { summarize } from "../../sidecar/src/catalog/index.ts";
 import { explain } from "../../sidecar/src/explain/index.ts";
 import { realHeader, tensors } from "../sidecar/catalog/headers.ts";
-import { demo, newFolder } from "./support.ts";
+import { demo, fluxModel, newFolder, write } from "./support.ts";
 
 const models = readdirSync(new URL("../golden/headers/", import.meta.url)).map((name) => name.replace(/\.json\.gz$/, ""));
 const problemOf = (header: Readonly<Record<string, readonly number[]>>) => summarize(tensors(header), {}, "checkpoint").problem;
@@ -65,6 +65,31 @@ it("a UNet without the rest of its middle is whole: Vega keeps the first layer, 
     expect(problemOf(pick(whole, (name) => !name.startsWith("middle_block.") || name.startsWith(left)))?.code).not.toBe(
       "CATALOG_INCOMPLETE",
     );
+});
+
+describe("a Flux that lost single tensors", () => {
+  const whole = realHeader("flux-dev");
+  it.each([
+    ["double_blocks.7.txt_mlp.0.weight", "which the blocks around it have"],
+    ["single_blocks.20.norm.key_norm.scale", "which the blocks around it have"],
+    ["img_in.weight", "img_in.weight"],
+    ["vector_in.out_layer.weight", "although vector_in.out_layer.bias is there"],
+  ])("%s", (lost, said) => {
+    expect(problemOf(whole)).toBeNull();
+    const problem = problemOf(pick(whole, (name) => !name.endsWith(lost)));
+    expect(["CATALOG_INCOMPLETE", "CATALOG_UNKNOWN_ARCHITECTURE"]).toContain(problem?.code);
+    if (problem?.code === "CATALOG_INCOMPLETE") expect(problem.message).toContain(said);
+  });
+});
+
+it("a part of a model is refused although its family is told", async () => {
+  const path = join(newFolder(), "half.safetensors");
+  const all = Object.entries(fluxModel());
+  const without = (name: string) => write(path, Object.fromEntries(all.filter(([key]) => !key.startsWith(name))));
+  for (const name of ["final_layer.linear", "single_blocks."]) {
+    await without(name);
+    await expect(openBase(path, "flux"), name).rejects.toMatchObject({ code: "CATALOG_INCOMPLETE" });
+  }
 });
 
 it("a renamed shard is refused with what it lacks, wherever a checkpoint is read", async () => {

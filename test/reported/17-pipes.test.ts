@@ -1,9 +1,11 @@
-import { existsSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { PassThrough, Writable } from "node:stream";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { describe, expect, it } from "vitest";
 import { watchOutput } from "../../sidecar/src/cli/output.ts";
-import { demo, newFolder, runFor } from "./support.ts";
+import { cli, demo, newFolder, run, runFor } from "./support.ts";
 
 const folder = newFolder();
 const base = join(demo, "demo-unet.safetensors");
@@ -58,4 +60,61 @@ describe("the output of a command in a pipe", () => {
     expect(await printed.whole(0)).toBe(1);
     expect(String(errors.read())).toContain("ENOSPC");
   });
+});
+
+describe("a list of jobs", () => {
+  const job = (out: string) => JSON.stringify({ base, adapter: loras.slice(0, 1), out });
+
+  it("that cannot be read is an error in words: absent, a folder, one line without an end, options beside it", () => {
+    expect(run(folder, "merge", "--jobs", "absent.jsonl")).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining("no such file") as string,
+    });
+    expect(run(folder, "merge", "--jobs", ".")).toMatchObject({ status: 1, stderr: expect.stringContaining("found a folder") as string });
+    writeFileSync(join(folder, "long.jsonl"), "x".repeat(5 << 20));
+    expect(run(folder, "merge", "--jobs", "long.jsonl")).toMatchObject({
+      status: 2,
+      stdout: "",
+      stderr: expect.stringContaining("[CLI_MERGE_JOB]") as string,
+    });
+    expect(run(folder, "merge", "--jobs", "x.jsonl", "--out", "y.safetensors")).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining("leave --out out") as string,
+    });
+  });
+
+  it("may begin with a byte order mark, end lines as Windows does, and end in the middle of a line", async () => {
+    const { stdout } = await runFor(
+      folder,
+      ["merge", "--jobs", "-"],
+      text,
+      `\ufeff${job("mark.safetensors")}\r\n\r\n${job("last.safetensors")}\n{"base":`,
+    );
+    const results = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { ok: boolean; error?: { code: string } });
+    expect(results.map(({ ok, error }) => [ok, error?.code])).toEqual([
+      [true, undefined],
+      [true, undefined],
+      [false, "CLI_MERGE_JOB"],
+    ]);
+  });
+
+  it("has no fields that nobody reads", async () => {
+    const { last } = await runFor(folder, ["merge", "--jobs", "-"], text, '{"base":"b","adapter":"a","out":"o","strenght":2}');
+    expect(last).toMatchObject({ ok: false, error: { message: expect.stringContaining('found "strenght"') as string } });
+  });
+});
+
+it.skipIf(process.platform === "win32")("a merge that is ended leaves nothing behind", async () => {
+  const place = newFolder();
+  const child = spawn(process.execPath, [cli, ...merge, "--out", join(place, "ended.safetensors")], { cwd: place });
+  const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  // The file beside the output's place is there as soon as the writing began.
+  while (child.exitCode === null && readdirSync(place).length === 0) await new Promise((wake) => setTimeout(wake, 1));
+  child.kill("SIGTERM");
+  const status = await ended;
+  // It may have ended by itself meanwhile.
+  expect([status, readdirSync(place)]).toEqual(status === 0 ? [0, ["ended.safetensors"]] : [130, []]);
 });

@@ -1,13 +1,14 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { isFloatDtype, writeSafetensors } from "@refit-sidecar/native";
-import type { FloatDtype, TensorSource } from "@refit-sidecar/native";
+import { isFloatDtype, native, writeSafetensors } from "@refit-sidecar/native";
+import type { Dtype, FloatDtype, TensorFile, TensorSource } from "@refit-sidecar/native";
 import type { Family } from "../catalog/index.ts";
 import type { ReadyDelta } from "../delta/index.ts";
 import type { FailureCode } from "../failure/index.ts";
 import { nearest, seedOf } from "../storage/index.ts";
 import type { Rounding } from "../storage/index.ts";
+import { notFiniteOf } from "../terms/index.ts";
 import type { KeyReport, MergeMode } from "../terms/index.ts";
 import { openBase } from "./base.ts";
 import type { BaseModel } from "./base.ts";
@@ -55,6 +56,8 @@ export interface BakeReport {
   readonly saturated: readonly { readonly parameter: string; readonly values: number }[];
   /** Values that are Inf or NaN in the output and are not in the base: a model with one of them draws black pictures. */
   readonly overflowed: readonly { readonly parameter: string; readonly values: number; readonly dtype: FloatDtype }[];
+  /** Values that are Inf or NaN in the base already and in the output, in whatever part of the file. */
+  readonly baseNotFinite: readonly { readonly tensor: string; readonly values: number }[];
   /** Terms that no longer fitted when their turn came. */
   readonly skipped: readonly { readonly parameter: string; readonly reason: string }[];
   /** How much of the whole stack's change the output has. */
@@ -81,7 +84,7 @@ export async function bake(job: BakeJob, options: BakeOptions = {}): Promise<Bak
   let stack: readonly StackedDelta[] = [];
   try {
     stack = await openStack(base, job.adapters, { mode: job.mode, folder: scratch, ...(options.signal ? { signal: options.signal } : {}) });
-    const notes: Notes = { saturated: [], overflowed: [], skipped: [], merged: 0, loss: new LossLedger() };
+    const notes: Notes = { saturated: [], overflowed: [], baseNotFinite: [], skipped: [], merged: 0, loss: new LossLedger() };
     const tensors = await plannedTensors(base, stack, job, notes, options.signal);
     const metadata = keptMetadata(base, job.dtype !== "keep");
     const { sizeBytes } = await writeSafetensors(job.out, tensors, metadata, options);
@@ -96,6 +99,7 @@ export async function bake(job: BakeJob, options: BakeOptions = {}): Promise<Bak
       merged: notes.merged,
       saturated: notes.saturated,
       overflowed: notes.overflowed,
+      baseNotFinite: notes.baseNotFinite,
       skipped: notes.skipped,
       loss: notes.loss.whole(),
       sizeBytes,
@@ -145,10 +149,22 @@ async function plannedTensors(
   base.files.forEach((file, index) => {
     for (const entry of file.header.entries.values()) {
       if (!placed.has(`${index}:${entry.name}`))
-        tensors.push({ name: entry.name, dtype: entry.dtype, shape: entry.shape, data: () => file.read(entry.name) });
+        tensors.push({ name: entry.name, dtype: entry.dtype, shape: entry.shape, data: () => copied(file, entry, notes) });
     }
   });
   return tensors;
+}
+
+/** Bytes of a tensor that the output takes over as they are. */
+async function copied(
+  file: TensorFile,
+  { name, dtype }: { readonly name: string; readonly dtype: Dtype },
+  notes: Notes,
+): Promise<Uint8Array> {
+  const data = await file.read(name);
+  const kept = isFloatDtype(dtype) ? (await notFiniteOf(null, { data }, dtype, native)).made : 0;
+  if (kept > 0) notes.baseNotFinite.push({ tensor: name, values: kept });
+  return data;
 }
 
 /** Chance follows from what is merged, so that the same job writes the same file. */

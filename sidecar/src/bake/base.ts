@@ -29,9 +29,11 @@ export async function openBase(path: string, family: Family | null): Promise<Bas
       table?.places ?? null,
     );
     const parameters = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
-    const found = family ?? familyOf(parameters, diffusersFamily(stored));
-    // A family that is told is for structures that no detection knows: nothing is known of what they should have.
-    if (family === null) requireWhole(found, parameters);
+    const told = diffusersFamily(stored);
+    const found = family ?? familyOf(parameters, told);
+    // A family that is told is for structures that no detection knows, of which nothing is known; one that is recognised all the same must be all there.
+    const detected = family === null ? null : detectModel(parameters, told);
+    if (family === null || (detected !== null && "family" in detected && detected.family === family)) requireWhole(found, parameters);
     return {
       files: stored.files,
       stored,

@@ -15,8 +15,8 @@ import {
   tiledIndex,
 } from "../storage/index.ts";
 import type { Encoded, Rounding, Scales, StoredParameter, StoredPiece } from "../storage/index.ts";
-import { asBytes, lossOfStored, mergeParameter, newNonFinite } from "../terms/index.ts";
-import type { Addend, MergeLoss, MergeOutcome } from "../terms/index.ts";
+import { asBytes, lossOfStored, mergeParameter, notFiniteOf } from "../terms/index.ts";
+import type { Addend, MergeLoss, MergeOutcome, NotFinite } from "../terms/index.ts";
 
 /** Output of one piece of a parameter, in the order of the file's rows; `encoded` where the file stores it quantised. */
 export interface PieceOutput {
@@ -33,8 +33,7 @@ export interface ParameterOutput {
   readonly shape: readonly number[];
   readonly pieces: readonly PieceOutput[];
   readonly saturated: number;
-  /** Values that are Inf or NaN now and were not in the base. */
-  readonly notFinite: number;
+  readonly notFinite: NotFinite;
   /** In which type they are not: the output's, or f32 before values are quantised. */
   readonly dtype: FloatDtype;
   readonly skipped: MergeOutcome["skipped"];
@@ -69,7 +68,7 @@ export async function computeParameter(job: ParameterJob): Promise<ParameterOutp
     const dtype = job.dtype ?? (ownDtype as FloatDtype);
     const base = await readMergeable(stored);
     const outcome = await mergeParameter({ ...common, base: { ...base, shape: stored.shape }, out: { dtype } });
-    const notFinite = await newNonFinite(base, outcome, dtype, native);
+    const notFinite = await notFiniteOf(base, outcome, dtype, native);
     return {
       shape: outcome.shape,
       pieces: plainPieces(stored, outcome),
@@ -91,7 +90,7 @@ export async function computeParameter(job: ParameterJob): Promise<ParameterOutp
   const pieces: PieceOutput[] = [];
   for (const piece of stored.pieces)
     pieces.push(await encodedPiece(pieceAt(piece, outcome.shape, stored.shape), values, before, job.rounding));
-  const notFinite = await newNonFinite({ data: asBytes(before), dtype: "F32" }, outcome, "F32", native);
+  const notFinite = await notFiniteOf({ data: asBytes(before), dtype: "F32" }, outcome, "F32", native);
   const saturated = pieces.reduce((sum, piece) => sum + (piece.saturated ?? 0), 0);
   const output = { shape: outcome.shape, pieces, saturated, notFinite, dtype: "F32" as const, skipped: outcome.skipped };
   if (addends.length === 0 || values.length !== before.length) return { ...output, loss: null };

@@ -16,6 +16,7 @@ import type { ParameterOutput } from "./parameter.ts";
 export interface Notes {
   readonly saturated: { parameter: string; values: number }[];
   readonly overflowed: { parameter: string; values: number; dtype: FloatDtype }[];
+  readonly baseNotFinite: { tensor: string; values: number }[];
   readonly skipped: { parameter: string; reason: string }[];
   readonly loss: LossLedger;
   merged: number;
@@ -43,8 +44,10 @@ export async function parameterTensors(planned: PlannedParameter): Promise<Tenso
   let outcome: Promise<ParameterOutput> | null = null;
   const compute = async (): Promise<ParameterOutput> => {
     const output = await computeParameter({ name, stored, addends, dtype, rounding: planned.rounding, ...(signal ? { signal } : {}) });
-    if (output.notFinite > 0) notes.overflowed.push({ parameter: name, values: output.notFinite, dtype: output.dtype });
-    if (output.saturated + output.notFinite > 0) notes.saturated.push({ parameter: name, values: output.saturated + output.notFinite });
+    const { made, kept } = output.notFinite;
+    if (made > 0) notes.overflowed.push({ parameter: name, values: made, dtype: output.dtype });
+    if (output.saturated + made > 0) notes.saturated.push({ parameter: name, values: output.saturated + made });
+    if (kept > 0) notes.baseNotFinite.push({ tensor: name, values: kept });
     const [piece] = place.pieces;
     if (output.loss !== null && piece !== undefined) notes.loss.add(name, output.loss, formatName(piece, dtype));
     for (const { reason } of output.skipped) notes.skipped.push({ parameter: name, reason });

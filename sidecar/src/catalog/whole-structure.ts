@@ -49,6 +49,37 @@ function cutIn(list: string, blocks: Blocks): string | null {
   return lacking[0] === undefined ? null : `${list}.${last}.${lacking[0]}, which the blocks before it have`;
 }
 
+/**
+ * What blocks before and after have and one between them has not. Blocks of two kinds that take turns, and a kind that begins or ends within the list (SD3.5's second
+ * attention), lack it in more of them, or at an end.
+ */
+function holeIn(list: string, blocks: Blocks): string | null {
+  const having = new Map<string, number[]>();
+  for (const index of [...blocks.keys()].sort((a, b) => a - b))
+    for (const name of blocks.get(index) ?? []) having.set(name, [...(having.get(name) ?? []), index]);
+  for (const [name, indices] of having) {
+    const [first = 0, last = 0] = [indices[0], indices.at(-1)];
+    const between = last - first + 1;
+    const missing = between - indices.length;
+    if (missing === 0 || missing * 3 > between) continue;
+    const index = indices.find((at, place) => indices[place + 1] !== at + 1) ?? first;
+    return `${list}.${index + 1}.${name}, which the blocks around it have`;
+  }
+  return null;
+}
+
+/** A bias whose layer has nothing else. In a sequence of layers a bias may belong to the layer before: those have numbers. */
+function biasAlone(parameters: Parameters): string | null {
+  const stems = new Set(
+    [...parameters.keys()].filter((name) => !name.endsWith(".bias")).map((name) => name.slice(0, name.lastIndexOf("."))),
+  );
+  for (const name of parameters.keys()) {
+    const stem = name.slice(0, -".bias".length);
+    if (name.endsWith(".bias") && !/[0-9]/.test(stem) && !stems.has(stem)) return `${stem}.weight, although ${name} is there`;
+  }
+  return null;
+}
+
 /** The text side of SD3's last block gives keys and values alone: its sub-block is there, and without what follows the attention. */
 function isSmaller(name: string, own: ReadonlySet<string>, before: ReadonlySet<string>): boolean {
   const part = name.split(".")[0] ?? "";
@@ -78,7 +109,11 @@ function lackingPart(family: Family, parameters: Parameters): string | null {
   for (const [list, blocks] of lists) {
     const gap = gapIn(list, blocks);
     if (gap !== null) return gap;
+    const hole = description?.layout === "unet" ? null : holeIn(list, blocks);
+    if (hole !== null) return hole;
   }
+  const alone = biasAlone(parameters);
+  if (alone !== null) return alone;
   if (description?.layout === "unet") return lackingInUnet(parameters, lists);
   const absent = description?.checkpoint?.whole?.find((name) => findName(parameters, name) === undefined);
   if (absent !== undefined) return absent;

@@ -9,6 +9,7 @@ export const exitCode = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as cons
 const usagePrefixes = ["OPTIONS_", "CLI_"];
 
 export function exitCodeOf(error: unknown): number {
+  if (error instanceof Failure && error.code === "CLI_INTERRUPTED") return exitCode.interrupted;
   if (error instanceof Failure && usagePrefixes.some((prefix) => error.code.startsWith(prefix))) return exitCode.usage;
   return exitCode.failed;
 }
@@ -33,3 +34,21 @@ export function codedText(error: unknown): string {
 export function failureText(error: unknown, json: boolean): string {
   return json ? JSON.stringify({ ok: false, error: described(error) }) : `refit-sidecar: ${codedText(error)}`;
 }
+
+/**
+ * Aborts when the terminal, or whoever started the command, ends it: what was begun is taken away before the process goes. A second signal ends it at once.
+ * `release` lets signals do what they do without a command.
+ */
+export function untilInterrupted(): { readonly signal: AbortSignal; readonly release: () => void } {
+  const interrupted = new AbortController();
+  const stop = (): void => interrupted.abort(new Failure("CLI_INTERRUPTED", "interrupted; nothing was kept", {}));
+  for (const name of endingSignals) process.once(name, stop);
+  return {
+    signal: interrupted.signal,
+    release: () => {
+      for (const name of endingSignals) process.removeListener(name, stop);
+    },
+  };
+}
+
+const endingSignals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;

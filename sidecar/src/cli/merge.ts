@@ -1,14 +1,13 @@
-import { createReadStream, existsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { basename } from "node:path";
-import { createInterface } from "node:readline";
-import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
 import { familyNames } from "@refit-sidecar/protocol";
 import { bake, lossText } from "../bake/index.ts";
 import type { BakeJob, BakeOptions, BakeReport } from "../bake/index.ts";
 import { Failure } from "../failure/index.ts";
 import { readStrength } from "../terms/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, exitCodeOf, failureText, untilInterrupted } from "./exit.ts";
+import { lineGroups } from "./lines.ts";
 import { printLine } from "./output.ts";
 import { checkOutput, checkpointInputs, outputLedger } from "./outputs.ts";
 import type { Input } from "./outputs.ts";
@@ -38,7 +37,7 @@ export function parseAdapter(text: string): { readonly path: string; readonly st
   if (match === null) return { path: text, strength: 1 };
   const [, path = "", behind = ""] = match;
   const written = readStrength(behind, { comma: false, place: "after the colon" });
-  if (written.is === "strength") return { path, strength: written.strength };
+  if (written.is === "strength" && (existsSync(path) || !existsSync(text))) return { path, strength: written.strength };
   // A colon may belong to the file's own name; then there is such a file.
   if (existsSync(text) || (written.is === "text" && !existsSync(path))) return { path: text, strength: 1 };
   const reason = written.is === "refused" ? written.reason : `expected a strength behind ${basename(path)}, got ${JSON.stringify(behind)}`;
@@ -113,10 +112,15 @@ function printReport(report: BakeReport): void {
         `  note: ${adapter.nonFinite.length} tensors hold NaN or infinity, first ${adapter.nonFinite[0]}; they were merged as ComfyUI merges them`,
       );
   }
-  for (const { parameter, values } of report.saturated)
+  const overflowed = new Set(report.overflowed.map(({ parameter }) => parameter));
+  for (const { parameter, values } of report.saturated.filter(({ parameter }) => !overflowed.has(parameter)))
     console.log(`  note: ${values} values of ${parameter} were cut to the largest fp8 number`);
   for (const { parameter, values, dtype } of report.overflowed)
     console.log(`  note: ${values} values of ${parameter} are not finite in ${dtype}: a lower strength, or --dtype f32, keeps them`);
+  for (const { tensor, values } of report.baseNotFinite)
+    console.log(
+      `  note: ${values} values of ${tensor} are NaN or infinite in the base already, and in the output: a model with them draws black pictures`,
+    );
   for (const { parameter, reason } of report.skipped) console.log(`  note: left out on ${parameter}: ${reason}`);
   console.log(
     `${report.merged} parameters merged (${report.family}), ${(report.sizeBytes / 1e6).toFixed(1)} MB written in ${(report.ms / 1000).toFixed(2)} s`,
@@ -135,6 +139,16 @@ async function inputsOf({ base, adapters }: BakeJob): Promise<readonly Input[]> 
   return [...(await checkpointInputs("the base", base)), ...adapters.map(({ path }) => ({ what: "an adapter", path }))];
 }
 
+const jobFields: readonly string[] = [
+  "base",
+  "adapter",
+  "out",
+  "family",
+  "dtype",
+  "mode",
+  "rounding",
+] satisfies readonly (keyof JobFields)[];
+
 interface JobLine {
   readonly label: string;
   readonly fields: JobFields;
@@ -148,6 +162,9 @@ function readLine(text: string, label: string, defaults: JobFields): JobLine {
     const value: unknown = JSON.parse(text);
     if (typeof value !== "object" || value === null || Array.isArray(value)) throw new SyntaxError(`found ${text.slice(0, 60)}`);
     fields = value;
+    const unknown = Object.keys(fields).find((name) => !jobFields.includes(name));
+    if (unknown !== undefined)
+      throw new Failure(code, `a job has the fields ${jobFields.join(", ")}; found ${JSON.stringify(unknown.slice(0, 60))}`, {});
     return { label, fields, job: parseJob({ ...defaults, ...fields }) };
   } catch (error) {
     const cause =
@@ -156,36 +173,12 @@ function readLine(text: string, label: string, defaults: JobFields): JobLine {
   }
 }
 
-/** From standard input lines may come one by one, each after the answer to the one before: what comes together is looked at together. */
-const togetherMs = 50;
-
-/** Lines of a jobs file in groups: all of a file, what has arrived of a stream. */
-async function* lineGroups(path: string): AsyncGenerator<readonly string[]> {
-  const input = path === "-" ? process.stdin : createReadStream(path);
-  const arrived: string[] = [];
-  let ended = false;
-  let failed: unknown = null;
-  let wake: () => void = () => undefined;
-  const lines = createInterface({ input, crlfDelay: Infinity });
-  lines.on("line", (line) => (arrived.push(line), wake()));
-  lines.on("close", () => ((ended = true), wake()));
-  input.on("error", (error: Error) => ((failed = error), (ended = true), wake()));
-  for (;;) {
-    while (arrived.length === 0 && !ended) await new Promise<void>((resolve) => (wake = resolve));
-    if (path === "-") await delay(togetherMs);
-    else while (!ended) await new Promise<void>((resolve) => (wake = resolve));
-    if (failed !== null) throw failed;
-    if (arrived.length === 0) return;
-    yield arrived.splice(0);
-  }
-}
-
-async function runJobs(path: string, defaults: JobFields): Promise<number> {
+async function runJobs(path: string, defaults: JobFields, signal: AbortSignal): Promise<number> {
   let failed = 0;
   let count = 0;
   const ledger = outputLedger(code);
   const own: readonly Input[] = path === "-" ? [] : [{ what: "the jobs file", path }];
-  for await (const group of lineGroups(path)) {
+  for await (const group of lineGroups(path, signal)) {
     const jobs: JobLine[] = [];
     for (const text of group) {
       count += 1;
@@ -195,13 +188,15 @@ async function runJobs(path: string, defaults: JobFields): Promise<number> {
       if (!(line.job instanceof Error)) await ledger.add(line.label, line.job.out, await inputsOf(line.job));
     }
     for (const { label, fields, job } of jobs) {
+      signal.throwIfAborted();
       try {
         if (job instanceof Error) throw job;
         ledger.check(label);
-        const result = resultOf(await merged(job, own));
+        const result = resultOf(await merged(job, own, { signal }));
         if (result["ok"] !== true) failed += 1;
         await printLine(JSON.stringify(result));
       } catch (error) {
+        if (signal.aborted) throw signal.reason;
         failed += 1;
         await printLine(
           JSON.stringify({ ...(JSON.parse(failureText(error, true)) as object), ...("out" in fields ? { out: fields.out } : {}) }),
@@ -217,6 +212,8 @@ async function merged(job: BakeJob, alsoRead: readonly Input[], options: BakeOpt
   await checkOutput({ out: job.out, option: "--out", code, inputs: [...(await inputsOf(job)), ...alsoRead] });
   return bake(job, options);
 }
+
+const isEmptyList = (value: unknown): boolean => Array.isArray(value) && value.length === 0;
 
 interface MergeFlags extends JobFields {
   readonly jobs?: string;
@@ -246,15 +243,19 @@ export function addMerge(program: Command, done: (code: number) => void): void {
     .option("--json", "print the report as one JSON object")
     .action(async (flags: MergeFlags) => {
       const json = flags.json === true;
+      const { signal, release } = untilInterrupted();
       try {
-        if (flags.jobs !== undefined)
-          return done(await runJobs(flags.jobs, { family: flags.family, dtype: flags.dtype, mode: flags.mode, rounding: flags.rounding }));
+        if (flags.jobs !== undefined) {
+          const given = (["base", "adapter", "out"] as const).find((name) => flags[name] !== undefined && !isEmptyList(flags[name]));
+          if (given !== undefined) throw new Failure(code, `with --jobs each line names its own ${given}; leave --${given} out`, {});
+          const defaults = { family: flags.family, dtype: flags.dtype, mode: flags.mode, rounding: flags.rounding };
+          return done(await runJobs(flags.jobs, defaults, signal));
+        }
         const bar = json ? null : progressBar("merging");
-        const report = await merged(
-          parseJob(flags),
-          [],
-          bar ? { onProgress: (doneBytes, totalBytes) => bar.update(doneBytes / totalBytes) } : {},
-        );
+        const report = await merged(parseJob(flags), [], {
+          signal,
+          ...(bar ? { onProgress: (doneBytes, totalBytes) => bar.update(doneBytes / totalBytes) } : {}),
+        });
         bar?.stop();
         const result = resultOf(report);
         if (json) console.log(JSON.stringify(result));
@@ -266,6 +267,8 @@ export function addMerge(program: Command, done: (code: number) => void): void {
         if (json) console.log(failureText(error, true));
         else console.error(failureText(error, false));
         done(exitCodeOf(error));
+      } finally {
+        release();
       }
     });
 }

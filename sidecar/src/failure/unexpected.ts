@@ -13,6 +13,8 @@ export const systemTexts: Readonly<Record<string, string>> = {
   EEXIST: "there is something of that name already; choose another name, or move it away",
   ENOSPC: "the disk is full; free space, or write elsewhere",
   EDQUOT: "your quota on this disk is used up; free space, or write elsewhere",
+  EFBIG: "the file is larger than this disk, or a limit of the shell (ulimit -f), allows; write elsewhere",
+  ELOOP: "its links lead back to themselves; put the file itself there",
   EROFS: "the disk can only be read; write elsewhere",
   EMFILE: "too many files are open; raise the limit (ulimit -n) or close other programs",
   ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",

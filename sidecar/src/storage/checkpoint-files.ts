@@ -152,7 +152,7 @@ async function readScales(file: TensorFile, key: string, storage: Storage, rows:
   return { scale: await file.read(storage.scale), scale2, columnScale };
 }
 
-/** A small tensor as f32. Throws STORAGE_INVALID unless it has one of these counts. */
+/** A small tensor as f32. Throws STORAGE_INVALID unless it has one of these counts and every number is one. */
 async function numbers(file: TensorFile, key: string, weight: string, counts: readonly number[]): Promise<Float32Array> {
   const entry = file.header.entries.get(key);
   const count = entry === undefined ? 0 : product(entry.shape);
@@ -166,5 +166,12 @@ async function numbers(file: TensorFile, key: string, weight: string, counts: re
   }
   const values = new Float32Array(count);
   await native.convert(await file.read(key), dtype, new Uint8Array(values.buffer), "F32", count);
+  const odd = values.find((value) => !Number.isFinite(value));
+  if (odd !== undefined)
+    throw new Failure(
+      "STORAGE_INVALID",
+      `expected the scales of ${weight} to be finite numbers, found ${odd} in ${key}: the weight cannot be read. Convert the checkpoint again.`,
+      { key },
+    );
   return values;
 }

@@ -18,7 +18,8 @@ export { checkTerm, checkTerms, factorNames, type TermProblem } from "./evaluate
 export { f32Factors } from "./evaluate/factors.ts";
 export { addLoss, keptOf, noLoss, type Kept, type LossSums, type MergeLoss } from "./evaluate/loss.ts";
 export { lossOfStored, mergeParameter, type MergeOutcome, type MergeRequest } from "./evaluate/merge-parameter.ts";
-export { asBytes, bytesPerElement, newNonFinite } from "./evaluate/round.ts";
+export { asBytes, bytesPerElement, notFiniteOf } from "./evaluate/round.ts";
+export type { NotFinite } from "./evaluate/round.ts";
 export { changesShape, dependsOnBase, targetsDigest, touchedParameters } from "./facts.ts";
 export { describedStep, detectDescribed, findName, familyTitle, type DescribedModel, type DescribedStep } from "./families/index.ts";
 export type { F32Tensor, FactorReader, Shape } from "./kinds/kind.ts";

@@ -43,7 +43,9 @@ export async function readShardTable(path: string): Promise<ShardTable> {
     if (!isSibling(name)) {
       throw new Failure(
         "CATALOG_SHARD_NAME_REFUSED",
-        "expected shards that lie beside their table; it names a file elsewhere. Download the checkpoint again, or correct the table.",
+        typeof name === "string" && /^[^/\\]+\.(bin|pt|pth|ckpt)$/i.test(name)
+          ? "expected shards in safetensors; it names files of torch.save, which can run code and are not read. Get the safetensors of this model, or convert it."
+          : "expected shards that lie beside their table; it names a file elsewhere. Download the checkpoint again, or correct the table.",
         {},
       );
     }

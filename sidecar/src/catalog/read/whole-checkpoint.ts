@@ -1,7 +1,7 @@
 // A checkpoint is read whole or not at all: which files belong to it, and whether they hold what they should. For whoever is given a path; the catalog's
 // own units follow the same rules from events.
 
-import { readdir, stat } from "node:fs/promises";
+import { lstat, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { Failure } from "../../failure/index.ts";
 import { completeShards, indexedName, isIndexName, shardName } from "../names.ts";
@@ -66,7 +66,14 @@ export async function wholeCheckpoint(path: string): Promise<WholeCheckpoint> {
     const places = await readShardTable(path);
     return { files: await requirePresent(folder, completeShards(shardFiles(places))), table: { path, places } };
   }
-  const shards = (await isThere(path)) ? [] : await shardsBeside(folder, indexed ? (indexedName(name) ?? name) : name);
+  // What was named is there and cannot be read (a link that leads nowhere or back to itself): its reader says so.
+  const broken =
+    !(await isThere(path)) &&
+    (await lstat(path).then(
+      () => true,
+      () => false,
+    ));
+  const shards = broken || (await isThere(path)) ? [] : await shardsBeside(folder, indexed ? (indexedName(name) ?? name) : name);
   if (shards.length > 0) return { files: await requirePresent(folder, shards), table: null };
   return { files: [path], table: null };
 }

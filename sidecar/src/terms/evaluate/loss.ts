@@ -25,7 +25,8 @@ export interface Kept {
 export const noLoss = (): LossSums => new Float64Array(3);
 
 export function keptOf([change = 0, dot = 0, error = 0]: LossSums): Kept {
-  if (!(change > 0)) return { keptProjection: null, lostShare: null };
+  // Not a number where the change or the weights under it are not.
+  if (!(change > 0) || !Number.isFinite(change + dot + error)) return { keptProjection: null, lostShare: null };
   return { keptProjection: 1 + dot / change, lostShare: Math.sqrt(error / change) };
 }
 

@@ -34,23 +34,31 @@ export async function roundInto(
   return saturated;
 }
 
-/**
- * How many values of an output are Inf or NaN where the base's are not: overflow of the output's type, or a calculation that left the numbers. A first look is one
- * pass of the kernel; values are counted one by one only when it finds some. Bases of another size (a pad) count as finite.
- */
-export async function newNonFinite(
-  base: { readonly data: Uint8Array; readonly dtype: FloatDtype },
+/** Values of an output that are Inf or NaN: those that the base's are not (overflow of the output's type, or a calculation that left the numbers), and those that it has too. */
+export interface NotFinite {
+  readonly made: number;
+  readonly kept: number;
+}
+
+/** A first look is one pass of the kernel; values are counted one by one only when it finds some. Bases of another size (a pad) count as finite, and so does no base. */
+export async function notFiniteOf(
+  base: { readonly data: Uint8Array; readonly dtype: FloatDtype } | null,
   out: { readonly data: Uint8Array },
   dtype: FloatDtype,
   kernels: Kernels,
-): Promise<number> {
+): Promise<NotFinite> {
   const count = out.data.byteLength / bytesPerElement[dtype];
-  if ((await kernels.firstNonFinite(out.data, dtype, count)) < 0) return 0;
+  if ((await kernels.firstNonFinite(out.data, dtype, count)) < 0) return { made: 0, kept: 0 };
   const values = new Float32Array(count);
   await kernels.convert(out.data, dtype, asBytes(values), "F32", count);
-  const before = new Float32Array(base.data.byteLength / bytesPerElement[base.dtype] === count ? count : 0);
-  if (before.length > 0) await kernels.convert(base.data, base.dtype, asBytes(before), "F32", count);
-  let found = 0;
-  for (let i = 0; i < count; i += 1) if (!Number.isFinite(values[i]) && Number.isFinite(before[i] ?? 0)) found += 1;
-  return found;
+  const before = new Float32Array(base !== null && base.data.byteLength / bytesPerElement[base.dtype] === count ? count : 0);
+  if (base !== null && before.length > 0) await kernels.convert(base.data, base.dtype, asBytes(before), "F32", count);
+  let made = 0;
+  let kept = 0;
+  for (let i = 0; i < count; i += 1) {
+    if (Number.isFinite(values[i])) continue;
+    if (Number.isFinite(before[i] ?? 0)) made += 1;
+    else kept += 1;
+  }
+  return { made, kept };
 }

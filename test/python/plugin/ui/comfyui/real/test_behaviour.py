@@ -142,7 +142,9 @@ def test_a_sidecar_that_dies_during_a_run_ends_in_comfyuis_own_result(run, relat
         local = run(Choices(**long))
         killer.join()
         assert torch.equal(own, local)
-        assert run.last_run["served_by"] == "local" and "connection" in run.last_run["reason"]
+        # Killed in the middle of a call, or before the next one.
+        reason = run.last_run["reason"]
+        assert run.last_run["served_by"] == "local" and ("connection" in reason or "cannot be reached" in reason), reason
         assert torch.equal(run(Choices(loader="CheckpointLoaderSimple")), run(Choices()))
     finally:
         killer.join()
