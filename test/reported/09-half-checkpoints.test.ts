@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { native, writeSafetensors } from "@refit-sidecar/native";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -46,6 +46,21 @@ const readers = {
   inspect: (path: string) => explain(path, null),
   "inspect --base": (path: string) => explain(lora, path),
 };
+
+it.skipIf(process.platform === "win32")("a table that cannot be opened is refused, although shards of its name lie beside it", async () => {
+  const path = at("loop-table.safetensors.index.json");
+  symlinkSync(path, path);
+  for (const index of [1, 2]) copyFileSync(at(shard(index)), at(shard(index).replace("m-", "loop-table-")));
+  for (const read of Object.values(readers)) await expect(read(path)).rejects.toMatchObject({ code: "UNREADABLE" });
+});
+
+it("a table of torch.save's shards is named for what it is", async () => {
+  writeFileSync(at("bin.safetensors.index.json"), JSON.stringify({ weight_map: { a: "model-00001-of-00002.bin" } }));
+  await expect(readers.merge(at("bin.safetensors.index.json"))).rejects.toMatchObject({
+    code: "CATALOG_SHARD_NAME_REFUSED",
+    message: expect.stringContaining("torch.save") as string,
+  });
+});
 
 describe("half a checkpoint", () => {
   it("is refused by name wherever one is read: one shard of several, a missing shard, a table that names what is not there", async () => {

@@ -33,7 +33,8 @@ export async function openBase(path: string, family: Family | null): Promise<Bas
     const found = family ?? familyOf(parameters, told);
     // A family that is told is for structures that no detection knows, of which nothing is known; one that is recognised all the same must be all there.
     const detected = family === null ? null : detectModel(parameters, told);
-    if (family === null || (detected !== null && "family" in detected && detected.family === family)) requireWhole(found, parameters);
+    if (family === null || (detected !== null && "family" in detected && detected.family === family))
+      requireWhole(found, parameters, family !== null);
     return {
       files: stored.files,
       stored,

@@ -102,22 +102,26 @@ function lackingInUnet(parameters: Parameters, lists: ReadonlyMap<string, Blocks
 }
 
 /** What a whole model of the family has and these parameters have not, in words; null when nothing is missed. */
-function lackingPart(family: Family, parameters: Parameters): string | null {
+function lackingPart(family: Family, parameters: Parameters, told: boolean): string | null {
   if (parameters.size < fewest) return null;
   const description = familyTable.find((one) => one.family === family);
   const lists = blockLists(parameters.keys());
+  // Of a relative of the family, which somebody had to name, blocks alone are known: not what stands around them, nor the layers of its encoders.
+  const known = (list: string): boolean => !told || !list.includes(".");
   for (const [list, blocks] of lists) {
+    if (!known(list)) continue;
     const gap = gapIn(list, blocks);
     if (gap !== null) return gap;
     const hole = description?.layout === "unet" ? null : holeIn(list, blocks);
     if (hole !== null) return hole;
   }
-  const alone = biasAlone(parameters);
-  if (alone !== null) return alone;
-  if (description?.layout === "unet") return lackingInUnet(parameters, lists);
-  const absent = description?.checkpoint?.whole?.find((name) => findName(parameters, name) === undefined);
-  if (absent !== undefined) return absent;
+  if (description?.layout === "unet") return told ? null : lackingInUnet(parameters, lists);
+  if (!told) {
+    const absent = biasAlone(parameters) ?? description?.checkpoint?.whole?.find((name) => findName(parameters, name) === undefined);
+    if (absent !== undefined) return absent;
+  }
   for (const [list, blocks] of lists) {
+    if (!known(list)) continue;
     const cut = cutIn(list, blocks);
     if (cut !== null) return cut;
   }
@@ -125,8 +129,8 @@ function lackingPart(family: Family, parameters: Parameters): string | null {
 }
 
 /** CATALOG_INCOMPLETE for a part of a model; null for a whole one. */
-export function incompleteProblem(family: Family, parameters: Parameters): Problem | null {
-  const lacking = lackingPart(family, parameters);
+export function incompleteProblem(family: Family, parameters: Parameters, told = false): Problem | null {
+  const lacking = lackingPart(family, parameters, told);
   if (lacking === null) return null;
   const title = familyTable.find((one) => one.family === family)?.title ?? family;
   return {
@@ -135,8 +139,8 @@ export function incompleteProblem(family: Family, parameters: Parameters): Probl
   };
 }
 
-/** Throws Failure CATALOG_INCOMPLETE. */
-export function requireWhole(family: Family, parameters: Parameters): void {
-  const problem = incompleteProblem(family, parameters);
+/** `told`: a user named the family. Throws Failure CATALOG_INCOMPLETE. */
+export function requireWhole(family: Family, parameters: Parameters, told: boolean): void {
+  const problem = incompleteProblem(family, parameters, told);
   if (problem !== null) throw new Failure(problem.code, problem.message, { family });
 }
