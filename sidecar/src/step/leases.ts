@@ -214,7 +214,12 @@ export class Leases<Origin> {
     });
     this.#stays.add(stay);
     try {
-      await stay.inTurn(() => engine.bring(wanted, signal, onProgress), signal);
+      // The turn begins here, not with the first step: else whoever waits would take the engine in between, and the first step would need a second refit.
+      const bring = async (ready: () => void) => {
+        await engine.bring(wanted, signal, onProgress);
+        ready();
+      };
+      await stay.inTurn(bring, signal);
     } catch (error) {
       stay.leave();
       throw error;

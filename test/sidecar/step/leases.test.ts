@@ -54,6 +54,18 @@ describe("Leases", () => {
     expect(log).toEqual(["bring x", "step x", "step x", "released"]);
   });
 
+  it("keeps the engine from prepare to the first step, though others wait: one refit, not two", async () => {
+    const { engine, log } = fakeEngine();
+    const leases = make();
+    const picture = async (checkpoint: string) => {
+      const lease = await leases.open(place(engine, checkpoint));
+      await lease.step([]);
+      lease.end();
+    };
+    await Promise.all(["x", "y", "z"].map(picture));
+    expect(log).toEqual(["bring x", "step x", "bring y", "step y", "bring z", "step z"]);
+  });
+
   it("never lets a step of one lease see the weights of another", async () => {
     const { engine, log } = fakeEngine();
     const leases = make();
