@@ -130,7 +130,7 @@ async function allPytests(python) {
 
 async function allTypescript() {
   await vitest("vitest", [], {});
-  await vitest("vitest, REFIT_NATIVE=off", ["test/native", "test/hostile", "test/sidecar", "test/hosts/onnxruntime.test.ts"], {
+  await vitest("vitest, REFIT_NATIVE=off", ["test/native", "test/hostile", "test/sidecar"], {
     REFIT_NATIVE: "off",
   });
 }
@@ -155,6 +155,7 @@ if (unit) {
 } else if (e2e) {
   // These measure, so each runs alone.
   await vitest("vitest", [], {});
+  await vitest("vitest, REFIT_NATIVE=off", ["test/hosts/onnxruntime"], { REFIT_NATIVE: "off" });
   if (python) await pytest(python, "pytest", ["test/python"], true);
 } else {
   const beside = python && availableParallelism() > 1;

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Mapping
+from typing import Any, Mapping
 
+import pytest
 from refit_graphs.descriptions import canonical_names
 from transformer_structures import flux, golden_header, wan, wan22_5b, wan_vace
 
@@ -194,3 +195,8 @@ COMFYUI = (
         "wan22-5b": wan22_5b,
     }
 )
+
+
+def with_the_rest_later(*names: str) -> list[Any]:
+    """All structures as parameters of a test; those that are not named run with the long tests."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.e2e) for name in STRUCTURES]

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[4]
 START = """
 import gc, sys
@@ -50,6 +52,7 @@ assert trace_rules.is_callable_allowed(BasicTransformerBlock)
 """)
 
 
+@pytest.mark.e2e
 def test_whoever_needs_the_compiler_during_the_import_gets_it():
     python("""
 with quick_start.compiler_later():
@@ -62,6 +65,7 @@ quick_start.tell_compiler()
 """)
 
 
+@pytest.mark.e2e
 def test_a_compiler_that_is_there_already_is_left_alone():
     python("""
 import torch._dynamo

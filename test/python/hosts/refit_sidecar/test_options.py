@@ -45,6 +45,7 @@ def _entries(folder):
     return [place for place in folder.iterdir() if (place / "manifest.json").is_file()]
 
 
+@pytest.mark.e2e
 def test_compiled_code_is_kept_by_structure_and_found_again(tmp_path):
     x = torch.randn(3, 8)
     keep = {"tier": "compiled", "cache_built_engines": True, "engine_cache_dir": tmp_path}

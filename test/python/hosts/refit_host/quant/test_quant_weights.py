@@ -32,7 +32,7 @@ def stack_of(folder, shapes, weights, *pairs: tuple[int, float]):
     return [(image(folder, shapes, weights.layout, seed), strength) for seed, strength in pairs]
 
 
-@pytest.mark.parametrize(("structure", "name"), [("flux", "fp8"), ("flux", "nvfp4"), ("sdxl", "fp8")])
+@pytest.mark.parametrize(("structure", "name"), [("flux", "fp8"), ("flux", "nvfp4"), pytest.param("sdxl", "fp8", marks=pytest.mark.e2e)])
 def test_values_are_the_quantised_base_and_the_rest_is_whole(tmp_path, structure, name):
     shapes = STRUCTURES[structure]()
     weights = quant_engine(tmp_path, shapes, name=name)
@@ -48,7 +48,7 @@ def test_values_are_the_quantised_base_and_the_rest_is_whole(tmp_path, structure
         assert torch.equal(weights.value(slot), expected), slot.name
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", ["flux", pytest.param("sdxl", marks=pytest.mark.e2e)])
 def test_a_merge_is_made_in_f32_and_quantised_once(tmp_path, structure):
     shapes = STRUCTURES[structure]()
     weights = quant_engine(tmp_path, shapes, dtype=torch.float32)
