@@ -49,7 +49,7 @@ def test_a_valid_golden_message_fits_its_type(case):
 
 #: What a type can't say: bounds, patterns, order. The sidecar refuses these by value.
 BY_VALUE = {
-    "hello without a version", "catalog page of zero", "one entry by a short hash",
+    "hello without a version", "catalog page of zero", "catalog entries by an empty id", "one entry by a short hash",
     "prepare with an endless strength", "prepare with min above max", "no conditioning",
 }  # fmt: skip
 
