@@ -35,7 +35,7 @@ export function hostConformance(name: string, command: HostCommand, options: Con
       golden(command, options.precisions ?? ["f32", "f16", "bf16"]);
       quantised(command);
     }
-    // What a merge computes is all that the native kernels change: the second pass of `npm test` stops here.
+    // What a merge computes is all that the native kernels change: the pass without them, in test:e2e, stops here.
     if (process.env["REFIT_NATIVE"] === "off") return;
     conversation(command);
     failures(command);

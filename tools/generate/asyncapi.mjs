@@ -1,6 +1,6 @@
 // The AsyncAPI 3.0 document: one channel (the WebSocket), one operation per method (the sidecar receives and replies) and per notification (it sends).
 import { stringify } from "yaml";
-import { typeName } from "./schemas.mjs";
+import { errorSchema, typeName } from "./schemas.mjs";
 
 const channel = { $ref: "#/channels/session" };
 const message = (name) => ({ $ref: `#/channels/session/messages/${name}` });
@@ -74,24 +74,7 @@ export function asyncapi({ protocolVersion, wireMethods, wireNotifications, erro
     payload: envelope(
       {
         id: { oneOf: [id, { type: "null" }] },
-        error: {
-          type: "object",
-          properties: {
-            code: { type: "integer" },
-            message: { type: "string" },
-            data: {
-              type: "object",
-              properties: {
-                code: { enum: Object.keys(errorTable) },
-                reason: { type: "string" },
-                fault: { enum: ["client", "sidecar", "host", "file"] },
-                remedy: { type: "string" },
-              },
-              required: ["code", "fault", "remedy"],
-            },
-          },
-          required: ["code", "message", "data"],
-        },
+        error: errorSchema(errorTable),
       },
       ["id", "error"],
     ),

@@ -33,6 +33,26 @@ function tidy(value) {
 /** Of one schema, whole in itself. */
 export const jsonSchemaOf = (schema) => tidy(z.toJSONSchema(schema, { io: "input" }));
 
+/** The error object, as calls of the WebSocket and HTTP routes answer it. */
+export const errorSchema = (errorTable) => ({
+  type: "object",
+  properties: {
+    code: { type: "integer" },
+    message: { type: "string" },
+    data: {
+      type: "object",
+      properties: {
+        code: { enum: Object.keys(errorTable) },
+        reason: { type: "string" },
+        fault: { enum: ["client", "sidecar", "host", "file"] },
+        remedy: { type: "string" },
+      },
+      required: ["code", "fault", "remedy"],
+    },
+  },
+  required: ["code", "message", "data"],
+});
+
 /** Name to schema, sorted by name. */
 export function collectSchemas({ wireMethods, wireNotifications, wireValues }) {
   const registry = z.registry();

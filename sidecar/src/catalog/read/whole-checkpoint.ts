@@ -66,14 +66,12 @@ export async function wholeCheckpoint(path: string): Promise<WholeCheckpoint> {
     const places = await readShardTable(path);
     return { files: await requirePresent(folder, completeShards(shardFiles(places))), table: { path, places } };
   }
-  // What was named is there and cannot be read (a link that leads nowhere or back to itself): its reader says so.
-  const broken =
-    !(await isThere(path)) &&
-    (await lstat(path).then(
-      () => true,
-      () => false,
-    ));
-  const shards = broken || (await isThere(path)) ? [] : await shardsBeside(folder, indexed ? (indexedName(name) ?? name) : name);
+  // A link that leads nowhere, or back to itself, is there too: its reader says that it cannot be read.
+  const named = await lstat(path).then(
+    () => true,
+    () => false,
+  );
+  const shards = named ? [] : await shardsBeside(folder, indexed ? (indexedName(name) ?? name) : name);
   if (shards.length > 0) return { files: await requirePresent(folder, shards), table: null };
   return { files: [path], table: null };
 }

@@ -9,10 +9,7 @@ export interface Devices {
   /** Where hosts of a kind run; `[null]`: there is one, and the host finds it. */
   readonly of: (kind: string) => readonly DeviceName[];
   /** What a host is started with to run there. */
-  readonly start: (
-    kind: string,
-    device: DeviceName,
-  ) => { readonly flags: readonly string[]; readonly env: Readonly<Record<string, string>> };
+  readonly start: (device: DeviceName) => { readonly flags: readonly string[]; readonly env: Readonly<Record<string, string>> };
 }
 
 export interface DeviceSight {
@@ -39,7 +36,7 @@ export async function findDevices({ text, environment, card: mayHaveCard, countC
   const setsThreads = environment.some((item) => item.split("=", 1)[0] === "OMP_NUM_THREADS");
   return {
     of: (kind) => (serves(kind, onProcessor) ? named : alone),
-    start: (_kind, device) => {
+    start: (device) => {
       if (device === null) return { flags: [], env: {} };
       if (processor.test(device)) return { flags: ["--device", "cpu"], env: setsThreads ? {} : { OMP_NUM_THREADS: threads } };
       // The process sees that card alone, in the order of nvidia-smi: nothing in it has to name a card again.

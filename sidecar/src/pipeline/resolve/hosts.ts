@@ -126,7 +126,7 @@ export function createHostStarter({
 }: HostsOptions): (kind: string, graphs: readonly HostGraph[], device: DeviceName) => Promise<Host> {
   namedVariables(environment, process.env);
   return (kind, graphs, device) => {
-    const there = onDevice(kind, device);
+    const there = onDevice(device);
     const command = hostCommand(kind, pythons, (gpuKind) => [...flags(gpuKind), ...there.flags], graphs);
     return startHost(
       { ...command, env: { ...command.env, ...there.env } },

@@ -24,16 +24,16 @@ describe("findDevices", () => {
   });
 
   it("shows a host its card alone, and shares the processor's cores", async () => {
-    expect((await find("0,1", { cards: 2 })).start("torch", "1")).toEqual({
+    expect((await find("0,1", { cards: 2 })).start("1")).toEqual({
       flags: ["--device", "cuda"],
       env: { CUDA_DEVICE_ORDER: "PCI_BUS_ID", CUDA_VISIBLE_DEVICES: "1" },
     });
     const cpu = await find("cpu:0,cpu:1");
     expect([cpu.of("torch"), cpu.of("onnxruntime"), cpu.of("tensorrt")]).toEqual([["cpu:0", "cpu:1"], ["cpu:0", "cpu:1"], [null]]);
-    expect(cpu.start("torch", "cpu:1")).toEqual({ flags: ["--device", "cpu"], env: { OMP_NUM_THREADS: "4" } });
+    expect(cpu.start("cpu:1")).toEqual({ flags: ["--device", "cpu"], env: { OMP_NUM_THREADS: "4" } });
     const own = await find("cpu:0,cpu:1", { environment: ["OMP_NUM_THREADS=2"] });
-    expect(own.start("torch", "cpu:1").env).toEqual({});
-    expect(cpu.start("torch", null)).toEqual({ flags: [], env: {} });
+    expect(own.start("cpu:1").env).toEqual({});
+    expect(cpu.start(null)).toEqual({ flags: [], env: {} });
   });
 
   it.each([

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..weights.merge_triton import _factor, _upload
+from ..weights.merge_triton import _product, _upload, product_pieces
 from ..weights.table import MergeTable
 from . import fp8, int8
 from .formats import Format
@@ -33,22 +33,10 @@ LIMITS = {"fp8": (fp8.LIMIT, fp8.COVER), "int8": (int8.LIMIT, int8.COVER)}
 
 
 @triton.jit
-def _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-             BK: tl.constexpr):  # fmt: skip
+def _scaled(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+            BK: tl.constexpr):  # fmt: skip
     """A tile of one low-rank product."""
-    up, down = tl.load(product_address + p * 2), tl.load(product_address + p * 2 + 1)
-    rank, code = tl.load(product_number + p * 3), tl.load(product_number + p * 3 + 1)
-    alpha = tl.load(product_alpha + p)
-    if ALIGNED:
-        up = tl.multiple_of(up, 16)
-        down = tl.multiple_of(down, 16)
-    sums = tl.zeros([BM, BN], tl.float32)
-    for k in range(0, rank, BK):
-        rk = k + tl.arange(0, BK)
-        u = _factor(up, rm[:, None] * rank + rk[None, :], (rm < rows)[:, None] & (rk < rank)[None, :], code, CODE)
-        d = _factor(down, rk[:, None] * cols + rn[None, :], (rk < rank)[:, None] & (rn < cols)[None, :], code, CODE)
-        sums += tl.dot(u, d, input_precision="ieee")
-    return alpha * sums
+    return tl.load(product_alpha + p) * _product(p, product_address, product_number, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
 
 
 @triton.jit
@@ -119,7 +107,7 @@ def _peaks(
         pristine = tl.maximum(pristine, tl.max(tl.abs(value), axis=1))
         if count > 0:
             for p in range(first, first + count):
-                value += _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
+                value += _scaled(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
             merged = tl.maximum(merged, tl.max(tl.abs(value), axis=1))
     mine = peaks + (tl.load(job_row + job) + rm) * 2
     tl.atomic_max(mine, pristine.to(tl.int32, bitcast=True), mask=there, sem="relaxed")
@@ -165,7 +153,7 @@ def _merge(
         before = _values(base, at, wide + rn[None, :], inside, old, FORM, CODED)
         change = tl.zeros([BM, BN], tl.float32)
         for p in range(first, first + count):
-            change += _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
+            change += _scaled(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
         after = _rounded(before + change, inverse, scale, FORM, LIMIT)
         codes = after.to(code_type)
         tl.store(target + wide + rn[None, :], codes, mask=inside)
@@ -187,8 +175,8 @@ def _merge(
                 square = tl.sum(tl.sum(error * error, axis=1), axis=0)
                 own = tl.zeros([BM, BN], tl.float32)
                 for p in range(first, first + count):
-                    own += _product(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
-                    last = tl.load(product_number + p * 3 + 2) == 0
+                    own += _scaled(p, product_address, product_number, product_alpha, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
+                    last = tl.load(product_number + p * 4 + 3) == 0
                     tl.atomic_add(lost + p * 3, square, mask=last, sem="relaxed")
                     tl.atomic_add(lost + p * 3 + 1, tl.sum(tl.sum(error * own, axis=1), axis=0), mask=last, sem="relaxed")
                     tl.atomic_add(lost + p * 3 + 2, tl.sum(tl.sum(own * own, axis=1), axis=0), mask=last, sem="relaxed")
@@ -239,14 +227,11 @@ def prepare(
     jobs, where, part = jobs[order], where[order], part[order]
     tiles = -(-jobs["rows"] // blocks[0]) * -(-jobs["cols"] // (blocks[1] * blocks[3]))
     ends = np.cumsum(tiles)
-    address = np.array([buffer.data_ptr() for buffer in factors] or [0], np.int64)
     pieces = {
         "job_place": where,
-        "product_address": np.stack([products[k] + address[products["image"]] for k in ("up", "down")], axis=1).astype(np.int64),
         "tile_job": np.repeat(np.arange(len(jobs), dtype=np.int32), tiles),
         "job_shape": np.stack([jobs["rows"], jobs["cols"], jobs["first"], jobs["count"], ends - tiles], axis=1).astype(np.int32),
-        "product_number": np.stack([products["rank"], products["code"], table.followed], axis=1).astype(np.int32),
-        "product_alpha": products["alpha"],
+        **product_pieces(table, factors),
         "job_row": (np.cumsum(jobs["rows"]) - jobs["rows"]).astype(np.int64),
     }
     tables, views = _upload(pieces, device)

@@ -46,6 +46,24 @@ def _factor(address, offsets, mask, code, CODE: tl.constexpr):
 
 
 @triton.jit
+def _product(p, product_address, product_number, rm, rn, rows, cols, CODE: tl.constexpr, ALIGNED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+             BK: tl.constexpr):  # fmt: skip
+    """A tile of one low-rank product, before its scale."""
+    up, down = tl.load(product_address + p * 2), tl.load(product_address + p * 2 + 1)
+    rank, code = tl.load(product_number + p * 4), tl.load(product_number + p * 4 + 1)
+    if ALIGNED:
+        up = tl.multiple_of(up, 16)
+        down = tl.multiple_of(down, 16)
+    sums = tl.zeros([BM, BN], tl.float32)
+    for k in range(0, rank, BK):
+        rk = k + tl.arange(0, BK)
+        u = _factor(up, rm[:, None] * rank + rk[None, :], (rm < rows)[:, None] & (rk < rank)[None, :], code, CODE)
+        d = _factor(down, rk[:, None] * cols + rn[None, :], (rk < rank)[:, None] & (rn < cols)[None, :], code, CODE)
+        sums += tl.dot(u, d, input_precision="ieee")
+    return sums
+
+
+@triton.jit
 def _both(one, other, one_more, other_more):
     return one + one_more, other + other_more
 
@@ -125,19 +143,7 @@ def _merge(
             own = held
             holds = 0
             for p in range(first, first + count):
-                up = tl.load(product_address + p * 2)
-                down = tl.load(product_address + p * 2 + 1)
-                rank = tl.load(product_number + p * 4)
-                code = tl.load(product_number + p * 4 + 1)
-                if ALIGNED:
-                    up = tl.multiple_of(up, 16)
-                    down = tl.multiple_of(down, 16)
-                product = tl.zeros((BM, BN), dtype=tl.float32)
-                for k in range(0, rank, BK):
-                    rk = k + tl.arange(0, BK)
-                    u = _factor(up, rm[:, None] * rank + rk[None, :], (rm < rows)[:, None] & (rk < rank)[None, :], code, CODE)
-                    d = _factor(down, rk[:, None] * cols + rn[None, :], (rk < rank)[:, None] & (rn < cols)[None, :], code, CODE)
-                    product += tl.dot(u, d, input_precision="ieee")
+                product = _product(p, product_address, product_number, rm, rn, rows, cols, CODE, ALIGNED, BM, BN, BK)
                 joined = 0
                 if JOINS:
                     joined = tl.load(product_number + p * 4 + 2)
@@ -174,6 +180,17 @@ def _tiles(rows: np.ndarray, cols: np.ndarray, blocks: tuple[int, int, int]) -> 
     return -(-rows // blocks[0]) * -(-cols // blocks[1])
 
 
+def product_pieces(table: MergeTable, factors: Sequence[Tensor]) -> dict[str, np.ndarray]:
+    """What `_product` and its callers read of each product: places of its factors; rank, dtype of the factors, whether it is multiplied with the next one, whether the next one is
+    of the same adapter; its scale."""
+    products, address = table.products, np.array([buffer.data_ptr() for buffer in factors] or [0], np.int64)
+    return {
+        "product_address": np.stack([products[side] + address[products["image"]] for side in ("up", "down")], axis=1).astype(np.int64),
+        "product_number": np.stack([products["rank"], products["code"], products["joined"], table.followed], axis=1).astype(np.int32),
+        "product_alpha": products["alpha"],
+    }
+
+
 def prepare(
     layout: Layout, table: MergeTable, factors: Sequence[Tensor], device: torch.device, group: np.ndarray | None = None,
     blocks: tuple[int, int, int] = BLOCKS, sources: np.ndarray | None = None,
@@ -186,7 +203,6 @@ def prepare(
     row = jobs["row"].astype(np.int64) * jobs["cols"]
     offset = layout.table[jobs["slot"], 0] // item + row
     source = (layout.table[:, 0] if sources is None else sources)[jobs["slot"]] // item + row
-    address = np.array([buffer.data_ptr() for buffer in factors] or [0], np.int64)
     odd_product = (products["up"] % 16 != 0) | (products["down"] % 16 != 0)
     has_odd = np.add.reduceat(np.append(odd_product, False), jobs["first"]) * (jobs["count"] > 0) if len(jobs) else np.zeros(0, int)
     aligned = (jobs["cols"] % 8 == 0) & (offset % 8 == 0) & (source % 8 == 0) & (has_odd == 0)
@@ -200,11 +216,9 @@ def prepare(
     pieces = {
         "job_offset": offset,
         "job_source": source,
-        "product_address": np.stack([products[k] + address[products["image"]] for k in ("up", "down")], axis=1).astype(np.int64),
         "tile_job": np.repeat(np.arange(len(jobs), dtype=np.int32), tiles),
         "job_shape": shape,
-        "product_number": np.stack([products["rank"], products["code"], products["joined"], table.followed], axis=1).astype(np.int32),
-        "product_alpha": products["alpha"],
+        **product_pieces(table, factors),
     }
     tables, views = _upload(pieces, device)
     groups: dict[int, list[tuple[int, int, bool]]] = {}

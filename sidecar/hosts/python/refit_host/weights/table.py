@@ -7,6 +7,7 @@ more jobs. Building it for 722 layers and a stack of 5 must stay near a millisec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ class MergeTable:
         """Image and slot of each product [products, 2]."""
         return np.stack([self.products["image"], self.jobs["slot"][self._job_of]], axis=1)
 
-    @property
+    @cached_property
     def _job_of(self) -> np.ndarray:
         """The job of each product; they lie in the order of the jobs, but for those of split matrices."""
         first, count = self.jobs["first"].astype(np.int64), self.jobs["count"].astype(np.int64)

@@ -59,6 +59,11 @@ OTHERS = {
 }
 _HOOKS = ["before_process", "after_extra_networks_activate", "post_sample", "postprocess", "title", "show", "ui"]
 _STATE = {"modules.shared_state.State": ["interrupted", "skipped", "textinfo"]}
+_FORGE = {
+    "modules.sd_models.CheckpointInfo": ["filename"],
+    "backend.patcher.unet.UnetPatcher": ["controlnet_linked_list"],
+    "backend.modules.k_model.KModel": ["diffusion_model", "storage_dtype"],
+}
 _PARAMS = {"modules.extra_networks.ExtraNetworkParams": ["positional", "named"]}
 # Methods that are overridden or called, by class.
 METHODS = {
@@ -115,7 +120,7 @@ ATTRIBUTES = {
         "": {
             **_STATE,
             **_PARAMS,
-            "modules.sd_models.CheckpointInfo": ["filename"],
+            **_FORGE,
             "backend.patcher.base.ModelPatcher": [
                 "model",
                 "lora_patches",
@@ -124,8 +129,6 @@ ATTRIBUTES = {
                 "load_device",
                 "offload_device",
             ],
-            "backend.patcher.unet.UnetPatcher": ["controlnet_linked_list"],
-            "backend.modules.k_model.KModel": ["diffusion_model", "storage_dtype"],
             "backend.diffusion_engine.base.ForgeDiffusionEngine": ["forge_objects"],
         }
     },
@@ -133,7 +136,7 @@ ATTRIBUTES = {
         "": {
             **_STATE,
             **_PARAMS,
-            "modules.sd_models.CheckpointInfo": ["filename"],
+            **_FORGE,
             "backend.patcher.base.ModelPatcher": [
                 "model",
                 "patches",
@@ -144,8 +147,6 @@ ATTRIBUTES = {
                 "load_device",
                 "offload_device",
             ],
-            "backend.patcher.unet.UnetPatcher": ["controlnet_linked_list"],
-            "backend.modules.k_model.KModel": ["diffusion_model", "storage_dtype"],
             "backend.diffusion_engine.base.ForgeDiffusionEngine": ["forge_objects", "current_lora_hash"],
         }
     },

@@ -5,14 +5,13 @@ The files are narrow relatives with the names of the real ones; a node of the te
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from comfy_run import Run, rms
-from family_workflows import WORKFLOWS
+from family_workflows import WORKFLOWS, skip_where_unknown
 from graphs import OWN_LOADER, graph, node
 from graphs import loader as model_loader
 from narrow_models import comfyui_with, torch_sidecar, write_narrow
@@ -40,9 +39,7 @@ def server(own_sidecar):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_the_stock_workflow_with_a_lora_is_served_by_the_engine(server, tmp_path, name):
-    detection = (Path(os.environ["COMFYUI_DIR"]) / "comfy" / "model_detection.py").read_text(encoding="utf-8")
-    if name.startswith("z-image") and "z_image" not in detection:
-        pytest.skip("this ComfyUI is older than Z-Image, and takes its file for Lumina 2")
+    skip_where_unknown(name)
     run, plain = Run(server, tmp_path), replace(WORKFLOWS[name], checkpoint=f"{name}.safetensors")
     with_adapter = replace(plain, adapters=[(f"{name}-1.safetensors", 0.8)])
     own_base, base = run.both(plain)

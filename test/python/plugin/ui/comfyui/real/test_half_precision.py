@@ -6,14 +6,12 @@ everything else together.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from comfy_run import Run, rms
-from family_workflows import WORKFLOWS
+from family_workflows import WORKFLOWS, skip_where_unknown
 from narrow_models import comfyui_with, torch_sidecar, write_narrow
 
 
@@ -31,9 +29,7 @@ def servers(tmp_path_factory):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_an_engine_rounds_where_comfyui_rounds(servers, tmp_path, name):
-    detection = (Path(os.environ["COMFYUI_DIR"]) / "comfy" / "model_detection.py").read_text(encoding="utf-8")
-    if name.startswith("z-image") and "z_image" not in detection:
-        pytest.skip("this ComfyUI is older than Z-Image, and takes its file for Lumina 2")
+    skip_where_unknown(name)
     choices = replace(WORKFLOWS[name], checkpoint=f"{name}.safetensors", adapters=[(f"{name}-1.safetensors", 0.8)], steps=2)
     own, served = Run(servers[0], tmp_path).both(choices)
     true = Run(servers[1], tmp_path)(replace(choices, loader="CheckpointLoaderSimple", seed=choices.seed))
