@@ -60,13 +60,12 @@ def merge(layout: Layout, live: Tensor, base: Tensor, table: MergeTable, factors
     """live = round(base + sum(alpha * up * down)) for every job; of joined products, their elements' product. `base` may be `live` (then it holds pristine values).
 
     f32 accumulation, one rounding. On CUDA a single product of the weight's own dtype goes to one GEMM whose epilogue does both. `losses`: takes what the rounding does to each
-    adapter; not of f32, which rounds nothing that a report would show.
+    adapter.
     """
     if not len(table.jobs):
         return
     slots = [layout.slots[index] for index in table.jobs["slot"].tolist()]
     dtype, item = slots[0].dtype, slots[0].dtype.itemsize
-    losses = None if dtype == torch.float32 else losses
     starts = np.array([slot.offset for slot in slots], np.int64) + table.jobs["row"].astype(np.int64) * table.jobs["cols"] * item
     for begin, end in _runs(table, starts):
         count, rows, cols = end - begin, int(table.jobs["rows"][begin]), int(table.jobs["cols"][begin])
@@ -104,7 +103,7 @@ Pair = tuple[Tensor, Tensor, float, bool, int]
 
 def _note(losses: LossSums, slots: np.ndarray, pairs: Sequence[Pair], target: Tensor, value: Tensor) -> None:
     """Sums of a batch for each adapter: what it intends, and what rounding made of the sum of all."""
-    error = target.float().sub_(value)
+    error = target.float() - value
     square = (error * error).sum(dim=(1, 2))
     held: Tensor | None = None
     own: Tensor | None = None

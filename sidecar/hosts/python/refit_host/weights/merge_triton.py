@@ -248,18 +248,17 @@ def _upload(pieces: dict[str, np.ndarray], device: torch.device) -> tuple[Tensor
 
 def run(launch: Launch, layout: Layout, live: Tensor, base: Tensor, group: int = 0, losses: LossSums | None = None) -> None:
     """Enqueues the merge of a group on the current stream: live = round(base + products). `base` may be `live`. `losses`: takes what rounding does to each adapter, with the
-    last group; not of f32, which rounds nothing that a report would show."""
+    last group."""
     dtype = layout.slots[0].dtype
-    loss = losses is not None and dtype != torch.float32
     v = launch.views
     for begin, end, aligned in launch.groups.get(group, ()):
         _merge[(end - begin,)](
             live.view(dtype), base.view(dtype), launch.lost, v["tile_job"], v["job_offset"], v["job_source"], v["job_shape"],
             v["product_address"], v["product_number"], v["product_alpha"], begin,
-            LOSS=loss, DTYPE=ARENA_DTYPES[dtype], CODE=launch.code, JOINS=launch.joins, ALIGNED=aligned, BM=launch.blocks[0], BN=launch.blocks[1],
+            LOSS=losses is not None, DTYPE=ARENA_DTYPES[dtype], CODE=launch.code, JOINS=launch.joins, ALIGNED=aligned, BM=launch.blocks[0], BN=launch.blocks[1],
             BK=16, num_warps=launch.blocks[2],
         )  # fmt: skip
-    if losses is not None and loss and group == max(launch.groups) and len(launch.keys):
+    if losses is not None and group == max(launch.groups) and len(launch.keys):
         losses.note_rows(launch.keys, launch.lost)
 
 
@@ -277,5 +276,5 @@ def warm_up(device: torch.device, dtype: torch.dtype) -> None:
             rows = np.repeat(rows, 2)
             rows["joined"][::2] = 1
         launch = prepare(layout, build_table(layout, [(rows, 1.0)], layout.slots), [factors], device)
-        run(launch, layout, arena, arena, losses=LossSums())
+        run(launch, layout, arena, arena, losses=None if dtype == torch.float32 else LossSums())
     torch.cuda.current_stream(device).synchronize()

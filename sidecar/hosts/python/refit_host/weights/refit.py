@@ -254,12 +254,18 @@ class Weights:
         merged = self._ledger.update(adapters, prepared.written, prepared.losses.fetch())
         return report(self.layout, adapters, merged, beside or Found.none())
 
+    def _losses(self, prepared: Prepared) -> LossSums | None:
+        """Where the writes of a commit note what they lose; f32 rounds nothing that a report would show."""
+        rounds = any(slot.dtype != torch.float32 for slot in self.layout.slots[:1])
+        return prepared.losses if rounds else None
+
     def _write(self, prepared: Prepared) -> None:
         """Enqueues every write of a commit."""
+        losses = self._losses(prepared)
         if prepared.reader is not None:
             self._read_again(prepared.reader, self.live)
             for step in prepared.steps:
-                run_step(step, self.live, self.live, prepared.losses)
+                run_step(step, self.live, self.live, losses)
             return
         assert self.base is not None
         source = self.base.device_arena
@@ -267,10 +273,10 @@ class Weights:
             for _ in self.base.restore(self.live, prepared.restore):
                 pass
             for step in prepared.steps:
-                run_step(step, self.live, source, prepared.losses)
+                run_step(step, self.live, source, losses)
         else:
             for step, _ in zip(prepared.steps, self.base.restore(self.live, prepared.restore)):
-                run_step(step, self.live, self.live, prepared.losses)
+                run_step(step, self.live, self.live, losses)
 
     def _read_again(self, reader: CheckpointReader, live: Tensor | None) -> None:
         """The base becomes another checkpoint's, in the memory of the one before."""

@@ -95,20 +95,20 @@ class StreamedWeights(Weights):
         if prepared.reader is not None:
             self._read_again(prepared.reader, None)
         assert self.base is not None
-        near, steps = self._near(prepared.restore), iter(prepared.steps)
+        near, steps, losses = self._near(prepared.restore), iter(prepared.steps), self._losses(prepared)
         near_steps = [next(steps) for _ in self.base.steps(near)]
         far = list(zip(self._far(prepared.restore), steps))
         for lane in self._lanes:
             lane.wait_stream(torch.cuda.current_stream(self.device))
         for step, _ in zip(near_steps, self.base.restore(self.live, near)):
-            run_step(step, self.live, self.live, prepared.losses)
+            run_step(step, self.live, self.live, losses)
         for (number, slots), step in far:
             with torch.cuda.stream(self._lanes[number % BUFFERS]) if self._lanes else nullcontext():
-                self._write_block(number, slots, step, prepared.losses)
+                self._write_block(number, slots, step, losses)
         for lane in self._lanes:
             torch.cuda.current_stream(self.device).wait_stream(lane)
 
-    def _write_block(self, number: int, slots: list[Slot], step: Step, losses: LossSums) -> None:
+    def _write_block(self, number: int, slots: list[Slot], step: Step, losses: LossSums | None) -> None:
         assert self.base is not None and self.base.arena is not None
         block, buffer = self.split.blocks[number], self.buffers[number % BUFFERS]
         home = self.stored(block)

@@ -12,6 +12,7 @@ from refit_host.weights.layout import Layout
 from refit_host.weights.refit import Weights
 from refit_host.weights.stream import Ring
 
+WAYS = ("merged as products", "evaluated term by term")
 SHAPES = {"a.weight": (48, 64), "b.weight": (64, 40), "c.weight": (32, 32)}
 
 
@@ -19,6 +20,11 @@ def engine(folder, dtype) -> Weights:
     weights = Weights(Layout.build(SHAPES, dtype), CPU, Ring(CPU))
     weights.load("pinned", reader(folder, SHAPES))
     return weights
+
+
+def whole_adapter(folder, weights: Weights, way: str):
+    made = image(folder, SHAPES, weights.layout, 1, layers=list(SHAPES))
+    return replace(made, slow=dict(made.every)) if way == "evaluated term by term" else made
 
 
 def intended(member, strength: float) -> dict[str, torch.Tensor]:
@@ -47,12 +53,10 @@ def expected(weights: Weights, stack) -> dict[int, tuple[float, float]]:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("strength", [1.0, 0.1, 0.003])
-@pytest.mark.parametrize("way", ["merged as products", "evaluated term by term"])
+@pytest.mark.parametrize("way", WAYS)
 def test_projection_and_lost_share_are_those_of_the_stored_values(tmp_path, dtype, strength, way):
     weights = engine(tmp_path, dtype)
-    whole = image(tmp_path, SHAPES, weights.layout, 1, layers=list(SHAPES))
-    if way == "evaluated term by term":
-        whole = replace(whole, slow=dict(whole.every))
+    whole = whole_adapter(tmp_path, weights, way)
     part = image(tmp_path, SHAPES, weights.layout, 2, rank=8, layers=["b.weight", "c.weight"])
     # The last refits write some of the slots only: the others keep what was found of them.
     for stack in ([(whole, strength)], [(whole, strength), (part, 0.7)], [(whole, strength), (part, 0.2)], [(part, 0.2)], []):
@@ -66,7 +70,8 @@ def test_projection_and_lost_share_are_those_of_the_stored_values(tmp_path, dtyp
             assert row["merged"] == (3 if position == 0 and stack[0][0] is whole else 2) and row["branched"] == 0
 
 
-def test_f32_loses_nothing_that_a_report_would_show(tmp_path):
+@pytest.mark.parametrize("way", WAYS)
+def test_f32_loses_nothing_that_a_report_would_show(tmp_path, way):
     weights = engine(tmp_path, torch.float32)
-    swap(weights, [(image(tmp_path, SHAPES, weights.layout, 1), 0.5)])
+    swap(weights, [(whole_adapter(tmp_path, weights, way), 0.5)])
     assert weights.losses == []
