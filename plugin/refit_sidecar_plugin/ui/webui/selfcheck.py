@@ -57,11 +57,13 @@ def recorded_names(root: Path, name: str) -> str:
     """Every name that the plugin takes from the UI, against its source."""
     record = json.loads(RECORDED.read_text("utf-8"))[name]
     wrong: list[str] = []
+    # One for each folder: it reads every file once.
+    sources: dict[str, Source] = {}
     count = 0
     for folder, dotted, wanted in everything(record):
         count += 1
         try:
-            found = look_up(Source(root / folder, marks=False), dotted)
+            found = look_up(sources.setdefault(folder, Source(root / folder, marks=False)), dotted)
         except (AssertionError, OSError, SyntaxError):
             found = None
         if not compatible(wanted, found):
