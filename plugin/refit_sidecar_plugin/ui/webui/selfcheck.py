@@ -267,7 +267,8 @@ def check(root: Path) -> dict[str, Any]:
     rows = [row("names", "names that the plugin takes from the UI", lambda: recorded_names(root, name))]
     # The UI's arguments are read when its modules are imported: Forge's and Neo's words for a computer without a card.
     sys.argv = [sys.argv[0], *(() if _has_card() else ("--always-cpu", "--cpu"))]
-    sys.path.insert(0, str(root))
+    # As Forge's own start does: packages that it brings stand in the second.
+    sys.path[:0] = [str(root), str(root / "packages_3rdparty")]
     for identity, title, work in LIVE:
         if name in ("Forge", "Forge Neo"):
             rows.append(row(identity, title, lambda work=work: work(Trial())))

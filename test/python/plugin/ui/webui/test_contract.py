@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import webui_api  # noqa: E402
 from refit_sidecar_plugin.ui.source_facts import compatible  # noqa: E402
+from refit_sidecar_plugin.ui.webui import selfcheck  # noqa: E402
+from ui_server import forge  # noqa: E402
 
 RECORD = json.loads((Path(__file__).resolve().parents[5] / "plugin/refit_sidecar_plugin/ui/webui/recorded.json").read_text("utf-8"))
 UIS = sorted(RECORD)
@@ -18,15 +21,7 @@ UIS = sorted(RECORD)
 
 def everything(ui: str) -> list[tuple[str, str, object]]:
     """(folder, dotted name, what is recorded) of every name and method."""
-    part = RECORD[ui]
-    methods = [
-        (folder, f"{owner}.{name}", kind)
-        for folder, owners in part["methods"].items()
-        for owner, names in owners.items()
-        for name, kind in names.items()
-    ]
-    others = [(folder, name, kind) for folder, names in part["others"].items() for name, kind in names.items()]
-    return [("", name, kind) for name, kind in part["names"].items()] + others + methods
+    return list(selfcheck.everything(RECORD[ui]))
 
 
 @pytest.mark.parametrize("ui", UIS)
@@ -70,3 +65,19 @@ def test_the_checkout_has_the_attributes_that_are_read(ui, root):
 def test_what_of_neo_was_in_no_public_index_is_named():
     names = {name for _, name, _ in everything("Forge Neo")}
     assert set(RECORD["Forge Neo"]["unread"]) <= names
+
+
+@pytest.mark.e2e
+def test_the_check_passes_in_a_real_forge():
+    """As `selftest --webui` runs it: in the UI's own Python, with nothing of the UI started."""
+    if reason := forge().skip_reason():
+        pytest.skip(reason)
+    plugin = Path(selfcheck.__file__).parents[3]
+    done = subprocess.run(
+        [os.environ["FORGE_PYTHON"], "-m", selfcheck.__name__, os.environ["FORGE_DIR"]], cwd=os.environ["FORGE_DIR"],
+        env={**os.environ, "PYTHONPATH": str(plugin), "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert {row["id"]: row["status"] for row in rows} == dict.fromkeys(
+        ("names", "patcher", "weights", "stand-in", "wrapper", "storage"), "pass"
+    ), rows
