@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from .patches import Patch
+from .patches import Patch, targets_digest
 
 
 @dataclass(frozen=True, slots=True)
 class FileItem:
     """A whole adapter file at one strength. `sha256` is the identity of the content that was compared.
 
-    `patches` are the live patches that it explains, `places` where they are (parameter, index).
+    `places`: where the live patches are that it explains (parameter, index). `read` gives these patches; `digest` names what they change.
     """
 
     name: str
     sha256: str
     strength: float
-    patches: tuple[Patch, ...] = field(default=(), compare=False, repr=False)
     places: tuple[tuple[str, int], ...] = field(default=(), compare=False, repr=False)
+    read: Callable[[], tuple[Patch, ...]] = field(default=tuple, compare=False, repr=False)
+    digest: Callable[[], str] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def patches(self) -> tuple[Patch, ...]:
+        return self.read()
+
+    @property
+    def targets(self) -> str:
+        """What it changes, as `engine.prepare` names it."""
+        return targets_digest(self.patches) if self.digest is None else self.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,11 @@ class ContentItem:
 
     patches: tuple[Patch, ...]
     strength: float
+
+    @property
+    def targets(self) -> str:
+        """What it changes, as `engine.prepare` names it."""
+        return targets_digest(self.patches)
 
 
 StackItem = FileItem | ContentItem

@@ -67,7 +67,7 @@ def _label(live: dict[str, list[Patch]], labels: Labels, candidate: Candidate, f
         for place_parameter, place_index in places:
             labels[place_parameter][place_index] = len(files)
         patches = tuple(live[place_parameter][place_index] for place_parameter, place_index in places)
-        files.append(FileItem(candidate.name, sha256, live[parameter][index].strength, patches, tuple(places)))
+        files.append(FileItem(candidate.name, sha256, live[parameter][index].strength, tuple(places), lambda patches=patches: patches))
         explained += len(places)
     return explained
 

@@ -39,23 +39,24 @@ def read_patches(patches: ComfyPatches, digests: Digests) -> dict[str, list[Patc
         for strength, adapter, model_strength, offset, function in entries:
             if model_strength != 1.0:
                 raise NotServed("a model merge (a patch that scales the model's own weight)", "RUN_PATCH_UNKNOWN")
-            patch = _patch(_target(key, offset, function), adapter, float(strength), digests)
+            patch = _patch(target_of(key, offset, function), adapter, float(strength), digests)
             out.setdefault(patch.target.parameter, []).append(patch)
     return out
 
 
 def file_patches(path: str, key_map: Mapping[str, str], parameters: Container[str], digests: Digests) -> list[Patch]:
-    """What ComfyUI's own loader makes of an adapter file on a model with this key map, at strength 1.
-
-    Targets that the model does not have are left out, as its `add_patches` does.
-    """
+    """What ComfyUI's own loader makes of an adapter file on a model with this key map, at strength 1."""
     tensors = comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(path, safe_load=True))
-    loaded = comfy.lora.load_lora(tensors, dict(key_map), log_missing=False)
+    return loaded_patches(comfy.lora.load_lora(tensors, dict(key_map), log_missing=False), parameters, digests)
+
+
+def loaded_patches(loaded: Mapping[Any, Any], parameters: Container[str], digests: Digests) -> list[Patch]:
+    """The patches in what ComfyUI's `load_lora` gave. Targets that the model does not have are left out, as its `add_patches` does."""
     out = []
     for key, adapter in loaded.items():
         name, offset, function = placed(key)
-        if name.removeprefix(MODEL_PREFIX) in parameters:
-            out.append(_patch(_target(name, offset, function), adapter, 1.0, digests))
+        if name.startswith(MODEL_PREFIX) and name.removeprefix(MODEL_PREFIX) in parameters:
+            out.append(_patch(target_of(name, offset, function), adapter, 1.0, digests))
     return out
 
 
@@ -65,7 +66,7 @@ def placed(key: Any) -> tuple[str, Any, Any]:
     return str(name), offset, function
 
 
-def _target(key: str, offset: tuple | None, function: object) -> Target:
+def target_of(key: str, offset: tuple | None, function: object) -> Target:
     if not key.startswith(MODEL_PREFIX):
         raise NotServed(f"a patch outside of the diffusion model ({key})", "RUN_PATCH_UNKNOWN")
     if offset is not None and offset[0] != 0:
@@ -75,11 +76,11 @@ def _target(key: str, offset: tuple | None, function: object) -> Target:
 
 
 def _patch(target: Target, adapter: Any, strength: float, digests: Digests) -> Patch:
-    kind, parts = _parts(target.parameter, adapter)
+    kind, parts = parts_of(target.parameter, adapter)
     return Patch(target, kind, tuple((name, _part(value, digests)) for name, value in parts), strength)
 
 
-def _parts(key: str, adapter: Any) -> tuple[str, list[tuple[str, object]]]:
+def parts_of(key: str, adapter: Any) -> tuple[str, list[tuple[str, Any]]]:
     if isinstance(adapter, comfy.weight_adapter.WeightAdapterBase):
         names = PARTS.get(adapter.name)
         if names is None or len(adapter.weights) > len(names):

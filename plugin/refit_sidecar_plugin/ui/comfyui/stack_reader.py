@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,25 +18,18 @@ import comfy.utils
 import folder_paths
 
 from ...files import Identities, Stamp, stamp
-from ...stack import Candidate, ContentItem, FileItem, Patch, StackItem, identify, targets_digest
+from ...stack import Candidate, ContentItem, FileItem, Once, Patch, StackItem, identify
 from ...stack.patches import settle
-from ..denoising.origins import Origins, follow_loads
+from ..denoising.origins import MappedFile, Origins, follow_loads
 from ..denoising.tensors import Digests
 from .injections import bypass_managers, bypass_patches
 from .keys import key_map
-from .patches import MODEL_PREFIX, ComfyPatches, file_patches, placed, read_patches
+from .loaded_files import LoadedFiles
+from .patches import MODEL_PREFIX, ComfyPatches, file_patches, loaded_patches, placed, read_patches
+from .whole_files import Version, entries, whole_files
 
 # Finds an adapter by its tensors: answers with a name of the loras folders, or None.
 FindName = Callable[[Patch], str | None]
-
-
-@dataclass(frozen=True)
-class Version:
-    """What an adapter file was when it was matched."""
-
-    stamp: Stamp
-    sha256: str
-    patches: tuple[Patch, ...]
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Reading:
     @cached_property
     def targets(self) -> tuple[str, ...]:
         """What each item changes, as `engine.prepare` names it. Named once: a reading serves all prompts of its stack."""
-        return tuple(targets_digest(item.patches) for item in self.items)
+        return tuple(item.targets for item in self.items)
 
 
 class StackReader:
@@ -60,7 +55,9 @@ class StackReader:
 
     def __init__(self, kept: Path | None = None) -> None:
         """`kept`: where identities of files are remembered over starts."""
-        self._digests, self._identities = Digests(Origins(self._forget_readings)), Identities(kept)
+        self._origins = Origins(self._forget_readings)
+        self._digests, self._identities = Digests(self._origins), Identities(kept)
+        self._loaded = LoadedFiles(self._origins, self._matched)
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="refit-hash")
         self._versions: dict[tuple[str, int], list[Version]] = {}
         self._readings: dict[object, Reading] = {}
@@ -70,10 +67,11 @@ class StackReader:
         follow_loads(
             comfy.utils,
             "load_torch_file",
-            self._digests.origins,
+            self._origins,
             _is_adapter,
             lambda path: self._hashing.submit(self._identities.sha256, path) and None,
         )
+        self._loaded.follow()
 
     def _forget_readings(self) -> None:
         """A tensor was changed in place after it was read: what was made of it is looked at again."""
@@ -87,7 +85,11 @@ class StackReader:
         # ComfyUI itself decides by this id whether patched weights are still right.
         if known is not None and all(stamp(path) == seen for path, seen in known.files.items()) and not self._unexplained(known):
             return known
-        self._digests.origins.begin()
+        with _collector_waits():
+            return self._read(patcher, hints, find, state, managers)
+
+    def _read(self, patcher: Any, hints: list[str], find: FindName, state: object, managers: tuple[object, ...]) -> Reading:
+        self._origins.begin()
         own: ComfyPatches = patcher.patches
         bypassed = bypass_patches(patcher)
         patches = {key: [*own.get(key, ()), *bypassed.get(key, ())] for key in {**own, **bypassed}}
@@ -98,7 +100,7 @@ class StackReader:
             items = self._identify(patcher, patches, hints, find)
         files = {path: seen for item in items if isinstance(item, FileItem) and (path := adapter_path(item.name)) and (seen := stamp(path))}
         reading = Reading(tuple(items), patches if stale else own, files, bool(stale and bypassed), managers)
-        self._digests.origins.verify()
+        self._origins.verify()
         if len(self._readings) >= 64:
             self._readings.pop(next(iter(self._readings)))
         self._readings[state] = reading
@@ -109,14 +111,37 @@ class StackReader:
         return any(isinstance(item, ContentItem) for item in reading.items)
 
     def _identify(self, patcher: Any, patches: ComfyPatches, hints: list[str], find: FindName) -> list[StackItem]:
-        live = read_patches(patches, self._digests)
         model = patcher.model
+        found = list(entries(patches, self._origins))
+        known = [entry for entry in found if entry is not None]
+        if len(known) == len(found):
+            items = whole_files(known, lambda file: self._version(model, file), lambda places: _live(patches, places, self._digests))
+            if items is not None:
+                return items
+        live = read_patches(patches, self._digests)
+        # Files that are certainly there come first: one that explains nothing is read in vain.
+        read_from = dict.fromkeys(name for entry in known if (name := adapter_name(entry.file.path)) is not None)
 
-        def found(patch: Patch) -> Candidate | None:
+        def found_by_value(patch: Patch) -> Candidate | None:
             name = find(patch)
             return next(self._candidates(model, name), None) if name else None
 
-        return identify(live, (candidate for name in hints for candidate in self._candidates(model, name)), found)
+        names = dict.fromkeys([*read_from, *hints])
+        return identify(live, (candidate for name in names for candidate in self._candidates(model, name)), found_by_value)
+
+    def _matched(self, file: MappedFile) -> bool:
+        return any(
+            version.stamp == file.stamp for (path, _), versions in self._versions.items() if path == file.path for version in versions
+        )
+
+    def _version(self, model: Any, file: MappedFile) -> Version | None:
+        """The file as its loader read it, where it is still so."""
+        name = adapter_name(file.path)
+        if name is None:
+            return None
+        versions = self._versions.setdefault((file.path, key_map(model).number), [])
+        known = next((version for version in versions if version.stamp == file.stamp), None)
+        return known or self._remember(model, name, file.path, file.stamp, versions, None)
 
     def _candidates(self, model: Any, name: str) -> Iterator[Candidate]:
         """The file as it is, then as it was when it was matched before (a loader may still hold the older content)."""
@@ -126,34 +151,42 @@ class StackReader:
         versions = self._versions.setdefault((path, key_map(model).number), [])
         now = stamp(path)
         if now is not None and not any(version.stamp == now for version in versions):
-            made: list[list[Patch] | None] = []
+            read_once = Once(lambda: self._file_patches(model, path, now))
 
-            def read_once() -> list[Patch] | None:
-                if not made:
-                    made.append(self._file_patches(model, path))
-                return made[0]
+            def remembered() -> str | None:
+                made = self._remember(model, name, path, now, versions, read_once())
+                return None if made is None else made.sha256
 
-            yield Candidate(name, read_once, lambda: self._remember(model, path, now, versions, read_once()))
+            yield Candidate(name, read_once, remembered)
         for version in list(versions):
             yield Candidate(name, lambda version=version: version.patches, lambda version=version: version.sha256)
 
-    def _file_patches(self, model: Any, path: str) -> list[Patch] | None:
+    def _file_patches(self, model: Any, path: str, seen: Stamp) -> list[Patch] | None:
         try:
-            return file_patches(path, key_map(model), model.diffusion_model.state_dict(), self._digests)
+            parameters, names = model.diffusion_model.state_dict(), key_map(model)
+            loaded = self._loaded.of(path, seen, names)
+            return (
+                file_patches(path, names, parameters, self._digests)
+                if loaded is None
+                else loaded_patches(loaded, parameters, self._digests)
+            )
         except Exception:  # noqa: BLE001 - a file that ComfyUI cannot load explains nothing; whatever it raises is its own business
             return None
 
-    def _remember(self, model: Any, path: str, seen: Stamp, versions: list[Version], patches: list[Patch] | None) -> str | None:
+    def _remember(
+        self, model: Any, name: str, path: str, seen: Stamp, versions: list[Version], patches: list[Patch] | None
+    ) -> Version | None:
         sha256 = self._identities.sha256(path)
-        patches = self._file_patches(model, path) if patches is None else patches
+        patches = self._file_patches(model, path, seen) if patches is None else patches
         if sha256 is None or patches is None:
             return None
         frozen = tuple(patch.frozen() for patch in patches)
         if stamp(path) != seen:
             return None
-        versions.append(Version(seen, sha256, frozen))
+        version = Version(name, seen, sha256, frozen)
+        versions.append(version)
         self._hashing.submit(settle, frozen)
-        return sha256
+        return version
 
     def _rewritten(self, item: FileItem) -> bool:
         path = adapter_path(item.name)
@@ -180,6 +213,35 @@ class StackReader:
                 at = entries.index(None) if None in entries else len(entries)
                 out[key] = [entry for entry in (*entries[:at], *new, *entries[at:]) if entry is not None]
         return {key: entries for key, entries in out.items() if entries}
+
+
+@contextmanager
+def _collector_waits() -> Iterator[None]:
+    """Thousands of small objects are made and dropped again: Python's collector of circles would go through all of ComfyUI's meanwhile, for half a second."""
+    ran = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if ran:
+            gc.enable()
+
+
+def _live(patches: ComfyPatches, places: tuple[tuple[str, int], ...], digests: Digests) -> tuple[Patch, ...]:
+    wanted = {MODEL_PREFIX + parameter: patches[MODEL_PREFIX + parameter] for parameter, _ in places}
+    read = read_patches(wanted, digests)
+    return tuple(read[parameter][index] for parameter, index in places)
+
+
+def adapter_name(path: str) -> str | None:
+    """The name in the loras folders under which ComfyUI finds this file; None where it finds another one, or none."""
+    own = os.path.abspath(path)
+    for folder in folder_paths.get_folder_paths("loras"):
+        inside = os.path.join(os.path.abspath(folder), "")
+        if own.startswith(inside):
+            name = own[len(inside) :]
+            return name if adapter_path(name) == path else None
+    return None
 
 
 def adapter_path(name: str) -> str | None:

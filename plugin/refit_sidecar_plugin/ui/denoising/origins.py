@@ -6,13 +6,14 @@ foresee, still equals the file's bytes; the whole of it is compared in the backg
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import queue
 import random
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +33,13 @@ KEPT_FILES = 16
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`begin` and `end`: of the tensor's bytes in the file."""
+    """`begin` and `end`: of the tensor's bytes in the file. `address`: where the loader put them. `name`: only tensors of the same place of the same file have it."""
 
     file: "MappedFile"
-    key: str
+    name: str
     begin: int
     end: int
+    address: int
 
 
 class MappedFile:
@@ -72,7 +74,7 @@ class Origins:
     def __init__(self, on_changed: Callable[[], None] = lambda: None) -> None:
         self._places: dict[int, tuple[weakref.ref[torch.Tensor], Place]] = {}
         self._files: dict[str, MappedFile] = {}
-        self._checked: dict[int, str | None] = {}
+        self._checked: dict[int, Place | None] = {}
         self._current: dict[str, bool] = {}
         self._on_changed = on_changed
         self._queue: queue.SimpleQueue[list[tuple[weakref.ref[torch.Tensor], Place]]] = queue.SimpleQueue()
@@ -97,7 +99,7 @@ class Origins:
                 number = id(tensor)
                 self._places[number] = (
                     weakref.ref(tensor, lambda _, number=number: self._places.pop(number, None)),
-                    Place(file, key, *span),
+                    Place(file, file.name(key), *span, tensor.data_ptr()),
                 )
 
     def _file(self, path: str, seen: Stamp) -> MappedFile:
@@ -115,12 +117,31 @@ class Origins:
 
     def of(self, tensor: torch.Tensor) -> str | None:
         """A name that only tensors of the same place of the same file have; None where nothing is known or the test fails."""
-        number = id(tensor)
-        if number not in self._checked:
-            self._checked[number] = self._tested(tensor, number)
-        return self._checked[number]
+        place = self.place(tensor)
+        return None if place is None else place.name
 
-    def _tested(self, tensor: torch.Tensor, number: int) -> str | None:
+    def place(self, tensor: torch.Tensor) -> Place | None:
+        """Where the tensor was read from; None where nothing is known or the test fails."""
+        number = id(tensor)
+        try:
+            return self._checked[number]
+        except KeyError:
+            found = self._checked[number] = self._tested(tensor, number)
+            return found
+
+    def noted(self, tensor: object) -> MappedFile | None:
+        """The file that a loader read the tensor from, untested."""
+        known = self._places.get(id(tensor))
+        return known[1].file if known is not None and known[0]() is tensor else None
+
+    def read_from(self, tensors: Iterable[object]) -> MappedFile | None:
+        """The file that these are the tensors of, all of them and no others, as it is now; None where that is not known."""
+        self.begin()
+        places = [place for one in tensors if isinstance(one, torch.Tensor) and (place := self.place(one)) is not None]
+        file = places[0].file if places else None
+        return file if file is not None and {place.name for place in places} == set(map(file.name, file.entries)) else None
+
+    def _tested(self, tensor: torch.Tensor, number: int) -> Place | None:
         known = self._places.get(number)
         if known is None or known[0]() is not tensor:
             return None
@@ -130,14 +151,14 @@ class Origins:
             self._current[path] = place.file.current
         if not self._current[path] or not tensor.is_contiguous():
             return None
-        if not _equal(tensor, place, random.randrange(max(1, place.end - place.begin - SAMPLE_BYTES + 1)), SAMPLE_BYTES):
+        if not _sampled(tensor, place):
             self._places.pop(number, None)
             return None
-        return place.file.name(place.key)
+        return place
 
     def verify(self) -> None:
         """Compares all that was believed since `begin`, whole, in the background."""
-        rows = [self._places[number] for number, name in self._checked.items() if name is not None and number in self._places]
+        rows = [self._places[number] for number, place in self._checked.items() if place is not None and number in self._places]
         if not rows:
             return
         if self._worker is None:
@@ -150,22 +171,29 @@ class Origins:
             changed = False
             for reference, place in self._queue.get():
                 tensor = reference()
-                if tensor is not None and not _equal(tensor, place, 0, place.end - place.begin) and place.file.current:
+                if tensor is not None and not _equal(tensor, place) and place.file.current:
                     self._places.pop(id(tensor), None)
                     changed = True
             if changed:
                 self._on_changed()
 
 
-def _equal(tensor: torch.Tensor, place: Place, offset: int, count: int) -> bool:
-    """Whether so many bytes of the tensor are the file's."""
-    own = tensor.detach().reshape(-1).view(torch.uint8).numpy()[offset : offset + count]
-    kept = place.file.data[place.begin + offset : min(place.end, place.begin + offset + count)]
-    if count <= SAMPLE_BYTES:
-        return own.data == kept
+def _sampled(tensor: torch.Tensor, place: Place) -> bool:
+    """Whether a piece of the tensor, at a place that nobody can foresee, equals the file's bytes. 1 us: every tensor of a stack is asked."""
+    if tensor.data_ptr() != place.address:
+        return False
+    offset = int(random.random() * max(1, place.end - place.begin - SAMPLE_BYTES + 1))
+    begin = place.begin + offset
+    kept = place.file.data[begin : min(place.end, begin + SAMPLE_BYTES)]
+    return ctypes.string_at(place.address + offset, len(kept)) == kept
+
+
+def _equal(tensor: torch.Tensor, place: Place) -> bool:
+    """Whether all bytes of the tensor are the file's."""
+    own = tensor.detach().reshape(-1).view(torch.uint8).numpy()
     # Piece by piece, by numpy, which lets other threads run meanwhile: two memoryviews are compared byte by byte with the interpreter's lock held, and a
     # sampler beside it would wait for megabytes.
-    whole = np.frombuffer(kept, np.uint8)
+    whole = np.frombuffer(place.file.data[place.begin : place.end], np.uint8)
     if own.size != whole.size:
         return False
     return all(np.array_equal(own[at : at + PIECE_BYTES], whole[at : at + PIECE_BYTES]) for at in range(0, own.size, PIECE_BYTES))
