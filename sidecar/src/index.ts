@@ -3,7 +3,7 @@
 
 export { connect, readDiscovery } from "./client/index.ts";
 export type { Answer, CallOptions, Client, Discovery, HeardEvent } from "./client/index.ts";
-export { defaultDataDir } from "./cli/serve.ts";
+export { defaultDataDir } from "./cli/data-dir.ts";
 export { Failure } from "./failure/index.ts";
 export type { FailureCode } from "./failure/index.ts";
 export { main, version } from "./main.ts";

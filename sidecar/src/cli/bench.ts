@@ -9,7 +9,7 @@ import type { BenchRow } from "../selftest/index.ts";
 import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { absent, hostChoices, kinds } from "./host-choices.ts";
 import type { HostChoiceFlags } from "./host-choices.ts";
-import { dataDirOf } from "./host.ts";
+import { dataDirOf } from "./data-dir.ts";
 import { checkOutput } from "./outputs.ts";
 
 interface BenchFlags extends HostChoiceFlags {

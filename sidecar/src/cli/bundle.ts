@@ -7,7 +7,7 @@ import { connect, readDiscovery } from "../client/index.ts";
 import type { Client } from "../client/index.ts";
 import { withoutPaths } from "../wire/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
-import { dataDirOf } from "./host.ts";
+import { dataDirOf } from "./data-dir.ts";
 import { wholeCatalog } from "./state.ts";
 
 interface BundleFlags {

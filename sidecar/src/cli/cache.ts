@@ -5,8 +5,8 @@ import { environmentSource, fileSource, resolveOptions } from "../options/index.
 import type { Options, Source } from "../options/index.ts";
 import { openStore } from "../store/index.ts";
 import type { EntryInfo, Store } from "../store/index.ts";
+import { defaultDataDir } from "./data-dir.ts";
 import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
-import { defaultDataDir } from "./serve.ts";
 
 export interface StoreFlags {
   readonly dataDir?: string;
@@ -26,8 +26,6 @@ async function storeOptions({ dataDir, engineStore, config = process.env["REFIT_
   if (config !== undefined) sources.push(await fileSource(config));
   return resolveOptions(sources);
 }
-
-export const dataDirOf = (flags: StoreFlags): string => flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir();
 
 /** The engine store that `serve` with the same folders uses. */
 export async function ownStore(flags: StoreFlags, writable = true): Promise<Store> {

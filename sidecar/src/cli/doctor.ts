@@ -6,7 +6,7 @@ import type { HardwareRow } from "../selftest/index.ts";
 import { computerFindings } from "./doctor/computer.ts";
 import { gpuFinding, gpuHostFindings } from "./doctor/gpu-hosts.ts";
 import { exitCode } from "./exit.ts";
-import { dataDirOf } from "./host.ts";
+import { dataDirOf } from "./data-dir.ts";
 
 interface DoctorFlags {
   readonly json?: boolean;

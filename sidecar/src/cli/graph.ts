@@ -3,9 +3,9 @@ import { openBase } from "../bake/index.ts";
 import { Failure } from "../failure/index.ts";
 import { exportGraph, hostPythons, runExport } from "../pipeline/index.ts";
 import { ownStore } from "./cache.ts";
+import { dataDirOf } from "./data-dir.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { checkOutputFolder, checkpointInputs } from "./outputs.ts";
-import { defaultDataDir } from "./serve.ts";
 
 interface GraphFlags {
   readonly json?: boolean;
@@ -38,10 +38,7 @@ export function addGraph(program: Command, done: (code: number) => void): void {
           });
         const base = await openBase(checkpoint, null);
         await base.close();
-        const pythons = hostPythons(
-          flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir(),
-          () => flags.python ?? process.env["REFIT_PYTHON"] ?? null,
-        );
+        const pythons = hostPythons(dataDirOf(flags), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
         const python = pythons("torch") ?? { python: process.platform === "win32" ? "python" : "python3", paths: [] };
         const interrupted = new AbortController();
         process.once("SIGINT", () => interrupted.abort(new Failure("CLI_INTERRUPTED", "interrupted; nothing was kept", {})));

@@ -16,8 +16,8 @@ import {
 } from "../install/host/index.ts";
 import type { Gpu, HostWish, InstalledHost, PipSources, PythonHost } from "../install/host/index.ts";
 import { tryHost } from "../selftest/index.ts";
+import { dataDirOf } from "./data-dir.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
-import { defaultDataDir } from "./serve.ts";
 
 interface HostFlags {
   readonly json?: boolean;
@@ -38,8 +38,6 @@ interface InstallFlags extends HostFlags {
 const gib = 2 ** 30;
 /** Side folders: a few packages without PyTorch; TensorRT for RTX unpacks to about 2.5 GB. */
 const sideBytes = { torch: gib, tensorrt: 6 * gib } as const;
-
-export const dataDirOf = (flags: HostFlags): string => resolve(flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir());
 
 function kindOf(name: string): PythonHost {
   const kind = pythonHosts.find((known) => known === name);

@@ -7,7 +7,8 @@ import { applyPlan, look, planGpuHost, planInstall, planUninstall } from "../ins
 import type { InstallPlan, Interface, Named } from "../install/index.ts";
 import { packageRoot } from "../package-root.ts";
 import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
-import { dataDirOf, installHostByName } from "./host.ts";
+import { dataDirOf } from "./data-dir.ts";
+import { installHostByName } from "./host.ts";
 
 interface Given {
   readonly comfyui?: string;

@@ -10,7 +10,7 @@ import type { HostReport, Row, SelftestReport } from "../selftest/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { absent, hostChoices, kinds } from "./host-choices.ts";
 import type { HostChoiceFlags } from "./host-choices.ts";
-import { dataDirOf } from "./host.ts";
+import { dataDirOf } from "./data-dir.ts";
 import { pluginFolder } from "./install.ts";
 import { checkOutput } from "./outputs.ts";
 

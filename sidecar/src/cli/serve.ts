@@ -1,6 +1,5 @@
 import { watchFile, unwatchFile } from "node:fs";
-import { homedir } from "node:os";
-import { delimiter, join, resolve } from "node:path";
+import { delimiter, resolve } from "node:path";
 import { Option } from "commander";
 import type { Command } from "commander";
 import { comfyuiFolders, environmentSource, fileSource, optionTable, reloadedOptions, resolveOptions } from "../options/index.ts";
@@ -8,17 +7,8 @@ import type { OptionSpec, Options, Source } from "../options/index.ts";
 import { startSidecar } from "../pipeline/index.ts";
 import { createLog } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
+import { defaultDataDir } from "./data-dir.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
-
-/** The user's data folder by the platform's custom. */
-export function defaultDataDir(
-  environment: Readonly<Record<string, string | undefined>> = process.env,
-  platform: NodeJS.Platform = process.platform,
-): string {
-  if (platform === "win32") return join(environment["LOCALAPPDATA"] ?? join(homedir(), "AppData", "Local"), "refit-sidecar");
-  if (platform === "darwin") return join(homedir(), "Library", "Application Support", "refit-sidecar");
-  return join(environment["XDG_DATA_HOME"] ?? join(homedir(), ".local", "share"), "refit-sidecar");
-}
 
 function flagOf(spec: OptionSpec): Option {
   const fallback =

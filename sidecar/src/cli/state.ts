@@ -9,9 +9,9 @@ import type { Client } from "../client/index.ts";
 import { codeFrom, Failure } from "../failure/index.ts";
 import { readLastUsed } from "../pipeline/index.ts";
 import { ownStore } from "./cache.ts";
+import { dataDirOf } from "./data-dir.ts";
 import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
 import { checkOutput, folderInputs } from "./outputs.ts";
-import { defaultDataDir } from "./serve.ts";
 
 // Files are named by content, so that the state means the same on a computer whose folders lie elsewhere; names are for people, and for files that are not hashed yet.
 const named = z.object({ name: z.string(), sha256: z.string().nullable() });
@@ -213,7 +213,6 @@ export function addState(program: Command, version: string, done: (code: number)
       .description(description)
       .option("--data-dir <dir>", "data folder of the sidecar")
       .option("--json", "print one JSON object");
-  const dataDirOf = (flags: StateFlags) => flags.dataDir ?? process.env["REFIT_DATA_DIR"] ?? defaultDataDir();
   const run = async (
     flags: StateFlags,
     work: (

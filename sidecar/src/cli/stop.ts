@@ -5,7 +5,7 @@ import type { Discovery } from "../client/index.ts";
 import { Failure } from "../failure/index.ts";
 import { isAlive } from "../process-alive.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
-import { dataDirOf } from "./host.ts";
+import { dataDirOf } from "./data-dir.ts";
 
 /** A sidecar answers at once; ending closes its engine hosts, which may be in the middle of a step. */
 const answerMs = 5_000;

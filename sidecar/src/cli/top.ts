@@ -6,7 +6,7 @@ import type { WireResult } from "@refit-sidecar/protocol";
 import { connect, readDiscovery } from "../client/index.ts";
 import type { Client } from "../client/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
-import { dataDirOf } from "./host.ts";
+import { dataDirOf } from "./data-dir.ts";
 
 interface TopFlags {
   readonly dataDir?: string;

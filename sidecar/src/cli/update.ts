@@ -8,7 +8,7 @@ import { isAlive } from "../process-alive.ts";
 import { originOf, planUpdate } from "../install/update/index.ts";
 import { packageRoot } from "../package-root.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
-import { dataDirOf } from "./host.ts";
+import { dataDirOf } from "./data-dir.ts";
 import { sortStores } from "./update/stores.ts";
 
 interface UpdateFlags {
