@@ -9,6 +9,7 @@ from typing import Any
 
 from ..client import CHECK_EVERY_S, SidecarError, SidecarRefused
 from ..engine import Link
+from ..files import Stamp, stamp
 
 # A folder that was pushed a moment ago, or a file that is still being copied, may take this long to be listed.
 PATIENCE_S = 8.0
@@ -20,6 +21,31 @@ class Catalog:
     def __init__(self, link: Link, push_folders: Callable[[], None] = lambda: None) -> None:
         self._link, self._push_folders = link, push_folders
         self.folders: dict[str, str] = {}
+        # What need not be asked for every run. Ids and families hold while their file is as it was.
+        self._ids: dict[str, tuple[Stamp | None, str]] = {}
+        self._families: dict[str, tuple[Stamp | None, str]] = {}
+        self._contents: set[str] = set()
+
+    def forget(self) -> None:
+        """After a reconnection the sidecar may be another one, and after CATALOG_ENTRY_UNKNOWN something left its catalog."""
+        self._ids, self._families, self._contents = {}, {}, set()
+
+    def id_of(self, path: str, check: Callable[[], None]) -> str:
+        """The id of a file's entry; see `entry`. Asked once while the file stays as it is."""
+        now, known = stamp(path), self._ids.get(path)
+        if known is None or known[0] != now:
+            known = self._ids[path] = (now, self.entry(path, check)["id"])
+        return known[1]
+
+    def family(self, path: str, check: Callable[[], None]) -> str | None:
+        """The model family that a file is listed for, or None. Asked once while the file stays as it is. Does not wait."""
+        now, known = stamp(path), self._families.get(path)
+        if known is None or known[0] != now:
+            entry = self.listed(path, check)
+            if entry is None or not entry["family"]:
+                return None
+            known = self._families[path] = (now, entry["family"])
+        return known[1]
 
     def entry(self, path: str, check: Callable[[], None], *, hashed: bool = False) -> dict[str, Any]:
         """The entry of a file; `hashed`: with the SHA-256 of its content, which is computed now where it is not known. Waits a little for one in the UI's
@@ -63,7 +89,9 @@ class Catalog:
         return next((entry for entry in found if entry is not None), None)
 
     def knows_content(self, sha256: str, check: Callable[[], None]) -> bool:
-        return self._get({"sha256": sha256}, check) is not None
+        if sha256 not in self._contents and self._get({"sha256": sha256}, check) is not None:
+            self._contents.add(sha256)
+        return sha256 in self._contents
 
     def find(self, tensors: list[dict[str, Any]], check: Callable[[], None]) -> dict[str, Any] | None:
         """The adapter that holds these tensors (dtype, shape, sha256), or None."""

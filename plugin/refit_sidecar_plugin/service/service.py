@@ -116,6 +116,7 @@ class Service:
         try:
             session = self.client.session()
             self.pusher.forget()
+            self.catalog.forget()
             self.push_folders()
         except SidecarUnavailable as error:
             self._without_sidecar(error)

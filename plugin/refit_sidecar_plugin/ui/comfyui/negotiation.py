@@ -42,10 +42,11 @@ def open_run(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> 
         # It ended a moment ago, and its successor is being started: nothing of this picture is on it yet.
         plugin().ensure(check)
     except SidecarError as error:
-        if error.code != "CATALOG_ENTRY_UNKNOWN" or not reading.items:
+        if error.code != "CATALOG_ENTRY_UNKNOWN":
             raise
-        # What was pushed before made room for newer pushes, or a file went away between the question and the answer: send it again.
+        # What was pushed before made room for newer pushes, or a file went away between the question and the answer: ask and send again.
         plugin().pusher.forget()
+        plugin().catalog.forget()
     return _prepared(source, reading, conds)
 
 
@@ -75,16 +76,16 @@ def _of_other_families(source: Source, reading: Reading) -> list[str]:
         if path is None:
             continue
         with contextlib.suppress(SidecarError):
-            own, other = (plugin().catalog.listed(one, check) for one in (source.path, path))
-            if own and other and own["family"] and other["family"] and own["family"] != other["family"]:
+            own, other = (plugin().catalog.family(one, check) for one in (source.path, path))
+            if own and other and own != other:
                 fits = ", and only layers that happen to fit are used" if name in used_names else ""
-                out.append(f"{name} was made for {other['family']}; {source.name} is {own['family']}{fits}")
+                out.append(f"{name} was made for {other}; {source.name} is {own}{fits}")
     return out
 
 
 def checkpoint_id(source: Source) -> str:
     plugin().ensure(check)
-    return plugin().catalog.entry(source.path, check)["id"]
+    return plugin().catalog.id_of(source.path, check)
 
 
 def find_name(patch: Patch) -> str | None:
