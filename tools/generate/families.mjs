@@ -163,10 +163,7 @@ export function pluginTable(families) {
         ${mapping(call.inputs)},
         frozenset({${once.map(quote).join(", ")}}),
         frozenset({${(call.ignored ?? []).map(quote).join(", ")}}),
-        frozenset({${fed
-          .filter(({ when }) => when !== undefined)
-          .map(({ name }) => quote(name))
-          .join(", ")}}),
+        frozenset({${[...new Set(fed.filter(({ when }) => when !== undefined).map(({ name }) => quote(name)))].join(", ")}}),
         frozenset({${fed
           .filter(({ optional }) => optional)
           .map(({ name }) => quote(name))

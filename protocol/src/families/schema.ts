@@ -204,6 +204,8 @@ export const familyDescription = z.strictObject({
   inputs: z.array(input).optional(),
   /** Axes of the output, where they are not the sample's. */
   output: z.array(template).max(8).optional(),
+  /** `output` holds for the structures of which this is true; for all of them without it. */
+  outputWhen: expression.optional(),
   calls: z.array(call).optional(),
   /** Words in an adapter's metadata that name the family. */
   hints: z

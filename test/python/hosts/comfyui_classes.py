@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
+from pathlib import Path
 
 FILE = sys.argv[1]
 sys.argv = [sys.argv[0], "--cpu"]
-sys.path.insert(0, os.environ["COMFYUI_DIR"])
+sys.path[:0] = [os.environ["COMFYUI_DIR"], str(Path(__file__).parents[1] / "plugin/ui/comfyui/comfy_test_nodes")]
 
 import comfy.options  # noqa: E402
 
@@ -23,6 +24,7 @@ comfy.options.enable_args_parsing()
 import comfy.ops  # noqa: E402
 import comfy.patcher_extension  # noqa: E402
 import torch  # noqa: E402
+from narrow_faces import use_widths_of  # noqa: E402
 
 torch.set_num_threads(1)
 COMMON = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
@@ -111,11 +113,14 @@ def flux(config: dict, weights: dict):
 
 
 def wan(config: dict, weights: dict):
+    from comfy.ldm.wan import model_animate
     from comfy.ldm.wan.model import VaceWanModel, WanModel
 
-    vace = "vace_patch_embedding.weight" in weights
+    vace, animate = (f"{name}_patch_embedding.weight" in weights for name in ("vace", "pose"))
+    if animate:
+        use_widths_of(weights)
     more = {"vace_layers": len(config["vace_layers"]), "vace_in_dim": config["vace_in_channels"]} if vace else {}
-    model = (VaceWanModel if vace else WanModel)(
+    model = (VaceWanModel if vace else model_animate.AnimateWanModel if animate else WanModel)(
         **more,
         model_type="i2v" if "img_emb.proj.0.weight" in weights else "t2v", patch_size=(1, 2, 2), text_dim=config["text_dim"], in_dim=config["in_channels"],
         dim=weights["head.modulation"].shape[-1], ffn_dim=config["ffn_dim"], freq_dim=config["freq_dim"], out_dim=config["out_channels"],
@@ -124,6 +129,7 @@ def wan(config: dict, weights: dict):
 
     def call(given: dict):
         control = {"vace_context": given["vace_context"], "vace_strength": given["vace_strength"][0].tolist()} if vace else {}
+        control |= {name: given[name] for name in ("pose_latents", "face_pixel_values") if name in given}
         times = given.get("frame_timesteps", given["timestep"])
         return model(given["sample"], times, given["encoder_hidden_states"], given.get("encoder_hidden_states_image"), **control)
 
@@ -282,7 +288,8 @@ def kandinsky5(config: dict, weights: dict):
 
     model = Kandinsky5(
         in_text_dim=config["in_text_dim"], in_text_dim2=config["in_text_dim2"], time_dim=config["time_dim"], model_dim=config["model_dim"], ff_dim=config["ff_dim"],
-        num_text_blocks=2, num_visual_blocks=2, **COMMON,
+        num_text_blocks=2, num_visual_blocks=2, visual_embed_dim=weights["visual_embeddings.in_layer.weight"].shape[1], axes_dims=config["axes_dims"],
+        rope_scale_factor=(1.0, 2.0, 2.0) if config["visual_cond"] else (1.0, 1.0, 1.0), **COMMON,
     )  # fmt: skip
     return model, lambda given: model(
         given["sample"].clone(), given["timestep"], given["encoder_hidden_states"], given["y"], given.get("first_frames")

@@ -216,7 +216,7 @@ def kandinsky5(module: nn.Module, inputs: Inputs) -> Tensor:
     rows = []
     for row in range(len(inputs["sample"])):
         one = {name: value[row : row + 1] for name, value in inputs.items()}
-        sample = one["sample"].clone()
+        sample = one["sample"].clone() if one["sample"].dim() == 5 else one["sample"][:, :, None]
         if "first_frames" in one:
             sample[:, : one["first_frames"].shape[1], : one["first_frames"].shape[2]] = one["first_frames"]
         frames, height, width = sample.shape[2:]
@@ -229,11 +229,11 @@ def kandinsky5(module: nn.Module, inputs: Inputs) -> Tensor:
             one["y"],
             places,
             torch.arange(words.shape[1]),
-            scale_factor=(1.0, 2.0, 2.0),
+            scale_factor=(1.0, 2.0, 2.0) if module.config.visual_cond else (1.0, 1.0, 1.0),
             return_dict=False,
         )
         rows.append(out.reshape(1, frames, height, width, -1).movedim(-1, 1))
-    return torch.cat(rows)
+    return torch.cat(rows).reshape(len(rows), -1, *inputs["sample"].shape[2:])
 
 
 def ernie_image(module: nn.Module, inputs: Inputs) -> Tensor:
@@ -246,6 +246,32 @@ def hidream(module: nn.Module, inputs: Inputs) -> Tensor:
     """A square picture: others are filled up with tokens that attention sees."""
     layers = inputs["encoder_hidden_states_layers"].transpose(0, 1)
     return -module(inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"], layers, inputs["y"], return_dict=False)[0]
+
+
+def wan(module: nn.Module, inputs: Inputs) -> Tensor:
+    return (wan_vace if "vace_context" in inputs else wan_animate)(module, inputs)
+
+
+def wan_animate(module: nn.Module, inputs: Inputs) -> Tensor:
+    """A pose for every frame but the first, and a face for each of their pictures. Without a face none of the blocks that look at one does anything."""
+    sample, size = inputs["sample"], module.config.motion_encoder_size
+    frames = sample.shape[2]
+    pose = inputs.get("pose_latents")
+    if pose is None:
+        # No pose is a pose whose patches are zeros.
+        torch.nn.init.zeros_(module.pose_patch_embedding.weight)
+        torch.nn.init.zeros_(module.pose_patch_embedding.bias)
+        pose = sample.new_zeros(len(sample), module.config.latent_channels, frames - 1, *sample.shape[3:])
+    face = inputs.get("face_pixel_values")
+    if face is None:
+        for block in module.face_adapter:
+            torch.nn.init.zeros_(block.to_out.weight)
+            torch.nn.init.zeros_(block.to_out.bias)
+        face = sample.new_zeros(len(sample), 3, 4 * (frames - 1) - 3, size, size)
+    return module(
+        sample, inputs["timestep"], inputs["encoder_hidden_states"], inputs["encoder_hidden_states_image"], pose_hidden_states=pose,
+        face_pixel_values=face, return_dict=False,
+    )[0]  # fmt: skip
 
 
 def wan_vace(module: nn.Module, inputs: Inputs) -> Tensor:
@@ -274,5 +300,5 @@ CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "kandinsky5": kandinsky5,
     "hidream": hidream,
     "ernie-image": ernie_image,
-    "wan": wan_vace,
+    "wan": wan,
 }

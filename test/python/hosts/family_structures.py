@@ -8,7 +8,7 @@ from typing import Any, Mapping
 
 import pytest
 from refit_graphs.descriptions import canonical_names
-from transformer_structures import flux, golden_header, wan, wan22_5b, wan_vace
+from transformer_structures import flux, golden_header, wan, wan22_5b, wan_animate, wan_vace
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -151,6 +151,11 @@ def kandinsky5() -> Shapes:
     return small("kandinsky5-lite-video", sizes, {"visual_transformer_blocks": 2, "text_transformer_blocks": 2})
 
 
+def kandinsky5_image() -> Shapes:
+    sizes = times(2560, 256, 1, 2, 6, 9) | {10240: 320, 512: 64, 3584: 48, 768: 40}
+    return small("kandinsky5-lite-image", sizes, {"visual_transformer_blocks": 2, "text_transformer_blocks": 2})
+
+
 def ernie_image() -> Shapes:
     return small("ernie-image", times(4096, 256, 1, 2, 6) | {12288: 320, 3072: 40}, {"layers": 2})
 
@@ -178,9 +183,11 @@ STRUCTURES = {
     "hunyuan-video": hunyuan_video,
     "hunyuan-video-1.5": hunyuan_video_15,
     "kandinsky5": kandinsky5,
+    "kandinsky5-image": kandinsky5_image,
     "hidream": hidream,
     "ernie-image": ernie_image,
     "wan21-vace": wan_vace,
+    "wan22-animate": wan_animate,
 }
 # Families whose class ComfyUI 0.33 has not yet.
 NEWER = ("qwen-image-2.1",)

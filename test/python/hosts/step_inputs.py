@@ -8,7 +8,7 @@ from torch import Tensor
 SIZES = {"batch": 2, "frames": 1, "height": 12, "width": 16, "tokens": 9, "image_tokens": 7, "letters": 5}
 # Sizes of a family: several frames of a video, ...
 VIDEOS = {
-    "wan": {"frames": 3, "controls": 1},
+    "wan": {"frames": 3, "tokens": 512, "controls": 1, "pose_frames": 2, "face_frames": 5, "face_rows": 16, "face_columns": 16},
     "ltxv": {"frames": 3},
     "ltx2": {"frames": 3, "sounds": 5},
     "minimax-h3": {"frames": 7, "sounds": 5, "rows": 1, "height": 8},

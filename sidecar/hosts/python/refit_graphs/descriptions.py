@@ -118,7 +118,9 @@ class Described:
 
     def output(self) -> tuple[str | int, ...] | None:
         """Axes of a step's output; None: those of the sample."""
-        return tuple(map(self._axis, self._description["output"])) if "output" in self._description else None
+        when = self._description.get("outputWhen")
+        own = "output" in self._description and (when is None or bool(self.value(when)))
+        return tuple(map(self._axis, self._description["output"])) if own else None
 
     def _axis(self, axis: str) -> str | int:
         if not axis.startswith("{"):

@@ -31,19 +31,19 @@ export function describedStep(family: Family, parameters: Parameters): Described
   const description = descriptionOf(family);
   if (description.layout === "unet" || description.inputs === undefined) return null;
   const scope = scopeOf(description, parameters);
-  const inputs = description.inputs
-    .filter(({ when }) => when === undefined || truth(evaluate(when, scope)))
-    .flatMap((input) => portsOf(input, scope));
+  const holds = (when: string | undefined) => when === undefined || truth(evaluate(when, scope));
+  const inputs = description.inputs.filter(({ when }) => holds(when)).flatMap((input) => portsOf(input, scope));
   const sample = inputs.find(({ name }) => name === "sample");
   if (sample === undefined) return null;
-  const { hosts, hostsWhen, output, defaults } = description;
+  const { hosts, hostsWhen, outputWhen, defaults } = description;
+  const output = holds(outputWhen) ? description.output : undefined;
   return {
     inputs,
     outputs: [
       { name: "out_sample", dtype: "float", shape: output === undefined ? sample.shape : output.map((axis) => sizeOf(axis, scope)) },
     ],
     precisions: defaults.precisions,
-    torchAlone: hosts !== undefined && (hostsWhen === undefined || truth(evaluate(hostsWhen, scope))),
+    torchAlone: hosts !== undefined && holds(hostsWhen),
   };
 }
 

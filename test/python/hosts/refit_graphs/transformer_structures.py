@@ -78,6 +78,29 @@ def wan_vace() -> Shapes:
     return shrink(golden_header("wan21-vace-1.3b"), sizes, {"blocks": dict(enumerate(range(4))), "vace_blocks": {0: 0, 1: 1}})
 
 
+def wan_animate() -> Shapes:
+    """Ten blocks, two of them with faces; the motion encoder halves a picture twice. What ComfyUI's class has as a constant stays as it is."""
+    sizes, convs = _times(5120, 256, 1, 2, 6) | {13824: 96, 4096: 48}, "motion_encoder.enc.net_app.convs"
+    lists = {"blocks": dict(enumerate(range(10))), "fuser_blocks": {0: 0, 1: 1}}
+    shapes = {}
+    for name, shape in golden_header("wan22-animate-14b").items():
+        match = re.match(r"(?:face_adapter\.)?(\w*blocks)\.(\d+)\.", name)
+        if name.startswith(convs) or match and int(match[2]) not in lists[match[1]]:
+            continue
+        shapes[name] = shape if ".conv1_local." in name else tuple(sizes.get(n, n) for n in shape)
+    shapes |= {f"{convs}.0.0.weight": (8, 3, 1, 1), f"{convs}.0.1.bias": (1, 8, 1, 1), f"{convs}.3.weight": (512, 16, 4, 4)}
+    for number, (taken, given) in ((1, (8, 16)), (2, (16, 16))):
+        block = f"{convs}.{number}"
+        shapes |= {f"{block}.conv1.0.weight": (taken, taken, 3, 3), f"{block}.conv1.1.bias": (1, taken, 1, 1)}
+        shapes |= {
+            f"{block}.conv2.0.kernel": (4, 4),
+            f"{block}.conv2.1.weight": (given, taken, 3, 3),
+            f"{block}.conv2.2.bias": (1, given, 1, 1),
+        }
+        shapes |= {f"{block}.skip.0.kernel": (4, 4), f"{block}.skip.1.weight": (given, taken, 1, 1)}
+    return shapes
+
+
 def wan22_5b() -> Shapes:
     """Wan 2.2's small model has Wan 2.1's layout with 48 latent channels."""
     shapes = wan("wan21-t2v-1.3b")

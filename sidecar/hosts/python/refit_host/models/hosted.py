@@ -3,7 +3,7 @@
 In: canonical shapes. Out: a ModelSpec, with names and inputs from the family's description (protocol/families); None for every other family.
 The module of the family's name in this folder says what a description cannot: `config_of(shapes)`, `build(config, shapes)` on the meta device, `adapt(module, config)`,
 and `forward(module, inputs)`. `REPEATED`: its blocks of a step, where diffusers lists others too. `FUSED`: the file of its fused blocks (refit_host/fused), where it has any.
-`OWN_NAMES`: beginnings of names that the module has as the checkpoint has them (parts that diffusers keeps elsewhere).
+`OWN_NAMES`: beginnings of names that the module has as the checkpoint has them (parts that diffusers keeps elsewhere). `CONSTANTS`: endings of names of which it knows the values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def spec_of(shapes: Shapes) -> ModelSpec | None:
 
     kept = [build()]
     # Markers without values only say what a checkpoint is.
-    values = [name for name, shape in shapes.items() if 0 not in shape]
+    values = [name for name, shape in shapes.items() if 0 not in shape and not name.endswith(getattr(module, "CONSTANTS", ()))]
     own = getattr(module, "OWN_NAMES", ())
     sources = {name: Source(name) for name in values if own and name.startswith(own)}
     sources |= {place.name: _source(name, place) for name in values if name not in sources for place in described.places(name)}

@@ -1,7 +1,7 @@
 """Kandinsky 5 on a device. In: canonical shapes. Out: diffusers' Kandinsky5Transformer3DModel, called as ComfyUI calls its own.
 
-`timestep` runs to 1000. Rows and columns of a video are turned as if it were smaller; of the large model's largest pictures even more so. diffusers rounds turned queries and keys
-to bf16, whatever the engine's type; this module does not.
+`timestep` runs to 1000. Rows and columns of a video are turned as if it were smaller; of the large model's largest pictures even more so. The image model takes noise alone,
+without frames, and turns it as it is. diffusers rounds turned queries and keys to bf16, whatever the engine's type; this module does not.
 """
 
 from __future__ import annotations
@@ -85,11 +85,13 @@ class NormedAttention:
 
 
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """sample [b, c, f, h, w], timestep [b] (0..1000), encoder_hidden_states [b, t, d], y [b, k].
+    """sample [b, c, f, h, w], or [b, c, h, w] of the image model, timestep [b] (0..1000), encoder_hidden_states [b, t, d], y [b, k].
 
     first_frames [b, k, g, h, w]: takes the place of the first channels of the first frames.
     """
     sample = inputs["sample"]
+    if sample.dim() == 4:
+        return forward(module, {**inputs, "sample": sample[:, :, None]})[:, :, 0]
     height, width = sample.shape[-2:]
     picture = padded(sample, PATCH)
     if "first_frames" in inputs:
@@ -104,7 +106,7 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     for block in module.text_transformer_blocks:
         words = block(words, time, turns)
     first, *sides = module.refit_frequencies.on(device)
-    shrink = _shrink(module.config.model_dim, height * width)
+    shrink = _shrink(module.config, height * width)
     turns = cos_sin([places_of(sizes, [first, *(values / shrink for values in sides)])])
     cells = module.visual_embeddings(picture.movedim(1, -1))
     tokens = cells.flatten(1, 3)
@@ -113,10 +115,10 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     return module.out_layer(tokens.unflatten(1, sizes), None, time).movedim(-1, 1)[..., :height, :width]
 
 
-def _shrink(width: int, cells: int) -> float:
-    if width == IMAGE:
+def _shrink(config: Any, cells: int) -> float:
+    if config.model_dim == IMAGE or not config.visual_cond:
         return 1.0
-    return SHRINK_MORE if width == LARGE and cells >= MANY_CELLS else SHRINK
+    return SHRINK_MORE if config.model_dim == LARGE and cells >= MANY_CELLS else SHRINK
 
 
 def _time(module: nn.Module, timestep: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,6 +1,6 @@
-"""Wan on a device: rotary positions from frequencies that stay there, latents of any size, frames with times of their own, and VACE's control videos.
+"""Wan on a device: rotary positions from frequencies that stay there, latents of any size, frames with times of their own, VACE's control videos, Animate's pose and face.
 
-VACE has no graph: `config_of` and `build` are for its structures alone.
+VACE and Animate have no graph: `config_of` and `build` are for their structures alone.
 """
 
 from __future__ import annotations
@@ -14,18 +14,25 @@ from refit_graphs.wan import THETA
 from torch import Tensor
 
 from ..failure import HostFailure
+from . import wan_animate
 from .configuration import count, need
 from .patches import padded
 from .rotation import Frequencies, cos_sin, places_of
 from .spec import Shapes
 
 FUSED = "wan"
+# Animate's files hold the numbers of a blur, which are the same in all of them.
+CONSTANTS = (".kernel",)
 
 
 def config_of(shapes: Shapes) -> dict[str, Any]:
     config = wan.config_of(dict(shapes))
+    if "pose_patch_embedding.weight" in shapes:
+        return {**config, **wan_animate.config_of(shapes)}
     if "vace_patch_embedding.weight" not in shapes:
-        raise HostFailure("HOST_GRAPH_INVALID", "expected VACE's control blocks: this structure is not supported without a graph")
+        raise HostFailure(
+            "HOST_GRAPH_INVALID", "expected VACE's control blocks or Animate's face blocks: this structure is not supported without a graph"
+        )
     layers, controls = config["num_layers"], count(shapes, "vace_blocks")
     # As ComfyUI spreads them: every so many blocks, from the first on.
     where = list(range(0, layers, max(1, layers // controls)))[:controls]
@@ -35,6 +42,8 @@ def config_of(shapes: Shapes) -> dict[str, Any]:
 def build(config: Mapping[str, Any], shapes: Shapes) -> torch.nn.Module:
     from diffusers import WanVACETransformer3DModel
 
+    if "motion_dim" in config:
+        return wan.with_attention(wan_animate.build(config))
     with torch.device("meta"):
         module = WanVACETransformer3DModel(**config)
     return wan.with_attention(module)
@@ -60,6 +69,7 @@ def forward(module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
 
     frame_timesteps [b, f]: the time of each frame, where some are given (Wan 2.2 5B with a first picture); `timestep` is not looked at then.
     VACE: vace_context [b, n, k, f, h, w], n control videos, and vace_strength [b, n].
+    Animate: pose_latents [b, k, g, h, w] and face_pixel_values [b, 3, n, s, s], each where it is given.
     """
     height, width = inputs["sample"].shape[-2:]
     sample = padded(inputs["sample"], module.config.patch_size[-1])
@@ -67,8 +77,9 @@ def forward(module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     for block in module.blocks:
         block.attn2.processor.image_tokens = 0 if image is None else image.shape[1]
     turned = module.rope(sample)
-    tokens = module.patch_embedding(sample)
+    tokens = wan_animate.with_pose(module, module.patch_embedding(sample), inputs)
     sizes = tokens.shape[2:]
+    faces = wan_animate.faces_of(module, inputs, sizes[0])
     tokens = tokens.flatten(2).transpose(1, 2).contiguous()
     times = inputs.get("frame_timesteps", inputs["timestep"][:, None])
     time, modulation, words, seen = module.condition_embedder(
@@ -82,6 +93,7 @@ def forward(module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         tokens = block(tokens, words, modulation, turned)
         if number in hints:
             tokens = tokens + hints[number]
+        tokens = wan_animate.look(module, number, tokens, faces)
     shift, scale = _of_tokens(module.scale_shift_table[None] + time[:, :, None], sizes).unbind(2)
     tokens = module.proj_out((module.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
     cells = tokens.unflatten(1, sizes).unflatten(-1, (*module.config.patch_size, -1))

@@ -30,6 +30,10 @@ SCRIPT = Path(__file__).parents[2] / "comfyui_classes.py"
 APART = {"wan21-vace": ("frame_timesteps",), "hunyuan-video-1.5": ("attention_mask",)}
 
 
+# Other sizes of optional inputs: fewer pictures than frames, and more.
+MORE = {"wan22-animate": ({"face_frames": 2, "pose_frames": 1}, {"face_frames": 17, "pose_frames": 5})}
+
+
 # Structures whose class takes even sizes only.
 EVEN = ("hunyuan-video", "wan21-vace")
 
@@ -49,6 +53,7 @@ def test_a_step_is_what_comfyuis_own_class_gives(name, tmp_path):
     full = {key: value for key, value in inputs_of(spec, optional=True).items() if key not in APART.get(name, ())}
     steps = [inputs_of(spec), full, inputs_of(spec, sizes=odd)]
     steps += other_settings(spec, inputs_of(spec))
+    steps += [inputs_of(spec, optional=True, sizes=sizes) for sizes in MORE.get(name, ())]
     if any(port["name"] == "audio_sample" and port.get("optional") for port in spec.ports.inputs):
         # Video alone.
         steps.append({key: value for key, value in steps[0].items() if not key.startswith("audio")})

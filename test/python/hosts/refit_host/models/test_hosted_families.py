@@ -46,9 +46,9 @@ def diffusers_module(spec, weights: dict[str, Tensor]) -> torch.nn.Module:
     """diffusers' class with the same values under its own names."""
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     described, state = Described(spec.family, shapes), {}
-    own = getattr(module_of(spec.family), "OWN_NAMES", ())
+    own, constants = (getattr(module_of(spec.family), name, ()) for name in ("OWN_NAMES", "CONSTANTS"))
     for name, value in weights.items():
-        if own and name.startswith(own):
+        if own and name.startswith(own) or name.endswith(constants):
             continue
         for place in described.places(name):
             part = value if place.start is None else value[place.start : place.start + place.length]

@@ -116,6 +116,24 @@ class TestControlVideo:
         return ([[tensor, {**known, **extra}] for tensor, known in conditioning],)
 
 
+class TestAnimated:
+    """Conditioning with a pose video and a face video, as WanAnimateToVideo makes it; of the negative the face is dark."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "make", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        sizes = {name: ("INT", {"default": 1, "max": 8192}) for name in ("frames", "height", "width", "face_frames", "face_size")}
+        return {"required": {"conditioning": ("CONDITIONING",), **sizes, "dark": ("BOOLEAN", {"default": False})}}
+
+    def make(self, conditioning, frames, height, width, face_frames, face_size, dark):
+        generator = torch.Generator().manual_seed(10)
+        pose = torch.randn(1, 16, frames, height, width, generator=generator)
+        face = torch.rand(1, 3, face_frames, face_size, face_size, generator=generator) * 2 - 1
+        extra = {"pose_video_latent": pose, "face_video_pixels": face * 0 - 1 if dark else face}
+        return ([[tensor, {**known, **extra}] for tensor, known in conditioning],)
+
+
 class TestSaveLatent:
     CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_NODE = "refit-tests", "save", (), True
 
@@ -325,7 +343,7 @@ class TestCopyForDevice:
 
 
 NODES = (
-    TestConditioning, TestLatent, TestFirstFrame, TestControlVideo, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch,
+    TestConditioning, TestLatent, TestFirstFrame, TestControlVideo, TestAnimated, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch,
     TestReadBlocks, TestChangeInPlace, TestCopyForDevice,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}

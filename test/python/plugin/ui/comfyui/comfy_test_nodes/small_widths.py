@@ -3,6 +3,9 @@
 from functools import partial
 
 import comfy.model_detection
+import comfy.supported_models
+
+from .narrow_faces import use_widths_of
 
 HEAD = 128
 _adapters = {}
@@ -35,6 +38,8 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
         config |= {"ffn_dim_multiplier": size("layers.0.feed_forward.w1.weight", 0) / config["dim"], "multiple_of": 1}
     elif config.get("image_model") == "wan2.1":
         config |= {"text_dim": size("text_embedding.0.weight", 1)}
+        if config["model_type"] == "animate":
+            use_widths_of(state_dict, key_prefix)
     elif config.get("image_model") in ("flux", "chroma"):
         head = state_dict_size(state_dict, f"{key_prefix}double_blocks.0.img_attn.norm.key_norm.")
         config |= {"axes_dim": [head // 8, head * 7 // 16, head * 7 // 16], "num_heads": config["hidden_size"] // head}
@@ -57,6 +62,10 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
             "in_text_dim": size("text_embeddings.in_layer.weight", 1),
             "in_text_dim2": size("pooled_text_embeddings.in_layer.weight", 1),
         }
+        if config["visual_embed_dim"] == 64:
+            # The image model is told by its width.
+            comfy.supported_models.Kandinsky5Image.unet_config["model_dim"] = config["model_dim"]
+            config |= {"axes_dims": (32, 48, 48), "rope_scale_factor": (1.0, 1.0, 1.0)}
     elif config.get("image_model") == "ernie":
         config |= {"hidden_size": size("x_embedder.proj.weight", 0), "text_in_dim": size("text_proj.weight", 1)}
         config |= {"num_attention_heads": config["hidden_size"] // HEAD, "ffn_hidden_size": size("layers.0.mlp.linear_fc2.weight", 1)}

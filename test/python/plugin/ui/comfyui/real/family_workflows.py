@@ -96,6 +96,16 @@ def control_video(nodes, link):
     return ["controlled", 0]
 
 
+def animated(nodes, link):
+    """A first picture, what a vision encoder sees in it, a pose and a face in both conditionings."""
+    link = first_frame(image_tokens=7, image_width=1280)(nodes, link)
+    given = {"frames": 1, "height": 8, "width": 8, "face_frames": 5, "face_size": 16}
+    nodes["seen-neg"] = nodes["neg"]
+    nodes["neg"] = node("TestAnimated", conditioning=["seen-neg", 0], dark=True, **given)
+    nodes["animated"] = node("TestAnimated", conditioning=link, dark=False, **given)
+    return ["animated", 0]
+
+
 def audio_beside(video, **sizes):
     """A video's latent with an audio's of these sizes, which a model makes in one run."""
 
@@ -143,11 +153,13 @@ WORKFLOWS = {
     "hunyuan-video": replace(FILES, context=48, pooled=40, latent=video),
     "hunyuan-video-1.5": replace(FILES, context=48, pooled=40, latent=latent(channels=32, frames=2, height=4, width=6, first_frames=0)),
     "kandinsky5": replace(FILES, context=256, pooled=40, latent=video),
+    "kandinsky5-image": replace(FILES, context=48, pooled=40),
     "ernie-image": replace(FILES, latent=latent(channels=128, frames=0, height=6, width=8)),
     "hidream": replace(FILES, context=48, pooled=40, positive=more_layers(4)),
     "wan21-t2v": replace(FILES, context=48, latent=video),
     "wan21-i2v": replace(FILES, context=48, latent=video, positive=first_frame(image_tokens=7, image_width=1280)),
     "wan21-vace": replace(FILES, context=48, latent=video, positive=control_video),
+    "wan22-animate": replace(FILES, context=48, latent=video, positive=animated),
     "wan22-a14b": replace(FILES, context=48, latent=video, positive=first_frame()),
     "wan22-5b": replace(FILES, context=48, latent=latent(channels=48, frames=3, height=4, width=6, first_frames=1)),
 }
