@@ -37,7 +37,11 @@
       "sources": ["src/bind/addon.cpp", "src/bind/arguments.cpp", "src/bind/async.cpp", "src/bind/header.cpp", "src/bind/kernels.cpp"],
       "dependencies": ["refit_math"],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
-      "defines": ["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS"]
+      # A thread that is ended while it loads the addon can take no exception any more: without the last one, the whole process aborts.
+      "defines": [
+        "NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS",
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"
+      ]
     }
   ],
   "conditions": [

@@ -9,16 +9,23 @@ import { parseOptions } from "./options.ts";
 import { Runner } from "./runner/runner.ts";
 import { HostServer } from "./server.ts";
 
+/** A library that takes longer than this to load comes from a disk that does not answer. */
+const loadPatienceMs = 10_000;
+
 /** Answers frames until stdin ends. `thread`: the step thread, which may still be loading. */
 export function serve(thread: Worker): void {
   const options = parseOptions(process.argv.slice(2));
   const reader = new FrameReader();
   const runner = new Runner(thread);
 
-  /** Node waits for its threads when it exits, and a thread inside a long step cannot be interrupted: then the process ends itself the hard way. */
+  /**
+   * Node waits for its threads when it exits, and a thread inside a long step cannot be interrupted: then the process ends itself the hard way.
+   * A thread that is still loading is waited for, with a limit.
+   */
   function leave(code: number): void {
     if (runner.pending > 0) process.kill(process.pid, "SIGKILL");
-    process.exit(code);
+    void runner.loaded.then(() => process.exit(code));
+    setTimeout(() => process.exit(code), loadPatienceMs);
   }
 
   /** Nobody waits for it: a graph that cannot be opened is reported to whoever loads it. */

@@ -57,6 +57,9 @@ export interface Request<O extends OperationName = OperationName> {
   readonly request: Operations[O]["request"];
 }
 
+/** Of the one answer that nobody asked for: the thread has loaded its libraries. */
+export const loadedId = 0;
+
 export type Answer =
   | { readonly id: number; readonly answer: unknown }
   | {

@@ -1,6 +1,6 @@
 import type { Worker } from "node:worker_threads";
 import { hostFailure } from "../host-failure.ts";
-import { buffersOf, type Answer, type OperationName, type Operations } from "./messages.ts";
+import { buffersOf, loadedId, type Answer, type OperationName, type Operations } from "./messages.ts";
 
 interface Waiter {
   readonly resolve: (answer: never) => void;
@@ -12,14 +12,18 @@ interface Waiter {
  * cancel and prepare meanwhile. Requests run one at a time, in order.
  */
 export class Runner {
+  /** The thread has loaded its libraries. One that is ended while it loads a native library takes the whole process with it (SIGABRT). */
+  readonly loaded: Promise<void>;
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiter>();
-  #lastId = 0;
+  #lastId = loadedId;
 
   constructor(worker: Worker) {
     this.#worker = worker;
     // stdout carries frames only.
     this.#worker.stdout.pipe(process.stderr);
+    // Its first message says that, see `loadedId`.
+    this.loaded = new Promise((resolve) => this.#worker.once("message", () => resolve()));
     this.#worker.on("message", (message: Answer) => this.#answered(message));
     this.#worker.on("error", (error) => {
       // Live weights died with the thread: end the process, so that the sidecar starts a clean one.

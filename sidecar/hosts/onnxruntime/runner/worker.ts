@@ -7,7 +7,7 @@ import { asHostFailure } from "../host-failure.ts";
 import { Serial } from "../serial.ts";
 import { HeldEngine } from "./held-engine.ts";
 import { Sessions } from "./sessions.ts";
-import { buffersOf, type Answer, type OperationName, type Operations, type Request } from "./messages.ts";
+import { buffersOf, loadedId, type Answer, type OperationName, type Operations, type Request } from "./messages.ts";
 
 const port = parentPort;
 if (port === null) throw new TypeError("worker.ts runs in a worker thread of the host");
@@ -72,3 +72,6 @@ port.on("message", (request: Request) => {
     if (request.operation === "swap") engines.get(request.engine)?.bind();
   });
 });
+
+// All libraries are loaded: see `Runner.loaded`.
+port.postMessage({ id: loadedId, answer: null } satisfies Answer);
