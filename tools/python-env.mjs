@@ -2,7 +2,8 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 const windows = process.platform === "win32";
 
@@ -35,7 +36,18 @@ export function testPython(root) {
     if (result.status !== 0) throw new Error(`${command} ${args.join(" ")} failed with status ${result.status}`);
   };
   run(base, ["-m", "venv", venv]);
-  run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]);
+  // Python compiles what is imported; pip would compile all of PyTorch.
+  run(python, ["-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check", "-r", requirements]);
   writeFileSync(stampFile, stamp);
   return python;
+}
+
+// As a program of its own: makes the environment while other things are built (tools/run.mjs).
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    testPython(dirname(dirname(fileURLToPath(import.meta.url))));
+  } catch (error) {
+    console.error(`refit-sidecar: ${error.message}`);
+    process.exitCode = 1;
+  }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Every root script enters here. Uses Node's own modules only, because it must run before anything is installed.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -74,8 +74,14 @@ const scripts = {
     if (!existsSync(python)) return console.log("Python is not formatted: `npm test` makes the environment that holds ruff");
     must(python, ["-m", "ruff", "format", "--quiet", "."]);
   },
-  test() {
+  async test() {
+    ensureNode();
+    // Both wait for downloads half of the time. A failure is told there, and again by the tests, which try once more.
+    const environment = spawn(process.execPath, ["tools/python-env.mjs"], { cwd: root, stdio: ["ignore", 2, 2] });
+    process.on("exit", () => environment.kill());
+    const made = new Promise((resolve) => environment.on("close", resolve).on("error", resolve));
     build();
+    await made;
     must(process.execPath, ["tools/test.mjs", ...rest]);
   },
   "test:unit"() {
