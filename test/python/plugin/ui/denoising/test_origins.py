@@ -155,7 +155,7 @@ def test_a_whole_comparison_lets_other_threads_run(tmp_path):
             ticks.append(time.perf_counter())
             time.sleep(0)
 
-    other = threading.Thread(target=tick)
+    other = threading.Thread(target=tick, daemon=True)
     other.start()
     compared = origins_equal(tensors["x"], origins._places[id(tensors["x"])][1])
     done.set()
