@@ -82,6 +82,27 @@ def _flux2_ids(picture: Tensor, place: int) -> Tensor:
     return torch.cartesian_prod(torch.tensor([place]), torch.arange(rows), torch.arange(columns), torch.tensor([0])).float()
 
 
+def flux3(module: nn.Module, inputs: Inputs) -> Tensor:
+    """Places of pictures count by halves; references stand at -1, -2, ... along the words' axis."""
+    sample, *seen = pictures(inputs)
+    words = torch.zeros(inputs["encoder_hidden_states"].shape[1], 4)
+    words[:, 3] = torch.arange(len(words))
+    more = {}
+    if seen:
+        more["image_cond_hidden_states"] = torch.cat([packed(one, 1) for one in seen], dim=1)
+        more["image_cond_ids"] = torch.cat([_flux3_ids(one, -1 - number) for number, one in enumerate(seen)])
+    out = module(
+        packed(sample, 1), inputs["encoder_hidden_states"], inputs["timestep"], _flux3_ids(sample, 0), words, target_timestep=inputs.get("target_timestep"),
+        return_dict=False, **more,
+    )[0]  # fmt: skip
+    return unpacked(out, sample, 1)
+
+
+def _flux3_ids(picture: Tensor, place: int) -> Tensor:
+    rows, columns = (torch.arange(size) * 0.5 for size in picture.shape[-2:])
+    return torch.cartesian_prod(torch.zeros(1), rows, columns, torch.tensor([float(place)]))
+
+
 def krea2(module: nn.Module, inputs: Inputs) -> Tensor:
     words = inputs["encoder_hidden_states"].unflatten(-1, (module.config.num_text_layers, -1))
     rows, columns = inputs["sample"].shape[-2] // 2, inputs["sample"].shape[-1] // 2
@@ -288,6 +309,7 @@ CALLS: dict[str, Callable[[nn.Module, Inputs], Tensor]] = {
     "qwen-image": qwen_image,
     "qwen-image-2.1": qwen_image_21,
     "flux2": flux2,
+    "flux3": flux3,
     "krea2": krea2,
     "lumina2": lumina2,
     "chroma": chroma,

@@ -62,6 +62,20 @@ def flux2_klein() -> Shapes:
     return small("flux2-klein-4b", times(3072, 256, 1, 2, 3, 4, 6, 9) | {7680: 40}, {"double_blocks": 2, "single_blocks": 2})
 
 
+def flux3_klein() -> Shapes:
+    return small(
+        "flux3-klein-base",
+        times(3072, 256, 1, 2, 3, 6) | {20480: 40},
+        {"content_mode_blocks.image": 2, "content_mode_blocks.image_cond": 2, "txt_mode_blocks": 2, "single_blocks": 2},
+    )
+
+
+def flux3_distilled() -> Shapes:
+    """It takes the time that a step jumps to."""
+    shapes = flux3_klein()
+    return shapes | {name.replace("time_in", "ref_time_in"): shape for name, shape in shapes.items() if name.startswith("time_in")}
+
+
 def krea2() -> Shapes:
     sizes = times(6144, 256, 1, 6) | {1536: 128, 16384: 768, 2560: 256, 6912: 768}
     return small("krea2", sizes, {"blocks": 2})
@@ -172,6 +186,8 @@ STRUCTURES = {
     "qwen-image-2.1": qwen_image_21,
     "flux2-dev": flux2_dev,
     "flux2-klein-4b": flux2_klein,
+    "flux3-klein-base": flux3_klein,
+    "flux3-klein": flux3_distilled,
     "krea2": krea2,
     "lumina2": lumina2,
     "chroma": chroma,
@@ -190,7 +206,7 @@ STRUCTURES = {
     "wan22-animate": wan_animate,
 }
 # Families whose class ComfyUI 0.33 has not yet.
-NEWER = ("qwen-image-2.1",)
+NEWER = ("qwen-image-2.1", "flux3-klein-base", "flux3-klein")
 # As ComfyUI's classes have them.
 COMFYUI = (
     {name: make for name, make in STRUCTURES.items() if name not in NEWER}

@@ -67,6 +67,8 @@ def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, 
         out["audio_token_timesteps"][:, :2] = 0
     if "vace_strength" in out:
         out["vace_strength"] = torch.full_like(out["vace_strength"], 0.7)
+    if "target_timestep" in out:
+        out["target_timestep"] = out["timestep"] / 2
     if "guidance" in out:
         out["guidance"] = torch.full((batch,), GUIDANCE.get(spec.family, 4.0))
     if "attention_mask" in out:

@@ -3,11 +3,12 @@
 In: canonical shapes. Out: a ModelSpec, with names and inputs from the family's description (protocol/families); None for every other family.
 The module of the family's name in this folder says what a description cannot: `config_of(shapes)`, `build(config, shapes)` on the meta device, `adapt(module, config)`,
 and `forward(module, inputs)`. `REPEATED`: its blocks of a step, where diffusers lists others too. `FUSED`: the file of its fused blocks (refit_host/fused), where it has any.
-`OWN_NAMES`: beginnings of names that the module has as the checkpoint has them (parts that diffusers keeps elsewhere). `CONSTANTS`: endings of names of which it knows the values.
+`OWN_NAMES`: beginnings of names that the module has as the checkpoint has them (parts that diffusers keeps elsewhere). `LEFT_OUT`: a pattern of names that a step does not need.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def spec_of(shapes: Shapes) -> ModelSpec | None:
 
     kept = [build()]
     # Markers without values only say what a checkpoint is.
-    values = [name for name, shape in shapes.items() if 0 not in shape and not name.endswith(getattr(module, "CONSTANTS", ()))]
+    values = [name for name, shape in shapes.items() if 0 not in shape and not re.match(getattr(module, "LEFT_OUT", "$"), name)]
     own = getattr(module, "OWN_NAMES", ())
     sources = {name: Source(name) for name in values if own and name.startswith(own)}
     sources |= {place.name: _source(name, place) for name in values if name not in sources for place in described.places(name)}

@@ -22,7 +22,7 @@ from .spec import Shapes
 
 FUSED = "wan"
 # Animate's files hold the numbers of a blur, which are the same in all of them.
-CONSTANTS = (".kernel",)
+LEFT_OUT = r".*\.kernel"
 
 
 def config_of(shapes: Shapes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ diffusers' module gets its weights through the family's description, part by par
 
 from __future__ import annotations
 
+import re
 from typing import Callable
 
 import diffusers
@@ -46,9 +47,9 @@ def diffusers_module(spec, weights: dict[str, Tensor]) -> torch.nn.Module:
     """diffusers' class with the same values under its own names."""
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     described, state = Described(spec.family, shapes), {}
-    own, constants = (getattr(module_of(spec.family), name, ()) for name in ("OWN_NAMES", "CONSTANTS"))
+    own, left_out = getattr(module_of(spec.family), "OWN_NAMES", ()), getattr(module_of(spec.family), "LEFT_OUT", "$")
     for name, value in weights.items():
-        if own and name.startswith(own) or name.endswith(constants):
+        if own and name.startswith(own) or re.match(left_out, name):
             continue
         for place in described.places(name):
             part = value if place.start is None else value[place.start : place.start + place.length]
