@@ -70,7 +70,12 @@ def adapter(kind: str, rank: int, seed: int, shapes: dict[str, tuple[int, ...]],
         return (torch.randn(rows, columns, generator=make, device=device) * scale).half()
 
     for name, shape in shapes.items():
-        if len(shape) != 2 or not name.endswith(".weight") or not any(part in name for part in LAYERS) or "mod" in name.split("blocks.")[-1]:
+        if (
+            len(shape) != 2
+            or not name.endswith(".weight")
+            or not any(part in name for part in LAYERS)
+            or "mod" in name.split("blocks.")[-1]
+        ):
             continue
         stem, (rows, columns) = "lora_unet_" + name.removesuffix(".weight").replace(".", "_"), shape
         narrow = 0.7 / columns**0.5
