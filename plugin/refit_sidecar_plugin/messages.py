@@ -245,6 +245,14 @@ class ConditioningPutResult(TypedDict):
     bytes: int
 
 
+class DeviceRestartParams(TypedDict):
+    device: str | None
+
+
+class DeviceRestartResult(TypedDict):
+    restarted: list[str]
+
+
 class _StackItem(TypedDict):
     adapter: str
     strength: float
@@ -1043,6 +1051,7 @@ METHODS: dict[str, Method] = {
     "conditioning.put": Method("control", "in"),
     "conditioning.drop": Method("control", "none"),
     "engine.step": Method("control", "both"),
+    "device.restart": Method("control", "none"),
     "jobs.list": Method("read", "none"),
     "jobs.cancel": Method("control", "none"),
     "jobs.pause": Method("control", "none"),

@@ -16,6 +16,10 @@ export type { Frame, FrameErrorCode, FrameLimits, FrameTensor, JsonObject, Tenso
 export {
   checkpointSource,
   desiredState,
+  gatewayMethods,
+  gatewayNotifications,
+  gatewayPrefixBytes,
+  gatewayProtocolVersion,
   hostErrors,
   isHostErrorCode,
   hostMethods,
@@ -27,6 +31,11 @@ export {
 } from "./host/index.ts";
 export type {
   AdapterLosses,
+  GatewayMethod,
+  GatewayNotification,
+  GatewayNotificationParams,
+  GatewayParams,
+  GatewayResult,
   HostErrorCode,
   HostErrorRow,
   HostMethod,

@@ -75,6 +75,10 @@ export const engineFailures = {
   },
   STEP_QUEUE_FULL: { summary: "Too many steps wait for one engine.", remedy: "Try again when others have ended." },
   STEP_RUN_CLOSED: { summary: "The run has ended: released, or unused for ten minutes.", remedy: "Prepare again." },
+  ENGINE_DEVICE_UNKNOWN: {
+    summary: "There is no device of that name.",
+    remedy: "The text lists them; so does `refit-sidecar top`.",
+  },
   ENGINE_GRAPH_EXPORT_FAILED: {
     summary: "No graph of this structure could be made.",
     remedy: "The text has the reason; `refit-sidecar graph export` tries it at once.",
@@ -119,9 +123,21 @@ export const hostProcessFailures = {
     summary: "The engine host ended.",
     remedy: "It is restarted with the same weights. See its last log line if it comes back.",
   },
+  HOST_GATEWAY: {
+    summary: "The gateway to the Ray cluster has ended, or refused a call.",
+    remedy: "It is started again by itself. The text has its last line.",
+  },
   HOST_NOT_CONFIGURED: {
     summary: "This engine host is not installed here.",
     remedy: "Run `refit-sidecar host install`; `refit-sidecar doctor` tells what fits.",
+  },
+  HOST_RAY_MISSING: {
+    summary: "The Python of the gateway has no Ray.",
+    remedy: "Install ray there (pip install ray), or name another Python with --python.",
+  },
+  HOST_RAY_UNREACHABLE: {
+    summary: "The Ray cluster could not be joined.",
+    remedy: "Check --ray-address; `ray status` on this computer shows whether the cluster answers.",
   },
   HOST_START_FAILED: {
     summary: "The engine host could not be started, or keeps ending.",

@@ -5,6 +5,7 @@ import type { z } from "zod";
 import type { DeepReadonly } from "./method.ts";
 import { adapterMethods, touchedLayer } from "./adapter.ts";
 import { adapterNotes, catalogEntry, catalogMethods } from "./catalog.ts";
+import { deviceMethods } from "./device.ts";
 import { adapterReport, engineInfo, engineMethods, keyReason, port, refitRecord } from "./engine.ts";
 import { eventMethods, eventNotifications, stamped, wireEvent } from "./events.ts";
 import { folder, folderMethods } from "./folders.ts";
@@ -23,6 +24,7 @@ export const wireMethods = {
   ...folderMethods,
   ...engineMethods,
   ...stepMethods,
+  ...deviceMethods,
   ...jobMethods,
   ...eventMethods,
   ...memoryMethods,

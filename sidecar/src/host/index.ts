@@ -5,6 +5,8 @@ export { HostConnection } from "./connection.ts";
 export type { ConnectionParts, LogLevel } from "./connection.ts";
 export { hostEnvironment, namedVariables, withheld } from "./environment.ts";
 export type { EnvironmentOptions } from "./environment.ts";
+export { startGateway } from "./gateway.ts";
+export type { Gateway, GatewayEvents } from "./gateway.ts";
 export { hugePages } from "./huge-pages.ts";
 export { pythonRun } from "./python.ts";
 export type { HostPython, PythonRun } from "./python.ts";

@@ -1,10 +1,9 @@
 import { spawn } from "node:child_process";
-import { hostProtocolVersion } from "@refit-sidecar/protocol";
 import type { HostNotificationParams } from "@refit-sidecar/protocol";
-import { Failure } from "../failure/index.ts";
 import { hostEnvironment } from "./environment.ts";
 import { HostConnection } from "./connection.ts";
 import type { LogLevel } from "./connection.ts";
+import { greet } from "./greeting.ts";
 import { LogTail } from "./log-tail.ts";
 import type { Host, HostCommand, HostExit } from "./types.ts";
 
@@ -81,44 +80,17 @@ export async function startHost(command: HostCommand, options: StartOptions = {}
     });
   });
 
-  const hello = connection.call(
-    "hello",
-    { protocolVersion: hostProtocolVersion, ...(options.segmentFolder ? { segments: options.segmentFolder } : {}) },
-    { timeoutMs: options.helloTimeoutMs ?? 120_000 },
-  );
-  let about: Host["about"];
-  try {
-    about = await hello;
-  } catch (cause) {
-    kill("it did not say hello");
-    const exit = await ended;
-    const line = exit.log.at(-1);
-    throw new Failure(
-      "HOST_START_FAILED",
-      `expected engine host ${command.kind} to start and say hello; ${cause instanceof Error ? cause.message : String(cause)}${line === undefined ? "" : ` Its last log line: ${line}`}`,
-      { kind: command.kind, code: exit.code, log: exit.log },
-      { cause },
-    );
-  }
-  const call: Host["call"] = (method, params, callOptions) => connection.call(method, params, callOptions);
-  return {
+  return greet({
     kind: command.kind,
     pid: child.pid ?? 0,
-    about,
-    call,
-    gone: () => reason !== null || connection.lost,
-    idleMs: () => connection.idleMs,
+    connection,
     ended,
     log: () => tail.lines,
+    gone: () => reason !== null || connection.lost,
     kill,
-    async close() {
-      const timer = setTimeout(() => kill("it did not end when asked"), options.closeTimeoutMs ?? 5_000);
-      call("shutdown", {})
-        .catch(() => undefined)
-        .finally(() => child.stdin.end());
-      const exit = await ended;
-      clearTimeout(timer);
-      return exit;
-    },
-  };
+    finish: () => child.stdin.end(),
+    segmentFolder: options.segmentFolder ?? null,
+    helloTimeoutMs: options.helloTimeoutMs,
+    closeTimeoutMs: options.closeTimeoutMs,
+  });
 }

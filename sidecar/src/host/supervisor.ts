@@ -4,8 +4,13 @@ import type { Host, HostExit } from "./types.ts";
 export interface SupervisorEvents {
   /** The host is up (again). What it held before is gone. */
   readonly onUp: (host: Host) => void;
-  /** It ended without being asked to, or did not start. */
-  readonly onDown: (why: { readonly message: string; readonly exit: HostExit | null; readonly retryInMs: number }) => void;
+  /** It ended, or did not start. `wasAsked`: it was expected to end. */
+  readonly onDown: (why: {
+    readonly message: string;
+    readonly exit: HostExit | null;
+    readonly retryInMs: number;
+    readonly wasAsked: boolean;
+  }) => void;
 }
 
 export interface SupervisorStatus {
@@ -53,6 +58,7 @@ export class HostSupervisor {
   #restarts = 0;
   #upSince = 0;
   #lastProblem: string | null = null;
+  #expectsEnd = false;
   #closed = false;
 
   constructor(start: () => Promise<Host>, events: SupervisorEvents, keepsSpare: () => boolean = () => false) {
@@ -80,7 +86,7 @@ export class HostSupervisor {
   /** The running host; starts it when there is none. During back-off it fails at once with HOST_START_FAILED, so that a caller can fall back. */
   async host(): Promise<Host> {
     // A call can fail a moment before the end of its host is known here; the next one must not run into the same corpse.
-    if (this.#host?.gone() === true) await this.#host.ended;
+    if (this.#host?.gone() === true || this.#expectsEnd) await this.#host?.ended;
     if (this.#host !== null) return this.#host;
     if (this.#closed) throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine host is started any more");
     if (this.#timer !== null)
@@ -125,6 +131,12 @@ export class HostSupervisor {
   #onEnded(exit: HostExit): void {
     this.#host = null;
     if (this.#closed) return;
+    if (this.#expectsEnd) {
+      this.#expectsEnd = false;
+      this.#state = "waiting";
+      this.#events.onDown({ message: "renewed", exit, retryInMs: 0, wasAsked: true });
+      return void this.#begin().catch(() => undefined);
+    }
     if (performance.now() - this.#upSince > (this.#worked ? healthyWorkingMs : healthyMs)) this.#deaths = 0;
     this.#down(exit.reason ?? (exit.signal === null ? `exit code ${exit.code}` : `signal ${exit.signal}`), exit);
   }
@@ -137,12 +149,17 @@ export class HostSupervisor {
     this.#restarts += 1;
     this.#lastProblem = message;
     this.#state = "waiting";
-    this.#events.onDown({ message, exit, retryInMs });
+    this.#events.onDown({ message, exit, retryInMs, wasAsked: false });
     // A failed start reports itself through onDown and sets the next timer.
     const again = (): void => void this.#begin().catch(() => undefined);
     // Callers that come now wait for the immediate restart instead of failing.
     if (retryInMs === 0) queueMicrotask(again);
     else this.#timer = setTimeout(again, retryInMs);
+  }
+
+  /** The running host is about to be ended on purpose: that is no failure, and whoever asks for the host meanwhile gets the next one. */
+  expectEnd(): void {
+    this.#expectsEnd = this.running !== null;
   }
 
   /** The host has done what it is for (an engine was loaded): it does not belong to those that die before they are of use. */

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { createArrivals, folderKey } from "../arrivals/index.ts";
-import type { ArrivalEvent, FolderSpec } from "../arrivals/index.ts";
+import type { ArrivalEvent } from "../arrivals/index.ts";
 import { createCatalog, entryId } from "../catalog/index.ts";
 import type { CatalogChange } from "../catalog/index.ts";
 import { DeltaService } from "../delta/index.ts";
@@ -19,11 +19,11 @@ import { pageAnswers } from "./answers/pages.ts";
 import { createAdapterFinder } from "./resolve/find-adapter.ts";
 import { openFailedGraphs } from "./resolve/failed-graphs.ts";
 import { createEngines } from "./engines.ts";
-import { createFolders } from "./folders.ts";
+import { createFolders, foldersOf, inboxOf } from "./folders.ts";
 import { openGraphs } from "./resolve/graphs.ts";
 import { servedWithoutGraph, torchAlone } from "./resolve/hosted.ts";
 import { hostChoice } from "./resolve/host-choice.ts";
-import { autoHost, hostKinds, hostPythons, mayHaveCard } from "./resolve/hosts.ts";
+import { autoHost, hostKinds, hostPythons } from "./resolve/hosts.ts";
 import { createLeftAlone } from "./warm/left-alone.ts";
 import { createLiveFolder } from "./live-folder.ts";
 import { createLastUsed } from "./warm/last-used.ts";
@@ -69,15 +69,6 @@ const quietCheckMs = 20_000;
 const leavingCheckMs = 5_000;
 const mebibyte = 1024 * 1024;
 
-/** Folders as arrivals wants them; the live folder is one of adapters. */
-export function foldersOf(options: Options): FolderSpec[] {
-  const live = options["live-folder"];
-  return [
-    ...[...options.loras, ...(live === null ? [] : [live])].map((path) => ({ path, kind: "adapter" as const })),
-    ...options.checkpoints.map((path) => ({ path, kind: "checkpoint" as const })),
-  ];
-}
-
 /** Starts everything and resolves when the wire listens; folders are scanned and engines warmed behind it. Throws Failure with the stage's code, WIRE_ALREADY_RUNNING before anything is touched. */
 export async function startSidecar(setup: SidecarParts): Promise<Sidecar> {
   const unlock = await lockDataDir(setup.dataDir);
@@ -94,7 +85,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   let options = given;
   const metrics = createMetrics();
   const events = createEvents((error) => log.warn(`a listener of events failed: ${String(error)}`));
-  const arrivals = createArrivals({ folders: foldersOf(options), quietMs: options["quiet-window"], poll: options.poll });
+  const arrivals = createArrivals({ folders: foldersOf(options, dataDir), quietMs: options["quiet-window"], poll: options.poll });
   const catalog = createCatalog({ storePath: join(dataDir, "catalog.json"), onStoreTrouble: (text) => log.warn(text) });
   const deltas = new DeltaService();
   deltas.start();
@@ -122,7 +113,16 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   });
   // The wire makes it before it listens, and no host starts before somebody can ask for one.
   let segmentFolder: string | null = null;
-  const engines = await createEngines({ options: () => options, pythons, stores, log, events, segmentFolder: () => segmentFolder });
+  const { engines, mayHaveCard } = await createEngines({
+    options: () => options,
+    pythons,
+    stores,
+    log,
+    events,
+    metrics,
+    segmentFolder: () => segmentFolder,
+    inbox: inboxOf(options, dataDir),
+  });
   const watched = operatorMetrics({ metrics, events, engines, leases: () => leases, jobs, catalog, devices: () => deviceViews() });
   const leases = createLeases({
     turnMs: () => options.turn,
@@ -166,7 +166,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
       ),
     onFailed: resolver.distrust,
   });
-  const folders = createFolders(arrivals, catalog, foldersOf(options));
+  const folders = createFolders(arrivals, catalog, foldersOf(options, dataDir));
   const liveFolder = options["live-folder"];
   const requestDefaults = (): Pick<LeaseRequest, "mode" | "precision" | "host" | "residuals"> => ({
     mode: options.mode,
@@ -370,7 +370,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
       stores.prune();
       log.setLevel(next["log-level"]);
       wire.reload({ allowHosts: next["allow-host"], allowOrigins: next["allow-origin"], maxClients: next["max-clients"] });
-      await folders.configure(foldersOf(next));
+      await folders.configure(foldersOf(next, dataDir));
       await live?.update();
     },
     async close() {

@@ -2,11 +2,12 @@
 
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
-import { parse, resolve } from "node:path";
+import { join, parse, resolve } from "node:path";
 import { folderKey } from "../arrivals/index.ts";
 import type { ArrivalEvent, Arrivals, FolderSpec } from "../arrivals/index.ts";
 import type { Catalog } from "../catalog/index.ts";
 import { Failure } from "../failure/index.ts";
+import type { Options } from "../options/index.ts";
 import { folderView } from "./answers/views.ts";
 import type { FolderView } from "./answers/views.ts";
 
@@ -17,6 +18,19 @@ export interface Folders {
   /** Replaces the folders of the configuration; those that clients added stay. */
   readonly configure: (specs: readonly FolderSpec[]) => Promise<void>;
   readonly note: (batch: readonly ArrivalEvent[]) => void;
+}
+
+/** Where adapters are put that arrive on other computers of a cluster; null: none are looked for. */
+export const inboxOf = (options: Options, dataDir: string): string | null =>
+  options.engines === "ray" && options["ray-adapters"] !== null ? join(dataDir, "arrived") : null;
+
+/** Folders as arrivals wants them; the live folder is one of adapters. */
+export function foldersOf(options: Options, dataDir: string): FolderSpec[] {
+  const more = [options["live-folder"], inboxOf(options, dataDir)].flatMap((path) => path ?? []);
+  return [
+    ...[...options.loras, ...more].map((path) => ({ path, kind: "adapter" as const })),
+    ...options.checkpoints.map((path) => ({ path, kind: "checkpoint" as const })),
+  ];
 }
 
 /** Watching a whole home folder or disk would hash everything in it; nobody means that. */

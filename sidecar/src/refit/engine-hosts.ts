@@ -1,13 +1,18 @@
+import { setTimeout as wait } from "node:timers/promises";
 import { HostSupervisor } from "../host/index.ts";
 import type { Host, SupervisorStatus } from "../host/index.ts";
 import { hostKey } from "./engine-key.ts";
 import type { DeviceName } from "./engine-key.ts";
+import type { EngineProvider } from "./provider.ts";
 
 export interface EngineHostsParts {
   readonly start: (kind: string, device: DeviceName) => Promise<Host>;
   readonly keepsSpare: (kind: string) => boolean;
   readonly onUp: (kind: string, device: DeviceName) => void;
-  readonly onDown: (kind: string, device: DeviceName, message: string) => void;
+  /** `wasAsked`: it was ended on purpose. */
+  readonly onDown: (kind: string, device: DeviceName, message: string, wasAsked: boolean) => void;
+  readonly renew: EngineProvider["renew"];
+  readonly problem: EngineProvider["problem"];
 }
 
 /** A host process, or the place for one. */
@@ -23,11 +28,18 @@ interface Supervised {
   readonly supervisor: HostSupervisor;
 }
 
+/** Nobody works on a host that has had nothing to do for so long, once runs go elsewhere. */
+const restMs = 100;
+/** A step can take minutes. After this the device is renewed all the same: a step that is lost is computed elsewhere. */
+const longestRestMs = 10 * 60_000;
+const lookMs = 20;
+
 /** Host processes, one for each kind on each device that was asked for. */
 export class EngineHosts {
   readonly #parts: EngineHostsParts;
   /** By `hostKey`. */
   readonly #supervised = new Map<string, Supervised>();
+  readonly #renewing = new Set<DeviceName>();
 
   constructor(parts: EngineHostsParts) {
     this.#parts = parts;
@@ -40,7 +52,7 @@ export class EngineHosts {
     const { start, keepsSpare, onUp, onDown } = this.#parts;
     const supervisor = new HostSupervisor(
       () => start(kind, device),
-      { onUp: () => onUp(kind, device), onDown: ({ message }) => onDown(kind, device, message) },
+      { onUp: () => onUp(kind, device), onDown: ({ message, wasAsked }) => onDown(kind, device, message, wasAsked) },
       () => keepsSpare(kind),
     );
     this.#supervised.set(key, { kind, device, supervisor });
@@ -61,10 +73,29 @@ export class EngineHosts {
     );
   }
 
-  /** It has died there and does not serve again yet. */
+  /** It has died there and does not serve again yet, or the device is away or being renewed. */
   isDown(kind: string, device: DeviceName): boolean {
+    if (this.#renewing.has(device) || this.#parts.problem(device) !== null) return true;
     const supervisor = this.#supervised.get(hostKey(kind, device))?.supervisor;
     return supervisor !== undefined && supervisor.status.restarts > 0 && supervisor.running === null;
+  }
+
+  /** Its hosts begin anew. It counts as down from now on until those that ran serve again. */
+  async renew(device: DeviceName, waitsForRest: boolean): Promise<void> {
+    this.#renewing.add(device);
+    try {
+      const running = [...this.#supervised.values()].filter((one) => one.device === device && one.supervisor.running !== null);
+      const hosts = running.flatMap(({ supervisor }) => supervisor.running ?? []);
+      const until = performance.now() + (waitsForRest ? longestRestMs : 0);
+      while (performance.now() < until && hosts.some((host) => !host.gone() && host.idleMs() < restMs)) await wait(lookMs);
+      for (const { supervisor } of running) supervisor.expectEnd();
+      if (this.#parts.renew === null) await Promise.all(hosts.map((host) => host.close()));
+      else await this.#parts.renew(device);
+      await Promise.all(hosts.map(({ ended }) => ended));
+      await Promise.all(running.map(({ supervisor }) => supervisor.host()));
+    } finally {
+      this.#renewing.delete(device);
+    }
   }
 
   /** Ends every process. */

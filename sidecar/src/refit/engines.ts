@@ -2,58 +2,18 @@ import type { HostNotificationParams } from "@refit-sidecar/protocol";
 import { LRUCache } from "lru-cache";
 import { Failure } from "../failure/index.ts";
 import type { Host } from "../host/index.ts";
-import type { SidecarEvent } from "../telemetry/index.ts";
 import { EngineHosts } from "./engine-hosts.ts";
-import type { HostStatus } from "./engine-hosts.ts";
+import type { EngineLease, EnginesOptions, EnginesStatus } from "./engines-options.ts";
 import { engineBytes, hostKey, placedKey } from "./engine-key.ts";
 import type { DeviceName } from "./engine-key.ts";
-import { RefitHistory, type RefitTotals } from "./history.ts";
+import { RefitHistory } from "./history.ts";
 import { LiveEngine } from "./live-engine.ts";
 import type { LiveEngineParts } from "./live-engine.ts";
 import { Repair } from "./repair.ts";
-import type { EngineSpec, EngineStatus, RefitRecord, Wanted } from "./types.ts";
-
-export interface EnginesOptions {
-  /** Starts a host process of that kind on a device; `graphs` are those that it will likely be asked to load. */
-  readonly startHost: (kind: string, graphs: readonly HostGraph[], device: DeviceName) => Promise<Host>;
-  /** Devices that hosts of that kind run on, the one that is asked first at the front; without it each kind has one host that chooses by itself. */
-  readonly devices?: (kind: string) => readonly DeviceName[];
-  /** Whether a second process of that kind may wait idle to take the place of one that dies. */
-  readonly keepsSpare?: (kind: string) => boolean;
-  /** Memory that loaded engines may take together, in main memory or on a GPU of that size; asked every time, because configuration is reloaded. */
-  readonly budgetBytes: (gpuBytes: number | null) => number;
-  /** Whether hosts of that kind can hold weights on a GPU: they are asked before room is made. */
-  readonly asksDevice?: (kind: string) => boolean;
-  readonly emit: (event: SidecarEvent) => void;
-  readonly nowMs?: () => number;
-  /** Waits between attempts to repair an engine. */
-  readonly pause?: (ms: number) => Promise<void>;
-  /** How long a new engine waits for others to be given back before REFIT_NO_ROOM. */
-  readonly roomTimeoutMs?: number;
-}
+import type { EngineSpec, RefitRecord, Wanted } from "./types.ts";
 
 /** A smaller GPU holds the weights of one engine at a time, whichever host it belongs to: a second one would take the memory that steps need. */
 const sharedGpuBytes = 15 * 1024 ** 3;
-
-export type HostGraph = NonNullable<EngineSpec["graph"]>;
-
-/** The right to use an engine: as long as it is held, the engine is not freed. */
-export interface EngineLease {
-  readonly engine: LiveEngine;
-  readonly release: () => void;
-}
-
-export interface EnginesStatus {
-  readonly engines: readonly EngineStatus[];
-  /** By `hostKey`. */
-  readonly hosts: Readonly<Record<string, HostStatus>>;
-  readonly engineBuilds: number;
-  readonly sessionLoads: number;
-  readonly bytes: number;
-  readonly budgetBytes: number;
-  readonly totals: RefitTotals;
-  readonly history: readonly RefitRecord[];
-}
 
 /** All engines, one per spec and device, shared by checkpoints and stacks. Frees the least recently used when room is needed, never one that is leased. */
 export class Engines {
@@ -92,8 +52,10 @@ export class Engines {
       onUp: (kind, device) => {
         for (const engine of this.#ofHost(kind, device)) if (!engine.loaded && engine.wanted !== null) this.#repair.begin(engine);
       },
-      onDown: (kind, device, message) => {
-        options.emit({ type: "host.crashed", engine: hostKey(kind, device), message });
+      renew: options.renew ?? null,
+      problem: (device) => options.problem?.(device) ?? null,
+      onDown: (kind, device, message, wasAsked) => {
+        if (!wasAsked) options.emit({ type: "host.crashed", engine: hostKey(kind, device), message });
         for (const engine of this.#ofHost(kind, device)) if (engine.loaded) engine.lost(`the engine host ended (${message})`);
       },
     });
@@ -240,7 +202,7 @@ export class Engines {
       [...this.#engines.rkeys()]
         .flatMap((key) => this.#engines.peek(key) ?? [])
         .filter((engine) => this.#gpuBytes.has(hostKey(engine.spec.hostKind, engine.device)) === (gpu !== null))
-        .filter((engine) => gpu === null || engine.device === device);
+        .filter((engine) => (gpu === null && this.#options.ownMemory !== true) || engine.device === device);
     const deadline = this.#nowMs() + (this.#options.roomTimeoutMs ?? 30_000);
     for (;;) {
       const budget = this.#options.budgetBytes(gpu);
@@ -376,9 +338,11 @@ export class Engines {
     return this.#engines.peek(placedKey(spec, device)) ?? null;
   }
 
-  /** The host of a kind, on the first of its devices, started when it is not running: for `doctor` and the pages. */
+  /** The host of a kind, on the first of its devices that is there, started when it is not running: for `doctor` and the pages. */
   host(kind: string): Promise<Host> {
-    return this.#hosts.supervisor(kind, this.devices(kind)[0] ?? null).host();
+    const devices = this.devices(kind);
+    const device = devices.find((name) => this.problem(name) === null) ?? devices[0] ?? null;
+    return this.#hosts.supervisor(kind, device).host();
   }
 
   /** Hosts that are up, by `hostKey`. Starts none. */
@@ -386,14 +350,31 @@ export class Engines {
     return this.#hosts.running();
   }
 
-  /** A host of that kind has died there and does not serve again yet. */
+  /** A host of that kind has died there, or is being renewed, and does not serve again yet; or the device is away. */
   isDown(kind: string, device: DeviceName): boolean {
     return this.#hosts.isDown(kind, device);
+  }
+
+  /** Why a device is away; null: it is there. */
+  problem(device: DeviceName): string | null {
+    return this.#options.problem?.(device) ?? null;
+  }
+
+  /**
+   * The device's hosts begin anew, and serve the same engines afterwards. No new run goes there meanwhile, and steps that are under way end first.
+   * `othersServe`: runs can go on elsewhere, so it may wait until nobody works there.
+   */
+  async renew(device: DeviceName, othersServe: boolean): Promise<void> {
+    await this.#hosts.renew(device, othersServe);
+    const own = [...this.#engines.values()].filter((engine) => engine.device === device);
+    // What cannot be brought back is repaired, or says so to whoever wants it.
+    await Promise.all(own.map((engine) => engine.recover().catch(() => undefined)));
   }
 
   /** Ends every host process. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#hosts.close();
+    // At once: a host that is waited for would not come any more.
+    await Promise.all([this.#hosts.close(), this.#options.close?.()]);
   }
 }

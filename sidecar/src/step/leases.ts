@@ -57,6 +57,7 @@ const recoverable: ReadonlySet<string> = new Set([
   "HOST_GENERATION_STALE",
   "HOST_ENGINE_DIRTY",
   "HOST_ENGINE_UNKNOWN",
+  "HOST_SHUTTING_DOWN",
 ]);
 /** With several devices: the host of this one keeps ending, and is not started at present. */
 const leavable: ReadonlySet<string> = new Set([...recoverable, "HOST_START_FAILED"]);

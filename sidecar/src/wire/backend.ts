@@ -67,6 +67,7 @@ export type ForwardedMethod =
   | "engine.refit"
   | "engine.rebuild"
   | "engine.free"
+  | "device.restart"
   | "engine.restack"
   | "engine.draw"
   | "engine.history"

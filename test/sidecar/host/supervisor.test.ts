@@ -74,6 +74,19 @@ describe("HostSupervisor", () => {
     expect(downs).toEqual([0]);
     expect(supervisor.status).toMatchObject({ restarts: 1, lastProblem: "signal SIGSEGV" });
   });
+  it("takes an end that it expects for no failure, and whoever asks meanwhile gets the next host", async () => {
+    const { supervisor, hosts, downs } = setup();
+    await supervisor.host();
+    supervisor.expectEnd();
+    const next = supervisor.host();
+    hosts[0]?.die("SIGTERM");
+    expect((await next).pid).toBe(101);
+    expect(downs).toEqual([0]);
+    expect(supervisor.status).toMatchObject({ state: "up", restarts: 0, lastProblem: null });
+    hosts[1]?.die("SIGKILL");
+    expect((await supervisor.host()).pid).toBe(102);
+    expect(supervisor.status).toMatchObject({ restarts: 1 });
+  });
   it("restarts without being asked", async () => {
     const { supervisor, hosts, ups } = setup();
     await supervisor.host();

@@ -123,6 +123,7 @@ export function createFakeBackend(Failure) {
     "catalog.preview": async () => ({ picture: null }),
     "adapter.layers": async () => ({ checkpoint: null, layers: [], ignored: 0, failed: 0 }),
     "engine.restack": async () => ({ ms: 1, refit: null }),
+    "device.restart": async () => ({ restarted: [] }),
     "engine.draw": async () => ({ png: "", width: 0, height: 0, shows: "digits", ms: { refit: 0, steps: 0 } }),
     "engine.history": async () => ({ records: [] }),
     "telemetry.figures": async () => ({ figures: [] }),

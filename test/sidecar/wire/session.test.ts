@@ -55,6 +55,7 @@ describe("a session", () => {
       ["engine.refit", { engine: "e" }],
       ["engine.rebuild", { engine: "e" }],
       ["engine.free", { engine: null }],
+      ["device.restart", { device: null }],
       ["jobs.list", {}],
       ["jobs.cancel", { job: "j1" }],
       ["jobs.pause", {}],
@@ -120,6 +121,7 @@ describe("a session", () => {
       ["adapter.push", { push: "p", last: true }],
       ["watch.pause", {}],
       ["engine.free", { engine: null }],
+      ["device.restart", { device: null }],
     ] as const) {
       expect([method, (await reader.call(method, params)).code]).toEqual([method, "WIRE_ROLE"]);
     }

@@ -16,6 +16,7 @@ import type { Port } from "../resolve/graphs.ts";
 import { leaseIdleMs } from "../open-lease.ts";
 import type { EngineLeases, LeaseOpener, LeaseRequest } from "../open-lease.ts";
 import { withRoom } from "../retry-with-room.ts";
+import { createDeviceRestart } from "./devices.ts";
 import { changeSince, engineOf } from "./engines.ts";
 import type { pageAnswers } from "./pages.ts";
 import type { StatusPage } from "./status-page.ts";
@@ -210,6 +211,7 @@ export function createBackend(parts: BackendParts): WireBackend {
       const { freed, queued, bytes } = await (keep ? engines.offload(engine) : engines.free(engine));
       return { freed: [...freed], queued: [...queued], bytes };
     },
+    "device.restart": createDeviceRestart(engines),
     "jobs.list": async () => ({ jobs: jobs.list().map(jobView) }),
     "jobs.cancel": async ({ job }) => {
       if (!jobs.list().some((known) => known.id === job))

@@ -60,6 +60,7 @@ export function sessionMethods(state: LiveState, shared: Shared): Readonly<Recor
     "engine.refit": forward(wireMethods["engine.refit"], backend["engine.refit"]),
     "engine.rebuild": forward(wireMethods["engine.rebuild"], backend["engine.rebuild"]),
     "engine.free": forward(wireMethods["engine.free"], backend["engine.free"]),
+    "device.restart": forward(wireMethods["device.restart"], backend["device.restart"]),
     "catalog.notes": forward(wireMethods["catalog.notes"], backend["catalog.notes"]),
     "catalog.preview": forward(wireMethods["catalog.preview"], backend["catalog.preview"]),
     "adapter.layers": forward(wireMethods["adapter.layers"], backend["adapter.layers"]),

@@ -108,4 +108,23 @@ describe.each(kinds)("two devices with the host $host", ({ host, flags }) => {
     expect((await devices()).find((device) => device.name === name)?.restarts).toBe(1);
     for (const { lease } of runs) await close(lease);
   }, 60_000);
+
+  it("restarts one device after another while clients step: no step fails, and every host is another process", async () => {
+    const pids = async () => (await devices()).map((device) => device.pids[0]);
+    const before = await pids();
+    const runs = await Promise.all([thick, small].map(async (stack) => ({ stack, ...(await open(stack)) })));
+    let isOver = false;
+    const stepping = runs.map(async ({ stack, lease }) => {
+      while (!isOver) expect(await step(bench, lease)).toEqual(right.get(stack));
+    });
+    const { result } = await bench.client.call("device.restart", { device: null });
+    isOver = true;
+    await Promise.all(stepping);
+    expect(result.restarted).toEqual(["cpu:0", "cpu:1"]);
+    for (const [index, pid] of (await pids()).entries()) expect(pid).not.toBe(before[index]);
+    // Asked for, so no crash.
+    expect((await devices()).map(({ restarts }) => restarts).reduce((sum, count) => sum + count)).toBe(1);
+    await expect(bench.client.call("device.restart", { device: "cpu:7" })).rejects.toMatchObject({ code: "ENGINE_DEVICE_UNKNOWN" });
+    for (const { lease } of runs) await close(lease);
+  }, 60_000);
 });

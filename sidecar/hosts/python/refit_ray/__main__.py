@@ -1,0 +1,27 @@
+"""`python -m refit_ray`: a gateway on stdin and stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+
+def main() -> int:
+    # The pipe belongs to the protocol alone: whatever a library prints goes to stderr, the log.
+    output = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # Answers of a few megabytes go straight from process to process; through the object store they take many times as long.
+    os.environ.setdefault("RAY_max_direct_call_object_size", "4194304")
+    from .gateway import serve
+
+    asyncio.run(serve(0, output))
+    # Threads of Ray must not keep the process alive.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""The gateway: channels of the sidecar on one side, actors on the other. Bytes of a host's channel are handed on as they are; only channel 0 is ours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import time
+from typing import Any, Callable, Coroutine
+
+from . import cluster
+from .adapters import Adapters
+from .channels import Writer, pipe_reader, read_piece
+from .cluster import Refusal
+from .device import Device
+from .figures import Figures
+
+log = logging.getLogger("refit_ray")
+
+PROTOCOL_VERSION = 1
+# Without an answer for so long, contact with an actor counts as lost; the actor counts for itself.
+CONTACT_SECONDS = float(os.environ.get("REFIT_RAY_CONTACT_SECONDS", "15"))
+# A host that says nothing is asked anew after this.
+HEAR_SECONDS = 2.0
+FIGURES_SECONDS = 2.0
+CAPACITY_SECONDS = 5.0
+
+
+class Link:
+    """A host in an actor, and the channel that it is on."""
+
+    def __init__(self, channel: int, device: Device) -> None:
+        self.channel = channel
+        self.device = device
+        self.session = secrets.token_hex(8)
+        self.handle = device.handle
+
+
+class Gateway:
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._devices: dict[str, Device] = {}
+        self._links: dict[int, Link] = {}
+        self._figures = Figures()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._methods: dict[str, Callable[[dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]] = {
+            "join": self._join, "open": self._open, "close": self._close, "renew": self._renew,
+        }  # fmt: skip
+
+    def take(self, channel: int, piece: bytes) -> None:
+        """A piece of the sidecar's. Calls reach an actor in the order in which they came."""
+        if channel == 0:
+            self._start(self._control(json.loads(piece)))
+            return
+        link = self._links.get(channel)
+        if link is None:
+            return  # its end has been told
+        began = time.perf_counter()
+        self._start(self._carry(link, link.handle.call.remote(link.session, piece), began))
+
+    async def _carry(self, link: Link, coming: Any, began: float) -> None:
+        try:
+            answer = await coming
+        except Exception as error:  # noqa: BLE001 - whatever became of the actor, nothing more is believed of this host
+            self._failed(link, error)
+            return
+        # The host was given up meanwhile, and its calls were computed elsewhere: one answer is enough.
+        if self._links.get(link.channel) is not link:
+            return
+        self._writer.write(link.channel, answer.frame)
+        if answer.is_step:
+            self._figures.note((time.perf_counter() - began) * 1000 - answer.inside_ms)
+
+    async def _control(self, message: dict[str, Any]) -> None:
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        try:
+            reply["result"] = await self._methods[message["method"]](message["params"])
+        except Refusal as refusal:
+            reply["error"] = {"code": refusal.code, "message": str(refusal)}
+        except Exception as error:  # noqa: BLE001 - told to the sidecar, which decides what becomes of it
+            log.exception("%s failed", message["method"])
+            reply["error"] = {"code": "HOST_GATEWAY", "message": _reason(error)}
+        self._tell(reply)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._writer.write(0, json.dumps(message).encode())
+
+    def _notify(self, method: str, params: dict[str, Any]) -> None:
+        self._tell({"jsonrpc": "2.0", "method": method, "params": params})
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _join(self, given: dict[str, Any]) -> dict[str, Any]:
+        if given["protocolVersion"] != PROTOCOL_VERSION:
+            raise Refusal(
+                "HOST_GATEWAY",
+                f"expected version {PROTOCOL_VERSION} of the gateway's protocol, got {given['protocolVersion']}; update the older side",
+            )
+        if given["actors"] == 0 and given["gpus"] == 0:
+            raise Refusal("OPTIONS_INVALID", "--ray-gpus 0 needs a number of actors; name it with --ray-actors")
+        version = await asyncio.to_thread(cluster.join, given["address"])
+        node = cluster.own_node()
+        files = cluster.file_server(node)
+
+        def make() -> Any:
+            return cluster.new_actor(given["gpus"], given["cpus"], given["files"], files, node, CONTACT_SECONDS)
+
+        def add(count: int) -> None:
+            for index in range(len(self._devices), count):
+                device = Device(f"ray:{index}", make, CONTACT_SECONDS, lambda: self._tell_devices(), self._lose)
+                self._devices[device.name] = device
+                self._start(device.watch())
+
+        there = await asyncio.to_thread(cluster.gpus_there)
+        add(given["actors"] or int(there / given["gpus"]))
+        if not self._devices:
+            raise Refusal(
+                "OPTIONS_INVALID",
+                f"the cluster has {there:g} GPUs, none for an actor of {given['gpus']:g}; name a number with --ray-actors (and --ray-gpus 0 for processors)",
+            )
+        if given["actors"] == 0:
+            self._start(self._grow(given["gpus"], add))
+        if given["adapters"] is not None and given["inbox"] is not None:
+            self._start(Adapters(given["adapters"], given["inbox"], lambda: list(self._devices.values())).watch())
+        self._start(self._tell_figures())
+        return {"version": version, "devices": self._places()}
+
+    async def _grow(self, gpus: float, add: Callable[[int], None]) -> None:
+        """One actor for each share of GPUs, as nodes come. Actors of nodes that go wait for others."""
+        while True:
+            await asyncio.sleep(CAPACITY_SECONDS)
+            try:
+                there = await asyncio.to_thread(cluster.gpus_there)
+            except Exception as error:  # noqa: BLE001 - the head is away; actors serve on
+                log.warning("the cluster's head does not answer: %s", _reason(error))
+                continue
+            before = len(self._devices)
+            add(int(there / gpus))
+            if len(self._devices) > before:
+                self._tell_devices()
+
+    async def _open(self, given: dict[str, Any]) -> dict[str, Any]:
+        device = self._find(given["device"])
+        if device.problem is not None:
+            raise Refusal("HOST_START_FAILED", device.problem)
+        link = Link(given["channel"], device)
+        try:
+            pid = await link.handle.open.remote(link.session, given["command"], given["env"])
+        except Exception as error:  # noqa: BLE001 - the actor's own words
+            if cluster.is_loss(error):
+                device.away(_reason(error))
+            raise Refusal("HOST_START_FAILED", _reason(error)) from error
+        self._links[link.channel] = link
+        self._start(self._hear(link))
+        return {"pid": pid, "node": device.node or ""}
+
+    async def _close(self, given: dict[str, Any]) -> dict[str, Any]:
+        link = self._links.pop(given["channel"], None)
+        if link is not None:
+            link.handle.close.remote(link.session)
+        return {}
+
+    async def _renew(self, given: dict[str, Any]) -> dict[str, Any]:
+        self._find(given["device"]).renew()
+        return {}
+
+    async def _hear(self, link: Link) -> None:
+        """What a host says by itself; and how contact with its actor is held."""
+        while self._links.get(link.channel) is link:
+            coming = asyncio.ensure_future(_awaited(link.handle.hear.remote(link.session, HEAR_SECONDS)))
+            done, _ = await asyncio.wait({coming}, timeout=CONTACT_SECONDS)
+            if not done:
+                coming.cancel()
+                reason = f"contact with its actor was lost: no word for {CONTACT_SECONDS:g} s"
+                link.device.away(reason)
+                self._end(link, reason)
+                return
+            try:
+                heard = coming.result()
+            except Exception as error:  # noqa: BLE001 - as with a call
+                self._failed(link, error)
+                return
+            if self._links.get(link.channel) is not link:
+                return
+            for line in heard.lines:
+                self._notify("line", {"channel": link.channel, "text": line[:2000]})
+            for frame in heard.frames:
+                self._writer.write(link.channel, frame)
+            if heard.ended is not None:
+                self._end(link, heard.ended)
+
+    def _failed(self, link: Link, error: Exception) -> None:
+        if cluster.is_loss(error):
+            link.device.away(_reason(error))
+        self._end(link, _reason(error))
+
+    def _end(self, link: Link, reason: str) -> None:
+        """Nothing of that host is handed on any more."""
+        if self._links.get(link.channel) is not link:
+            return
+        del self._links[link.channel]
+        self._notify("ended", {"channel": link.channel, "reason": reason})
+        # Should it live on behind a split, it ends by itself; one that hears this ends now.
+        link.handle.close.remote(link.session)
+        link.device.look()
+
+    def _lose(self, device: Device, reason: str) -> None:
+        for link in [link for link in self._links.values() if link.device is device]:
+            self._end(link, reason)
+
+    def _find(self, name: str) -> Device:
+        device = self._devices.get(name)
+        if device is None:
+            raise Refusal("HOST_START_FAILED", f"expected the name of an actor, got {name[:80]!r}")
+        return device
+
+    def _places(self) -> list[dict[str, Any]]:
+        return [{"name": device.name, "node": device.node, "problem": device.problem} for device in self._devices.values()]
+
+    def _tell_devices(self) -> None:
+        self._notify("devices", {"devices": self._places()})
+
+    async def _tell_figures(self) -> None:
+        told = 0
+        while True:
+            await asyncio.sleep(FIGURES_SECONDS)
+            if self._figures.steps != told:
+                told = self._figures.steps
+                self._notify("figures", self._figures.row())
+
+
+async def _awaited(coming: Any) -> Any:
+    return await coming
+
+
+def _reason(error: BaseException) -> str:
+    """In one line, without the traceback of the other side."""
+    cause = getattr(error, "cause", None) or error
+    text = " ".join(str(cause).split())
+    return f"{type(cause).__name__}: {text}"[:600] if text else type(cause).__name__
+
+
+async def serve(stdin: int, stdout: int) -> None:
+    """Until stdin ends: the sidecar is gone then, and actors that nobody asks for any more end with this process."""
+    reader = await pipe_reader(stdin)
+    gateway = Gateway(Writer(stdout))
+    while (piece := await read_piece(reader)) is not None:
+        gateway.take(*piece)

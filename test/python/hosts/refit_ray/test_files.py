@@ -1,0 +1,120 @@
+"""Files of the sidecar on a node: where they are, or one copy for each node. Ray is not needed: the file server is asked directly."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from refit_ray import files as module
+from refit_ray.files import FileServer, FileTrouble, Mode, NodeFiles, Source, Stamp
+
+
+class Asked:
+    """A file server, and how often each file was read."""
+
+    def __init__(self, is_here: bool = False) -> None:
+        self.server = FileServer()
+        self.reads: list[str] = []
+        self.source = Source(self.server.facts, self.read, is_here)
+
+    def read(self, path: str, stamp: Stamp, offset: int, count: int) -> Callable[[], bytes]:
+        self.reads.append(os.path.basename(path))
+        return lambda: self.server.read(path, stamp, offset, count)
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> dict[str, Any]:
+    """Params of a load whose files lie in a folder of the sidecar's."""
+    own = tmp_path / "own"
+    (own / "graph").mkdir(parents=True)
+    for name in ("base.safetensors", "one.delta", "graph/graph.json", "graph/fp32.onnx"):
+        (own / name).write_bytes(name.encode() * 5)
+    stamp = Stamp.of(str(own / "base.safetensors"))
+    row = {"path": str(own / "base.safetensors"), "sizeBytes": stamp.size, "mtimeNs": str(stamp.mtime_ns), "inode": str(stamp.inode)}
+    return {
+        "engine": "e",
+        "checkpoint": {"files": [row], "parameters": {"a": 1}},
+        "stack": [{"delta": str(own / "one.delta"), "sha256": "0" * 64, "strength": 1.0}],
+        "graph": {"folder": str(own / "graph"), "variant": "fp32"},
+    }
+
+
+def node(asked: Asked, mode: Mode, folder: Path) -> NodeFiles:
+    folder.mkdir(parents=True, exist_ok=True)
+    return NodeFiles(mode, asked.source, folder)
+
+
+def test_brings_each_file_once_to_a_node_and_names_the_copy_with_its_own_stamp(tmp_path, given, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_BYTES", 7)
+    asked = Asked()
+    out = node(asked, "store", tmp_path / "copies" / "n").localise(given)
+    (row,) = out["checkpoint"]["files"]
+    assert Path(row["path"]).read_bytes() == Path(given["checkpoint"]["files"][0]["path"]).read_bytes()
+    assert Stamp(row["sizeBytes"], int(row["mtimeNs"]), int(row["inode"])) == Stamp.of(row["path"])
+    assert row["path"] != given["checkpoint"]["files"][0]["path"]
+    assert out["checkpoint"]["parameters"] == {"a": 1} and out["stack"][0]["strength"] == 1.0
+    assert sorted(p.name for p in Path(out["graph"]["folder"]).glob("*") if not p.name.startswith(".")) == ["fp32.onnx", "graph.json"]
+    before = list(asked.reads)
+    # Another actor of the same node.
+    assert node(asked, "store", tmp_path / "copies" / "n").localise(given)["stack"] == out["stack"]
+    assert asked.reads == before
+    node(asked, "store", tmp_path / "copies" / "m").localise(given)
+    assert len(asked.reads) == 2 * len(before)
+
+
+def test_reads_where_it_is_what_the_node_has_too(tmp_path, given):
+    for mode in ("auto", "shared"):
+        asked = Asked()
+        assert node(asked, mode, tmp_path / mode / "n").localise(given) == given
+        assert asked.reads == []
+    here = Asked(is_here=True)
+    assert node(here, "store", tmp_path / "here" / "n").localise(given) == given
+
+
+def test_brings_a_file_that_is_another_one_on_the_node(tmp_path, given):
+    # The sidecar's own file, as it is elsewhere: this node has another one under its name.
+    asked = Asked()
+    path = given["checkpoint"]["files"][0]["path"]
+    original = Path(path).read_bytes()
+    stamp = Stamp.of(path)
+    Path(path).write_bytes(b"another one")
+    asked.source = Source(asked.server.facts, lambda *_: lambda: original, False)
+    (row,) = node(asked, "auto", tmp_path / "copies" / "n").localise(given)["checkpoint"]["files"]
+    assert row["path"] != path and Path(row["path"]).read_bytes() == original and row["sizeBytes"] == stamp.size
+
+
+def test_refuses_a_file_that_changes_or_goes_on_its_way(tmp_path, given):
+    path = Path(given["checkpoint"]["files"][0]["path"])
+    asked = Asked()
+    path.write_bytes(b"shorter")
+    with pytest.raises(FileTrouble) as changed:
+        node(asked, "store", tmp_path / "copies" / "n").localise(given)
+    assert changed.value.code == "HOST_FILE_CHANGED"
+    path.unlink()
+    with pytest.raises(FileTrouble) as gone:
+        node(asked, "store", tmp_path / "copies" / "m").localise(given)
+    assert gone.value.code == "HOST_FILE_MISSING"
+    # Nothing of it counts as a copy.
+    assert not [p for p in (tmp_path / "copies").rglob("base.safetensors")]
+
+
+def test_gives_up_copies_that_nobody_uses_when_the_disk_fills(tmp_path, given, monkeypatch):
+    class Usage:
+        free = 0
+
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: Usage)
+    Usage.free = 10 << 30
+    used, unused = tmp_path / "copies" / "n" / "used", tmp_path / "copies" / "n" / "unused"
+    for folder in (used, unused):
+        folder.mkdir(parents=True)
+        (folder / ".use").touch()
+    import fcntl
+
+    with open(used / ".use") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        Usage.free = 0
+        with pytest.raises(FileTrouble, match="room"):
+            node(Asked(), "store", tmp_path / "copies" / "n").localise(given)
+    assert used.exists() and not unused.exists()

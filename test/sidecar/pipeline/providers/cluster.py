@@ -1,0 +1,40 @@
+"""A Ray cluster of several nodes on this computer, for tests and the bench: `python cluster.py NODES CPUS`.
+
+Prints one JSON line with the head's address, then obeys lines on stdin and answers each with a JSON line: `add` (a node), `lose N` (the N-th node dies without a word),
+`head` (the head's own service dies, and comes back), `nodes`. Ends with its stdin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+
+def main() -> None:
+    # Ray prints; the answers have a pipe of their own.
+    output = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    from ray.cluster_utils import Cluster
+
+    count, cpus = int(sys.argv[1]), int(sys.argv[2])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 128 << 20})
+
+    def add():
+        return cluster.add_node(num_cpus=cpus, object_store_memory=128 << 20)
+
+    nodes = [add() for _ in range(count)]
+    cluster.wait_for_nodes()
+    print(json.dumps({"address": cluster.address, "nodes": len(nodes)}), file=output)
+    for line in sys.stdin:
+        what, *rest = line.split()
+        if what == "add":
+            nodes.append(add())
+        elif what == "lose":
+            cluster.remove_node(nodes.pop(int(rest[0])), allow_graceful=False)
+        print(json.dumps({"nodes": len(nodes)}), file=output)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
