@@ -1342,6 +1342,12 @@ ERRORS: dict[str, ErrorEntry] = {
         "No engine has this id.",
         "List the engines again.",
     ),
+    "ENGINE_DEVICE_UNKNOWN": ErrorEntry(
+        4408,
+        "client",
+        "No device has this name.",
+        "Take one that `status` lists.",
+    ),
     "ENGINE_UNSUPPORTED": ErrorEntry(
         6401,
         "host",

@@ -75,10 +75,6 @@ export const engineFailures = {
   },
   STEP_QUEUE_FULL: { summary: "Too many steps wait for one engine.", remedy: "Try again when others have ended." },
   STEP_RUN_CLOSED: { summary: "The run has ended: released, or unused for ten minutes.", remedy: "Prepare again." },
-  ENGINE_DEVICE_UNKNOWN: {
-    summary: "There is no device of that name.",
-    remedy: "The text lists them; so does `refit-sidecar top`.",
-  },
   ENGINE_GRAPH_EXPORT_FAILED: {
     summary: "No graph of this structure could be made.",
     remedy: "The text has the reason; `refit-sidecar graph export` tries it at once.",

@@ -1,4 +1,5 @@
 import { setTimeout as wait } from "node:timers/promises";
+import { Failure } from "../failure/index.ts";
 import { HostSupervisor } from "../host/index.ts";
 import type { Host, SupervisorStatus } from "../host/index.ts";
 import { hostKey } from "./engine-key.ts";
@@ -13,6 +14,7 @@ export interface EngineHostsParts {
   readonly onDown: (kind: string, device: DeviceName, message: string, wasAsked: boolean) => void;
   readonly renew: EngineProvider["renew"];
   readonly problem: EngineProvider["problem"];
+  readonly devices: EngineProvider["devices"];
 }
 
 /** A host process, or the place for one. */
@@ -33,6 +35,7 @@ const restMs = 100;
 /** A step can take minutes. After this the device is renewed all the same: a step that is lost is computed elsewhere. */
 const longestRestMs = 10 * 60_000;
 const lookMs = 20;
+const awayLookMs = 200;
 
 /** Host processes, one for each kind on each device that was asked for. */
 export class EngineHosts {
@@ -57,6 +60,27 @@ export class EngineHosts {
     );
     this.#supervised.set(key, { kind, device, supervisor });
     return supervisor;
+  }
+
+  /** The running host; starts it when there is none. Throws HOST_START_FAILED at once, or as soon as the device is away while another one serves: whoever waits had better go there. */
+  async host(kind: string, device: DeviceName): Promise<Host> {
+    const running = this.#supervised.get(hostKey(kind, device))?.supervisor.running ?? null;
+    if (running !== null && !this.#renewing.has(device)) return running;
+    const othersServe = () => this.#parts.devices(kind).some((other) => other !== device && !this.isDown(kind, other));
+    const isOver = new AbortController();
+    const away = async (): Promise<never> => {
+      for (;;) {
+        const problem = this.#parts.problem(device);
+        if (problem !== null && othersServe())
+          throw new Failure("HOST_START_FAILED", `${device ?? "the device"} serves no host at present: ${problem}`, { kind, device });
+        await wait(awayLookMs, undefined, { signal: isOver.signal, ref: false });
+      }
+    };
+    try {
+      return await Promise.race([away(), this.supervisor(kind, device).host()]);
+    } finally {
+      isOver.abort();
+    }
   }
 
   /** By `hostKey`. */

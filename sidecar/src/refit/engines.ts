@@ -53,7 +53,8 @@ export class Engines {
         for (const engine of this.#ofHost(kind, device)) if (!engine.loaded && engine.wanted !== null) this.#repair.begin(engine);
       },
       renew: options.renew ?? null,
-      problem: (device) => options.problem?.(device) ?? null,
+      problem: (device) => this.problem(device),
+      devices: (kind) => this.devices(kind),
       onDown: (kind, device, message, wasAsked) => {
         if (!wasAsked) options.emit({ type: "host.crashed", engine: hostKey(kind, device), message });
         for (const engine of this.#ofHost(kind, device)) if (engine.loaded) engine.lost(`the engine host ended (${message})`);
@@ -144,7 +145,7 @@ export class Engines {
     const { emit } = this.#options;
     const parts: LiveEngineParts = {
       nowMs: this.#nowMs,
-      host: () => this.#hosts.supervisor(spec.hostKind, device).host(),
+      host: () => this.#hosts.host(spec.hostKind, device),
       onState: (state) => {
         emit({ type: "engine.state", engine: engine.id, state: state.state, reason: "reason" in state ? state.reason : null });
         // A commit that did not complete is repaired at once; a host that died repairs its engines when it is up again.
@@ -185,7 +186,7 @@ export class Engines {
   /** Size of the GPU that a host's weights lie on; null: main memory. */
   async #gpuOf(kind: string, device: DeviceName): Promise<number | null> {
     if (this.#options.asksDevice?.(kind) !== true) return null;
-    const { about } = await this.#hosts.supervisor(kind, device).host();
+    const { about } = await this.#hosts.host(kind, device);
     if (about.device.type !== "cuda") return null;
     this.#gpuBytes.set(hostKey(kind, device), about.memory.totalBytes);
     return about.memory.totalBytes;

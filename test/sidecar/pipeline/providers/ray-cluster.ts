@@ -1,4 +1,4 @@
-// A Ray cluster of several nodes on this computer (cluster.py), for tests and as one would lose its parts.
+// A Ray cluster of several nodes on this computer (bench/support/ray_cluster.py), for tests and as one would lose its parts.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -17,7 +17,7 @@ export interface RayCluster {
 }
 
 export async function startCluster(nodes: number, cpus: number): Promise<RayCluster> {
-  const script = fileURLToPath(new URL("cluster.py", import.meta.url));
+  const script = fileURLToPath(new URL("../../../../bench/support/ray_cluster.py", import.meta.url));
   const child = spawn(rayPython ?? "python", [script, String(nodes), String(cpus)], { stdio: ["pipe", "pipe", "ignore"] });
   const ended = new Promise((resolve) => child.once("exit", resolve));
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

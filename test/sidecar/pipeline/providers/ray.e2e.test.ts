@@ -1,6 +1,6 @@
 // A whole sidecar whose engines run in the actors of a real Ray cluster of several nodes on this computer.
 
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -46,7 +46,6 @@ describe.skipIf(skips)("engines in a Ray cluster of two nodes", { timeout: 120_0
     await until("both actors", async () => (await devices()).every(({ state }) => state !== "down"), 90_000);
   }, 180_000);
   afterAll(async () => {
-    writeFileSync("/tmp/raytry/logged.txt", bench.logged.join("\n"));
     await bench.close();
     await cluster.close();
     rmSync(caches, { recursive: true, force: true });
