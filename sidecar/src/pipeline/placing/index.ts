@@ -55,7 +55,10 @@ export function createPlacing({ engines, leases, freeBytes, by, onNotSpread }: P
       const { kind, device } = deviceOf(place);
       const { wanted, origin } = place;
       const next = placer.choose(origin.spec, wanted, new Set([device]));
-      if (next === null || placer.drained(kind, next.device) !== null) return null;
+      // Only to one that serves better: a slow device is better than one that is down.
+      if (next === null) return null;
+      const there = placer.drained(kind, next.device);
+      if (there === "down" || (there === "slow" && placer.drained(kind, device) !== "down")) return null;
       const { engine, release } = await engines.acquire(origin.spec, next.device);
       return { engine, release, wanted, origin };
     },
