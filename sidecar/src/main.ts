@@ -3,31 +3,41 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
-import { addEngine } from "./cli/engine.ts";
 import { exitCode, exitCodeOf, failureText } from "./cli/exit.ts";
-import { addCache } from "./cli/cache.ts";
-import { addDelta } from "./cli/delta.ts";
-import { addDemo } from "./cli/demo.ts";
-import { addError } from "./cli/error.ts";
-import { addDoctor } from "./cli/doctor.ts";
-import { addGraph } from "./cli/graph.ts";
-import { addHost } from "./cli/host.ts";
-import { addBundle } from "./cli/bundle.ts";
-import { addInspect } from "./cli/inspect.ts";
-import { addInstall } from "./cli/install.ts";
-import { addMerge } from "./cli/merge.ts";
 import { watchOutput } from "./cli/output.ts";
-import { addRestart } from "./cli/restart.ts";
-import { addSelftest } from "./cli/selftest.ts";
-import { addBench } from "./cli/bench.ts";
-import { addServe } from "./cli/serve.ts";
-import { addState } from "./cli/state.ts";
-import { addStop } from "./cli/stop.ts";
-import { addTop } from "./cli/top.ts";
-import { addUpdate } from "./cli/update.ts";
 import { packageRoot } from "./package-root.ts";
 
 export const version = (JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string }).version;
+
+type Add = (program: Command, done: (code: number) => void) => void;
+
+/** Each command in its own file, which is read when that command is given: all of them together take half a second. In the order of the help. */
+const commands: Readonly<Record<string, () => Promise<Add>>> = {
+  demo: async () => (await import("./cli/demo.ts")).addDemo,
+  serve: async () => withVersion((await import("./cli/serve.ts")).addServe),
+  inspect: async () => (await import("./cli/inspect.ts")).addInspect,
+  merge: async () => (await import("./cli/merge.ts")).addMerge,
+  delta: async () => (await import("./cli/delta.ts")).addDelta,
+  graph: async () => (await import("./cli/graph.ts")).addGraph,
+  cache: async () => (await import("./cli/cache.ts")).addCache,
+  engine: async () => (await import("./cli/engine.ts")).addEngine,
+  state: async () => withVersion((await import("./cli/state.ts")).addState),
+  stop: async () => (await import("./cli/stop.ts")).addStop,
+  restart: async () => (await import("./cli/restart.ts")).addRestart,
+  top: async () => (await import("./cli/top.ts")).addTop,
+  bundle: async () => (await import("./cli/bundle.ts")).addBundle,
+  doctor: async () => (await import("./cli/doctor.ts")).addDoctor,
+  host: async () => (await import("./cli/host.ts")).addHost,
+  error: async () => (await import("./cli/error.ts")).addError,
+  selftest: async () => withVersion((await import("./cli/selftest.ts")).addSelftest),
+  bench: async () => withVersion((await import("./cli/bench.ts")).addBench),
+  install: async () => (await import("./cli/install.ts")).addInstall,
+  update: async () => withVersion((await import("./cli/update.ts")).addUpdate),
+};
+
+function withVersion(add: (program: Command, version: string, done: (code: number) => void) => void): Add {
+  return (program, done) => add(program, version, done);
+}
 
 /** One command as a process runs it: returns its exit code when all of its output has been taken. */
 export async function run(args: readonly string[]): Promise<number> {
@@ -49,26 +59,9 @@ export async function main(args: readonly string[]): Promise<number> {
     .version(version)
     .exitOverride()
     .showHelpAfterError("(run with --help for the options)");
-  addDemo(program, done);
-  addServe(program, version, done);
-  addInspect(program, done);
-  addMerge(program, done);
-  addDelta(program, done);
-  addGraph(program, done);
-  addCache(program, done);
-  addEngine(program, done);
-  addState(program, version, done);
-  addStop(program, done);
-  addRestart(program, done);
-  addTop(program, done);
-  addBundle(program, done);
-  addDoctor(program, done);
-  addHost(program, done);
-  addError(program, done);
-  addSelftest(program, version, done);
-  addBench(program, version, done);
-  addInstall(program, done);
-  addUpdate(program, version, done);
+  const [first = ""] = args;
+  const wanted = Object.hasOwn(commands, first) ? [commands[first]] : Object.values(commands);
+  for (const add of await Promise.all(wanted.map((load) => load?.()))) add?.(program, done);
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
