@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { connect, readDiscovery } from "../client/index.ts";
 import { exitCode, exitCodeOf, failureText } from "./exit.ts";
-import { dataDirOf } from "./host.ts";
+import { dataDirOf } from "./data-dir.ts";
 
 interface RestartFlags {
   readonly dataDir?: string;
