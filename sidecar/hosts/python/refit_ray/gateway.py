@@ -93,7 +93,12 @@ class Gateway:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the gateway failed", exc_info=task.exception())
 
     async def _join(self, given: dict[str, Any]) -> dict[str, Any]:
         if given["protocolVersion"] != PROTOCOL_VERSION:
