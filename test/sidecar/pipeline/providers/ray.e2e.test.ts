@@ -53,7 +53,7 @@ describe.skipIf(skips)("engines in a Ray cluster of two nodes", { timeout: 120_0
 
   it("places runs on actors as on cards, and steps there with the run's own weights", async () => {
     right = [];
-    const runs = [];
+    const runs: { readonly lease: string }[] = [];
     for (const stack of stacks) {
       const run = await open(stack);
       runs.push(run);
