@@ -14,7 +14,7 @@ from typing import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ..failure import HostFailure
+from ..failure import HostFailure, expect
 from ..files.checkpoint import CheckpointReader, Piece
 from ..files.dtypes import TORCH_OF_FILE
 from ..files.storage import Coded, blocks, scaled
@@ -183,15 +183,25 @@ class _Assembly:
         return _ordered(value.view(shape), piece)
 
     def _beside(self, piece: Piece, key: str, dtype: torch.dtype | None = None) -> Tensor:
-        """A small tensor of the piece's file, on the device."""
+        """A small tensor of the piece's file, on the device: numbers, or bytes where `dtype` says so. Raises HOST_FILE_INVALID for a number that is none."""
         entry = self._reader.entry(piece.file, key)
         raw = (
             torch.frombuffer(self._reader.read(piece.file, key), dtype=torch.uint8)
             if entry.end > entry.begin
             else torch.empty(0, dtype=torch.uint8)
         )
-        there = raw.to(self._device)
-        return there.view(dtype) if dtype is not None else there.view(TORCH_OF_FILE[entry.dtype]).view(entry.shape)
+        if dtype is not None:
+            return raw.to(self._device).view(dtype)
+        numbers = raw.view(TORCH_OF_FILE[entry.dtype])
+        odd = numbers[~torch.isfinite(numbers.float())]
+        expect(
+            odd.numel() == 0,
+            "HOST_FILE_INVALID",
+            f"expected the scales of {piece.key} to be finite numbers, found {odd[:1].tolist()} in {key}: the weight cannot be read. "
+            "Convert the checkpoint again.",
+            key=key,
+        )
+        return numbers.to(self._device).view(entry.shape)
 
 
 def _ordered(value: Tensor, piece: Piece) -> Tensor:

@@ -123,11 +123,20 @@ def test_pieces_join_as_codes_with_the_scale_of_each(tmp_path):
         ({"format": "nvfp4", "scale": "x.weight_scale"}, "U8", "HOST_INVALID_PARAMS"),
         (None, "I8", "HOST_INVALID_PARAMS"),
         ({"format": "scaled", "scale": "three"}, "I8", "HOST_FILE_INVALID"),
+        ({"format": "scaled", "scale": "infinite"}, "I8", "HOST_FILE_INVALID"),
+        ({"format": "scaled", "scale": "one of the rows"}, "I8", "HOST_FILE_INVALID"),
+        ({"format": "scaled", "scale": "x.weight_scale", "columnScale": "infinite"}, "I8", "HOST_FILE_INVALID"),
         ({"format": "scaled", "scale": "x.weight_scale", "rotation": 64}, "I8", "HOST_FILE_INVALID"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, storage, dtype, code):
-    tensors = {"x.weight": torch.zeros(16, 32, dtype=torch.int8), "x.weight_scale": torch.tensor(1.0), "three": torch.ones(3)}
+    tensors = {
+        "x.weight": torch.zeros(16, 32, dtype=torch.int8),
+        "x.weight_scale": torch.tensor(1.0),
+        "three": torch.ones(3),
+        "infinite": torch.tensor(float("inf")),
+        "one of the rows": torch.ones(16).index_fill(0, torch.tensor([7]), float("nan")),
+    }
     row = {
         "file": 0,
         "key": "x.weight",
