@@ -15,6 +15,7 @@ import torch
 
 from ...files import Stamp
 from ...stack import FileItem, Once, Patch, StackItem, TensorRef, arrange, targets_digest
+from ..denoising import NotServed
 from ..denoising.origins import MappedFile, Origins
 from .patches import ComfyPatches, parts_of, target_of
 
@@ -61,11 +62,15 @@ class Entry:
 
 
 def entries(patches: ComfyPatches, origins: Origins) -> Iterator[Entry | None]:
-    """None for a patch with a tensor of unknown origin. Raises NotServed for what no adapter holds."""
+    """None for a patch with a tensor of unknown origin, and for what no adapter holds: `read_patches` says what that is."""
     for key, live in patches.items():
         for index, (strength, adapter, model_strength, offset, function) in enumerate(live):
-            target = target_of(key, offset, function)
-            kind, parts = parts_of(target.parameter, adapter)
+            try:
+                target = target_of(key, offset, function)
+                kind, parts = parts_of(target.parameter, adapter)
+            except NotServed:
+                yield None
+                continue
             file: MappedFile | None = None
             values: list[object] = []
             for _, value in parts:

@@ -19,6 +19,7 @@ import folder_paths  # noqa: E402
 from refit_sidecar_plugin.stack import ContentItem, FileItem, targets_digest  # noqa: E402
 from refit_sidecar_plugin.ui.comfyui.patches import read_patches  # noqa: E402
 from refit_sidecar_plugin.ui.comfyui.stack_reader import StackReader  # noqa: E402
+from refit_sidecar_plugin.ui.denoising import NotServed  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 LAYERS = ("first", "second", "third")
@@ -145,6 +146,16 @@ def test_a_file_in_part_goes_by_content(ui):
     patcher.patches[key] = [(0.25, *patcher.patches[key][0][1:])]
     reading = ui.reader.read(patcher, [], lambda patch: None)
     assert sorted(items(reading)) == [(1, 0.25), (2, 0.5)]
+
+
+def test_a_merge_of_models_is_named_whatever_else_there_is(ui):
+    patcher = ui.patcher((ui.loaded(ui.file("a.safetensors", 1)), 0.5))
+    patcher.patches["diffusion_model.third.weight"].append((0.5, (torch.ones(64, 64),), 0.5, None, None))
+    with pytest.raises(NotServed, match="a model merge"):
+        ui.reader.read(patcher, [], lambda patch: None)
+    patcher.patches["diffusion_model.third.weight"][-1] = (0.5, ("unheard", ()), 1.0, None, None)
+    with pytest.raises(NotServed, match="a patch on third.weight that no adapter file holds"):
+        ui.reader.read(patcher, [], lambda patch: None)
 
 
 def test_two_files_in_opposite_order_on_two_layers_keep_the_order_of_each_layer(ui):
