@@ -83,6 +83,32 @@ function kroneckerProduct(a: F32Tensor, b: F32Tensor): Float32Array {
   return out;
 }
 
+/** Sizes of a LoKr with a core (`lokr_t2`): its two ranks, rows and columns of the first side and of the second, and the kernel's sides. */
+export type CoreSizes = Readonly<Record<"ranks" | "first" | "second" | "kernel", readonly [number, number]>>;
+
+/**
+ * Whether ComfyUI can evaluate a LoKr with a core. torch.kron views a product whose memory lies in the core's order, which works for some sizes of one alone; otherwise ComfyUI keeps the weight.
+ * Source: torch 2.13 on all 256 cases of one and more in these eight sizes.
+ */
+export function torchCanView({ ranks, first, second, kernel }: CoreSizes): boolean {
+  const [i, j, a, b, p, q, k, l] = [...ranks, ...first, ...second, ...kernel].map((size) => size > 1);
+  const rows = a && p && (q || ((i || j) && (k || l)));
+  const columns = b && q && ((p && (i || l)) || (!i && j && (k || l)));
+  return !(rows || columns);
+}
+
+function viewable(tensors: Parameters<Recogniser>[0], left: readonly string[], right: readonly string[]): boolean {
+  const [shape, last] = [(suffix: string | undefined) => tensors.shape(suffix ?? ""), right[1]];
+  const [i = 1, j = 1, k = 1, l = 1] = shape(".lokr_t2");
+  const [a = 1] = shape(left[0]);
+  return torchCanView({
+    ranks: [i, j],
+    first: [a, shape(left.at(-1))[1] ?? 1],
+    second: [shape(right[0])[1] ?? 1, shape(last)[1] ?? 1],
+    kernel: [k, l],
+  });
+}
+
 /** Source: ComfyUI `weight_adapter/lokr.py`, `load`. alpha counts only when a side is factored; the second side's rank goes first. */
 export const recogniseLokr: Recogniser = (tensors, context) => {
   if (![".lokr_w1", ".lokr_w2", ".lokr_w1_a", ".lokr_w2_a"].some((suffix) => tensors.has(suffix))) return [];
@@ -95,8 +121,7 @@ export const recogniseLokr: Recogniser = (tensors, context) => {
       [...left, ...right],
       kindSuffixes.lokr.filter((suffix) => !left.includes(suffix) && !right.includes(suffix)),
       () => {
-        // torch.kron cannot view the core's product unless it has one output row, so ComfyUI keeps the weight.
-        if (core && context.mode === "comfyui" && tensors.shape(".lokr_w2_a")[1] !== 1)
+        if (core && context.mode === "comfyui" && !viewable(tensors, left, right))
           return "ComfyUI cannot evaluate a LoKr with lokr_t2 and keeps the weight; extended mode merges it";
         const factored = right.length === 2 ? tensors.shape(".lokr_w2_b")[0] : left.length === 2 ? tensors.shape(".lokr_w1_b")[0] : null;
         if (factored === 0) return "the rank is 0";
