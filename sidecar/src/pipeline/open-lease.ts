@@ -85,6 +85,9 @@ const ofDevice: ReadonlySet<string> = new Set([
   "REFIT_NO_ROOM",
 ]);
 
+/** How often every device is tried, where hosts end under a request. */
+const mostRounds = 3;
+
 interface Taken<T> {
   readonly taken: T;
   readonly spreadTo: DeviceName;
@@ -98,9 +101,16 @@ export function createLeaseOpener({ leases, engines, placer, spread, resolve, sp
   /** Has `take` bring the weights on a device that serves the engine; one that fails is left out, as long as there is another. Answers also which device should get the structure too. */
   async function onSomeDevice<T>(spec: EngineSpec, wanted: Wanted, take: (engine: EngineLease) => Promise<T>): Promise<Taken<T>> {
     const lost = new Set<DeviceName>();
-    for (let failed: unknown; ;) {
+    for (let failed: unknown, rounds = 1; ;) {
       const placement = placer.choose(spec, wanted, lost);
-      if (placement === null) throw failed;
+      if (placement === null) {
+        // Every device was lost under it, one after another: nothing says that they stay away.
+        const again = failed instanceof Failure && failed.code === "HOST_LOST" && lost.size > 1 && rounds < mostRounds;
+        if (!again) throw failed;
+        rounds += 1;
+        lost.clear();
+        continue;
+      }
       const arrived = placer.heading(placement.device);
       try {
         const taking = take(await engines.acquire(spec, placement.device));

@@ -66,7 +66,8 @@ export class EngineHosts {
   async host(kind: string, device: DeviceName): Promise<Host> {
     const running = this.#supervised.get(hostKey(kind, device))?.supervisor.running ?? null;
     if (running !== null && !this.#renewing.has(device)) return running;
-    const othersServe = () => this.#parts.devices(kind).some((other) => other !== device && !this.isDown(kind, other));
+    const isUp = (other: DeviceName) => this.#supervised.get(hostKey(kind, other))?.supervisor.running?.gone() === false;
+    const othersServe = () => this.#parts.devices(kind).some((other) => other !== device && isUp(other) && !this.isDown(kind, other));
     const isOver = new AbortController();
     const away = async (): Promise<never> => {
       for (;;) {
