@@ -486,6 +486,80 @@ class SegmentRange(TypedDict):
     bytes: int
 
 
+class _EngineSampleParamsScheduleChoice1(TypedDict):
+    sigmas: list[float]
+
+
+class EngineSampleParamsScheduleChoice1(_EngineSampleParamsScheduleChoice1, total=False):
+    timesteps: list[float]
+
+
+class _EngineSampleParamsScheduleChoice2(TypedDict):
+    steps: int
+
+
+class EngineSampleParamsScheduleChoice2(_EngineSampleParamsScheduleChoice2, total=False):
+    kind: Literal["normal", "karras", "exponential"]
+    spacing: Literal["leading", "trailing", "linspace"]
+    shift: float
+    zeroTerminalSnr: bool
+
+
+class _EngineSampleParams(TypedDict):
+    checkpoint: str
+    stack: list[StackItem]
+    sampler: Literal["euler", "euler_ancestral", "dpmpp_2m", "unipc", "flow_match_euler", "ddim"]
+    schedule: EngineSampleParamsScheduleChoice1 | EngineSampleParamsScheduleChoice2
+    seeds: list[int]
+
+
+class EngineSampleParams(_EngineSampleParams, total=False):
+    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"]
+    host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
+    mode: Literal["comfyui", "extended"]
+    adapterLoss: float
+    prediction: Literal["flow", "epsilon", "v"]
+    cfg: float
+    eta: float
+    size: list[int]
+    strength: float
+    priority: Literal["high", "low", "normal"]
+    deadlineMs: int
+    client: str
+    use: dict[str, str]
+    reply: SegmentRange
+    tensors: list[TensorDescriptor]
+
+
+class EngineSampleResultRefits(TypedDict):
+    count: int
+    writes: int
+    bytes: int
+
+
+class EngineSampleResultMs(TypedDict):
+    total: float
+    queue: float
+    prepare: float
+    run: float
+
+
+class _EngineSampleResult(TypedDict):
+    engine: str
+    host: str
+    precision: str
+    seeds: list[int]
+    steps: int
+    calls: int
+    refits: EngineSampleResultRefits
+    ms: EngineSampleResultMs
+    adapters: list[AdapterReport]
+
+
+class EngineSampleResult(_EngineSampleResult, total=False):
+    tensors: list[TensorDescriptor]
+
+
 class _EngineStepParams(TypedDict):
     lease: str
 
@@ -1052,6 +1126,7 @@ METHODS: dict[str, Method] = {
     "conditioning.drop": Method("control", "none"),
     "engine.step": Method("control", "both"),
     "device.restart": Method("control", "none"),
+    "engine.sample": Method("control", "both"),
     "jobs.list": Method("read", "none"),
     "jobs.cancel": Method("control", "none"),
     "jobs.pause": Method("control", "none"),
@@ -1383,6 +1458,24 @@ ERRORS: dict[str, ErrorEntry] = {
         "host",
         "The engine failed while it ran the step.",
         "Prepare again; use the UI's own path meanwhile.",
+    ),
+    "SAMPLE_INVALID": ErrorEntry(
+        4408,
+        "client",
+        "The schedule, the latents or the conditioning of the request do not fit the model.",
+        "Correct the field or tensor that the text names (docs/use/scripts.md).",
+    ),
+    "SAMPLE_DEADLINE": ErrorEntry(
+        4409,
+        "client",
+        "The pictures were not made in the time that the call gave; the loop was ended.",
+        "Give more time, ask for fewer steps, or send fewer loops at once.",
+    ),
+    "SAMPLE_NON_FINITE": ErrorEntry(
+        6406,
+        "host",
+        "The model's answers became NaN or infinite.",
+        "Choose another precision (bf16 or fp32), a lower cfg, or fewer adapters.",
     ),
     "JOB_UNKNOWN": ErrorEntry(
         4407,

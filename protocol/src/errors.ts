@@ -298,6 +298,24 @@ export const errorTable = {
     summary: "The engine failed while it ran the step.",
     remedy: "Prepare again; use the UI's own path meanwhile.",
   },
+  SAMPLE_INVALID: {
+    rpc: 4408,
+    fault: "client",
+    summary: "The schedule, the latents or the conditioning of the request do not fit the model.",
+    remedy: "Correct the field or tensor that the text names (docs/use/scripts.md).",
+  },
+  SAMPLE_DEADLINE: {
+    rpc: 4409,
+    fault: "client",
+    summary: "The pictures were not made in the time that the call gave; the loop was ended.",
+    remedy: "Give more time, ask for fewer steps, or send fewer loops at once.",
+  },
+  SAMPLE_NON_FINITE: {
+    rpc: 6406,
+    fault: "host",
+    summary: "The model's answers became NaN or infinite.",
+    remedy: "Choose another precision (bf16 or fp32), a lower cfg, or fewer adapters.",
+  },
   JOB_UNKNOWN: { rpc: 4407, fault: "client", summary: "No job has this id.", remedy: "List the jobs again." },
 } as const satisfies Readonly<Record<string, ErrorEntry>>;
 

@@ -1,6 +1,7 @@
 // The HTTP routes of a sidecar, beside the WebSocket at /ws. Documents and the pages' test are made from this table.
 
 import { z } from "zod";
+import { sampleMethods } from "./messages/sample.ts";
 import { statusMethods } from "./messages/status.ts";
 
 /** Who is let in: anybody, a token (or a browser session with its proof), the control role, a browser session or a token. */
@@ -15,6 +16,15 @@ export interface HttpRoute {
   /** JSON of the answer. */
   readonly answer?: z.ZodType;
 }
+
+/** A tensor in JSON: little-endian bytes in base64. */
+const httpTensor = z.strictObject({
+  name: z.string().min(1).max(512),
+  dtype: z.enum(["f32", "f16", "bf16"]),
+  shape: z.array(z.int().nonnegative()).max(8),
+  data: z.string(),
+});
+const { params: sampleParams, result: sampleResult } = sampleMethods["engine.sample"];
 
 const role = z.enum(["read", "control"]);
 
@@ -52,6 +62,14 @@ export const httpRoutes = {
     type: "application/json",
     body: z.object({ role: z.literal("read").optional() }),
     answer: z.object({ ticket: z.string(), role }),
+  },
+  "POST /sample": {
+    summary:
+      "The call `engine.sample`: pictures in one request, with tensors in base64. With `Accept: application/octet-stream` the latents come as a safetensors file.",
+    access: "control",
+    type: "application/json",
+    body: sampleParams.omit({ use: true, reply: true, tensors: true }).extend({ tensors: z.array(httpTensor).max(64) }),
+    answer: sampleResult.omit({ tensors: true }).extend({ tensors: z.array(httpTensor) }),
   },
   "POST /stop": {
     summary: "Ends the sidecar.",

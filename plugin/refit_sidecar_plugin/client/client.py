@@ -5,13 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .discovery import Address, read_discovery
 from .errors import SidecarError, SidecarInterrupted, SidecarUnavailable
-from .frames import TensorLike
+from .frames import Tensor, TensorLike
 from .pending import Notified, Pending, Reply
 
 if TYPE_CHECKING:
@@ -127,6 +127,43 @@ class SidecarClient:
             pending.cancel()
             raise
         return pending.reply()
+
+    def sample(
+        self,
+        checkpoint: str,
+        stack: Sequence[Mapping[str, Any]] = (),
+        *,
+        sampler: str,
+        schedule: Mapping[str, Any],
+        seeds: Sequence[int],
+        positive: Mapping[str, TensorLike],
+        negative: Mapping[str, TensorLike] | None = None,
+        latents: Mapping[str, TensorLike] | None = None,
+        check: Callable[[], object] | None = None,
+        timeout_s: float | None = None,
+        progress: Listener | None = None,
+        **more: Any,
+    ) -> Reply:
+        """Pictures in one call (``engine.sample``): the whole denoising loop on an engine. ``reply.tensors["latents"]`` is f32.
+
+        ``positive`` and ``negative`` hold the conditioning by the names of the engine's inputs; ``latents`` may hold ``latent``, ``noise`` and ``concat``.
+        ``more`` are further params of the call (``cfg``, ``size``, ``prediction``, …). What a tensor is called itself does not count. Raises SidecarError.
+        """
+        named = [
+            *((f"positive.{name}", tensor) for name, tensor in positive.items()),
+            *((f"negative.{name}", tensor) for name, tensor in (negative or {}).items()),
+            *(latents or {}).items(),
+        ]
+        params = {
+            "checkpoint": checkpoint,
+            "stack": [dict(item) for item in stack],
+            "sampler": sampler,
+            "schedule": dict(schedule),
+            "seeds": list(seeds),
+            **more,
+        }
+        tensors = [Tensor(name, tensor.dtype, tuple(tensor.shape), tensor.data) for name, tensor in named]
+        return self.call("engine.sample", params, tensors, check, timeout_s, progress)
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         """``listener`` gets events (``{"atMs", "at", "event"}``) and, after a gap, ``{"missed": n}``; from a thread of its own, over all reconnections."""

@@ -207,6 +207,14 @@ export const familyDescription = z.strictObject({
   /** `output` holds for the structures of which this is true; for all of them without it. */
   outputWhen: expression.optional(),
   calls: z.array(call).optional(),
+  /** How its denoising loop is run. Families without it take no `engine.sample`. */
+  sampling: z
+    .strictObject({
+      prediction: z.enum(["epsilon", "flow"]),
+      /** The input `timestep` at a flow's beginning, or per 1,000 trained steps: 1000 or 1. */
+      time: z.union([z.literal(1), z.literal(1000)]),
+    })
+    .optional(),
   /** Words in an adapter's metadata that name the family. */
   hints: z
     .strictObject({

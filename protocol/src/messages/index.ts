@@ -12,6 +12,7 @@ import { folder, folderMethods } from "./folders.ts";
 import { helloMethods, helloNotifications, segment } from "./hello.ts";
 import { job, jobMethods } from "./jobs.ts";
 import { memoryMethods, memoryNotifications } from "./memory.ts";
+import { sampleMethods } from "./sample.ts";
 import { statusMethods } from "./status.ts";
 import { stepMethods } from "./step.ts";
 import { telemetryMethods } from "./telemetry.ts";
@@ -25,6 +26,7 @@ export const wireMethods = {
   ...engineMethods,
   ...stepMethods,
   ...deviceMethods,
+  ...sampleMethods,
   ...jobMethods,
   ...eventMethods,
   ...memoryMethods,

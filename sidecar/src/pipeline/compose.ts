@@ -42,6 +42,8 @@ import { createWarm } from "./warm/warm.ts";
 import { createWarmLast } from "./warm/warm-last.ts";
 import { warmPolicy } from "./warm/warm-policy.ts";
 import { createResolver } from "./resolve/resolver.ts";
+import type { ResolvedCheckpoint } from "./resolve/resolver.ts";
+import { createSampling } from "./sampling/serve.ts";
 
 export interface SidecarParts {
   readonly options: Options;
@@ -144,26 +146,27 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     onNotSpread: (device, error) => log.warn(`device ${device ?? "auto"} did not get a copy of a busy engine: ${String(error)}`),
   });
   const deviceViews = createDeviceViews({ engines, leases: () => leases, placer: () => placing.placer, memory: watched.memory });
+  const specOf = (checkpoint: ResolvedCheckpoint, request: LeaseRequest) =>
+    engineSpec(
+      {
+        graphs,
+        jobs,
+        pythons,
+        options: () => options,
+        card: mayHaveCard,
+        winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype),
+        onProcessor: async (kind) => (await engines.host(kind)).about.device.type === "cpu",
+      },
+      checkpoint,
+      request,
+    );
   const opener = createLeaseOpener({
     leases,
     engines,
     placer: placing.placer,
     spread: placing.spread,
     resolve: resolver.wanted,
-    specOf: (resolved, request) =>
-      engineSpec(
-        {
-          graphs,
-          jobs,
-          pythons,
-          options: () => options,
-          card: mayHaveCard,
-          winner: (structure, dtype) => hostChoice(stores.notes, structure, dtype),
-          onProcessor: async (kind) => (await engines.host(kind)).about.device.type === "cpu",
-        },
-        resolved.checkpoint,
-        request,
-      ),
+    specOf: (resolved, request) => specOf(resolved.checkpoint, request),
     onFailed: resolver.distrust,
   });
   const folders = createFolders(arrivals, catalog, foldersOf(options, dataDir));
@@ -272,6 +275,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     paused: () => paused,
     hostKinds: () => hostKinds(pythons),
   });
+  const fromOptions = { mode: () => options.mode, turnMs: () => options.turn };
   const backend = createBackend({
     arrivals,
     catalog,
@@ -286,6 +290,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     lastUsed,
     warm,
     finder: createAdapterFinder(catalog),
+    sample: createSampling({ engines, opener, catalog, resolver, specOf, looped: watched.looped, noted: lastUsed.note, ...fromOptions }),
     pages: pageAnswers({ catalog, resolver, engines, opener, figures: watched.figures, log, options: () => options, stores, deltaFolder }),
     watch: {
       pause: () => void (paused = true),

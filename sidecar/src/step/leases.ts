@@ -11,6 +11,8 @@ export interface LeaseReply extends StepReply {
   readonly engine: string;
   /** From admission to the start of the step: queue, turn and refit. */
   readonly waitedMs: number;
+  /** Of the weights that it ran on: another one than before means that they had to be brought again. */
+  readonly generation: number;
 }
 
 export interface LeasesOptions<Origin> extends TurnOptions {
@@ -241,7 +243,7 @@ async function stepOn(
     try {
       const generation = await engine.bring(wanted, signal);
       const waitedMs = arrived();
-      return { ...(await engine.step(generation, tensors, signal)), waitedMs };
+      return { ...(await engine.step(generation, tensors, signal)), waitedMs, generation };
     } catch (error) {
       // At most once: an engine that fails the same step twice is not helped by a third time, and the plugin has its own path.
       if (attempt === tries || !(error instanceof Failure) || !recoverable.has(error.code)) throw error;

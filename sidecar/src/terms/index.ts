@@ -21,7 +21,16 @@ export { lossOfStored, mergeParameter, type MergeOutcome, type MergeRequest } fr
 export { asBytes, bytesPerElement, notFiniteOf } from "./evaluate/round.ts";
 export type { NotFinite } from "./evaluate/round.ts";
 export { changesShape, dependsOnBase, targetsDigest, touchedParameters } from "./facts.ts";
-export { describedStep, detectDescribed, findName, familyTitle, type DescribedModel, type DescribedStep } from "./families/index.ts";
+export {
+  describedStep,
+  detectDescribed,
+  findName,
+  familyTitle,
+  samplingOf,
+  type DescribedModel,
+  type DescribedStep,
+  type FamilySampling,
+} from "./families/index.ts";
 export type { F32Tensor, FactorReader, Shape } from "./kinds/kind.ts";
 export type { ModuleTensors, Reading, RecogniseContext, TermBody } from "./kinds/recognise.ts";
 export { recognisers } from "./kinds/table.ts";

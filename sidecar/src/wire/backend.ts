@@ -37,6 +37,17 @@ export interface StepReply {
   readonly outputs: readonly FrameTensor[];
 }
 
+/** A loop's tensors lie in this process, those that were named by key too: the loop reads their values. */
+export interface SampleCall {
+  readonly params: WireParams<"engine.sample">;
+  readonly tensors: readonly FrameTensor[];
+}
+
+export interface SampleReply {
+  readonly result: Omit<WireResult<"engine.sample">, "tensors">;
+  readonly latents: FrameTensor;
+}
+
 /** A pushed adapter, stored as a safetensors file that stays where it is until `forgetPushed` allows its removal. */
 export interface PushedAdapter {
   readonly path: string;
@@ -83,6 +94,7 @@ export type ForwardedMethod =
 /** Plain functions: they are called without `this`. */
 export type WireBackend = { readonly [M in ForwardedMethod]: Handler<M> } & {
   readonly step: (call: StepCall, context: CallContext) => Promise<StepReply>;
+  readonly sample: (call: SampleCall, context: CallContext) => Promise<SampleReply>;
   /** Takes a stored push into the catalog. The same content may come again. */
   readonly adoptPushed: (adapter: PushedAdapter) => Promise<{ readonly id: string }>;
   /** Takes it out again, before its file is removed; false while a stack uses it. */

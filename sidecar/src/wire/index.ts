@@ -1,7 +1,17 @@
 // wire: WebSocket sessions, HTTP pages, auth and limits. In: a WireBackend and the given options. Out: a listening server and its discovery file.
 // It must never decide what an engine should hold, touch a model file, or put a path, a token or a segment's name into an error or a log.
 
-export type { CallContext, ForwardedMethod, PushedAdapter, StepCall, StepInput, StepReply, WireBackend } from "./backend.ts";
+export type {
+  CallContext,
+  ForwardedMethod,
+  PushedAdapter,
+  SampleCall,
+  SampleReply,
+  StepCall,
+  StepInput,
+  StepReply,
+  WireBackend,
+} from "./backend.ts";
 export { lockDataDir } from "./data-lock.ts";
 export { findRunning, readDiscovery, type Discovery } from "./discovery.ts";
 export { holdsPath, withoutPaths } from "./failures.ts";

@@ -38,8 +38,12 @@ export const limits = {
   segmentBytes: 512 * MiB,
   /** From here on a step's tensor stays in the segment until the engine host reads it: below, one copy is cheaper than a file opened in another process. */
   placedBytes: MiB,
-  /** The only bodies that HTTP takes are `{token}` and `{ticket}`. */
+  /** The bodies that HTTP takes are `{token}` and `{ticket}`, and those of `POST /sample`. */
   httpBodyBytes: 4096,
+  /** A loop's conditioning in base64: two sides of 512 tokens of a large text encoder in f32 are 22 MB. */
+  httpSampleBytes: 64 * MiB,
+  /** Loops over HTTP without an answer: as many as one session of the WebSocket may have. */
+  httpSamples: 64,
   tickets: 64,
   browserSessions: 256,
 } as const;

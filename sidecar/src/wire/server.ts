@@ -174,6 +174,7 @@ export async function startWire({
     secure: tls !== null,
     status: async () => ({ ...(await backend.status()), clients: sessions.size }),
     metricsText: metrics.text,
+    sample: backend.sample,
     stop: () => stop(),
   });
   const upgrades = createUpgrades({

@@ -29,6 +29,9 @@ const statusOf: Partial<Record<ErrorCode, number>> = {
   WIRE_CLIENTS_FULL: 503,
   WIRE_SHUTTING_DOWN: 503,
   WIRE_METHOD_UNKNOWN: 404,
+  WIRE_BUSY: 503,
+  SAMPLE_DEADLINE: 504,
+  CATALOG_ENTRY_UNKNOWN: 404,
 };
 
 export function httpStatus(code: ErrorCode): number {

@@ -14,8 +14,10 @@ import { createAdapterFinder } from "../../../sidecar/src/pipeline/resolve/find-
 import { createLeaseOpener, type LeaseRequest, type Origin } from "../../../sidecar/src/pipeline/open-lease.ts";
 import { engineSpec, type SpecParts } from "../../../sidecar/src/pipeline/resolve/spec.ts";
 import { createResolver, type ResolverParts } from "../../../sidecar/src/pipeline/resolve/resolver.ts";
+import { createSampling, type SampleParts } from "../../../sidecar/src/pipeline/sampling/serve.ts";
 import { Leases } from "../../../sidecar/src/step/index.ts";
 import { createSessionSegments, segmentProof } from "../../../sidecar/src/wire/segments/session-segments.ts";
+import type { CallContext, SampleCall } from "../../../sidecar/src/wire/index.ts";
 import type { CallInput } from "../../../sidecar/src/wire/session/method-table.ts";
 import { sessionMethods } from "../../../sidecar/src/wire/session/methods.ts";
 import type { Shared } from "../../../sidecar/src/wire/session/parts.ts";
@@ -52,7 +54,8 @@ function samples(schema: z.ZodType, name = ""): unknown[] {
         return made;
       }
       case "array":
-        return inner(element).map((value) => [value]);
+        // A list that needs two falls.
+        return inner(element).map((value) => (schema.safeParse([value]).success ? [value] : [value, 0]));
       case "record":
         return inner(valueType).map((value) => ({ [anyKey]: value }));
       case "optional":
@@ -195,10 +198,33 @@ function leaseOpener() {
   });
 }
 
+const latentTable = {
+  inputs: [{ name: "sample", dtype: "float", shape: ["batch", 4, "values"] }],
+  outputs: [{ name: "out_sample", dtype: "float", shape: ["batch", 4, "values"] }],
+};
+const latent = { name: "latent", dtype: "f32", shape: [1, 4, 1], data: new Uint8Array(16) } as const;
+
 async function methods() {
   const segments = await createSessionSegments(folder, { requestBytes: 4096, replyBytes: 4096 });
   segments.confirm(segmentProof(segments.files.request.nonce, segments.files.reply.nonce));
   const opener = leaseOpener();
+  const stepped = { tensors: [{ ...latent, data: new Uint8Array(16) }], ms: 1, waitedMs: 0, engine: "e", generation: 1 };
+  const sampling = createSampling({
+    opener: {
+      open: async (request: LeaseRequest) => {
+        await opener.open(request).catch(() => undefined);
+        return { engine: "e", origin: { resolved: { adapters: [] } }, step: () => Promise.resolve(stepped), end: () => undefined };
+      },
+    },
+    engines: { status: { history: [] }, devices: () => [null] },
+    resolver: { checkpoint: () => Promise.resolve({ entry: checkpoint, target: { family: "sd15" } }) },
+    specOf: () => Promise.resolve({ spec: { precision: "f32", hostKind: "onnxruntime" }, table: latentTable }),
+    catalog,
+    mode: () => "comfyui",
+    turnMs: () => 1000,
+    looped: () => undefined,
+    noted: () => undefined,
+  } as unknown as SampleParts);
   const parts = {
     catalog,
     finder: createAdapterFinder(catalog),
@@ -208,6 +234,7 @@ async function methods() {
     },
     warm: (request: LeaseRequest) => opener.open(request),
     opener,
+    sample: ({ params }: SampleCall, context: CallContext) => sampling({ params, tensors: [latent] }, context),
     pages: pageAnswers({
       catalog,
       opener,

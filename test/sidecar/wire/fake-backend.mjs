@@ -50,7 +50,7 @@ export function createFakeBackend(Failure) {
   const leases = new Map();
   const pushed = new Map();
   const pinned = new Set();
-  const seen = { prepare: [], release: [], step: [], folders: [], forgotten: [], room: [] };
+  const seen = { prepare: [], release: [], step: [], sample: [], loopSteps: [], folders: [], forgotten: [], room: [] };
   let paused = false;
   let lastLease = 0;
   const startMs = performance.now();
@@ -199,6 +199,33 @@ export function createFakeBackend(Failure) {
       if (delay !== undefined) await rest(delay.data[0] + 256 * delay.data[1]);
       void context;
       return { ms: { queue: 0, run: 0 }, outputs: [{ ...sample, name: "out_sample" }] };
+    },
+    sample: async ({ params, tensors }, context) => {
+      seen.sample.push({ params, tensors: tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })) });
+      const latent = tensors.find(({ name }) => name === "latent");
+      if (latent === undefined) throw new Failure("SAMPLE_INVALID", "expected a tensor called latent", {});
+      const total = params.schedule.steps ?? params.schedule.sigmas.length - 1;
+      for (let done = 1; done <= total; done += 1) {
+        // A running step is not interrupted; a cancelled loop takes no further one.
+        if (context.signal.aborted) throw new Failure("HOST_CANCELLED", "the loop was cancelled between two steps", {});
+        seen.loopSteps.push(done);
+        if (params.cfg === 99) await rest(20);
+        context.progress({ stage: "sample", done, total, remainingMs: 0, text: "Denoising" });
+      }
+      return {
+        latents: { ...latent, name: "latents" },
+        result: {
+          engine: "e1",
+          host: "fake",
+          precision: "fp32",
+          seeds: params.seeds,
+          steps: total,
+          calls: total,
+          refits: { count: 0, writes: 0, bytes: 0 },
+          ms: { total: 1, queue: 0, prepare: 0, run: 1 },
+          adapters: [],
+        },
+      };
     },
     adoptPushed: async ({ sha256, path, name, sizeBytes }) => {
       pushed.set(sha256, { path, name, sizeBytes });

@@ -40,6 +40,7 @@ export interface BackendParts {
   readonly events: Events;
   readonly lastUsed: LastUsed;
   readonly watch: { readonly pause: () => void; readonly resume: () => Promise<void>; readonly paused: () => boolean };
+  readonly sample: WireBackend["sample"];
   /** What pages ask beyond the stages' own lists. */
   readonly pages: ReturnType<typeof pageAnswers>;
   /** Makes whatever is missing for a request and leaves the engine LIVE, without keeping it. */
@@ -238,6 +239,7 @@ export function createBackend(parts: BackendParts): WireBackend {
         );
       return { ms: { queue: reply.waitedMs, run: reply.ms }, outputs: reply.tensors };
     },
+    sample: parts.sample,
     adoptPushed: async (adapter) => ({ id: (await catalog.adopt(adapter)).id }),
     forgetPushed: (sha256) => {
       if (leases.list().some(({ wanted }) => wanted.adapters.some(({ file }) => file.sha256 === sha256))) return false;

@@ -1,9 +1,8 @@
 // A coarse picture from an engine without a text encoder and a VAE: a few deterministic steps on an empty prompt, and latents shown as colours.
 
-import { native } from "@refit-sidecar/native";
 import { PNG } from "pngjs";
 import type { FrameTensor } from "@refit-sidecar/protocol";
-import { Failure } from "../../failure/index.ts";
+import { bytesAs, valuesOf } from "../float-tensors.ts";
 import type { OpenLease } from "../open-lease.ts";
 import { probeInputs } from "../warm/probe.ts";
 
@@ -58,26 +57,11 @@ interface Drawing {
   readonly signal: AbortSignal;
 }
 
-const containers = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
-
 /** The tensor with these values in its own type. */
-async function filled(tensor: FrameTensor, values: Float32Array): Promise<FrameTensor> {
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  if (tensor.dtype === "i64") return { ...tensor, data: new Uint8Array(BigInt64Array.from(values, (value) => BigInt(value)).buffer) };
-  if (tensor.dtype !== "f16" && tensor.dtype !== "bf16") return { ...tensor, data: bytes };
-  const data = new Uint8Array(values.length * 2);
-  await native.convert(bytes, "F32", data, containers[tensor.dtype], values.length);
-  return { ...tensor, data };
-}
-
-async function loaded(output: FrameTensor | undefined): Promise<Float32Array> {
-  const dtype = output?.dtype;
-  if (!output || (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16"))
-    throw new Failure("STEP_FAILED", "expected a floating-point output of the step", { dtype: dtype ?? null });
-  const values = new Float32Array(output.shape.reduce((product, dim) => product * dim, 1));
-  await native.convert(output.data, containers[dtype], new Uint8Array(values.buffer), "F32", values.length);
-  return values;
-}
+const filled = async (tensor: FrameTensor, values: Float32Array): Promise<FrameTensor> => ({
+  ...tensor,
+  data: await bytesAs(values, tensor.dtype),
+});
 
 /** Deterministic DDIM on noise predictions (Song et al. 2021, eq. 12 with no noise added), batch 1. Throws what a step throws. */
 export async function sampleLatents({
@@ -104,7 +88,7 @@ export async function sampleLatents({
     });
     const reply = await lease.step(await Promise.all(given), signal);
     stepsMs += reply.ms;
-    const predicted = await loaded(reply.tensors[0]);
+    const predicted = await valuesOf(reply.tensors[0]);
     for (let i = 0; i < latents.length; i += 1) {
       const error = predicted[i] ?? 0;
       const clean = ((latents[i] ?? 0) - Math.sqrt(1 - share) * error) / Math.sqrt(share);

@@ -1,5 +1,6 @@
 // What an operator watches, as Prometheus metrics: refits, steps, queues, engines, device memory. docs/operate/metrics.md has the list and the alerts.
 
+import type { WireResult } from "@refit-sidecar/protocol";
 import type { Engines } from "../../refit/index.ts";
 import type { Scheduler } from "../../jobs/index.ts";
 import type { Catalog } from "../../catalog/index.ts";
@@ -28,12 +29,14 @@ export interface OperatorMetrics {
   /** Times that pages show with their percentiles. */
   readonly figures: Readonly<Record<"step" | "wait" | "refit" | "swap", Histogram>>;
   readonly stepped: (ms: number, waitedMs: number) => void;
+  readonly looped: (result: Pick<WireResult<"engine.sample">, "refits" | "ms">) => void;
   /** Memory of a host's device when it was last asked (`hostKey`); null: it was not, or is not up. */
   readonly memory: (host: string) => HostMemory | null;
   readonly close: () => void;
 }
 
 const milliseconds = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000];
+const loopMilliseconds = [100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000];
 /** Hosts are asked for their memory so often; between two steps, by a call that touches no weight. */
 const memoryEveryMs = 10_000;
 const states = ["LIVE", "NEEDS_REFIT", "NEEDS_RECOMPILE", "UNKNOWN"] as const;
@@ -43,6 +46,13 @@ export function operatorMetrics({ metrics, events, engines, leases, jobs, catalo
   const swaps = metrics.histogram("refit_swap_ms", "Time in which a refit closed the engine to steps, in ms", milliseconds);
   const steps = metrics.histogram("refit_step_ms", "Time of a denoiser call in the engine, in ms", milliseconds);
   const waits = metrics.histogram("refit_step_wait_ms", "Time that a step waited for its turn and its weights, in ms", milliseconds);
+  const loops = metrics.histogram("refit_loop_ms", "Time of a whole loop from its call to its answer, in ms", loopMilliseconds);
+  const loopWaits = metrics.histogram(
+    "refit_loop_wait_ms",
+    "Time that a loop waited behind other loops and between its steps, in ms",
+    loopMilliseconds,
+  );
+  const loopRefits = metrics.histogram("refit_loop_refits", "Changes of weights that a loop waited for", [0, 1, 2, 4, 8]);
   const failures = metrics.counter("refit_refit_failures_total", "Refits that failed; the old weights kept serving");
   const crashes = metrics.counter("refit_host_crashes_total", "Engine hosts that ended without being asked to");
   metrics.gauge("refit_engines_bytes", "Memory of loaded engines' weights, in bytes", () => engines.status.bytes);
@@ -121,6 +131,11 @@ export function operatorMetrics({ metrics, events, engines, leases, jobs, catalo
     stepped(ms, waitedMs) {
       steps.observe(ms);
       waits.observe(waitedMs);
+    },
+    looped({ ms, refits: { count } }) {
+      loops.observe(ms.total);
+      loopWaits.observe(ms.queue);
+      loopRefits.observe(count);
     },
     memory: (host) => memory.get(host) ?? null,
     close() {

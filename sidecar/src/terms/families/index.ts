@@ -6,4 +6,4 @@ export { descriptionOf, diffusersBlocks, namePairs, scopeOf, type NamePair } fro
 export { detectDescribed, type DescribedModel } from "./detect.ts";
 export { evaluate, fillTemplate, truth, type Scope, type Value } from "./expression.ts";
 export { findName, patternOf, renamedBy } from "./pattern.ts";
-export { describedStep, familyTitle, type DescribedStep } from "./step-table.ts";
+export { describedStep, familyTitle, samplingOf, type DescribedStep, type FamilySampling } from "./step-table.ts";

@@ -23,6 +23,25 @@ export interface DescribedStep {
   readonly torchAlone: boolean;
 }
 
+/** How a family's denoising loop is run. */
+export interface FamilySampling {
+  readonly prediction: "epsilon" | "flow";
+  /** What the input `timestep` is where the noise is strongest (per 1,000 trained steps). */
+  readonly time: 1 | 1000;
+  /** The input is the same over a run: whoever asks for pictures brings it. */
+  readonly takes: (input: string) => boolean;
+}
+
+/** Null: only its single steps are served. */
+export function samplingOf(family: Family): FamilySampling | null {
+  const { sampling, inputs = [] } = descriptionOf(family);
+  if (sampling === undefined) return null;
+  const brought = inputs.filter(({ each, call }) => each === "run" && call === undefined);
+  const takes = (name: string): boolean =>
+    brought.some((input) => input.name === name || (input.many !== undefined && name.startsWith(`${input.name}_`)));
+  return { ...sampling, takes };
+}
+
 /** As a person calls the family. */
 export const familyTitle = (family: Family): string => descriptionOf(family).title;
 

@@ -7,6 +7,8 @@ import { logText, wireJson } from "../failures.ts";
 import { limits, times } from "../limits.ts";
 import type { Log } from "../../telemetry/index.ts";
 import { errorBody, httpStatus } from "../upgrade.ts";
+import type { WireBackend } from "../backend.ts";
+import { sampleRoute } from "./sample-route.ts";
 import { assetPaths, createAssets, type Asset } from "./assets.ts";
 
 export interface PageParts {
@@ -18,6 +20,7 @@ export interface PageParts {
   readonly refused: (code: ErrorCode) => void;
   /** Somebody with the control token wants the sidecar to end; called when the answer is on its way. */
   readonly stop: () => void;
+  readonly sample: WireBackend["sample"];
   readonly log: Log;
 }
 
@@ -67,6 +70,20 @@ export function createPages(parts: PageParts): Express {
       return refuse(response, "WIRE_BODY_REFUSED");
     next();
   });
+  const admittedToControl = (request: Request, response: Response, next: NextFunction): void => {
+    const admission = admitRequest(request.headers, access);
+    if (!admission.admitted) return refuse(response, admission.code);
+    if (admission.by === "cookie") return refuse(response, "WIRE_UNAUTHORIZED");
+    if (admission.role !== "control") return refuse(response, "WIRE_ROLE");
+    next();
+  };
+  // Before anything reads a large body it is known who sends it.
+  app.post(
+    "/sample",
+    admittedToControl,
+    express.json({ limit: limits.httpSampleBytes, strict: true, type: "application/json" }),
+    sampleRoute(parts),
+  );
   app.use(express.json({ limit: limits.httpBodyBytes, strict: true, type: "application/json" }));
 
   app.get("/healthz", (request, response) => {

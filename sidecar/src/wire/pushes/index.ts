@@ -2,3 +2,4 @@
 // It must never keep tensors in memory between calls, nor merge or judge them.
 
 export { createPushStore, type PushCall, type PushLimits, type PushOwner, type PushReply, type PushStore } from "./store.ts";
+export { encodeHeader } from "./safetensors.ts";

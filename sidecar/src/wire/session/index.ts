@@ -3,6 +3,7 @@
 
 export { createCalls } from "./calls.ts";
 export { createConditioningStore, type ConditioningStore } from "./conditioning.ts";
+export { firstIssue } from "./method-table.ts";
 export { sessionMethods } from "./methods.ts";
 export { createOutbox, type OutSocket } from "./outbox.ts";
 export type { SessionParts, SessionSocket, Shared, WireMetrics } from "./parts.ts";

@@ -46,7 +46,7 @@ export interface SessionState {
 }
 
 /** The first thing that is wrong, by its place. The client sent it, so it may hear of it. */
-function firstIssue(error: z.ZodError): string {
+export function firstIssue(error: z.ZodError): string {
   const issue = error.issues[0];
   return issue === undefined
     ? "the params do not fit"

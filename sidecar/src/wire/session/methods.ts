@@ -7,6 +7,7 @@ import { greetingMethods } from "./greeting.ts";
 import { bind, type Bound } from "./method-table.ts";
 import type { Shared } from "./parts.ts";
 import { topicOf, type LiveState } from "./state.ts";
+import { sampleMethod } from "./sampling.ts";
 import { steppingMethods } from "./stepping.ts";
 
 /** A method that the backend serves as it is. */
@@ -22,6 +23,7 @@ export function sessionMethods(state: LiveState, shared: Shared): Readonly<Recor
   return {
     ...greetingMethods(state, shared),
     ...steppingMethods(state, shared),
+    "engine.sample": sampleMethod(state, shared),
     cancel: bind(wireMethods.cancel, async ({ request }) => ({ result: { cancelled: state.calls().cancel(request) } })),
     ping: bind(wireMethods.ping, async () => ({ result: {} })),
     status: bind(wireMethods.status, async () => ({ result: { ...(await backend.status()), clients: shared.clients() } })),
