@@ -32,6 +32,8 @@ const healthyMs = 60_000;
 const healthyWorkingMs = 2_000;
 /** Deaths that still count once a host has loaded an engine: it can work, so whoever waits for it is not kept waiting longer than a quarter of a second. */
 const deathsOfWorking = 2;
+/** Where hosts end because what they run in ends: the longest pause before the next start. */
+const patientDelayMs = 250;
 
 /** A spare is started when the host has had nothing to do for so long, because its start slows steps down; one that never rests gets its spare after a minute. */
 const spareIdleMs = 2_000;
@@ -46,6 +48,7 @@ export class HostSupervisor {
   readonly #start: () => Promise<Host>;
   readonly #events: SupervisorEvents;
   readonly #keepsSpare: () => boolean;
+  readonly #isPatient: boolean;
   #worked = false;
   #spare: Host | null = null;
   #startingSpare: Promise<void> | null = null;
@@ -61,10 +64,12 @@ export class HostSupervisor {
   #expectsEnd = false;
   #closed = false;
 
-  constructor(start: () => Promise<Host>, events: SupervisorEvents, keepsSpare: () => boolean = () => false) {
+  /** `isPatient`: hosts end because what they run in comes and goes; whoever asks for one waits for the next. */
+  constructor(start: () => Promise<Host>, events: SupervisorEvents, keepsSpare: () => boolean = () => false, isPatient = false) {
     this.#start = start;
     this.#events = events;
     this.#keepsSpare = keepsSpare;
+    this.#isPatient = isPatient;
   }
 
   get status(): SupervisorStatus {
@@ -83,12 +88,16 @@ export class HostSupervisor {
     return this.#host?.gone() === false ? this.#host : null;
   }
 
-  /** The running host; starts it when there is none. During back-off it fails at once with HOST_START_FAILED, so that a caller can fall back. */
+  /** The running host; starts it when there is none. During back-off it fails at once with HOST_START_FAILED, so that a caller can fall back; a patient one waits. */
   async host(): Promise<Host> {
     // A call can fail a moment before the end of its host is known here; the next one must not run into the same corpse.
     if (this.#host?.gone() === true || this.#expectsEnd) await this.#host?.ended;
     if (this.#host !== null) return this.#host;
     if (this.#closed) throw new Failure("HOST_CLOSED", "the sidecar is ending; no engine host is started any more");
+    if (this.#timer !== null && this.#isPatient) {
+      await new Promise((resolve) => setTimeout(resolve, patientDelayMs));
+      return this.host();
+    }
     if (this.#timer !== null)
       throw new Failure(
         "HOST_START_FAILED",
@@ -144,7 +153,10 @@ export class HostSupervisor {
   #down(message: string, exit: HostExit | null): void {
     if (this.#closed) return;
     // A spare is up already: there is nothing to be kept from starting too often.
-    const retryInMs = this.#spare !== null && !this.#spare.gone() ? 0 : (firstDelaysMs[this.#deaths] ?? maxDelayMs);
+    const retryInMs =
+      this.#spare !== null && !this.#spare.gone()
+        ? 0
+        : Math.min(firstDelaysMs[this.#deaths] ?? maxDelayMs, this.#isPatient ? patientDelayMs : maxDelayMs);
     this.#deaths += 1;
     this.#restarts += 1;
     this.#lastProblem = message;

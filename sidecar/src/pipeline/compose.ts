@@ -115,7 +115,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
   });
   // The wire makes it before it listens, and no host starts before somebody can ask for one.
   let segmentFolder: string | null = null;
-  const { engines, mayHaveCard } = await createEngines({
+  const { engines, mayHaveCard, patienceMs } = await createEngines({
     options: () => options,
     pythons,
     stores,
@@ -132,6 +132,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
       watched.stepped(reply.ms, reply.waitedMs);
       placing.stepped(lease, reply, tensors);
     },
+    patienceMs,
     elsewhere: (place) => placing.elsewhere(place),
     mustLeave: (place) => placing.mustLeave(place),
     onEnd: () => {
@@ -165,6 +166,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     engines,
     placer: placing.placer,
     spread: placing.spread,
+    patienceMs,
     resolve: resolver.wanted,
     specOf: (resolved, request) => specOf(resolved.checkpoint, request),
     onFailed: resolver.distrust,

@@ -29,7 +29,9 @@ export interface EnginesSetup {
 const mebibyte = 1024 * 1024;
 
 /** Starts no host. Throws OPTIONS_INVALID for devices and variables that cannot be meant, and what a cluster says that cannot be joined. */
-export async function createEngines(setup: EnginesSetup): Promise<{ readonly engines: Engines } & Pick<EngineProvider, "mayHaveCard">> {
+export async function createEngines(
+  setup: EnginesSetup,
+): Promise<{ readonly engines: Engines } & Pick<EngineProvider, "mayHaveCard" | "patienceMs">> {
   const { options, events } = setup;
   const provider = await providerOf(setup, (serving) => engines.noteServing(serving));
   const engines: Engines = new Engines({
@@ -42,7 +44,7 @@ export async function createEngines(setup: EnginesSetup): Promise<{ readonly eng
     },
     emit: events.emit,
   });
-  return { engines, mayHaveCard: provider.mayHaveCard };
+  return { engines, mayHaveCard: provider.mayHaveCard, patienceMs: provider.patienceMs };
 }
 
 async function providerOf(

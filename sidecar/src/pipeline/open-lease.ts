@@ -1,5 +1,6 @@
 // From a request to a lease on an engine that has its weights. A lease keeps them for its run, or follows replaced files where it asked for that.
 
+import { setTimeout as pause } from "node:timers/promises";
 import type { WireParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { stateKey } from "../plan/index.ts";
@@ -54,6 +55,8 @@ export interface LeaseOpenerParts {
   readonly engines: Pick<Engines, "acquire">;
   readonly placer: Pick<Placer, "choose" | "heading">;
   readonly spread: Spread;
+  /** How long a request waits while hosts end under it or are away (`EngineProvider.patienceMs`). */
+  readonly patienceMs: number;
   readonly resolve: (request: WantedRequest, signal?: AbortSignal) => Promise<ResolvedWanted>;
   readonly specOf: (resolved: ResolvedWanted, request: LeaseRequest, signal?: AbortSignal) => Promise<Pick<Origin, "spec" | "table">>;
   /** Weights could not be brought: told with what they were to be made from. */
@@ -85,6 +88,9 @@ const ofDevice: ReadonlySet<string> = new Set([
   "REFIT_NO_ROOM",
 ]);
 
+/** Failures that end when hosts are there again. */
+const ofAbsence: ReadonlySet<string> = new Set(["HOST_LOST", "HOST_START_FAILED"]);
+const awayLookMs = 200;
 /** How often every device is tried, where hosts end under a request. */
 const mostRounds = 3;
 
@@ -93,20 +99,34 @@ interface Taken<T> {
   readonly spreadTo: DeviceName;
 }
 
-export function createLeases(parts: Pick<LeasesOptions<Origin>, "turnMs" | "onStep" | "onEnd" | "elsewhere" | "mustLeave">): EngineLeases {
+export function createLeases(
+  parts: Pick<LeasesOptions<Origin>, "turnMs" | "onStep" | "onEnd" | "elsewhere" | "mustLeave" | "patienceMs">,
+): EngineLeases {
   return new Leases<Origin>({ ...parts, graceMs, maxWaiting, idleMs: leaseIdleMs, nowMs: () => performance.now() });
 }
 
-export function createLeaseOpener({ leases, engines, placer, spread, resolve, specOf, onFailed }: LeaseOpenerParts): LeaseOpener {
+export function createLeaseOpener({
+  leases,
+  engines,
+  placer,
+  spread,
+  patienceMs,
+  resolve,
+  specOf,
+  onFailed,
+}: LeaseOpenerParts): LeaseOpener {
   /** Has `take` bring the weights on a device that serves the engine; one that fails is left out, as long as there is another. Answers also which device should get the structure too. */
   async function onSomeDevice<T>(spec: EngineSpec, wanted: Wanted, take: (engine: EngineLease) => Promise<T>): Promise<Taken<T>> {
     const lost = new Set<DeviceName>();
+    const until = performance.now() + patienceMs;
     for (let failed: unknown, rounds = 1; ;) {
       const placement = placer.choose(spec, wanted, lost);
       if (placement === null) {
         // Every device was lost under it, one after another: nothing says that they stay away.
         const again = failed instanceof Failure && failed.code === "HOST_LOST" && lost.size > 1 && rounds < mostRounds;
-        if (!again) throw failed;
+        const isPatient = performance.now() < until && failed instanceof Failure && ofAbsence.has(failed.code);
+        if (!again && !isPatient) throw failed;
+        if (isPatient) await pause(awayLookMs);
         rounds += 1;
         lost.clear();
         continue;

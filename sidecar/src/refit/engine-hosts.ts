@@ -15,6 +15,7 @@ export interface EngineHostsParts {
   readonly renew: EngineProvider["renew"];
   readonly problem: EngineProvider["problem"];
   readonly devices: EngineProvider["devices"];
+  readonly patienceMs: EngineProvider["patienceMs"];
 }
 
 /** A host process, or the place for one. */
@@ -57,6 +58,7 @@ export class EngineHosts {
       () => start(kind, device),
       { onUp: () => onUp(kind, device), onDown: ({ message, wasAsked }) => onDown(kind, device, message, wasAsked) },
       () => keepsSpare(kind),
+      this.#parts.patienceMs > 0,
     );
     this.#supervised.set(key, { kind, device, supervisor });
     return supervisor;

@@ -53,6 +53,7 @@ export class Engines {
         for (const engine of this.#ofHost(kind, device)) if (!engine.loaded && engine.wanted !== null) this.#repair.begin(engine);
       },
       renew: options.renew ?? null,
+      patienceMs: options.patienceMs ?? 0,
       problem: (device) => this.problem(device),
       devices: (kind) => this.devices(kind),
       onDown: (kind, device, message, wasAsked) => {

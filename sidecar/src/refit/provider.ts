@@ -14,6 +14,8 @@ export interface EngineProvider {
   readonly startHost: (kind: string, graphs: readonly HostGraph[], device: DeviceName) => Promise<Host>;
   /** The device's hosts end, and so does what they run in; both begin anew. Null: hosts run in nothing that could begin anew. */
   readonly renew: ((device: DeviceName) => Promise<void>) | null;
+  /** How long a request waits while hosts end under it or are away, before it fails. On this computer 0: a UI has a path of its own, and a host that keeps ending is at fault itself. */
+  readonly patienceMs: number;
   /** Each device has main memory of its own. */
   readonly ownMemory: boolean;
   /** Whether hosts may find a card. False is certain. */

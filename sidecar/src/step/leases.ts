@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import { Failure } from "../failure/index.ts";
 import type { CallOptions, StepTensor } from "../host/types.ts";
 import type { StepReply, Wanted } from "../refit/types.ts";
@@ -24,6 +25,8 @@ export interface LeasesOptions<Origin> extends TurnOptions {
    * was lost is computed again on the same engine.
    */
   readonly elsewhere?: (place: Place<Origin>) => Promise<Place<Origin> | null>;
+  /** How long a step waits while hosts end under it or are away (`EngineProvider.patienceMs`). */
+  readonly patienceMs?: number;
   /** The place serves no more, or badly: the next step goes elsewhere. */
   readonly mustLeave?: (place: Place<Origin>) => boolean;
   /** A lease has ended, and is no longer in the list. */
@@ -63,8 +66,11 @@ const recoverable: ReadonlySet<string> = new Set([
 ]);
 /** With several devices: the host of this one keeps ending, and is not started at present. */
 const leavable: ReadonlySet<string> = new Set([...recoverable, "HOST_START_FAILED"]);
-/** Places that one step is tried at. */
-const mostPlaces = 3;
+/** Times that one step may be lost: it could be the step that ends its host. */
+const mostLosses = 3;
+/** The same where hosts end because what they run in comes and goes. */
+const mostLossesPatient = 8;
+const awayLookMs = 200;
 
 /** All leases, fairly sharing engines. */
 export class Leases<Origin> {
@@ -82,7 +88,7 @@ export class Leases<Origin> {
 
   /** Brings the weights, in turn, and answers a lease on them. Takes over the place: it is released when the lease ends, or when the weights cannot be brought. */
   async open(place: Place<Origin>, { signal, keep = false, onProgress }: OpenOptions = {}): Promise<Lease<Origin>> {
-    const { idleMs, nowMs, onStep, onEnd, elsewhere, mustLeave } = this.#options;
+    const { idleMs, nowMs, onStep, onEnd, elsewhere, mustLeave, patienceMs = 0 } = this.#options;
     const tries = elsewhere === undefined ? 2 : 1;
     const id = `lease-${randomBytes(9).toString("base64url")}`;
     let stay = await this.#arrive(place, signal, onProgress);
@@ -105,15 +111,22 @@ export class Leases<Origin> {
     };
     const atSomePlace = async <T>(work: () => Promise<T>): Promise<T> => {
       if (mustLeave?.(stay.place) === true) await leave(stay);
-      for (let place = 1; ; place += 1) {
+      const until = nowMs() + patienceMs;
+      for (let losses = 0; ;) {
         const here = stay;
         try {
           return await work();
         } catch (error) {
-          if (elsewhere === undefined || place === mostPlaces || !(error instanceof Failure) || !leavable.has(error.code)) throw error;
+          if (elsewhere === undefined || !(error instanceof Failure) || !leavable.has(error.code)) throw error;
+          const isPatient = nowMs() < until;
+          // A host that is away has lost nothing.
+          if (!isPatient || error.code !== "HOST_START_FAILED") losses += 1;
+          if (losses === (isPatient ? mostLossesPatient : mostLosses)) throw error;
           await leave(here);
+          if (stay !== here) continue;
           // Nowhere else: once more where it is, as with a single device.
-          if (stay === here && place > 1) throw error;
+          if (isPatient) await pause(awayLookMs);
+          else if (losses > 1) throw error;
         }
       }
     };

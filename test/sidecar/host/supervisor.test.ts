@@ -37,7 +37,7 @@ function fakeHost(pid: number, idleMs: () => number): Host & { die: (signal: str
   };
 }
 
-function setup(problems: readonly (Error | null)[] = [], keepsSpare = false, idleMs = () => 10_000) {
+function setup(problems: readonly (Error | null)[] = [], keepsSpare = false, idleMs = () => 10_000, isPatient = false) {
   const hosts: ReturnType<typeof fakeHost>[] = [];
   const downs: number[] = [];
   const ups: number[] = [];
@@ -52,6 +52,7 @@ function setup(problems: readonly (Error | null)[] = [], keepsSpare = false, idl
     },
     { onUp: ({ pid }) => ups.push(pid), onDown: ({ retryInMs }) => downs.push(retryInMs) },
     () => keepsSpare,
+    isPatient,
   );
   return { supervisor, hosts, downs, ups, starts: () => starts };
 }
@@ -108,6 +109,18 @@ describe("HostSupervisor", () => {
       expect(supervisor.status.state).toBe("up");
     }
     expect(downs).toEqual([0, 0, 250, 1000, 4000, 15000, 15000]);
+  });
+  it("is patient where hosts end because what they run in ends: a caller waits for the next one, and the pauses stay short", async () => {
+    const { supervisor, hosts, downs } = setup([], false, undefined, true);
+    await supervisor.host();
+    for (let life = 0; life < 8; life += 1) {
+      hosts.at(-1)?.die("SIGKILL");
+      await vi.advanceTimersByTimeAsync(0);
+      const next = supervisor.host();
+      await vi.advanceTimersByTimeAsync(500);
+      expect((await next).pid).toBe(101 + life);
+    }
+    expect(downs).toEqual([0, 0, 250, 250, 250, 250, 250, 250]);
   });
   it("never keeps those waiting long who use a host that had worked", async () => {
     const { supervisor, hosts, downs } = setup();

@@ -175,6 +175,7 @@ function leaseOpener() {
     residuals: [],
   };
   return createLeaseOpener({
+    patienceMs: 0,
     leases: new Leases<Origin>({ turnMs: () => 1, graceMs: 1, maxWaiting: 1, idleMs: 1000, nowMs: () => 1 }),
     engines: anything as BackendParts["engines"],
     placer: { choose: () => ({ device: null, spreadTo: null }), heading: () => () => undefined },

@@ -18,6 +18,7 @@ export async function localProvider({ devices: text, ...parts }: LocalParts): Pr
     problem: () => null,
     startHost: createHostStarter({ ...parts, onDevice: devices.start }),
     renew: null,
+    patienceMs: 0,
     ownMemory: false,
     mayHaveCard: () => mayHaveCard(),
     close: async () => undefined,

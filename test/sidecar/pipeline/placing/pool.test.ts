@@ -96,6 +96,7 @@ function poolOf(count: number, turnMs: number, by: "affinity" | "load"): Pool {
     onNotSpread: () => undefined,
   });
   const opener = createLeaseOpener({
+    patienceMs: 0,
     leases,
     engines: known,
     ...placing,
