@@ -1418,7 +1418,7 @@ ERRORS: dict[str, ErrorEntry] = {
         "List the engines again.",
     ),
     "ENGINE_DEVICE_UNKNOWN": ErrorEntry(
-        4408,
+        4410,
         "client",
         "No device has this name.",
         "Take one that `status` lists.",

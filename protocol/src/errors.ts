@@ -261,7 +261,7 @@ export const errorTable = {
     remedy: "Use adapters of the checkpoint's family.",
   },
   ENGINE_UNKNOWN: { rpc: 4405, fault: "client", summary: "No engine has this id.", remedy: "List the engines again." },
-  ENGINE_DEVICE_UNKNOWN: { rpc: 4408, fault: "client", summary: "No device has this name.", remedy: "Take one that `status` lists." },
+  ENGINE_DEVICE_UNKNOWN: { rpc: 4410, fault: "client", summary: "No device has this name.", remedy: "Take one that `status` lists." },
   ENGINE_UNSUPPORTED: {
     rpc: 6401,
     fault: "host",
