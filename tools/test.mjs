@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Runs every test: vitest (TypeScript, with and without the native addon), pytest (oracles, plugin, Python hosts), the check. Ends with "N passed, N failed".
 // `--e2e` runs the long tests instead, `--unit` the quick ones; further arguments that name a path or file narrow the run.
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -121,11 +121,15 @@ function pytest(python, label, paths, alone) {
   }
 }
 
-/** Python's tests keep to one thread. The hosts' and all others follow each other beside vitest, whose tests wait for processes and clocks half of the time. */
-async function allPytests(python) {
-  const hosts = "test/python/hosts";
-  await pytest(python, "pytest, hosts", [hosts], false);
-  await pytest(python, "pytest, all others", ["test/python", `--ignore=${hosts}`], false);
+const hosts = "test/python/hosts";
+const hostsPytest = (python) => pytest(python, "pytest, hosts", [hosts], false);
+const otherPytest = (python) => pytest(python, "pytest, all others", ["test/python", `--ignore=${hosts}`], false);
+
+/** Types, lint, format, layers, generated files. */
+async function check() {
+  const child = spawn(process.execPath, ["tools/check.mjs"], { cwd: root, stdio: "inherit" });
+  const status = await new Promise((resolve) => child.on("error", () => resolve(1)).on("close", resolve));
+  add("check", { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 });
 }
 
 async function allTypescript() {
@@ -158,16 +162,19 @@ if (unit) {
   await vitest("vitest, REFIT_NATIVE=off", ["test/hosts/onnxruntime"], { REFIT_NATIVE: "off" });
   if (python) await pytest(python, "pytest", ["test/python"], true);
 } else {
+  // Python's tests keep to one thread, and vitest's wait for processes and clocks half of the time: both go side by side, and what is left goes to whoever is done first.
   const beside = python && availableParallelism() > 1;
   if (beside) console.log("pytest runs beside vitest; what it says follows when it is done");
-  const running = beside ? allPytests(python) : null;
-  await allTypescript();
-  await running;
-  if (python && !beside) await allPytests(python);
-}
-if (wanted.length === 0 && !e2e && !unit) {
-  const check = spawnSync(process.execPath, ["tools/check.mjs"], { cwd: root, stdio: "inherit" });
-  add("check", { passed: check.status === 0 ? 1 : 0, failed: check.status === 0 ? 0 : 1, skipped: 0 });
+  const left = [...(python ? [() => otherPytest(python)] : []), check];
+  const lane = async (first) => {
+    await first();
+    for (let next = left.shift(); next !== undefined; next = left.shift()) await next();
+  };
+  if (beside) await Promise.all([lane(() => hostsPytest(python)), lane(allTypescript)]);
+  else {
+    await allTypescript();
+    await lane(python ? () => hostsPytest(python) : async () => undefined);
+  }
 }
 
 rmSync(scratch, { recursive: true, force: true });
