@@ -50,7 +50,7 @@ def test_a_valid_golden_message_fits_its_type(case):
 #: What a type can't say: bounds, patterns, order. The sidecar refuses these by value.
 BY_VALUE = {
     "hello without a version", "catalog page of zero", "catalog entries by an empty id", "one entry by a short hash",
-    "prepare with an endless strength", "prepare with min above max", "no conditioning",
+    "prepare with an endless strength", "prepare with min above max", "no conditioning", "restart a device without a name",
 }  # fmt: skip
 
 
