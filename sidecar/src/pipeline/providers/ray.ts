@@ -24,8 +24,8 @@ export interface RayParts extends Pick<HostsOptions, "flags" | "onServing" | "en
 
 /** A node that the autoscaler has to bring takes minutes; until then runs go to actors that are there. */
 const longestWaitMs = 600_000;
-/** Actors and nodes come and go; Ray brings new ones within seconds. */
-const patienceMs = 60_000;
+/** Actors and nodes come and go, and Ray brings new ones; a client that will not wait so long ends its request itself. */
+const patienceMs = 300_000;
 /** Between two tries to join again, once the gateway has ended; the last one repeats. */
 const joinAgainMs = [0, 1_000, 5_000, 15_000] as const;
 
