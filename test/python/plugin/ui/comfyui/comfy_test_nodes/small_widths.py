@@ -42,6 +42,10 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
             use_widths_of(state_dict, key_prefix)
     elif config.get("image_model") in ("flux", "chroma"):
         head = state_dict_size(state_dict, f"{key_prefix}double_blocks.0.img_attn.norm.key_norm.")
+        # Before 0.33 all widths were those of the published model.
+        config |= {"hidden_size": size("img_in.weight", 0), "context_in_dim": size("txt_in.weight", 1)}
+        if f"{key_prefix}vector_in.in_layer.weight" in state_dict:
+            config |= {"vec_in_dim": size("vector_in.in_layer.weight", 1)}
         config |= {"axes_dim": [head // 8, head * 7 // 16, head * 7 // 16], "num_heads": config["hidden_size"] // head}
         if config["image_model"] == "chroma":
             config |= {"out_dim": config["hidden_size"], "hidden_dim": size("distilled_guidance_layer.in_proj.weight", 0)}

@@ -170,3 +170,5 @@ def skip_where_unknown(name: str) -> None:
     detection = (Path(os.environ["COMFYUI_DIR"]) / "comfy" / "model_detection.py").read_text(encoding="utf-8")
     if name.startswith("z-image") and "z_image" not in detection:
         pytest.skip("this ComfyUI is older than Z-Image, and takes its file for Lumina 2")
+    if name.startswith("flux2") and "flux2" not in detection:
+        pytest.skip("this ComfyUI is older than Flux.2")

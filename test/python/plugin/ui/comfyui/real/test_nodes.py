@@ -15,6 +15,7 @@ import pytest
 import torch
 from comfy_run import Run, rms
 from comfy_server import REPO, ComfyServer, kept, make_models
+from family_workflows import skip_where_unknown
 from graphs import OWN_LOADER, Choices, graph
 from narrow_models import comfyui_with, torch_sidecar, write_narrow
 from node_rows import ROWS, Row
@@ -83,6 +84,7 @@ class Nodes(Run):
 def test_a_node_is_served_or_left_with_comfyuis_own_result(row, server, known, record, plains, tmp_path):
     if row.node not in known:
         pytest.skip(f"this ComfyUI has no {row.node}")
+    skip_where_unknown(row.model or "")
     run, choices = Nodes(server, tmp_path), choices_of(row)
     plain = next((known_plain for known_choices, known_plain in plains if known_choices == choices), None)
     if plain is None:
