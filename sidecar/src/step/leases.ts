@@ -121,7 +121,7 @@ export class Leases<Origin> {
           const isPatient = nowMs() < until;
           // A host that is away has lost nothing.
           if (!isPatient || error.code !== "HOST_START_FAILED") losses += 1;
-          if (losses === (isPatient ? mostLossesPatient : mostLosses)) throw error;
+          if (losses >= (isPatient ? mostLossesPatient : mostLosses)) throw error;
           await leave(here);
           if (stay !== here) continue;
           // Nowhere else: once more where it is, as with a single device.

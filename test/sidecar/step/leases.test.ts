@@ -143,6 +143,22 @@ describe("Leases", () => {
       await expect(lease.step([])).rejects.toMatchObject({ code: "HOST_TIMEOUT" });
     });
 
+    it("gives a step up when its patience is over, however often it was lost before", async () => {
+      let now = 0;
+      const hosts = Array.from({ length: 10 }, () => {
+        const fake = fakeEngine();
+        fake.failures.push(new Failure("HOST_LOST", "lost"));
+        return fake;
+      });
+      const [first, ...others] = hosts.map(({ engine }) => place(engine));
+      const elsewhere = async () => ((now += 10), others.shift() ?? null);
+      const leases = new Leases<null>({ ...options, nowMs: () => now, patienceMs: 45, elsewhere });
+      const lease = await leases.open(first as Place<null>);
+      await expect(lease.step([])).rejects.toMatchObject({ code: "HOST_LOST" });
+      expect(hosts.filter(({ failures }) => failures.length === 0)).toHaveLength(6);
+      lease.end();
+    });
+
     it("tells what runs do where, arrivals included", async () => {
       const { here, leases } = pool();
       const opening = leases.open(place(here.engine));
