@@ -14,8 +14,8 @@ export interface LoopParts {
   /** The model's answer, guided; throws what a step throws. */
   readonly predict: (latents: Float32Array, time: number) => Promise<Float32Array>;
   readonly signal: AbortSignal;
-  /** After each step; `picture` is what the answer pointed to. */
-  readonly onStep: (done: number, total: number, picture: Float32Array | null) => void;
+  /** After each step. */
+  readonly onStep: (done: number, total: number) => void;
 }
 
 /** One draw for the whole batch: each picture's part comes from its own generator, so it does not depend on its neighbours. */
@@ -56,7 +56,7 @@ export async function runLoop({ schedule, sampler, generators, first, predict, s
       throw new Failure("SAMPLE_NON_FINITE", `step ${index + 1} of ${schedule.steps.length} left values that are no finite numbers`, {
         step: index + 1,
       });
-    onStep(index + 1, schedule.steps.length, sampler.picture());
+    onStep(index + 1, schedule.steps.length);
   }
   return latents;
 }

@@ -9,8 +9,6 @@ export type Draw = () => Float32Array;
 export interface Sampler {
   /** The next latents; `answer` is the model's at the step's time. */
   readonly next: (latents: Float32Array, answer: Float32Array, step: LoopStep, draw: Draw) => Float32Array;
-  /** The picture that the last answer pointed to. */
-  readonly picture: () => Float32Array | null;
 }
 
 type Term = readonly [weight: number, values: Float32Array];
@@ -69,15 +67,10 @@ const lambda = ({ signal, noise }: Mix): number => Math.log(signal) - Math.log(n
 
 /** `eta` of DDIM: the share of fresh noise (Song et al. 2021, eq. 16). */
 export function samplerOf(name: SamplerName, prediction: Prediction, eta: number, total: number): Sampler {
-  let seen: Float32Array | null = null;
-  const picture = (): Float32Array | null => seen;
-
   if (name === "euler" || name === "flow_match_euler")
     return {
-      picture,
       next(latents, answer, { from, to }) {
         const [clean, noise] = parts(latents, answer, from, prediction);
-        seen = clean;
         return sum([
           [to.signal, clean],
           [to.noise, noise],
@@ -87,10 +80,8 @@ export function samplerOf(name: SamplerName, prediction: Prediction, eta: number
 
   if (name === "euler_ancestral")
     return {
-      picture,
       next(latents, answer, { from, to }, draw) {
         const [clean, noise] = parts(latents, answer, from, prediction);
-        seen = clean;
         const [before, after] = [ratio(from), ratio(to)];
         const up = Math.sqrt((after * after * (before * before - after * after)) / (before * before));
         const down = Math.sqrt(after * after - up * up);
@@ -104,10 +95,8 @@ export function samplerOf(name: SamplerName, prediction: Prediction, eta: number
 
   if (name === "ddim")
     return {
-      picture,
       next(latents, answer, { from, to }, draw) {
         const [clean, noise] = parts(latents, answer, from, prediction);
-        seen = clean;
         const fresh = eta * (to.noise / from.noise) * Math.sqrt(Math.max(0, 1 - (from.signal / to.signal) ** 2));
         const kept = Math.sqrt(Math.max(0, to.noise * to.noise - fresh * fresh));
         return sum([[to.signal, clean], [kept, noise], ...(eta > 0 ? [[fresh, draw()] as const] : [])]);
@@ -118,10 +107,8 @@ export function samplerOf(name: SamplerName, prediction: Prediction, eta: number
     let earlier: { readonly clean: Float32Array; readonly from: Mix } | null = null;
     let done = 0;
     return {
-      picture,
       next(latents, answer, { from, to }) {
         const [clean] = parts(latents, answer, from, prediction);
-        seen = clean;
         done += 1;
         const length = lambda(to) - lambda(from);
         const gain = to.signal * Math.expm1(-length);
@@ -137,7 +124,7 @@ export function samplerOf(name: SamplerName, prediction: Prediction, eta: number
       },
     };
   }
-  return unipc(prediction, total, (clean) => (seen = clean), picture);
+  return unipc(prediction, total);
 }
 
 interface Past {
@@ -146,7 +133,7 @@ interface Past {
 }
 
 /** Zhao et al. 2023, UniPC of the second order with B(h) = exp(h) - 1: each answer first corrects the step before it, then predicts the next. */
-function unipc(prediction: Prediction, total: number, note: (clean: Float32Array) => void, picture: Sampler["picture"]): Sampler {
+function unipc(prediction: Prediction, total: number): Sampler {
   /** Newest last. */
   const past: Past[] = [];
   let before: Float32Array | null = null;
@@ -182,12 +169,10 @@ function unipc(prediction: Prediction, total: number, note: (clean: Float32Array
   }
 
   return {
-    picture,
     next(given, answer, step) {
       const from = bent(step.from);
       const { to } = step;
       const [clean] = parts(given, answer, step.from, prediction);
-      note(clean);
       const latents = corrected(given, clean, from);
       past.push({ clean, from });
       if (past.length > 2) past.shift();
