@@ -7,7 +7,7 @@ import type { Catalog, CatalogEntry, CatalogSnapshot } from "../../catalog/index
 import { Failure } from "../../failure/index.ts";
 import { remainingMs } from "../../jobs/index.ts";
 import type { JobContext, Scheduler } from "../../jobs/index.ts";
-import type { Engines } from "../../refit/index.ts";
+import type { Engines, EngineSpec } from "../../refit/index.ts";
 import type { Events, StampedEvent } from "../../telemetry/index.ts";
 import type { WireBackend } from "../../wire/index.ts";
 import type { AdapterFinder } from "../resolve/find-adapter.ts";
@@ -20,7 +20,7 @@ import { createDeviceRestart } from "./devices.ts";
 import { changeSince, engineOf } from "./engines.ts";
 import type { pageAnswers } from "./pages.ts";
 import type { StatusPage } from "./status-page.ts";
-import { adapterReportView, catalogEntryView, floatDtype, jobView, wirePrecision } from "./views.ts";
+import { adapterReportView, catalogEntryView, jobView, portDtype, wirePrecision } from "./views.ts";
 import type { OnProgress } from "../../step/index.ts";
 import type { LastUsed } from "../warm/last-used.ts";
 import { hostMemory } from "../warm/warm.ts";
@@ -268,13 +268,11 @@ function requestOf(params: WireParams<"engine.prepare" | "engine.warm">): LeaseR
 
 type Ports = Awaited<ReturnType<WireBackend["engine.prepare"]>>["inputs"];
 
-/** "float" in a graph means the engine's own float type. */
-function portsOf(ports: readonly Port[], precision: keyof typeof floatDtype): Ports[number][] {
+function portsOf(ports: readonly Port[], precision: EngineSpec["precision"]): Ports[number][] {
   return ports.map(({ name, dtype, shape, optional }) => ({
     name,
     ...(optional === true ? { optional } : {}),
-    dtype:
-      dtype === "float" ? floatDtype[precision] : dtype === "i64" ? "i64" : dtype === "f16" ? "f16" : dtype === "bf16" ? "bf16" : "f32",
+    dtype: portDtype(dtype, precision),
     shape: [...shape],
   }));
 }

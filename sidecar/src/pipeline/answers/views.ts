@@ -7,7 +7,7 @@ import type { CatalogEntry } from "../../catalog/index.ts";
 import type { ReadyDelta } from "../../delta/index.ts";
 import { Failure } from "../../failure/index.ts";
 import type { JobInfo } from "../../jobs/index.ts";
-import type { EngineStatus, RefitRecord } from "../../refit/index.ts";
+import type { EngineSpec, EngineStatus, RefitRecord } from "../../refit/index.ts";
 import type { DeltaState } from "../resolve/resolver.ts";
 
 export type CatalogEntryView = WireResult<"catalog.get">["entry"];
@@ -23,6 +23,12 @@ export const weightDtypes = { fp32: "f32", fp16: "f16", bf16: "bf16", fp8: "fp8"
 
 /** Dtype of a step's float tensors: quantised engines take and give bf16. */
 export const floatDtype = { f32: "f32", f16: "f16", bf16: "bf16", fp8: "bf16", int8: "bf16", nvfp4: "bf16" } as const;
+
+/** Dtype of a step's tensor at a port of a graph. "float" means the engine's own float type; what no step carries as it is travels as f32. */
+export function portDtype(dtype: string, precision: EngineSpec["precision"]): "f32" | "f16" | "bf16" | "i64" {
+  if (dtype === "float") return floatDtype[precision];
+  return dtype === "i64" || dtype === "f16" || dtype === "bf16" ? dtype : "f32";
+}
 
 export function catalogEntryView(entry: CatalogEntry, delta: DeltaState): CatalogEntryView {
   return {

@@ -5,7 +5,7 @@ import type { FrameTensor } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 import type { EngineSpec } from "../../refit/index.ts";
 import { isFinite32 } from "../../sampling/index.ts";
-import { floatDtype } from "../answers/views.ts";
+import { portDtype } from "../answers/views.ts";
 import { isFloat, valuesOf } from "../float-tensors.ts";
 import type { Port, StepTable } from "../resolve/graphs.ts";
 
@@ -134,8 +134,7 @@ export async function readInputs(tensors: readonly FrameTensor[], needs: LoopNee
     }
     const isBatched = wanted[0] === "batch";
     const values = await read(tensor);
-    const kind = dtype === "float" ? floatDtype[precision] : isFloat(dtype) || dtype === "i64" ? dtype : "f32";
-    return { name, dtype: kind, isBatched, ...(isBatched ? forAll(values, pictures) : values) };
+    return { name, dtype: portDtype(dtype, precision), isBatched, ...(isBatched ? forAll(values, pictures) : values) };
   };
   /** Every input that the model needs; the negative side may leave out what is alike on both. */
   const side = async (prefix: "positive" | "negative"): Promise<Condition[]> => {

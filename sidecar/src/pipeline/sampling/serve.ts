@@ -11,7 +11,7 @@ import type { LeaseReply } from "../../step/index.ts";
 import { familyTitle, samplingOf } from "../../terms/index.ts";
 import type { CallContext, SampleCall, SampleReply } from "../../wire/index.ts";
 import { changeSince } from "../answers/engines.ts";
-import { adapterReportView, floatDtype, wirePrecision } from "../answers/views.ts";
+import { adapterReportView, portDtype, wirePrecision } from "../answers/views.ts";
 import { bytesAs } from "../float-tensors.ts";
 import type { LeaseOpener, LeaseRequest, OpenLease } from "../open-lease.ts";
 import type { StepTable } from "../resolve/graphs.ts";
@@ -72,10 +72,8 @@ function refitsOf(engines: SampleParts["engines"], lease: OpenLease, startedMs: 
 }
 
 /** The model's own inputs that the loop fills. */
-const dtypeOf = (table: StepTable, spec: EngineSpec, name: string): FrameTensor["dtype"] => {
-  const dtype = table.inputs.find((port) => port.name === name)?.dtype;
-  return dtype === "float" ? floatDtype[spec.precision] : dtype === "i64" || dtype === "f16" || dtype === "bf16" ? dtype : "f32";
-};
+const dtypeOf = ({ inputs }: StepTable, { precision }: EngineSpec, name: string): FrameTensor["dtype"] =>
+  portDtype(inputs.find((port) => port.name === name)?.dtype ?? "f32", precision);
 
 /** Throws SAMPLE_INVALID where the model, the prediction and the sampler do not go together. */
 function predictionOf({ prediction, sampler, eta }: Params, latents: "epsilon" | "flow"): Prediction {

@@ -3,7 +3,7 @@
 import type { FrameTensor } from "@refit-sidecar/protocol";
 import type { EngineSpec } from "../../refit/index.ts";
 import type { Port } from "../resolve/graphs.ts";
-import { floatDtype } from "../answers/views.ts";
+import { portDtype } from "../answers/views.ts";
 
 /** Shapes of a step's inputs by name. */
 export type StepShapes = Readonly<Record<string, readonly number[]>>;
@@ -69,7 +69,7 @@ export function probeInputs(ports: readonly Port[], precision: EngineSpec["preci
   return ports
     .filter(({ optional }) => optional !== true)
     .map(({ name, dtype, shape }) => {
-      const own = dtype === "float" ? floatDtype[precision] : dtype === "i64" || dtype === "f16" || dtype === "bf16" ? dtype : "f32";
+      const own = portDtype(dtype, precision);
       const known = last?.[name];
       const fits =
         known !== undefined &&
