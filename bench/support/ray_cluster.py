@@ -1,7 +1,7 @@
 """A Ray cluster of several nodes on this computer, for tests and the bench: `python ray_cluster.py NODES CPUS`.
 
-Prints one JSON line with the head's address, then obeys lines on stdin and answers each with a JSON line: `add` (a node), `lose N` (the N-th node dies without a word),
-`head` (the head's own service dies, and comes back), `nodes`. Ends with its stdin.
+Prints one JSON line with the head's address, then obeys lines on stdin and answers each with a JSON line: `add` (a node), `lose N` (the N-th node dies without a word).
+Ends with its stdin.
 """
 
 from __future__ import annotations
