@@ -14,8 +14,10 @@ def main() -> int:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    # Answers of a few megabytes go straight from process to process; through the object store they take many times as long.
-    os.environ.setdefault("RAY_max_direct_call_object_size", "4194304")
+    from .cluster import ENV
+
+    for name, value in ENV.items():
+        os.environ.setdefault(name, value)
     from .gateway import serve
 
     asyncio.run(serve(0, output))

@@ -11,6 +11,7 @@ from typing import Any
 log = logging.getLogger("refit_ray")
 
 CONNECT_SECONDS = 5.0
+# Of the gateway and its actors. Answers of a few megabytes go straight from process to process; through the object store they take many times as long.
 ENV = {"RAY_max_direct_call_object_size": "4194304"}
 
 

@@ -7,10 +7,7 @@ import json
 from typing import Any
 
 from refit_host.checked.tensor_frame import PREFIX_BYTES, Prefix, padded, read_message, read_prefix
-
-# As the host itself allows (refit_host/wire/frames.py).
-MAX_HEADER_BYTES = 64 << 20
-MAX_PAYLOAD_BYTES = 8 << 30
+from refit_host.wire.frames import MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES
 
 
 def _prefix(head: bytes) -> Prefix:

@@ -9,14 +9,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from refit_host.wire.protocol import ERRORS
+
 from .files import FileTrouble
 from .frames import message_of, read_frame, with_message
 
 # A host that talks faster than it is heard loses its oldest lines, never an answer.
 MAX_LINES = 500
 MAX_LINE = 2000
-# Numbers of the host protocol (protocol/src/host/errors.ts).
-NUMBERS = {"HOST_FILE_MISSING": -32030, "HOST_FILE_CHANGED": -32031}
 
 
 class SessionEnded(Exception):
@@ -146,6 +146,6 @@ class Session:
 
 
 def _refusal(frame: bytes, number: Any, trouble: FileTrouble) -> bytes:
-    error = {"code": NUMBERS.get(trouble.code, -32603), "message": trouble.message, "data": {"code": trouble.code, "evidence": {}}}
+    error = {"code": ERRORS[trouble.code], "message": trouble.message, "data": {"code": trouble.code, "evidence": {}}}
     answer = with_message(frame, {"jsonrpc": "2.0", "id": number, "error": error})
     return answer
