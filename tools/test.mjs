@@ -2,7 +2,7 @@
 // Runs every test: vitest (TypeScript, with and without the native addon), pytest (oracles, plugin, Python hosts), the check. Ends with "N passed, N failed".
 // `--e2e` runs the long tests instead, `--unit` the quick ones; further arguments that name a path or file narrow the run.
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -44,34 +44,82 @@ const unitPaths = {
   ],
 };
 const wanted = process.argv.slice(2).filter((argument) => !argument.startsWith("--"));
-const scratch = mkdtempSync(join(tmpdir(), "refit-test-"));
+/** Everything that a run writes outside the repository lies here and is gone with it, also when the run is stopped. The name is short: sockets lie in it. */
+const scratch = mkdtempSync(join(tmpdir(), "refit-"));
+const temporary = join(scratch, "t");
+mkdirSync(temporary);
+const running = new Set();
+process.on("exit", () => {
+  for (const child of running) child.kill();
+  rmSync(scratch, { recursive: true, force: true, maxRetries: 3 });
+});
+for (const [signal, status] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+  ["SIGHUP", 129],
+])
+  process.on(signal, () => process.exit(status));
+for (const name of ["TMPDIR", "TMP", "TEMP"]) process.env[name] = temporary;
 const totals = { passed: 0, failed: 0, skipped: 0 };
 
-function add(label, counts) {
-  for (const key of Object.keys(totals)) totals[key] += counts[key];
-  console.log(`${label}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+const freeGiB = () => {
+  const { bavail, bsize } = statfsSync(scratch);
+  return (bavail * bsize) / 2 ** 30;
+};
+
+/** Starts a program that ends with this run. Resolves with its exit status, 1 when it could not be started; `said` takes what it prints when stdio has pipes. */
+function ended(command, args, options, said = []) {
+  const child = spawn(command, args, { cwd: root, stdio: "inherit", ...options });
+  running.add(child);
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => said.push(chunk));
+  return new Promise((resolve) => {
+    const done = (status) => running.delete(child) && resolve(status);
+    child.on("close", done);
+    child.on("error", (error) => {
+      console.error(`refit-sidecar: could not run ${command}: ${error.message}`);
+      done(1);
+    });
+  });
 }
 
-/** A runner that dies without a report counts as one failure, never as nothing. */
+/** What `parse` makes of a runner's report; undefined for none, half of one, or an empty one. */
+function reported(file, parse) {
+  try {
+    return parse(readFileSync(file, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+function add(label, started, counts) {
+  for (const key of Object.keys(totals)) totals[key] += counts[key];
+  const seconds = ((performance.now() - started) / 1000).toFixed(0);
+  console.log(`${label}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped, in ${seconds} s`);
+}
+
+/** A runner that dies without a whole report counts as one failure, never as nothing. */
+function unreported(label, started, status) {
+  console.error(
+    `refit-sidecar: ${label} ended with status ${status} and without a whole report; ${scratch} has ${freeGiB().toFixed(1)} GiB left`,
+  );
+  add(label, started, { passed: 0, failed: 1, skipped: 0 });
+}
+
 async function vitest(label, paths, env) {
   const report = join(scratch, `${label.replace(/\W+/g, "-")}.json`);
-  const child = spawn(
+  const started = performance.now();
+  const status = await ended(
     process.execPath,
     ["node_modules/vitest/vitest.mjs", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...paths],
-    {
-      cwd: root,
-      stdio: "inherit",
-      env: { ...process.env, ...env, ...(e2e ? { REFIT_E2E: "1" } : {}) },
-    },
+    { env: { ...process.env, ...env, ...(e2e ? { REFIT_E2E: "1" } : {}) } },
   );
-  const status = await new Promise((resolve) => child.on("error", () => resolve(1)).on("close", resolve));
-  if (!existsSync(report)) return add(label, { passed: 0, failed: 1, skipped: 0 });
-  const json = JSON.parse(readFileSync(report, "utf8"));
+  const json = reported(report, JSON.parse);
+  if (json === undefined) return unreported(label, started, status);
   const brokenFiles = json.testResults.filter(
     (file) => file.status === "failed" && file.assertionResults.every((test) => test.status !== "failed"),
   ).length;
   const failed = json.numFailedTests + brokenFiles;
-  add(label, {
+  add(label, started, {
     passed: json.numPassedTests,
     failed: failed === 0 && status !== 0 ? 1 : failed,
     skipped: json.numPendingTests + json.numTodoTests,
@@ -79,7 +127,7 @@ async function vitest(label, paths, env) {
 }
 
 /** One process of pytest. `label` tells it from others beside it, whose output is held back until it ends. */
-function pytest(python, label, paths, alone) {
+async function pytest(python, label, paths, alone) {
   const report = join(scratch, `${label.replace(/\W+/g, "-")}.xml`);
   const marker = e2e ? ["-m", "e2e"] : ["-m", "not e2e"];
   const args = [
@@ -93,32 +141,21 @@ function pytest(python, label, paths, alone) {
     `--junitxml=${report}`,
     ...paths,
   ];
-  const child = spawn(python, args, {
-    cwd: root,
-    stdio: alone ? "inherit" : ["ignore", "pipe", "pipe"],
-    env: { ...process.env, REFIT_TEST_PYTHON: python },
-  });
   const said = [];
-  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => said.push(chunk));
-  return new Promise((resolve) => {
-    child.on("error", (error) => resolve(done(1, error)));
-    child.on("close", (status) => resolve(done(status, null)));
+  const started = performance.now();
+  const options = { stdio: alone ? "inherit" : ["ignore", "pipe", "pipe"], env: { ...process.env, REFIT_TEST_PYTHON: python } };
+  const status = await ended(python, args, options, said);
+  if (said.length > 0) process.stdout.write(Buffer.concat(said));
+  const attributes = reported(report, (text) => /<testsuite [^>]*>/.exec(text)?.[0]);
+  if (attributes === undefined) return unreported(label, started, status);
+  const number = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(attributes)?.[1] ?? 0);
+  const failed = number("failures") + number("errors");
+  const noTests = status === 5;
+  add(label, started, {
+    passed: number("tests") - failed - number("skipped"),
+    failed: failed === 0 && status !== 0 && !noTests ? 1 : failed,
+    skipped: number("skipped"),
   });
-
-  function done(status, error) {
-    if (said.length > 0) process.stdout.write(Buffer.concat(said));
-    if (error !== null) console.error(`refit-sidecar: could not run ${python}: ${error.message}`);
-    if (!existsSync(report)) return add(label, { passed: 0, failed: 1, skipped: 0 });
-    const attributes = /<testsuite [^>]*>/.exec(readFileSync(report, "utf8"))?.[0] ?? "";
-    const number = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(attributes)?.[1] ?? 0);
-    const failed = number("failures") + number("errors");
-    const noTests = status === 5;
-    add(label, {
-      passed: number("tests") - failed - number("skipped"),
-      failed: failed === 0 && status !== 0 && !noTests ? 1 : failed,
-      skipped: number("skipped"),
-    });
-  }
 }
 
 const hosts = "test/python/hosts";
@@ -127,9 +164,9 @@ const otherPytest = (python) => pytest(python, "pytest, all others", ["test/pyth
 
 /** Types, lint, format, layers, generated files. */
 async function check() {
-  const child = spawn(process.execPath, ["tools/check.mjs"], { cwd: root, stdio: "inherit" });
-  const status = await new Promise((resolve) => child.on("error", () => resolve(1)).on("close", resolve));
-  add("check", { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 });
+  const started = performance.now();
+  const status = await ended(process.execPath, ["tools/check.mjs"], {});
+  add("check", started, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 });
 }
 
 async function allTypescript() {
@@ -177,6 +214,5 @@ if (unit) {
   }
 }
 
-rmSync(scratch, { recursive: true, force: true });
 console.log(`${totals.passed} passed, ${totals.failed} failed${totals.skipped > 0 ? `, ${totals.skipped} skipped` : ""}`);
 process.exitCode = totals.failed === 0 ? 0 : 1;
