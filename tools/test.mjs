@@ -48,6 +48,7 @@ const wanted = process.argv.slice(2).filter((argument) => !argument.startsWith("
 const scratch = mkdtempSync(join(tmpdir(), "refit-"));
 const temporary = join(scratch, "t");
 mkdirSync(temporary);
+/** Its children, which a stopped run takes along. */
 const running = new Set();
 process.on("exit", () => {
   for (const child of running) child.kill();
@@ -62,10 +63,18 @@ for (const [signal, status] of [
 for (const name of ["TMPDIR", "TMP", "TEMP"]) process.env[name] = temporary;
 const totals = { passed: 0, failed: 0, skipped: 0 };
 
+/** A whole run had 1.8 GiB here at most. A full disk fails hundreds of tests that name everything but the disk. */
+const neededGiB = 3;
 const freeGiB = () => {
   const { bavail, bsize } = statfsSync(scratch);
   return (bavail * bsize) / 2 ** 30;
 };
+if (freeGiB() < neededGiB) {
+  console.error(
+    `refit-sidecar: the tests need ${neededGiB} GiB in ${tmpdir()}; ${freeGiB().toFixed(1)} GiB are free. Make room, or set TMPDIR to a folder on another disk.`,
+  );
+  process.exit(1);
+}
 
 /** Starts a program that ends with this run. Resolves with its exit status, 1 when it could not be started; `said` takes what it prints when stdio has pipes. */
 function ended(command, args, options, said = []) {
