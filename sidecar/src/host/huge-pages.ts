@@ -8,6 +8,7 @@ export function hugePages(
   platform: NodeJS.Platform = process.platform,
   given: string = process.env["GLIBC_TUNABLES"] ?? "",
 ): Readonly<Record<string, string>> {
-  if (platform !== "linux" || given.includes(tunable)) return {};
+  if (platform !== "linux") return {};
+  if (given.includes(tunable)) return { GLIBC_TUNABLES: given };
   return { GLIBC_TUNABLES: [given, `${tunable}=1`].filter((part) => part !== "").join(":") };
 }

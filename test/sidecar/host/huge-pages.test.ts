@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { hugePages } from "../../../sidecar/src/host/index.ts";
+import { hostEnvironment, hugePages } from "../../../sidecar/src/host/index.ts";
 
 it("a host that computes in main memory is given huge pages on Linux, next to what the caller had set", () => {
   expect(hugePages("linux", "")).toEqual({ GLIBC_TUNABLES: "glibc.malloc.hugetlb=1" });
@@ -7,7 +7,8 @@ it("a host that computes in main memory is given huge pages on Linux, next to wh
 });
 
 it("whoever has set that tunable keeps it, and other systems have no such thing", () => {
-  expect(hugePages("linux", "glibc.malloc.hugetlb=0")).toEqual({});
+  const given = { GLIBC_TUNABLES: "glibc.malloc.hugetlb=0" };
+  expect(hostEnvironment(hugePages("linux", given.GLIBC_TUNABLES), { given })).toMatchObject(given);
   expect(hugePages("win32", "")).toEqual({});
   expect(hugePages("darwin", "")).toEqual({});
 });

@@ -85,12 +85,13 @@ const spareFreeBytes = 2 * 1024 ** 3;
 export const keepsSpareHost = (kind: string, option: Options["spare-host"], freeBytes: number): boolean =>
   kind === "onnxruntime" && option === "on" && freeBytes > spareFreeBytes;
 
-/** Throws HOST_NOT_CONFIGURED. `graphs`: what it will likely load, first ones first. */
+/** Throws HOST_NOT_CONFIGURED. `graphs`: what it will likely load, first ones first. `tunables`: those of glibc that the operator has set. */
 export function hostCommand(
   kind: string,
   pythons: HostPythons,
   flags: HostsOptions["flags"] = () => [],
   graphs: readonly HostGraph[] = [],
+  tunables: string | undefined = process.env["GLIBC_TUNABLES"],
 ): HostCommand {
   if (kind === "onnxruntime") {
     const warm = graphs.slice(0, warmGraphs).flatMap(({ folder, variant }) => ["--warm-graph", `${variant}:${folder}`]);
@@ -98,7 +99,7 @@ export function hostCommand(
       kind,
       command: process.execPath,
       args: [join(packageRoot, "dist", "hosts", "onnxruntime", "main.js"), ...warm],
-      env: hugePages(),
+      env: hugePages(process.platform, tunables),
     };
   }
   if (kind !== "torch" && kind !== "tensorrt")
@@ -124,10 +125,10 @@ export function createHostStarter({
   onDevice,
   segmentFolder,
 }: HostsOptions): (kind: string, graphs: readonly HostGraph[], device: DeviceName) => Promise<Host> {
-  namedVariables(environment, process.env);
+  const named = namedVariables(environment, process.env);
   return (kind, graphs, device) => {
     const there = onDevice(device);
-    const command = hostCommand(kind, pythons, (gpuKind) => [...flags(gpuKind), ...there.flags], graphs);
+    const command = hostCommand(kind, pythons, (gpuKind) => [...flags(gpuKind), ...there.flags], graphs, named["GLIBC_TUNABLES"]);
     return startHost(
       { ...command, env: { ...command.env, ...there.env } },
       {
