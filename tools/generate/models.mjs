@@ -1,9 +1,11 @@
 // The table of model families in docs/use/models.md, and the short one of the README, from the families' descriptions.
 import { replaceBetween } from "./between.mjs";
 
-function engines({ family, hosts }, shipped) {
+function engines({ family, hosts, hostsWhen }, shipped) {
   if (shipped.has(family)) return "CPU, GPU";
-  return hosts?.length === 1 && hosts[0] === "torch" ? "GPU (torch host)" : "GPU; CPU when a graph is exported";
+  const exported = "GPU; CPU when a graph is exported";
+  if (hosts?.length !== 1 || hosts[0] !== "torch") return exported;
+  return hostsWhen === undefined ? "GPU (torch host)" : `${exported} (some models: GPU alone)`;
 }
 
 const listed = (families) => families.filter((one) => one.inputs !== undefined || one.like !== undefined || one.calls !== undefined);

@@ -1,4 +1,4 @@
-// What the sidecar and a gateway say to each other: one child that carries many engine hosts, each on a channel of its own (docs/develop/internals.md, "Gateway").
+// What the sidecar and a gateway say to each other: one child that carries many engine hosts, each on a channel of its own (docs/develop/processes.md, "Providers").
 // Channel 0 carries these messages as JSON; every other channel carries the host protocol, unchanged.
 
 import { z } from "zod";

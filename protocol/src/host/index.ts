@@ -1,4 +1,4 @@
-// The host protocol: what the sidecar and an engine host say to each other over the child's pipes (docs/develop/internals.md, docs/develop/hosts.md).
+// The host protocol: what the sidecar and an engine host say to each other over the child's pipes (docs/develop/host-protocol.md, docs/develop/hosts.md).
 // In: nothing but zod. Out: schemas, their types and the error table. It never holds behaviour: hosts in other languages read the same page.
 
 export { hostMethods, hostNotifications, hostProtocolVersion } from "./methods.ts";

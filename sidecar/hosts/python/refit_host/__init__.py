@@ -1,6 +1,6 @@
 """Engine hosts `torch` and `tensorrt`: child processes that hold weights and run steps.
 
-In: frames on stdin (docs/develop/internals.md), delta files, checkpoints. Out: frames on stdout; the log goes to stderr.
+In: frames on stdin (docs/develop/host-protocol.md), delta files, checkpoints. Out: frames on stdout; the log goes to stderr.
 Never: decide what the weights should be (the plan says so), open a socket, read a pickle, or touch the UI's packages.
 """
 
