@@ -1,6 +1,8 @@
 """A Ray cluster of several nodes on this computer, for tests and the bench: `python ray_cluster.py NODES CPUS`.
 
-Prints one JSON line with the head's address, then obeys lines on stdin and answers each with a JSON line: `add` (a node), `lose N` (the N-th node dies without a word).
+Prints one JSON line with the head's address, then obeys lines on stdin and answers each with a JSON line: `add` (a node), `lose N` (the N-th node dies without a word),
+`lose-head` (the head dies without a word; nodes find out by themselves), `lose-all` (the nodes die with it), `head` (a new one at the old address, which knows
+nothing of the old one).
 Ends with its stdin.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 
 def main() -> None:
@@ -18,9 +21,11 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     count, cpus = int(sys.argv[1]), int(sys.argv[2])
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 128 << 20})
+    of_head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 128 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args=of_head)
+    port = int(cluster.address.rsplit(":", 1)[1])
 
-    def add():
+    def add() -> Any:
         return cluster.add_node(num_cpus=cpus, object_store_memory=128 << 20)
 
     nodes = [add() for _ in range(count)]
@@ -32,6 +37,12 @@ def main() -> None:
             nodes.append(add())
         elif what == "lose":
             cluster.remove_node(nodes.pop(int(rest[0])), allow_graceful=False)
+        elif what in ("lose-head", "lose-all"):
+            cluster.remove_node(cluster.head_node, allow_graceful=False)
+            while what == "lose-all" and nodes:
+                cluster.remove_node(nodes.pop(), allow_graceful=False)
+        elif what == "head":
+            cluster.add_node(**of_head, gcs_server_port=port)
         print(json.dumps({"nodes": len(nodes)}), file=output)
     cluster.shutdown()
 

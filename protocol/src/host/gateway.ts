@@ -51,6 +51,8 @@ export const gatewayNotifications = {
   devices: z.object({ devices: z.array(place) }),
   /** A host has ended, or contact with it is lost. Nothing comes on its channel any more. */
   ended: z.object({ channel, reason: said }),
+  /** The cluster is gone, or another one answers in its place. The gateway ends, and every host with it; only a new one can join again. */
+  left: z.object({ reason: said }),
   /** A line that a host printed. */
   line: z.object({ channel, text: said }),
   /** What the way through the gateway adds to a call, over those of the last minutes; null: none yet. */

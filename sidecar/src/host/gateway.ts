@@ -60,6 +60,8 @@ export function startGateway(command: HostCommand, events: GatewayEvents): Gatew
   let calls = 0;
   let lastChannel = 0;
   let over: string | null = null;
+  /** Why it leaves the cluster, by its own word. */
+  let left: string | null = null;
 
   const write = (channel: number, parts: readonly Uint8Array[]): void => {
     if (!child.stdin.writable) return;
@@ -101,6 +103,7 @@ export function startGateway(command: HostCommand, events: GatewayEvents): Gatew
 
   function told(method: string, params: unknown): void {
     if (method === "devices") events.onDevices(gatewayNotifications.devices.parse(params).devices);
+    if (method === "left") left = gatewayNotifications.left.parse(params).reason;
     if (method === "figures") events.onFigures(gatewayNotifications.figures.parse(params));
     if (method === "line") {
       const { channel, text } = gatewayNotifications.line.parse(params);
@@ -127,8 +130,8 @@ export function startGateway(command: HostCommand, events: GatewayEvents): Gatew
     const finish = (code: number | null, signal: string | null): void => {
       tail.end();
       const why = over ?? spawnError?.message ?? (signal === null ? `exit code ${code}` : `signal ${signal}`);
-      over = tail.lines.length === 0 ? why : `${why}; its last log line: ${tail.lines.at(-1)}`;
-      for (const { end } of [...channels.values()]) end(`the gateway ended (${why})`);
+      over = left ?? (tail.lines.length === 0 ? why : `${why}; its last log line: ${tail.lines.at(-1)}`);
+      for (const { end } of [...channels.values()]) end(left ?? `the gateway ended (${why})`);
       for (const { reject } of pending.values()) reject(new Failure("HOST_GATEWAY", `the gateway ended (${over})`, { log: tail.lines }));
       pending.clear();
       resolve(over);

@@ -38,6 +38,7 @@ export class LiveEngine {
   /** The host that holds it, null when it has to be loaded (again). */
   #host: Host | null = null;
   #generation = 0;
+  #refitMs = 0;
   #bytes: number;
   /** What the weights are, as long as the state is not UNKNOWN. */
   #present: Wanted | null = null;
@@ -77,6 +78,10 @@ export class LiveEngine {
   get usedMs(): number {
     return this.#usedMs;
   }
+  /** What the last `bring` spent on a refit; 0: the weights were there, or had to be loaded. */
+  get refitMs(): number {
+    return this.#refitMs;
+  }
   get loaded(): boolean {
     return this.#host !== null;
   }
@@ -93,6 +98,7 @@ export class LiveEngine {
     return this.#queue.run(async () => {
       signal?.throwIfAborted();
       this.#usedMs = this.#parts.nowMs();
+      this.#refitMs = 0;
       this.#move({ type: "desired", desired: wanted.desired });
       const host = await this.#parts.host();
       // The usual step: nothing has changed, and nothing has to be planned to know it.
@@ -236,6 +242,7 @@ export class LiveEngine {
       throw this.#failed(kind, wanted, started, error);
     }
     this.#arrived(wanted, unknown ? "written" : "committed");
+    if (!unknown) this.#refitMs = this.#parts.nowMs() - started;
     const { writes, bytesRead, bytesWritten, mode } = prepared;
     this.#record(kind, wanted, {
       full: result.plan.full,

@@ -147,7 +147,8 @@ export class Leases<Origin> {
         try {
           const reply = await atSomePlace(async () => {
             const { inTurn, place } = stay;
-            const work = (ready: () => void) => stepOn(place, tensors, () => (ready(), nowMs() - admittedMs), tries, stepSignal);
+            const work = (ready: (refitMs: number) => void) =>
+              stepOn(place, tensors, () => (ready(place.engine.refitMs), nowMs() - admittedMs), tries, stepSignal);
             return { ...(await inTurn(work, stepSignal)), engine: place.engine.id };
           });
           this.#steps.set(reply.engine, (this.#steps.get(reply.engine) ?? 0) + 1);
@@ -231,9 +232,9 @@ export class Leases<Origin> {
     this.#stays.add(stay);
     try {
       // The turn begins here, not with the first step: else whoever waits would take the engine in between, and the first step would need a second refit.
-      const bring = async (ready: () => void) => {
+      const bring = async (ready: (refitMs: number) => void) => {
         await engine.bring(wanted, signal, onProgress);
-        ready();
+        ready(engine.refitMs);
       };
       await stay.inTurn(bring, signal);
     } catch (error) {

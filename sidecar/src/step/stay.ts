@@ -4,7 +4,7 @@ import type { EngineLease, LiveEngine } from "../refit/index.ts";
 import type { Wanted } from "../refit/types.ts";
 import type { Turns } from "./turns.ts";
 
-export type Engine = Pick<LiveEngine, "id" | "bring" | "step">;
+export type Engine = Pick<LiveEngine, "id" | "bring" | "refitMs" | "step">;
 
 /** An engine that a lease takes over, and the weights that it wants there. */
 export interface Place<Origin> extends Pick<EngineLease, "release"> {
@@ -29,7 +29,7 @@ export const ended = () =>
 /** A lease's time at one place. */
 export interface Stay<Origin> {
   readonly place: Place<Origin>;
-  readonly inTurn: <T>(work: (ready: () => void) => Promise<T>, signal: AbortSignal | undefined) => Promise<T>;
+  readonly inTurn: <T>(work: (ready: (refitMs: number) => void) => Promise<T>, signal: AbortSignal | undefined) => Promise<T>;
   readonly isBusy: () => boolean;
   readonly look: () => StayLook;
   /** The engine goes back when what runs has ended. */

@@ -3,7 +3,7 @@ import { Failure } from "../failure/index.ts";
 export interface TurnOptions {
   /**
    * How long runs of one state may keep the engine while runs of another wait, counted from the moment when its weights are there. Never less than
-   * `keepFactor` (6) times what the refit took, so that sharing keeps six sevenths of the throughput however slow a refit is.
+   * `keepFactor` (6) times what the refit took, so that sharing keeps six sevenths of the throughput however slow a refit is. A wait for a host, or a load into one, is no refit: it does not come again with the next turn.
    */
   readonly turnMs: () => number;
   /** How long after a step the engine is held for the next one of a run whose turn is not over: a sampler needs a moment between two steps. */
@@ -40,7 +40,6 @@ export class Turns {
   /** Share of runs after which their state came back within the grace: clients that make picture after picture with one stack. */
   #returnShare = 0;
   #current: string | null = null;
-  #switchedAt = 0;
   /** Infinite until the weights of the present state are there. */
   #turnEnds = Infinity;
   #busy = false;
@@ -98,11 +97,11 @@ export class Turns {
     return this.#runs.has(state) || (this.#endedAt.has(state) && this.#returnShare >= heldShare);
   }
 
-  /** Runs `work` alone on the engine when its turn comes; `work` calls `ready` when the weights are there. Throws STEP_QUEUE_FULL at once, HOST_CANCELLED when `signal` fires while it waits. */
-  async run<T>(state: string, work: (ready: () => void) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  /** Runs `work` alone on the engine when its turn comes; `work` calls `ready` when the weights are there, with what their refit took. Throws STEP_QUEUE_FULL at once, HOST_CANCELLED when `signal` fires while it waits. */
+  async run<T>(state: string, work: (ready: (refitMs: number) => void) => Promise<T>, signal?: AbortSignal): Promise<T> {
     await this.#enter(state, signal);
     try {
-      return await work(() => this.#beginTurn());
+      return await work((refitMs) => this.#beginTurn(refitMs));
     } finally {
       // Work that failed before its weights were there has no turn to keep.
       if (this.#turnEnds === Infinity) this.#turnEnds = this.#options.nowMs();
@@ -139,10 +138,9 @@ export class Turns {
     });
   }
 
-  #beginTurn(): void {
+  #beginTurn(refitMs: number): void {
     if (this.#turnEnds !== Infinity) return;
-    const now = this.#options.nowMs();
-    this.#turnEnds = now + Math.max(this.#options.turnMs(), keepFactor * (now - this.#switchedAt));
+    this.#turnEnds = this.#options.nowMs() + Math.max(this.#options.turnMs(), keepFactor * refitMs);
   }
 
   #next(): void {
@@ -177,11 +175,9 @@ export class Turns {
     this.#waiting = this.#waiting.filter((other) => other !== waiter);
     if (waiter.state !== this.#current) {
       this.#current = waiter.state;
-      this.#switchedAt = this.#options.nowMs();
       this.#turnEnds = Infinity;
     } else if (!this.#waiting.some((other) => other.state !== waiter.state)) {
       // Nobody else waits: the turn starts anew, and is counted from when somebody does.
-      this.#switchedAt = this.#options.nowMs();
       this.#turnEnds = Infinity;
     }
     this.#busy = true;

@@ -34,6 +34,7 @@ const script = `
   const hosts = new Map();
   const control = ({ id, method, params }) => {
     if (method === "join" && params.address === "nowhere") return tell({ id, error: { code: "HOST_RAY_UNREACHABLE", message: "nothing answers at nowhere" } });
+    if (method === "join" && params.address === "gone") { tell({ id, result: { version: "1", devices: [] } }); tell({ method: "left", params: { reason: "its head began anew" } }); return setTimeout(() => process.exit(0), 50); }
     if (method === "join") return tell({ id, result: { version: "1", devices: [{ name: "x:0", node: "n", problem: null }] } });
     if (method === "open" && params.device === "x:none") return tell({ id, error: { code: "HOST_START_FAILED", message: "no room" } });
     if (method === "open") { hosts.set(params.channel, new FrameReader()); tell({ method: "line", params: { channel: params.channel, text: "starting" } }); return tell({ id, result: { pid: 7, node: "n" } }); }
@@ -100,6 +101,15 @@ describe("startGateway", () => {
       expect((await one.ended).reason).toBe("renewed");
       expect(told).toContain("x:0 away");
       await expect(one.call("status", {})).rejects.toMatchObject({ code: "HOST_LOST" });
+    }));
+
+  it("ends with the reason for which it leaves the cluster", () =>
+    withGateway(async (gateway) => {
+      const one = await gateway.open("x:0", host);
+      await gateway.call("join", { ...join, address: "gone" });
+      expect(await gateway.ended).toBe("its head began anew");
+      expect((await one.ended).reason).toBe("its head began anew");
+      await expect(gateway.open("x:0", host)).rejects.toMatchObject({ message: expect.stringContaining("its head began anew") as string });
     }));
 
   it("ends every host and every call with itself, with its last words", async () => {

@@ -40,6 +40,25 @@ describe("LiveEngine", () => {
     ]);
   });
 
+  it("says what a refit took; a wait for its host and a load are none", async () => {
+    let now = 0;
+    const pass = (ms: number) => void (now += ms);
+    const engine = new LiveEngine(spec(), {
+      host: async () => (pass(30_000), host),
+      nowMs: () => now,
+      onState: ({ state }) => (state === "NEEDS_REFIT" ? pass(1_000) : undefined),
+      onStarted: ({ full }) => pass(full ? 5_000 : 40),
+      onLoaded: () => undefined,
+      onRecord: () => undefined,
+    });
+    await engine.bring(wanted("x"));
+    expect(engine.refitMs).toBe(0);
+    await engine.bring(wanted("x", ["ab", 1]));
+    expect(engine.refitMs).toBe(40);
+    await engine.bring(wanted("x", ["ab", 1]));
+    expect(engine.refitMs).toBe(0);
+  });
+
   it("changes the checkpoint of the same engine by a full plan", async () => {
     const engine = make();
     await engine.bring(wanted("x", ["a", 1]));

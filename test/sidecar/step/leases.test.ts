@@ -16,6 +16,7 @@ function fakeEngine() {
   let has = "";
   const engine: Place<null>["engine"] = {
     id: "engine",
+    refitMs: 0,
     async bring({ desired }) {
       if (has !== desired.checkpoint) {
         generation += 1;

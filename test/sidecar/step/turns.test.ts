@@ -13,8 +13,8 @@ const make = (changes: Partial<{ turnMs: number; graceMs: number; maxWaiting: nu
   });
 const pause = (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms));
 
-const logged = (log: string[], state: string) => async (ready: () => void) => {
-  ready();
+const logged = (log: string[], state: string) => async (ready: (refitMs: number) => void) => {
+  ready(0);
   log.push(state);
 };
 
@@ -28,7 +28,7 @@ function sampler(turns: Turns, log: { state: string; at: number; refit: boolean 
         const refit = has !== state;
         if (refit) await pause(refitMs);
         has = state;
-        ready();
+        ready(refit ? refitMs : 0);
         await pause(stepMs);
         log.push({ state, at: Date.now(), refit });
       });
@@ -183,7 +183,7 @@ describe("Turns", () => {
     const all = Promise.all(
       ["a", "b", "c", "b", "a", "c"].map((state) =>
         turns.run(state, async (ready) => {
-          ready();
+          ready(0);
           await pause(1);
           log.push(state);
         }),
@@ -212,6 +212,26 @@ describe("Turns", () => {
     }
     const refits = log.filter(({ refit }) => refit).length;
     expect(refits * 50).toBeLessThan(0.2 * states.length * 60 * 40);
+  });
+
+  it("makes no turn longer for a wait that was no refit: its host was away, and comes back once", async () => {
+    const log: string[] = [];
+    const turns = make({ turnMs: 100, graceMs: 20 });
+    const steps = async (state: string, count: number, waitMs: number) => {
+      const close = turns.open(state);
+      for (let step = 0; step < count; step += 1)
+        await turns.run(state, async (ready) => {
+          if (step === 0) await pause(waitMs);
+          ready(0);
+          await pause(10);
+          log.push(state);
+        });
+      close();
+    };
+    const all = Promise.all([steps("a", 100, 30_000), steps("b", 3, 0)]);
+    await vi.runAllTimersAsync();
+    await all;
+    expect(log.indexOf("b")).toBeLessThan(20);
   });
 
   it("keeps no turn for a state whose weights never came", async () => {

@@ -20,9 +20,13 @@ def main() -> int:
         os.environ.setdefault(name, value)
     from .gateway import serve
 
-    asyncio.run(serve(0, output))
-    # Threads of Ray must not keep the process alive.
-    os._exit(0)
+    async def whole() -> None:
+        await serve(0, output)
+        # Threads of Ray, and calls that wait for a head that is gone, must not keep the process alive.
+        os._exit(0)
+
+    asyncio.run(whole())
+    return 1
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from .files import FileServer, Mode, NodeFiles, Source, Stamp, cache_folder
+from .files import FileServer, Mode, NodeFiles, Source, SourceAway, Stamp, cache_folder
 from .session import Answer, Heard, Session, SessionEnded
 
 LOOK_SECONDS = 1.0
@@ -106,11 +106,13 @@ class EngineActor:
 
 
 def _got(coming: Any) -> Any:
-    """The answer, or what the file server raised."""
+    """The answer, or what the file server raised. Raises SourceAway for a file server that is gone: this actor is well, and so are the weights that it serves."""
     try:
         return ray.get(coming)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise SourceAway(type(error).__name__) from error
 
 
 def _adapters(folder: Path) -> list[NodeFile]:

@@ -18,16 +18,25 @@ class Writer:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._pieces: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="refit-writer", daemon=True).start()
+        self._pieces: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="refit-writer", daemon=True)
+        self._thread.start()
 
     def write(self, channel: int, piece: bytes) -> None:
         self._pieces.put((channel, piece))
 
+    def finish(self, seconds: float) -> None:
+        """Waits until what was given is written, for so long at most. Nothing may be given afterwards."""
+        self._pieces.put(None)
+        self._thread.join(seconds)
+
     def _run(self) -> None:
         with os.fdopen(self._descriptor, "wb", buffering=1 << 20) as out:
             while True:
-                channel, piece = self._pieces.get()
+                given = self._pieces.get()
+                if given is None:
+                    return
+                channel, piece = given
                 try:
                     out.write(PREFIX.pack(channel, len(piece)))
                     out.write(piece)

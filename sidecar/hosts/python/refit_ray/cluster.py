@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+from dataclasses import dataclass
 from typing import Any
 
 log = logging.getLogger("refit_ray")
@@ -23,8 +24,26 @@ class Refusal(Exception):
         self.code = code
 
 
-def join(address: str) -> str:
-    """Joins the cluster; Ray's version. Raises Refusal."""
+@dataclass(frozen=True)
+class Joined:
+    """`head`: where its head answers; `identity`: of the cluster, another one after a head that lost its tables; `node`: ours."""
+
+    version: str
+    head: str
+    identity: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """`nodes`: those that are alive, with the GPUs of each."""
+
+    identity: str
+    nodes: dict[str, float]
+
+
+def join(address: str) -> Joined:
+    """Joins the cluster. Raises Refusal."""
     try:
         import ray
     except ImportError as error:
@@ -49,7 +68,29 @@ def join(address: str) -> str:
             else "is a node of it running on this computer (ray start --address)?"
         )
         raise Refusal("HOST_RAY_UNREACHABLE", f"the Ray cluster at {address} could not be joined: {_short(error)}; {hint}") from error
-    return str(ray.__version__)
+    context = ray.get_runtime_context()
+    seen = look(context.gcs_address)
+    if isinstance(seen, str):
+        raise Refusal("HOST_RAY_UNREACHABLE", f"the Ray cluster at {address} went away while it was joined: {seen}")
+    return Joined(str(ray.__version__), context.gcs_address, seen.identity, context.get_node_id())
+
+
+def look(head: str) -> Seen | str:
+    """The cluster that answers there now, whichever it is; why none does. May take a minute.
+
+    Each look has a client of its own: Ray's functions wait for ever for a head that is gone, and end the process when another one answers.
+    """
+    host, _, port = head.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        from ray._raylet import GcsClient
+
+        asked = GcsClient(address=head)
+        nodes = asked.get_all_node_info(timeout=CONNECT_SECONDS)
+        alive = {node.hex(): float(facts.resources_total.get("GPU", 0)) for node, facts in nodes.items() if facts.state == 0}
+        return Seen(asked.cluster_id.hex(), alive)
+    except Exception as error:  # noqa: BLE001 - whatever Ray raises, the head does not answer
+        return f"nothing answers at {head} ({_short(error)}); is the cluster's head running?"
 
 
 def _try(address: str) -> None:
@@ -67,12 +108,6 @@ def _try(address: str) -> None:
 
 def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:600] or type(error).__name__
-
-
-def own_node() -> str:
-    import ray
-
-    return ray.get_runtime_context().get_node_id()
 
 
 def file_server(node: str) -> Any:
@@ -111,10 +146,3 @@ def is_loss(error: Exception) -> bool:
     import ray
 
     return isinstance(error, ray.exceptions.RayActorError)
-
-
-def gpus_there() -> float:
-    """GPUs of all nodes that are alive. Raises what Ray raises while the head is away."""
-    import ray
-
-    return float(ray.cluster_resources().get("GPU", 0))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ Mode = Literal["auto", "shared", "store"]
 # Ray moves an object as a whole; two of them are on their way at a time.
 CHUNK_BYTES = 32 << 20
 AHEAD = 2
+# A file server that was away is not asked again for so long: each try takes seconds.
+AWAY_SECONDS = 10.0
 # What is left to others on a node's disk.
 SPARE_BYTES = 2 << 30
 
@@ -35,6 +39,16 @@ class FileTrouble(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FileTrouble, (self.code, self.message)
+
+
+class SourceAway(FileTrouble):
+    """The file server cannot be reached. What this node has already is as good as it was."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            "HOST_FILE_MISSING",
+            f"the sidecar's files cannot be reached from this node ({reason}); is the sidecar's own node in the cluster?",
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class FileServer:
 
 @dataclass(frozen=True)
 class Source:
-    """How a node asks the file server. `read` begins a read and answers how to wait for it."""
+    """How a node asks the file server. `read` begins a read and answers how to wait for it. Both raise SourceAway."""
 
     facts: Callable[[str], Stamp | dict[str, Stamp]]
     read: Callable[[str, Stamp, int, int], Callable[[], bytes]]
@@ -91,6 +105,8 @@ class NodeFiles:
         self._source = source
         self._folder = folder
         self._held: dict[Path, int] = {}
+        self._facts: dict[str, Stamp | dict[str, Stamp]] = {}
+        self._away_until = -math.inf
 
     def localise(self, params: dict[str, Any]) -> dict[str, Any]:
         """Params of `load` or `prepare` with the places that this node has. Raises FileTrouble."""
@@ -115,19 +131,34 @@ class NodeFiles:
         """A delta: its name says its content, and the host checks it."""
         if self._mode == "auto" and os.path.isfile(path):
             return path
-        stamp = self._source.facts(path)
+        stamp = self._ask(path)
         assert isinstance(stamp, Stamp)
         return self._place(path, stamp)
 
     def _graph(self, folder: str) -> str:
         if self._mode == "auto" and os.path.isdir(folder):
             return folder
-        files = self._source.facts(folder)
+        files = self._ask(folder)
         assert isinstance(files, dict)
         name = hashlib.sha256(repr((folder, sorted(files.items(), key=lambda item: item[0]))).encode()).hexdigest()[:32]
         for file, stamp in files.items():
             self._place(os.path.join(folder, file), stamp, name)
         return str(self._folder / name)
+
+    def _ask(self, path: str) -> Stamp | dict[str, Stamp]:
+        """While the file server is away, what it last said: copies of those files may be here. Raises FileTrouble."""
+        known = self._facts.get(path)
+        if known is not None and time.monotonic() < self._away_until:
+            return known
+        try:
+            facts = self._source.facts(path)
+        except SourceAway:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            if known is None:
+                raise
+            return known
+        self._facts[path] = facts
+        return facts
 
     def _place(self, path: str, stamp: Stamp, folder: str | None = None) -> str:
         if self._mode == "auto":

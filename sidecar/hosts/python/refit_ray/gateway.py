@@ -16,6 +16,7 @@ from .channels import Writer, pipe_reader, read_piece
 from .cluster import Refusal
 from .device import Device
 from .figures import Figures
+from .membership import Membership
 
 log = logging.getLogger("refit_ray")
 
@@ -26,6 +27,8 @@ CONTACT_SECONDS = float(os.environ.get("REFIT_RAY_CONTACT_SECONDS", "15"))
 HEAR_SECONDS = 2.0
 FIGURES_SECONDS = 2.0
 CAPACITY_SECONDS = 5.0
+# Ray itself gives up after a minute where this computer has no node of the cluster yet.
+JOIN_SECONDS = 90.0
 
 
 class Link:
@@ -45,6 +48,8 @@ class Gateway:
         self._links: dict[int, Link] = {}
         self._figures = Figures()
         self._tasks: set[asyncio.Task[None]] = set()
+        # Set once: the cluster is another one now, or gone. Only a new process can join again.
+        self.left = asyncio.Event()
         self._methods: dict[str, Callable[[dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]] = {
             "join": self._join, "open": self._open, "close": self._close, "renew": self._renew,
         }  # fmt: skip
@@ -108,12 +113,16 @@ class Gateway:
             )
         if given["actors"] == 0 and given["gpus"] == 0:
             raise Refusal("OPTIONS_INVALID", "--ray-gpus 0 needs a number of actors; name it with --ray-actors")
-        version = await asyncio.to_thread(cluster.join, given["address"])
-        node = cluster.own_node()
-        files = cluster.file_server(node)
+        try:
+            joined = await asyncio.wait_for(asyncio.to_thread(cluster.join, given["address"]), JOIN_SECONDS)
+        except asyncio.TimeoutError as error:
+            raise Refusal(
+                "HOST_RAY_UNREACHABLE", f"the Ray cluster at {given['address']} did not let us in for {JOIN_SECONDS:g} s"
+            ) from error
+        files = cluster.file_server(joined.node)
 
         def make() -> Any:
-            return cluster.new_actor(given["gpus"], given["cpus"], given["files"], files, node, CONTACT_SECONDS)
+            return cluster.new_actor(given["gpus"], given["cpus"], given["files"], files, joined.node, CONTACT_SECONDS)
 
         def add(count: int) -> None:
             for index in range(len(self._devices), count):
@@ -121,7 +130,8 @@ class Gateway:
                 self._devices[device.name] = device
                 self._start(device.watch())
 
-        there = await asyncio.to_thread(cluster.gpus_there)
+        seen = await asyncio.to_thread(cluster.look, joined.head)
+        there = 0.0 if isinstance(seen, str) else sum(seen.nodes.values())
         add(given["actors"] or int(there / given["gpus"]))
         if not self._devices:
             raise Refusal(
@@ -129,23 +139,31 @@ class Gateway:
                 f"the cluster has {there:g} GPUs, none for an actor of {given['gpus']:g}; name a number with --ray-actors (and --ray-gpus 0 for processors)",
             )
         if given["actors"] == 0:
-            self._start(self._grow(given["gpus"], add))
+            self._start(self._grow(joined.head, given["gpus"], add))
         if given["adapters"] is not None and given["inbox"] is not None:
             self._start(Adapters(given["adapters"], given["inbox"], lambda: list(self._devices.values())).watch())
         self._start(self._tell_figures())
-        return {"version": version, "devices": self._places()}
+        self._start(self._leave_with(Membership(joined, self._serves, CONTACT_SECONDS)))
+        return {"version": joined.version, "devices": self._places()}
 
-    async def _grow(self, gpus: float, add: Callable[[int], None]) -> None:
+    def _serves(self) -> bool:
+        return any(device.problem is None for device in self._devices.values())
+
+    async def _leave_with(self, membership: Membership) -> None:
+        reason = await membership.ended()
+        log.warning("the cluster is left: %s", reason)
+        self._notify("left", {"reason": reason})
+        self.left.set()
+
+    async def _grow(self, head: str, gpus: float, add: Callable[[int], None]) -> None:
         """One actor for each share of GPUs, as nodes come. Actors of nodes that go wait for others."""
         while True:
             await asyncio.sleep(CAPACITY_SECONDS)
-            try:
-                there = await asyncio.to_thread(cluster.gpus_there)
-            except Exception as error:  # noqa: BLE001 - the head is away; actors serve on
-                log.warning("the cluster's head does not answer: %s", _reason(error))
-                continue
+            seen = await asyncio.to_thread(cluster.look, head)
+            if isinstance(seen, str):
+                continue  # the head is away; actors serve on
             before = len(self._devices)
-            add(int(there / gpus))
+            add(int(sum(seen.nodes.values()) / gpus))
             if len(self._devices) > before:
                 self._tell_devices()
 
@@ -251,8 +269,15 @@ def _reason(error: BaseException) -> str:
 
 
 async def serve(stdin: int, stdout: int) -> None:
-    """Until stdin ends: the sidecar is gone then, and actors that nobody asks for any more end with this process."""
+    """Until stdin ends, or the cluster: actors that nobody asks for any more end with this process."""
     reader = await pipe_reader(stdin)
-    gateway = Gateway(Writer(stdout))
-    while (piece := await read_piece(reader)) is not None:
-        gateway.take(*piece)
+    writer = Writer(stdout)
+    gateway = Gateway(writer)
+
+    async def read() -> None:
+        while (piece := await read_piece(reader)) is not None:
+            gateway.take(*piece)
+
+    reading, leaving = asyncio.create_task(read()), asyncio.create_task(gateway.left.wait())
+    await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.to_thread(writer.finish, 5)

@@ -57,7 +57,11 @@ export async function rayProvider(parts: RayParts): Promise<EngineProvider> {
       },
     );
     try {
-      note((await child.call("join", { protocolVersion: gatewayProtocolVersion, ...join })).devices);
+      const { devices } = await child.call("join", { protocolVersion: gatewayProtocolVersion, ...join });
+      const names = new Set(devices.map(({ name }) => name));
+      // A cluster that began anew may have fewer nodes than the old one so far.
+      const missing = [...places.values()].filter(({ name }) => !names.has(name));
+      note([...devices, ...missing.map(({ name }) => ({ name, node: null, problem: "the cluster has no node for this actor yet" }))]);
     } catch (error) {
       await child.close();
       throw error;

@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 import pytest
 from refit_ray import files as module
-from refit_ray.files import FileServer, FileTrouble, Mode, NodeFiles, Source, Stamp
+from refit_ray.files import FileServer, FileTrouble, Mode, NodeFiles, Source, SourceAway, Stamp
 
 
 class Asked:
@@ -98,6 +98,31 @@ def test_refuses_a_file_that_changes_or_goes_on_its_way(tmp_path, given):
     assert gone.value.code == "HOST_FILE_MISSING"
     # Nothing of it counts as a copy.
     assert not [p for p in (tmp_path / "copies").rglob("base.safetensors")]
+
+
+def test_uses_its_copies_while_the_file_server_is_away_and_refuses_what_it_lacks(tmp_path, given, monkeypatch):
+    asked = Asked()
+    files = node(asked, "store", tmp_path / "copies" / "n")
+    before = files.localise(given)
+    tried: list[str] = []
+
+    def away(path: str) -> Stamp:
+        tried.append(path)
+        raise SourceAway("ActorDiedError")
+
+    answers = asked.source.facts
+    object.__setattr__(asked.source, "facts", away)
+    assert files.localise(given) == before and files.localise(given) == before
+    # One try has shown that it is away.
+    assert len(tried) == 1
+    with pytest.raises(FileTrouble, match="cannot be reached from this node .ActorDiedError"):
+        files.localise({**given, "stack": [{**given["stack"][0], "delta": given["stack"][0]["delta"] + "2"}]})
+    # It is back, and a delta that was made again meanwhile is brought again.
+    later = module.time.monotonic() + module.AWAY_SECONDS
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    object.__setattr__(asked.source, "facts", answers)
+    Path(given["stack"][0]["delta"]).write_bytes(b"made again")
+    assert Path(files.localise(given)["stack"][0]["delta"]).read_bytes() == b"made again"
 
 
 def test_gives_up_copies_that_nobody_uses_when_the_disk_fills(tmp_path, given, monkeypatch):

@@ -11,7 +11,7 @@ if (rayPython === null) console.warn("Ray is not tried: REFIT_TEST_RAY names no 
 
 export interface RayCluster {
   readonly address: string;
-  /** `add`: a node more; `lose N`: the N-th node dies without a word. */
+  /** `add`: a node more; `lose N`: the N-th node dies without a word; the rest stands in ray_cluster.py. */
   readonly do: (what: string) => Promise<void>;
   readonly close: () => Promise<void>;
 }

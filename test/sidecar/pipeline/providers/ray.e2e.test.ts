@@ -37,6 +37,7 @@ describe.skipIf(skips)("engines in a Ray cluster of two nodes", { timeout: 120_0
       fill: (place) => {
         place("checkpoints", "base.safetensors", demoCheckpoint);
         for (const name of ["thick-strokes", "small"]) place("loras", `${name}.safetensors`, demoLora(name));
+        place("loras", "never-used.safetensors", demoLora("only-sevens"));
       },
     });
     checkpoint = await idOf(bench, "checkpoint", "base.safetensors");
@@ -157,7 +158,7 @@ describe.skipIf(skips)("engines in a Ray cluster of two nodes", { timeout: 120_0
   });
 
   it("catalogues an adapter that arrives in a node's folder", async () => {
-    copyFileSync(demoLora("only-sevens"), join(arriving, "from-a-node.safetensors"));
+    copyFileSync(demoLora("small"), join(arriving, "from-a-node.safetensors"));
     const { name } = await until("the adapter", async () => {
       const { entries } = (await bench.client.call("catalog.list", { kind: "adapter" })).result;
       return entries.find((entry) => entry.name.endsWith("from-a-node.safetensors") && entry.problem === null);
@@ -167,17 +168,42 @@ describe.skipIf(skips)("engines in a Ray cluster of two nodes", { timeout: 120_0
     await bench.client.call("engine.release", { lease: run.lease });
   });
 
-  it("fails with a reason while the cluster is gone, and keeps the sidecar", async () => {
-    await cluster.close();
-    const status = await until(
-      "no device to be left",
-      async () => {
-        const now = await statusOf(bench);
-        return now.devices.every(({ state }) => state === "down") ? now : null;
-      },
-      90_000,
-    );
-    expect(status.devices[0]?.problem).toMatch(/./);
+  const allDown = async () => {
+    const now = await devices();
+    return now.every(({ state }) => state === "down") ? now : null;
+  };
+
+  it("steps on while the head is away, and joins the cluster of the head that comes back", { timeout: 240_000 }, async () => {
+    await steady(async () => {
+      await cluster.do("lose-head");
+      // What a node has not had before cannot come there now.
+      await expect(open([{ adapter: await idOf(bench, "adapter", "never-used.safetensors"), strength: 1 }])).rejects.toThrow(
+        /files cannot be reached/,
+      );
+    }, 20);
+    // Every client has a step under way or asks for one while no device serves; each gets one answer, the right one.
+    await steady(async () => {
+      await cluster.do("head");
+      const [away] = await until("the old cluster to be left", allDown, 60_000);
+      expect(away?.problem).toMatch(/not joined: another cluster answers at .*its head began anew/);
+      await cluster.do("add");
+      await cluster.do("add");
+      await until("both devices", async () => (await devices()).every(({ state }) => state !== "down"), 90_000);
+    }, 40);
+    for (const { problem } of await devices()) expect(problem).toBeNull();
+  });
+
+  it("says what is missing while the cluster is gone, and steps again when there is one", { timeout: 240_000 }, async () => {
+    await steady(async () => {
+      await cluster.do("lose-all");
+      await until(
+        "the head to be missed",
+        async () => (await allDown())?.every(({ problem }) => /not joined: nothing answers at/.test(problem ?? "")),
+        90_000,
+      );
+      for (const what of ["head", "add", "add"]) await cluster.do(what);
+      await until("both devices", async () => (await devices()).every(({ state }) => state !== "down"), 90_000);
+    }, 30);
   });
 });
 

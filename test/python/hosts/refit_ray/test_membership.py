@@ -1,0 +1,49 @@
+"""When a gateway leaves its cluster. The head is a script here; a real one is lost and comes back in test/sidecar/pipeline/providers/ray.e2e.test.ts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from refit_ray import cluster, membership
+from refit_ray.cluster import Joined, Seen
+from refit_ray.membership import Membership
+
+OURS = Joined("2", "head:1", "ours", "here")
+AWAY = "nothing answers at head:1"
+
+
+def reason_after(looks: list[Seen | str], monkeypatch: Any, serves: bool = True, patience: float = 0.2) -> str | None:
+    """None: it stays."""
+    monkeypatch.setattr(membership, "LOOK_SECONDS", 0.01)
+    left = list(looks)
+    monkeypatch.setattr(cluster, "look", lambda head: left.pop(0) if len(left) > 1 else left[0])
+
+    async def wait() -> str | None:
+        try:
+            return await asyncio.wait_for(Membership(OURS, lambda: serves, patience).ended(), 0.5)
+        except asyncio.TimeoutError:
+            return None
+
+    return asyncio.run(wait())
+
+
+@pytest.mark.parametrize(
+    ("last", "serves", "reason"),
+    [
+        (Seen("ours", {"here": 0}), False, None),
+        (Seen("another", {"here": 0}), True, "its head began anew"),
+        (Seen("ours", {"there": 1}), True, "own node for dead"),
+        (AWAY, True, None),
+        (AWAY, False, AWAY),
+    ],
+)
+def test_leaves_a_cluster_that_is_another_one_and_one_that_is_gone_with_all_its_actors(last, serves, reason, monkeypatch):
+    told = reason_after([Seen("ours", {"here": 0}), AWAY, last], monkeypatch, serves)
+    assert told is None if reason is None else reason in (told or "")
+
+
+def test_an_address_where_nothing_listens_is_told_with_the_reason():
+    seen = cluster.look("127.0.0.1:9")
+    assert isinstance(seen, str) and seen.startswith("nothing answers at 127.0.0.1:9 (")
