@@ -14,7 +14,6 @@ export interface EngineHostsParts {
   readonly onDown: (kind: string, device: DeviceName, message: string, wasAsked: boolean) => void;
   readonly renew: EngineProvider["renew"];
   readonly problem: EngineProvider["problem"];
-  readonly devices: EngineProvider["devices"];
   readonly patienceMs: EngineProvider["patienceMs"];
 }
 
@@ -68,13 +67,11 @@ export class EngineHosts {
   async host(kind: string, device: DeviceName): Promise<Host> {
     const running = this.#supervised.get(hostKey(kind, device))?.supervisor.running ?? null;
     if (running !== null && !this.#renewing.has(device)) return running;
-    const isUp = (other: DeviceName) => this.#supervised.get(hostKey(kind, other))?.supervisor.running?.gone() === false;
-    const othersServe = () => this.#parts.devices(kind).some((other) => other !== device && isUp(other) && !this.isDown(kind, other));
     const isOver = new AbortController();
     const away = async (): Promise<never> => {
       for (;;) {
         const problem = this.#parts.problem(device);
-        if (problem !== null && othersServe())
+        if (problem !== null && this.#othersServe(device, kind))
           throw new Failure("HOST_START_FAILED", `${device ?? "the device"} serves no host at present: ${problem}`, { kind, device });
         await wait(awayLookMs, undefined, { signal: isOver.signal, ref: false });
       }
@@ -107,13 +104,21 @@ export class EngineHosts {
     return supervisor !== undefined && supervisor.status.restarts > 0 && supervisor.running === null;
   }
 
-  /** Its hosts begin anew. It counts as down from now on until those that ran serve again. */
-  async renew(device: DeviceName, waitsForRest: boolean): Promise<void> {
+  /** A host is up on another device, of that kind where one is named. */
+  #othersServe(device: DeviceName, ofKind?: string): boolean {
+    return [...this.#supervised.values()].some(
+      ({ kind, device: other, supervisor }) =>
+        other !== device && (ofKind === undefined || kind === ofKind) && supervisor.running !== null && !this.isDown(kind, other),
+    );
+  }
+
+  /** Its hosts begin anew, once they rest where others serve meanwhile. It counts as down from now on until those that ran serve again. */
+  async renew(device: DeviceName): Promise<void> {
     this.#renewing.add(device);
     try {
       const running = [...this.#supervised.values()].filter((one) => one.device === device && one.supervisor.running !== null);
       const hosts = running.flatMap(({ supervisor }) => supervisor.running ?? []);
-      const until = performance.now() + (waitsForRest ? longestRestMs : 0);
+      const until = performance.now() + (this.#othersServe(device) ? longestRestMs : 0);
       while (performance.now() < until && hosts.some((host) => !host.gone() && host.idleMs() < restMs)) await wait(lookMs);
       for (const { supervisor } of running) supervisor.expectEnd();
       if (this.#parts.renew === null) await Promise.all(hosts.map((host) => host.close()));

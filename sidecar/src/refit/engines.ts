@@ -55,7 +55,6 @@ export class Engines {
       renew: options.renew ?? null,
       patienceMs: options.patienceMs ?? 0,
       problem: (device) => this.problem(device),
-      devices: (kind) => this.devices(kind),
       onDown: (kind, device, message, wasAsked) => {
         if (!wasAsked) options.emit({ type: "host.crashed", engine: hostKey(kind, device), message });
         for (const engine of this.#ofHost(kind, device)) if (engine.loaded) engine.lost(`the engine host ended (${message})`);
@@ -363,11 +362,11 @@ export class Engines {
   }
 
   /**
-   * The device's hosts begin anew, and serve the same engines afterwards. No new run goes there meanwhile, and steps that are under way end first.
-   * `othersServe`: runs can go on elsewhere, so it may wait until nobody works there.
+   * The device's hosts begin anew, and serve the same engines afterwards. No new run goes there meanwhile; where another device serves, steps that are under
+   * way end first.
    */
-  async renew(device: DeviceName, othersServe: boolean): Promise<void> {
-    await this.#hosts.renew(device, othersServe);
+  async renew(device: DeviceName): Promise<void> {
+    await this.#hosts.renew(device);
     const own = [...this.#engines.values()].filter((engine) => engine.device === device);
     // What cannot be brought back is repaired, or says so to whoever wants it.
     await Promise.all(own.map((engine) => engine.recover().catch(() => undefined)));

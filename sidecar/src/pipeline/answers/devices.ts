@@ -19,11 +19,9 @@ export interface DevicesParts {
 
 /** One device after another, and one request after another: two that are away at once could be all that there are. Throws ENGINE_DEVICE_UNKNOWN. */
 export function createDeviceRestart(
-  engines: Pick<Engines, "devices" | "renew" | "status" | "isDown">,
+  engines: Pick<Engines, "devices" | "renew" | "status">,
 ): (given: { readonly device: string | null }, context: { readonly signal: AbortSignal }) => Promise<{ readonly restarted: string[] }> {
   let before: Promise<unknown> = Promise.resolve();
-  const serving = (name: DeviceName): boolean =>
-    Object.values(engines.status.hosts).some(({ kind, on, state }) => on === name && state === "up" && !engines.isDown(kind, name));
   const restart = async (device: string | null, signal: AbortSignal): Promise<{ restarted: string[] }> => {
     const names = namesOf(engines);
     const chosen = names.filter((name) => device === null || (name ?? unnamed) === device);
@@ -38,10 +36,7 @@ export function createDeviceRestart(
     const restarted: string[] = [];
     for (const name of chosen) {
       signal.throwIfAborted();
-      await engines.renew(
-        name,
-        names.some((other) => other !== name && serving(other)),
-      );
+      await engines.renew(name);
       restarted.push(name ?? unnamed);
     }
     return { restarted };
