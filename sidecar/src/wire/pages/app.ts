@@ -70,17 +70,21 @@ export function createPages(parts: PageParts): Express {
       return refuse(response, "WIRE_BODY_REFUSED");
     next();
   });
-  const admittedToControl = (request: Request, response: Response, next: NextFunction): void => {
-    const admission = admitRequest(request.headers, access);
-    if (!admission.admitted) return refuse(response, admission.code);
-    if (admission.by === "cookie") return refuse(response, "WIRE_UNAUTHORIZED");
-    if (admission.role !== "control") return refuse(response, "WIRE_ROLE");
-    next();
-  };
+  type Admitted = Admission & { readonly admitted: true };
+  /** A cookie without its proof opens nothing here. */
+  const admitted =
+    (serve: (request: Request, response: Response, admission: Admitted, next: NextFunction) => Promise<void> | void) =>
+    async (request: Request, response: Response, next: NextFunction) => {
+      const admission = admitRequest(request.headers, access);
+      if (!admission.admitted) return refuse(response, admission.code);
+      if (admission.by === "cookie") return refuse(response, "WIRE_UNAUTHORIZED");
+      await serve(request, response, admission, next);
+    };
+  const toControl = admitted((_request, response, { role }, next) => (role === "control" ? next() : refuse(response, "WIRE_ROLE")));
   // Before anything reads a large body it is known who sends it.
   app.post(
     "/sample",
-    admittedToControl,
+    toControl,
     express.json({ limit: limits.httpSampleBytes, strict: true, type: "application/json" }),
     sampleRoute(parts),
   );
@@ -122,16 +126,6 @@ export function createPages(parts: PageParts): Express {
     refuse(response, admission.admitted ? "WIRE_METHOD_UNKNOWN" : admission.code);
   });
 
-  /** A cookie without its proof opens nothing from here on. */
-  const admitted =
-    (serve: (request: Request, response: Response, admission: Admission & { readonly admitted: true }) => Promise<void> | void) =>
-    async (request: Request, response: Response) => {
-      const admission = admitRequest(request.headers, access);
-      if (!admission.admitted) return refuse(response, admission.code);
-      if (admission.by === "cookie") return refuse(response, "WIRE_UNAUTHORIZED");
-      await serve(request, response, admission);
-    };
-
   app.get(
     "/status",
     admitted(async (_request, response) => void response.type("application/json").send(wireJson(await parts.status()))),
@@ -140,13 +134,7 @@ export function createPages(parts: PageParts): Express {
     "/metrics",
     admitted((_request, response) => void response.type("text/plain; version=0.0.4; charset=utf-8").send(parts.metricsText())),
   );
-  app.post(
-    "/stop",
-    admitted((_request, response, { role }) => {
-      if (role !== "control") return refuse(response, "WIRE_ROLE");
-      response.once("finish", parts.stop).json({ stopping: true });
-    }),
-  );
+  app.post("/stop", toControl, (_request, response) => void response.once("finish", parts.stop).json({ stopping: true }));
   app.post(
     "/ticket",
     admitted((request, response, { role }) => {

@@ -2,10 +2,10 @@
 
 import { wireMethods } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
-import type { StepInput } from "../backend.ts";
 import { bind, type Bound } from "./method-table.ts";
 import type { Shared } from "./parts.ts";
 import type { LiveState } from "./state.ts";
+import { answered, keptTensors } from "./tensors.ts";
 
 function checkLease(state: LiveState, lease: string): void {
   if (!state.leases.has(lease)) throw new Failure("WIRE_LEASE_UNKNOWN", "expected a lease of this session; prepare again");
@@ -34,20 +34,15 @@ export function steppingMethods(
     }),
     "engine.step": bind(
       wireMethods["engine.step"],
-      async ({ lease, use = {}, reply }, { call, tensors, placed, context }) => {
+      async ({ lease, use, reply }, input) => {
         checkLease(state, lease);
-        if (reply !== undefined) call.holdAnswer();
-        const startMs = shared.nowMs();
-        const names = new Set([...tensors, ...placed].map(({ name }) => name));
-        const kept = Object.entries(use).map(([name, key]): StepInput => {
-          if (names.has(name)) throw new Failure("STEP_INPUT_INVALID", "expected each input once, either sent or by key");
-          return { ...conditioning.get(state.id, key), name };
+        return answered(state, input, reply, async () => {
+          const startMs = shared.nowMs();
+          const inputs = [...input.placed, ...input.tensors, ...keptTensors(state, shared, use, input, "STEP_INPUT_INVALID")];
+          const { ms, outputs } = await backend.step({ lease, inputs }, input.context);
+          metrics.stepMs.observe(shared.nowMs() - startMs);
+          return { result: { ms }, outputs };
         });
-        const { ms, outputs } = await backend.step({ lease, inputs: [...placed, ...tensors, ...kept] }, context);
-        metrics.stepMs.observe(shared.nowMs() - startMs);
-        const descriptors =
-          reply === undefined || context.signal.aborted ? null : ((await state.segments()?.write(outputs, reply)) ?? null);
-        return descriptors === null ? { result: { ms }, tensors: outputs } : { result: { ms }, descriptors };
       },
       { takesPlaced: true },
     ),

@@ -1,0 +1,37 @@
+// Tensors of a step or a loop beside those in its frame: kept conditioning that it names by key, and outputs that go into the client's segment.
+
+import type { FrameTensor } from "@refit-sidecar/protocol";
+import { Failure } from "../../failure/index.ts";
+import type { SegmentRange } from "../segments/index.ts";
+import type { Kept } from "./conditioning.ts";
+import type { CallInput, Reply } from "./method-table.ts";
+import type { Shared } from "./parts.ts";
+import type { LiveState } from "./state.ts";
+
+/** What the call names by key, under the names that it gives. Throws `twice` for a name that was sent too, and WIRE_CONDITIONING_UNKNOWN. */
+export function keptTensors(
+  { id }: LiveState,
+  { conditioning }: Shared,
+  use: Readonly<Record<string, string>> | undefined,
+  { tensors, placed }: CallInput,
+  twice: "STEP_INPUT_INVALID" | "SAMPLE_INVALID",
+): Kept[] {
+  const sent = new Set([...tensors, ...placed].map(({ name }) => name));
+  return Object.entries(use ?? {}).map(([name, key]) => {
+    if (sent.has(name)) throw new Failure(twice, `expected ${name} once, either sent or by key`, {});
+    return { ...conditioning.get(id, key), name };
+  });
+}
+
+/** Serves the call and answers its outputs: in the client's segment, while it waits for them there, or else in the frame. */
+export async function answered<Result>(
+  state: LiveState,
+  { call, context }: CallInput,
+  reply: SegmentRange | undefined,
+  serve: () => Promise<{ readonly result: Result; readonly outputs: readonly FrameTensor[] }>,
+): Promise<Reply<Result>> {
+  if (reply !== undefined) call.holdAnswer();
+  const { result, outputs } = await serve();
+  const descriptors = reply === undefined || context.signal.aborted ? null : ((await state.segments()?.write(outputs, reply)) ?? null);
+  return descriptors === null ? { result, tensors: outputs } : { result, descriptors };
+}
