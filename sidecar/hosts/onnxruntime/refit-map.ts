@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { elements } from "../../src/terms/index.ts";
 import { hostFailure } from "./host-failure.ts";
 
 const row = z.object({
@@ -33,11 +34,9 @@ export interface ParameterLayout {
   readonly weights: readonly WeightView[];
 }
 
-export const product = (shape: readonly number[]): number => shape.reduce((total, dimension) => total * dimension, 1);
-
 /** Parameters without a graph: one buffer each, no weight. */
 export function plainLayouts(parameters: Readonly<Record<string, readonly number[]>>): ParameterLayout[] {
-  return Object.entries(parameters).map(([name, shape]) => ({ name, shape, elements: product(shape), refittable: true, weights: [] }));
+  return Object.entries(parameters).map(([name, shape]) => ({ name, shape, elements: elements(shape), refittable: true, weights: [] }));
 }
 
 /** Groups the refit map by parameter and checks every row against the checkpoint's shapes. Throws HOST_GRAPH_INVALID naming the first row that does not fit. */
@@ -51,7 +50,7 @@ export function mappedLayouts(rows: readonly RefitMapRow[], shapes: Readonly<Rec
     layouts.set(entry.parameter, {
       name: entry.parameter,
       shape,
-      elements: product(shape),
+      elements: elements(shape),
       refittable: entry.refittable && (known?.refittable ?? true),
       weights: [...(known?.weights ?? []), view],
     });
@@ -61,18 +60,18 @@ export function mappedLayouts(rows: readonly RefitMapRow[], shapes: Readonly<Rec
 }
 
 function viewOf(entry: RefitMapRow, shape: readonly number[]): WeightView {
-  const elements = product(entry.shape);
-  const rowElements = product(shape.slice(1));
+  const count = elements(entry.shape);
+  const rowElements = elements(shape.slice(1));
   const startElement = (entry.slice?.start ?? 0) * rowElements;
-  const expected = entry.slice === null ? product(shape) : entry.slice.length * rowElements;
-  if (elements !== expected || startElement + elements > product(shape)) {
+  const expected = entry.slice === null ? elements(shape) : entry.slice.length * rowElements;
+  if (count !== expected || startElement + count > elements(shape)) {
     throw invalid(
       entry,
       `expected ${expected} elements of a parameter of shape [${shape.join(", ")}], the graph's weight has shape [${entry.shape.join(", ")}]`,
     );
   }
-  if (entry.swapHalves && elements % 2 !== 0) throw invalid(entry, "halves of an odd number of elements cannot be exchanged");
-  return { weight: entry.weight, shape: entry.shape, startElement, elements, swapHalves: entry.swapHalves };
+  if (entry.swapHalves && count % 2 !== 0) throw invalid(entry, "halves of an odd number of elements cannot be exchanged");
+  return { weight: entry.weight, shape: entry.shape, startElement, elements: count, swapHalves: entry.swapHalves };
 }
 
 /** A swapped range is stored swapped, so no other weight may read it. */

@@ -1,5 +1,6 @@
 import { native, type FloatDtype } from "@refit-sidecar/native";
 import type { FrameTensor } from "@refit-sidecar/protocol";
+import { elements } from "../../src/terms/index.ts";
 import { hostFailure } from "./host-failure.ts";
 import type { GraphInput, ReadyInput } from "./runner/messages.ts";
 import type { WeightTable } from "./weight-table.ts";
@@ -67,7 +68,7 @@ async function readyInput({ name, dtype, shape, data }: FrameTensor, { type, sha
     throw hostFailure("HOST_INPUT_INVALID", `expected input ${name} to be ${type}, got ${dtype}`, { name, expected: type, got: dtype });
   const to = type === "float32" ? "F32" : "F16";
   if (from === to) return { name, type, shape, data: own(data) };
-  const count = shape.reduce((product, dimension) => product * dimension, 1);
+  const count = elements(shape);
   const converted = new Uint8Array(count * (to === "F32" ? 4 : 2));
   await native.convert(data, from, converted, to, count);
   return { name, type, shape, data: converted };

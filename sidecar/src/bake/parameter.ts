@@ -15,7 +15,7 @@ import {
   tiledIndex,
 } from "../storage/index.ts";
 import type { Encoded, Rounding, Scales, StoredParameter, StoredPiece } from "../storage/index.ts";
-import { asBytes, lossOfStored, mergeParameter, notFiniteOf } from "../terms/index.ts";
+import { asBytes, elements, lossOfStored, mergeParameter, notFiniteOf } from "../terms/index.ts";
 import type { Addend, MergeLoss, MergeOutcome, NotFinite } from "../terms/index.ts";
 
 /** Output of one piece of a parameter, in the order of the file's rows; `encoded` where the file stores it quantised. */
@@ -110,7 +110,7 @@ export async function computeParameter(job: ParameterJob): Promise<ParameterOutp
 function pieceAt(piece: StoredPiece, shape: readonly number[], before: readonly number[]): StoredPiece {
   if (shape.join() === before.join()) return piece;
   const rows = shape[0] ?? 1;
-  const columns = shape.slice(1).reduce((product, dimension) => product * dimension, 1);
+  const columns = elements(shape.slice(1));
   const multiple = blockPadding(piece.piece.storage);
   const up = (count: number): number => Math.ceil(count / multiple) * multiple;
   return { ...piece, piece: { ...piece.piece, length: rows }, rows, columns, storedRows: up(rows), storedColumns: up(columns) };
@@ -188,7 +188,7 @@ function equal(a: Float32Array, b: Float32Array): boolean {
 
 /** The values that a quantised output stands for, in canonical row order. */
 async function decodedOutput(output: Pick<ParameterOutput, "shape" | "pieces">): Promise<Float32Array> {
-  const values = new Float32Array(output.shape.reduce((product, dimension) => product * dimension, 1));
+  const values = new Float32Array(elements(output.shape));
   for (const { piece, data, encoded } of output.pieces) {
     const target = values.subarray(piece.piece.start * piece.columns, (piece.piece.start + piece.rows) * piece.columns);
     await decodePiece(piece, data, encoded?.scales ?? null, target);

@@ -1,3 +1,4 @@
+import { elements } from "../terms/index.ts";
 import type { DemoDescription } from "./assets.ts";
 import { noiseOf } from "./noise.ts";
 
@@ -6,7 +7,7 @@ export type Denoise = (latents: Float32Array, timestep: number) => Promise<Float
 
 /** Deterministic DDIM (Song et al. 2021, eq. 12 with η = 0) on velocity predictions (Salimans & Ho 2022), no guidance. Returns the final latents. */
 export async function sample(description: DemoDescription, seeds: readonly number[], denoise: Denoise): Promise<Float32Array> {
-  const size = description.latent.shape.reduce((product, dim) => product * dim, 1);
+  const size = elements(description.latent.shape);
   const [low, high] = description.sampler.clip;
   const latents = new Float32Array(seeds.length * size);
   seeds.forEach((seed, index) => latents.set(noiseOf(seed, size), index * size));

@@ -3,6 +3,7 @@
 import { native } from "@refit-sidecar/native";
 import type { FrameTensor } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
+import { elements } from "../terms/index.ts";
 
 const containers = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
 type Float = keyof typeof containers;
@@ -24,7 +25,7 @@ export async function bytesAs(values: Float32Array, dtype: FrameTensor["dtype"])
 export async function valuesOf(tensor: FrameTensor | undefined): Promise<Float32Array> {
   const dtype = tensor?.dtype ?? "none";
   if (tensor === undefined || !isFloat(dtype)) throw new Failure("STEP_FAILED", "expected a floating-point output of the step", { dtype });
-  const values = new Float32Array(tensor.shape.reduce((product, dim) => product * dim, 1));
+  const values = new Float32Array(elements(tensor.shape));
   // A view of a message may begin anywhere: numbers are read from a place of their own.
   await native.convert(Uint8Array.from(tensor.data), containers[dtype], bytesOf(values), "F32", values.length);
   return values;

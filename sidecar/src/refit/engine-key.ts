@@ -1,3 +1,4 @@
+import { elements } from "../terms/index.ts";
 import type { EngineSpec } from "./types.ts";
 
 /** Names the engine that a spec means. Checkpoint and stack are not part of it: those are weights. */
@@ -19,8 +20,5 @@ const on = (name: string, device: DeviceName): string => (device === null ? name
 /** Bytes of the engine's weights. */
 export function engineBytes({ precision, parameters }: EngineSpec): number {
   const bytesPerElement = precision === "f32" ? 4 : 2;
-  return parameters.names.reduce(
-    (sum, name) => sum + (parameters.shapes[name] ?? []).reduce((product, dimension) => product * dimension, bytesPerElement),
-    0,
-  );
+  return parameters.names.reduce((sum, name) => sum + elements(parameters.shapes[name] ?? []) * bytesPerElement, 0);
 }

@@ -8,7 +8,7 @@ import { ensureDelta } from "../delta/index.ts";
 import { noiseOf } from "../demo/index.ts";
 import { packageRoot } from "../package-root.ts";
 import type { EngineSpec, Wanted, WantedAdapter } from "../refit/index.ts";
-import { touchedParameters } from "../terms/index.ts";
+import { elements, touchedParameters } from "../terms/index.ts";
 
 export type RealSize = "sd15" | "sdxl";
 
@@ -42,8 +42,6 @@ interface GraphFile {
   readonly inputs: readonly { readonly name: string; readonly dtype: string; readonly shape: readonly (number | string)[] }[];
   readonly refitMap: readonly { readonly parameter: string; readonly shape: readonly number[] }[];
 }
-
-const product = (shape: readonly number[]): number => shape.reduce((all, dimension) => all * dimension, 1);
 
 async function half(values: Float32Array): Promise<Uint8Array> {
   const out = new Uint8Array(values.length * 2);
@@ -88,10 +86,10 @@ async function writeCheckpoint(
     shape,
     data: () =>
       shape.length >= 2
-        ? random.take(product(shape), 0.7 / Math.sqrt(product(shape.slice(1))), index + seed * 10_007)
+        ? random.take(elements(shape), 0.7 / Math.sqrt(elements(shape.slice(1))), index + seed * 10_007)
         : name.endsWith("weight")
-          ? ones(product(shape))
-          : Promise.resolve(new Uint8Array(product(shape) * 2)),
+          ? ones(elements(shape))
+          : Promise.resolve(new Uint8Array(elements(shape) * 2)),
   }));
   await writeSafetensors(path, tensors);
 }
@@ -111,7 +109,7 @@ async function writeAdapter(
       name: `${stem}.lora_${part}.weight`,
       dtype: "F16" as const,
       shape: dims,
-      data: () => random.take(product(dims), 0.02, seed),
+      data: () => random.take(elements(dims), 0.02, seed),
     });
     return [factor("up", [rows, rank, ...tail.map(() => 1)], index * 2 + seed), factor("down", [rank, ...rest], index * 2 + 1 + seed)];
   });
@@ -121,7 +119,7 @@ async function writeAdapter(
 
 /** Bytes of disk that the files of a size take. */
 export async function realModelBytes(size: RealSize): Promise<number> {
-  return 2 * 2 * [...(await shapesOf(size)).shapes.values()].reduce((sum, shape) => sum + product(shape), 0) * 1.1;
+  return 2 * 2 * [...(await shapesOf(size)).shapes.values()].reduce((sum, shape) => sum + elements(shape), 0) * 1.1;
 }
 
 async function shapesOf(size: RealSize): Promise<{ readonly graph: GraphFile; readonly shapes: ReadonlyMap<string, readonly number[]> }> {
@@ -171,7 +169,7 @@ export async function openRealModel(folder: string, size: RealSize): Promise<Rea
   const dimension: Readonly<Record<string, number>> = { batch, height: side, width: side, tokens };
   const inputs = graph.inputs.map(({ name, shape }, index): FrameTensor => {
     const sizes = shape.map((axis) => (typeof axis === "number" ? axis : (dimension[axis] ?? 1)));
-    const values = name === "timestep" ? new Float32Array(product(sizes)).fill(499) : noiseOf(100 + index, product(sizes));
+    const values = name === "timestep" ? new Float32Array(elements(sizes)).fill(499) : noiseOf(100 + index, elements(sizes));
     return { name, dtype: "f32", shape: sizes, data: new Uint8Array(values.buffer) };
   });
   const names = [...shapes.keys()];
@@ -189,7 +187,7 @@ export async function openRealModel(folder: string, size: RealSize): Promise<Rea
     layers,
     rank,
     inputs,
-    what: `${size}, ${side * 8} px, batch ${batch}, ${tokens} tokens, ${([...shapes.values()].reduce((sum, shape) => sum + product(shape), 0) / 1e6).toFixed(0)} million parameters, random weights, rank-${rank} adapter on ${layers} layers`,
+    what: `${size}, ${side * 8} px, batch ${batch}, ${tokens} tokens, ${([...shapes.values()].reduce((sum, shape) => sum + elements(shape), 0) / 1e6).toFixed(0)} million parameters, random weights, rank-${rank} adapter on ${layers} layers`,
     sample: touched.filter((_, index) => index % Math.ceil(touched.length / 24) === 0),
   };
 }

@@ -2,6 +2,7 @@
 
 import { dtypeBytes, native, type TensorFile } from "@refit-sidecar/native";
 import { Failure } from "../failure/index.ts";
+import { elements } from "../terms/index.ts";
 import type { CheckpointSource, ParameterPiece, Storage } from "./types.ts";
 
 /** Scales of a quantised tensor, as f32 or as the codes of its block scales. */
@@ -37,8 +38,6 @@ export interface StoredParameter {
   /** Of all pieces. */
   readonly bytes: number;
 }
-
-const product = (shape: readonly number[]): number => shape.reduce((total, dimension) => total * dimension, 1);
 
 /** Every file must still have its stamp when it is opened, and again when everything was read (`checkUnchanged`): only what was catalogued is read. */
 export class CheckpointFiles {
@@ -91,11 +90,11 @@ export class CheckpointFiles {
         { parameter: name, expected: shape, got: source.shape },
       );
     }
-    const columns = product(shape.slice(1));
+    const columns = elements(shape.slice(1));
     const pieces = source.pieces.map((piece) => this.#piece(name, piece, columns));
     if (pieces.reduce((sum, { rows }) => sum + rows, 0) !== (shape[0] ?? 1))
       throw new Failure("STORAGE_INVALID", `expected the pieces of ${name} to cover its rows`, { parameter: name });
-    return { shape, elements: product(shape), pieces, bytes: pieces.reduce((sum, { bytes }) => sum + bytes, 0) };
+    return { shape, elements: elements(shape), pieces, bytes: pieces.reduce((sum, { bytes }) => sum + bytes, 0) };
   }
 
   #piece(name: string, piece: ParameterPiece, columns: number): StoredPiece {
@@ -155,7 +154,7 @@ async function readScales(file: TensorFile, key: string, storage: Storage, rows:
 /** A small tensor as f32. Throws STORAGE_INVALID unless it has one of these counts and every number is one. */
 async function numbers(file: TensorFile, key: string, weight: string, counts: readonly number[]): Promise<Float32Array> {
   const entry = file.header.entries.get(key);
-  const count = entry === undefined ? 0 : product(entry.shape);
+  const count = entry === undefined ? 0 : elements(entry.shape);
   const dtype = entry?.dtype;
   if (entry === undefined || (dtype !== "F32" && dtype !== "F16" && dtype !== "BF16" && dtype !== "F64") || !counts.includes(count)) {
     throw new Failure(

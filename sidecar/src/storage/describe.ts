@@ -1,5 +1,6 @@
 // From how a file describes a quantised layer to how its numbers become values. Pure.
 
+import { elements } from "../terms/index.ts";
 import { tiledBytes } from "./blocks.ts";
 import type { Storage, StoredTensors } from "./types.ts";
 
@@ -45,7 +46,6 @@ export function metadataDescriptions(metadata: Readonly<Record<string, string>>)
 export type LayerStorage = { readonly plain: true } | { readonly storage: Storage } | { readonly refused: string };
 
 const refused = (reason: string): LayerStorage => ({ refused: reason });
-const count = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
 const isFp8 = (dtype: string): boolean => dtype === "F8_E4M3" || dtype === "F8_E5M2";
 
 /** How layer `stem` is stored; `description` null: the file has none for it. `shape` is the layer's own. */
@@ -77,7 +77,7 @@ export function layerStorage(tensors: StoredTensors, stem: string, description: 
       if (scale === undefined || scaleShape === null)
         return weight.dtype === "I8" ? refused("int8 weights without a scale") : { plain: true };
       const rows = weight.shape[0] ?? 1;
-      const scales = count(scaleShape);
+      const scales = elements(scaleShape);
       // One number, or one a row with nothing behind it: everything else is a block-wise format.
       if (scales !== 1 && !(scales === rows && (scaleShape[0] ?? 1) === rows))
         return refused(`scales of the shape [${scaleShape.join(", ")}] (block-wise)`);
@@ -93,7 +93,7 @@ export function layerStorage(tensors: StoredTensors, stem: string, description: 
       if (weight.dtype !== "U8" || weight.shape.length !== 2) return refused(`nvfp4 in ${weight.dtype} [${weight.shape.join(", ")}]`);
       if (scale === undefined || !tensors.has(scale2) || (block?.dtype !== "F8_E4M3" && block?.dtype !== "U8"))
         return refused("nvfp4 without its two scales");
-      if (count(block.shape) < tiledBytes(weight.shape[0] ?? 0, (weight.shape[1] ?? 0) / 8))
+      if (elements(block.shape) < tiledBytes(weight.shape[0] ?? 0, (weight.shape[1] ?? 0) / 8))
         return refused("nvfp4 whose block scales are not in tiles");
       return { storage: { format: "nvfp4", scale, scale2, ...columnScale } };
     }
@@ -101,7 +101,7 @@ export function layerStorage(tensors: StoredTensors, stem: string, description: 
       const block = scale === undefined ? null : tensors.get(scale);
       if (weight.dtype !== "F8_E4M3" || weight.shape.length !== 2) return refused(`mxfp8 in ${weight.dtype} [${weight.shape.join(", ")}]`);
       if (scale === undefined || (block?.dtype !== "F8_E8M0" && block?.dtype !== "U8")) return refused("mxfp8 without its block scales");
-      if (count(block.shape) < tiledBytes(weight.shape[0] ?? 0, (weight.shape[1] ?? 0) / 32))
+      if (elements(block.shape) < tiledBytes(weight.shape[0] ?? 0, (weight.shape[1] ?? 0) / 32))
         return refused("mxfp8 whose block scales are not in tiles");
       return { storage: { format: "mxfp8", scale, ...columnScale } };
     }

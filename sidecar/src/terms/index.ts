@@ -31,7 +31,7 @@ export {
   type DescribedStep,
   type FamilySampling,
 } from "./families/index.ts";
-export type { F32Tensor, FactorReader, Shape } from "./kinds/kind.ts";
+export { elements, type F32Tensor, type FactorReader, type Shape } from "./kinds/kind.ts";
 export type { ModuleTensors, Reading, RecogniseContext, TermBody } from "./kinds/recognise.ts";
 export { recognisers } from "./kinds/table.ts";
 export * from "./names/index.ts";

@@ -4,14 +4,13 @@ import { hostFailure } from "../host-failure.ts";
 import type { ReadyInput } from "./messages.ts";
 
 export function toTensor({ type, shape, data }: ReadyInput): Tensor {
-  const count = shape.reduce((product, dimension) => product * dimension, 1);
   switch (type) {
     case "float32":
-      return new Tensor("float32", new Float32Array(data.buffer, data.byteOffset, count), shape);
+      return new Tensor("float32", new Float32Array(data.buffer, data.byteOffset, data.byteLength / 4), shape);
     case "float16":
-      return new Tensor("float16", new Uint16Array(data.buffer, data.byteOffset, count), shape);
+      return new Tensor("float16", new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2), shape);
     case "int64":
-      return new Tensor("int64", new BigInt64Array(data.buffer, data.byteOffset, count), shape);
+      return new Tensor("int64", new BigInt64Array(data.buffer, data.byteOffset, data.byteLength / 8), shape);
     case "uint8":
       return new Tensor("uint8", data, shape);
   }

@@ -2,7 +2,7 @@
 
 import pLimit from "p-limit";
 import type { Kernels, TensorEntry, TensorFile } from "@refit-sidecar/native";
-import { numberSuffixes } from "../../terms/index.ts";
+import { elements, numberSuffixes } from "../../terms/index.ts";
 import type { AdapterTensor, AdapterTensors } from "../recognise/tensors.ts";
 
 /** More values than any of these tensors can have; a bigger one is malformed and stays unread. */
@@ -28,7 +28,7 @@ export async function readAdapterTensors(file: TensorFile, kernels: Kernels): Pr
 }
 
 async function readNumbers(file: TensorFile, entry: TensorEntry, kernels: Kernels): Promise<readonly number[] | undefined> {
-  const count = entry.shape.reduce((product, dim) => product * dim, 1);
+  const count = elements(entry.shape);
   // A placeholder of the true length: the recogniser refuses it by its length.
   if (count > mostValues) return new Array<number>(count > 1_000_000 ? mostValues + 1 : count).fill(0);
   const bytes = await file.read(entry.name);

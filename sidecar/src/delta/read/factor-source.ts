@@ -1,7 +1,7 @@
 // Where the bytes of a delta's factors come from while it is written: copied from a file, or computed.
 
 import { dtypeBytes, isFloatDtype, type FloatDtype, type TensorFile } from "@refit-sidecar/native";
-import type { Delta, FactorName, Shape } from "../../terms/index.ts";
+import { elements, type Delta, type FactorName, type Shape } from "../../terms/index.ts";
 
 export interface FactorSource {
   readonly name: FactorName;
@@ -22,7 +22,7 @@ export function copiedFactor(file: TensorFile, name: FactorName, key: string, sh
 }
 
 export const totalBytes = (factors: readonly FactorSource[]): number =>
-  factors.reduce((sum, { dtype, shape }) => sum + shape.reduce((product, dim) => product * dim, dtypeBytes[dtype]), 0);
+  factors.reduce((sum, { dtype, shape }) => sum + elements(shape) * dtypeBytes[dtype], 0);
 
 export const sourcesOf = (factors: readonly FactorSource[]): Record<FactorName, string> =>
   Object.fromEntries(factors.map(({ name, key }) => [name, key]));

@@ -5,6 +5,7 @@ import {
   checksSize,
   checksTensorName,
   deltaMetadataKey,
+  elements,
   encodeChecks,
   encodeDeltaHeader,
   factorCrc,
@@ -34,7 +35,7 @@ export async function writeDelta(
   const inOrder = [...factors].sort((a, b) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype] || (a.name < b.name ? -1 : 1));
   const ahead = new ReadAhead(
     inOrder.map(({ dtype, shape, bytes }) => {
-      const count = shape.reduce((product, dim) => product * dim, 1);
+      const count = elements(shape);
       const load = async (): Promise<{ data: Uint8Array; finite: boolean }> => {
         const data = await bytes();
         return { data, finite: await isFinite(data, dtype, count, kernels) };

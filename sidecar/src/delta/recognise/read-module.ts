@@ -1,6 +1,6 @@
 // One module of the file → readings with their terms' factors registered.
 
-import { recognisers, type FactorName, type MergeMode, type ModuleTensors, type Reading, type Shape } from "../../terms/index.ts";
+import { elements, recognisers, type FactorName, type MergeMode, type ModuleTensors, type Reading, type Shape } from "../../terms/index.ts";
 import type { ModeNotes } from "./mode-notes.ts";
 import type { MetadataScales } from "./peft-metadata.ts";
 import type { AdapterTensor } from "./tensors.ts";
@@ -104,7 +104,7 @@ function magnitude(
   if (own) return { factor: factors.add(own, own.shape), norm: null };
   const peft = tensors.get(".lora_magnitude_vector");
   if (!peft || mode !== "extended" || !view) return null;
-  const count = peft.shape.reduce((product, dim) => product * dim, 1);
+  const count = elements(peft.shape);
   const shape = count === view[0] ? [count, ...view.slice(1).map(() => 1)] : peft.shape;
   return { factor: factors.add(peft, shape), norm: "merged" };
 }

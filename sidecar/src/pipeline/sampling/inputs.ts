@@ -5,6 +5,7 @@ import type { FrameTensor } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 import type { EngineSpec } from "../../refit/index.ts";
 import { isFinite32 } from "../../sampling/index.ts";
+import { elements } from "../../terms/index.ts";
 import { portDtype } from "../answers/views.ts";
 import { isFloat, valuesOf } from "../float-tensors.ts";
 import type { Port, StepTable } from "../resolve/graphs.ts";
@@ -48,7 +49,6 @@ export interface LoopNeeds {
 
 const refuse = (message: string): Failure => new Failure("SAMPLE_INVALID", message, {});
 const shown = (shape: readonly (number | string)[]): string => `[${shape.join(", ")}]`;
-const countOf = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
 
 async function read(tensor: FrameTensor): Promise<Values> {
   if (!isFloat(tensor.dtype)) throw refuse(`${tensor.name}: expected f32, f16 or bf16, got ${tensor.dtype}`);
@@ -84,7 +84,7 @@ function sizesOf(channels: number, rank: number, { pictures, size }: LoopNeeds, 
     throw refuse("size: expected the latents' size (height and width, before them frames for a video), or a tensor latent or noise");
   if (sizes.length !== rank - 2) throw refuse(`size: expected ${rank - 2} numbers for this model's latents, got ${sizes.length}`);
   const shape = [pictures, channels, ...sizes];
-  if (countOf(shape) > mostValues)
+  if (elements(shape) > mostValues)
     throw refuse(`size: expected at most ${mostValues} numbers of latents in one request, got ${shown(shape)}`);
   for (const { name, shape: own } of given)
     if (!fits(own, ["batch", ...shape.slice(1)], pictures)) throw refuse(`${name}: expected ${shown(shape)}, got ${shown(own)}`);

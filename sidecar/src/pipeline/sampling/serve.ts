@@ -8,7 +8,7 @@ import type { Engines, EngineSpec } from "../../refit/index.ts";
 import { Admission, drawn, firstLatents, generatorOf, runLoop, samplerOf, scheduleOf } from "../../sampling/index.ts";
 import type { Prediction } from "../../sampling/index.ts";
 import type { LeaseReply } from "../../step/index.ts";
-import { familyTitle, samplingOf } from "../../terms/index.ts";
+import { elements, familyTitle, samplingOf } from "../../terms/index.ts";
 import type { CallContext, SampleCall, SampleReply } from "../../wire/index.ts";
 import { changeSince } from "../answers/engines.ts";
 import { adapterReportView, portDtype, wirePrecision } from "../answers/views.ts";
@@ -173,7 +173,7 @@ export function createSampling(parts: SampleParts): (call: SampleCall, context: 
         },
       });
       const generators = seeds.map(generatorOf);
-      const count = inputs.shape.reduce((product, dim) => product * dim, 1);
+      const count = elements(inputs.shape);
       const latents = await runLoop({
         schedule: plan,
         sampler: samplerOf(sampler, prediction, eta, plan.steps.length),

@@ -42,6 +42,7 @@ export interface Kind<T extends Term> {
   change(term: T, view: View, context: KindContext): Promise<Change | null>;
 }
 
+/** Product of all dimensions; 1 for none. */
 export const elements = (shape: Shape): number => shape.reduce((product, dim) => product * dim, 1);
 
 /** Product of all dimensions but the first: columns of `flat(X)`. */

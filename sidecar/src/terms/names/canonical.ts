@@ -2,6 +2,7 @@
 
 import { familyTable, type Family } from "@refit-sidecar/protocol";
 import { diffusersBlocks, findName, namePairs, patternOf, renamedBy, scopeOf, type NamePair } from "../families/index.ts";
+import { elements } from "../kinds/kind.ts";
 import { checkpointPrefix, toldPrefix } from "./checkpoint-prefix.ts";
 import type { Parameters } from "./parameters.ts";
 import { diffusersUnetLayout } from "./unet-layout.ts";
@@ -120,15 +121,13 @@ function diffusersFormat(shapes: Parameters): DiffusersFile | null {
   return { pairs: namePairs(found, scopeOf(found, shapes, diffusersBlocks(found, shapes.keys())), "file"), family: found.family as Family };
 }
 
-const product = (shape: readonly number[]): number => shape.reduce((size, dim) => size * dim, 1);
-
 function fromDiffusers(shapes: Parameters, { pairs, family }: DiffusersFile): CanonicalNames {
   const found = new Map<string, { shape: readonly number[]; parts: ParameterPart[] }>();
   const used = new Set<string>();
   const add = (key: string, name: string, pair: NamePair): void => {
     const stored = shapes.get(key);
     if (!stored || used.has(key)) return;
-    const shape = pair.shapeOf?.(product(stored)) ?? stored;
+    const shape = pair.shapeOf?.(elements(stored)) ?? stored;
     used.add(key);
     const known = found.get(name);
     // Rows are counted in the file: what precedes a part is what was read before it.

@@ -1,9 +1,8 @@
 // Size and rank of an adapted module, from the shapes of its tensors.
 
+import { elements } from "../kinds/kind.ts";
 import type { Parameters } from "./parameters.ts";
 import { loraSpellings } from "./suffixes.ts";
-
-const size = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
 
 /** Rank of the low-rank factors; null for kinds without one. */
 export function moduleRank(shapes: Parameters, module: string): number | null {
@@ -25,22 +24,22 @@ export function moduleElements(shapes: Parameters, module: string): number | nul
     const [up, down] = [get(spelling.up), get(spelling.down)];
     if (!up || !down) continue;
     const core = "mid" in spelling ? get(spelling.mid) : undefined;
-    return (up[0] ?? 0) * size(down.slice(1)) * (core ? size(core.slice(2)) : 1);
+    return (up[0] ?? 0) * elements(down.slice(1)) * (core ? elements(core.slice(2)) : 1);
   }
   const full = get(".diff") ?? get(".set_weight") ?? get(".w_norm");
-  if (full) return size(full);
+  if (full) return elements(full);
   const hada = [get(".hada_w1_a"), get(".hada_w1_b"), get(".hada_t1")];
   if (hada[0] && hada[1])
-    return hada[2] ? (hada[0][1] ?? 0) * (hada[1][1] ?? 0) * size(hada[2].slice(2)) : (hada[0][0] ?? 0) * (hada[1][1] ?? 0);
+    return hada[2] ? (hada[0][1] ?? 0) * (hada[1][1] ?? 0) * elements(hada[2].slice(2)) : (hada[0][0] ?? 0) * (hada[1][1] ?? 0);
   const side = (whole: string, a: string, b: string, core: string): number | null => {
     const [own, left, right, tucker] = [get(whole), get(a), get(b), get(core)];
-    if (own) return size(own);
+    if (own) return elements(own);
     if (!left || !right) return null;
-    return tucker ? (left[1] ?? 0) * (right[1] ?? 0) * size(tucker.slice(2)) : (left[0] ?? 0) * (right[1] ?? 0);
+    return tucker ? (left[1] ?? 0) * (right[1] ?? 0) * elements(tucker.slice(2)) : (left[0] ?? 0) * (right[1] ?? 0);
   };
   const w1 = side(".lokr_w1", ".lokr_w1_a", ".lokr_w1_b", ".lokr_w1_t");
   const w2 = side(".lokr_w2", ".lokr_w2_a", ".lokr_w2_b", ".lokr_t2");
   if (w1 !== null && w2 !== null) return w1 * w2;
   const [b1, b2] = [get(".b1.weight"), get(".b2.weight")];
-  return b1 && b2 ? Math.max((b1[0] ?? 0) * size(b2.slice(1)), (b2[0] ?? 0) * size(b1.slice(1))) : null;
+  return b1 && b2 ? Math.max((b1[0] ?? 0) * elements(b2.slice(1)), (b2[0] ?? 0) * elements(b1.slice(1))) : null;
 }

@@ -4,6 +4,7 @@
 import type { Request, RequestHandler, Response } from "express";
 import { failure, httpRoutes, tensorDtypes, type FrameTensor } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
+import { elements } from "../../terms/index.ts";
 import type { Log } from "../../telemetry/index.ts";
 import type { SampleReply, WireBackend } from "../backend.ts";
 import { logText, toWireFailure, wireJson } from "../failures.ts";
@@ -18,7 +19,7 @@ type HttpTensor = Pick<FrameTensor, "name" | "dtype" | "shape"> & { readonly dat
 
 /** Throws WIRE_PARAMS_INVALID when the text is not the shape's bytes. */
 function decoded({ name, dtype, shape, data }: HttpTensor, index: number): FrameTensor {
-  const bytes = shape.reduce((product, dim) => product * dim, tensorDtypes[dtype]);
+  const bytes = elements(shape) * tensorDtypes[dtype];
   const buffer = Buffer.from(data, "base64");
   if (buffer.byteLength !== bytes || buffer.toString("base64") !== data)
     throw new Failure(

@@ -35,8 +35,9 @@ def spec_of(shapes: Shapes) -> ModelSpec | None:
         return stepping(module.adapt(module.build(config, shapes), config).eval(), module.forward)
 
     kept = [build()]
+    left_out = re.compile(getattr(module, "LEFT_OUT", "$"))
     # Markers without values only say what a checkpoint is.
-    values = [name for name, shape in shapes.items() if 0 not in shape and not re.match(getattr(module, "LEFT_OUT", "$"), name)]
+    values = [name for name, shape in shapes.items() if 0 not in shape and not left_out.match(name)]
     own = getattr(module, "OWN_NAMES", ())
     sources = {name: Source(name) for name in values if own and name.startswith(own)}
     sources |= {place.name: _source(name, place) for name in values if name not in sources for place in described.places(name)}
