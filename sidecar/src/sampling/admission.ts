@@ -51,6 +51,27 @@ interface Place {
   running: number;
 }
 
+interface Candidate {
+  readonly waiter: Waiter;
+  readonly place: Place;
+  /** Priority, deadline where it is near, whether the weights are there, what the client has had, arrival: the first difference decides, and the last one is always there. */
+  readonly key: readonly number[];
+}
+
+function isLess(key: readonly number[], other: readonly number[]): boolean {
+  const at = key.findIndex((value, index) => value !== other[index]);
+  return at >= 0 && (key[at] ?? 0) < (other[at] ?? 0);
+}
+
+/** Asks once for each. */
+function remembered<Of, Value>(ask: (of: Of) => Value): (of: Of) => Value {
+  const known = new Map<Of, Value>();
+  return (of) => {
+    if (!known.has(of)) known.set(of, ask(of));
+    return known.get(of) as Value;
+  };
+}
+
 export class Admission {
   readonly #options: AdmissionOptions;
   #waiting: Waiter[] = [];
@@ -101,14 +122,14 @@ export class Admission {
     };
   }
 
-  #share(client: string): number {
+  #share(client: string, nowMs: number): number {
     const had = this.#had.get(client);
-    return had === undefined ? 0 : had.ms * 2 ** ((had.atMs - this.#options.nowMs()) / halfLifeMs);
+    return had === undefined ? 0 : had.ms * 2 ** ((had.atMs - nowMs) / halfLifeMs);
   }
 
   #note(client: string, ms: number): void {
     const atMs = this.#options.nowMs();
-    this.#had.set(client, { ms: this.#share(client) + ms, atMs });
+    this.#had.set(client, { ms: this.#share(client, atMs) + ms, atMs });
     // Who has had nothing for ten half-lives counts as new.
     for (const [name, had] of this.#had) if (atMs - had.atMs > 10 * halfLifeMs) this.#had.delete(name);
   }
@@ -120,20 +141,37 @@ export class Admission {
     while (this.#places.length < count) this.#places.push({ group: null, sinceMs: 0, turnMs: 0, running: 0 });
     // A device that went away takes no more loops; those on it end by themselves.
     const open = this.#places.slice(0, count);
-    for (;;) {
-      const [best] = this.#waiting
-        .flatMap((waiter) => {
-          const place = this.#placeFor(waiter.request, open);
-          return place === null ? [] : [{ waiter, place }];
-        })
-        .sort((a, b) => this.#order(a.waiter, a.place, b.waiter, b.place));
-      if (best === undefined) return;
-      this.#start(best.waiter, best.place);
+    for (let best = this.#best(open); best !== null; best = this.#best(open)) this.#start(best.waiter, best.place);
+  }
+
+  /** Of those that can begin now, the one whose key is least. */
+  #best(open: readonly Place[]): Candidate | null {
+    const nowMs = this.#options.nowMs();
+    const urgentMs = urgentTurns * this.#options.turnMs();
+    const placeOf = remembered((group: string) => {
+      const place = this.#placeFor(group, open);
+      return place === null ? null : { place, hasWeights: place.group === group && this.#keeps(place, this.#places) };
+    });
+    const shareOf = remembered((client: string) => this.#share(client, nowMs));
+    let best: Candidate | null = null;
+    for (const waiter of this.#waiting) {
+      const { group, client, priority, deadlineMs } = waiter.request;
+      const found = placeOf(group);
+      if (found === null) continue;
+      const key = [
+        ranks[priority],
+        deadlineMs === null || deadlineMs - nowMs > urgentMs ? Infinity : deadlineMs,
+        found.hasWeights ? 0 : 1,
+        shareOf(client),
+        waiter.number,
+      ];
+      if (best === null || isLess(key, best.key)) best = { waiter, place: found.place, key };
     }
+    return best;
   }
 
   /** Where a loop can begin now: beside loops of its group, where their turn is not over, or where nobody runs. */
-  #placeFor({ group }: LoopRequest, open: readonly Place[]): Place | null {
+  #placeFor(group: string, open: readonly Place[]): Place | null {
     const own = open.find((place) => place.group === group && place.running < perPlace && this.#keeps(place, open));
     if (own !== undefined) return own;
     const idle = open.filter((place) => place.running === 0);
@@ -145,20 +183,6 @@ export class Admission {
     const groups = new Set(open.map((place) => place.group));
     const others = this.#waiting.some(({ request }) => request.group !== group && !groups.has(request.group));
     return !others || this.#options.nowMs() - sinceMs < Math.max(turnMs, this.#options.turnMs());
-  }
-
-  #order(a: Waiter, at: Place, b: Waiter, to: Place): number {
-    const urgent = ({ request: { deadlineMs } }: Waiter): number =>
-      deadlineMs === null || deadlineMs - this.#options.nowMs() > urgentTurns * this.#options.turnMs() ? Infinity : deadlineMs;
-    const fits = ({ request }: Waiter, place: Place): number => (place.group === request.group && this.#keeps(place, this.#places) ? 0 : 1);
-    const [early, late] = [urgent(a), urgent(b)];
-    return (
-      ranks[a.request.priority] - ranks[b.request.priority] ||
-      (early === late ? 0 : early - late) ||
-      fits(a, at) - fits(b, to) ||
-      this.#share(a.request.client) - this.#share(b.request.client) ||
-      a.number - b.number
-    );
   }
 
   #start(waiter: Waiter, place: Place): void {

@@ -1,7 +1,9 @@
 // Which loop begins next, with a clock of the test's own: refits, fairness and deadlines of whole queues.
 
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Admission, type LoopRequest } from "../../../sidecar/src/sampling/index.ts";
+import { naiveAdmission, type Running } from "./naive-admission.ts";
 
 interface Job extends Partial<LoopRequest> {
   readonly group: string;
@@ -128,4 +130,68 @@ it("a loop that is cancelled while it waits is gone, and one too many is refused
   running.end();
   running.end();
   (await next).end();
+});
+
+interface Crowd {
+  readonly requests: readonly LoopRequest[];
+  /** One after another: time passes, devices come and go, and one of the loops that run ends. `prepareMs`: what the change to a loop's weights took. */
+  readonly turns: readonly { readonly ms: number; readonly prepareMs: number; readonly ends: number; readonly places: number }[];
+}
+
+const crowdOf = (count: number): fc.Arbitrary<Crowd> => {
+  const request = fc.record({
+    group: fc.nat(Math.ceil(count / 4)).map((index) => `g${index}`),
+    client: fc.nat(7).map((index) => `c${index}`),
+    priority: fc.constantFrom("high" as const, "normal" as const, "normal" as const, "low" as const),
+    deadlineMs: fc.option(fc.nat(count * 500)),
+  });
+  const turn = fc.record({ ms: fc.nat(900), prepareMs: fc.nat(300), ends: fc.nat(5), places: fc.integer({ min: 1, max: 3 }) });
+  const rows = { minLength: count, maxLength: count };
+  return fc.record({ requests: fc.array(request, rows), turns: fc.array(turn, rows) });
+};
+
+/** The order in which loops that wait together begin, by Admission and by the naive rule. */
+async function ordersOf({ requests, turns }: Crowd): Promise<[readonly number[], readonly number[]]> {
+  let now = 0;
+  let places = 1;
+  const nowMs = () => now;
+  const [own, naive]: [Running[], Running[]] = [[], []];
+  const orders: [number[], number[]] = [[], []];
+  const begins = (which: 0 | 1) => (loop: Running) => {
+    orders[which].push(loop.number);
+    [own, naive][which]?.push(loop);
+    loop.prepared(turns[loop.number - 1]?.prepareMs ?? 0);
+  };
+  const admission = new Admission({ places: () => places, turnMs: () => 1000, maxWaiting: 512, nowMs });
+  const oracle = naiveAdmission(() => places, 1000, nowMs, begins(1));
+  requests.forEach((request, index) => {
+    void admission.enter(request, new AbortController().signal).then((loop) => begins(0)({ number: index + 1, ...loop }));
+    oracle.enter(request);
+  });
+  for (const { ms, ends, ...turn } of turns) {
+    await settled();
+    now += ms;
+    places = turn.places;
+    for (const running of [own, naive]) running.splice(ends % running.length, 1)[0]?.end();
+  }
+  await settled();
+  return orders;
+}
+
+describe("the order of those that wait", () => {
+  it("is the naive rule's, whatever waits", () =>
+    fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 40 }).chain(crowdOf), async (crowd) => {
+        const [own, naive] = await ordersOf(crowd);
+        expect(own).toEqual(naive);
+        expect(own).toHaveLength(crowd.requests.length);
+      }),
+      { numRuns: 200 },
+    ));
+
+  it("is the naive rule's for 512 loops", async () => {
+    const [own, naive] = await ordersOf(fc.sample(crowdOf(512), { numRuns: 1, seed: 16 })[0] as Crowd);
+    expect(own).toEqual(naive);
+    expect(own).toHaveLength(512);
+  });
 });
