@@ -95,9 +95,9 @@ describe("startGateway", () => {
   it("ends a host whose actor is gone, and believes nothing more of it", () =>
     withGateway(async (gateway, told) => {
       const one = await gateway.open("x:0", host);
-      const waiting = one.call("status", {});
+      const lost = expect(one.call("status", {})).rejects.toMatchObject({ code: "HOST_LOST" });
       await gateway.call("renew", { device: "x:0" });
-      await expect(waiting).rejects.toMatchObject({ code: "HOST_LOST" });
+      await lost;
       expect((await one.ended).reason).toBe("renewed");
       expect(told).toContain("x:0 away");
       await expect(one.call("status", {})).rejects.toMatchObject({ code: "HOST_LOST" });

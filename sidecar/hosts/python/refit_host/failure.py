@@ -14,6 +14,9 @@ class HostFailure(Exception):
         self.message = message
         self.evidence = dict(evidence or {})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HostFailure, (self.code, self.message, self.evidence)
+
 
 def expect(condition: bool, code: str, message: str, **evidence: Any) -> None:
     """Raises HostFailure unless `condition` holds."""

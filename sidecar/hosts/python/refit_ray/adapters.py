@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Callable
 
+from .cluster import reason
 from .files import CHUNK_BYTES
 
 log = logging.getLogger("refit_ray")
@@ -32,7 +33,7 @@ class Adapters:
                 try:
                     await self._look(node, device)
                 except Exception as error:  # noqa: BLE001 - a node that goes away is looked at again when it is back
-                    log.warning("adapters of %s could not be brought: %s", device.name, " ".join(str(error).split())[:300])
+                    log.warning("adapters of %s could not be brought: %s", device.name, reason(error))
 
     async def _look(self, node: str, device: Any) -> None:
         for file in await device.handle.adapters.remote(self._folder):

@@ -9,19 +9,13 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from refit_host.failure import HostFailure
+
 log = logging.getLogger("refit_ray")
 
 CONNECT_SECONDS = 5.0
 # Of the gateway and its actors. Answers of a few megabytes go straight from process to process; through the object store they take many times as long.
 ENV = {"RAY_max_direct_call_object_size": "4194304"}
-
-
-class Refusal(Exception):
-    """`code` is one of the sidecar's (protocol/src/failures)."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -43,11 +37,11 @@ class Seen:
 
 
 def join(address: str) -> Joined:
-    """Joins the cluster. Raises Refusal."""
+    """Joins the cluster. Raises HostFailure with a code of the sidecar's (protocol/src/failures)."""
     try:
         import ray
     except ImportError as error:
-        raise Refusal(
+        raise HostFailure(
             "HOST_RAY_MISSING", f"the gateway's Python has no Ray ({error}); run pip install ray there, or name another with --python"
         ) from error
     if address != "auto":
@@ -67,11 +61,11 @@ def join(address: str) -> Joined:
             if address == "auto"
             else "is a node of it running on this computer (ray start --address)?"
         )
-        raise Refusal("HOST_RAY_UNREACHABLE", f"the Ray cluster at {address} could not be joined: {_short(error)}; {hint}") from error
+        raise HostFailure("HOST_RAY_UNREACHABLE", f"the Ray cluster at {address} could not be joined: {reason(error)}; {hint}") from error
     context = ray.get_runtime_context()
     seen = look(context.gcs_address)
     if isinstance(seen, str):
-        raise Refusal("HOST_RAY_UNREACHABLE", f"the Ray cluster at {address} went away while it was joined: {seen}")
+        raise HostFailure("HOST_RAY_UNREACHABLE", f"the Ray cluster at {address} went away while it was joined: {seen}")
     return Joined(str(ray.__version__), context.gcs_address, seen.identity, context.get_node_id())
 
 
@@ -90,24 +84,32 @@ def look(head: str) -> Seen | str:
         alive = {node.hex(): float(facts.resources_total.get("GPU", 0)) for node, facts in nodes.items() if facts.state == 0}
         return Seen(asked.cluster_id.hex(), alive)
     except Exception as error:  # noqa: BLE001 - whatever Ray raises, the head does not answer
-        return f"nothing answers at {head} ({_short(error)}); is the cluster's head running?"
+        return f"nothing answers at {head} ({reason(error)}); is the cluster's head running?"
 
 
 def _try(address: str) -> None:
     """Ray itself tries an address that nobody listens at for minutes."""
     found = re.fullmatch(r"\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
     if found is None:
-        raise Refusal("OPTIONS_INVALID", f"--ray-address expects auto, or HOST:PORT of the cluster's head, got {address[:100]!r}")
+        raise HostFailure("OPTIONS_INVALID", f"--ray-address expects auto, or HOST:PORT of the cluster's head, got {address[:100]!r}")
     try:
         socket.create_connection((found[1], int(found[2])), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise Refusal(
-            "HOST_RAY_UNREACHABLE", f"nothing answers at {address} ({_short(error)}); is the cluster's head running, and is this its port?"
+        raise HostFailure(
+            "HOST_RAY_UNREACHABLE", f"nothing answers at {address} ({reason(error)}); is the cluster's head running, and is this its port?"
         ) from error
 
 
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:600] or type(error).__name__
+def reason(error: BaseException) -> str:
+    """In one line, without the traceback of the other side."""
+    cause = getattr(error, "cause", None) or error
+    text = " ".join(str(cause).split())
+    return f"{type(cause).__name__}: {text}"[:600] if text else type(cause).__name__
+
+
+async def awaited(coming: Any) -> Any:
+    """What a call to an actor answers, as a coroutine: asyncio makes tasks of nothing else."""
+    return await coming
 
 
 def file_server(node: str) -> Any:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import Any, Callable
 
+from .cluster import awaited, reason
+
 log = logging.getLogger("refit_ray")
 
 LOOK_SECONDS = 1.0
@@ -49,7 +51,7 @@ class Device:
         import ray
 
         while True:
-            asked = asyncio.ensure_future(_about(self.handle))
+            asked = asyncio.ensure_future(awaited(self.handle.about.remote()))
             began = asyncio.get_running_loop().time()
             while not asked.done():
                 await asyncio.wait({asked}, timeout=WAITS_SECONDS)
@@ -62,7 +64,7 @@ class Device:
                 about = asked.result()
             except ray.exceptions.ActorDiedError as error:
                 # Ray has given it up: it could not be made, or its owner was taken for dead.
-                self.away(" ".join(str(error).split())[:1000])
+                self.away(reason(error))
                 await asyncio.sleep(WAITS_SECONDS)
                 self.handle = self._make()
                 continue
@@ -97,7 +99,3 @@ class Device:
             log.info("%s is away: %s", self.name, problem)
             self._lose(self, problem)
         self._wake.set()
-
-
-async def _about(handle: Any) -> Any:
-    return await handle.about.remote()

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Literal
 
+from refit_host.failure import HostFailure
+
 Mode = Literal["auto", "shared", "store"]
 # Ray moves an object as a whole; two of them are on their way at a time.
 CHUNK_BYTES = 32 << 20
@@ -29,19 +31,7 @@ AWAY_SECONDS = 10.0
 SPARE_BYTES = 2 << 30
 
 
-class FileTrouble(Exception):
-    """`code` is one of the host protocol."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return FileTrouble, (self.code, self.message)
-
-
-class SourceAway(FileTrouble):
+class SourceAway(HostFailure):
     """The file server cannot be reached. What this node has already is as good as it was."""
 
     def __init__(self, reason: str) -> None:
@@ -73,7 +63,7 @@ class FileServer:
                 return {entry.name: Stamp.of(entry.path) for entry in os.scandir(path) if entry.is_file()}
             return Stamp.of(path)
         except OSError as error:
-            raise FileTrouble("HOST_FILE_MISSING", "expected a file that the sidecar can read; it is gone") from error
+            raise HostFailure("HOST_FILE_MISSING", "expected a file that the sidecar can read; it is gone") from error
 
     def read(self, path: str, stamp: Stamp, offset: int, count: int) -> bytes:
         try:
@@ -82,9 +72,9 @@ class FileServer:
                 data = file.read(count)
                 facts = os.fstat(file.fileno())
         except OSError as error:
-            raise FileTrouble("HOST_FILE_MISSING", "expected a file that the sidecar can read; it is gone") from error
+            raise HostFailure("HOST_FILE_MISSING", "expected a file that the sidecar can read; it is gone") from error
         if Stamp(facts.st_size, facts.st_mtime_ns, facts.st_ino) != stamp or len(data) != count:
-            raise FileTrouble("HOST_FILE_CHANGED", "the file changed while it was brought to a node; it is catalogued again")
+            raise HostFailure("HOST_FILE_CHANGED", "the file changed while it was brought to a node; it is catalogued again")
         return data
 
 
@@ -109,7 +99,7 @@ class NodeFiles:
         self._away_until = -math.inf
 
     def localise(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Params of `load` or `prepare` with the places that this node has. Raises FileTrouble."""
+        """Params of `load` or `prepare` with the places that this node has. Raises HostFailure."""
         if self._mode == "shared" or self._source.is_here:
             return params
         out = dict(params)
@@ -146,7 +136,7 @@ class NodeFiles:
         return str(self._folder / name)
 
     def _ask(self, path: str) -> Stamp | dict[str, Stamp]:
-        """While the file server is away, what it last said: copies of those files may be here. Raises FileTrouble."""
+        """While the file server is away, what it last said: copies of those files may be here. Raises HostFailure."""
         known = self._facts.get(path)
         if known is not None and time.monotonic() < self._away_until:
             return known
@@ -214,7 +204,7 @@ class NodeFiles:
                 shutil.rmtree(use.parent, ignore_errors=True)
         free = shutil.disk_usage(root).free
         if free < size + SPARE_BYTES:
-            raise FileTrouble(
+            raise HostFailure(
                 "HOST_FILE_MISSING", f"expected room for a copy of {size} bytes on the node's disk, {free} are free; give it a larger one"
             )
 

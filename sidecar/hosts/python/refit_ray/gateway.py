@@ -10,10 +10,11 @@ import secrets
 import time
 from typing import Any, Callable, Coroutine
 
+from refit_host.failure import HostFailure
+
 from . import cluster
 from .adapters import Adapters
 from .channels import Writer, pipe_reader, read_piece
-from .cluster import Refusal
 from .device import Device
 from .figures import Figures
 from .membership import Membership
@@ -82,11 +83,11 @@ class Gateway:
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
         try:
             reply["result"] = await self._methods[message["method"]](message["params"])
-        except Refusal as refusal:
-            reply["error"] = {"code": refusal.code, "message": str(refusal)}
+        except HostFailure as failure:
+            reply["error"] = {"code": failure.code, "message": failure.message}
         except Exception as error:  # noqa: BLE001 - told to the sidecar, which decides what becomes of it
             log.exception("%s failed", message["method"])
-            reply["error"] = {"code": "HOST_GATEWAY", "message": _reason(error)}
+            reply["error"] = {"code": "HOST_GATEWAY", "message": cluster.reason(error)}
         self._tell(reply)
 
     def _tell(self, message: dict[str, Any]) -> None:
@@ -107,16 +108,16 @@ class Gateway:
 
     async def _join(self, given: dict[str, Any]) -> dict[str, Any]:
         if given["protocolVersion"] != PROTOCOL_VERSION:
-            raise Refusal(
+            raise HostFailure(
                 "HOST_GATEWAY",
                 f"expected version {PROTOCOL_VERSION} of the gateway's protocol, got {given['protocolVersion']}; update the older side",
             )
         if given["actors"] == 0 and given["gpus"] == 0:
-            raise Refusal("OPTIONS_INVALID", "--ray-gpus 0 needs a number of actors; name it with --ray-actors")
+            raise HostFailure("OPTIONS_INVALID", "--ray-gpus 0 needs a number of actors; name it with --ray-actors")
         try:
             joined = await asyncio.wait_for(asyncio.to_thread(cluster.join, given["address"]), JOIN_SECONDS)
         except asyncio.TimeoutError as error:
-            raise Refusal(
+            raise HostFailure(
                 "HOST_RAY_UNREACHABLE", f"the Ray cluster at {given['address']} did not let us in for {JOIN_SECONDS:g} s"
             ) from error
         files = cluster.file_server(joined.node)
@@ -134,7 +135,7 @@ class Gateway:
         there = 0.0 if isinstance(seen, str) else sum(seen.nodes.values())
         add(given["actors"] or int(there / given["gpus"]))
         if not self._devices:
-            raise Refusal(
+            raise HostFailure(
                 "OPTIONS_INVALID",
                 f"the cluster has {there:g} GPUs, none for an actor of {given['gpus']:g}; name a number with --ray-actors (and --ray-gpus 0 for processors)",
             )
@@ -170,14 +171,14 @@ class Gateway:
     async def _open(self, given: dict[str, Any]) -> dict[str, Any]:
         device = self._find(given["device"])
         if device.problem is not None:
-            raise Refusal("HOST_START_FAILED", device.problem)
+            raise HostFailure("HOST_START_FAILED", device.problem)
         link = Link(given["channel"], device)
         try:
             pid = await link.handle.open.remote(link.session, given["command"], given["env"])
         except Exception as error:  # noqa: BLE001 - the actor's own words
             if cluster.is_loss(error):
-                device.away(_reason(error))
-            raise Refusal("HOST_START_FAILED", _reason(error)) from error
+                device.away(cluster.reason(error))
+            raise HostFailure("HOST_START_FAILED", cluster.reason(error)) from error
         self._links[link.channel] = link
         self._start(self._hear(link))
         return {"pid": pid, "node": device.node or ""}
@@ -195,7 +196,7 @@ class Gateway:
     async def _hear(self, link: Link) -> None:
         """What a host says by itself; and how contact with its actor is held."""
         while self._links.get(link.channel) is link:
-            coming = asyncio.ensure_future(_awaited(link.handle.hear.remote(link.session, HEAR_SECONDS)))
+            coming = asyncio.ensure_future(cluster.awaited(link.handle.hear.remote(link.session, HEAR_SECONDS)))
             done, _ = await asyncio.wait({coming}, timeout=CONTACT_SECONDS)
             if not done:
                 coming.cancel()
@@ -219,8 +220,8 @@ class Gateway:
 
     def _failed(self, link: Link, error: Exception) -> None:
         if cluster.is_loss(error):
-            link.device.away(_reason(error))
-        self._end(link, _reason(error))
+            link.device.away(cluster.reason(error))
+        self._end(link, cluster.reason(error))
 
     def _end(self, link: Link, reason: str) -> None:
         """Nothing of that host is handed on any more."""
@@ -239,7 +240,7 @@ class Gateway:
     def _find(self, name: str) -> Device:
         device = self._devices.get(name)
         if device is None:
-            raise Refusal("HOST_START_FAILED", f"expected the name of an actor, got {name[:80]!r}")
+            raise HostFailure("HOST_START_FAILED", f"expected the name of an actor, got {name[:80]!r}")
         return device
 
     def _places(self) -> list[dict[str, Any]]:
@@ -255,17 +256,6 @@ class Gateway:
             if self._figures.steps != told:
                 told = self._figures.steps
                 self._notify("figures", self._figures.row())
-
-
-async def _awaited(coming: Any) -> Any:
-    return await coming
-
-
-def _reason(error: BaseException) -> str:
-    """In one line, without the traceback of the other side."""
-    cause = getattr(error, "cause", None) or error
-    text = " ".join(str(cause).split())
-    return f"{type(cause).__name__}: {text}"[:600] if text else type(cause).__name__
 
 
 async def serve(stdin: int, stdout: int) -> None:

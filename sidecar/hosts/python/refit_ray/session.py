@@ -9,9 +9,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from refit_host.failure import HostFailure
 from refit_host.wire.protocol import ERRORS
 
-from .files import FileTrouble
 from .frames import message_of, read_frame, with_message
 
 # A host that talks faster than it is heard loses its oldest lines, never an answer.
@@ -75,8 +75,8 @@ class Session:
         if method in ("load", "prepare"):
             try:
                 params = await asyncio.to_thread(self._localise, message["params"])
-            except FileTrouble as trouble:
-                return Answer(_refusal(frame, number, trouble), 0, False)
+            except HostFailure as failure:
+                return Answer(_refusal(frame, number, failure), 0, False)
             if params is not message["params"]:
                 frame = with_message(frame, {**message, "params": params})
         process = self._process
@@ -145,7 +145,7 @@ class Session:
             self._news.set()
 
 
-def _refusal(frame: bytes, number: Any, trouble: FileTrouble) -> bytes:
-    error = {"code": ERRORS[trouble.code], "message": trouble.message, "data": {"code": trouble.code, "evidence": {}}}
+def _refusal(frame: bytes, number: Any, failure: HostFailure) -> bytes:
+    error = {"code": ERRORS[failure.code], "message": failure.message, "data": {"code": failure.code, "evidence": {}}}
     answer = with_message(frame, {"jsonrpc": "2.0", "id": number, "error": error})
     return answer

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from refit_host.failure import HostFailure
 from refit_ray import files as module
-from refit_ray.files import FileServer, FileTrouble, Mode, NodeFiles, Source, SourceAway, Stamp
+from refit_ray.files import FileServer, Mode, NodeFiles, Source, SourceAway, Stamp
 
 
 class Asked:
@@ -89,11 +90,11 @@ def test_refuses_a_file_that_changes_or_goes_on_its_way(tmp_path, given):
     path = Path(given["checkpoint"]["files"][0]["path"])
     asked = Asked()
     path.write_bytes(b"shorter")
-    with pytest.raises(FileTrouble) as changed:
+    with pytest.raises(HostFailure) as changed:
         node(asked, "store", tmp_path / "copies" / "n").localise(given)
     assert changed.value.code == "HOST_FILE_CHANGED"
     path.unlink()
-    with pytest.raises(FileTrouble) as gone:
+    with pytest.raises(HostFailure) as gone:
         node(asked, "store", tmp_path / "copies" / "m").localise(given)
     assert gone.value.code == "HOST_FILE_MISSING"
     # Nothing of it counts as a copy.
@@ -115,7 +116,7 @@ def test_uses_its_copies_while_the_file_server_is_away_and_refuses_what_it_lacks
     assert files.localise(given) == before and files.localise(given) == before
     # One try has shown that it is away.
     assert len(tried) == 1
-    with pytest.raises(FileTrouble, match="cannot be reached from this node .ActorDiedError"):
+    with pytest.raises(HostFailure, match="cannot be reached from this node .ActorDiedError"):
         files.localise({**given, "stack": [{**given["stack"][0], "delta": given["stack"][0]["delta"] + "2"}]})
     # It is back, and a delta that was made again meanwhile is brought again.
     later = module.time.monotonic() + module.AWAY_SECONDS
@@ -140,6 +141,6 @@ def test_gives_up_copies_that_nobody_uses_when_the_disk_fills(tmp_path, given, m
     with open(used / ".use") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         Usage.free = 0
-        with pytest.raises(FileTrouble, match="room"):
+        with pytest.raises(HostFailure, match="room"):
             node(Asked(), "store", tmp_path / "copies" / "n").localise(given)
     assert used.exists() and not unused.exists()
