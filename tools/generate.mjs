@@ -11,7 +11,7 @@ import { benchmarkFiles } from "./generate/benchmark.mjs";
 import { configurationPage } from "./generate/configuration.mjs";
 import { errorsPage } from "./generate/errors.mjs";
 import { familyPage, hostTable, pluginTable, readFamilies, readOtherModels, typescriptTable } from "./generate/families.mjs";
-import { hostMessages } from "./generate/host-python.mjs";
+import { gatewayMessages, hostMessages } from "./generate/host-python.mjs";
 import { hardwarePage } from "./generate/hardware.mjs";
 import { openapi } from "./generate/openapi.mjs";
 import { modelsPage, readmeModels } from "./generate/models.mjs";
@@ -42,6 +42,7 @@ const files = {
   "protocol/generated/openapi.yaml": openapi(protocol),
   "plugin/refit_sidecar_plugin/messages.py": pythonMessages(protocol, schemas),
   "sidecar/hosts/python/refit_host/wire/protocol.py": hostMessages(protocol),
+  "sidecar/hosts/python/refit_ray/protocol.py": gatewayMessages(protocol),
   "docs/develop/adapters.md": familyPage(families, textOf("docs/develop/adapters.md")),
   "docs/operate/errors.md": errorsPage(protocol, systemTexts),
   "docs/operate/reliability.md": reliabilityPage(join(root, "test/faults/results")),

@@ -18,6 +18,7 @@ export {
   desiredState,
   gatewayMethods,
   gatewayNotifications,
+  gatewayPlace,
   gatewayPrefixBytes,
   gatewayProtocolVersion,
   hostErrors,

@@ -1,4 +1,4 @@
-// The host protocol for the Python hosts: TypedDicts of every call and answer, a check for the params of each method, the error numbers. Standard library only.
+// The host protocol for the Python hosts, and the gateway's for the Ray gateway: TypedDicts of every call and answer, a check for the params of each method. Standard library only.
 import { pythonClasses } from "./python.mjs";
 import { collectSchemas, typeName } from "./schemas.mjs";
 
@@ -44,9 +44,11 @@ class Checks {
       ];
     }
     if (schema.type === "number") {
+      const { minimum, maximum } = schema;
+      const bounds = [minimum === undefined ? "" : ` from ${minimum}`, maximum === undefined ? "" : ` to ${maximum}`].join("");
       return [
-        `if not isinstance(${value}, (int, float)) or isinstance(${value}, bool) or not ${schema.minimum === undefined ? `-LARGEST <= ${value} <= LARGEST` : `${schema.minimum} <= ${value} <= ${schema.maximum}`}:`,
-        raise(schema.minimum === undefined ? "a finite number" : `a number from ${schema.minimum} to ${schema.maximum}`),
+        `if not isinstance(${value}, (int, float)) or isinstance(${value}, bool) or not ${minimum ?? "-LARGEST"} <= ${value} <= ${maximum ?? "LARGEST"}:`,
+        raise(bounds === "" ? "a finite number" : `a number${bounds}`),
       ];
     }
     if (schema.type === "boolean") return [`if type(${value}) is not bool:`, raise("true or false")];
@@ -97,6 +99,12 @@ class Checks {
     for (const [key, property] of Object.entries(schema.properties ?? {})) {
       const local = `value${depth}`;
       out.push(`${local} = ${value}.get(${quote(key)})`);
+      // None stands for null, and for what is missing.
+      if (required.has(key) && (property.anyOf ?? property.oneOf)?.some(({ type }) => type === "null"))
+        out.push(
+          `if ${local} is None and ${quote(key)} not in ${value}:`,
+          `    raise wrong(f"${where}.${key}", "a value or null", ${local})`,
+        );
       const inner = this.lines(property, local, `${where}.${key}`, depth + 1);
       if (required.has(key)) out.push(...inner);
       else out.push(`if ${local} is not None:`, ...inner.map((line) => `    ${line}`));
@@ -105,28 +113,8 @@ class Checks {
   }
 }
 
-export function hostMessages({ hostMethods, hostNotifications, hostErrors, hostProtocolVersion, ...protocol }) {
-  const { checkpointSource, stackFile, desiredState, refitPlan, weightDtype } = protocol;
-  const schemas = collectSchemas({
-    wireMethods: hostMethods,
-    wireNotifications: Object.fromEntries(Object.entries(hostNotifications).map(([name, params]) => [name, { params }])),
-    wireValues: {
-      CheckpointSource: checkpointSource,
-      StackFile: stackFile,
-      DesiredState: desiredState,
-      RefitPlan: refitPlan,
-      WeightDtype: weightDtype,
-    },
-  });
-  const methods = Object.keys(hostMethods);
-  const checked = [
-    "StackFile",
-    "DesiredState",
-    "RefitPlan",
-    "CheckpointSource",
-    "WeightDtype",
-    ...methods.map((name) => `${typeName(name)}Params`),
-  ];
+/** A type for every schema and a check for each of `checked`, by name, with what comes between them. */
+function typesAndChecks(schemas, checked, between) {
   const checks = new Checks(schemas, checked);
   const functions = checked.map(
     (name) =>
@@ -135,6 +123,39 @@ export function hostMessages({ hostMethods, hostNotifications, hostErrors, hostP
         .map((line) => `    ${line}`)
         .join("\n")}`,
   );
+  const patterns = checks.patterns.map(
+    (pattern, at) => `PATTERN_${at} = re.compile(r${quote(pattern).replaceAll("\\\\", "\\")}, re.ASCII).fullmatch`,
+  );
+  return [...pythonClasses(schemas), ...between, ...(patterns.length > 0 ? [patterns.join("\n")] : []), ...functions].join("\n\n\n");
+}
+
+const paramsOf = (methods) => Object.keys(methods).map((name) => `${typeName(name)}Params`);
+
+const tableOfChecks = (methods) => `#: Method -> the check of its params, which are an object.
+CHECKS: Mapping[str, Callable[[Any, str], None]] = {
+${Object.keys(methods)
+  .map((name) => `    ${quote(name)}: ${checkName(`${typeName(name)}Params`)},`)
+  .join("\n")}
+}
+`;
+
+const schemasOf = (methods, notifications, values) =>
+  collectSchemas({
+    wireMethods: methods,
+    wireNotifications: Object.fromEntries(Object.entries(notifications).map(([name, params]) => [name, { params }])),
+    wireValues: values,
+  });
+
+export function hostMessages({ hostMethods, hostNotifications, hostErrors, hostProtocolVersion, ...protocol }) {
+  const { checkpointSource, stackFile, desiredState, refitPlan, weightDtype } = protocol;
+  const schemas = schemasOf(hostMethods, hostNotifications, {
+    CheckpointSource: checkpointSource,
+    StackFile: stackFile,
+    DesiredState: desiredState,
+    RefitPlan: refitPlan,
+    WeightDtype: weightDtype,
+  });
+  const checked = ["StackFile", "DesiredState", "RefitPlan", "CheckpointSource", "WeightDtype", ...paramsOf(hostMethods)];
   return `# Generated from protocol/src/host by \`npm run generate\`; do not edit.
 # ruff: noqa: E501
 """The host protocol's calls and answers, checks of params, and error numbers. A check raises HOST_INVALID_PARAMS that names the field."""
@@ -163,22 +184,33 @@ ${Object.entries(hostErrors)
 }
 
 
-${pythonClasses(schemas).join("\n\n\n")}
+${typesAndChecks(schemas, checked, [
+  `def wrong(where: str, expected: str, value: object) -> HostFailure:
+    return HostFailure("HOST_INVALID_PARAMS", f"{where}: expected {expected}, received {type(value).__name__}", {"field": where})`,
+])}
 
 
-def wrong(where: str, expected: str, value: object) -> HostFailure:
-    return HostFailure("HOST_INVALID_PARAMS", f"{where}: expected {expected}, received {type(value).__name__}", {"field": where})
-
-
-${checks.patterns.map((pattern, at) => `PATTERN_${at} = re.compile(r${quote(pattern).replaceAll("\\\\", "\\")}, re.ASCII).fullmatch`).join("\n")}
-
-
-${functions.join("\n\n\n")}
-
-
-#: Method -> the check of its params, which are an object.
-CHECKS: Mapping[str, Callable[[Any, str], None]] = {
-${methods.map((name) => `    ${quote(name)}: ${checkName(`${typeName(name)}Params`)},`).join("\n")}
+${tableOfChecks(hostMethods)}`;
 }
-`;
+
+export function gatewayMessages({ gatewayMethods, gatewayNotifications, gatewayPlace, gatewayProtocolVersion }) {
+  const schemas = schemasOf(gatewayMethods, gatewayNotifications, { Place: gatewayPlace });
+  return `# Generated from protocol/src/host/gateway.ts by \`npm run generate\`; do not edit.
+# ruff: noqa: E501
+"""The gateway's calls, answers and notifications, and checks of params. A check raises HOST_INVALID_PARAMS that names the field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypedDict
+
+from refit_host.wire.protocol import LARGEST, wrong
+
+PROTOCOL_VERSION = ${gatewayProtocolVersion}
+
+
+${typesAndChecks(schemas, paramsOf(gatewayMethods), [])}
+
+
+${tableOfChecks(gatewayMethods)}`;
 }

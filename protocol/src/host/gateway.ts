@@ -13,7 +13,7 @@ const device = z.string().min(1).max(80);
 const said = z.string().max(4000);
 
 /** Where an actor is. `problem`: why no host runs there at present; null: it serves. */
-const place = z.object({ name: device, node: z.string().max(200).nullable(), problem: said.nullable() });
+export const gatewayPlace = z.object({ name: device, node: z.string().max(200).nullable(), problem: said.nullable() });
 
 export const gatewayMethods = {
   /** First call: the gateway joins the cluster and asks for its actors. `actors` 0: one for each share of `gpus` that the cluster has. */
@@ -29,7 +29,7 @@ export const gatewayMethods = {
       adapters: z.string().min(1).nullable(),
       inbox: z.string().min(1).nullable(),
     }),
-    result: z.object({ version: z.string(), devices: z.array(place) }),
+    result: z.object({ version: z.string(), devices: z.array(gatewayPlace) }),
   },
   /** Starts a host in an actor, on a channel that is not used yet. */
   open: {
@@ -48,7 +48,7 @@ export type GatewayResult<M extends GatewayMethod> = z.output<(typeof gatewayMet
 
 export const gatewayNotifications = {
   /** Every device that there is or was, whenever one of them changes. */
-  devices: z.object({ devices: z.array(place) }),
+  devices: z.object({ devices: z.array(gatewayPlace) }),
   /** A host has ended, or contact with it is lost. Nothing comes on its channel any more. */
   ended: z.object({ channel, reason: said }),
   /** The cluster is gone, or another one answers in its place. The gateway ends, and every host with it; only a new one can join again. */

@@ -7,5 +7,5 @@ export { hostErrors, isHostErrorCode } from "./errors.ts";
 export type { HostErrorCode, HostErrorRow } from "./errors.ts";
 export { adapterLosses, adapterLossLimit, checkpointSource, desiredState, refitPlan, stackFile, weightDtype } from "./values.ts";
 export type { AdapterLosses, StackFile, WeightDtype } from "./values.ts";
-export { gatewayMethods, gatewayNotifications, gatewayPrefixBytes, gatewayProtocolVersion } from "./gateway.ts";
+export { gatewayMethods, gatewayNotifications, gatewayPlace, gatewayPrefixBytes, gatewayProtocolVersion } from "./gateway.ts";
 export type { GatewayMethod, GatewayNotification, GatewayNotificationParams, GatewayParams, GatewayResult } from "./gateway.ts";

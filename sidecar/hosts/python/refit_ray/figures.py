@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+
+from .protocol import FiguresNotification
 
 # The newest ones; two quantiles of them are told.
 KEPT = 5000
@@ -18,10 +19,10 @@ class Figures:
         self.steps += 1
         self._added_ms.append(added_ms)
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> FiguresNotification:
         ordered = sorted(self._added_ms)
 
         def at(share: float) -> float | None:
             return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 3) if ordered else None
 
-        return {"steps": self.steps, "p50Ms": at(0.5), "p99Ms": at(0.99)}
+        return FiguresNotification(steps=self.steps, p50Ms=at(0.5), p99Ms=at(0.99))

@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import time
-from typing import Any, Callable, Coroutine
+from typing import Any, Callable, Coroutine, Mapping
 
 from refit_host.failure import HostFailure
 
@@ -18,10 +18,25 @@ from .channels import Writer, pipe_reader, read_piece
 from .device import Device
 from .figures import Figures
 from .membership import Membership
+from .protocol import (
+    CHECKS,
+    PROTOCOL_VERSION,
+    CloseParams,
+    CloseResult,
+    DevicesNotification,
+    EndedNotification,
+    JoinParams,
+    JoinResult,
+    LineNotification,
+    OpenParams,
+    OpenResult,
+    Place,
+    RenewParams,
+    RenewResult,
+)
 
 log = logging.getLogger("refit_ray")
 
-PROTOCOL_VERSION = 1
 # Without an answer for so long, contact with an actor counts as lost; the actor counts for itself.
 CONTACT_SECONDS = float(os.environ.get("REFIT_RAY_CONTACT_SECONDS", "15"))
 # A host that says nothing is asked anew after this.
@@ -51,7 +66,7 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         # Set once: the cluster is another one now, or gone. Only a new process can join again.
         self.left = asyncio.Event()
-        self._methods: dict[str, Callable[[dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]] = {
+        self._methods: dict[str, Callable[[Any], Coroutine[Any, Any, Mapping[str, Any]]]] = {
             "join": self._join, "open": self._open, "close": self._close, "renew": self._renew,
         }  # fmt: skip
 
@@ -82,7 +97,9 @@ class Gateway:
     async def _control(self, message: dict[str, Any]) -> None:
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
         try:
-            reply["result"] = await self._methods[message["method"]](message["params"])
+            method, params = message["method"], message["params"]
+            CHECKS[method](params, method)
+            reply["result"] = await self._methods[method](params)
         except HostFailure as failure:
             reply["error"] = {"code": failure.code, "message": failure.message}
         except Exception as error:  # noqa: BLE001 - told to the sidecar, which decides what becomes of it
@@ -93,7 +110,7 @@ class Gateway:
     def _tell(self, message: dict[str, Any]) -> None:
         self._writer.write(0, json.dumps(message).encode())
 
-    def _notify(self, method: str, params: dict[str, Any]) -> None:
+    def _notify(self, method: str, params: Mapping[str, Any]) -> None:
         self._tell({"jsonrpc": "2.0", "method": method, "params": params})
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -106,7 +123,7 @@ class Gateway:
         if not task.cancelled() and task.exception() is not None:
             log.error("a task of the gateway failed", exc_info=task.exception())
 
-    async def _join(self, given: dict[str, Any]) -> dict[str, Any]:
+    async def _join(self, given: JoinParams) -> JoinResult:
         if given["protocolVersion"] != PROTOCOL_VERSION:
             raise HostFailure(
                 "HOST_GATEWAY",
@@ -168,7 +185,7 @@ class Gateway:
             if len(self._devices) > before:
                 self._tell_devices()
 
-    async def _open(self, given: dict[str, Any]) -> dict[str, Any]:
+    async def _open(self, given: OpenParams) -> OpenResult:
         device = self._find(given["device"])
         if device.problem is not None:
             raise HostFailure("HOST_START_FAILED", device.problem)
@@ -183,13 +200,13 @@ class Gateway:
         self._start(self._hear(link))
         return {"pid": pid, "node": device.node or ""}
 
-    async def _close(self, given: dict[str, Any]) -> dict[str, Any]:
+    async def _close(self, given: CloseParams) -> CloseResult:
         link = self._links.pop(given["channel"], None)
         if link is not None:
             link.handle.close.remote(link.session)
         return {}
 
-    async def _renew(self, given: dict[str, Any]) -> dict[str, Any]:
+    async def _renew(self, given: RenewParams) -> RenewResult:
         self._find(given["device"]).renew()
         return {}
 
@@ -212,7 +229,7 @@ class Gateway:
             if self._links.get(link.channel) is not link:
                 return
             for line in heard.lines:
-                self._notify("line", {"channel": link.channel, "text": line[:2000]})
+                self._notify("line", LineNotification(channel=link.channel, text=line[:2000]))
             for frame in heard.frames:
                 self._writer.write(link.channel, frame)
             if heard.ended is not None:
@@ -228,7 +245,7 @@ class Gateway:
         if self._links.get(link.channel) is not link:
             return
         del self._links[link.channel]
-        self._notify("ended", {"channel": link.channel, "reason": reason})
+        self._notify("ended", EndedNotification(channel=link.channel, reason=reason))
         # Should it live on behind a split, it ends by itself; one that hears this ends now.
         link.handle.close.remote(link.session)
         link.device.look()
@@ -243,11 +260,11 @@ class Gateway:
             raise HostFailure("HOST_START_FAILED", f"expected the name of an actor, got {name[:80]!r}")
         return device
 
-    def _places(self) -> list[dict[str, Any]]:
-        return [{"name": device.name, "node": device.node, "problem": device.problem} for device in self._devices.values()]
+    def _places(self) -> list[Place]:
+        return [Place(name=device.name, node=device.node, problem=device.problem) for device in self._devices.values()]
 
     def _tell_devices(self) -> None:
-        self._notify("devices", {"devices": self._places()})
+        self._notify("devices", DevicesNotification(devices=self._places()))
 
     async def _tell_figures(self) -> None:
         told = 0

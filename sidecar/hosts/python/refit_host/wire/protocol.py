@@ -537,6 +537,8 @@ def _refit_plan(value: Any, where: str) -> None:
     if type(value) is not dict:
         raise wrong(f"{where}", "an object", value)
     value0 = value.get("from")
+    if value0 is None and "from" not in value:
+        raise wrong(f"{where}.from", "a value or null", value0)
     if value0 is not None:
         _desired_state(value0, f"{where}.from")
     value0 = value.get("to")
@@ -663,6 +665,8 @@ def _load_params(value: Any, where: str) -> None:
     if type(value0) is not str or len(value0) < 1 or len(value0) > 200:
         raise wrong(f"{where}.engine", "text of 1 to 200 characters", value0)
     value0 = value.get("graph")
+    if value0 is None and "graph" not in value:
+        raise wrong(f"{where}.graph", "a value or null", value0)
     if value0 is not None:
         if type(value0) is not dict:
             raise wrong(f"{where}.graph", "an object", value0)
@@ -717,6 +721,8 @@ def _prepare_params(value: Any, where: str) -> None:
     value0 = value.get("plan")
     _refit_plan(value0, f"{where}.plan")
     value0 = value.get("checkpoint")
+    if value0 is None and "checkpoint" not in value:
+        raise wrong(f"{where}.checkpoint", "a value or null", value0)
     if value0 is not None:
         _checkpoint_source(value0, f"{where}.checkpoint")
     value0 = value.get("stack")

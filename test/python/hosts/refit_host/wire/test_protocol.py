@@ -73,7 +73,7 @@ def test_a_wrong_field_is_named(path, value, field):
 
 
 def test_a_field_that_is_missing_is_named():
-    for field in PREPARE.keys() - {"verify", "adapterLoss", "checkpoint"}:
+    for field in PREPARE.keys() - {"verify", "adapterLoss"}:
         with pytest.raises(HostFailure) as failure:
             CHECKS["prepare"]({key: value for key, value in PREPARE.items() if key != field}, "prepare")
         assert failure.value.evidence["field"].startswith(f"prepare.{field}")
