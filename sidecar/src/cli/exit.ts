@@ -2,16 +2,29 @@
 
 import { SafetensorsError } from "@refit-sidecar/native";
 import { Failure, isSystemError, systemText, unexpectedText } from "../failure/index.ts";
+import type { FailureCode } from "../failure/index.ts";
 
 export const exitCode = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
 /** Codes that mean "the caller's input is wrong" rather than "something broke here". */
 const usagePrefixes = ["OPTIONS_", "CLI_"];
+/** Of those prefixes, what no other argument would have changed. */
+const failedAllTheSame: ReadonlySet<FailureCode> = new Set([
+  "CLI_OUTPUT_LOST",
+  "CLI_STATE_MISSING",
+  "CLI_STOP_LATE",
+  "CLI_STOP_NO_ANSWER",
+  "CLI_STOP_REFUSED",
+  "CLI_UPDATE_DATA",
+  "CLI_UPDATE_FAILED",
+  "CLI_UPDATE_PYTHON",
+  "CLI_UPDATE_RUNNING",
+]);
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof Failure && error.code === "CLI_INTERRUPTED") return exitCode.interrupted;
-  if (error instanceof Failure && usagePrefixes.some((prefix) => error.code.startsWith(prefix))) return exitCode.usage;
-  return exitCode.failed;
+  if (!(error instanceof Failure) || failedAllTheSame.has(error.code)) return exitCode.failed;
+  return usagePrefixes.some((prefix) => error.code.startsWith(prefix)) ? exitCode.usage : exitCode.failed;
 }
 
 /** Code and text of anything that was thrown: a failure's own, the file system's in words, and a request to report what nobody expected. */

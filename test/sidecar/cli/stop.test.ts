@@ -52,6 +52,8 @@ it("CLI_STOP_NO_ANSWER: nothing at the address; the process is left alone", asyn
     code: "CLI_STOP_NO_ANSWER",
     message: expect.stringContaining("remove sidecar.json"),
   });
+  // No argument was wrong.
+  expect(await main(["stop", "--json", "--data-dir", join(folder, "deaf")])).toBe(1);
 });
 
 it("CLI_STOP_REFUSED: a version that cannot be asked. CLI_STOP_LATE: one that does not end", async () => {

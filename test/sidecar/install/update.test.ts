@@ -128,6 +128,6 @@ describe("sortStores", () => {
       join(data, "sidecar.json"),
       JSON.stringify({ url: "http://127.0.0.1:1", ws_url: "ws://127.0.0.1:1", token: "t", pid: process.pid, version: "0.0.9" }),
     );
-    expect(await main(["update", "--stores", "--json", "--data-dir", data])).toBe(2);
+    expect(await main(["update", "--stores", "--json", "--data-dir", data])).toBe(1);
   });
 });
