@@ -155,7 +155,7 @@ export const optionTable = [
     default: "affinity",
     choices: ["affinity", "load"],
     reload: true,
-    help: "With several devices: affinity prefers the device that has a run's weights, then its structure; load looks only at how busy devices are",
+    help: "With several devices: affinity prefers the device that has a run's weights, then its structure; load takes the least busy one that has its structure",
   },
   {
     name: "vram-cap",

@@ -24,7 +24,7 @@ export interface DeviceLook<Name> {
 }
 
 export interface PlacementRules {
-  /** `load`: what a device holds does not count, only how busy it is. */
+  /** `load`: of the devices that have the structure the least busy one, whatever weights it has. */
   readonly by: "affinity" | "load";
   /** Memory that a further engine of the structure takes. */
   readonly engineBytes: number;

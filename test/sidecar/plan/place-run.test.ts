@@ -53,7 +53,7 @@ describe("placeRun", () => {
     expect(placeRun(devices, "b", rules)).toEqual({ device, spreadTo });
   });
 
-  it("by load does not ask what a device has", () => {
+  it("by load does not ask which weights a device has", () => {
     const devices = [holding("0", ["a"]), holding("1", ["b"], { runs: 1 })];
     expect(placeRun(devices, "b", { ...rules, by: "load" }).device).toBe("0");
   });
