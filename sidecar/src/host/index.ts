@@ -8,6 +8,7 @@ export type { EnvironmentOptions } from "./environment.ts";
 export { startGateway } from "./gateway.ts";
 export type { Gateway, GatewayEvents } from "./gateway.ts";
 export { hugePages } from "./huge-pages.ts";
+export { nextLook, patienceFor } from "./patience.ts";
 export { pythonRun } from "./python.ts";
 export type { HostPython, PythonRun } from "./python.ts";
 export { startHost } from "./start-host.ts";

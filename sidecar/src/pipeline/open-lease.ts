@@ -1,8 +1,8 @@
 // From a request to a lease on an engine that has its weights. A lease keeps them for its run, or follows replaced files where it asked for that.
 
-import { setTimeout as pause } from "node:timers/promises";
 import type { WireParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
+import { nextLook, patienceFor } from "../host/index.ts";
 import { stateKey } from "../plan/index.ts";
 import type { DeviceName, EngineLease, Engines, EngineSpec, Wanted } from "../refit/index.ts";
 import { Leases } from "../step/index.ts";
@@ -90,7 +90,6 @@ const ofDevice: ReadonlySet<string> = new Set([
 
 /** Failures that end when hosts are there again. */
 const ofAbsence: ReadonlySet<string> = new Set(["HOST_LOST", "HOST_START_FAILED"]);
-const awayLookMs = 200;
 /** How often every device is tried, where hosts end under a request. */
 const mostRounds = 3;
 
@@ -118,15 +117,15 @@ export function createLeaseOpener({
   /** Has `take` bring the weights on a device that serves the engine; one that fails is left out, as long as there is another. Answers also which device should get the structure too. */
   async function onSomeDevice<T>(spec: EngineSpec, wanted: Wanted, take: (engine: EngineLease) => Promise<T>): Promise<Taken<T>> {
     const lost = new Set<DeviceName>();
-    const until = performance.now() + patienceMs;
+    const isWilling = patienceFor(patienceMs, () => performance.now());
     for (let failed: unknown, rounds = 1; ;) {
       const placement = placer.choose(spec, wanted, lost);
       if (placement === null) {
         // Every device was lost under it, one after another: nothing says that they stay away.
         const again = failed instanceof Failure && failed.code === "HOST_LOST" && lost.size > 1 && rounds < mostRounds;
-        const isPatient = performance.now() < until && failed instanceof Failure && ofAbsence.has(failed.code);
+        const isPatient = isWilling() && failed instanceof Failure && ofAbsence.has(failed.code);
         if (!again && !isPatient) throw failed;
-        if (isPatient) await pause(awayLookMs);
+        if (isPatient) await nextLook();
         rounds += 1;
         lost.clear();
         continue;

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { Failure } from "../failure/index.ts";
-import { HostSupervisor } from "../host/index.ts";
+import { HostSupervisor, nextLook } from "../host/index.ts";
 import type { Host, SupervisorStatus } from "../host/index.ts";
 import { hostKey } from "./engine-key.ts";
 import type { DeviceName } from "./engine-key.ts";
@@ -35,7 +35,6 @@ const restMs = 100;
 /** A step can take minutes. After this the device is renewed all the same: a step that is lost is computed elsewhere. */
 const longestRestMs = 10 * 60_000;
 const lookMs = 20;
-const awayLookMs = 200;
 
 /** Host processes, one for each kind on each device that was asked for. */
 export class EngineHosts {
@@ -73,7 +72,7 @@ export class EngineHosts {
         const problem = this.#parts.problem(device);
         if (problem !== null && this.#othersServe(device, kind))
           throw new Failure("HOST_START_FAILED", `${device ?? "the device"} serves no host at present: ${problem}`, { kind, device });
-        await wait(awayLookMs, undefined, { signal: isOver.signal, ref: false });
+        await nextLook(isOver.signal);
       }
     };
     try {

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { setTimeout as pause } from "node:timers/promises";
 import { Failure } from "../failure/index.ts";
+import { nextLook, patienceFor } from "../host/index.ts";
 import type { CallOptions, StepTensor } from "../host/types.ts";
 import type { StepReply, Wanted } from "../refit/types.ts";
 import { ended, stayAt, type Engine, type Place, type Stay, type StayLook } from "./stay.ts";
@@ -70,7 +70,6 @@ const leavable: ReadonlySet<string> = new Set([...recoverable, "HOST_START_FAILE
 const mostLosses = 3;
 /** The same where hosts end because what they run in comes and goes. */
 const mostLossesPatient = 8;
-const awayLookMs = 200;
 
 /** All leases, fairly sharing engines. */
 export class Leases<Origin> {
@@ -111,21 +110,21 @@ export class Leases<Origin> {
     };
     const atSomePlace = async <T>(work: () => Promise<T>): Promise<T> => {
       if (mustLeave?.(stay.place) === true) await leave(stay);
-      const until = nowMs() + patienceMs;
+      const isWilling = patienceFor(patienceMs, nowMs);
       for (let losses = 0; ;) {
         const here = stay;
         try {
           return await work();
         } catch (error) {
           if (elsewhere === undefined || !(error instanceof Failure) || !leavable.has(error.code)) throw error;
-          const isPatient = nowMs() < until;
+          const isPatient = isWilling();
           // A host that is away has lost nothing.
           if (!isPatient || error.code !== "HOST_START_FAILED") losses += 1;
           if (losses >= (isPatient ? mostLossesPatient : mostLosses)) throw error;
           await leave(here);
           if (stay !== here) continue;
           // Nowhere else: once more where it is, as with a single device.
-          if (isPatient) await pause(awayLookMs);
+          if (isPatient) await nextLook();
           else if (losses > 1) throw error;
         }
       }

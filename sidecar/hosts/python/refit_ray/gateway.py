@@ -27,6 +27,7 @@ from .protocol import (
     EndedNotification,
     JoinParams,
     JoinResult,
+    LeftNotification,
     LineNotification,
     OpenParams,
     OpenResult,
@@ -170,7 +171,7 @@ class Gateway:
     async def _leave_with(self, membership: Membership) -> None:
         reason = await membership.ended()
         log.warning("the cluster is left: %s", reason)
-        self._notify("left", {"reason": reason})
+        self._notify("left", LeftNotification(reason=reason))
         self.left.set()
 
     async def _grow(self, head: str, gpus: float, add: Callable[[int], None]) -> None:
