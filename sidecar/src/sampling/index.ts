@@ -6,4 +6,5 @@ export { generatorOf, type Generator } from "./generator.ts";
 export { drawn, firstLatents, guided, isFinite32, runLoop } from "./loop.ts";
 export { samplerOf, type Sampler } from "./samplers.ts";
 export { scheduleOf } from "./schedule.ts";
+export { trainedNoise, trainedSteps } from "./trained-noise.ts";
 export type { Prediction, SamplerName, Schedule, ScheduleRequest } from "./types.ts";

@@ -2,6 +2,7 @@
 
 import { PNG } from "pngjs";
 import type { FrameTensor } from "@refit-sidecar/protocol";
+import { runLoop, samplerOf, scheduleOf, trainedNoise, trainedSteps, type Schedule } from "../../sampling/index.ts";
 import { bytesAs, valuesOf } from "../float-tensors.ts";
 import type { OpenLease } from "../open-lease.ts";
 import { probeInputs } from "../warm/probe.ts";
@@ -33,20 +34,7 @@ export const latentLooks: Readonly<Record<string, LatentLook>> = {
   },
 };
 
-const trainedSteps = 1000;
 const enlarged = 8;
-
-/** Signal shares of the schedule that both families were trained with: betas from 0.00085 to 0.012, linear in their roots. */
-function signalShares(): Float64Array {
-  const shares = new Float64Array(trainedSteps);
-  const [first, last] = [Math.sqrt(0.00085), Math.sqrt(0.012)];
-  let share = 1;
-  for (let step = 0; step < trainedSteps; step += 1) {
-    share *= 1 - (first + ((last - first) * step) / (trainedSteps - 1)) ** 2;
-    shares[step] = share;
-  }
-  return shares;
-}
 
 interface Drawing {
   readonly lease: OpenLease;
@@ -63,7 +51,15 @@ const filled = async (tensor: FrameTensor, values: Float32Array): Promise<FrameT
   data: await bytesAs(values, tensor.dtype),
 });
 
-/** Deterministic DDIM on noise predictions (Song et al. 2021, eq. 12 with no noise added), batch 1. Throws what a step throws. */
+/** Steps of the schedule: evenly from the last trained one to a clean picture. */
+function evenSchedule(steps: number): Schedule {
+  const { at } = trainedNoise(false);
+  const timesteps = Array.from({ length: steps }, (_, index) => Math.round(((trainedSteps - 1) * (steps - index)) / steps));
+  const request = { sigmas: [...timesteps.map(at), 0], timesteps };
+  return scheduleOf(request, { sampler: "ddim", prediction: "epsilon", time: trainedSteps, strength: 1 });
+}
+
+/** Deterministic DDIM on noise predictions, batch 1. Throws what a step throws. */
 export async function sampleLatents({
   lease,
   look,
@@ -75,30 +71,29 @@ export async function sampleLatents({
   const { table, spec } = lease.origin;
   // An empty prompt is zeros, which stay; the sample and its timestep are put in at every step.
   const empty = probeInputs(table.inputs, spec.precision, { sample: [1, channels.length, side, side] });
-  const latents = noise(channels.length * side * side);
-  const shares = signalShares();
   let stepsMs = 0;
-  for (let step = 0; step < steps; step += 1) {
-    const at = Math.round(((trainedSteps - 1) * (steps - step)) / steps);
-    const next = Math.round(((trainedSteps - 1) * (steps - step - 1)) / steps);
-    const [share, shareNext] = [shares[at] ?? 1, step === steps - 1 ? 1 : (shares[next] ?? 1)];
-    const given = empty.map(async (tensor) => {
-      if (tensor.name === "sample") return filled(tensor, latents);
-      return tensor.name === "timestep" ? filled(tensor, Float32Array.of(at)) : tensor;
-    });
-    const reply = await lease.step(await Promise.all(given), signal);
-    stepsMs += reply.ms;
-    const predicted = await valuesOf(reply.tensors[0]);
-    for (let i = 0; i < latents.length; i += 1) {
-      const error = predicted[i] ?? 0;
-      const clean = ((latents[i] ?? 0) - Math.sqrt(1 - share) * error) / Math.sqrt(share);
-      latents[i] = Math.sqrt(shareNext) * clean + Math.sqrt(1 - shareNext) * error;
-    }
-  }
+  const latents = await runLoop({
+    schedule: evenSchedule(steps),
+    sampler: samplerOf("ddim", "epsilon", 0, steps),
+    generators: [],
+    first: noise(channels.length * side * side),
+    async predict(values, time) {
+      const given = empty.map(async (tensor) => {
+        if (tensor.name === "sample") return filled(tensor, values);
+        return tensor.name === "timestep" ? filled(tensor, Float32Array.of(time)) : tensor;
+      });
+      const reply = await lease.step(await Promise.all(given), signal);
+      stepsMs += reply.ms;
+      return valuesOf(reply.tensors[0]);
+    },
+    signal,
+    onStep: () => undefined,
+  });
   return { png: coloured(latents, look), width: side * enlarged, height: side * enlarged, stepsMs };
 }
 
-function coloured(latents: Float32Array, { side, channels }: LatentLook): Buffer {
+/** Latents as colours, a block of the picture for each. */
+export function coloured(latents: Float32Array, { side, channels }: LatentLook): Buffer {
   const png = new PNG({ width: side * enlarged, height: side * enlarged });
   for (let y = 0; y < png.height; y += 1) {
     for (let x = 0; x < png.width; x += 1) {

@@ -1,11 +1,17 @@
 // engine.sample on the embedded host: a whole sidecar, the demo's model, no Python.
 
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import type { FrameTensor, WireParams } from "../../../../protocol/src/index.ts";
-import { readDemoAssets } from "../../../../sidecar/src/demo/index.ts";
+import { noiseOf, readDemoAssets } from "../../../../sidecar/src/demo/index.ts";
+import { coloured, latentLooks, sampleLatents } from "../../../../sidecar/src/pipeline/answers/latent-look.ts";
+import type { OpenLease } from "../../../../sidecar/src/pipeline/open-lease.ts";
+import type { Port } from "../../../../sidecar/src/pipeline/resolve/graphs.ts";
 import { drawn, firstLatents, generatorOf, runLoop, samplerOf, scheduleOf } from "../../../../sidecar/src/sampling/index.ts";
 import { demoCheckpoint, demoLora, idOf, prepare, startBench, statusOf, until, type Bench, type Stack } from "../harness.ts";
+
+const demoGraph = new URL("../../../../sidecar/graphs/demo/graph.json", import.meta.url);
 
 // A step of the demo takes 10 ms; on a computer with other work, a hundred times that.
 vi.setConfig({ testTimeout: 180_000 });
@@ -28,6 +34,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => bench.close());
 
+const floats = (tensor: FrameTensor | undefined) => new Float32Array(Uint8Array.from(tensor?.data ?? []).buffer);
 const bytes = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 const words = (): FrameTensor => ({ name: "positive.encoder_hidden_states", dtype: "f32", shape: [1, 4, 768], data: bytes(conditioning) });
 const asked = (stack: readonly Stack[], more: Partial<WireParams<"engine.sample">> = {}): WireParams<"engine.sample"> => ({
@@ -81,6 +88,43 @@ it("equals the same loop over single steps, bit for bit, and says what it took",
   await bench.client.call("engine.release", { lease });
   expect(latents.equals(Buffer.from(bytes(own)))).toBe(true);
   expect(new Set(own).size).toBeGreaterThan(400);
+});
+
+it("the picture to try is plain DDIM's, byte for byte, on the demo's engine", async () => {
+  const { lease: id } = await prepare(bench, checkpoint, []);
+  const seen: Float32Array[] = [];
+  const step = async (tensors: readonly FrameTensor[]) => {
+    seen.push(floats(tensors[0]));
+    return { ms: 1, waitedMs: 0, ...(await bench.client.call("engine.step", { lease: id }, { tensors })) };
+  };
+  const { inputs } = JSON.parse(readFileSync(demoGraph, "utf8")) as { inputs: Port[] };
+  const lease = { origin: { spec: { precision: "f32" }, table: { inputs } }, step } as unknown as OpenLease;
+  const look = { channels: latentLooks["sd15"]!.channels, side: 8 };
+  const signal = new AbortController().signal;
+  const drawing = await sampleLatents({ lease, look, noise: (count) => noiseOf(5, count), steps: 6, signal });
+  const sent = seen.splice(0);
+
+  // Song et al. 2021, eq. 12 without fresh noise, from the trained betas.
+  const shares = [1];
+  for (let at = 0; at < 1000; at += 1)
+    shares.push((shares[at] ?? 0) * (1 - (Math.sqrt(0.00085) + ((Math.sqrt(0.012) - Math.sqrt(0.00085)) * at) / 999) ** 2));
+  const latents = noiseOf(5, 256);
+  for (let index = 6; index > 0; index -= 1) {
+    const [at, next] = [index, index - 1].map((left) => Math.round((999 * left) / 6)) as [number, number];
+    const [share, shareNext] = [shares[at + 1] ?? 0, next === 0 ? 1 : (shares[next + 1] ?? 0)];
+    const empty = { name: "encoder_hidden_states", dtype: "f32" as const, shape: [1, 77, 768], data: new Uint8Array(77 * 768 * 4) };
+    const current = { name: "sample", dtype: "f32" as const, shape: [1, 4, 8, 8], data: bytes(latents) };
+    const timestep = { name: "timestep", dtype: "f32" as const, shape: [1], data: bytes(Float32Array.of(at)) };
+    const error = floats((await step([current, timestep, empty])).tensors[0]);
+    latents.forEach((value, i) => {
+      const clean = (value - Math.sqrt(1 - share) * (error[i] ?? 0)) / Math.sqrt(share);
+      latents[i] = Math.sqrt(shareNext) * clean + Math.sqrt(1 - shareNext) * (error[i] ?? 0);
+    });
+  }
+  await bench.client.call("engine.release", { lease: id });
+  // Latents differ in their last bits: levels are signal over noise there, shares of the variance here.
+  seen.forEach((own, index) => own.forEach((value, i) => expect(sent[index]?.[i]).toBeCloseTo(value, 4)));
+  expect(drawing.png.equals(coloured(latents, look))).toBe(true);
 });
 
 it("a stack, another one and the first again give the first one's bits; a loop on present weights waits for no refit", async () => {
