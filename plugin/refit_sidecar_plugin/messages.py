@@ -882,11 +882,13 @@ class JobsCancelResult(TypedDict):
     cancelled: bool
 
 
-JobsListParams = PingParams
+class JobsListParams(TypedDict, total=False):
+    ids: list[str]
 
 
 class JobsListResult(TypedDict):
     jobs: list[Job]
+    queued: int
 
 
 JobsPauseParams = PingParams

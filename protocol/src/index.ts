@@ -57,7 +57,7 @@ export { familyDescription, familyNames, familyTable, otherModels, otherModelTab
 export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameRow, SpellingRow } from "./families/index.ts";
 export { failure, isRequestId, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";
 export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";
-export { isWireMethod, protocolVersion, retiredParams, wireMethods, wireNotifications, wireValues } from "./messages/index.ts";
+export { isWireMethod, mostQueuedListed, protocolVersion, retiredParams, wireMethods, wireNotifications, wireValues } from "./messages/index.ts";
 export type {
   Capability,
   DeepReadonly,

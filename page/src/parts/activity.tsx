@@ -10,11 +10,11 @@ import { useStore } from "./use-store.ts";
 const shownEvents = 100;
 
 export function Activity({ store }: { readonly store: Store }) {
-  const state = useStore(store, "jobs", "dismissed", "history", "catalog");
+  const state = useStore(store, "work", "dismissed", "history", "catalog");
   return (
     <>
-      <Rows title="Work in the background" rows={jobRows(state.jobs)} empty="Nothing to do." />
-      <Failures rows={failureRows(state.jobs, state.dismissed)} dismiss={() => store.dismissFailures()} />
+      <Rows title="Work in the background" rows={jobRows(state.work)} empty="Nothing to do." />
+      <Failures rows={failureRows(state.work.jobs, state.dismissed)} dismiss={() => store.dismissFailures()} />
       <Section title="What happened">
         {state.history.length === 0 && <p class="refit-empty">Nothing happened yet.</p>}
         <ol class="refit-history" id="history">

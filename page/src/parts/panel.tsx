@@ -129,11 +129,11 @@ function EngineList({ store }: Pick<Shell, "store">) {
 }
 
 function Work({ store }: Pick<Shell, "store">) {
-  const { jobs, dismissed } = useStore(store, "jobs", "dismissed");
+  const { work, dismissed } = useStore(store, "work", "dismissed");
   return (
     <>
-      <Rows title="Work in the background" rows={jobRows(jobs)} empty="Nothing to do." />
-      <Failures rows={failureRows(jobs, dismissed)} dismiss={() => store.dismissFailures()} />
+      <Rows title="Work in the background" rows={jobRows(work)} empty="Nothing to do." />
+      <Failures rows={failureRows(work.jobs, dismissed)} dismiss={() => store.dismissFailures()} />
     </>
   );
 }

@@ -153,9 +153,10 @@ export function engineRows(engines: readonly EngineFacts[], entries: readonly Na
 const shownJobs = 20;
 
 /** Work that is under way or waits: the first of it, and how much more. */
-export function jobRows(jobs: readonly JobFacts[]): Row[] {
-  const open = ["running", "queued", "paused"].flatMap((state) => jobs.filter((job) => job.state === state));
-  const more = open.length - shownJobs;
+export function jobRows({ jobs, queued }: { readonly jobs: readonly JobFacts[]; readonly queued: number }): Row[] {
+  const running = jobs.filter(({ state }) => state === "running");
+  const open = [...running, ...jobs.filter(({ state }) => state === "queued")];
+  const more = running.length + queued - shownJobs;
   return [
     ...open.slice(0, shownJobs).map(jobRow),
     ...(more > 0 ? [{ name: `${more} more`, state: "queued", detail: "", tone: "idle" }] : []),

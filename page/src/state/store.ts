@@ -1,6 +1,6 @@
 // What a page knows: facts of the plugin, lists of the sidecar. Events mark lists as old; a list is asked for again at most twice a second, the catalog entry by entry.
 
-import type { CatalogEntry, Channel, Client, Engine, Facts, Folder, Job, RefitError, Stamped, Status } from "../wire/client.ts";
+import type { CatalogEntry, Channel, Client, Engine, Facts, Folder, RefitError, Stamped, Status, Work } from "../wire/client.ts";
 import { oldEntries, refreshed } from "./catalog.ts";
 import { onceAFrame } from "./frames.ts";
 import { knownName } from "./names.ts";
@@ -19,7 +19,7 @@ export interface State {
   /** Adapters and checkpoints, in the order of their names. */
   catalog: readonly CatalogEntry[];
   folders: readonly Folder[];
-  jobs: readonly Job[];
+  work: Work;
   /** Newest last. */
   history: readonly Stamped[];
   status: Status | null;
@@ -44,7 +44,7 @@ export interface Store {
   readonly follow: (channel: Channel) => void;
 }
 
-type List = "engines" | "catalog" | "jobs" | "history";
+type List = "engines" | "catalog" | "work" | "history";
 
 /** Which events make which list old. */
 const listsByTopic: Readonly<Record<string, readonly List[]>> = {
@@ -55,7 +55,7 @@ const listsByTopic: Readonly<Record<string, readonly List[]>> = {
   engine: ["engines"],
   host: ["engines"],
   live: ["engines"],
-  job: ["jobs", "engines"],
+  job: ["work", "engines"],
 };
 
 async function everyEntry(client: Client): Promise<CatalogEntry[]> {
@@ -77,7 +77,7 @@ export function createStore(client: Client): Store {
     engines: [],
     catalog: [],
     folders: [],
-    jobs: [],
+    work: { jobs: [], queued: 0 },
     history: [],
     status: null,
     error: null,
@@ -131,8 +131,8 @@ export function createStore(client: Client): Store {
     },
     // One after the other: an answer that was on its way longer is no older than the next.
     catalog: () => (reading = reading.then(readCatalog, readCatalog)),
-    jobs: async () => {
-      state.jobs = (await client.read("jobs.list")).jobs;
+    work: async () => {
+      state.work = await client.read("jobs.list");
     },
     history: async () => {
       const topics = ["arrival", "catalog", "delta", "refit", "engine", "host", "live"] as const;
@@ -185,7 +185,7 @@ export function createStore(client: Client): Store {
       state.facts = { ...state.facts, connection: { state: "lost", text: (error as Error).message } };
     }
     if (state.facts.connection.state !== "connected") return changed();
-    await load(["engines", "jobs", "history"]);
+    await load(["engines", "work", "history"]);
     // Without events only the counts tell that something is new.
     if (!followed && JSON.stringify(generation) !== JSON.stringify(state.status?.catalog)) oldIds = null;
     await load(["catalog"]);
@@ -214,7 +214,7 @@ export function createStore(client: Client): Store {
     },
     /** Failed work that was read is not shown again; the sidecar keeps its record. */
     dismissFailures() {
-      const failed = state.jobs.filter((job) => job.state === "failed").map(({ id }) => id);
+      const failed = state.work.jobs.filter((job) => job.state === "failed").map(({ id }) => id);
       state.dismissed = new Set([...state.dismissed, ...failed]);
       changed();
     },

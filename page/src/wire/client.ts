@@ -5,7 +5,7 @@ import type { WireMethod, WireParams, WireResult } from "@refit-sidecar/protocol
 export type CatalogEntry = WireResult<"catalog.get">["entry"];
 export type Engine = WireResult<"engine.list">["engines"][number];
 export type Folder = WireResult<"folders.list">["folders"][number];
-export type Job = WireResult<"jobs.list">["jobs"][number];
+export type Work = WireResult<"jobs.list">;
 export type Stamped = WireResult<"events.history">["events"][number];
 export type WireEvent = Stamped["event"];
 export type Status = WireResult<"status">;

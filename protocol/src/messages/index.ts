@@ -73,5 +73,6 @@ export const wireValues = {
 
 export { retiredParams } from "./engine.ts";
 export { protocolVersion, type Capability } from "./hello.ts";
+export { mostQueuedListed } from "./jobs.ts";
 export type { Topic, WireEventValue } from "./events.ts";
 export type { DeepReadonly, Method, Notification, Role, TensorDirection } from "./method.ts";

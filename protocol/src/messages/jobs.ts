@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import { method } from "./method.ts";
-import { empty, id, problem, text } from "./values.ts";
+import { count, empty, id, problem, text } from "./values.ts";
 
 export const job = z.object({
   id,
@@ -16,13 +16,16 @@ export const job = z.object({
   problem: problem.nullable(),
 });
 
+/** Thousands of files may come at once, and whoever watches asks every second. */
+export const mostQueuedListed = 200;
+
 export const jobMethods = {
   "jobs.list": method({
-    summary: "Queued, running and recently ended jobs.",
+    summary: `Running jobs, the first ${mostQueuedListed} that wait, in the order in which they begin, and the last that ended; \`queued\` counts all that wait. With \`ids\`, these jobs alone.`,
     role: "read",
     tensors: "none",
-    params: empty,
-    result: z.object({ jobs: z.array(job) }),
+    params: z.strictObject({ ids: z.array(id).max(100).exactOptional() }),
+    result: z.object({ jobs: z.array(job), queued: count }),
   }),
   "jobs.cancel": method({
     summary: "Asks a job to stop.",

@@ -197,7 +197,7 @@ const pollMs = 50;
 async function warmed(client: Client, request: WireParams<"engine.warm">): Promise<void> {
   const { job: id } = (await client.call("engine.warm", request)).result;
   for (;;) {
-    const job = (await client.call("jobs.list", {})).result.jobs.find((candidate) => candidate.id === id);
+    const [job] = (await client.call("jobs.list", { ids: [id] })).result.jobs;
     if (job === undefined || job.state === "done") return;
     if (job.state === "failed" || job.state === "cancelled")
       throw new Failure(codeFrom(job.problem?.code, "JOB_CANCELLED"), job.problem?.message ?? "the warm-up was cancelled", {});

@@ -15,7 +15,7 @@ interface TopFlags {
 
 export interface TopFacts {
   readonly status: WireResult<"status">;
-  readonly jobs: WireResult<"jobs.list">["jobs"];
+  readonly work: WireResult<"jobs.list">;
   readonly figures: WireResult<"telemetry.figures">["figures"];
 }
 
@@ -27,9 +27,10 @@ const inMs = (value: number | null): string => (value === null ? "-" : value < 1
 const plain = (text: string): string => text.replace(/[\p{Cc}\p{Cf}]/gu, "?");
 
 /** The whole screen, one text a line. */
-export function topLines({ status, jobs, figures }: TopFacts): string[] {
+export function topLines({ status, work, figures }: TopFacts): string[] {
   const { memory, catalog } = status;
-  const running = jobs.filter(({ state }) => state === "running" || state === "queued");
+  const open = work.jobs.filter(({ state }) => state === "running" || state === "queued");
+  const more = work.queued - open.filter(({ state }) => state === "queued").length;
   return [
     `refit-sidecar ${status.version}   up ${Math.round(status.uptimeMs / 1000)} s   ${status.clients} clients   ${catalog.adapters} LoRAs   ${catalog.checkpoints} checkpoints`,
     `memory ${inMebibytes(memory.processBytes)}, engines ${inMebibytes(memory.enginesBytes)} of ${inMebibytes(memory.budgetBytes)}   refits ${status.totals.refits}   steps ${status.totals.steps}`,
@@ -46,11 +47,12 @@ export function topLines({ status, jobs, figures }: TopFacts): string[] {
         `${name.padEnd(6)}${String(count).padStart(8)}${[p50Ms, p95Ms, p99Ms].map((value) => inMs(value).padStart(9)).join("")}`,
     ),
     "",
-    ...(running.length === 0
+    ...(open.length === 0
       ? ["no work in the background"]
-      : running.map(({ title, state, stage, done, total }) =>
+      : open.map(({ title, state, stage, done, total }) =>
           plain(`${state.padEnd(8)} ${title} ${stage}${total > 0 ? ` ${Math.round((100 * done) / total)} %` : ""}`),
         )),
+    ...(more > 0 ? [`and ${more} more that wait`] : []),
   ];
 }
 
@@ -75,9 +77,9 @@ function engineLine(engine: WireResult<"engine.list">["engines"][number]): strin
 
 async function factsOf(client: Client): Promise<TopFacts> {
   const { result: status } = await client.call("status", {});
-  const { jobs } = (await client.call("jobs.list", {})).result;
+  const { result: work } = await client.call("jobs.list", {});
   const { figures } = (await client.call("telemetry.figures", {})).result;
-  return { status, jobs, figures };
+  return { status, work, figures };
 }
 
 export function addTop(program: Command, done: (code: number) => void): void {

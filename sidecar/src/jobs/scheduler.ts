@@ -20,8 +20,9 @@ export interface SchedulerOptions {
 
 export interface Scheduler {
   readonly submit: <Result>(spec: JobSpec<Result>) => JobHandle<Result>;
-  /** Queued and running jobs, then the last 50 that ended. */
-  readonly list: () => readonly JobInfo[];
+  /** Running jobs, those that wait, in the order in which they begin, then the last 50 that ended. `queued`: the first so many of those that wait. */
+  readonly list: (wanted?: { readonly queued?: number; readonly ids?: ReadonlySet<string> }) => readonly JobInfo[];
+  readonly counts: () => Readonly<Record<"queued" | "running", number>>;
   /** False when there is no such job, or it has ended. */
   readonly cancel: (id: string) => boolean;
   /** Background jobs that have not started wait until `resume`; what a user waits for goes on. */
@@ -147,7 +148,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       (entry) => entry.state === "queued" && (entry.urgency === "user" || (!held && background < options.concurrency && mayWork(entry))),
     );
     awaitRest(entries);
-    for (const entry of startable.sort((a, b) => rank[a.urgency] - rank[b.urgency] || a.order - b.order)) {
+    for (const entry of inOrder(startable)) {
       if (entry.urgency !== "user" && background >= options.concurrency) continue;
       if (entry.urgency !== "user") background += 1;
       const work = execute(entry).finally(() => {
@@ -196,7 +197,18 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       pump();
       return { id: entry.id, result: settle.promise as Promise<Result> };
     },
-    list: () => [...[...open.values()].map(info), ...ended.toReversed()],
+    list({ queued = Infinity, ids } = {}) {
+      const isWanted = ({ id }: { readonly id: string }): boolean => ids === undefined || ids.has(id);
+      const wanted = [...open.values()].filter(isWanted);
+      const waiting = inOrder(wanted.filter(({ state }) => state === "queued")).slice(0, queued);
+      const present = [...wanted.filter(({ state }) => state === "running"), ...waiting];
+      return [...present.map(info), ...ended.toReversed().filter(isWanted)];
+    },
+    counts() {
+      const entries = [...open.values()];
+      const running = entries.filter(({ state }) => state === "running").length;
+      return { queued: entries.length - running, running };
+    },
     cancel(id) {
       const entry = [...open.values()].find((candidate) => candidate.id === id);
       if (!entry) return false;
@@ -233,6 +245,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     },
   };
 }
+
+/** As they begin: by urgency, then by age. */
+const inOrder = (entries: readonly Entry[]): Entry[] => entries.toSorted((a, b) => rank[a.urgency] - rank[b.urgency] || a.order - b.order);
 
 /** Promise.withResolvers, which Node 20 lacks. */
 function deferred(): {

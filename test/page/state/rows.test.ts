@@ -91,21 +91,30 @@ describe("rows of the panel", () => {
   });
 
   test("work shows progress, ended work is left out", () => {
-    expect(jobRows([job])[0]).toEqual({ name: "warm", state: "running", detail: "build · about 2.5 s left", tone: "busy", progress: 0.25 });
+    expect(jobRows({ jobs: [job], queued: 0 })[0]).toEqual({
+      name: "warm",
+      state: "running",
+      detail: "build · about 2.5 s left",
+      tone: "busy",
+      progress: 0.25,
+    });
     expect(
-      jobRows([
-        { ...job, state: "done" },
-        { ...job, state: "cancelled" },
-        { ...job, state: "failed" },
-      ]),
+      jobRows({
+        jobs: [
+          { ...job, state: "done" },
+          { ...job, state: "cancelled" },
+          { ...job, state: "failed" },
+        ],
+        queued: 0,
+      }),
     ).toEqual([]);
   });
 
   test("of much waiting work the first is shown, what runs before what waits, and how much more there is", () => {
-    const rows = jobRows([...Array.from({ length: 40 }, () => ({ ...job, state: "queued" })), job]);
+    const rows = jobRows({ jobs: [...Array.from({ length: 40 }, () => ({ ...job, state: "queued" })), job], queued: 10_000 });
     expect(rows).toHaveLength(21);
     expect(rows[0]).toMatchObject({ state: "running" });
-    expect(rows.at(-1)).toMatchObject({ name: "21 more" });
+    expect(rows.at(-1)).toMatchObject({ name: "9981 more" });
   });
 
   test("failed work is one row a title, with its newest reason, until it is dismissed", () => {

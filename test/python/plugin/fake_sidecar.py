@@ -203,6 +203,7 @@ class FakeSidecar:
 
     def do_jobs_list(self, *_):
         return {
+            "queued": 0,
             "jobs": [
                 {
                     "id": "job-1",

@@ -184,7 +184,7 @@ export function createFakeBackend(Failure) {
       return { job: "j1" };
     },
     "engine.free": async () => ({ freed: [], queued: [], bytes: 0 }),
-    "jobs.list": async () => ({ jobs: [job] }),
+    "jobs.list": async () => ({ jobs: [job], queued: 0 }),
     "jobs.cancel": async () => ({ cancelled: true }),
     "jobs.pause": async () => ({ paused: true }),
     "jobs.resume": async () => ({ paused: false }),

@@ -107,10 +107,10 @@ def warm(wanted: Wanted, name: str) -> str:
     job = client.call("engine.warm", wanted.as_params(), check=check).result["job"]
     with node_progress(f"Refit: warming an engine for {name}") as progress:
         while True:
-            jobs = {entry["id"]: entry for entry in client.call("jobs.list", check=check).result["jobs"]}
-            entry = jobs.get(job)
-            if entry is None:
+            jobs = client.call("jobs.list", {"ids": [job]}, check=check).result["jobs"]
+            if not jobs:
                 return f"The engine for {name} is ready."
+            entry = jobs[0]
             progress({**entry, "text": entry["title"]})
             if entry["state"] in JOB_ENDED:
                 break

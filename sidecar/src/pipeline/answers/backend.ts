@@ -20,7 +20,8 @@ import { createDeviceRestart } from "./devices.ts";
 import { changeSince, engineOf } from "./engines.ts";
 import type { pageAnswers } from "./pages.ts";
 import type { StatusPage } from "./status-page.ts";
-import { adapterReportView, catalogEntryView, jobView, portDtype, wirePrecision } from "./views.ts";
+import { jobAnswers } from "./jobs.ts";
+import { adapterReportView, catalogEntryView, portDtype, wirePrecision } from "./views.ts";
 import type { OnProgress } from "../../step/index.ts";
 import type { LastUsed } from "../warm/last-used.ts";
 import { hostMemory } from "../warm/warm.ts";
@@ -213,20 +214,7 @@ export function createBackend(parts: BackendParts): WireBackend {
       return { freed: [...freed], queued: [...queued], bytes };
     },
     "device.restart": createDeviceRestart(engines),
-    "jobs.list": async () => ({ jobs: jobs.list().map(jobView) }),
-    "jobs.cancel": async ({ job }) => {
-      if (!jobs.list().some((known) => known.id === job))
-        throw new Failure("JOB_UNKNOWN", "expected the id of a job; there is none by this id. List the jobs again.", { job });
-      return { cancelled: jobs.cancel(job) };
-    },
-    "jobs.pause": async () => {
-      jobs.pause();
-      return { paused: jobs.paused() };
-    },
-    "jobs.resume": async () => {
-      jobs.resume();
-      return { paused: jobs.paused() };
-    },
+    ...jobAnswers(jobs),
     step: async ({ lease: id, inputs }, { signal, makeRoom }) => {
       const lease = leases.get(id);
       const { structure } = lease.origin.spec;

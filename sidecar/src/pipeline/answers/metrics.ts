@@ -88,10 +88,7 @@ export function operatorMetrics({ metrics, events, engines, leases, jobs, catalo
   );
   metrics.gauge("refit_leases", "Runs that hold an engine", () => leases().list().length);
   metrics.gauges("refit_jobs", "Background jobs by state", () =>
-    (["queued", "running"] as const).map((state) => ({
-      labels: { state },
-      value: jobs.list().filter((job) => job.state === state).length,
-    })),
+    Object.entries(jobs.counts()).map(([state, value]) => ({ labels: { state }, value })),
   );
   metrics.gauge("refit_catalog_entries", "Files in the catalog", () => catalog.snapshot().entries.size);
   const memory = new Map<string, HostMemory>();

@@ -99,7 +99,6 @@ export function createStatusPage(parts: StatusParts): StatusPage {
     noteJob: news.note,
     status: async () => {
       const entries = [...catalog.snapshot().entries.values()];
-      const list = jobs.list();
       const { hosts, bytes, budgetBytes, engineBuilds, sessionLoads, totals } = engines.status;
       return {
         version: parts.version,
@@ -130,8 +129,7 @@ export function createStatusPage(parts: StatusParts): StatusPage {
         engines: engineViews(),
         live: liveView(),
         jobs: {
-          queued: list.filter((job) => job.state === "queued").length,
-          running: list.filter((job) => job.state === "running").length,
+          ...jobs.counts(),
           paused: jobs.paused(),
           remainingMs: jobs.remainingMs(),
         },
