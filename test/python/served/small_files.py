@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -42,6 +43,17 @@ METADATA = {
 }
 
 
+# Names in published files where ours are the ones that newer ComfyUIs make of them (pattern, replacement). Older ComfyUIs know only these.
+SCALE = [(r"_norm\.weight$", "_norm.scale"), (r"^(distilled_guidance_layer\.norms\.\d+)\.weight$", r"\1.scale")]
+TENCENT = [
+    (r"_attn\.norm\.(query|key)_norm", r"_attn_\1_norm"),
+    (r"\.norm\.(query|key)_norm", r".\1_norm"),
+    ("query_norm", "q_norm"),
+    ("key_norm", "k_norm"),
+]
+PUBLISHED = {"chroma": SCALE, "hunyuan-video": TENCENT, "hunyuan-video-1.5": TENCENT}
+
+
 @lru_cache
 def checkpoint_values(name: str) -> dict[str, Tensor]:
     values = random_weights(CHECKPOINTS[name](), seed=len(name))
@@ -52,9 +64,18 @@ def checkpoint_values(name: str) -> dict[str, Tensor]:
     return values
 
 
-def write_checkpoint(folder: Path, name: str) -> None:
+def published(name: str, parameter: str) -> str:
+    """The name that a published file of this structure gives a parameter."""
+    for pattern, replacement in PUBLISHED.get(name, []):
+        parameter = re.sub(pattern, replacement, parameter)
+    return parameter
+
+
+def write_checkpoint(folder: Path, name: str, settings: bool = True) -> None:
+    """`settings` False: without those in the header."""
     folder.mkdir(exist_ok=True)
-    save_file(checkpoint_values(name), folder / f"{name}.safetensors", metadata=METADATA.get(name))
+    tensors = {published(name, parameter): value for parameter, value in checkpoint_values(name).items()}
+    save_file(tensors, folder / f"{name}.safetensors", metadata=METADATA.get(name) if settings else None)
 
 
 def matrices(name: str) -> list[str]:

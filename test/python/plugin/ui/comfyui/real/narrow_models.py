@@ -19,13 +19,19 @@ from served_sidecar import Sidecar  # noqa: E402
 from small_files import write_adapter, write_checkpoint  # noqa: E402
 
 
+def loader_reads_settings() -> bool:
+    """Whether this ComfyUI's "Load Diffusion Model" reads the settings in a file's header; 0.3.64 reads them in checkpoints alone."""
+    source = (Path(os.environ["COMFYUI_DIR"]) / "comfy" / "sd.py").read_text(encoding="utf-8")
+    return "load_torch_file(unet_path, return_metadata=True)" in source
+
+
 def write_narrow(folder: Path, names: Iterable[str]) -> Path:
     """A checkpoint of each structure with one LoRA under `folder`/models; those of a kept folder stay as they are."""
     models = folder / "models"
     models.mkdir(exist_ok=True)
     for name in names:
         if not (models / "diffusion_models" / f"{name}.safetensors").exists():
-            write_checkpoint(models / "diffusion_models", name)
+            write_checkpoint(models / "diffusion_models", name, settings=loader_reads_settings())
             write_adapter(models / "loras", name, 1)
     return folder
 
