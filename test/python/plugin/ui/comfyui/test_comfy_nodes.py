@@ -157,6 +157,15 @@ def test_a_word_for_what_the_model_does_anyway_is_no_argument(model, configurati
         calls.read_call(shape, args, {"ref_latents_method": other}, configuration)
 
 
+def test_masked_words_of_lumina_2_are_left_to_the_ui():
+    """ComfyUI 0.3.64 looks at the mask, 0.33 does not; it comes only when a word is masked."""
+    args = (torch.zeros(1, 16, 8, 8), torch.zeros(1), torch.zeros(1, 7, 48), 5)
+    shape = calls.call_shape("comfyui", "Lumina2")
+    assert "sample" in calls.read_call(shape, args, {"attention_mask": None}).tensors
+    with pytest.raises(calls.NotServed, match="attention_mask"):
+        calls.read_call(shape, args, {"attention_mask": torch.ones(1, 7)})
+
+
 def test_arguments_without_an_engine_input_are_refused_by_name():
     with pytest.raises(calls.NotServed, match="num_video_frames"):
         unet_call(num_video_frames=14)

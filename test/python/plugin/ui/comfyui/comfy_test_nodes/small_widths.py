@@ -1,9 +1,11 @@
 """Tells ComfyUI's detection the widths of the tests' narrow checkpoints: it takes some sizes of a family from published models instead of from the file."""
 
+import inspect
 from functools import partial
 
 import comfy.model_detection
 import comfy.supported_models
+from comfy.ldm.lumina.model import NextDiT
 
 from .narrow_faces import use_widths_of
 
@@ -30,12 +32,18 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
         config |= {"ffn_dim_multiplier": 8.0 / 3.0, "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32}
     elif config.get("image_model") == "qwen_image":
         config |= {"num_attention_heads": size("img_in.weight", 0) // HEAD, "joint_attention_dim": size("txt_in.weight", 1)}
-    elif config.get("image_model") == "lumina2" and "n_heads" not in config:
+    elif config.get("image_model") == "lumina2":
+        # Before 0.33 all widths but that of the words were those of the published model.
+        config |= {"dim": size("cap_embedder.1.weight", 0)}
         head = size("layers.0.attention.q_norm.weight", 0)
         heads = config["dim"] // head
         keys = (size("layers.0.attention.qkv.weight", 0) // head - heads) // 2
-        config |= {"n_heads": heads, "n_kv_heads": keys, "axes_dims": [head // 3] * 3, "axes_lens": [300, 512, 512], "rope_theta": 10000.0}
-        config |= {"ffn_dim_multiplier": size("layers.0.feed_forward.w1.weight", 0) / config["dim"], "multiple_of": 1}
+        config |= {"n_heads": heads, "n_kv_heads": keys, "axes_dims": [head // 3] * 3, "axes_lens": [300, 512, 512]}
+        inner = size("layers.0.feed_forward.w1.weight", 0) / config["dim"]
+        if "rope_theta" in inspect.signature(NextDiT).parameters:
+            config |= {"rope_theta": 10000.0, "ffn_dim_multiplier": inner, "multiple_of": 1}
+        else:  # Before 0.33 the multiplier was one of four times the width.
+            config |= {"ffn_dim_multiplier": inner / 4, "multiple_of": 1}
     elif config.get("image_model") == "wan2.1":
         config |= {"text_dim": size("text_embedding.0.weight", 1)}
         if config["model_type"] == "animate":

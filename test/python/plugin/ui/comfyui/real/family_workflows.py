@@ -134,9 +134,9 @@ WORKFLOWS = {
     "flux2-klein-4b": FILES,
     "flux2-dev": FILES,
     "krea2": replace(FILES, context=12 * 256),
-    "lumina2": replace(FILES, context=288),
+    "lumina2": replace(FILES, context=288, positive=masked(20)),
     "flux-dev": replace(FILES, context=48, pooled=40, positive=references((8, 12), (6, 8))),
-    "chroma": replace(FILES, context=48),
+    "chroma": replace(FILES, context=48, pooled=40),
     "anima": replace(FILES, context=64, positive=second_words(9, 7)),
     "ltxv": replace(FILES, context=48, latent=latent(channels=128, frames=3, height=4, width=6, first_frames=1), positive=masked(13)),
     "ltx2": replace(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from comfy_run import Run, rms
-from family_workflows import WORKFLOWS, skip_where_unknown
+from family_workflows import WORKFLOWS, masked, skip_where_unknown
 from graphs import OWN_LOADER, graph, node
 from graphs import loader as model_loader
 from narrow_models import comfyui_with, torch_sidecar, write_narrow
@@ -49,6 +49,14 @@ def test_the_stock_workflow_with_a_lora_is_served_by_the_engine(server, tmp_path
     assert rms(base - own_base) < 0.01 * effect
     assert rms(served - own) < 0.01 * effect
     assert torch.equal(run(replace(plain, loader="RefitLoadEngine", seed=plain.seed)), base)
+
+
+def test_masked_words_that_an_engine_does_not_take_are_left_to_comfyui(server, tmp_path):
+    """Lumina 2: ComfyUI 0.3.64 looks at the mask, 0.33 does not."""
+    run, choices = Run(server, tmp_path), replace(WORKFLOWS["lumina2"], checkpoint="lumina2.safetensors", positive=masked(13))
+    own, got = run(replace(choices, loader=OWN_LOADER)), run(replace(choices, loader="RefitLoadEngine"))
+    assert run.last_run["served_by"] != "engine" and "attention_mask" in run.last_run["reason"]
+    assert torch.equal(own, got)
 
 
 def pair(out: Path, loader: str, adapters: bool) -> dict:
