@@ -11,5 +11,5 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 const store = mkdtempSync(join(tmpdir(), "refit-engines-"));
 afterAll(() => rmSync(store, { recursive: true, force: true }));
 
-// Its merges are the torch host's; with the vectors, and every home of the base, it runs in test:e2e.
-hostConformance("tensorrt, simulated library", simulatedTensorrt({ store }), { vectors: false });
+// Its merges, frames and process are the torch host's, which runs them all; as a whole, with the vectors and every home of the base, it runs in test:e2e.
+hostConformance("tensorrt, simulated library", simulatedTensorrt({ store }), { vectors: false, weightsOnly: true });

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from graph_structures import tiny
+from graph_structures import tiny_shapes
 from refit_host.files.checkpoint import CheckpointReader
 from refit_host.files.delta import read_delta
 from refit_host.models.bind import bind, layout_of
@@ -26,14 +26,14 @@ CPU = torch.device("cpu")
 
 
 def _unet() -> dict[str, tuple[int, ...]]:
-    return tiny("sd15", [32, 64, 64, 64]).shapes
+    return tiny_shapes("sd15", [32, 64, 64, 64])
 
 
 UNET = _unet()
 
 
 def sdxl_shapes() -> dict[str, tuple[int, ...]]:
-    return tiny("sdxl", [64, 64, 128]).shapes
+    return tiny_shapes("sdxl", [64, 64, 128])
 
 
 def reader(folder: Path, shapes, seed: int = 0) -> CheckpointReader:

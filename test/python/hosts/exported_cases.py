@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from graph_structures import tiny
+from graph_structures import tiny_shapes
 from refit_graphs.exportable import Exportable
 from transformer_structures import flux, sd3, sd35_medium, wan, wan22_5b
 
@@ -11,8 +11,8 @@ UNETS = {"sd15": ("sd15", [32, 64, 64, 64]), "sdxl": ("sdxl", [64, 64, 128])}
 
 
 CASES = {
-    "sd15": lambda: tiny(*UNETS["sd15"]).shapes,
-    "sdxl": lambda: tiny(*UNETS["sdxl"]).shapes,
+    "sd15": lambda: tiny_shapes(*UNETS["sd15"]),
+    "sdxl": lambda: tiny_shapes(*UNETS["sdxl"]),
     "sd3": sd3,
     "sd35-medium": sd35_medium,
     "flux-dev": flux,

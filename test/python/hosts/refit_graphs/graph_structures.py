@@ -45,19 +45,33 @@ def shipped_shapes(name: str) -> Shapes:
 
 def tiny(layout: str, widths: list[int], seed: int = 0, **changes: object) -> Tiny:
     """The shipped layout's diffusers network with other widths (and any other option of UNet2DConditionModel)."""
-    config = shipped(layout)["config"] | {"block_out_channels": widths} | changes
-    linear = config["use_linear_projection"]
-    config["attention_head_dim"] = [max(1, width // 64) if linear else 8 for width in widths]
     torch.manual_seed(seed)
-    unet = UNet2DConditionModel(**config).eval()
+    config, unet = _network(layout, widths, changes)
     with torch.no_grad():
         for parameter in unet.parameters():
             # Equal and constant parameters (fresh norms are all ones) would hide a mix-up of names.
             parameter.add_(0.05 * torch.randn_like(parameter))
-    layers = config["layers_per_block"]
-    layers = [layers] * len(widths) if isinstance(layers, int) else layers
+    return Tiny(unet, _canonical(config, unet))
+
+
+def tiny_shapes(layout: str, widths: list[int], **changes: object) -> dict[str, tuple[int, ...]]:
+    """Those of `tiny`, without values: SDXL's words are wide whatever its blocks are, and its values take seconds."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in _canonical(*_network(layout, widths, changes)).items()}
+
+
+def _network(layout: str, widths: list[int], changes: dict) -> tuple[dict, UNet2DConditionModel]:
+    config = shipped(layout)["config"] | {"block_out_channels": widths} | changes
+    linear = config["use_linear_projection"]
+    config["attention_head_dim"] = [max(1, width // 64) if linear else 8 for width in widths]
+    return config, UNet2DConditionModel(**config).eval()
+
+
+def _canonical(config: dict, unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+    layers, count = config["layers_per_block"], len(config["block_out_channels"])
+    layers = [layers] * count if isinstance(layers, int) else layers
     with_attention = ["CrossAttn" in kind for kind in config["up_block_types"]]
-    return Tiny(unet, {canonical_name(name, layers, with_attention): tensor for name, tensor in unet.state_dict().items()})
+    return {canonical_name(name, layers, with_attention): tensor for name, tensor in unet.state_dict().items()}
 
 
 def canonical_name(name: str, layers: list[int], up_attention: list[bool]) -> str:

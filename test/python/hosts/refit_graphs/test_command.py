@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from graph_structures import ROOT, tiny
+from graph_structures import ROOT, tiny, tiny_shapes
 from safetensors.torch import save_file
 
 
@@ -111,6 +111,6 @@ def test_a_failure_while_tracing_leaves_no_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(bundle, "_trace", fail)
     with pytest.raises(RuntimeError, match="tracing broke"):
-        bundle.export_bundle(tiny("sd15", widths=[32, 32, 32, 32]).shapes, "x", tmp_path / "x", lambda text: None)
+        bundle.export_bundle(tiny_shapes("sd15", [32, 32, 32, 32]), "x", tmp_path / "x", lambda text: None)
     assert list(Path(tmp_path).iterdir()) == []
     assert torch.is_grad_enabled()

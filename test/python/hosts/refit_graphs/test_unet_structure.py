@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from graph_runs import diffusers, exported, relative, session, step
-from graph_structures import ROOT, shipped, shipped_shapes, tiny
+from graph_structures import ROOT, shipped, shipped_shapes, tiny, tiny_shapes
 from refit_graphs.bundle import export_bundle
 from refit_graphs.errors import UnsupportedStructure
 from refit_graphs.families import plan
@@ -144,7 +144,7 @@ def test_a_header_that_fits_nothing_says_what_is_wrong(change, expected):
 
 
 def test_a_middle_deeper_than_the_last_level_is_refused():
-    shapes = tiny("sdxl", **(SSD_1B | {"mid_block_type": "UNetMidBlock2DCrossAttn"})).shapes
+    shapes = tiny_shapes("sdxl", **(SSD_1B | {"mid_block_type": "UNetMidBlock2DCrossAttn"}))
     deeper = {
         name.replace("transformer_blocks.0.", f"transformer_blocks.{n}."): shape
         for name, shape in shapes.items()

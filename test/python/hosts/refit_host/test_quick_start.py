@@ -36,8 +36,8 @@ import exported_cases
 from refit_graphs.families import plan
 from refit_host.models.bind import bind, layout_of
 torch.set_grad_enabled(False)
-from engines import sdxl_shapes
-shapes = sdxl_shapes()
+from engines import UNET
+shapes = UNET
 spec = registry.spec_of(shapes)
 layout = layout_of(spec, shapes, torch.float32, channels_last=False)
 arena = torch.zeros(layout.nbytes, dtype=torch.uint8)
