@@ -505,6 +505,14 @@ class EngineSampleParamsScheduleChoice2(_EngineSampleParamsScheduleChoice2, tota
     zeroTerminalSnr: bool
 
 
+class _EngineSampleParamsPreviews(TypedDict):
+    kind: Literal["latents", "rgb"]
+
+
+class EngineSampleParamsPreviews(_EngineSampleParamsPreviews, total=False):
+    every: int
+
+
 class _EngineSampleParams(TypedDict):
     checkpoint: str
     stack: list[StackItem]
@@ -527,6 +535,7 @@ class EngineSampleParams(_EngineSampleParams, total=False):
     deadlineMs: int
     client: str
     use: dict[str, str]
+    previews: EngineSampleParamsPreviews
     reply: SegmentRange
     tensors: list[TensorDescriptor]
 
@@ -922,6 +931,13 @@ class PingResult(TypedDict):
     pass
 
 
+class PreviewNotification(TypedDict):
+    request: int | str
+    done: int
+    total: int
+    tensors: list[TensorDescriptor]
+
+
 class ProgressNotification(TypedDict):
     request: int | str
     stage: str
@@ -1143,7 +1159,7 @@ METHODS: dict[str, Method] = {
     "cache.list": Method("read", "none"),
 }
 
-NOTIFICATIONS = ("progress", "event", "events.missed", "memory.wanted")
+NOTIFICATIONS = ("progress", "preview", "event", "events.missed", "memory.wanted")
 
 
 class ErrorEntry(NamedTuple):

@@ -68,7 +68,7 @@ export const httpRoutes = {
       "The call `engine.sample`: pictures in one request, with tensors in base64. With `Accept: application/octet-stream` the latents come as a safetensors file.",
     access: "control",
     type: "application/json",
-    body: sampleParams.omit({ use: true, reply: true, tensors: true }).extend({ tensors: z.array(httpTensor).max(64) }),
+    body: sampleParams.omit({ use: true, reply: true, previews: true, tensors: true }).extend({ tensors: z.array(httpTensor).max(64) }),
     answer: sampleResult.omit({ tensors: true }).extend({ tensors: z.array(httpTensor) }),
   },
   "POST /stop": {

@@ -7,13 +7,14 @@ from .client import CHECK_EVERY_S, SidecarClient
 from .discovery import Address, default_data_dir, read_discovery
 from .errors import CLIENT_ERRORS, SidecarError, SidecarInterrupted, SidecarRefused, SidecarUnavailable
 from .frames import Tensor, TensorLike
-from .pending import Pending, Reply
+from .pending import Pending, Preview, Reply
 
 __all__ = [
     "CHECK_EVERY_S",
     "CLIENT_ERRORS",
     "Address",
     "Pending",
+    "Preview",
     "Reply",
     "SidecarClient",
     "SidecarError",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .discovery import Address, read_discovery
 from .errors import SidecarError, SidecarInterrupted, SidecarUnavailable
 from .frames import Tensor, TensorLike
-from .pending import Notified, Pending, Reply
+from .pending import Notified, Pending, Preview, Reply
 
 if TYPE_CHECKING:
     import ssl
@@ -99,18 +99,21 @@ class SidecarClient:
         timeout_s: float | None = None,
         progress: Listener | None = None,
         make_room: Callable[[int], int] | None = None,
+        preview: Callable[[Preview], object] | None = None,
     ) -> Reply:
         """A call and its answer.
 
         ``check`` is called about every 30 ms while waiting: it interrupts by raising (its exception goes on to the caller) or by returning True
-        (CLIENT_INTERRUPTED); the sidecar is told, and its late answer is dropped. ``progress`` and ``make_room`` (bytes wanted → bytes freed) run in
-        the calling thread. Raises SidecarError.
+        (CLIENT_INTERRUPTED); the sidecar is told, and its late answer is dropped. ``progress``, ``preview`` and ``make_room`` (bytes wanted → bytes
+        freed) run in the calling thread, and interrupt by raising too. Raises SidecarError.
         """
         session = self.session()
 
         def notified(name: str, note: dict[str, Any]) -> None:
             if name == "progress" and progress is not None:
                 progress(note)
+            elif name == "preview" and preview is not None:
+                preview(Preview(note["done"], note["total"], note["tensors"]["preview"]))
             elif name == "memory.wanted":
                 freed = make_room(note["bytes"]) if make_room is not None else 0
                 session.start("memory.freed", {"request": note["request"], "bytes": freed})
@@ -142,13 +145,19 @@ class SidecarClient:
         check: Callable[[], object] | None = None,
         timeout_s: float | None = None,
         progress: Listener | None = None,
+        preview: Callable[[Preview], object] | None = None,
+        previews: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Reply:
         """Pictures in one call (``engine.sample``): the whole denoising loop on an engine. ``reply.tensors["latents"]`` is f32.
 
         ``positive`` and ``negative`` hold the conditioning by the names of the engine's inputs; ``latents`` may hold ``latent``, ``noise`` and ``concat``.
-        ``more`` are further params of the call (``cfg``, ``size``, ``prediction``, …). What a tensor is called itself does not count. Raises SidecarError.
+        ``preview`` gets what the model takes for the finished pictures while the loop runs, as ``previews`` says: ``{"kind": "rgb"}`` (the default) or
+        ``{"kind": "latents"}``, with ``every``; a slow one gets fewer of them and holds nothing up. ``more`` are further params of the call (``cfg``,
+        ``size``, ``prediction``, …). What a tensor is called itself does not count. Raises SidecarError.
         """
+        if previews is not None and preview is None:
+            raise ValueError("previews: expected preview with it, which gets them")
         named = [
             *((f"positive.{name}", tensor) for name, tensor in positive.items()),
             *((f"negative.{name}", tensor) for name, tensor in (negative or {}).items()),
@@ -160,10 +169,11 @@ class SidecarClient:
             "sampler": sampler,
             "schedule": dict(schedule),
             "seeds": list(seeds),
+            **({} if preview is None else {"previews": dict(previews or {"kind": "rgb"})}),
             **more,
         }
         tensors = [Tensor(name, tensor.dtype, tuple(tensor.shape), tensor.data) for name, tensor in named]
-        return self.call("engine.sample", params, tensors, check, timeout_s, progress)
+        return self.call("engine.sample", params, tensors, check, timeout_s, progress, preview=preview)
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         """``listener`` gets events (``{"atMs", "at", "event"}``) and, after a gap, ``{"missed": n}``; from a thread of its own, over all reconnections."""

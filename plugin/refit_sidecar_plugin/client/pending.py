@@ -11,13 +11,21 @@ from .errors import SidecarError, SidecarInterrupted
 from .frames import Tensor
 
 
+class Preview(NamedTuple):
+    """What the model takes for the finished pictures after a step. ``tensor``: f32 latents, or u8 colours (pictures, sizes, 3)."""
+
+    done: int
+    total: int
+    tensor: Tensor
+
+
 class Reply(NamedTuple):
     result: dict[str, Any]
     #: By name; ``data`` is a memoryview that belongs to the caller.
     tensors: dict[str, Tensor]
 
 
-#: Called with (method, params) of a notification about this call.
+#: Called with (method, params) of a notification about this call; tensors that came with it stand under ``tensors``, by name.
 Notified = Callable[[str, dict[str, Any]], None]
 
 
@@ -29,6 +37,8 @@ class Pending:
         self._notified, self._cancel = notified, cancel
         self._woken = threading.Event()
         self._notes: deque[tuple[str, dict[str, Any]]] = deque()
+        # Whoever looks slowly sees the newest; what was not looked at takes no memory.
+        self._previews: deque[tuple[str, dict[str, Any]]] = deque(maxlen=1)
         self._outcome: Reply | SidecarError | None = None
         self._dropped = False
 
@@ -36,7 +46,7 @@ class Pending:
 
     def note(self, method: str, params: dict[str, Any]) -> None:
         if self._notified is not None and not self._dropped:
-            self._notes.append((method, params))
+            (self._previews if method == "preview" else self._notes).append((method, params))
             self._woken.set()
 
     def settle(self, outcome: Reply | SidecarError) -> None:
@@ -55,8 +65,9 @@ class Pending:
         if self._outcome is None:
             self._woken.wait(timeout_s)
             self._woken.clear()
-        while self._notes and self._notified is not None:
-            self._notified(*self._notes.popleft())
+        for notes in (self._notes, self._previews):
+            while notes and self._notified is not None:
+                self._notified(*notes.popleft())
         return self._outcome is not None
 
     def reply(self) -> Reply:

@@ -150,7 +150,8 @@ class Session:
         method = message.get("method")
         params = message.get("params")
         if isinstance(method, str):
-            self._notified(method, params if isinstance(params, dict) else {})
+            params = params if isinstance(params, dict) else {}
+            self._notified(method, {**params, "tensors": {tensor.name: tensor for tensor in tensors}} if tensors else params)
             return
         request = message.get("id")
         if type(request) is not int:
@@ -181,7 +182,7 @@ class Session:
 
     def _notified(self, method: str, params: dict[str, Any]) -> None:
         request = params.get("request")
-        if method in ("progress", "memory.wanted") and type(request) is int:
+        if method in ("progress", "preview", "memory.wanted") and type(request) is int:
             with self._lock:
                 waiting = self._waiting.get(request)
             if waiting is not None:

@@ -213,6 +213,8 @@ export const familyDescription = z.strictObject({
       prediction: z.enum(["epsilon", "flow"]),
       /** The input `timestep` at a flow's beginning, or per 1,000 trained steps: 1000 or 1. */
       time: z.union([z.literal(1), z.literal(1000)]),
+      /** Whose autoencoder its latents belong to, where factors from latents to colours are known (sidecar/src/sampling/colours.ts). */
+      latents: z.enum(["sd", "sdxl", "sd3", "flux"]).optional(),
     })
     .optional(),
   /** Words in an adapter's metadata that name the family. */

@@ -12,7 +12,7 @@ import { folder, folderMethods } from "./folders.ts";
 import { helloMethods, helloNotifications, segment } from "./hello.ts";
 import { job, jobMethods } from "./jobs.ts";
 import { memoryMethods, memoryNotifications } from "./memory.ts";
-import { sampleMethods } from "./sample.ts";
+import { sampleMethods, sampleNotifications } from "./sample.ts";
 import { statusMethods } from "./status.ts";
 import { stepMethods } from "./step.ts";
 import { telemetryMethods } from "./telemetry.ts";
@@ -34,7 +34,12 @@ export const wireMethods = {
   ...telemetryMethods,
 } as const;
 
-export const wireNotifications = { ...helloNotifications, ...eventNotifications, ...memoryNotifications } as const;
+export const wireNotifications = {
+  ...helloNotifications,
+  ...sampleNotifications,
+  ...eventNotifications,
+  ...memoryNotifications,
+} as const;
 
 export type WireMethod = keyof typeof wireMethods;
 /** Params as a handler gets them (checked). */

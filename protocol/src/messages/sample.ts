@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import { adapterReport } from "./engine.ts";
-import { method } from "./method.ts";
+import { method, notificationOf } from "./method.ts";
 import { count, hostKind, id, milliseconds, mode, precision, segmentRange, stack, tensors } from "./values.ts";
 
 /** Only its lowest 32 bits count, as in PyTorch; a whole number that every JSON reader keeps. */
@@ -68,6 +68,11 @@ export const sampleMethods = {
       client: z.string().min(1).max(64).exactOptional(),
       /** Tensor name to conditioning key, for tensors that were put before. */
       use: z.record(z.string().max(512), z.string().min(1).max(128)).exactOptional(),
+      /**
+       * What the model takes for the finished pictures after each step, or each `every`-th: latents in f32, or `rgb` in u8 (pictures, sizes, 3), by the family's known
+       * factors. They come as `preview`.
+       */
+      previews: z.strictObject({ kind: z.enum(["latents", "rgb"]), every: z.int().min(1).max(mostSteps).exactOptional() }).exactOptional(),
       /** Where the client wants the latents, as with `engine.step`. */
       reply: segmentRange.exactOptional(),
       /** `latent`, `noise`, `concat`, and `positive.NAME` and `negative.NAME` for every input of the family that is not the loop's own. */
@@ -90,4 +95,18 @@ export const sampleMethods = {
       tensors: tensors.exactOptional(),
     }),
   }),
+} as const;
+
+export const sampleNotifications = {
+  preview: notificationOf(
+    "A loop that asked for previews has one. A client that reads slowly gets the newest: older ones are left out. None comes after the call's answer.",
+    z.object({
+      request: z.union([z.int(), z.string()]),
+      /** Steps. */
+      done: count,
+      total: count,
+      /** `preview`. */
+      tensors,
+    }),
+  ),
 } as const;

@@ -7,6 +7,7 @@ import type { Discovery } from "./discovery.ts";
 export interface CallOptions {
   readonly tensors?: readonly FrameTensor[];
   readonly signal?: AbortSignal;
+  readonly onPreview?: (preview: { readonly done: number; readonly total: number; readonly tensors: readonly FrameTensor[] }) => void;
   readonly onProgress?: (progress: { readonly stage: string; readonly done: number; readonly total: number }) => void;
 }
 
@@ -33,6 +34,7 @@ interface Waiting {
   readonly resolve: (answer: { result: unknown; tensors: readonly FrameTensor[] }) => void;
   readonly reject: (error: Failure) => void;
   readonly onProgress: CallOptions["onProgress"];
+  readonly onPreview: CallOptions["onPreview"];
 }
 
 /** Enough for the largest picture a tool asks for; the sidecar has its own limits. */
@@ -61,6 +63,8 @@ export async function connect(discovery: Discovery, name: string): Promise<Clien
       if (rpc.method === "event") for (const listener of listeners) listener(rpc.params as unknown as HeardEvent);
       if (rpc.method === "progress")
         waiting.get(Number(rpc.params["request"]))?.onProgress?.(rpc.params as unknown as { stage: string; done: number; total: number });
+      if (rpc.method === "preview")
+        waiting.get(Number(rpc.params["request"]))?.onPreview?.({ ...(rpc.params as unknown as { done: number; total: number }), tensors });
       return;
     }
     if (rpc.kind === "request") return;
@@ -91,7 +95,7 @@ export async function connect(discovery: Discovery, name: string): Promise<Clien
     const id = count;
     const message = request(id, method, params as JsonObject);
     const answer = new Promise<{ result: unknown; tensors: readonly FrameTensor[] }>((resolve, reject) =>
-      waiting.set(id, { resolve, reject, onProgress: options.onProgress }),
+      waiting.set(id, { resolve, reject, onProgress: options.onProgress, onPreview: options.onPreview }),
     );
     const cancel = () => socket.send(JSON.stringify(request((count += 1), "cancel", { request: id })));
     options.signal?.addEventListener("abort", cancel, { once: true });

@@ -5,6 +5,13 @@ import type { Generator } from "./generator.ts";
 import type { Sampler } from "./samplers.ts";
 import type { LoopStep, Mix, Schedule } from "./types.ts";
 
+/** A step, the latents before it and the model's answer. */
+export interface Made {
+  readonly step: LoopStep;
+  readonly latents: Float32Array;
+  readonly answer: Float32Array;
+}
+
 export interface LoopParts {
   readonly schedule: Schedule;
   readonly sampler: Sampler;
@@ -14,8 +21,8 @@ export interface LoopParts {
   /** The model's answer, guided; throws what a step throws. */
   readonly predict: (latents: Float32Array, time: number) => Promise<Float32Array>;
   readonly signal: AbortSignal;
-  /** After each step. */
-  readonly onStep: (done: number, total: number) => void;
+  /** After each step, with what it was made from; none of it changes afterwards. */
+  readonly onStep: (done: number, total: number, made: Made) => void;
 }
 
 /** One draw for the whole batch: each picture's part comes from its own generator, so it does not depend on its neighbours. */
@@ -51,12 +58,13 @@ export async function runLoop({ schedule, sampler, generators, first, predict, s
   for (const [index, step] of schedule.steps.entries()) {
     if (signal.aborted) throw new Failure("HOST_CANCELLED", "the loop was cancelled between two steps", { step: index });
     const answer = await predict(latents, step.time);
+    const made = { step, latents, answer };
     latents = sampler.next(latents, answer, step, () => drawn(generators, first.length));
     if (!isFinite32(latents))
       throw new Failure("SAMPLE_NON_FINITE", `step ${index + 1} of ${schedule.steps.length} left values that are no finite numbers`, {
         step: index + 1,
       });
-    onStep(index + 1, schedule.steps.length);
+    onStep(index + 1, schedule.steps.length, made);
   }
   return latents;
 }

@@ -61,6 +61,10 @@ function parts(
   ];
 }
 
+/** The finished picture by the model's answer at a step, as every sampler here takes it. */
+export const pictureIn = (latents: Float32Array, answer: Float32Array, { from }: LoopStep, prediction: Prediction): Float32Array =>
+  parts(latents, answer, from, prediction)[0];
+
 const ratio = ({ signal, noise }: Mix): number => noise / signal;
 /** Half the logarithm of the signal-to-noise ratio. */
 const lambda = ({ signal, noise }: Mix): number => Math.log(signal) - Math.log(noise);

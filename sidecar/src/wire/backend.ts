@@ -17,6 +17,8 @@ export interface CallContext {
     readonly remainingMs: number | null;
     readonly text: string;
   }) => void;
+  /** Offers a preview. `make` is called when it is sent, and not at all when a newer one or the call's answer comes first. */
+  readonly preview: (report: { readonly done: number; readonly total: number; readonly make: () => FrameTensor }) => void;
   /** Asks the client to free this much device memory; resolves to what it freed (0 when it can't or doesn't answer in time). */
   readonly makeRoom: (bytes: number) => Promise<number>;
 }

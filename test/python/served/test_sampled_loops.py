@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from diffusers import (
 )
 from refit_host.distance import relative_error
 from refit_sidecar.calls import KNOWN
-from refit_sidecar_plugin.client import SidecarClient, SidecarError, Tensor
+from refit_sidecar_plugin.client import Preview, SidecarClient, SidecarError, Tensor
 from safetensors.torch import load_file, save_file
 from served_sidecar import Sidecar
 from test_served_families import catalogued
@@ -385,6 +386,95 @@ def test_a_cancelled_loop_gives_the_engine_back(client):
     assert torch.isfinite(latents).all()
     assert steps_run(client) - before < 500
     assert all(row["leases"] == 0 for row in client.call("engine.list", {}).result["engines"])
+
+
+def colours(latents: torch.Tensor) -> torch.Tensor:
+    """Of SD 1.x: channels to red, green and blue, -1 to 1 as black to full."""
+    factors = torch.tensor([[0.3444, 0.1385, 0.0670], [0.1247, 0.4027, 0.1494], [-0.3192, 0.2513, 0.2103], [-0.1307, -0.1874, -0.7445]])
+    return ((torch.einsum("bchw,cd->bhwd", latents, factors) + 1) * 127.5).clamp(0, 255)
+
+
+@pytest.mark.parametrize("kind", ["latents", "rgb"])
+def test_previews_are_what_diffusers_takes_for_the_picture_at_each_step(client, kind):
+    stack, seeds = {1: 0.8}, [11, 12]
+    scheduler = diffusion(EulerDiscreteScheduler, 6)
+    predicted: list[torch.Tensor] = []
+    step = scheduler.step
+
+    def noted(*given, **more):
+        more["return_dict"] = True
+        out = step(*given, **more)
+        predicted.append(out.pred_original_sample)
+        return (out.prev_sample,)
+
+    scheduler.step = noted
+    looped("sd15", stack, seeds, scheduler, cfg=3.0)
+    told: list[Preview] = []
+    before = steps_run(client)
+    sampled(
+        client,
+        "sd15",
+        stack,
+        seeds,
+        cfg=3.0,
+        sampler="euler",
+        schedule={"steps": 6},
+        preview=told.append,
+        previews={"kind": kind, "every": 2},
+    )
+    assert steps_run(client) - before == 6
+    # The one of the last step may be left out: the answer comes right behind it.
+    assert [seen.done for seen in told] in ([2, 4], [2, 4, 6]) and {seen.total for seen in told} == {6}
+    for done, _, tensor in told:
+        expected = predicted[done - 1]
+        if kind == "latents":
+            got = torch.frombuffer(bytearray(tensor.data), dtype=torch.float32).reshape(tensor.shape)
+            assert relative_error(got, expected) < TOLERANCE
+        else:
+            got = torch.frombuffer(bytearray(tensor.data), dtype=torch.uint8).reshape(tensor.shape)
+            assert tensor.dtype == "u8" and tensor.shape == (2, 8, 8, 3)
+            assert (got.float() - colours(expected)).abs().max() <= 1 and got.float().std() > 1
+
+
+def test_a_client_that_looks_slowly_gets_the_newest_preview_and_holds_no_step_up(sidecar, client):
+    told: list[Preview] = []
+    start = steps_run(client)
+    with SidecarClient("watcher", "0", data_dir=sidecar.data) as watcher:
+
+        def look(seen: Preview) -> None:
+            told.append(seen)
+            deadline = monotonic() + 120
+            # The first look lasts as long as the whole loop.
+            while len(told) == 1 and steps_run(watcher) - start < 60:
+                assert monotonic() < deadline
+                sleep(0.01)
+
+        result, latents = sampled(client, "sd15", {}, [7], sampler="euler", schedule={"steps": 60}, preview=look)
+    assert result["steps"] == 60 and torch.isfinite(latents).all()
+    assert 1 <= len(told) <= 2 and [seen.done for seen in told] == sorted(seen.done for seen in told)
+
+
+def test_a_preview_may_end_the_loop(client):
+    class Enough(Exception):
+        pass
+
+    def look(seen: Preview) -> None:
+        raise Enough
+
+    before = steps_run(client)
+    with pytest.raises(Enough):
+        sampled(client, "sd15", {}, [7], sampler="euler", schedule={"steps": 500}, preview=look)
+    sampled(client, "sd15", {}, [7], sampler="euler", schedule={"steps": 2})
+    assert steps_run(client) - before < 500
+
+
+def test_colours_of_latents_that_nobody_knows_are_refused_and_previews_that_nobody_takes(client):
+    # Flux as it is trained has 16 channels; this small one has 4.
+    with pytest.raises(SidecarError, match="expected the kind latents.*4 channels") as failure:
+        sampled(client, "flux", {}, [1], sampler="euler", schedule={"steps": 2, "shift": 1.0}, preview=lambda _: None)
+    assert failure.value.code == "SAMPLE_INVALID"
+    with pytest.raises(ValueError, match="expected preview with it"):
+        sampled(client, "sd15", {}, [1], sampler="euler", schedule={"steps": 2}, previews={"kind": "rgb"})
 
 
 def test_every_module_that_is_called_here_is_one_that_a_running_sidecar_steps():

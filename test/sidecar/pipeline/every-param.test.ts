@@ -280,7 +280,12 @@ describe("every parameter of the wire", () => {
       call: anything,
       tensors: [],
       placed: [],
-      context: { signal: new AbortController().signal, progress: () => undefined, makeRoom: () => Promise.resolve(0) },
+      context: {
+        signal: new AbortController().signal,
+        progress: () => undefined,
+        preview: () => undefined,
+        makeRoom: () => Promise.resolve(0),
+      },
     };
     for (const sample of samples(params)) {
       expect(params.safeParse(sample).error).toBeUndefined();

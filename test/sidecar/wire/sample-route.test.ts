@@ -46,6 +46,7 @@ describe("POST /sample", () => {
     for (const [text, status, code, said] of [
       [body({ schedule: { steps: 0 } }), 400, "WIRE_PARAMS_INVALID", "schedule"],
       [body({ unknown: 1 }), 400, "WIRE_PARAMS_INVALID", "unknown"],
+      [body({ previews: { kind: "rgb" } }), 400, "WIRE_PARAMS_INVALID", "previews"],
       [body({ tensors: [short] }), 400, "WIRE_PARAMS_INVALID", "tensors.0.data: expected 64 bytes"],
       [body({ tensors: [junk] }), 400, "WIRE_PARAMS_INVALID", "tensors.0.data"],
       [body({ tensors: [] }), 400, "SAMPLE_INVALID", "latent"],

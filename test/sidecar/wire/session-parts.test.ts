@@ -40,6 +40,35 @@ describe("createOutbox", () => {
     expect(sent).toHaveLength(4);
   });
 
+  it("has one preview under way, of those that wait the newest of each call, and none after the call's answer", () => {
+    const { socket, sent, flush } = fakeSocket();
+    const outbox = createOutbox(socket, { softBytes: 10, hardBytes: 100 }, () => expect.unreachable());
+    const made: string[] = [];
+    const offer = (call: number, text: string) => outbox.newest(call, () => (made.push(text), text));
+    offer(1, "a1");
+    for (const text of ["a2", "a3"]) offer(1, text);
+    offer(2, "b1");
+    expect(sent).toEqual(["a1"]);
+    flush();
+    expect(sent).toEqual(["a1", "a3"]);
+    offer(1, "a4");
+    outbox.forget(1);
+    outbox.send("answer of 1");
+    flush();
+    expect(sent).toEqual(["a1", "a3", "answer of 1", "b1"]);
+    // What was never sent was never made, and cost nothing.
+    expect(made).toEqual(["a1", "a3", "b1"]);
+    // Behind a client that lags a preview waits, until something of what it had not read is gone.
+    flush();
+    socket.bufferedAmount = 11;
+    offer(2, "b2");
+    offer(2, "b3");
+    outbox.send("answer of 3");
+    socket.bufferedAmount = 0;
+    flush();
+    expect(sent.slice(4)).toEqual(["answer of 3", "b3"]);
+  });
+
   it("drops a client that does not read, once, and sends nothing more", () => {
     const { socket, sent } = fakeSocket();
     let dropped = 0;

@@ -5,8 +5,19 @@ import type { FrameTensor } from "@refit-sidecar/protocol";
 import type { Catalog } from "../../catalog/index.ts";
 import { Failure } from "../../failure/index.ts";
 import type { Engines, EngineSpec } from "../../refit/index.ts";
-import { Admission, drawn, firstLatents, generatorOf, runLoop, samplerOf, scheduleOf } from "../../sampling/index.ts";
-import type { Prediction } from "../../sampling/index.ts";
+import {
+  Admission,
+  channelsOf,
+  coloursOf,
+  drawn,
+  firstLatents,
+  generatorOf,
+  pictureIn,
+  runLoop,
+  samplerOf,
+  scheduleOf,
+} from "../../sampling/index.ts";
+import type { LatentSpace, Prediction } from "../../sampling/index.ts";
 import type { LeaseReply } from "../../step/index.ts";
 import { elements, familyTitle, samplingOf } from "../../terms/index.ts";
 import type { CallContext, SampleCall, SampleReply } from "../../wire/index.ts";
@@ -89,6 +100,33 @@ function predictionOf({ prediction, sampler, eta }: Params, latents: "epsilon" |
   return own;
 }
 
+/** Null: none were asked for. Throws SAMPLE_INVALID where colours of these latents are not known. */
+function previewOf({ previews }: Params, space: LatentSpace | undefined, shape: readonly number[]) {
+  if (previews === undefined) return null;
+  const { kind, every = 1 } = previews;
+  const [pictures = 1, channels, ...sizes] = shape;
+  if (kind === "latents")
+    return {
+      every,
+      make: (values: Float32Array): FrameTensor => ({ name: "preview", dtype: "f32", shape, data: new Uint8Array(values.buffer) }),
+    };
+  if (space === undefined || channelsOf(space) !== channels)
+    throw new Failure(
+      "SAMPLE_INVALID",
+      `previews: expected the kind latents; colours of this model's latents (${channels} channels) are not known`,
+      {},
+    );
+  return {
+    every,
+    make: (values: Float32Array): FrameTensor => ({
+      name: "preview",
+      dtype: "u8",
+      shape: [pictures, ...sizes, 3],
+      data: new Uint8Array(coloursOf(values, pictures, space).buffer),
+    }),
+  };
+}
+
 export function createSampling(parts: SampleParts): (call: SampleCall, context: CallContext) => Promise<SampleReply> {
   const adapterId = (reference: string): string =>
     sha256Pattern.test(reference) || parts.catalog.present(reference) !== null ? reference : parts.catalog.find("adapter", reference).id;
@@ -137,6 +175,8 @@ export function createSampling(parts: SampleParts): (call: SampleCall, context: 
     if (strength !== undefined && inputs.latent === null)
       throw new Failure("SAMPLE_INVALID", "strength: expected the tensor latent with it", {});
 
+    const preview = previewOf(params, sampling.latents, inputs.shape);
+
     const { priority = "normal", deadlineMs, client = context.session } = params;
     const group = JSON.stringify([request, spec.structure, spec.precision]);
     const dueMs = deadlineMs === undefined ? null : started + deadlineMs;
@@ -181,14 +221,17 @@ export function createSampling(parts: SampleParts): (call: SampleCall, context: 
         first: firstLatents(plan, inputs.noise ?? drawn(generators, count), inputs.latent),
         predict: model.predict,
         signal: context.signal,
-        onStep: (done, total) =>
+        onStep(done, total, { step, latents: before, answer }) {
           context.progress({
             stage: "sample",
             done,
             total,
             remainingMs: ((performance.now() - loopStarted) / done) * (total - done),
             text: "Denoising",
-          }),
+          });
+          if (preview !== null && done % preview.every === 0)
+            context.preview({ done, total, make: () => preview.make(pictureIn(before, answer, step, prediction)) });
+        },
       });
       const reply: SampleReply = {
         latents: { name: "latents", dtype: "f32", shape: [...inputs.shape], data: await bytesAs(latents, "f32") },

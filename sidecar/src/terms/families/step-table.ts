@@ -28,6 +28,8 @@ export interface FamilySampling {
   readonly prediction: "epsilon" | "flow";
   /** What the input `timestep` is where the noise is strongest (per 1,000 trained steps). */
   readonly time: 1 | 1000;
+  /** Whose autoencoder its latents belong to; undefined: not one with known colours. */
+  readonly latents?: "sd" | "sdxl" | "sd3" | "flux" | undefined;
   /** The input is the same over a run: whoever asks for pictures brings it. */
   readonly takes: (input: string) => boolean;
 }

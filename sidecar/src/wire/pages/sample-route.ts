@@ -64,7 +64,13 @@ export function sampleRoute({ sample, log }: SampleRouteParts): RequestHandler {
       const parsed = bodySchema.safeParse(request.body);
       if (!parsed.success) throw new Failure("WIRE_PARAMS_INVALID", firstIssue(parsed.error).slice(0, 500), {});
       const { tensors, ...params } = parsed.data;
-      const context = { session: `http-${last}`, signal: gone.signal, progress: () => undefined, makeRoom: async () => 0 };
+      const context = {
+        session: `http-${last}`,
+        signal: gone.signal,
+        progress: () => undefined,
+        preview: () => undefined,
+        makeRoom: async () => 0,
+      };
       const reply = await sample({ params, tensors: tensors.map(decoded) }, context);
       if (!gone.signal.aborted) send(request, response, reply);
     } catch (error) {

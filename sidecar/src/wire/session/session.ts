@@ -79,6 +79,7 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
   function answer(call: OpenCall, reply: Reply): void {
     if (call.signal.aborted) return answerFailure(call, cancelled());
     if (!call.claimAnswer()) return;
+    outbox.forget(call.id);
     const { result, tensors = [], descriptors = [] } = reply;
     if (tensors.length > 0) outbox.send(encodeFrame(success(call.id, result), tensors, descriptors));
     else outbox.send(wireJson(descriptors.length > 0 ? withDescriptors(success(call.id, result), descriptors) : success(call.id, result)));
@@ -87,7 +88,9 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
   function answerFailure(call: OpenCall, error: unknown): void {
     const failure = toWireFailure(error);
     if (failure.code === "WIRE_INTERNAL") log.error(`${state.id}: a call failed: ${logText(error)}`);
-    if (call.claimAnswer()) outbox.send(wireJson(failureReply(call.id, failure)));
+    if (!call.claimAnswer()) return;
+    outbox.forget(call.id);
+    outbox.send(wireJson(failureReply(call.id, failure)));
   }
 
   /** Tensors of a call, those in the segment copied out unless the method takes them where they are; all of them must be where the method takes them. */

@@ -1,6 +1,14 @@
 // What belongs to one session besides its socket: capabilities, leases, subscriptions, segments, questions to the client. `end` gives all of it back.
 
-import { protocolVersion, type Capability, type Role, type Topic, type WireResult } from "@refit-sidecar/protocol";
+import {
+  encodeFrame,
+  notification,
+  protocolVersion,
+  type Capability,
+  type Role,
+  type Topic,
+  type WireResult,
+} from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 import type { CallContext } from "../backend.ts";
 import { logText } from "../failures.ts";
@@ -63,6 +71,13 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
     };
   }
 
+  const previewOf =
+    (call: OpenCall): CallContext["preview"] =>
+    ({ done, total, make }) => {
+      if (call.signal.aborted) return;
+      wired().outbox.newest(call.id, () => encodeFrame(notification("preview", { request: call.id, done, total }), [make()]));
+    };
+
   async function makeRoom(call: OpenCall, bytes: number): Promise<number> {
     if (!capabilities?.has("memory") || call.signal.aborted) return 0;
     return new Promise((resolve) => {
@@ -89,7 +104,13 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
     attach(outbox, calls) {
       attached = { outbox, calls };
     },
-    contextOf: (call) => ({ session: id, signal: call.signal, progress: progressOf(call), makeRoom: (bytes) => makeRoom(call, bytes) }),
+    contextOf: (call) => ({
+      session: id,
+      signal: call.signal,
+      progress: progressOf(call),
+      preview: previewOf(call),
+      makeRoom: (bytes) => makeRoom(call, bytes),
+    }),
     async greet(agreed, sizes) {
       if (capabilities !== null) throw new Failure("WIRE_HELLO_REPEATED", "expected hello once per connection");
       capabilities = agreed;
@@ -128,6 +149,7 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
         session: id,
         signal: new AbortController().signal,
         progress: () => undefined,
+        preview: () => undefined,
         makeRoom: async () => 0,
       };
       const given = await Promise.allSettled([

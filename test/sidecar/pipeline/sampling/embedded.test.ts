@@ -164,6 +164,25 @@ it("a host that dies between two steps costs no picture", async () => {
   expect(Buffer.from(tensors[0]?.data ?? []).equals(latents)).toBe(true);
 });
 
+it("tells what the model takes for the picture, and the last of that is the picture", async () => {
+  const told: { done: number; total: number; preview: FrameTensor | undefined }[] = [];
+  const steps = async () => (await statusOf(bench)).totals.steps;
+  const before = await steps();
+  const { tensors } = await bench.client.call("engine.sample", asked([], { sampler: "euler", previews: { kind: "latents", every: 2 } }), {
+    tensors: [words()],
+    onPreview: ({ done, total, tensors: [preview] }) => told.push({ done, total, preview }),
+  });
+  expect((await steps()) - before).toBe(4);
+  // The last one may have been left out: the answer came at once.
+  expect(told.length).toBeGreaterThan(0);
+  for (const { done, total, preview } of told) {
+    expect([2, 4]).toContain(done);
+    expect([total, preview?.dtype, preview?.shape]).toEqual([4, "f32", [2, 4, 8, 8]]);
+  }
+  const last = told.find(({ done }) => done === 4);
+  if (last !== undefined) expect(Buffer.from(last.preview?.data ?? [])).toEqual(Buffer.from(tensors[0]?.data ?? []));
+});
+
 it("a cancelled loop ends between two steps and leaves nothing behind", async () => {
   const leases = async () => (await statusOf(bench)).engines[0]?.leases;
   const before = await leases();
