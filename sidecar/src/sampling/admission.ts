@@ -24,7 +24,7 @@ export interface AdmissionOptions {
 }
 
 export interface Admitted {
-  /** The weights are there, after so long. */
+  /** The weights are there, after a refit of so long. */
   readonly prepared: (ms: number) => void;
   readonly end: () => void;
 }
