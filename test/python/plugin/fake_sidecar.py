@@ -216,7 +216,7 @@ class FakeSidecar:
                     "remainingMs": None,
                     "problem": None,
                 }
-            ]
+            ],
         }
 
     def do_events_subscribe(self, *_):
