@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
-import { exitCode, exitCodeOf, failureText } from "./cli/exit.ts";
+import { exitCode, told } from "./cli/exit.ts";
 import { watchOutput } from "./cli/output.ts";
 import { packageRoot } from "./package-root.ts";
 
@@ -42,12 +42,7 @@ function withVersion(add: (program: Command, version: string, done: (code: numbe
 /** One command as a process runs it: returns its exit code when all of its output has been taken. */
 export async function run(args: readonly string[]): Promise<number> {
   const printed = watchOutput(process.stdout, process.stderr);
-  return printed.whole(
-    await main(args).catch((error: unknown) => {
-      console.error(failureText(error, false));
-      return exitCodeOf(error);
-    }),
-  );
+  return printed.whole(await main(args).catch((error: unknown) => told(error)));
 }
 
 /** Runs one command and returns its exit code (docs/operate/cli.md). */

@@ -6,7 +6,7 @@ import { findGpus } from "../install/host/index.ts";
 import { hostCommand, hostPythons } from "../pipeline/index.ts";
 import { benchHost, systemFacts, withoutPaths } from "../selftest/index.ts";
 import type { BenchRow } from "../selftest/index.ts";
-import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { codedText, exitCode, told } from "./exit.ts";
 import { absent, hostChoices, kinds } from "./host-choices.ts";
 import type { HostChoiceFlags } from "./host-choices.ts";
 import { dataDirOf } from "./data-dir.ts";
@@ -115,9 +115,7 @@ export function addBench(program: Command, version: string, done: (code: number)
           );
         done(exitCode.ok);
       } catch (error) {
-        if (flags.json === true) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, flags.json));
       }
     });
 }

@@ -6,7 +6,7 @@ import type { Command } from "commander";
 import { connect, readDiscovery } from "../client/index.ts";
 import type { Client } from "../client/index.ts";
 import { withoutPaths } from "../wire/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 import { wholeCatalog } from "./state.ts";
 
@@ -93,8 +93,7 @@ export function addBundle(program: Command, done: (code: number) => void): void 
         console.log(`wrote ${flags.out}; look at it before you send it`);
         done(exitCode.ok);
       } catch (error) {
-        console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error));
       }
     });
 }

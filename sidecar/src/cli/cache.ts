@@ -6,7 +6,7 @@ import type { Options, Source } from "../options/index.ts";
 import { openStore } from "../store/index.ts";
 import type { EntryInfo, Store } from "../store/index.ts";
 import { defaultDataDir } from "./data-dir.ts";
-import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { codedText, exitCode, told } from "./exit.ts";
 
 export interface StoreFlags {
   readonly dataDir?: string;
@@ -93,9 +93,7 @@ export function addCache(program: Command, done: (code: number) => void): void {
       else for (const text of lines) console.log(text);
       done(ok ? exitCode.ok : exitCode.failed);
     } catch (error) {
-      if (flags.json === true) console.log(failureText(error, true));
-      else console.error(failureText(error, false));
-      done(exitCodeOf(error));
+      done(told(error, flags.json));
     }
   };
   sub("ls", "list engines, least recently used first").action((flags: CacheFlags) =>

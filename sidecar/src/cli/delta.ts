@@ -6,7 +6,7 @@ import { native } from "@refit-sidecar/native";
 import { openBase } from "../bake/index.ts";
 import { ensureDelta, exportDelta } from "../delta/index.ts";
 import { Failure } from "../failure/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { parseAdapter } from "./merge.ts";
 import { checkOutput, checkpointInputs } from "./outputs.ts";
 
@@ -83,9 +83,7 @@ export function addDelta(program: Command, done: (code: number) => void): void {
           );
         done(exitCode.ok);
       } catch (error) {
-        if (flags.json === true) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, flags.json));
       }
     });
 }

@@ -11,7 +11,7 @@ import type { StoreFlags } from "./cache.ts";
 import { aboutPython } from "./about.ts";
 import type { About, EnginePlatform } from "./about.ts";
 import { hostPythons } from "../pipeline/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { checkOutput, folderInputs } from "./outputs.ts";
 
 interface EngineFlags extends StoreFlags {
@@ -101,9 +101,7 @@ export function addEngine(program: Command, done: (code: number) => void): void 
       );
       done(exitCode.ok);
     } catch (error) {
-      if (flags.json === true) console.log(failureText(error, true));
-      else console.error(failureText(error, false));
-      done(exitCodeOf(error));
+      done(told(error, flags.json));
     }
   };
   const sub = (words: string, description: string) =>

@@ -1,7 +1,7 @@
 import { failureRow, type FailureRow } from "@refit-sidecar/protocol";
 import type { Command } from "commander";
 import { Failure, systemTexts } from "../failure/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 
 /** What the file system's codes mean: they stand in no table of the protocol. */
 function systemRow(code: string): FailureRow | null {
@@ -25,9 +25,7 @@ export function addError(program: Command, done: (code: number) => void): void {
         else console.log(`${code}\n${row.summary}\n${row.remedy}`);
         done(exitCode.ok);
       } catch (error) {
-        if (json) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, json));
       }
     });
 }

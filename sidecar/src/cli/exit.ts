@@ -21,8 +21,10 @@ const failedAllTheSame: ReadonlySet<FailureCode> = new Set([
   "CLI_UPDATE_RUNNING",
 ]);
 
+const interruptedBy: ReadonlySet<FailureCode> = new Set(["CLI_INTERRUPTED", "INSTALL_INTERRUPTED"]);
+
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof Failure && error.code === "CLI_INTERRUPTED") return exitCode.interrupted;
+  if (error instanceof Failure && interruptedBy.has(error.code)) return exitCode.interrupted;
   if (!(error instanceof Failure) || failedAllTheSame.has(error.code)) return exitCode.failed;
   return usagePrefixes.some((prefix) => error.code.startsWith(prefix)) ? exitCode.usage : exitCode.failed;
 }
@@ -46,6 +48,12 @@ export function codedText(error: unknown): string {
 /** One line for people, or one JSON object with code and text. */
 export function failureText(error: unknown, json: boolean): string {
   return json ? JSON.stringify({ ok: false, error: described(error) }) : `refit-sidecar: ${codedText(error)}`;
+}
+
+/** Says what a command failed with: with `json` on stdout for programs, else on stderr. Answers its exit code. */
+export function told(error: unknown, json = false): number {
+  console[json ? "log" : "error"](failureText(error, json));
+  return exitCodeOf(error);
 }
 
 /**

@@ -4,7 +4,7 @@ import { Failure } from "../failure/index.ts";
 import { exportGraph, hostPythons, runExport } from "../pipeline/index.ts";
 import { ownStore } from "./cache.ts";
 import { dataDirOf } from "./data-dir.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { checkOutputFolder, checkpointInputs } from "./outputs.ts";
 
 interface GraphFlags {
@@ -51,9 +51,7 @@ export function addGraph(program: Command, done: (code: number) => void): void {
         else console.log(`graph of ${base.family}, structure ${base.structure.slice(0, 16)}: ${folder}`);
         done(exitCode.ok);
       } catch (error) {
-        if (flags.json === true) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, flags.json));
       }
     });
 }

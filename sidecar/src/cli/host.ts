@@ -17,7 +17,7 @@ import {
 import type { Gpu, HostWish, InstalledHost, PipSources, PythonHost } from "../install/host/index.ts";
 import { tryHost } from "../selftest/index.ts";
 import { dataDirOf } from "./data-dir.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 
 interface HostFlags {
   readonly json?: boolean;
@@ -165,9 +165,7 @@ export function addHost(program: Command, done: (code: number) => void): void {
       else say(result);
       done(exitCode.ok);
     } catch (error) {
-      if (flags.json === true) console.log(failureText(error, true));
-      else console.error(failureText(error, false));
-      done(error instanceof Failure && error.code === "INSTALL_INTERRUPTED" ? exitCode.interrupted : exitCodeOf(error));
+      done(told(error, flags.json));
     }
   };
   const sub = (words: string, description: string) =>

@@ -5,7 +5,7 @@ import { explain } from "../explain/index.ts";
 import type { Explanation } from "../explain/index.ts";
 import type { Family } from "../catalog/types.ts";
 import { Failure } from "../failure/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 
 const listed = 10;
 
@@ -99,9 +99,7 @@ export function addInspect(program: Command, done: (code: number) => void): void
           else for (const line of lines(found)) if (line !== "") console.log(line);
           done(found.summary.problem === null ? exitCode.ok : exitCode.failed);
         } catch (error) {
-          if (flags.json === true) console.log(failureText(error, true));
-          else console.error(failureText(error, false));
-          done(exitCodeOf(error));
+          done(told(error, flags.json));
         }
       },
     );

@@ -6,7 +6,7 @@ import { findGpus, installedHost } from "../install/host/index.ts";
 import { applyPlan, look, planGpuHost, planInstall, planUninstall } from "../install/index.ts";
 import type { InstallPlan, Interface, Named } from "../install/index.ts";
 import { packageRoot } from "../package-root.ts";
-import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { codedText, exitCode, told } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 import { installHostByName } from "./host.ts";
 
@@ -91,9 +91,7 @@ async function carryOut(
     else for (const note of made.notes) console.log(note);
     done(exitCode.ok);
   } catch (error) {
-    if (given.json === true) console.log(failureText(error, true));
-    else console.error(failureText(error, false));
-    done(exitCodeOf(error));
+    done(told(error, given.json));
   }
 }
 

@@ -2,7 +2,7 @@
 
 import type { Command } from "commander";
 import { connect, readDiscovery } from "../client/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 
 interface RestartFlags {
@@ -28,9 +28,7 @@ export function addRestart(program: Command, done: (code: number) => void): void
         }
         done(exitCode.ok);
       } catch (error) {
-        if (flags.json === true) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, flags.json));
       }
     });
 }

@@ -7,7 +7,7 @@ import { findGpus } from "../install/host/index.ts";
 import { hostCommand, hostPythons } from "../pipeline/index.ts";
 import { checkHost, checkUi, reportMarkdown, systemFacts } from "../selftest/index.ts";
 import type { HostReport, Row, SelftestReport } from "../selftest/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { absent, hostChoices, kinds } from "./host-choices.ts";
 import type { HostChoiceFlags } from "./host-choices.ts";
 import { dataDirOf } from "./data-dir.ts";
@@ -121,9 +121,7 @@ export function addSelftest(program: Command, version: string, done: (code: numb
           );
         done(report.ok ? exitCode.ok : exitCode.failed);
       } catch (error) {
-        if (flags.json === true) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, flags.json));
       }
     });
 }

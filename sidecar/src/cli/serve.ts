@@ -8,7 +8,7 @@ import { startSidecar } from "../pipeline/index.ts";
 import { createLog } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import { defaultDataDir } from "./data-dir.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, failureText, told } from "./exit.ts";
 
 function flagOf(spec: OptionSpec): Option {
   const fallback =
@@ -136,9 +136,7 @@ export function addServe(program: Command, version: string, done: (code: number)
         await sidecar.close();
         done(exitCode.ok);
       } catch (error) {
-        if (flags.json === true) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, flags.json));
       }
     });
 }

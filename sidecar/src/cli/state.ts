@@ -10,7 +10,7 @@ import { codeFrom, Failure } from "../failure/index.ts";
 import { readLastUsed } from "../pipeline/index.ts";
 import { ownStore } from "./cache.ts";
 import { dataDirOf } from "./data-dir.ts";
-import { codedText, exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { codedText, exitCode, told } from "./exit.ts";
 import { checkOutput, folderInputs } from "./outputs.ts";
 
 // Files are named by content, so that the state means the same on a computer whose folders lie elsewhere; names are for people, and for files that are not hashed yet.
@@ -231,9 +231,7 @@ export function addState(program: Command, version: string, done: (code: number)
         await client.close();
       }
     } catch (error) {
-      if (flags.json === true) console.log(failureText(error, true));
-      else console.error(failureText(error, false));
-      done(exitCodeOf(error));
+      done(told(error, flags.json));
     }
   };
   sub("export <file>", "write engines' checkpoints, stacks and strengths, recently used stacks and pins to a file").action(

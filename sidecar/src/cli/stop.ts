@@ -4,7 +4,7 @@ import { readDiscovery } from "../client/index.ts";
 import type { Discovery } from "../client/index.ts";
 import { Failure } from "../failure/index.ts";
 import { isAlive } from "../process-alive.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 
 /** A sidecar answers at once; ending closes its engine hosts, which may be in the middle of a step. */
@@ -82,9 +82,7 @@ export function addStop(program: Command, done: (code: number) => void): void {
         else console.log(stopped ? "stopped" : "no sidecar runs on this data folder");
         done(exitCode.ok);
       } catch (error) {
-        if (flags.json === true) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, flags.json));
       }
     });
 }

@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import type { WireResult } from "@refit-sidecar/protocol";
 import { connect, readDiscovery } from "../client/index.ts";
 import type { Client } from "../client/index.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 
 interface TopFlags {
@@ -106,8 +106,7 @@ export function addTop(program: Command, done: (code: number) => void): void {
         }
         done(exitCode.ok);
       } catch (error) {
-        console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error));
       }
     });
 }

@@ -7,7 +7,7 @@ import { Failure } from "../failure/index.ts";
 import { isAlive } from "../process-alive.ts";
 import { originOf, planUpdate } from "../install/update/index.ts";
 import { packageRoot } from "../package-root.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 import { sortStores } from "./update/stores.ts";
 
@@ -108,9 +108,7 @@ export function addUpdate(program: Command, version: string, done: (code: number
         }
         done(exitCode.ok);
       } catch (error) {
-        if (flags.json === true) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, flags.json));
       }
     });
 }
