@@ -55,9 +55,17 @@ export { failureRow, failureTables, isKnownCode } from "./failures/index.ts";
 export type { FailureRow, KnownCode } from "./failures/index.ts";
 export { familyDescription, familyNames, familyTable, otherModels, otherModelTable } from "./families/index.ts";
 export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameRow, SpellingRow } from "./families/index.ts";
-export { failure, isRequestId, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";
+export { failure, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";
 export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";
-export { isWireMethod, mostQueuedListed, protocolVersion, retiredParams, wireMethods, wireNotifications, wireValues } from "./messages/index.ts";
+export {
+  isWireMethod,
+  mostQueuedListed,
+  protocolVersion,
+  retiredParams,
+  wireMethods,
+  wireNotifications,
+  wireValues,
+} from "./messages/index.ts";
 export type {
   Capability,
   DeepReadonly,

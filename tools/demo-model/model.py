@@ -42,9 +42,3 @@ def canonical_state(unet: UNet2DConditionModel, canonical_names: list[str]) -> d
     """The UNet's weights under their checkpoint keys, f16."""
     state = unet.state_dict()
     return {PREFIX + name: state[diffusers_name(name, (2, 2, 2, 2))].half().contiguous() for name in canonical_names}
-
-
-def load_canonical(unet: UNet2DConditionModel, tensors: dict[str, torch.Tensor]) -> None:
-    """Puts a checkpoint's tensors into the UNet."""
-    names = {key: diffusers_name(key.removeprefix(PREFIX), (2, 2, 2, 2)) for key in tensors if key.startswith(PREFIX)}
-    unet.load_state_dict({names[key]: tensors[key].float() for key in names})

@@ -262,10 +262,5 @@ ${rows.join("\n")}
 def call_of(ui: str, class_name: str) -> FamilyCall | None:
     """The call of a UI's model class; None when no engine serves it. Families of one class have one call."""
     return next((call for call in FAMILY_CALLS if class_name in call.classes.get(ui, ())), None)
-
-
-def served_titles(ui: str) -> list[str]:
-    """What people call the families that a UI's runs can use, in list order."""
-    return list(dict.fromkeys(call.title for call in FAMILY_CALLS if ui in call.classes))
 `;
 }

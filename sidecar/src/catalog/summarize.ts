@@ -10,32 +10,13 @@ import type { PlainTensors, StorageNotes } from "../storage/index.ts";
 import { detectModel } from "./detect/index.ts";
 import { unreadableStorage, unreadableText } from "./source.ts";
 import { structureOf } from "./structure.ts";
-import type { Family, ModelConfig, Problem } from "./types.ts";
+import type { AdapterEntry, CheckpointEntry, Problem } from "./types.ts";
 import { incompleteProblem } from "./whole-structure.ts";
 
-export interface AdapterSummary {
-  readonly kind: "adapter";
-  readonly family: Family | null;
-  readonly kinds: readonly string[];
-  readonly tensors: number;
-  readonly evidence: readonly string[];
-  readonly problem: Problem | null;
-}
-
-export interface CheckpointSummary {
-  readonly kind: "checkpoint";
-  readonly family: Family | null;
-  readonly variant: string | null;
-  readonly structure: string | null;
-  readonly keyPrefix: string;
-  readonly config: ModelConfig | null;
-  readonly parameters: number;
-  readonly dtypes: Readonly<Record<string, number>>;
-  readonly format: "checkpoint" | "diffusers" | null;
-  readonly evidence: readonly string[];
-  readonly problem: Problem | null;
-}
-
+/** Where an entry lies, and which content it is: not in its header. */
+type Place = "id" | "folder" | "name" | "path" | "sizeBytes" | "identity";
+export type AdapterSummary = Omit<AdapterEntry, Place>;
+export type CheckpointSummary = Omit<CheckpointEntry, Place | "files">;
 export type Summary = AdapterSummary | CheckpointSummary;
 
 /** Tensors of one file, or of all shards together. */

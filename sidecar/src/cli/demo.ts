@@ -11,8 +11,9 @@ import type { DemoAssets, DemoLora } from "../demo/index.ts";
 import { codeFrom, Failure } from "../failure/index.ts";
 import { replaceFile } from "../files/index.ts";
 import { packageRoot } from "../package-root.ts";
-import { exitCode, exitCodeOf, failureText } from "./exit.ts";
+import { exitCode, told } from "./exit.ts";
 import { checkOutputFolder } from "./outputs.ts";
+import { asBytes } from "../terms/index.ts";
 
 interface DemoFlags {
   readonly json?: boolean;
@@ -123,7 +124,6 @@ async function draw(assets: DemoAssets, client: Client): Promise<Drawing> {
     mode: "comfyui",
     residuals: false,
   });
-  const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   let firstStepAtMs = 0;
   try {
     const parts: Float32Array[] = [];
@@ -139,7 +139,7 @@ async function draw(assets: DemoAssets, client: Client): Promise<Drawing> {
       };
       parts.push(await sample(description, seeds, denoise));
     }
-    const latents = new Float32Array(Buffer.concat(parts.map(bytesOf)).buffer.slice(0));
+    const latents = new Float32Array(Buffer.concat(parts.map(asBytes)).buffer.slice(0));
     const pictures = description.noise.seeds.map((_, index) => decode(description, latents, index));
     return { latents, digits: pictures.map((pixels) => classify(classifier, pixels)), png: gridPng(description, pictures), firstStepAtMs };
   } finally {
@@ -301,9 +301,7 @@ export function addDemo(program: Command, done: (code: number) => void): void {
         }
         done(report["ok"] === true ? exitCode.ok : exitCode.failed);
       } catch (error) {
-        if (json) console.log(failureText(error, true));
-        else console.error(failureText(error, false));
-        done(exitCodeOf(error));
+        done(told(error, json));
       }
     });
 }

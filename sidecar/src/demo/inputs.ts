@@ -1,7 +1,6 @@
 import type { FrameTensor } from "@refit-sidecar/protocol";
 import type { DemoAssets } from "./assets.ts";
-
-const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+import { asBytes } from "../terms/index.ts";
 
 /** Inputs of a denoiser call for `count` pictures: latents [count, c, h, w] at a timestep, and the condition of the one prompt that there is. */
 export function stepInputs(
@@ -13,8 +12,8 @@ export function stepInputs(
   const context = new Float32Array(count * conditioning.length);
   for (let index = 0; index < count; index += 1) context.set(conditioning, index * conditioning.length);
   return (latents, timestep) => [
-    { name: "sample", dtype: "f32", shape: [count, channels, rows, columns], data: bytesOf(latents) },
-    { name: "timestep", dtype: "f32", shape: [count], data: bytesOf(new Float32Array(count).fill(timestep)) },
-    { name: "encoder_hidden_states", dtype: "f32", shape: [count, tokens, width], data: bytesOf(context) },
+    { name: "sample", dtype: "f32", shape: [count, channels, rows, columns], data: asBytes(latents) },
+    { name: "timestep", dtype: "f32", shape: [count], data: asBytes(new Float32Array(count).fill(timestep)) },
+    { name: "encoder_hidden_states", dtype: "f32", shape: [count, tokens, width], data: asBytes(context) },
   ];
 }

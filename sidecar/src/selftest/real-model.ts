@@ -8,7 +8,7 @@ import { ensureDelta } from "../delta/index.ts";
 import { noiseOf } from "../demo/index.ts";
 import { packageRoot } from "../package-root.ts";
 import type { EngineSpec, Wanted, WantedAdapter } from "../refit/index.ts";
-import { elements, touchedParameters } from "../terms/index.ts";
+import { asBytes, elements, touchedParameters } from "../terms/index.ts";
 
 export type RealSize = "sd15" | "sdxl";
 
@@ -45,7 +45,7 @@ interface GraphFile {
 
 async function half(values: Float32Array): Promise<Uint8Array> {
   const out = new Uint8Array(values.length * 2);
-  await native.convert(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), "F32", out, "F16", values.length);
+  await native.convert(asBytes(values), "F32", out, "F16", values.length);
   return out;
 }
 

@@ -5,8 +5,7 @@ import { Failure } from "../failure/index.ts";
 import { blockColumns, e2m1Values, e4m3Values, e8m0Values, tiledIndex } from "./blocks.ts";
 import type { Scales, StoredParameter, StoredPiece } from "./checkpoint-files.ts";
 import { rotateRows } from "./rotation.ts";
-
-const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+import { asBytes } from "../terms/index.ts";
 
 /** Reads a parameter and decodes it: [rows, columns] in canonical row order. Throws what reading throws, and STORAGE_INVALID for a dtype that holds no weights. */
 export async function readValues(stored: StoredParameter): Promise<Float32Array> {
@@ -17,7 +16,7 @@ export async function readValues(stored: StoredParameter): Promise<Float32Array>
     const columns = piece.columns;
     const target = values.subarray(piece.piece.start * columns, (piece.piece.start + piece.rows) * columns);
     await decodePiece(piece, codes, await piece.scales(), target);
-    if (piece.piece.swapHalves) exchangeHalves(bytesOf(target));
+    if (piece.piece.swapHalves) exchangeHalves(asBytes(target));
   }
   return values;
 }
@@ -62,7 +61,7 @@ async function decodeNumbers(codes: Uint8Array, dtype: string, target: Float32Ar
       `expected ${key} in a floating-point type or quantised with its scales, the file stores ${dtype}`,
       { key, dtype },
     );
-  await native.convert(codes, dtype as "F32", bytesOf(target), "F32", target.length, scale);
+  await native.convert(codes, dtype as "F32", asBytes(target), "F32", target.length, scale);
 }
 
 function scaleRows(values: Float32Array, scale: ArrayLike<number>, columns: number): void {
@@ -106,7 +105,7 @@ async function decodeMxfp8(
 ): Promise<void> {
   const blocks = storedColumns / blockColumns.mxfp8;
   const values = new Float32Array(rows * storedColumns);
-  await native.convert(codes, "F8_E4M3", bytesOf(values), "F32", values.length);
+  await native.convert(codes, "F8_E4M3", asBytes(values), "F32", values.length);
   for (let row = 0; row < rows; row += 1) {
     for (let column = 0; column < columns; column += 1) {
       target[row * columns + column] =

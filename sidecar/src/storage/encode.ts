@@ -6,6 +6,7 @@ import type { Scales } from "./checkpoint-files.ts";
 import { scaleColumns, type PieceGeometry } from "./decode.ts";
 import { rotateRows } from "./rotation.ts";
 import { roundEven, roundWhole, type Rounding } from "./rounding.ts";
+import { asBytes } from "../terms/index.ts";
 
 export interface Encoded {
   /** As the file's tensor: packed and padded where that is. */
@@ -17,8 +18,6 @@ export interface Encoded {
 const largest: Readonly<Record<string, number>> = { F8_E4M3: 448, F8_E5M2: 57344, I8: 127 };
 /** nvfp4: largest code times largest block scale. */
 const nvfp4Largest = 6 * 448;
-
-const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
 function largestOf(values: Float32Array, start: number, end: number): number {
   let found = 0;
@@ -84,7 +83,7 @@ async function toCodes(values: Float32Array, dtype: string, rounding: Rounding):
   if (rounding.kind === "stochastic" && bytes === 1)
     ditherFp8(values, dtype === "F8_E4M3" ? 3 : 2, dtype === "F8_E4M3" ? -6 : -14, rounding);
   const codes = new Uint8Array(values.length * bytes);
-  await native.convert(bytesOf(values), "F32", codes, dtype as "F32", values.length);
+  await native.convert(asBytes(values), "F32", codes, dtype as "F32", values.length);
   return codes;
 }
 

@@ -1,6 +1,7 @@
 import { isFloatDtype, type FloatDtype } from "@refit-sidecar/native";
 import { exchangeHalves, readValues } from "./decode.ts";
 import type { StoredParameter } from "./checkpoint-files.ts";
+import { asBytes } from "../terms/index.ts";
 
 /** Values as the merge kernels take them: value = number * scale, in canonical row order. */
 export interface Mergeable {
@@ -18,7 +19,7 @@ export async function readMergeable(
   const scale = isFloatDtype(dtype) ? await singleScale(stored) : null;
   if (scale === null || !isFloatDtype(dtype)) {
     const values = await readValues(stored);
-    return { data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength), dtype: "F32", scale: 1 };
+    return { data: asBytes(values), dtype: "F32", scale: 1 };
   }
   const data = take(stored.bytes);
   await readStored(stored, data);

@@ -2,8 +2,8 @@
 
 import { open, rm } from "node:fs/promises";
 
-export async function syncFile(path: string): Promise<void> {
-  const handle = await open(path, "r+");
+export async function syncFile(path: string, flags = "r+"): Promise<void> {
+  const handle = await open(path, flags);
   try {
     await handle.sync();
   } finally {
@@ -13,13 +13,7 @@ export async function syncFile(path: string): Promise<void> {
 
 /** Windows has no handle for a folder to sync; there NTFS journals the rename itself. */
 export async function syncFolder(path: string): Promise<void> {
-  if (process.platform === "win32") return;
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  if (process.platform !== "win32") await syncFile(path, "r");
 }
 
 export async function removeQuietly(path: string): Promise<void> {

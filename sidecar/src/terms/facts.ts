@@ -26,17 +26,6 @@ export function targetsDigest(targets: Iterable<Target>): string {
     .digest("hex");
 }
 
-/** The result depends on the base values by more than a sum: order in a stack matters. */
-export function dependsOnBase(term: Term): boolean {
-  return (
-    term.doraScale !== undefined ||
-    term.kind === "glora" ||
-    term.kind === "orthogonal" ||
-    term.kind === "channelScale" ||
-    term.kind === "set"
-  );
-}
-
 /** The parameter gets another shape: an engine of this structure cannot take the term (NEEDS_RECOMPILE), `merge` can. */
 export function changesShape(term: Term): boolean {
   return term.kind === "lowRank" && term.padTo !== undefined;

@@ -20,7 +20,7 @@ export { addLoss, keptOf, noLoss, type Kept, type LossSums, type MergeLoss } fro
 export { lossOfStored, mergeParameter, type MergeOutcome, type MergeRequest } from "./evaluate/merge-parameter.ts";
 export { asBytes, bytesPerElement, notFiniteOf } from "./evaluate/round.ts";
 export type { NotFinite } from "./evaluate/round.ts";
-export { changesShape, dependsOnBase, targetsDigest, touchedParameters } from "./facts.ts";
+export { changesShape, targetsDigest, touchedParameters } from "./facts.ts";
 export {
   describedStep,
   detectDescribed,

@@ -3,7 +3,6 @@ import { native } from "@refit-sidecar/native";
 import {
   changesShape,
   checkTerms,
-  dependsOnBase,
   f32Factors,
   mergeParameter,
   touchedParameters,
@@ -235,10 +234,5 @@ describe("checkTerms", () => {
 
 test("facts of terms", () => {
   expect([...touchedParameters([lowRank(), lowRank(at("b"))])]).toEqual(["p.weight", "b"]);
-  expect([lowRank(), lowRank({ doraScale: "m" }), { ...at(), kind: "set", value: "v" } as const].map(dependsOnBase)).toEqual([
-    false,
-    true,
-    true,
-  ]);
   expect([lowRank(), lowRank({ padTo: [1] })].map(changesShape)).toEqual([false, true]);
 });

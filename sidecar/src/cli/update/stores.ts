@@ -37,6 +37,9 @@ async function catalogRow(dataDir: string): Promise<StoreRow> {
   };
 }
 
+const keptText = (kept: number, removed: number, why: string): string =>
+  removed === 0 ? `${kept} kept` : `${kept} kept, ${removed} of another ${why}`;
+
 async function deltaRow(dataDir: string): Promise<StoreRow> {
   const folder = join(dataDir, "deltas");
   let [kept, removed, removedBytes] = [0, 0, 0];
@@ -62,10 +65,7 @@ async function deltaRow(dataDir: string): Promise<StoreRow> {
     kept,
     removed,
     removedBytes,
-    text:
-      removed === 0
-        ? `${kept} kept`
-        : `${kept} kept, ${removed} of another format or packing removed: each is packed again from its adapter when it is wanted`,
+    text: keptText(kept, removed, "format or packing removed: each is packed again from its adapter when it is wanted"),
   };
 }
 
@@ -84,10 +84,7 @@ async function engineRow(dataDir: string): Promise<StoreRow> {
     kept,
     removed,
     removedBytes,
-    text:
-      removed === 0
-        ? `${kept} kept`
-        : `${kept} kept, ${removed} of another format removed: each is exported or compiled again when it is wanted`,
+    text: keptText(kept, removed, "format removed: each is exported or compiled again when it is wanted"),
   };
 }
 

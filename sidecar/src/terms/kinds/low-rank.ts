@@ -1,6 +1,5 @@
 // LoRA and LoCon: up * down, optionally through a convolution core (tucker).
 
-import type { Kernels } from "@refit-sidecar/native";
 import type { Term } from "../types.ts";
 import {
   checkCount,
@@ -14,7 +13,7 @@ import {
   type Shape,
   type View,
 } from "./kind.ts";
-import { product, transposed } from "./tensor-math.ts";
+import { foldCore, product } from "./tensor-math.ts";
 import { loraSpellings } from "../names/suffixes.ts";
 import { reading, scaleFor, type Recogniser } from "./recognise.ts";
 
@@ -68,28 +67,6 @@ export async function lowRankFactors(
   const down = await context.factors(term.down);
   if (term.mid === undefined) return { up, down };
   return { up, down: await foldCore(context.kernels, down, await context.factors(term.mid)) };
-}
-
-/** down'[a, i, x, y] = sum over b of mid[a, b, x, y] down[b, i]. */
-async function foldCore(kernels: Kernels, down: F32Tensor, mid: F32Tensor): Promise<F32Tensor> {
-  const [a = 1, b = 1, ...kernel] = mid.shape;
-  const size = elements(kernel);
-  const inputs = down.shape[1] ?? 1;
-  const downT = transposed(down.data, b, inputs);
-  const out = new Float32Array(a * inputs * size);
-  for (let index = 0; index < a; index += 1) {
-    await kernels.matmul(
-      downT,
-      mid.data.subarray(index * b * size, (index + 1) * b * size),
-      inputs,
-      b,
-      size,
-      out.subarray(index * inputs * size, (index + 1) * inputs * size),
-      1,
-      false,
-    );
-  }
-  return { shape: [a, inputs, ...kernel], data: out };
 }
 
 /** Zero-pads at the high end of every dimension. */

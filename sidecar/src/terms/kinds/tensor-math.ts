@@ -20,32 +20,39 @@ export function transposed(data: Float32Array, rows: number, cols: number): Floa
   return out;
 }
 
+/** down'[a, i, x, y] = sum over b of mid[a, b, x, y] down[b, i]. */
+export async function foldCore(kernels: Kernels, down: F32Tensor, mid: F32Tensor): Promise<F32Tensor> {
+  const [a = 1, b = 1, ...kernel] = mid.shape;
+  const size = elements(kernel);
+  const inputs = down.shape[1] ?? 1;
+  const downT = transposed(down.data, b, inputs);
+  const out = new Float32Array(a * inputs * size);
+  for (let index = 0; index < a; index += 1) {
+    await kernels.matmul(
+      downT,
+      mid.data.subarray(index * b * size, (index + 1) * b * size),
+      inputs,
+      b,
+      size,
+      out.subarray(index * inputs * size, (index + 1) * inputs * size),
+      1,
+      false,
+    );
+  }
+  return { shape: [a, inputs, ...kernel], data: out };
+}
+
 /**
  * Tucker form of LoHa and LoKr: out[p,r,…] = sum over i,j of t[i,j,…] b[j,r] a[i,p], shape [p, r, …].
  * Source: the einsum "i j k l, j r, i p -> p r k l" of ComfyUI's `loha.py` and `lokr.py`.
  */
 export async function tuckerProduct(kernels: Kernels, t: F32Tensor, a: F32Tensor, b: F32Tensor): Promise<F32Tensor> {
-  const [i = 1, j = 1, ...kernel] = t.shape;
-  const size = elements(kernel);
-  const p = a.shape[1] ?? 1;
-  const r = b.shape[1] ?? 1;
-  const bT = transposed(b.data, j, r);
-  const inner = new Float32Array(i * r * size);
-  for (let index = 0; index < i; index += 1) {
-    await kernels.matmul(
-      bT,
-      t.data.subarray(index * j * size, (index + 1) * j * size),
-      r,
-      j,
-      size,
-      inner.subarray(index * r * size, (index + 1) * r * size),
-      1,
-      false,
-    );
-  }
-  const out = new Float32Array(p * r * size);
-  await kernels.matmul(transposed(a.data, i, p), inner, p, i, r * size, out, 1, false);
-  return { shape: [p, r, ...kernel], data: out };
+  const { shape, data } = await foldCore(kernels, b, t);
+  const [i = 1, ...rest] = shape;
+  const [p, columns] = [a.shape[1] ?? 1, elements(rest)];
+  const out = new Float32Array(p * columns);
+  await kernels.matmul(transposed(a.data, i, p), data, p, i, columns, out, 1, false);
+  return { shape: [p, ...rest], data: out };
 }
 
 /** What must hold for `tuckerProduct`; null when it does. */

@@ -44,15 +44,17 @@ export function readCookie(headers: IncomingHttpHeaders, name: string): string |
   return undefined;
 }
 
+function byToken(authorization: string, { tokens }: Access): Admission {
+  const token = bearerToken(authorization);
+  const role = token === null ? null : roleOfToken(token, tokens);
+  return role === null ? refused("WIRE_UNAUTHORIZED") : { admitted: true, role, by: "token" };
+}
+
 /** For HTTP calls. Token first; then cookie with proof; a cookie alone is `by: "cookie"`, good for the page's own files only. */
 export function admitRequest(headers: IncomingHttpHeaders, access: Access): Admission {
   const misplaced = checkPlace(headers, access);
   if (misplaced !== null) return refused(misplaced);
-  if (headers.authorization !== undefined) {
-    const token = bearerToken(headers.authorization);
-    const role = token === null ? null : roleOfToken(token, access.tokens);
-    return role === null ? refused("WIRE_UNAUTHORIZED") : { admitted: true, role, by: "token" };
-  }
+  if (headers.authorization !== undefined) return byToken(headers.authorization, access);
   const cookie = readCookie(headers, cookieName(access));
   const proven = access.browsers.roleOf(cookie, single(headers["x-refit-proof"]));
   if (proven !== null) return { admitted: true, role: proven, by: "browser" };
@@ -68,11 +70,7 @@ const ticketPrefix = "refit.ticket.";
 export function admitUpgrade(headers: IncomingHttpHeaders, access: Access): Admission {
   const misplaced = checkPlace(headers, access);
   if (misplaced !== null) return refused(misplaced);
-  if (headers.authorization !== undefined) {
-    const token = bearerToken(headers.authorization);
-    const role = token === null ? null : roleOfToken(token, access.tokens);
-    return role === null ? refused("WIRE_UNAUTHORIZED") : { admitted: true, role, by: "token" };
-  }
+  if (headers.authorization !== undefined) return byToken(headers.authorization, access);
   const offered = (single(headers["sec-websocket-protocol"]) ?? "").split(",").map((name) => name.trim());
   const ticket = offered.find((name) => name.startsWith(ticketPrefix));
   if (ticket === undefined) return refused("WIRE_UNAUTHORIZED");
