@@ -93,3 +93,31 @@ def _row(parameter: str, weight: str, shape: tuple[int, ...], part: dict[str, in
         "layout": "as-is",
         "refittable": True,
     }
+
+
+def transformer(
+    family: str,
+    shapes: Shapes,
+    config: dict[str, Any],
+    build: Callable[[dict[str, Any]], nn.Module],
+    output: tuple[str | int, ...],
+    trace_sizes: Mapping[str, int],
+    run: Run,
+) -> Exportable:
+    """Of a family whose parameters and inputs its description has. `output`: axes of its one output."""
+    described = Described(family, shapes)
+    weights, refit_map = connect(shapes, described_targets(described), build(config))
+    return Exportable(
+        family=family,
+        file_stem="transformer",
+        config=config,
+        build=lambda: build(config),
+        weights=weights,
+        inputs=described_inputs(described),
+        residuals=(),
+        output=DataInput("out_sample", output),
+        trace_sizes=trace_sizes,
+        run=run,
+        refit_map=refit_map,
+        precisions=("fp32", "fp16", "bf16"),
+    )

@@ -16,10 +16,9 @@ from torch.nn import functional
 
 from .descriptions import Described
 from .errors import UnsupportedStructure
-from .exportable import Exportable, connect, described_inputs, described_targets
+from .exportable import Exportable, transformer
 from .header import Shapes
 from .rotary import CosSin, angles, turn
-from .weightless import DataInput
 
 PATCH = 2
 THETA = 10000
@@ -27,22 +26,8 @@ THETA = 10000
 
 def exportable(shapes: Shapes) -> Exportable:
     config = _config(shapes)
-    described = Described("flux", shapes)
-    weights, refit_map = connect(shapes, described_targets(described), _build(config))
-    return Exportable(
-        family="flux",
-        file_stem="transformer",
-        config=config,
-        build=lambda: _build(config),
-        weights=weights,
-        inputs=described_inputs(described),
-        residuals=(),
-        output=DataInput("out_sample", ("batch", config["out_channels"] // PATCH**2, "height", "width")),
-        trace_sizes={"batch": 2, "height": 4, "width": 6, "tokens": 5},
-        run=_run,
-        refit_map=refit_map,
-        precisions=("fp32", "fp16", "bf16"),
-    )
+    output = ("batch", config["out_channels"] // PATCH**2, "height", "width")
+    return transformer("flux", shapes, config, _build, output, {"batch": 2, "height": 4, "width": 6, "tokens": 5}, _run)
 
 
 def _config(shapes: Shapes) -> dict[str, Any]:

@@ -13,30 +13,15 @@ from diffusers import SD3Transformer2DModel
 
 from .descriptions import Described
 from .errors import UnsupportedStructure
-from .exportable import Exportable, connect, described_inputs, described_targets
+from .exportable import Exportable, transformer
 from .expression import count_indices
 from .header import Shapes
-from .weightless import DataInput
 
 
 def exportable(shapes: Shapes) -> Exportable:
     config = _config(shapes)
-    described = Described("sd3", shapes)
-    weights, refit_map = connect(shapes, described_targets(described), _build(config))
-    return Exportable(
-        family="sd3",
-        file_stem="transformer",
-        config=config,
-        build=lambda: _build(config),
-        weights=weights,
-        inputs=described_inputs(described),
-        residuals=(),
-        output=DataInput("out_sample", ("batch", config["out_channels"], "height", "width")),
-        trace_sizes={"batch": 2, "height": 4, "width": 6, "tokens": 5},
-        run=_run,
-        refit_map=refit_map,
-        precisions=("fp32", "fp16", "bf16"),
-    )
+    output = ("batch", config["out_channels"], "height", "width")
+    return transformer("sd3", shapes, config, _build, output, {"batch": 2, "height": 4, "width": 6, "tokens": 5}, _run)
 
 
 def _config(shapes: Shapes) -> dict[str, Any]:

@@ -14,13 +14,11 @@ from diffusers import WanTransformer3DModel
 from torch import nn
 from torch.nn import functional
 
-from .descriptions import Described
 from .errors import UnsupportedStructure
-from .exportable import Exportable, connect, described_inputs, described_targets
+from .exportable import Exportable, transformer
 from .expression import count_indices
 from .header import Shapes
 from .rotary import CosSin, angles, turn
-from .weightless import DataInput
 
 HEAD = 128
 THETA = 10000
@@ -28,21 +26,9 @@ THETA = 10000
 
 def exportable(shapes: Shapes) -> Exportable:
     config = config_of(shapes)
-    described = Described("wan", shapes)
-    weights, refit_map = connect(shapes, described_targets(described), _build(config))
-    return Exportable(
-        family="wan",
-        file_stem="transformer",
-        config=config,
-        build=lambda: _build(config),
-        weights=weights,
-        inputs=described_inputs(described),
-        residuals=(),
-        output=DataInput("out_sample", ("batch", config["out_channels"], "frames", "height", "width")),
-        trace_sizes={"batch": 2, "frames": 2, "height": 4, "width": 6, "tokens": 5, "image_tokens": 7},
-        run=_run,
-        refit_map=refit_map,
-        precisions=("fp32", "fp16", "bf16"),
+    output = ("batch", config["out_channels"], "frames", "height", "width")
+    return transformer(
+        "wan", shapes, config, _build, output, {"batch": 2, "frames": 2, "height": 4, "width": 6, "tokens": 5, "image_tokens": 7}, _run
     )
 
 
