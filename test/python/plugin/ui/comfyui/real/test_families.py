@@ -52,8 +52,9 @@ def test_the_stock_workflow_with_a_lora_is_served_by_the_engine(server, tmp_path
 
 
 def test_masked_words_that_an_engine_does_not_take_are_left_to_comfyui(server, tmp_path):
-    """Lumina 2: ComfyUI 0.3.64 looks at the mask, 0.33 does not."""
-    run, choices = Run(server, tmp_path), replace(WORKFLOWS["lumina2"], checkpoint="lumina2.safetensors", positive=masked(13))
+    """Lumina 2: ComfyUI 0.3.64 looks at the mask, 0.33 does not. One part: 0.3.64 on a CPU fails with masks of two."""
+    plain = replace(WORKFLOWS["lumina2"], checkpoint="lumina2.safetensors", cfg=1.0)
+    run, choices = Run(server, tmp_path), replace(plain, positive=masked(13))
     own, got = run(replace(choices, loader=OWN_LOADER)), run(replace(choices, loader="RefitLoadEngine"))
     assert run.last_run["served_by"] != "engine" and "attention_mask" in run.last_run["reason"]
     assert torch.equal(own, got)
