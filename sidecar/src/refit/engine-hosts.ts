@@ -107,7 +107,7 @@ export class EngineHosts {
   #othersServe(device: DeviceName, ofKind?: string): boolean {
     return [...this.#supervised.values()].some(
       ({ kind, device: other, supervisor }) =>
-        other !== device && (ofKind === undefined || kind === ofKind) && supervisor.running !== null && !this.isDown(kind, other),
+        other !== device && (ofKind === undefined || kind === ofKind) && supervisor.running?.gone() === false && !this.isDown(kind, other),
     );
   }
 
