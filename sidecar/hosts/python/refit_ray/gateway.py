@@ -12,29 +12,12 @@ from typing import Any, Callable, Coroutine, Mapping
 
 from refit_host.failure import HostFailure
 
-from . import cluster
+from . import cluster, protocol
 from .adapters import Adapters
 from .channels import Writer, pipe_reader, read_piece
 from .device import Device
 from .figures import Figures
 from .membership import Membership
-from .protocol import (
-    CHECKS,
-    PROTOCOL_VERSION,
-    CloseParams,
-    CloseResult,
-    DevicesNotification,
-    EndedNotification,
-    JoinParams,
-    JoinResult,
-    LeftNotification,
-    LineNotification,
-    OpenParams,
-    OpenResult,
-    Place,
-    RenewParams,
-    RenewResult,
-)
 
 log = logging.getLogger("refit_ray")
 
@@ -99,7 +82,7 @@ class Gateway:
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
         try:
             method, params = message["method"], message["params"]
-            CHECKS[method](params, method)
+            protocol.CHECKS[method](params, method)
             reply["result"] = await self._methods[method](params)
         except HostFailure as failure:
             reply["error"] = {"code": failure.code, "message": failure.message}
@@ -124,11 +107,11 @@ class Gateway:
         if not task.cancelled() and task.exception() is not None:
             log.error("a task of the gateway failed", exc_info=task.exception())
 
-    async def _join(self, given: JoinParams) -> JoinResult:
-        if given["protocolVersion"] != PROTOCOL_VERSION:
+    async def _join(self, given: protocol.JoinParams) -> protocol.JoinResult:
+        if given["protocolVersion"] != protocol.PROTOCOL_VERSION:
             raise HostFailure(
                 "HOST_GATEWAY",
-                f"expected version {PROTOCOL_VERSION} of the gateway's protocol, got {given['protocolVersion']}; update the older side",
+                f"expected version {protocol.PROTOCOL_VERSION} of the gateway's protocol, got {given['protocolVersion']}; update the older side",
             )
         if given["actors"] == 0 and given["gpus"] == 0:
             raise HostFailure("OPTIONS_INVALID", "--ray-gpus 0 needs a number of actors; name it with --ray-actors")
@@ -171,7 +154,7 @@ class Gateway:
     async def _leave_with(self, membership: Membership) -> None:
         reason = await membership.ended()
         log.warning("the cluster is left: %s", reason)
-        self._notify("left", LeftNotification(reason=reason))
+        self._notify("left", protocol.LeftNotification(reason=reason))
         self.left.set()
 
     async def _grow(self, head: str, gpus: float, add: Callable[[int], None]) -> None:
@@ -186,7 +169,7 @@ class Gateway:
             if len(self._devices) > before:
                 self._tell_devices()
 
-    async def _open(self, given: OpenParams) -> OpenResult:
+    async def _open(self, given: protocol.OpenParams) -> protocol.OpenResult:
         device = self._find(given["device"])
         if device.problem is not None:
             raise HostFailure("HOST_START_FAILED", device.problem)
@@ -201,13 +184,13 @@ class Gateway:
         self._start(self._hear(link))
         return {"pid": pid, "node": device.node or ""}
 
-    async def _close(self, given: CloseParams) -> CloseResult:
+    async def _close(self, given: protocol.CloseParams) -> protocol.CloseResult:
         link = self._links.pop(given["channel"], None)
         if link is not None:
             link.handle.close.remote(link.session)
         return {}
 
-    async def _renew(self, given: RenewParams) -> RenewResult:
+    async def _renew(self, given: protocol.RenewParams) -> protocol.RenewResult:
         self._find(given["device"]).renew()
         return {}
 
@@ -230,7 +213,7 @@ class Gateway:
             if self._links.get(link.channel) is not link:
                 return
             for line in heard.lines:
-                self._notify("line", LineNotification(channel=link.channel, text=line[:2000]))
+                self._notify("line", protocol.LineNotification(channel=link.channel, text=line[:2000]))
             for frame in heard.frames:
                 self._writer.write(link.channel, frame)
             if heard.ended is not None:
@@ -246,7 +229,7 @@ class Gateway:
         if self._links.get(link.channel) is not link:
             return
         del self._links[link.channel]
-        self._notify("ended", EndedNotification(channel=link.channel, reason=reason))
+        self._notify("ended", protocol.EndedNotification(channel=link.channel, reason=reason))
         # Should it live on behind a split, it ends by itself; one that hears this ends now.
         link.handle.close.remote(link.session)
         link.device.look()
@@ -261,11 +244,11 @@ class Gateway:
             raise HostFailure("HOST_START_FAILED", f"expected the name of an actor, got {name[:80]!r}")
         return device
 
-    def _places(self) -> list[Place]:
-        return [Place(name=device.name, node=device.node, problem=device.problem) for device in self._devices.values()]
+    def _places(self) -> list[protocol.Place]:
+        return [protocol.Place(name=device.name, node=device.node, problem=device.problem) for device in self._devices.values()]
 
     def _tell_devices(self) -> None:
-        self._notify("devices", DevicesNotification(devices=self._places()))
+        self._notify("devices", protocol.DevicesNotification(devices=self._places()))
 
     async def _tell_figures(self) -> None:
         told = 0
