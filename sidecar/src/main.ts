@@ -42,26 +42,28 @@ function withVersion(add: (program: Command, version: string, done: (code: numbe
 /** One command as a process runs it: returns its exit code when all of its output has been taken. */
 export async function run(args: readonly string[]): Promise<number> {
   const printed = watchOutput(process.stdout, process.stderr);
-  return printed.whole(await main(args).catch((error: unknown) => told(error)));
+  return printed.whole(await main(args));
 }
 
-/** Runs one command and returns its exit code (docs/operate/cli.md). */
+/** Runs one command, says what it failed with, and returns its exit code (docs/operate/cli.md). */
 export async function main(args: readonly string[]): Promise<number> {
   let code: number = exitCode.ok;
+  let json = false;
   const done = (value: number) => void (code = value);
   const program = new Command("refit-sidecar")
     .description("LoRAs and checkpoints on compiled engines, without rebuilds")
     .version(version)
     .exitOverride()
-    .showHelpAfterError("(run with --help for the options)");
+    .showHelpAfterError("(run with --help for the options)")
+    .hook("preAction", (_, command) => void (json = command.opts()["json"] === true));
   const [first = ""] = args;
   const wanted = Object.hasOwn(commands, first) ? [commands[first]] : Object.values(commands);
-  for (const add of await Promise.all(wanted.map((load) => load?.()))) add?.(program, done);
   try {
+    for (const add of await Promise.all(wanted.map((load) => load?.()))) add?.(program, done);
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCode.ok : exitCode.usage;
-    throw error;
+    return told(error, json);
   }
   return code;
 }

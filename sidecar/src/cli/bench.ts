@@ -6,7 +6,7 @@ import { findGpus } from "../install/host/index.ts";
 import { hostCommand, hostPythons } from "../pipeline/index.ts";
 import { benchHost, systemFacts, withoutPaths } from "../selftest/index.ts";
 import type { BenchRow } from "../selftest/index.ts";
-import { codedText, exitCode, told } from "./exit.ts";
+import { codedText, exitCode } from "./exit.ts";
 import { absent, hostChoices, kinds } from "./host-choices.ts";
 import type { HostChoiceFlags } from "./host-choices.ts";
 import { dataDirOf } from "./data-dir.ts";
@@ -97,25 +97,21 @@ export function addBench(program: Command, version: string, done: (code: number)
     .option("--data-dir <dir>", "data folder of the sidecar")
     .option("--json", "print the file's content as one JSON object too")
     .action(async (flags: BenchFlags) => {
-      try {
-        const out = resolve(flags.out ?? "refit-bench.json");
-        await checkOutput({
-          out,
-          option: "--out",
-          code: "CLI_ARGUMENTS",
-          inputs: flags.python === undefined ? [] : [{ what: "the Python to use", path: flags.python }],
-          replaces: { what: "benchmark", begins: '{\n "format": "refit-bench"' },
-        });
-        const file = await run(version, flags, (line) => void process.stderr.write(`${line}\n`));
-        await replaceFile(out, (handle) => handle.writeFile(`${JSON.stringify(file, null, 1)}\n`));
-        if (flags.json === true) console.log(JSON.stringify({ ok: true, ...file, out }));
-        else
-          console.log(
-            `${file.rows.length} figures: ${out}\nThe file holds no paths, file names or names of yours; read it, then send it with the issue form "benchmark".`,
-          );
-        done(exitCode.ok);
-      } catch (error) {
-        done(told(error, flags.json));
-      }
+      const out = resolve(flags.out ?? "refit-bench.json");
+      await checkOutput({
+        out,
+        option: "--out",
+        code: "CLI_ARGUMENTS",
+        inputs: flags.python === undefined ? [] : [{ what: "the Python to use", path: flags.python }],
+        replaces: { what: "benchmark", begins: '{\n "format": "refit-bench"' },
+      });
+      const file = await run(version, flags, (line) => void process.stderr.write(`${line}\n`));
+      await replaceFile(out, (handle) => handle.writeFile(`${JSON.stringify(file, null, 1)}\n`));
+      if (flags.json === true) console.log(JSON.stringify({ ok: true, ...file, out }));
+      else
+        console.log(
+          `${file.rows.length} figures: ${out}\nThe file holds no paths, file names or names of yours; read it, then send it with the issue form "benchmark".`,
+        );
+      done(exitCode.ok);
     });
 }

@@ -6,7 +6,7 @@ import type { Command } from "commander";
 import { connect, readDiscovery } from "../client/index.ts";
 import type { Client } from "../client/index.ts";
 import { withoutPaths } from "../wire/index.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 import { wholeCatalog } from "./state.ts";
 
@@ -66,34 +66,30 @@ export function addBundle(program: Command, done: (code: number) => void): void 
     .requiredOption("--out <file>", "where to write it; nothing that exists is written over")
     .option("--data-dir <dir>", "data folder of the sidecar")
     .action(async (flags: BundleFlags) => {
-      try {
-        const discovery = await readDiscovery(dataDirOf(flags));
-        const client = await connect(discovery, "bundle");
-        const { names, facts } = await gathered(client).finally(() => client.close());
-        // Longer names first: one may be a part of another.
-        const labels = new Map(
-          names
-            .map((name, index) => [name, `file-${index + 1}.safetensors`] as const)
-            .flatMap(([name, label]) => [[name, label] as const, [name.slice(name.lastIndexOf("/") + 1), label] as const])
-            .sort(([a], [b]) => b.length - a.length),
-        );
-        const computer = {
-          platform: platform(),
-          release: release(),
-          arch: arch(),
-          node: process.version,
-          processor: cpus()[0]?.model ?? "",
-          memoryBytes: totalmem(),
-        };
-        const secrets = Object.entries(discovery).flatMap(([key, value]) =>
-          key.includes("token") && typeof value === "string" ? [value] : [],
-        );
-        const bundle = redacted({ formatVersion: 1, madeAt: new Date().toISOString(), computer, ...facts }, labels, secrets);
-        await writeFile(flags.out, `${JSON.stringify(bundle, null, 2)}\n`, { flag: "wx", mode: 0o600 });
-        console.log(`wrote ${flags.out}; look at it before you send it`);
-        done(exitCode.ok);
-      } catch (error) {
-        done(told(error));
-      }
+      const discovery = await readDiscovery(dataDirOf(flags));
+      const client = await connect(discovery, "bundle");
+      const { names, facts } = await gathered(client).finally(() => client.close());
+      // Longer names first: one may be a part of another.
+      const labels = new Map(
+        names
+          .map((name, index) => [name, `file-${index + 1}.safetensors`] as const)
+          .flatMap(([name, label]) => [[name, label] as const, [name.slice(name.lastIndexOf("/") + 1), label] as const])
+          .sort(([a], [b]) => b.length - a.length),
+      );
+      const computer = {
+        platform: platform(),
+        release: release(),
+        arch: arch(),
+        node: process.version,
+        processor: cpus()[0]?.model ?? "",
+        memoryBytes: totalmem(),
+      };
+      const secrets = Object.entries(discovery).flatMap(([key, value]) =>
+        key.includes("token") && typeof value === "string" ? [value] : [],
+      );
+      const bundle = redacted({ formatVersion: 1, madeAt: new Date().toISOString(), computer, ...facts }, labels, secrets);
+      await writeFile(flags.out, `${JSON.stringify(bundle, null, 2)}\n`, { flag: "wx", mode: 0o600 });
+      console.log(`wrote ${flags.out}; look at it before you send it`);
+      done(exitCode.ok);
     });
 }

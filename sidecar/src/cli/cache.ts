@@ -6,7 +6,7 @@ import type { Options, Source } from "../options/index.ts";
 import { openStore } from "../store/index.ts";
 import type { EntryInfo, Store } from "../store/index.ts";
 import { defaultDataDir } from "./data-dir.ts";
-import { codedText, exitCode, told } from "./exit.ts";
+import { codedText, exitCode } from "./exit.ts";
 
 export interface StoreFlags {
   readonly dataDir?: string;
@@ -87,14 +87,10 @@ export function addCache(program: Command, done: (code: number) => void): void {
     flags: CacheFlags,
     work: () => Promise<{ readonly json: Record<string, unknown>; readonly lines: readonly string[]; readonly ok?: boolean }>,
   ) => {
-    try {
-      const { json, lines, ok = true } = await work();
-      if (flags.json === true) console.log(JSON.stringify({ ok, ...json }));
-      else for (const text of lines) console.log(text);
-      done(ok ? exitCode.ok : exitCode.failed);
-    } catch (error) {
-      done(told(error, flags.json));
-    }
+    const { json, lines, ok = true } = await work();
+    if (flags.json === true) console.log(JSON.stringify({ ok, ...json }));
+    else for (const text of lines) console.log(text);
+    done(ok ? exitCode.ok : exitCode.failed);
   };
   sub("ls", "list engines, least recently used first").action((flags: CacheFlags) =>
     run(flags, async () => {

@@ -6,7 +6,7 @@ import { native } from "@refit-sidecar/native";
 import { openBase } from "../bake/index.ts";
 import { ensureDelta, exportDelta } from "../delta/index.ts";
 import { Failure } from "../failure/index.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { parseAdapter } from "./merge.ts";
 import { checkOutput, checkpointInputs } from "./outputs.ts";
 
@@ -74,16 +74,12 @@ export function addDelta(program: Command, done: (code: number) => void): void {
     .option("--mode <mode>", "comfyui or extended", "comfyui")
     .option("--json", "print one JSON object")
     .action(async (flags: ExportFlags) => {
-      try {
-        const result = await exportOne(flags);
-        if (flags.json === true) console.log(JSON.stringify(result));
-        else
-          console.log(
-            `${String(result["terms"])} terms for ${String(result["family"])} written to ${flags.out} (${(Number(result["size_bytes"]) / 1e6).toFixed(1)} MB)`,
-          );
-        done(exitCode.ok);
-      } catch (error) {
-        done(told(error, flags.json));
-      }
+      const result = await exportOne(flags);
+      if (flags.json === true) console.log(JSON.stringify(result));
+      else
+        console.log(
+          `${String(result["terms"])} terms for ${String(result["family"])} written to ${flags.out} (${(Number(result["size_bytes"]) / 1e6).toFixed(1)} MB)`,
+        );
+      done(exitCode.ok);
     });
 }

@@ -11,7 +11,7 @@ import type { DemoAssets, DemoLora } from "../demo/index.ts";
 import { codeFrom, Failure } from "../failure/index.ts";
 import { replaceFile } from "../files/index.ts";
 import { packageRoot } from "../package-root.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { checkOutputFolder } from "./outputs.ts";
 import { asBytes } from "../terms/index.ts";
 
@@ -285,23 +285,19 @@ export function addDemo(program: Command, done: (code: number) => void): void {
     .action(async (flags: DemoFlags) => {
       const json = flags.json === true;
       const say = (line: string) => (json ? process.stderr : process.stdout).write(`${line}\n`);
-      try {
-        const { report, running } = await runDemo(flags, say);
-        for (const path of report["pictures"] as readonly string[]) say(`  ${path}`);
-        if (flags.keep === true) {
-          say(
-            `the sidecar is still running: ${running.url} (tokens in ${join(running.dataDir, "sidecar.json")}); drop files into ${join(resolve(flags.out), "live")}; Ctrl-C ends it`,
-          );
-          if (json) console.log(JSON.stringify(report));
-          await new Promise((stop) => void running.child.once("exit", stop));
-        } else {
-          await running.client.close();
-          await endServe(running.child);
-          if (json) console.log(JSON.stringify(report));
-        }
-        done(report["ok"] === true ? exitCode.ok : exitCode.failed);
-      } catch (error) {
-        done(told(error, json));
+      const { report, running } = await runDemo(flags, say);
+      for (const path of report["pictures"] as readonly string[]) say(`  ${path}`);
+      if (flags.keep === true) {
+        say(
+          `the sidecar is still running: ${running.url} (tokens in ${join(running.dataDir, "sidecar.json")}); drop files into ${join(resolve(flags.out), "live")}; Ctrl-C ends it`,
+        );
+        if (json) console.log(JSON.stringify(report));
+        await new Promise((stop) => void running.child.once("exit", stop));
+      } else {
+        await running.client.close();
+        await endServe(running.child);
+        if (json) console.log(JSON.stringify(report));
       }
+      done(report["ok"] === true ? exitCode.ok : exitCode.failed);
     });
 }

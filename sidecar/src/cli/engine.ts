@@ -11,7 +11,7 @@ import type { StoreFlags } from "./cache.ts";
 import { aboutPython } from "./about.ts";
 import type { About, EnginePlatform } from "./about.ts";
 import { hostPythons } from "../pipeline/index.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { checkOutput, folderInputs } from "./outputs.ts";
 
 interface EngineFlags extends StoreFlags {
@@ -90,19 +90,15 @@ async function importOne(file: string, flags: EngineFlags): Promise<Record<strin
 export function addEngine(program: Command, done: (code: number) => void): void {
   const engine = program.command("engine").description("move weightless engines between computers, signed");
   const finish = async (flags: EngineFlags, work: Promise<Record<string, unknown>>) => {
-    try {
-      const result = await work;
-      console.log(
-        flags.json === true
-          ? JSON.stringify({ ok: true, ...result })
-          : Object.entries(result)
-              .map(([name, value]) => `${name}: ${String(value)}`)
-              .join("\n"),
-      );
-      done(exitCode.ok);
-    } catch (error) {
-      done(told(error, flags.json));
-    }
+    const result = await work;
+    console.log(
+      flags.json === true
+        ? JSON.stringify({ ok: true, ...result })
+        : Object.entries(result)
+            .map(([name, value]) => `${name}: ${String(value)}`)
+            .join("\n"),
+    );
+    done(exitCode.ok);
   };
   const sub = (words: string, description: string) =>
     engine.command(words).description(description).option("--json", "print one JSON object");

@@ -4,7 +4,7 @@ import { Failure } from "../failure/index.ts";
 import { exportGraph, hostPythons, runExport } from "../pipeline/index.ts";
 import { ownStore } from "./cache.ts";
 import { dataDirOf } from "./data-dir.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { checkOutputFolder, checkpointInputs } from "./outputs.ts";
 
 interface GraphFlags {
@@ -26,32 +26,28 @@ export function addGraph(program: Command, done: (code: number) => void): void {
     .option("--out <dir>", "write the bundle here instead of the store")
     .option("--json", "print one JSON object")
     .action(async (checkpoint: string, flags: GraphFlags) => {
-      try {
-        const inputs = await checkpointInputs("the checkpoint", checkpoint);
-        if (flags.out !== undefined)
-          await checkOutputFolder({
-            out: flags.out,
-            option: "--out",
-            code: "CLI_ARGUMENTS",
-            inputs,
-            isOurs: (names) => names.includes("graph.json") && names.every((name) => name === "graph.json" || name.endsWith(".onnx")),
-          });
-        const base = await openBase(checkpoint, null);
-        await base.close();
-        const pythons = hostPythons(dataDirOf(flags), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
-        const python = pythons("torch") ?? { python: process.platform === "win32" ? "python" : "python3", paths: [] };
-        const interrupted = new AbortController();
-        process.once("SIGINT", () => interrupted.abort(new Failure("CLI_INTERRUPTED", "interrupted; nothing was kept", {})));
-        const onLine = (line: string) => void process.stderr.write(`${line}\n`);
-        let folder = flags.out;
-        if (folder === undefined)
-          ({ folder } = await exportGraph(await ownStore(flags), python, base.parameters, base.structure, onLine, interrupted.signal));
-        else await runExport(python, base.parameters, folder, onLine, interrupted.signal);
-        if (flags.json === true) console.log(JSON.stringify({ ok: true, family: base.family, structure: base.structure, folder }));
-        else console.log(`graph of ${base.family}, structure ${base.structure.slice(0, 16)}: ${folder}`);
-        done(exitCode.ok);
-      } catch (error) {
-        done(told(error, flags.json));
-      }
+      const inputs = await checkpointInputs("the checkpoint", checkpoint);
+      if (flags.out !== undefined)
+        await checkOutputFolder({
+          out: flags.out,
+          option: "--out",
+          code: "CLI_ARGUMENTS",
+          inputs,
+          isOurs: (names) => names.includes("graph.json") && names.every((name) => name === "graph.json" || name.endsWith(".onnx")),
+        });
+      const base = await openBase(checkpoint, null);
+      await base.close();
+      const pythons = hostPythons(dataDirOf(flags), () => flags.python ?? process.env["REFIT_PYTHON"] ?? null);
+      const python = pythons("torch") ?? { python: process.platform === "win32" ? "python" : "python3", paths: [] };
+      const interrupted = new AbortController();
+      process.once("SIGINT", () => interrupted.abort(new Failure("CLI_INTERRUPTED", "interrupted; nothing was kept", {})));
+      const onLine = (line: string) => void process.stderr.write(`${line}\n`);
+      let folder = flags.out;
+      if (folder === undefined)
+        ({ folder } = await exportGraph(await ownStore(flags), python, base.parameters, base.structure, onLine, interrupted.signal));
+      else await runExport(python, base.parameters, folder, onLine, interrupted.signal);
+      if (flags.json === true) console.log(JSON.stringify({ ok: true, family: base.family, structure: base.structure, folder }));
+      else console.log(`graph of ${base.family}, structure ${base.structure.slice(0, 16)}: ${folder}`);
+      done(exitCode.ok);
     });
 }

@@ -17,7 +17,7 @@ import {
 import type { Gpu, HostWish, InstalledHost, PipSources, PythonHost } from "../install/host/index.ts";
 import { tryHost } from "../selftest/index.ts";
 import { dataDirOf } from "./data-dir.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 
 interface HostFlags {
   readonly json?: boolean;
@@ -159,14 +159,10 @@ export function addHost(program: Command, done: (code: number) => void): void {
     say: (result: Result) => void,
     json: (result: Result) => Record<string, unknown>,
   ) => {
-    try {
-      const result = await work();
-      if (flags.json === true) console.log(JSON.stringify({ ok: true, ...json(result) }));
-      else say(result);
-      done(exitCode.ok);
-    } catch (error) {
-      done(told(error, flags.json));
-    }
+    const result = await work();
+    if (flags.json === true) console.log(JSON.stringify({ ok: true, ...json(result) }));
+    else say(result);
+    done(exitCode.ok);
   };
   const sub = (words: string, description: string) =>
     host

@@ -5,7 +5,7 @@ import { explain } from "../explain/index.ts";
 import type { Explanation } from "../explain/index.ts";
 import type { Family } from "../catalog/types.ts";
 import { Failure } from "../failure/index.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 
 const listed = 10;
 
@@ -90,17 +90,13 @@ export function addInspect(program: Command, done: (code: number) => void): void
         file: string,
         flags: { readonly json?: boolean; readonly base?: string; readonly strength?: number; readonly family?: string },
       ) => {
-        try {
-          const found = await explain(file, flags.base ?? null, {
-            strength: strengthOf(flags.strength ?? 1),
-            family: familyOf(flags.family),
-          });
-          if (flags.json === true) console.log(JSON.stringify(jsonOf(found)));
-          else for (const line of lines(found)) if (line !== "") console.log(line);
-          done(found.summary.problem === null ? exitCode.ok : exitCode.failed);
-        } catch (error) {
-          done(told(error, flags.json));
-        }
+        const found = await explain(file, flags.base ?? null, {
+          strength: strengthOf(flags.strength ?? 1),
+          family: familyOf(flags.family),
+        });
+        if (flags.json === true) console.log(JSON.stringify(jsonOf(found)));
+        else for (const line of lines(found)) if (line !== "") console.log(line);
+        done(found.summary.problem === null ? exitCode.ok : exitCode.failed);
       },
     );
 }

@@ -6,7 +6,7 @@ import { findGpus, installedHost } from "../install/host/index.ts";
 import { applyPlan, look, planGpuHost, planInstall, planUninstall } from "../install/index.ts";
 import type { InstallPlan, Interface, Named } from "../install/index.ts";
 import { packageRoot } from "../package-root.ts";
-import { codedText, exitCode, told } from "./exit.ts";
+import { codedText, exitCode } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 import { installHostByName } from "./host.ts";
 
@@ -78,21 +78,17 @@ async function carryOut(
   plan: (target: Target) => InstallPlan,
   more: (made: InstallPlan, target: Target) => Promise<readonly string[]> = async () => [],
 ): Promise<void> {
-  try {
-    const target = targetOf(given);
-    const planned = plan(target);
-    const otherwise = await applyPlan(planned, (action) =>
-      console.error(
-        `refit-sidecar: ${action.kind} ${"command" in action ? action.command.join(" ") : "path" in action ? action.path : "at" in action ? action.at : action.to}`,
-      ),
-    );
-    const made = { ...planned, notes: [...otherwise, ...(await more(planned, target)), ...planned.notes] };
-    if (given.json === true) console.log(JSON.stringify({ ok: true, ...made }));
-    else for (const note of made.notes) console.log(note);
-    done(exitCode.ok);
-  } catch (error) {
-    done(told(error, given.json));
-  }
+  const target = targetOf(given);
+  const planned = plan(target);
+  const otherwise = await applyPlan(planned, (action) =>
+    console.error(
+      `refit-sidecar: ${action.kind} ${"command" in action ? action.command.join(" ") : "path" in action ? action.path : "at" in action ? action.at : action.to}`,
+    ),
+  );
+  const made = { ...planned, notes: [...otherwise, ...(await more(planned, target)), ...planned.notes] };
+  if (given.json === true) console.log(JSON.stringify({ ok: true, ...made }));
+  else for (const note of made.notes) console.log(note);
+  done(exitCode.ok);
 }
 
 /** `install` and `uninstall`: the plugin into a UI and out of it. */

@@ -6,7 +6,7 @@ import { bake, lossText } from "../bake/index.ts";
 import type { BakeJob, BakeOptions, BakeReport } from "../bake/index.ts";
 import { Failure } from "../failure/index.ts";
 import { readStrength } from "../terms/index.ts";
-import { exitCode, failureText, told, untilInterrupted } from "./exit.ts";
+import { exitCode, failureText, untilInterrupted } from "./exit.ts";
 import { lineGroups } from "./lines.ts";
 import { printLine } from "./output.ts";
 import { checkOutput, checkpointInputs, outputLedger } from "./outputs.ts";
@@ -263,8 +263,6 @@ export function addMerge(program: Command, done: (code: number) => void): void {
         const problem = report.adapters.find((adapter) => adapter.problem !== null)?.problem;
         if (problem && !json) console.error(`refit-sidecar: ${problem.message} [${problem.code}]`);
         done(result["ok"] === true ? exitCode.ok : exitCode.failed);
-      } catch (error) {
-        done(told(error, json));
       } finally {
         release();
       }

@@ -2,7 +2,7 @@
 
 import type { Command } from "commander";
 import { connect, readDiscovery } from "../client/index.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 
 interface RestartFlags {
@@ -18,17 +18,13 @@ export function addRestart(program: Command, done: (code: number) => void): void
     .option("--data-dir <dir>", "data folder of the sidecar")
     .option("--json", "print one JSON line")
     .action(async (device: string | undefined, flags: RestartFlags) => {
+      const client = await connect(await readDiscovery(dataDirOf(flags)), "restart");
       try {
-        const client = await connect(await readDiscovery(dataDirOf(flags)), "restart");
-        try {
-          const { restarted } = (await client.call("device.restart", { device: device ?? null })).result;
-          console.log(flags.json === true ? JSON.stringify({ ok: true, restarted }) : `restarted ${restarted.join(", ")}`);
-        } finally {
-          await client.close();
-        }
-        done(exitCode.ok);
-      } catch (error) {
-        done(told(error, flags.json));
+        const { restarted } = (await client.call("device.restart", { device: device ?? null })).result;
+        console.log(flags.json === true ? JSON.stringify({ ok: true, restarted }) : `restarted ${restarted.join(", ")}`);
+      } finally {
+        await client.close();
       }
+      done(exitCode.ok);
     });
 }

@@ -7,7 +7,7 @@ import { findGpus } from "../install/host/index.ts";
 import { hostCommand, hostPythons } from "../pipeline/index.ts";
 import { checkHost, checkUi, reportMarkdown, systemFacts } from "../selftest/index.ts";
 import type { HostReport, Row, SelftestReport } from "../selftest/index.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { absent, hostChoices, kinds } from "./host-choices.ts";
 import type { HostChoiceFlags } from "./host-choices.ts";
 import { dataDirOf } from "./data-dir.ts";
@@ -103,25 +103,21 @@ export function addSelftest(program: Command, version: string, done: (code: numb
     .option("--data-dir <dir>", "data folder of the sidecar")
     .option("--json", "print the report as one JSON object too")
     .action(async (flags: SelftestFlags) => {
-      try {
-        const out = resolve(flags.out ?? "refit-selftest.md");
-        await checkOutput({
-          out,
-          option: "--out",
-          code: "CLI_ARGUMENTS",
-          inputs: flags.python === undefined ? [] : [{ what: "the Python to use", path: flags.python }],
-          replaces: { what: "report of a self-test", begins: "# Refit Sidecar self-test" },
-        });
-        const report = await run(version, flags, (line) => void process.stderr.write(`${line}\n`));
-        await replaceFile(out, (handle) => handle.writeFile(reportMarkdown(report)));
-        if (flags.json === true) console.log(JSON.stringify({ ...report, out }));
-        else
-          console.log(
-            `${report.ok ? "passed" : "FAILED"}: ${out}\nThe file holds no paths, file names or tokens of yours; read it, then send it.`,
-          );
-        done(report.ok ? exitCode.ok : exitCode.failed);
-      } catch (error) {
-        done(told(error, flags.json));
-      }
+      const out = resolve(flags.out ?? "refit-selftest.md");
+      await checkOutput({
+        out,
+        option: "--out",
+        code: "CLI_ARGUMENTS",
+        inputs: flags.python === undefined ? [] : [{ what: "the Python to use", path: flags.python }],
+        replaces: { what: "report of a self-test", begins: "# Refit Sidecar self-test" },
+      });
+      const report = await run(version, flags, (line) => void process.stderr.write(`${line}\n`));
+      await replaceFile(out, (handle) => handle.writeFile(reportMarkdown(report)));
+      if (flags.json === true) console.log(JSON.stringify({ ...report, out }));
+      else
+        console.log(
+          `${report.ok ? "passed" : "FAILED"}: ${out}\nThe file holds no paths, file names or tokens of yours; read it, then send it.`,
+        );
+      done(report.ok ? exitCode.ok : exitCode.failed);
     });
 }

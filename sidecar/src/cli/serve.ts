@@ -8,7 +8,7 @@ import { startSidecar } from "../pipeline/index.ts";
 import { createLog } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
 import { defaultDataDir } from "./data-dir.ts";
-import { exitCode, failureText, told } from "./exit.ts";
+import { exitCode, failureText } from "./exit.ts";
 
 function flagOf(spec: OptionSpec): Option {
   const fallback =
@@ -107,36 +107,32 @@ export function addServe(program: Command, version: string, done: (code: number)
     .option("--json", "print one JSON line with url and data folder when it listens")
     .option("--stop-with-stdin", "end when standard input closes: for a parent that starts the sidecar and may be killed")
     .action(async (flags: ServeFlags & Record<string, unknown>) => {
-      try {
-        const options = await gatherOptions(flags);
-        const log = createLog(options["log-level"], (line) => void process.stderr.write(line));
-        const dataDir = options["data-dir"] ?? defaultDataDir();
-        const sidecar = await startSidecar({ options, dataDir, version, log });
-        if (flags.json === true)
-          console.log(JSON.stringify({ ok: true, url: sidecar.wire.url, ws_url: sidecar.wire.wsUrl, data_dir: dataDir, pid: process.pid }));
-        else if (process.stdout.isTTY)
-          console.log(
-            `Refit Sidecar on ${sidecar.wire.url} — dashboard: ${sidecar.wire.url}/?ticket=${sidecar.wire.createTicket("control")}`,
-          );
-        const files = [flags.config ?? process.env["REFIT_CONFIG"], options["comfyui-paths"]].flatMap((path) => path ?? []);
-        let present = options;
-        const unfollow = followFiles(
-          files,
-          async () => {
-            const { options: next, ignored } = reloadedOptions(present, await gatherOptions(flags));
-            await sidecar.reload(next);
-            present = next;
-            if (ignored.length > 0) log.warn(`changed options that take effect with the next start: ${ignored.join(", ")}`);
-          },
-          log,
+      const options = await gatherOptions(flags);
+      const log = createLog(options["log-level"], (line) => void process.stderr.write(line));
+      const dataDir = options["data-dir"] ?? defaultDataDir();
+      const sidecar = await startSidecar({ options, dataDir, version, log });
+      if (flags.json === true)
+        console.log(JSON.stringify({ ok: true, url: sidecar.wire.url, ws_url: sidecar.wire.wsUrl, data_dir: dataDir, pid: process.pid }));
+      else if (process.stdout.isTTY)
+        console.log(
+          `Refit Sidecar on ${sidecar.wire.url} — dashboard: ${sidecar.wire.url}/?ticket=${sidecar.wire.createTicket("control")}`,
         );
-        await Promise.race([stopRequested(flags.stopWithStdin === true), sidecar.wire.stopAsked]);
-        unfollow();
-        log.info("ending");
-        await sidecar.close();
-        done(exitCode.ok);
-      } catch (error) {
-        done(told(error, flags.json));
-      }
+      const files = [flags.config ?? process.env["REFIT_CONFIG"], options["comfyui-paths"]].flatMap((path) => path ?? []);
+      let present = options;
+      const unfollow = followFiles(
+        files,
+        async () => {
+          const { options: next, ignored } = reloadedOptions(present, await gatherOptions(flags));
+          await sidecar.reload(next);
+          present = next;
+          if (ignored.length > 0) log.warn(`changed options that take effect with the next start: ${ignored.join(", ")}`);
+        },
+        log,
+      );
+      await Promise.race([stopRequested(flags.stopWithStdin === true), sidecar.wire.stopAsked]);
+      unfollow();
+      log.info("ending");
+      await sidecar.close();
+      done(exitCode.ok);
     });
 }

@@ -10,7 +10,7 @@ import { codeFrom, Failure } from "../failure/index.ts";
 import { readLastUsed } from "../pipeline/index.ts";
 import { ownStore } from "./cache.ts";
 import { dataDirOf } from "./data-dir.ts";
-import { codedText, exitCode, told } from "./exit.ts";
+import { codedText, exitCode } from "./exit.ts";
 import { checkOutput, folderInputs } from "./outputs.ts";
 
 // Files are named by content, so that the state means the same on a computer whose folders lie elsewhere; names are for people, and for files that are not hashed yet.
@@ -220,18 +220,14 @@ export function addState(program: Command, version: string, done: (code: number)
       dataDir: string,
     ) => Promise<{ readonly ok: boolean; readonly json: Record<string, unknown>; readonly line: string }>,
   ) => {
+    const dataDir = dataDirOf(flags);
+    const client = await connect(await readDiscovery(dataDir), "refit-sidecar state");
     try {
-      const dataDir = dataDirOf(flags);
-      const client = await connect(await readDiscovery(dataDir), "refit-sidecar state");
-      try {
-        const { ok, json, line } = await work(client, dataDir);
-        console.log(flags.json === true ? JSON.stringify({ ok, ...json }) : line);
-        done(ok ? exitCode.ok : exitCode.failed);
-      } finally {
-        await client.close();
-      }
-    } catch (error) {
-      done(told(error, flags.json));
+      const { ok, json, line } = await work(client, dataDir);
+      console.log(flags.json === true ? JSON.stringify({ ok, ...json }) : line);
+      done(ok ? exitCode.ok : exitCode.failed);
+    } finally {
+      await client.close();
     }
   };
   sub("export <file>", "write engines' checkpoints, stacks and strengths, recently used stacks and pins to a file").action(

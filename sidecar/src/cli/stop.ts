@@ -4,7 +4,7 @@ import { readDiscovery } from "../client/index.ts";
 import type { Discovery } from "../client/index.ts";
 import { Failure } from "../failure/index.ts";
 import { isAlive } from "../process-alive.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 
 /** A sidecar answers at once; ending closes its engine hosts, which may be in the middle of a step. */
@@ -76,13 +76,9 @@ export function addStop(program: Command, done: (code: number) => void): void {
     .option("--data-dir <dir>", "data folder of the sidecar")
     .option("--json", "print one JSON line")
     .action(async (flags: StopFlags) => {
-      try {
-        const stopped = await stopSidecar(dataDirOf(flags));
-        if (flags.json === true) console.log(JSON.stringify({ ok: true, stopped }));
-        else console.log(stopped ? "stopped" : "no sidecar runs on this data folder");
-        done(exitCode.ok);
-      } catch (error) {
-        done(told(error, flags.json));
-      }
+      const stopped = await stopSidecar(dataDirOf(flags));
+      if (flags.json === true) console.log(JSON.stringify({ ok: true, stopped }));
+      else console.log(stopped ? "stopped" : "no sidecar runs on this data folder");
+      done(exitCode.ok);
     });
 }

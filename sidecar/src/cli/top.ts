@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import type { WireResult } from "@refit-sidecar/protocol";
 import { connect, readDiscovery } from "../client/index.ts";
 import type { Client } from "../client/index.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 
 interface TopFlags {
@@ -89,24 +89,20 @@ export function addTop(program: Command, done: (code: number) => void): void {
     .option("--data-dir <dir>", "data folder of the sidecar")
     .option("--once", "print it once and end; the default where the output is no terminal")
     .action(async (flags: TopFlags) => {
+      const client = await connect(await readDiscovery(dataDirOf(flags)), "top");
       try {
-        const client = await connect(await readDiscovery(dataDirOf(flags)), "top");
-        try {
-          const once = flags.once === true || !process.stdout.isTTY;
-          let on = true;
-          process.once("SIGINT", () => (on = false));
-          while (on) {
-            const lines = topLines(await factsOf(client)).map((line) => (once ? line : `${line.slice(0, process.stdout.columns)}\x1b[K`));
-            process.stdout.write(`${once ? "" : "\x1b[H"}${lines.join("\n")}\n${once ? "" : "\x1b[J"}`);
-            if (once) break;
-            await wait(everyMs);
-          }
-        } finally {
-          await client.close();
+        const once = flags.once === true || !process.stdout.isTTY;
+        let on = true;
+        process.once("SIGINT", () => (on = false));
+        while (on) {
+          const lines = topLines(await factsOf(client)).map((line) => (once ? line : `${line.slice(0, process.stdout.columns)}\x1b[K`));
+          process.stdout.write(`${once ? "" : "\x1b[H"}${lines.join("\n")}\n${once ? "" : "\x1b[J"}`);
+          if (once) break;
+          await wait(everyMs);
         }
-        done(exitCode.ok);
-      } catch (error) {
-        done(told(error));
+      } finally {
+        await client.close();
       }
+      done(exitCode.ok);
     });
 }

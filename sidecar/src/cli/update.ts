@@ -7,7 +7,7 @@ import { Failure } from "../failure/index.ts";
 import { isAlive } from "../process-alive.ts";
 import { originOf, planUpdate } from "../install/update/index.ts";
 import { packageRoot } from "../package-root.ts";
-import { exitCode, told } from "./exit.ts";
+import { exitCode } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 import { sortStores } from "./update/stores.ts";
 
@@ -77,38 +77,34 @@ export function addUpdate(program: Command, version: string, done: (code: number
     .option("--data-dir <dir>", "data folder of the sidecar")
     .option("--json", "print one JSON line")
     .action(async (flags: UpdateFlags) => {
-      try {
-        const dataDir = dataDirOf(flags);
-        if (flags.dryRun !== true) await mustBeIdle(dataDir);
-        if (flags.stores === true) {
-          const stores = await sortStores(dataDir);
-          if (flags.json === true) console.log(JSON.stringify({ ok: true, version, stores }));
-          else for (const row of stores) console.log(`${row.store.padEnd(9)} ${row.text}`);
-          return done(exitCode.ok);
-        }
-        const origin = originOf(packageRoot, process.env);
-        const plan = planUpdate(origin, flags.from === undefined ? null : resolve(flags.from), npmCommand());
-        if (plan.command === null || flags.dryRun === true) {
-          if (flags.json === true) console.log(JSON.stringify({ ok: true, version, origin: origin.kind, ...plan }));
-          else console.log(plan.command === null ? plan.note : plan.command.join(" "));
-          return done(exitCode.ok);
-        }
-        run(plan.command, plan.cwd);
-        const after = sortByNewCode(dataDir) as {
-          readonly version: string;
-          readonly stores: readonly { readonly store: string; readonly text: string }[];
-        };
-        if (flags.json === true)
-          console.log(JSON.stringify({ ok: true, from: version, version: after.version, origin: origin.kind, stores: after.stores }));
-        else {
-          console.log(
-            `${version} → ${after.version}. A plugin that was linked follows; one that was copied needs "refit-sidecar install" again. Data folder:`,
-          );
-          for (const row of after.stores) console.log(`${row.store.padEnd(9)} ${row.text}`);
-        }
-        done(exitCode.ok);
-      } catch (error) {
-        done(told(error, flags.json));
+      const dataDir = dataDirOf(flags);
+      if (flags.dryRun !== true) await mustBeIdle(dataDir);
+      if (flags.stores === true) {
+        const stores = await sortStores(dataDir);
+        if (flags.json === true) console.log(JSON.stringify({ ok: true, version, stores }));
+        else for (const row of stores) console.log(`${row.store.padEnd(9)} ${row.text}`);
+        return done(exitCode.ok);
       }
+      const origin = originOf(packageRoot, process.env);
+      const plan = planUpdate(origin, flags.from === undefined ? null : resolve(flags.from), npmCommand());
+      if (plan.command === null || flags.dryRun === true) {
+        if (flags.json === true) console.log(JSON.stringify({ ok: true, version, origin: origin.kind, ...plan }));
+        else console.log(plan.command === null ? plan.note : plan.command.join(" "));
+        return done(exitCode.ok);
+      }
+      run(plan.command, plan.cwd);
+      const after = sortByNewCode(dataDir) as {
+        readonly version: string;
+        readonly stores: readonly { readonly store: string; readonly text: string }[];
+      };
+      if (flags.json === true)
+        console.log(JSON.stringify({ ok: true, from: version, version: after.version, origin: origin.kind, stores: after.stores }));
+      else {
+        console.log(
+          `${version} → ${after.version}. A plugin that was linked follows; one that was copied needs "refit-sidecar install" again. Data folder:`,
+        );
+        for (const row of after.stores) console.log(`${row.store.padEnd(9)} ${row.text}`);
+      }
+      done(exitCode.ok);
     });
 }

@@ -1,18 +1,14 @@
 // `refit-sidecar error CODE`: the error reference where no page is at hand.
 import { errorTable, failureTables, hostErrors } from "@refit-sidecar/protocol";
-import { Command } from "commander";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { addError } from "../../../sidecar/src/cli/error.ts";
+import { main } from "../../../sidecar/src/main.ts";
 
 afterEach(() => void vi.restoreAllMocks());
 
 async function said(...args: readonly string[]): Promise<{ readonly status: number; readonly text: string }> {
   const lines: string[] = [];
   for (const stream of ["log", "error"] as const) vi.spyOn(console, stream).mockImplementation((line: string) => void lines.push(line));
-  let status = -1;
-  const program = new Command().exitOverride();
-  addError(program, (code) => (status = code));
-  await program.parseAsync(["error", ...args], { from: "user" });
+  const status = await main(["error", ...args]);
   return { status, text: lines.join("\n") };
 }
 
