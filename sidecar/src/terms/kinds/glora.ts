@@ -18,18 +18,13 @@ import { kindSuffixes } from "../names/suffixes.ts";
 import { reading, scaleFor, type Recogniser } from "./recognise.ts";
 
 type GloraTerm = Extract<Term, { kind: "glora" }>;
-interface GloraShapes {
-  readonly a1: Shape;
-  readonly a2: Shape;
-  readonly b1: Shape;
-  readonly b2: Shape;
-}
+type Four<Of> = Readonly<Record<"a1" | "a2" | "b1" | "b2", Of>>;
 
 /**
  * Which layout the factors have (rule of ComfyUI's `glora.py`): the old one when ranks meet in it, overruled by the new one unless the weight is
  * square and a2 has its height. Null when they fit neither.
  */
-function gloraLayout({ a1, a2, b1, b2 }: GloraShapes, view: Shape): { layout: "old" | "new"; rank: number } | null {
+function gloraLayout({ a1, a2, b1, b2 }: Four<Shape>, view: Shape): { layout: "old" | "new"; rank: number } | null {
   const old = b2[1] === b1[0] && b1[0] === a1[0] && a1[0] === a2[1];
   const fresh = b2[0] === b1[1] && b1[1] === a1[1] && a1[1] === a2[0];
   const keepOld = old && a2[0] === view[0] && view[0] === view[1];
@@ -60,23 +55,15 @@ export const glora: Kind<GloraTerm> = {
 
   async change(term, view, context) {
     const { factors } = context;
-    const [a1, a2, b1, b2] = [await factors(term.a1), await factors(term.a2), await factors(term.b1), await factors(term.b2)];
-    const found = gloraLayout({ a1: a1.shape, a2: a2.shape, b1: b1.shape, b2: b2.shape }, view.shape);
-    const values =
-      found?.layout === "old" ? await oldChange(view, a1, a2, b1, b2, context) : await newChange(view, a1, a2, b1, b2, context);
-    return { values, scale: term.scale };
+    const four = { a1: await factors(term.a1), a2: await factors(term.a2), b1: await factors(term.b1), b2: await factors(term.b2) };
+    const found = gloraLayout({ a1: four.a1.shape, a2: four.a2.shape, b1: four.b1.shape, b2: four.b2.shape }, view.shape);
+    const change = found?.layout === "old" ? oldChange : newChange;
+    return { values: await change(view, four, context), scale: term.scale };
   },
 };
 
 /** flat(b2) flat(b1) + flat(T) a2 a1. */
-async function oldChange(
-  view: View,
-  a1: F32Tensor,
-  a2: F32Tensor,
-  b1: F32Tensor,
-  b2: F32Tensor,
-  { kernels }: KindContext,
-): Promise<Float32Array> {
+async function oldChange(view: View, { a1, a2, b1, b2 }: Four<F32Tensor>, { kernels }: KindContext): Promise<Float32Array> {
   const values = await product(kernels, b2, b1);
   const rows = view.shape[0] ?? 1;
   const rank = columns(a2.shape);
@@ -87,14 +74,7 @@ async function oldChange(
 }
 
 /** b1 flat(b2) + sum over in-channels of T a1 a2. For kernels wider than 1 the channels are brought last and back. */
-async function newChange(
-  view: View,
-  a1: F32Tensor,
-  a2: F32Tensor,
-  b1: F32Tensor,
-  b2: F32Tensor,
-  { kernels }: KindContext,
-): Promise<Float32Array> {
+async function newChange(view: View, { a1, a2, b1, b2 }: Four<F32Tensor>, { kernels }: KindContext): Promise<Float32Array> {
   const values = await product(kernels, b1, b2);
   const [outputs = 1, inputs = 1, ...kernel] = view.shape;
   const size = elements(kernel);
