@@ -1,19 +1,22 @@
 #!/usr/bin/env node
 // Engines in a Ray cluster of several nodes on this computer, against hosts of the sidecar's own on the same cores; then with actors and nodes that die.
 //   node bench/ray-pool.mjs --python PYTHON [--nodes 4] [--actors 2] [--clients 50] [--structures 3] [--stacks 20] [--seconds 60] [--kill-actor 2] [--kill-node 20] [--side 16]
-// PYTHON has Ray, PyTorch and diffusers (models and graphs are made once). Three phases of the same length: local hosts, as many as there are actors; Ray; Ray while an actor
-// is killed every --kill-actor seconds and a node is lost every --kill-node seconds. Every answer is compared with the one that this checkpoint and stack had before.
+// PYTHON has Ray, PyTorch and diffusers (models and graphs are made once). Every answer is compared with the one that this checkpoint and stack had before. Phases (--phases), each of --seconds:
+//   local    hosts of the sidecar's own, as many as there are actors
+//   ray      actors
+//   harm     for each number of --kill-actor (16,8,4,2) an actor is killed every so many seconds; a node every ten times as many, or as --kill-node lists. With calm, nothing dies first
+//   one,all  one actor with its share of the clients, and all of them. With --card-ms each step also waits so long without a core, as if a card computed it: else two cores are the limit,
+//            whatever carries the steps. The wait is simulated, and named so in what is printed.
 import { spawn, execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { cpus, loadavg, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { decodeFrame, encodeFrame, protocolVersion } from "../protocol/dist/index.js";
 import { readDiscovery } from "../sidecar/dist/src/client/index.js";
 import { readDemoAssets } from "../sidecar/dist/src/demo/index.js";
-import { WebSocket } from "ws";
+import { session } from "./support/counted-session.mjs";
 import { idOf, machine, pause, quantile, serve } from "./support/serve.mjs";
 
 const { values } = parseArgs({
@@ -31,8 +34,9 @@ const { values } = parseArgs({
       side: "16",
       turn: "500",
       "kill-actor": "2",
-      "kill-node": "20",
-      phases: "local,ray,harm",
+      "kill-node": "",
+      "card-ms": "0",
+      phases: "local,ray,calm,harm",
     }).map(([name, value]) => [name, { type: "string", default: value }]),
   ),
 });
@@ -48,6 +52,7 @@ const [nodes, perNode, clients, structures, stacks, seconds, steps, side] = [
   "side",
 ].map(number);
 const actors = nodes * perNode;
+const cardMs = number("card-ms");
 const support = join(dirname(fileURLToPath(import.meta.url)), "support");
 const kept = values.folder !== "";
 const folder = kept ? values.folder : mkdtempSync(join(tmpdir(), "refit-ray-bench-"));
@@ -72,42 +77,6 @@ const inputsOf = (seed) => [
 ];
 const seeds = 2;
 const inputs = Array.from({ length: seeds }, (_, seed) => inputsOf(seed));
-
-/** A session that counts every answer: to which call it came, and how often. */
-async function session(dataDir) {
-  const { wsUrl, token, version } = await readDiscovery(dataDir);
-  const socket = new WebSocket(wsUrl, { perMessageDeflate: false, headers: { authorization: `Bearer ${token}` } });
-  await new Promise((resolve, reject) => socket.once("open", resolve).once("error", reject));
-  const waiting = new Map();
-  const answered = new Map();
-  let last = 0;
-  socket.on("message", (data, isBinary) => {
-    const { message, tensors } = isBinary ? decodeFrame(data) : { message: JSON.parse(data.toString()), tensors: [] };
-    if (message.method !== undefined) return;
-    answered.set(message.id, (answered.get(message.id) ?? 0) + 1);
-    const call = waiting.get(message.id);
-    waiting.delete(message.id);
-    if (message.error === undefined) call?.resolve({ result: message.result, tensors });
-    else call?.reject(Object.assign(new Error(message.error.message), { code: message.error.data?.code }));
-  });
-  const call = (method, params, tensors = []) => {
-    last += 1;
-    const id = last;
-    const message = { jsonrpc: "2.0", id, method, params };
-    socket.send(tensors.length > 0 ? encodeFrame(message, tensors) : JSON.stringify(message));
-    return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
-  };
-  await call("hello", { protocolVersions: [protocolVersion], client: { name: "bench", version }, capabilities: [] });
-  return {
-    call,
-    counts: () => ({
-      asked: last,
-      unanswered: last - answered.size,
-      duplicated: [...answered.values()].filter((count) => count > 1).length + [...answered.keys()].filter((id) => !(id <= last)).length,
-    }),
-    close: () => new Promise((resolve) => (socket.once("close", resolve), socket.close())),
-  };
-}
 
 const floats = (data) => new Float32Array(data.slice().buffer);
 const distance = (a, b) =>
@@ -147,11 +116,11 @@ async function learn(dataDir, runs) {
   console.log(JSON.stringify({ what: "expected", outputs: expected.size, nearest_two: Number(nearest.toPrecision(3)) }));
 }
 
-async function load(dataDir, runs, forMs, draw) {
-  const found = { answers: 0, crossed: 0, failed: [], waits: [] };
-  const until = performance.now() + forMs;
-  const sessions = await Promise.all(Array.from({ length: clients }, () => session(dataDir)));
+async function load(dataDir, runs, forMs, draw, clientCount = clients) {
+  const found = { answers: 0, inTime: 0, crossed: 0, failed: [], waits: [] };
+  const sessions = await Promise.all(Array.from({ length: clientCount }, () => session(dataDir)));
   const began = performance.now();
+  const until = began + forMs;
   await Promise.all(
     sessions.map(async (own, index) => {
       while (performance.now() < until) {
@@ -164,6 +133,7 @@ async function load(dataDir, runs, forMs, draw) {
             const { tensors } = await own.call("engine.step", { lease }, inputs[seed]);
             found.waits.push(performance.now() - asked);
             found.answers += 1;
+            if (performance.now() <= until) found.inTime += 1;
             if (distance(floats(tensors[0].data), expected.get(`${run.name}/${seed}`)) > 1e-3) found.crossed += 1;
           }
           await own.call("engine.release", { lease });
@@ -175,18 +145,22 @@ async function load(dataDir, runs, forMs, draw) {
     }),
   );
   const tookS = (performance.now() - began) / 1000;
+  const byCode = {};
+  for (const text of found.failed) byCode[text.split(":")[0]] = (byCode[text.split(":")[0]] ?? 0) + 1;
   const counts = sessions.map((own) => own.counts());
   const sum = (key) => counts.reduce((total, row) => total + row[key], 0);
   await Promise.all(sessions.map((own) => own.close()));
   return {
-    steps_per_s: Number((found.answers / tookS).toFixed(2)),
+    steps_per_s: Number(((found.inTime * 1000) / forMs).toFixed(2)),
     steps: found.answers,
+    // From the window's end until the last call that was under way then had its answer.
+    settled_after_s: Number((tookS - forMs / 1000).toFixed(1)),
     calls: sum("asked"),
     lost: sum("unanswered"),
     duplicated: sum("duplicated"),
     crossed: found.crossed,
     failed: found.failed.length,
-    failures: [...new Set(found.failed)].slice(0, 5),
+    ...(found.failed.length > 0 ? { failed_by_code: byCode, failures: [...new Set(found.failed)].slice(0, 5) } : {}),
     step_ms: {
       p50: Math.round(quantile(found.waits, 0.5)),
       p99: Math.round(quantile(found.waits, 0.99)),
@@ -201,66 +175,114 @@ function draws(seed) {
 }
 
 const common = ["--host", "onnxruntime", "--python", values.python, "--warm", "off", "--spare-host", "off", "--turn", values.turn];
+if (cardMs > 0) {
+  const preload = new URL("support/waiting-steps.mjs", import.meta.url).href;
+  common.push("--host-env", `NODE_OPTIONS=--import=${preload}`, "--host-env", `REFIT_BENCH_CARD_MS=${cardMs}`);
+}
 const dataDir = join(folder, "data");
 const statusOf = async ({ client }) => (await client.call("status", {})).result;
 
-/** Every device has an engine of every structure it will need soon; hosts are up. */
-async function warmUp(sidecar, runs) {
-  await load(dataDir, runs, Math.min(20_000, seconds * 500), draws(7));
-  return (await statusOf(sidecar)).devices.filter(({ state }) => state === "up").length;
+/** Until every device serves and no engine more is loaded, for a minute at most. Answers how many serve. */
+async function warmUp(sidecar, runs, clientCount) {
+  let engines = 0;
+  for (let slice = 0; slice < 6; slice += 1) {
+    await load(dataDir, runs, 10_000, draws(7 + slice), clientCount);
+    const { devices } = await statusOf(sidecar);
+    const before = engines;
+    engines = devices.reduce((sum, device) => sum + device.engines, 0);
+    if (engines === before && devices.every(({ state }) => state === "up" || state === "slow")) break;
+  }
+  return (await statusOf(sidecar)).devices.filter(({ state }) => state === "up" || state === "slow").length;
 }
 
 const results = {};
-async function phase(name, flags, harm) {
+/** `windows`: what is done to the cluster meanwhile, by name; each has a row of its own. */
+async function phase(name, flags, { windows = { [name]: null }, clientCount = clients } = {}) {
   rmSync(join(dataDir, "sidecar.json"), { force: true });
   const sidecar = await serve({ folder }, [...common, ...flags], ["host"]);
   try {
     const runs = await runsOf(sidecar);
     if (expected.size === 0) await learn(dataDir, runs);
-    const up = await warmUp(sidecar, runs);
-    const before = (await statusOf(sidecar)).totals;
-    let isOver = false;
-    const harmed = harm?.(sidecar, () => isOver);
-    const row = await load(dataDir, runs, seconds * 1000, draws(11));
-    isOver = true;
-    const did = await harmed;
-    const after = await statusOf(sidecar);
-    const { url, token } = await readDiscovery(dataDir);
-    const metrics = await fetch(new URL("/metrics", url), { headers: { authorization: `Bearer ${token}` } }).then((reply) => reply.text());
-    const gateway = Object.fromEntries(
-      [...metrics.matchAll(/refit_gateway_step_ms\{quantile="([\d.]+)"\} ([\d.]+)/g)].map(([, q, ms]) => [
-        `p${Number(q) * 100}`,
-        Number(ms),
-      ]),
-    );
-    results[name] = {
-      hosts_up: up,
-      ...row,
-      refits: after.totals.refits - before.refits,
-      ...(Object.keys(gateway).length > 0 ? { gateway_ms: gateway } : {}),
-      ...did,
-    };
-    console.log(JSON.stringify({ what: name, ...results[name] }));
+    const up = await warmUp(sidecar, runs, clientCount);
+    for (const [window, harm] of Object.entries(windows)) await measure(window, sidecar, runs, up, harm, clientCount);
   } finally {
     await sidecar.close();
   }
 }
 
+async function measure(name, sidecar, runs, up, harm, clientCount) {
+  const before = (await statusOf(sidecar)).totals;
+  const cpuBefore = cpuMs();
+  const loadBefore = loadOf();
+  const until = performance.now() + seconds * 1000;
+  const isOver = () => performance.now() >= until;
+  const serving = watchServing(sidecar, isOver);
+  const harmed = harm?.(sidecar, isOver);
+  const row = await load(dataDir, runs, seconds * 1000, draws(11), clientCount);
+  const busy = (cpuMs() - cpuBefore) / (seconds * 1000 + row.settled_after_s * 1000);
+  const did = await harmed;
+  const after = await statusOf(sidecar);
+  const { url, token } = await readDiscovery(dataDir);
+  const metrics = await fetch(new URL("/metrics", url), { headers: { authorization: `Bearer ${token}` } }).then((reply) => reply.text());
+  const gateway = Object.fromEntries(
+    [...metrics.matchAll(/refit_gateway_step_ms\{quantile="([\d.]+)"\} ([\d.]+)/g)].map(([, q, ms]) => [`p${Number(q) * 100}`, Number(ms)]),
+  );
+  results[name] = {
+    clients: clientCount,
+    hosts_up: up,
+    serving: await serving,
+    cores_busy: Number(busy.toFixed(2)),
+    load: [loadBefore, loadOf()],
+    ...row,
+    refits: after.totals.refits - before.refits,
+    ...(Object.keys(gateway).length > 0 ? { gateway_ms: gateway } : {}),
+    ...did,
+  };
+  console.log(JSON.stringify({ what: name, ...results[name] }));
+}
+
+/** Of the last minute, on this whole computer. */
+const loadOf = () => Number(loadavg()[0].toFixed(1));
+/** Of this whole computer, others' work included. */
+const cpuMs = () => cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0);
+
+/** Mean number of devices that serve, looked at once a second. */
+async function watchServing(sidecar, isOver) {
+  const seen = [];
+  while (!isOver()) {
+    seen.push((await statusOf(sidecar)).devices.filter(({ state }) => state !== "down").length);
+    await pause(1000);
+  }
+  return Number((seen.reduce((sum, count) => sum + count, 0) / Math.max(1, seen.length)).toFixed(1));
+}
+
 const wanted = new Set(values.phases.split(","));
 const devices = Array.from({ length: actors }, (_, index) => `cpu:${index}`).join(",");
 if (wanted.has("local")) await phase("local", ["--devices", devices]);
-if (wanted.has("ray") || wanted.has("harm")) {
+if (["ray", "harm", "one", "all"].some((name) => wanted.has(name))) {
   const cluster = spawn(values.python, [join(support, "ray_cluster.py"), String(nodes), String(perNode)], {
     stdio: ["pipe", "pipe", "ignore"],
   });
   const lines = createInterface({ input: cluster.stdout })[Symbol.asyncIterator]();
   const said = async () => JSON.parse((await lines.next()).value);
   const { address } = await said();
-  const ray = ["--engines", "ray", "--ray-address", address, "--ray-actors", String(actors), "--ray-gpus", "0", "--ray-cpus", "1"];
+  const rayOf = (count) => [
+    "--engines",
+    "ray",
+    "--ray-address",
+    address,
+    "--ray-actors",
+    String(count),
+    "--ray-gpus",
+    "0",
+    "--ray-cpus",
+    "1",
+  ];
+  const ray = rayOf(actors);
   const tell = async (line) => (cluster.stdin.write(`${line}\n`), said());
   const parentOf = (pid) => Number(readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1).split(" ")[1]);
 
-  async function harm(sidecar, isOver) {
+  const harmEvery = (actorS, nodeS) => async (sidecar, isOver) => {
     const did = { actors_killed: 0, nodes_lost: 0 };
     const draw = draws(3);
     const every = async (ms, work) => {
@@ -270,7 +292,7 @@ if (wanted.has("ray") || wanted.has("harm")) {
       }
     };
     await Promise.all([
-      every(number("kill-actor") * 1000, async () => {
+      every(actorS * 1000, async () => {
         const up = (await statusOf(sidecar)).devices.filter(({ pids }) => pids.length > 0);
         if (up.length === 0) return;
         try {
@@ -280,30 +302,40 @@ if (wanted.has("ray") || wanted.has("harm")) {
           // It has died already.
         }
       }),
-      every(number("kill-node") * 1000, async () => {
+      every(nodeS * 1000, async () => {
         await tell(`lose ${draw(nodes)}`);
         did.nodes_lost += 1;
         await tell("add");
       }),
     ]);
     return did;
-  }
+  };
   try {
     if (wanted.has("ray")) await phase("ray", ray);
-    if (wanted.has("harm")) await phase("harm", ray, harm);
+    if (wanted.has("one")) await phase("one", rayOf(1), { clientCount: Math.max(1, Math.round(clients / actors)) });
+    if (wanted.has("all")) await phase("all", ray);
+    if (wanted.has("harm")) {
+      const rates = values["kill-actor"].split(",").map(Number);
+      const nodeRates = values["kill-node"] === "" ? rates.map((rate) => 10 * rate) : values["kill-node"].split(",").map(Number);
+      const windows = wanted.has("calm") ? { calm: null } : {};
+      for (const [at, rate] of rates.entries()) windows[`an actor every ${rate} s`] = harmEvery(rate, nodeRates[at]);
+      await phase("harm", ray, { windows });
+    }
   } finally {
     cluster.stdin.end();
     await new Promise((resolve) => cluster.once("exit", resolve));
   }
 }
 if (!kept) rmSync(folder, { recursive: true, force: true });
-const { local, ray, harm } = results;
-const broken = [local, ray, harm].flatMap((row) => (row === undefined ? [] : [row.lost + row.duplicated + row.crossed + row.failed]));
+const { local, ray, one, all, calm } = results;
+const rows = Object.entries(results);
+const total = (...keys) => rows.reduce((sum, [, row]) => sum + keys.reduce((part, key) => part + row[key], 0), 0);
 console.log(
   JSON.stringify({
     bench: "ray-pool",
     machine: machine(),
     ...{ nodes, actors, clients, structures, stacks, seconds, side },
+    ...(cardMs > 0 ? { simulated_wait_of_a_step_ms: cardMs } : {}),
     results: [
       ...(local === undefined || ray === undefined
         ? []
@@ -314,7 +346,26 @@ console.log(
               unit: "ratio",
             },
           ]),
-      { name: "answers lost, duplicated, crossed or failed", value: broken.reduce((sum, count) => sum + count, 0), unit: "answers" },
+      ...(one === undefined || all === undefined
+        ? []
+        : [
+            {
+              name: `steps of ${actors} actors, ${actors} times one actor = 1`,
+              value: Number((all.steps_per_s / one.steps_per_s / actors).toFixed(2)),
+              unit: "ratio",
+            },
+          ]),
+      ...(calm === undefined
+        ? []
+        : rows
+            .filter(([name]) => name.startsWith("an actor every"))
+            .map(([name, row]) => ({
+              name: `steps, ${name}, calm = 1`,
+              value: Number((row.steps_per_s / calm.steps_per_s).toFixed(2)),
+              unit: "ratio",
+            }))),
+      { name: "answers lost, duplicated or crossed", value: total("lost", "duplicated", "crossed"), unit: "answers" },
+      { name: "calls that ended with an error", value: total("failed"), unit: "answers" },
     ],
   }),
 );
