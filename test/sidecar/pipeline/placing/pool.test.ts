@@ -47,11 +47,14 @@ function devicesOf(count: number) {
       spec,
       wanted: null as Wanted | null,
       usedMs: 0,
+      refitMs: 0,
       async bring(wanted: Wanted) {
         engine.usedMs = performance.now();
+        engine.refitMs = 0;
         if (engine.wanted !== null && stateKey(engine.wanted.desired) === stateKey(wanted.desired)) return 1;
         refits.push(performance.now());
         await pause(refitMs);
+        engine.refitMs = refitMs;
         engine.wanted = wanted;
         return 1;
       },
