@@ -152,7 +152,9 @@ async function pytest(python, label, paths, alone) {
   ];
   const said = [];
   const started = performance.now();
-  const options = { stdio: alone ? "inherit" : ["ignore", "pipe", "pipe"], env: { ...process.env, REFIT_TEST_PYTHON: python } };
+  // PyTorch's compiler would precompile its headers first, which takes longer than the few kernels of the tests.
+  const env = { ...process.env, REFIT_TEST_PYTHON: python, TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS: "0" };
+  const options = { stdio: alone ? "inherit" : ["ignore", "pipe", "pipe"], env };
   const status = await ended(python, args, options, said);
   if (said.length > 0) process.stdout.write(Buffer.concat(said));
   const attributes = reported(report, (text) => /<testsuite [^>]*>/.exec(text)?.[0]);
