@@ -1,6 +1,6 @@
 """What a user of ComfyUI waits for, in one server run: ComfyUI's own path, TorchCompileModel, the engine, and the engine beside a loaded MODEL.
 
-    COMFYUI_DIR=... COMFYUI_PYTHON=... python -m bench.ui --folder SCRATCH [--size real|flux|tiny] [--ways own,engine] [--soak 200] --out FILE.jsonl
+    COMFYUI_DIR=... COMFYUI_PYTHON=... python -m bench.ui --folder SCRATCH [--size real|flux|z-image|tiny] [--precision fp8] [--ways own,engine] [--soak 200] --out FILE.jsonl
 
 The plugin is linked into a scratch base directory and starts the sidecar by itself, as for a user. A probe node (bench/ui/probe) times the sampler:
 `prep_ms` from the sampler's call to the first step's start, `step_ms` the sampling loop by its steps, device settled at both ends. `wall_ms` is from
@@ -34,16 +34,18 @@ sys.path[:0] = [str(ROOT / "test" / "python" / "plugin" / "ui" / "comfyui"), str
 from comfy_server import ComfyServer, comfy_python, skip_reason  # noqa: E402
 from refit_sidecar_plugin.client import SidecarClient  # noqa: E402
 
-from .workflows import FLUX, WAYS, Prompt, Setting, graph  # noqa: E402
+from .workflows import SETTINGS, WAYS, Prompt, graph  # noqa: E402
 
-# An engine in half precision beside ComfyUI's own half precision (bf16 for Flux, whose numbers are eight times as coarse); and the same in fp32.
-NEAR = {"real": 5e-3, "flux": 0.05, "tiny": 1e-3}
+# An engine in half precision beside ComfyUI's own half precision (bf16 for transformers, whose numbers are eight times as coarse); and the same in fp32.
+NEAR = {"real": 5e-3, "flux": 0.05, "z-image": 0.05, "tiny": 1e-3}
+# A quantised engine beside ComfyUI's own bf16 is another rounding of every weight: this only tells a picture of its own from a wrong one.
+NEAR_QUANTISED = 0.3
 PATIENCE_S = 600.0
 
 
 def plan(size: int, kind: str) -> Iterator[tuple[str, Prompt]]:
-    """The prompts of the table, in order. A name that occurs twice is the same prompt again and must give the same bits on an engine. `kind`: what --size says; Flux has one
-    checkpoint, and plain LoRAs of one rank."""
+    """The prompts of the table, in order. A name that occurs twice is the same prompt again and must give the same bits on an engine. `kind`: what --size says; transformers have
+    one checkpoint, and plain LoRAs of one rank."""
     none, a, b = Prompt(size=size), Prompt((("a", 0.8),), size=size), Prompt((("b", 0.8),), size=size)
     four, four2 = (tuple((name, 0.5) for name in names) for names in ("abcd", "efgh"))
     yield "first", none
@@ -57,7 +59,7 @@ def plan(size: int, kind: str) -> Iterator[tuple[str, Prompt]]:
     yield "stack of four, first", replace(none, stack=four)
     yield "another stack of four, first", replace(none, stack=four2)
     yield "stack of four, again", replace(none, stack=four)
-    if kind == "flux":
+    if SETTINGS[kind].header:
         yield "back to none", none
         return
     yield "rank 128, first", replace(none, stack=(("wide", 0.8),))
@@ -80,7 +82,8 @@ def plan(size: int, kind: str) -> Iterator[tuple[str, Prompt]]:
 class Bench:
     def __init__(self, given: argparse.Namespace) -> None:
         self.given, self.real = given, given.size != "tiny"
-        self.setting = FLUX if given.size == "flux" else Setting() if self.real else Setting(steps=4, context=768, pooled=0)
+        self.setting = replace(SETTINGS[given.size], precision=given.precision)
+        self.near = NEAR[given.size] if given.precision in ("auto", "bf16", "fp16", "fp32") else NEAR_QUANTISED
         self.pixels = 1024 if self.real else 64
         self.folder: Path = given.folder.resolve()
         self.probe = self.folder / "probe.jsonl"
@@ -163,7 +166,7 @@ class Bench:
         own = self.own.setdefault(prompt, latent) if way == "own" else self.own.get(prompt)
         if own is not None and way != "own":
             row["from_own"] = error = float((own - latent).double().norm() / own.double().norm())
-            self.hold(f"{way}: latents are near ComfyUI's own", error <= NEAR[self.given.size], prompt=name, error=error)
+            self.hold(f"{way}: latents are near ComfyUI's own", error <= self.near, prompt=name, error=error)
         if way in ("engine", "accelerate"):
             self.hold(f"{way}: served by the engine", row.get("served_by") == "engine", prompt=name, reason=row.get("reason"))
 
@@ -231,7 +234,7 @@ class Bench:
             row, _ = self.prompt("engine", replace(whole, seed=10))
             self.log(what=f"{who} killed in mid-picture", seconds=round(seconds, 2), status=entry["status"]["status_str"], error=error,
                      served_by=run["served_by"], reason=run["reason"], next_prompt_s=round(time.perf_counter() - after, 2), next_by=row.get("served_by"))  # fmt: skip
-            self.hold(f"{who} killed: the picture is right", error <= NEAR[self.given.size], error=error)
+            self.hold(f"{who} killed: the picture is right", error <= self.near, error=error)
 
     def soak(self, prompts: int) -> None:
         """Random stacks, sizes and interrupts; the host is killed twice. Each latent is compared with ComfyUI's own of the same prompt."""
@@ -274,7 +277,7 @@ class Bench:
         third = max(1, len(memory) // 3)
         self.log(what=f"{prompts} prompts in a row", served=served, fallback=fallback, interrupted=interrupted, worst_error=worst,
                  device_bytes_first_third=statistics.median(memory[:third]), device_bytes_last_third=statistics.median(memory[-third:]))  # fmt: skip
-        self.hold("soak: no wrong latent", worst <= NEAR[self.given.size], worst=worst)
+        self.hold("soak: no wrong latent", worst <= self.near, worst=worst)
         self.hold("soak: every fallback is named", not unnamed, at=unnamed)
 
     def run(self) -> None:
@@ -283,7 +286,12 @@ class Bench:
             [comfy_python(), "-m", "bench.ui.files", str(self.folder / "base" / "models"), "--size", self.given.size], cwd=ROOT, check=True
         )
         self.log(
-            what="files", seconds=round(time.perf_counter() - made, 1), machine=machine(), steps=self.setting.steps, size=self.given.size
+            what="files",
+            seconds=round(time.perf_counter() - made, 1),
+            machine=machine(),
+            steps=self.setting.steps,
+            size=self.given.size,
+            precision=self.given.precision,
         )
         ways = self.given.ways.split(",")
         try:
@@ -328,7 +336,8 @@ def machine() -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ui", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="scratch folder; its models are kept for the next run")
-    parser.add_argument("--size", choices=("real", "flux", "tiny"), default="real")
+    parser.add_argument("--size", choices=tuple(SETTINGS), default="real")
+    parser.add_argument("--precision", default="auto", help="what Load Engine is asked for; ComfyUI's own path loads the file as it is")
     parser.add_argument("--ways", default="own,engine", help=f"comma-separated, of {', '.join(WAYS)}")
     parser.add_argument(
         "--settle", type=float, default=0.0, help="seconds to wait for the engine's last tier; the engine's table runs again then"

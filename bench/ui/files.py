@@ -1,9 +1,9 @@
 """Writes the files of the benchmark: two checkpoints, adapters and a ControlNet with random weights. Run with ComfyUI's own Python.
 
-    COMFYUI_DIR=... python -m bench.ui.files FOLDER --size real|flux|tiny
+    COMFYUI_DIR=... python -m bench.ui.files FOLDER --size real|flux|z-image|tiny
 
-"real" is SDXL in ComfyUI's key layout (UNet 2,567 M parameters, fp16; no text encoder: the workflows bring random conditioning). "flux" is Flux dev (11,901 M parameters,
-bf16) as a file of diffusion_models. "tiny" is the SD 1.5 of the plugin's tests, for a CPU. A file that exists stays.
+"real" is SDXL in ComfyUI's key layout (UNet 2,567 M parameters, fp16; no text encoder: the workflows bring random conditioning). "flux" (Flux dev, 11,901 M parameters)
+and "z-image" (6,155 M) are files of diffusion_models in bf16. "tiny" is the SD 1.5 of the plugin's tests, for a CPU. A file that exists stays.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from .workflows import SETTINGS
+
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "model.diffusion_model."
 # Name -> (kind, rank, seed)
@@ -29,7 +31,7 @@ ADAPTERS = {
     "loha": ("loha", 8, 41),
     "loha2": ("loha", 8, 42),
 }
-LAYERS = (".transformer_blocks.", ".proj_in.", ".proj_out.", "double_blocks.", "single_blocks.")
+LAYERS = (".transformer_blocks.", ".proj_in.", ".proj_out.", "double_blocks.", "single_blocks.", ".layers.", "_refiner.")
 
 
 def save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -73,7 +75,7 @@ def adapter(kind: str, rank: int, seed: int, shapes: dict[str, tuple[int, ...]],
         if (
             len(shape) != 2
             or not name.endswith(".weight")
-            or not any(part in name for part in LAYERS)
+            or not any(part in f".{name}" for part in LAYERS)
             or "mod" in name.split("blocks.")[-1]
         ):
             continue
@@ -112,7 +114,7 @@ def control_net(seed: int, device: str) -> dict[str, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ui.files", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", choices=("real", "flux", "tiny"), default="real")
+    parser.add_argument("--size", choices=tuple(SETTINGS), default="real")
     given = parser.parse_args()
     # ComfyUI reads the command line when it is imported.
     sys.argv = [sys.argv[0], "--cpu"]
@@ -122,13 +124,14 @@ def main() -> None:
     comfy.options.enable_args_parsing()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     real = given.size == "real"
-    folder, names = ("diffusion_models", ("base",)) if given.size == "flux" else ("checkpoints", ("base", "other"))
+    header = SETTINGS[given.size].header
+    folder, names = ("diffusion_models", ("base",)) if header else ("checkpoints", ("base", "other"))
     for index, name in enumerate(names):
         path = given.folder / folder / f"{name}.safetensors"
         if path.exists():
             continue
-        if given.size == "flux":
-            with gzip.open(ROOT / "test" / "golden" / "headers" / "flux-dev.json.gz", "rt", encoding="utf-8") as file:
+        if header:
+            with gzip.open(ROOT / "test" / "golden" / "headers" / f"{header}.json.gz", "rt", encoding="utf-8") as file:
                 shapes = {key: tuple(shape) for key, shape in json.load(file).items()}
             make = torch.Generator(device).manual_seed(1)
             save(path, {key: value(key, shape, make, torch.bfloat16) for key, shape in shapes.items()})
@@ -147,7 +150,7 @@ def main() -> None:
     shapes = shapes_of(given.folder / folder / f"{names[0]}.safetensors")
     for name, (kind, rank, seed) in ADAPTERS.items():
         path = given.folder / "loras" / f"{name}.safetensors"
-        if not path.exists() and (kind == "lora" or given.size != "flux"):
+        if not path.exists() and (kind == "lora" or not header):
             save(path, adapter(kind, max(2, rank // 4) if given.size == "tiny" else rank, seed, shapes, device))
     path = given.folder / "controlnet" / "control.safetensors"
     if real and not path.exists():

@@ -33,12 +33,19 @@ class Setting:
     context: int = 2048
     pooled: int = 1280
     tokens: int = 77
-    #: A file of diffusion_models and a latent of 16 channels, as transformers of pictures have them.
-    transformer: bool = False
+    #: Transformers of pictures: a file of diffusion_models in bf16, of the shapes in this file of test/golden/headers, and a latent of 16 channels.
+    header: str = ""
+    #: What Load Engine is asked for. ComfyUI's own path loads the file as it is.
+    precision: str = "auto"
 
 
-#: Flux dev as its stock workflow samples it: one pass a step.
-FLUX = Setting(cfg=1.0, context=4096, pooled=768, tokens=512, transformer=True)
+#: What --size may say. Transformers are sampled with one pass a step, as their stock workflows do.
+SETTINGS = {
+    "real": Setting(),
+    "flux": Setting(cfg=1.0, context=4096, pooled=768, tokens=512, header="flux-dev"),
+    "z-image": Setting(cfg=1.0, context=2560, pooled=0, tokens=200, header="z-image"),
+    "tiny": Setting(steps=4, context=768, pooled=0),
+}
 
 
 def node(class_type: str, **inputs: object) -> dict[str, Any]:
@@ -47,12 +54,8 @@ def node(class_type: str, **inputs: object) -> dict[str, Any]:
 
 def loader(way: str, file: str, setting: Setting) -> dict[str, Any]:
     if way == "engine":
-        return node("RefitLoadEngine", ckpt_name=file)
-    return (
-        node("UNETLoader", unet_name=file, weight_dtype="default")
-        if setting.transformer
-        else node("CheckpointLoaderSimple", ckpt_name=file)
-    )
+        return node("RefitLoadEngine", ckpt_name=file, precision=setting.precision)
+    return node("UNETLoader", unet_name=file, weight_dtype="default") if setting.header else node("CheckpointLoaderSimple", ckpt_name=file)
 
 
 def graph(way: str, prompt: Prompt, setting: Setting, out: Path) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def graph(way: str, prompt: Prompt, setting: Setting, out: Path) -> dict[str, An
         "pos": node("TestConditioning", seed=1, **words),
         "neg": node("TestConditioning", seed=2, **words),
         "empty": node(
-            "EmptySD3LatentImage" if setting.transformer else "EmptyLatentImage",
+            "EmptySD3LatentImage" if setting.header else "EmptyLatentImage",
             width=prompt.size,
             height=prompt.size,
             batch_size=prompt.batch,
