@@ -1,8 +1,8 @@
-"""Several cards behind one sidecar: clients with many stacks of LoRAs, on one card and on two, in one run.
+"""Several cards behind one sidecar: clients with many stacks of LoRAs, on one card and on several, in one run.
 
 `python -m bench.gpu.pool --node NODE` (from the root, after `npm run build`). Random files of SDXL's size. Each client is a process of its own with the plugin's
 client: it draws one of the stacks at random, makes a series of pictures with it, then draws again. Every picture is a lease of its own: prepared, stepped, released.
-Three phases of the same length: one device; two devices; two devices where placement looks at load alone. Waits are what a client waits for a step beyond the step itself.
+Three phases of the same length: one device; all devices; all devices where placement looks at load alone. Waits are what a client waits for a step beyond the step itself.
 With --tiny on a CPU it tries itself in a minute (two hosts on the processor). Prints JSON lines; the last one says what was asserted and whether it held.
 """
 
@@ -28,7 +28,8 @@ LORAS = 10
 RANK = 16
 # Stacks: each LoRA alone, and each with another one.
 STACKS = [[(i, 0.8)] for i in range(LORAS)] + [[(i, 0.6), ((i + 3) % LORAS, 0.6)] for i in range(LORAS)]
-LEAST_SCALING = 1.95
+# What the cards of the second phase have to do of what one does, by their number; others: 0.95 a card.
+LEAST_SCALING = {2: 1.95, 4: 3.8}
 MOST_REFITS = 0.3
 
 
@@ -228,8 +229,9 @@ def main() -> int:
         product.close()
         sidecar_log = product.lines("warn", "error")
     scaling = round(rows["all"]["steps_per_s"] / max(0.01, rows["one"]["steps_per_s"]), 3)
+    least = LEAST_SCALING.get(len(devices), 0.95 * len(devices))
     held = {
-        f"steps/s at least {LEAST_SCALING}x of one device (for two)": scaling >= LEAST_SCALING,
+        f"steps/s at least {least}x of one device": scaling >= least,
         f"refits per run at most {MOST_REFITS} with affinity": rows["all"]["refits_per_run"] <= MOST_REFITS,
         "no answer failed, none came from another stack's weights": not any(row["failed"] or row["crossed"] for row in rows.values()),
     }
