@@ -187,6 +187,9 @@ async function allTypescript() {
   });
 }
 
+// pip compiled nothing (python-env.mjs), so what a run imports is compiled once and kept in our own .venv, also where the environment forbids it (containers do):
+// each start of Python would compile PyTorch anew, which doubles it.
+if (!process.env.REFIT_TEST_PYTHON) delete process.env.PYTHONDONTWRITEBYTECODE;
 let python = null;
 try {
   python = testPython(root);
