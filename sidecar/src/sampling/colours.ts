@@ -1,5 +1,5 @@
-// A small picture of latents: colours as a sum of channels. In: latents, whose autoencoder they belong to. Out: bytes. The factors are fits of others, published with their
-// tools (SD by Torridgristle after keturn and erucipe, SDXL by StAlKeR7779, SD3 and Flux as InvokeAI and ComfyUI have them); -1 to 1 is black to full.
+// A small picture of latents: colours as a sum of channels. In: latents, whose autoencoder they belong to. Out: bytes. The factors are fits of others (least squares of decoded
+// pictures), as ComfyUI and InvokeAI publish them for their previews; -1 to 1 is black to full.
 
 import type { FamilySampling } from "../terms/index.ts";
 
@@ -9,16 +9,16 @@ type Colour = readonly [red: number, green: number, blue: number];
 /** By channel. */
 const factors: Readonly<Record<LatentSpace, readonly Colour[]>> = {
   sd: [
-    [0.3444, 0.1385, 0.067],
-    [0.1247, 0.4027, 0.1494],
-    [-0.3192, 0.2513, 0.2103],
-    [-0.1307, -0.1874, -0.7445],
+    [0.3512, 0.2297, 0.3227],
+    [0.325, 0.4974, 0.235],
+    [-0.2829, 0.1762, 0.2721],
+    [-0.212, -0.2616, -0.7177],
   ],
   sdxl: [
-    [0.3816, 0.493, 0.532],
-    [-0.3753, 0.1631, 0.1739],
-    [0.177, 0.3588, -0.2048],
-    [-0.435, -0.2644, -0.4289],
+    [0.3651, 0.4232, 0.4341],
+    [-0.2533, -0.0042, 0.1068],
+    [0.1076, 0.1111, -0.0362],
+    [-0.3165, -0.2492, -0.2188],
   ],
   sd3: [
     [-0.05240681, 0.03251581, 0.0749016],

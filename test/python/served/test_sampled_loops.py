@@ -390,7 +390,7 @@ def test_a_cancelled_loop_gives_the_engine_back(client):
 
 def colours(latents: torch.Tensor) -> torch.Tensor:
     """Of SD 1.x: channels to red, green and blue, -1 to 1 as black to full."""
-    factors = torch.tensor([[0.3444, 0.1385, 0.0670], [0.1247, 0.4027, 0.1494], [-0.3192, 0.2513, 0.2103], [-0.1307, -0.1874, -0.7445]])
+    factors = torch.tensor([[0.3512, 0.2297, 0.3227], [0.3250, 0.4974, 0.2350], [-0.2829, 0.1762, 0.2721], [-0.2120, -0.2616, -0.7177]])
     return ((torch.einsum("bchw,cd->bhwd", latents, factors) + 1) * 127.5).clamp(0, 255)
 
 

@@ -2,37 +2,19 @@
 
 import { PNG } from "pngjs";
 import type { FrameTensor } from "@refit-sidecar/protocol";
-import { runLoop, samplerOf, scheduleOf, trainedNoise, trainedSteps, type Schedule } from "../../sampling/index.ts";
+import { channelsOf, coloursOf, runLoop, samplerOf, scheduleOf, trainedNoise, trainedSteps } from "../../sampling/index.ts";
+import type { LatentSpace, Schedule } from "../../sampling/index.ts";
 import { bytesAs, valuesOf } from "../float-tensors.ts";
 import type { OpenLease } from "../open-lease.ts";
 import { probeInputs } from "../warm/probe.ts";
 
-/** Red, green and blue of one latent channel each, -1 to 1: least squares of decoded pictures, as ComfyUI and diffusers publish them for their previews. */
+/** How a family's latents are drawn: whose colours, and how many of them a side. */
 interface LatentLook {
-  readonly channels: readonly (readonly [red: number, green: number, blue: number])[];
+  readonly space: LatentSpace;
   readonly side: number;
 }
 
-export const latentLooks: Readonly<Record<string, LatentLook>> = {
-  sd15: {
-    channels: [
-      [0.3512, 0.2297, 0.3227],
-      [0.325, 0.4974, 0.235],
-      [-0.2829, 0.1762, 0.2721],
-      [-0.212, -0.2616, -0.7177],
-    ],
-    side: 32,
-  },
-  sdxl: {
-    channels: [
-      [0.3651, 0.4232, 0.4341],
-      [-0.2533, -0.0042, 0.1068],
-      [0.1076, 0.1111, -0.0362],
-      [-0.3165, -0.2492, -0.2188],
-    ],
-    side: 64,
-  },
-};
+export const latentLooks: Readonly<Record<string, LatentLook>> = { sd15: { space: "sd", side: 32 }, sdxl: { space: "sdxl", side: 64 } };
 
 const enlarged = 8;
 
@@ -67,16 +49,17 @@ export async function sampleLatents({
   steps,
   signal,
 }: Drawing): Promise<{ png: Buffer; width: number; height: number; stepsMs: number }> {
-  const { side, channels } = look;
+  const { side, space } = look;
+  const channels = channelsOf(space);
   const { table, spec } = lease.origin;
   // An empty prompt is zeros, which stay; the sample and its timestep are put in at every step.
-  const empty = probeInputs(table.inputs, spec.precision, { sample: [1, channels.length, side, side] });
+  const empty = probeInputs(table.inputs, spec.precision, { sample: [1, channels, side, side] });
   let stepsMs = 0;
   const latents = await runLoop({
     schedule: evenSchedule(steps),
     sampler: samplerOf("ddim", "epsilon", 0, steps),
     generators: [],
-    first: noise(channels.length * side * side),
+    first: noise(channels * side * side),
     async predict(values, time) {
       const given = empty.map(async (tensor) => {
         if (tensor.name === "sample") return filled(tensor, values);
@@ -93,19 +76,15 @@ export async function sampleLatents({
 }
 
 /** Latents as colours, a block of the picture for each. */
-export function coloured(latents: Float32Array, { side, channels }: LatentLook): Buffer {
+export function coloured(latents: Float32Array, { side, space }: LatentLook): Buffer {
+  const colours = coloursOf(latents, 1, space);
   const png = new PNG({ width: side * enlarged, height: side * enlarged });
   for (let y = 0; y < png.height; y += 1) {
     for (let x = 0; x < png.width; x += 1) {
-      const cell = Math.floor(y / enlarged) * side + Math.floor(x / enlarged);
-      for (let colour = 0; colour < 3; colour += 1) {
-        const value = channels.reduce(
-          (sum, weights, channel) => sum + (weights[colour] ?? 0) * (latents[channel * side * side + cell] ?? 0),
-          0,
-        );
-        png.data[(y * png.width + x) * 4 + colour] = Math.min(255, Math.max(0, Math.round(127.5 + 127.5 * value)));
-      }
-      png.data[(y * png.width + x) * 4 + 3] = 255;
+      const cell = (Math.floor(y / enlarged) * side + Math.floor(x / enlarged)) * 3;
+      const at = (y * png.width + x) * 4;
+      png.data.set(colours.subarray(cell, cell + 3), at);
+      png.data[at + 3] = 255;
     }
   }
   return PNG.sync.write(png);

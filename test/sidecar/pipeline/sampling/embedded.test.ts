@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import type { FrameTensor, WireParams } from "../../../../protocol/src/index.ts";
 import { noiseOf, readDemoAssets } from "../../../../sidecar/src/demo/index.ts";
-import { coloured, latentLooks, sampleLatents } from "../../../../sidecar/src/pipeline/answers/latent-look.ts";
+import { coloured, sampleLatents } from "../../../../sidecar/src/pipeline/answers/latent-look.ts";
 import type { OpenLease } from "../../../../sidecar/src/pipeline/open-lease.ts";
 import type { Port } from "../../../../sidecar/src/pipeline/resolve/graphs.ts";
 import { drawn, firstLatents, generatorOf, runLoop, samplerOf, scheduleOf } from "../../../../sidecar/src/sampling/index.ts";
@@ -99,7 +99,7 @@ it("the picture to try is plain DDIM's, byte for byte, on the demo's engine", as
   };
   const { inputs } = JSON.parse(readFileSync(demoGraph, "utf8")) as { inputs: Port[] };
   const lease = { origin: { spec: { precision: "f32" }, table: { inputs } }, step } as unknown as OpenLease;
-  const look = { channels: latentLooks["sd15"]!.channels, side: 8 };
+  const look = { space: "sd", side: 8 } as const;
   const signal = new AbortController().signal;
   const drawing = await sampleLatents({ lease, look, noise: (count) => noiseOf(5, count), steps: 6, signal });
   const sent = seen.splice(0);
