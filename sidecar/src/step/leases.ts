@@ -46,6 +46,8 @@ export interface Lease<Origin> {
   readonly origin: Origin;
   readonly engine: string;
   readonly wanted: Wanted;
+  /** What a refit took when it arrived where it is; 0: its weights were there, or had to be loaded. A wait for others is none of it. */
+  readonly refitMs: number;
   /** Throws STEP_RUN_CLOSED after its end, STEP_QUEUE_FULL, HOST_CANCELLED, and what the engine throws. */
   readonly step: (tensors: readonly StepTensor[], signal?: AbortSignal) => Promise<LeaseReply>;
   /** Steps from now on run there, once the weights are there; until then, and when they cannot be brought, everything stays as it was. */
@@ -90,7 +92,7 @@ export class Leases<Origin> {
     const { idleMs, nowMs, onStep, onEnd, elsewhere, mustLeave, patienceMs = 0 } = this.#options;
     const tries = elsewhere === undefined ? 2 : 1;
     const id = `lease-${randomBytes(9).toString("base64url")}`;
-    let stay = await this.#arrive(place, signal, onProgress);
+    let { stay, refitMs } = await this.#arrive(place, signal, onProgress);
     let timer: NodeJS.Timeout | undefined;
     const wait = () => {
       clearTimeout(timer);
@@ -140,6 +142,9 @@ export class Leases<Origin> {
       get wanted() {
         return stay.place.wanted;
       },
+      get refitMs() {
+        return refitMs;
+      },
       step: async (tensors, stepSignal) => {
         const admittedMs = nowMs();
         this.#stepping += 1;
@@ -161,9 +166,9 @@ export class Leases<Origin> {
       },
       move: async (next) => {
         const arrived = await this.#arrive(next);
-        if (!this.#held.has(id)) return arrived.leave();
+        if (!this.#held.has(id)) return arrived.stay.leave();
         stay.leave();
-        stay = arrived;
+        ({ stay, refitMs } = arrived);
       },
       end: () => {
         clearTimeout(timer);
@@ -218,7 +223,7 @@ export class Leases<Origin> {
   }
 
   /** Enters the engine's queue and brings the weights there. */
-  async #arrive(place: Place<Origin>, signal?: AbortSignal, onProgress?: OnProgress): Promise<Stay<Origin>> {
+  async #arrive(place: Place<Origin>, signal?: AbortSignal, onProgress?: OnProgress): Promise<{ stay: Stay<Origin>; refitMs: number }> {
     const { engine, wanted } = place;
     const shared = this.#turns.get(engine) ?? { turns: new Turns(this.#options), stays: 0 };
     this.#turns.set(engine, shared);
@@ -234,13 +239,13 @@ export class Leases<Origin> {
       const bring = async (ready: (refitMs: number) => void) => {
         await engine.bring(wanted, signal, onProgress);
         ready(engine.refitMs);
+        return engine.refitMs;
       };
-      await stay.inTurn(bring, signal);
+      return { stay, refitMs: await stay.inTurn(bring, signal) };
     } catch (error) {
       stay.leave();
       throw error;
     }
-    return stay;
   }
 }
 

@@ -204,6 +204,16 @@ describe("Leases", () => {
     expect(leases.list()).toHaveLength(1);
   });
 
+  it("tells what a refit took where it is, with others' turns left out", async () => {
+    const leases = make();
+    const shared = { ...fakeEngine().engine, refitMs: 40 };
+    const [first, second] = await Promise.all([leases.open(place(shared)), leases.open(place(shared, "y"))]);
+    expect([first.refitMs, second.refitMs]).toEqual([40, 40]);
+    await first.move(place(fakeEngine().engine));
+    expect([first.refitMs, second.refitMs]).toEqual([0, 40]);
+    leases.close();
+  });
+
   it("moves between two steps, and stays where it was when the new weights cannot be brought", async () => {
     const { engine, log } = fakeEngine();
     const other = fakeEngine();

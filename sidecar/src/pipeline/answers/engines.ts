@@ -16,9 +16,3 @@ export function engineOf(engines: Pick<Engines, "get">, id: string): LiveEngine 
 export function changeSince(engines: Pick<Engines, "status">, engine: string, sinceMs: number): RefitRecord | null {
   return engines.status.history.findLast((record) => record.engine === engine && record.failure === null && record.atMs >= sinceMs) ?? null;
 }
-
-/** What that change takes again with every turn; 0: the weights were there, or had to be loaded, or others were waited for, which does not come again. */
-export function refitMsSince(engines: Pick<Engines, "status">, engine: string, sinceMs: number): number {
-  const change = changeSince(engines, engine, sinceMs);
-  return change?.kind === "refit" ? change.prepareMs + change.commitMs : 0;
-}

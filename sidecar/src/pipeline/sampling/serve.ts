@@ -21,7 +21,7 @@ import type { LatentSpace, Prediction } from "../../sampling/index.ts";
 import type { LeaseReply } from "../../step/index.ts";
 import { elements, familyTitle, samplingOf } from "../../terms/index.ts";
 import type { CallContext, SampleCall, SampleReply } from "../../wire/index.ts";
-import { changeSince, refitMsSince } from "../answers/engines.ts";
+import { changeSince } from "../answers/engines.ts";
 import { adapterReportView, portDtype, wirePrecision } from "../answers/views.ts";
 import { bytesAs } from "../float-tensors.ts";
 import type { LeaseOpener, LeaseRequest, OpenLease } from "../open-lease.ts";
@@ -192,7 +192,7 @@ export function createSampling(parts: SampleParts): (call: SampleCall, context: 
     try {
       parts.noted(request);
       const preparedMs = performance.now() - askedMs - waitedMs;
-      turn.prepared(refitMsSince(parts.engines, lease.engine, started));
+      turn.prepared(lease.refitMs);
       const loopStarted = performance.now();
       const refits = refitsOf(parts.engines, lease, started);
       loops += 1;

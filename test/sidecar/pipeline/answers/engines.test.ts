@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { refitMsSince } from "../../../../sidecar/src/pipeline/answers/engines.ts";
+import { changeSince } from "../../../../sidecar/src/pipeline/answers/engines.ts";
 import type { RefitRecord } from "../../../../sidecar/src/refit/index.ts";
 
 const record = (own: Partial<RefitRecord>): RefitRecord => ({
@@ -16,14 +16,12 @@ const record = (own: Partial<RefitRecord>): RefitRecord => ({
   failure: null,
   ...own,
 });
-const since = (...history: RefitRecord[]) => refitMsSince({ status: { history } as never }, "a", 10);
+const since = (...history: RefitRecord[]) => changeSince({ status: { history } as never }, "a", 10);
 
-it("refitMsSince tells what a turn costs again: neither a load, nor an earlier refit, nor another engine's", () => {
-  expect(since(record({}))).toBe(35);
-  expect(since(record({}), record({ kind: "load" }))).toBe(0);
-  expect(since(record({ kind: "recovery" }))).toBe(0);
-  expect(since(record({ atMs: 9 }))).toBe(0);
-  expect(since(record({ engine: "b" }))).toBe(0);
-  expect(since(record({ failure: "REFIT_FAILED" }))).toBe(0);
-  expect(since()).toBe(0);
+it("changeSince finds the engine's last change: neither a failed one, nor an earlier one, nor another engine's", () => {
+  const [refit, load] = [record({}), record({ kind: "load", atMs: 11 })];
+  expect(since(refit)).toBe(refit);
+  expect(since(refit, load, record({ engine: "b" }), record({ failure: "REFIT_FAILED" }))).toBe(load);
+  expect(since(record({ atMs: 9 }))).toBe(null);
+  expect(since()).toBe(null);
 });
