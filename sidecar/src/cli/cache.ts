@@ -1,7 +1,7 @@
 import { delimiter, join, resolve } from "node:path";
 import type { Command } from "commander";
 import { Failure } from "../failure/index.ts";
-import { environmentSource, fileSource, resolveOptions } from "../options/index.ts";
+import { environmentSource, fileSource, mebibyte, resolveOptions } from "../options/index.ts";
 import type { Options, Source } from "../options/index.ts";
 import { openStore } from "../store/index.ts";
 import type { EntryInfo, Store } from "../store/index.ts";
@@ -13,8 +13,6 @@ export interface StoreFlags {
   readonly engineStore?: string;
   readonly config?: string;
 }
-
-const mebibyte = 1024 * 1024;
 
 /** Options as `serve` would have them from the same flags, environment and configuration file. */
 async function storeOptions({ dataDir, engineStore, config = process.env["REFIT_CONFIG"] }: StoreFlags): Promise<Options> {

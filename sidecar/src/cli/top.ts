@@ -5,6 +5,7 @@ import type { Command } from "commander";
 import type { WireResult } from "@refit-sidecar/protocol";
 import { connect, readDiscovery } from "../client/index.ts";
 import type { Client } from "../client/index.ts";
+import { mebibyte } from "../options/index.ts";
 import { exitCode } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
 
@@ -20,7 +21,6 @@ export interface TopFacts {
 }
 
 const everyMs = 1000;
-const mebibyte = 1024 * 1024;
 const inMebibytes = (bytes: number): string => `${Math.round(bytes / mebibyte)} MiB`;
 const inMs = (value: number | null): string => (value === null ? "-" : value < 10 ? value.toFixed(1) : String(Math.round(value)));
 /** Names come from files: nothing of them may move the cursor. */

@@ -4,5 +4,5 @@
 export { comfyuiFolders, fileSource } from "./file.ts";
 export { environmentSource, envName, reloadedOptions, resolveOptions } from "./resolve.ts";
 export type { OptionName, Options, RawValues, Source } from "./resolve.ts";
-export { optionTable } from "./table.ts";
+export { mebibyte, optionTable } from "./table.ts";
 export type { OptionSpec } from "./table.ts";

@@ -22,6 +22,9 @@ export type OptionSpec =
   | (Common & { readonly type: "number"; readonly default: number; readonly min: number; readonly max: number; readonly unit: string })
   | (Common & { readonly type: "choice"; readonly default: string; readonly choices: readonly string[] });
 
+/** What options that are sizes count in. */
+export const mebibyte = 2 ** 20;
+
 export const optionTable = [
   {
     name: "data-dir",

@@ -8,6 +8,7 @@ import type { CatalogChange } from "../catalog/index.ts";
 import { DeltaService } from "../delta/index.ts";
 import { withheld } from "../host/index.ts";
 import { createScheduler } from "../jobs/index.ts";
+import { mebibyte } from "../options/index.ts";
 import type { Options } from "../options/index.ts";
 import { createEvents, createMetrics } from "../telemetry/index.ts";
 import type { Log } from "../telemetry/index.ts";
@@ -69,7 +70,6 @@ const maxYieldMs = 10_000;
 const backgroundJobs = 1;
 const quietCheckMs = 20_000;
 const leavingCheckMs = 5_000;
-const mebibyte = 1024 * 1024;
 
 /** Starts everything and resolves when the wire listens; folders are scanned and engines warmed behind it. Throws Failure with the stage's code, WIRE_ALREADY_RUNNING before anything is touched. */
 export async function startSidecar(setup: SidecarParts): Promise<Sidecar> {

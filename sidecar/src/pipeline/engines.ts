@@ -2,6 +2,7 @@
 
 import { mkdir } from "node:fs/promises";
 import { freemem, totalmem } from "node:os";
+import { mebibyte } from "../options/index.ts";
 import type { Options } from "../options/index.ts";
 import { Engines } from "../refit/index.ts";
 import type { EngineProvider } from "../refit/index.ts";
@@ -25,8 +26,6 @@ export interface EnginesSetup {
   /** Where adapters that arrive on other computers are put; null: none are looked for. */
   readonly inbox: string | null;
 }
-
-const mebibyte = 1024 * 1024;
 
 /** Starts no host. Throws OPTIONS_INVALID for devices and variables that cannot be meant, and what a cluster says that cannot be joined. */
 export async function createEngines(

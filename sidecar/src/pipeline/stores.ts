@@ -2,6 +2,7 @@
 
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { mebibyte } from "../options/index.ts";
 import type { Options } from "../options/index.ts";
 import { openStore } from "../store/index.ts";
 import type { Store } from "../store/index.ts";
@@ -23,7 +24,6 @@ export interface Stores {
 
 type StoreOptions = Pick<Options, "engine-store" | "engine-store-size" | "engine-store-read" | "engine-store-write" | "shared-store">;
 
-const mebibyte = 1024 * 1024;
 /** Hosts keep engines without a word to us; an hour's worth of them is not much beyond the size. */
 const pruneEveryMs = 10 * 60_000;
 

@@ -2,7 +2,7 @@
 
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { optionTable } from "../../options/index.ts";
+import { mebibyte, optionTable } from "../../options/index.ts";
 import type { OptionSpec, Options } from "../../options/index.ts";
 import type { Engines } from "../../refit/index.ts";
 import type { Log } from "../../telemetry/index.ts";
@@ -21,7 +21,6 @@ export interface InsightParts {
   readonly deltaFolder: string;
 }
 
-const mebibyte = 1024 * 1024;
 const usual = 200;
 const finite = (value: number): number | null => (Number.isFinite(value) ? value : null);
 
