@@ -17,7 +17,7 @@ export { structureOf } from "./structure.ts";
 export { summarize } from "./summarize.ts";
 export { requireWhole } from "./whole-structure.ts";
 export type { AdapterSummary, CheckpointSummary, Summary, Tensors } from "./summarize.ts";
-export { sameContent } from "./types.ts";
+export { contentKey } from "./types.ts";
 export type {
   AdapterEntry,
   CatalogChange,

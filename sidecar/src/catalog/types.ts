@@ -11,7 +11,7 @@ export interface Identity {
   readonly sha256: string;
   readonly proof: "full" | "sampled";
   /** Checkpoints: hash over length, header and samples. Known from the first sight on and kept when the full hash comes, so that a confirmation
-   *  is not taken for a change (`sameContent`). */
+   *  is not taken for a change (`contentKey`). */
   readonly sampled?: string;
 }
 
@@ -79,8 +79,7 @@ export interface CatalogChange {
   readonly removed: readonly string[];
 }
 
-/** Equal content as far as is known: by the full hashes when both are, by the sampled ones otherwise. */
-export function sameContent(a: Identity, b: Identity): boolean {
-  if (a.proof === "full" && b.proof === "full") return a.sha256 === b.sha256;
-  return a.sampled !== undefined && a.sampled === b.sampled;
+/** A name of the content that a confirmation does not change: the sampled hash where there is one. */
+export function contentKey({ sampled, sha256 }: Identity): string {
+  return sampled ?? sha256;
 }

@@ -1,5 +1,6 @@
 // The live folder: what lies in it is the live engine's stack. Every change of the folder brings the engine to the new stack, between steps.
 
+import { contentKey } from "../catalog/index.ts";
 import type { AdapterEntry, Catalog } from "../catalog/index.ts";
 import { Failure, type FailureCode } from "../failure/index.ts";
 import { liveFolderStack } from "../plan/index.ts";
@@ -109,7 +110,7 @@ export function createLiveFolder(parts: LiveParts): LiveFolder {
         "what was live keeps serving",
       );
     }
-    const key = JSON.stringify([checkpoint, identity.sampled ?? identity.sha256, stack, refused, parts.request()]);
+    const key = JSON.stringify([checkpoint, contentKey(identity), stack, refused, parts.request()]);
     if (key === present && lease !== null) return;
     problem = null;
     for (const { id, reason } of refused) note(new Failure("LIVE_REFUSED", reason), `${catalog.entry(id).name} is left out`);

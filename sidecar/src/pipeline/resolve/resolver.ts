@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { familyNames } from "@refit-sidecar/protocol";
 import { LRUCache } from "lru-cache";
+import { contentKey } from "../../catalog/index.ts";
 import type { Catalog, CheckpointEntry, CheckpointSource } from "../../catalog/index.ts";
 import type { DeltaService, DeltaTarget, ReadyDelta } from "../../delta/index.ts";
 import { Failure } from "../../failure/index.ts";
@@ -123,7 +124,7 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
       );
     }
     const stamps = source.files.map(({ sizeBytes, mtimeNs, inode }) => `${sizeBytes}/${mtimeNs}/${inode}`).join(" ");
-    const state = `${(identity.sampled ?? identity.sha256).slice(0, 32)}-${createHash("sha256").update(stamps).digest("hex").slice(0, 16)}`;
+    const state = `${contentKey(identity).slice(0, 32)}-${createHash("sha256").update(stamps).digest("hex").slice(0, 16)}`;
     checkpointIds.set(state, entry.id);
     const parameters = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
     return { entry, source, state, target: { family: entry.family, structure: entry.structure, parameters } };
