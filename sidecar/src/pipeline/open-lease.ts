@@ -4,9 +4,10 @@ import type { WireParams } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { nextLook, patienceFor } from "../host/index.ts";
 import { stateKey } from "../plan/index.ts";
-import type { DeviceName, EngineLease, Engines, EngineSpec, Wanted } from "../refit/index.ts";
+import type { DeviceName, EngineSpec, Wanted } from "../refit/index.ts";
 import { Leases } from "../step/index.ts";
 import type { Lease, LeasesOptions, OnProgress, Place } from "../step/index.ts";
+import type { PlacedEngines } from "./placing/placed-engines.ts";
 import type { Placer } from "./placing/placer.ts";
 import type { Spread } from "./placing/spread.ts";
 import type { StepTable } from "./resolve/graphs.ts";
@@ -52,7 +53,7 @@ export interface OpenLeaseOptions {
 
 export interface LeaseOpenerParts {
   readonly leases: EngineLeases;
-  readonly engines: Pick<Engines, "acquire">;
+  readonly engines: Pick<PlacedEngines, "acquire">;
   readonly placer: Pick<Placer, "choose" | "heading">;
   readonly spread: Spread;
   /** How long a request waits while hosts end under it or are away (`EngineProvider.patienceMs`). */
@@ -93,6 +94,8 @@ const ofAbsence: ReadonlySet<string> = new Set(["HOST_LOST", "HOST_START_FAILED"
 /** How often every device is tried, where hosts end under a request. */
 const mostRounds = 3;
 
+type Acquired = Awaited<ReturnType<PlacedEngines["acquire"]>>;
+
 interface Taken<T> {
   readonly taken: T;
   readonly spreadTo: DeviceName;
@@ -115,7 +118,7 @@ export function createLeaseOpener({
   onFailed,
 }: LeaseOpenerParts): LeaseOpener {
   /** Has `take` bring the weights on a device that serves the engine; one that fails is left out, as long as there is another. Answers also which device should get the structure too. */
-  async function onSomeDevice<T>(spec: EngineSpec, wanted: Wanted, take: (engine: EngineLease) => Promise<T>): Promise<Taken<T>> {
+  async function onSomeDevice<T>(spec: EngineSpec, wanted: Wanted, take: (engine: Acquired) => Promise<T>): Promise<Taken<T>> {
     const lost = new Set<DeviceName>();
     const isWilling = patienceFor(patienceMs, () => performance.now());
     for (let failed: unknown, rounds = 1; ;) {

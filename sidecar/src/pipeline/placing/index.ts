@@ -1,18 +1,21 @@
 // Where runs go, and where they go on. In: what devices hold and do, how their hosts fare, how long steps take. Out: a device for a run, another place for a lease.
 // It never changes what a run wants: the same desired state travels with it to every device.
 
-import type { DeviceName, Engines } from "../../refit/index.ts";
+import type { DeviceName } from "../../refit/index.ts";
 import type { StepTensor } from "../../host/index.ts";
 import type { LeaseReply, Place } from "../../step/index.ts";
 import type { EngineLeases, OpenLease, Origin } from "../open-lease.ts";
 import { createPace } from "./pace.ts";
+import type { PlacedEngines } from "./placed-engines.ts";
 import { createPlacer } from "./placer.ts";
 import type { Placer, PlacerParts } from "./placer.ts";
 import { createSpreader } from "./spread.ts";
 import type { Spread } from "./spread.ts";
 
+export type { PlacedEngines } from "./placed-engines.ts";
+
 export interface PlacingParts extends Pick<PlacerParts, "freeBytes" | "by"> {
-  readonly engines: Engines;
+  readonly engines: PlacedEngines;
   readonly leases: () => EngineLeases;
   /** A device did not get a structure that it should have. */
   readonly onNotSpread: (device: DeviceName, error: unknown) => void;

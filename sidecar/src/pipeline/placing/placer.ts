@@ -3,12 +3,13 @@
 import { lessBusy, placeRun, stateKey } from "../../plan/index.ts";
 import type { DeviceLook, Placement, PlacementRules } from "../../plan/index.ts";
 import { engineBytes, hostKey } from "../../refit/index.ts";
-import type { DeviceName, Engines, EngineSpec, Wanted } from "../../refit/index.ts";
+import type { DeviceName, EngineSpec, Wanted } from "../../refit/index.ts";
 import type { Leases } from "../../step/index.ts";
 import type { Pace } from "./pace.ts";
+import type { PlacedEngines } from "./placed-engines.ts";
 
 export interface PlacerParts {
-  readonly engines: Pick<Engines, "devices" | "find" | "get" | "isDown" | "on" | "runningHosts">;
+  readonly engines: Pick<PlacedEngines, "devices" | "find" | "get" | "isDown" | "on" | "runningHosts">;
   readonly leases: () => Pick<Leases<unknown>, "stays">;
   readonly pace: Pick<Pace<DeviceName>, "isSlow">;
   /** Free memory of a host's device as it was last told; null: not known. */

@@ -1,11 +1,12 @@
 // Moves a run that waits to a device with less to do, which gets the structure and the weights while the run goes on where it is.
 
-import type { DeviceName, Engines, EngineSpec } from "../../refit/index.ts";
+import type { DeviceName, EngineSpec } from "../../refit/index.ts";
 import type { Lease } from "../../step/index.ts";
+import type { PlacedEngines } from "./placed-engines.ts";
 import type { Placer } from "./placer.ts";
 
 export interface SpreaderParts {
-  readonly engines: Pick<Engines, "acquire" | "get">;
+  readonly engines: Pick<PlacedEngines, "acquire" | "get">;
   readonly placer: Pick<Placer, "heading">;
   readonly onFailed: (device: DeviceName, error: unknown) => void;
   readonly nowMs: () => number;

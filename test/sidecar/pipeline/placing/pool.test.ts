@@ -5,9 +5,9 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { createLeaseOpener, createLeases } from "../../../../sidecar/src/pipeline/open-lease.ts";
 import type { EngineLeases, LeaseOpener, LeaseRequest, Origin } from "../../../../sidecar/src/pipeline/open-lease.ts";
 import { createPlacing } from "../../../../sidecar/src/pipeline/placing/index.ts";
-import type { PlacingParts } from "../../../../sidecar/src/pipeline/placing/index.ts";
+import type { PlacedEngines } from "../../../../sidecar/src/pipeline/placing/index.ts";
 import { stateKey } from "../../../../sidecar/src/plan/index.ts";
-import type { EngineSpec, Wanted } from "../../../../sidecar/src/refit/index.ts";
+import type { DeviceName, EngineSpec, Wanted } from "../../../../sidecar/src/refit/index.ts";
 
 const stepMs = 43;
 const refitMs = 18;
@@ -24,9 +24,44 @@ const spec: EngineSpec = {
   profile: "any",
   hostKind: "torch",
   graph: null,
-  parameters: { names: [], shapes: {} } as unknown as EngineSpec["parameters"],
+  parameters: { names: [], shapes: {}, fixed: new Set() },
 };
-const wantedOf = (stack: string) => ({ desired: { checkpoint: stack, stack: [] }, adapters: [] }) as unknown as Wanted;
+const source: Wanted["checkpoint"] = { files: [], parameters: {} };
+const entry: Origin["resolved"]["checkpoint"]["entry"] = {
+  kind: "checkpoint",
+  id: "checkpoint:0",
+  folder: "checkpoints",
+  name: "sdxl.safetensors",
+  path: "sdxl.safetensors",
+  sizeBytes: 0,
+  identity: null,
+  family: "sdxl",
+  evidence: [],
+  problem: null,
+  variant: null,
+  structure: spec.structure,
+  keyPrefix: "",
+  config: null,
+  parameters: 0,
+  dtypes: {},
+  format: "checkpoint",
+  files: 1,
+};
+/** A stack is named by the checkpoint that it would be on: what a state is made of counts for nothing here. */
+const requestOf = (stack: string): LeaseRequest => ({
+  checkpoint: stack,
+  stack: [],
+  mode: "comfyui",
+  precision: "auto",
+  host: "auto",
+  residuals: false,
+});
+const resolvedOf = (stack: string): Origin["resolved"] => ({
+  wanted: { desired: { checkpoint: stack, stack: [] }, checkpoint: source, adapters: [] },
+  checkpoint: { entry, source, target: { family: "sdxl", structure: spec.structure, parameters: new Map() }, state: stack },
+  adapters: [],
+  deltaMs: 0,
+});
 
 /** The same numbers in every run: a linear congruential generator. */
 function draws(seed: number): (below: number) => number {
@@ -58,9 +93,9 @@ function devicesOf(count: number) {
         engine.wanted = wanted;
         return 1;
       },
-      async step(_: number, tensors: readonly unknown[]) {
+      async step() {
         await pause(stepMs);
-        return { tensors: tensors as never[], ms: stepMs };
+        return { tensors: [], ms: stepMs };
       },
     };
     return engine;
@@ -75,16 +110,20 @@ interface Pool {
 
 function poolOf(count: number, turnMs: number, by: "affinity" | "load"): Pool {
   const { engines, refits } = devicesOf(count);
-  const on = (device: unknown) => engines.find((engine) => engine.device === device);
-  const known = {
+  const on = (device: DeviceName) => engines.find((engine) => engine.device === device) ?? null;
+  const known: PlacedEngines = {
     devices: () => engines.map(({ device }) => device),
-    find: (_: EngineSpec, device: unknown) => on(device) ?? null,
-    get: (id: string) => engines.find((engine) => engine.id === id) ?? null,
+    find: (_, device) => on(device),
+    get: (id) => engines.find((engine) => engine.id === id) ?? null,
     isDown: () => false,
     on: () => 1,
     runningHosts: () => new Map(),
-    acquire: async (_: EngineSpec, device: unknown) => ({ engine: on(device), release: () => undefined }),
-  } as unknown as PlacingParts["engines"];
+    acquire: async (_, device) => {
+      const engine = on(device);
+      if (engine === null) throw new Error(`expected one of the pool's devices, got ${device}`);
+      return { engine, release: () => undefined };
+    },
+  };
   const leases: EngineLeases = createLeases({
     turnMs: () => turnMs,
     onStep: (lease, reply, tensors) => placing.stepped(lease, reply, tensors),
@@ -103,8 +142,8 @@ function poolOf(count: number, turnMs: number, by: "affinity" | "load"): Pool {
     leases,
     engines: known,
     ...placing,
-    resolve: async ({ checkpoint }) => ({ wanted: wantedOf(checkpoint) }) as unknown as Origin["resolved"],
-    specOf: async () => ({ spec, table: {} as Origin["table"] }),
+    resolve: async ({ checkpoint }) => resolvedOf(checkpoint),
+    specOf: async () => ({ spec, table: { inputs: [], outputs: [], residuals: [] } }),
     onFailed: () => undefined,
   });
   return { opener, refits };
@@ -132,7 +171,7 @@ async function simulate({ devices, turnMs, by, seed = 1, minutes = 3 }: Load) {
       const stack = `stack ${draw(20)}`;
       for (let picture = 0; picture < 6 && performance.now() < end; picture += 1) {
         const asked = performance.now();
-        const lease = await opener.open({ checkpoint: stack, stack: [] } as unknown as LeaseRequest);
+        const lease = await opener.open(requestOf(stack));
         await pause(wayMs);
         for (let step = 0; step < 20; step += 1) {
           const from = performance.now();
