@@ -12,7 +12,7 @@ import uuid
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import IO, Any, Callable, Mapping, Sequence
 
 import torch
 from refit_host.files.dtypes import TORCH_OF_WIRE
@@ -23,9 +23,15 @@ from torch import Tensor
 from .options import Options
 from .snapshot import NotServed
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
 # One call of a push; the sidecar takes up to 256 MiB.
 PUSH_BYTES = 64 << 20
 CATALOG_WAIT_S = 120
+MARK = "in-use"
 FORGOTTEN = ("WIRE_LEASE_UNKNOWN", "CATALOG_ENTRY_UNKNOWN", "CATALOG_FOLDER_UNKNOWN", "ENGINE_UNKNOWN")
 
 
@@ -61,8 +67,9 @@ class Lease:
         self._precision = precision
         base = Path.home() / ".cache" / "refit-sidecar" / "modules"
         base.mkdir(parents=True, exist_ok=True)
+        _sweep(base)
         self.folder = Path(tempfile.mkdtemp(prefix="module-", dir=base))
-        self._end = weakref.finalize(self, _end, self._client, self.folder)
+        self._end = weakref.finalize(self, _end, self._client, self.folder, _held(self.folder))
         self._file: Path | None = None
         self._stack: list[Part] = []
         self._session: Any = None
@@ -196,6 +203,30 @@ class Lease:
         self._end()
 
 
-def _end(client: Any, folder: Path) -> None:
+def _end(client: Any, folder: Path, mark: IO[bytes] | None) -> None:
     client.close()
+    if mark is not None:
+        mark.close()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _held(folder: Path) -> IO[bytes] | None:
+    """A file that is locked for as long as this process lives. Windows has no such lock; None there."""
+    if fcntl is None:
+        return None
+    mark = (folder / MARK).open("wb")
+    fcntl.flock(mark, fcntl.LOCK_EX)
+    return mark
+
+
+def _sweep(base: Path) -> None:
+    """Removes the folders of processes that were killed: nobody else would, and a checkpoint has gigabytes."""
+    if fcntl is None:
+        return
+    for mark in base.glob(f"module-*/{MARK}"):
+        try:
+            with mark.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(mark.parent, ignore_errors=True)
+        except OSError:
+            continue

@@ -72,12 +72,14 @@ def options_of(given: Mapping[str, Any]) -> Options:
         values.pop(name)
     if foreign:
         log.info("refit_sidecar: %s: settings of TensorRT, which serves nothing here", ", ".join(foreign))
-    for name, mode in (("strip_engine_weights", "strip_engine_weights"), ("make_refittable", "make_refittable")):
-        flag = values.pop(name, None)
+    flags = {name: values.pop(name, None) for name in ("strip_engine_weights", "make_refittable")}
+    for name, flag in flags.items():
         if flag is not None and not isinstance(flag, bool):
             raise ValueError(f"{name}: expected True or False, got {flag!r}")
-        if flag is not None and "mode" not in values:
-            values["mode"] = mode if flag else ("fixed" if name == "make_refittable" else "make_refittable")
+    if flags["make_refittable"] is False:
+        values.setdefault("mode", "fixed")
+    elif flags["strip_engine_weights"]:
+        values.setdefault("mode", "strip_engine_weights")
     inside = values.pop("inprocess", None)
     if inside is not None:
         if not isinstance(inside, bool):

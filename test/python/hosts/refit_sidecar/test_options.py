@@ -80,6 +80,7 @@ def test_nothing_is_kept_without_the_options(tmp_path):
 @pytest.mark.parametrize("given, mode", [
     ({}, "make_refittable"), ({"make_refittable": True}, "make_refittable"), ({"strip_engine_weights": True}, "strip_engine_weights"),
     ({"make_refittable": False}, "fixed"), ({"strip_engine_weights": False}, "make_refittable"), ({"mode": "fixed", "make_refittable": True}, "fixed"),
+    ({"strip_engine_weights": False, "make_refittable": False}, "fixed"),
 ])  # fmt: skip
 def test_modes(given, mode):
     module, plain = RefitModule(Small().eval(), **given), Small().eval()
