@@ -72,6 +72,10 @@ describe("originAllowed", () => {
     expect(originAllowed({ host, origin, secFetchSite: undefined }, rules)).toBe(false);
   });
 
+  it("refuses null though somebody listed it: any page can produce it", () => {
+    expect(originAllowed({ host, origin: "null", secFetchSite: undefined }, { ...rules, origins: ["null"] })).toBe(false);
+  });
+
   it.each(["cross-site", "same-site", "nonsense"])(
     "refuses a request without Origin that a page of another site caused (%s)",
     (secFetchSite) => {

@@ -69,6 +69,7 @@ function ownOrigins(host: string, rules: AllowRules): readonly string[] {
 export function originAllowed({ host, origin, secFetchSite }: OriginHeaders, rules: AllowRules): boolean {
   if (origin === undefined) return secFetchSite === undefined || secFetchSite === "same-origin" || secFetchSite === "none";
   const given = origin.toLowerCase();
+  if (given === "null") return false;
   if (rules.origins.some((allowed) => allowed.toLowerCase() === given)) return true;
   return host !== undefined && ownOrigins(host, rules).includes(given) && (secFetchSite === undefined || secFetchSite === "same-origin");
 }
