@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { anchorsOf, blocksOf, linksOf, pages, root, textOf } from "./pages.ts";
 
 /** Languages of blocks that nobody types into a terminal. */
-const notCommands = new Set(["text", "json", "toml", "nginx", "yaml", "http"]);
+const notCommands = new Set(["text", "json", "toml", "nginx", "yaml", "http", "ini"]);
 const commands = pages.flatMap(blocksOf).filter(({ language }) => !notCommands.has(language));
 const run = commands.filter(({ notRun }) => notRun === null);
 

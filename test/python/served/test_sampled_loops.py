@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -481,11 +483,10 @@ def test_every_module_that_is_called_here_is_one_that_a_running_sidecar_steps():
     assert {type(module_of(name)).__name__ for name in MODELS} <= KNOWN.keys()
 
 
-def test_curl_gets_the_same_latents(sidecar, client, tmp_path):
-    if shutil.which("curl") is None:
-        pytest.skip("there is no curl on PATH")
+@pytest.fixture
+def http_request(client, tmp_path) -> torch.Tensor:
+    """`request.json` is in `tmp_path`; what its answer has to be."""
     _, expected = sampled(client, "sd15", {2: 0.5}, [8], cfg=3.0, sampler="euler", schedule={"steps": 3})
-    address = json.loads((sidecar.data / "sidecar.json").read_text())
     tensors = [
         {"name": f"{side}.{key}", "dtype": "f32", "shape": list(value.shape), "data": base64.b64encode(value.numpy().tobytes()).decode()}
         for side, seed in (("positive", 1), ("negative", 2))
@@ -496,6 +497,14 @@ def test_curl_gets_the_same_latents(sidecar, client, tmp_path):
         "size": [8, 8], "tensors": tensors,
     }  # fmt: skip
     (tmp_path / "request.json").write_text(json.dumps(request))
+    return expected
+
+
+def test_curl_gets_the_same_latents(sidecar, http_request, tmp_path):
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on PATH")
+    expected = http_request
+    address = json.loads((sidecar.data / "sidecar.json").read_text())
     command = ["curl", "-s", "-H", f"Authorization: Bearer {address['token']}", "-H", "Content-Type: application/json", "--data-binary", f"@{tmp_path}/request.json",
                f"{address['url']}/sample"]  # fmt: skip
     answer = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
@@ -504,3 +513,56 @@ def test_curl_gets_the_same_latents(sidecar, client, tmp_path):
     assert base64.b64decode(latents["data"]) == expected.numpy().tobytes() and latents["shape"] == [1, 4, 8, 8]
     subprocess.run([*command, "-H", "Accept: application/octet-stream", "-o", str(tmp_path / "latents.safetensors")], check=True)
     assert torch.equal(load_file(tmp_path / "latents.safetensors")["latents"], expected)
+
+
+def python_blocks(page: str, **instead: str) -> list[str]:
+    """Of a page, with its examples' names and sizes replaced by those of the models here."""
+    text = (ROOT / "docs" / page).read_text()
+    for old, new in instead.items():
+        assert old in text
+        text = text.replace(old, new)
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_script_of_the_page_makes_its_pictures(sidecar, client, tmp_path, monkeypatch):
+    given = conditions("sdxl", 1), conditions("sdxl", 1, 2)
+    saved: list[str] = []
+
+    def postprocess(decoded: torch.Tensor) -> list:
+        return [SimpleNamespace(save=saved.append) for _ in decoded]
+
+    pipe = SimpleNamespace(
+        encode_prompt=lambda prompt, negative_prompt: (
+            *(side["encoder_hidden_states"] for side in given),
+            *(side["y"][:, :16] for side in given),
+        ),
+        vae=SimpleNamespace(config=SimpleNamespace(scaling_factor=0.5), decode=lambda latents: SimpleNamespace(sample=latents)),
+        image_processor=SimpleNamespace(postprocess=postprocess),
+    )
+    monkeypatch.setattr("diffusers.StableDiffusionXLPipeline.from_pretrained", lambda name, unet: pipe)
+    monkeypatch.setenv("REFIT_DATA_DIR", str(sidecar.data))
+    monkeypatch.chdir(tmp_path)
+    known = catalogued(client, {"sdxl.safetensors", "sdxl-2.safetensors"})
+    names = {"sd_xl_base_1.0.safetensors": "sdxl.safetensors", "style.safetensors": "sdxl-2.safetensors"}
+    picture, previews = python_blocks("use/scripts.md", **names, **{"side = 1024": "side = 64", '"steps": 25': '"steps": 3'})
+    page: dict = {}
+    exec(picture, page)
+
+    waves = module_of("sdxl").add_time_proj(torch.tensor([64.0, 64, 0, 0, 64, 64])).reshape(1, -1)
+    sides = [{**side, "y": torch.cat([side["y"][:, :16], waves], dim=1)} for side in given]
+    positive, negative = ({key: wire(value) for key, value in side.items()} for side in sides)
+    reply = client.sample(
+        known["sdxl.safetensors"], [{"adapter": known["sdxl-2.safetensors"], "strength": 0.8}], sampler="dpmpp_2m", schedule={"steps": 3, "kind": "karras"},
+        cfg=6.0, seeds=[1234, 1235], size=[8, 8], positive=positive, negative=negative,
+    )  # fmt: skip
+    assert page["latents"].numpy().tobytes() == bytes(reply.tensors["latents"].data)
+    assert saved == ["lighthouse-1234.png", "lighthouse-1235.png"]
+    exec(previews, page)
+
+
+def test_the_http_request_of_the_page_gets_the_same_latents(sidecar, http_request, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_blocks("operate/service.md", **{"/var/lib/refit-sidecar/sidecar.json": str(sidecar.data / "sidecar.json")})
+    page: dict = {}
+    exec(block, page)
+    assert page["values"] == http_request.numpy().tobytes()
