@@ -6,9 +6,10 @@ import gzip
 import json
 import statistics
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import torch
 from refit_host.files.checkpoint import CheckpointReader, CheckpointSource
@@ -18,6 +19,17 @@ from refit_host.models.spec import ModelSpec, Shapes
 from . import data
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def cudnn_setting(name: str, value: bool) -> Iterator[None]:
+    """One of torch.backends.cudnn's own, for a while."""
+    before = getattr(torch.backends.cudnn, name)
+    setattr(torch.backends.cudnn, name, value)
+    try:
+        yield
+    finally:
+        setattr(torch.backends.cudnn, name, before)
 
 
 @dataclass

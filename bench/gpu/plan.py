@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 PIECES = ("machine", "kernel", "swap", "correctness", "checkpoint", "steps", "compiled", "shapes", "capped", "peers", "host", "residuals", "room", "quantised", "families",
-          "fused_families", "flux_kernels", "passes", "flux", "flux_swap", "flux_host", "flux_sensitivity", "quant_flux", "quant_kernels", "module",
-          "module_looks")  # fmt: skip
+          "fused_families", "fused_unet", "fused_unet_parts", "flux_kernels", "passes", "flux", "flux_swap", "flux_host", "flux_sensitivity", "quant_flux",
+          "quant_kernels", "module", "module_looks")  # fmt: skip
 # 7 GB and 5 GB as the host counts them.
 CAPS = {7: 7 * 10**9 >> 20, 5: 5 * 10**9 >> 20}
 

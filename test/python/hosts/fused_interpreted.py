@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "sidecar/hosts/pyth
 
 import torch  # noqa: E402
 from refit_host.fused.kernels import KernelOperations  # noqa: E402
+from refit_host.fused.maps import Groups, Time, channels_last  # noqa: E402
 from refit_host.fused.passes import Even, Modulation, PlainOperations, Projections, Update  # noqa: E402
 
 # The interpreter cuts off what does not fit into a code instead of rounding to the nearest.
@@ -94,6 +95,26 @@ def check(dtype: torch.dtype, tolerance: float) -> None:
         )
 
 
+def check_maps(dtype: torch.dtype, tolerance: float) -> None:
+    do, plain = KernelOperations(), PlainOperations()
+    rand = lambda *shape: torch.randn(*shape).to(dtype)  # noqa: E731
+    # Groups of 3, 40 and 2 channels; one place, less than a stretch, several stretches, several steps a stretch (5000 places).
+    for batch, channels, count, height, width in ((2, 96, 32, 5, 7), (1, 80, 2, 1, 1), (3, 64, 32, 9, 21), (1, 6, 3, 50, 100)):
+        # Off zero, where sums of squares would cancel (much further off PyTorch's own norm is inexact).
+        x, y = channels_last(rand(batch, channels, height, width) + 2), rand(batch, channels, height, width)
+        groups, bias, said = Groups(count, 1e-5, rand(channels), rand(channels)), rand(channels), rand(batch, 2 * channels)
+        for time in (Time(), Time(said[:, :channels]), Time(None, *said.chunk(2, 1))):
+            for given in ({"bias": bias}, {"silu": False}):
+                both = [on.norm_map(x, groups, time=time, **given) for on in (do, plain)]
+                compare(f"group norm, {[one is not None for one in time]}, {list(given)}", *both, tolerance)
+        for after in (None, bias):
+            compare("sum of maps", do.add_map(x, y, after), plain.add_map(x, y, after), tolerance)
+    for codes in (None, torch.float8_e4m3fn, torch.int8):
+        both = rand(5, 2 * 200)
+        compare("geglu", do.geglu(both, codes=codes), plain.geglu(both, codes=codes), tolerance if codes is None else CODES_TOLERANCE)
+
+
 torch.manual_seed(0)
 for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)):
     check(dtype, tolerance)
+    check_maps(dtype, tolerance)

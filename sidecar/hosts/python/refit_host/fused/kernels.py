@@ -14,9 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..quant import fp8, int8
-from ..quant.product_triton import nearest
+from .map_kernels import KernelMapOperations
 from .passes import F16_LIMIT, Even, Modulation, Projections, Update
+from .put import KINDS, put
 from .rows import Rows
 
 # Warps of a program; heads of a program of `rotate`; columns of a program of `gelu` without codes. The fastest, or as fast, of those
@@ -25,24 +25,6 @@ NORM_WARPS, ROTATE_WARPS, GELU_WARPS, CODES_WARPS = 4, 4, 4, 8
 HEADS, GELU_COLUMNS = 8, 2048
 # Rows beyond so many columns take twice the warps.
 WIDE = 4096
-
-
-@triton.jit
-def _put(value, out, scales, row, at, inside, cols, CODES: tl.constexpr):
-    """A row of `out`: fp8 (1) or int8 (2) codes with their scale, or values (0). Lanes outside the row hold zeros."""
-    if CODES == 1:
-        # 448: the largest code; the smallest scale is the smallest normal f32.
-        peak = tl.maximum(tl.max(tl.abs(value), axis=0), 5.2665e-36)
-        code = tl.minimum(tl.maximum(value * (448.0 / peak), -448.0), 448.0)
-        tl.store(out + row * cols + at, code.to(tl.float8e4nv), mask=inside)
-        tl.store(scales + row, peak / 448.0)
-    elif CODES == 2:
-        peak = tl.maximum(tl.max(tl.abs(value), axis=0), 1.493e-36)
-        code = tl.minimum(tl.maximum(value * (127.0 / peak), -127.0), 127.0)
-        tl.store(out + row * cols + at, nearest(code).to(tl.int8), mask=inside)
-        tl.store(scales + row, peak / 127.0)
-    else:
-        tl.store(out + row * cols + at, value.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -81,7 +63,7 @@ def _norm(
             value *= 1.0 + tl.load(scale + batch * scale_batch + at, mask=inside, other=0.0).to(tl.float32)
         if SHIFTS:
             value += tl.load(shift + batch * scale_batch + at, mask=inside, other=0.0).to(tl.float32)
-        _put(value, out, scales, row, at, inside, cols, CODES)
+        put(value, out, scales, row, at, inside, cols, CODES)
 
 
 @triton.jit
@@ -140,7 +122,7 @@ def _gated(gate, value, out, scales, cols, CODES: tl.constexpr, BLOCK: tl.conste
     inside = at < cols
     wide = tl.load(gate + row * cols + at, mask=inside, other=0.0).to(tl.float32)
     wide *= tl.sigmoid(wide) * tl.load(value + row * cols + at, mask=inside, other=0.0).to(tl.float32)
-    _put(wide, out, scales, row, at, inside, cols, CODES)
+    put(wide, out, scales, row, at, inside, cols, CODES)
 
 
 @triton.jit
@@ -152,7 +134,7 @@ def _gelu(beside, value, out, scales, beside_cols, cols, CODES: tl.constexpr, BL
     # tanh form: x (1 + tanh u) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
     wide *= tl.sigmoid(1.5957691216057308 * (wide + 0.044715 * wide * wide * wide))
     wide += tl.load(beside + row * beside_cols + at, mask=left, other=0.0).to(tl.float32)
-    _put(wide, out, scales, row, at, inside, beside_cols + cols, CODES)
+    put(wide, out, scales, row, at, inside, beside_cols + cols, CODES)
 
 
 @triton.jit
@@ -160,7 +142,7 @@ def _codes(x, out, scales, tokens, cols, x_batch, CODES: tl.constexpr, BLOCK: tl
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < cols
-    _put(
+    put(
         tl.load(x + row // tokens * x_batch + row % tokens * cols + at, mask=inside, other=0.0).to(tl.float32),
         out,
         scales,
@@ -170,10 +152,6 @@ def _codes(x, out, scales, tokens, cols, x_batch, CODES: tl.constexpr, BLOCK: tl
         cols,
         CODES,
     )
-
-
-# What `_put` writes.
-KINDS = {None: 0, fp8.CODE: 1, int8.CODE: 2}
 
 
 def _room(rows: int, cols: int, like: Tensor, codes: torch.dtype | None) -> tuple[Tensor, Tensor]:
@@ -204,7 +182,7 @@ def _tokens_follow(x: Tensor) -> Tensor:
     return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
 
 
-class KernelOperations:
+class KernelOperations(KernelMapOperations):
     """For CUDA tensors."""
 
     def _norm(self, x: Tensor, update: Update | None, modulation: Modulation | None, even: Even | None, codes: torch.dtype | None) -> Rows:

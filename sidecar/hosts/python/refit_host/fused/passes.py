@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..quant.product import quantise_tokens
+from .maps import MapOperations, PlainMapOperations
 from .rows import Rows
 
 # Largest f16: values beyond it would become infinite (diffusers' blocks clip there too).
@@ -60,7 +61,7 @@ class Projections(NamedTuple):
         return Projections(query, key, value, query_norm, key_norm)
 
 
-class Operations(Protocol):
+class Operations(MapOperations, Protocol):
     def norm(self, x: Tensor, modulation: Modulation | None, even: Even, *, codes: torch.dtype | None) -> Rows: ...
 
     def update(self, x: Tensor, update: Update) -> None: ...
@@ -104,7 +105,7 @@ def _turned(values: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-2)
 
 
-class PlainOperations:
+class PlainOperations(PlainMapOperations):
     """The reference."""
 
     def norm(self, x: Tensor, modulation: Modulation | None, even: Even, *, codes: torch.dtype | None) -> Rows:

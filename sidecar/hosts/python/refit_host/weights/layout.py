@@ -88,6 +88,11 @@ class Slot:
         return torch.cat([value[self.rows // 2 :], value[: self.rows // 2]]) if self.swap_halves else value
 
 
+def _place(name: str) -> str:
+    """What orders parameters of one shape: the name, with an attention's output layer behind its queries, keys and values, which then are neighbours."""
+    return name.replace(".to_out.", ".~to_out.")
+
+
 @dataclass(frozen=True)
 class Layout:
     slots: tuple[Slot, ...]
@@ -101,7 +106,7 @@ class Layout:
     ) -> "Layout":  # fmt: skip
         """Places every parameter. `channels_last` applies to convolution kernels larger than one. `part`: number per parameter (0
         when absent); those of one number lie together, in the order of numbers. `rotated`: columns of a group that is turned, of parameters that have such."""
-        names = sorted(shapes, key=lambda name: (part.get(name, 0), len(shapes[name]) < 2, shapes[name], name))
+        names = sorted(shapes, key=lambda name: (part.get(name, 0), len(shapes[name]) < 2, shapes[name], _place(name)))
         slots, offset = [], 0
         for index, name in enumerate(names):
             shape = shapes[name]
