@@ -35,7 +35,7 @@ def by_class(step: Callable[[], object], device: torch.device, runs: int = 3) ->
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     kernels: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
-    for event in profiler.events():
+    for event in profiler.events() or ():
         if device.type == "cuda" and event.device_type != torch.autograd.DeviceType.CUDA:
             continue
         kernels[event.name][0] += (event.device_time if device.type == "cuda" else event.self_cpu_time_total) / runs

@@ -201,7 +201,7 @@ def _switches(setting: Setting) -> Iterator[dict]:
             "cuDNN first, cudnn.benchmark": [lambda: _order("cudnn"), lambda: cudnn_setting("benchmark", True)],
         }
         for name, made in rows.items():
-            row = {"what": "switch", "size": size, "switch": name}
+            row: dict[str, Any] = {"what": "switch", "size": size, "switch": name}
             try:
                 with ExitStack() as stack:
                     for enter in made:
@@ -219,7 +219,7 @@ def _switches(setting: Setting) -> Iterator[dict]:
 
 
 def _profiled(setting: Setting, name: str, module: torch.nn.Module, size: str) -> dict:
-    row = {"what": "profile", "size": size, "way": name}
+    row: dict[str, Any] = {"what": "profile", "size": size, "way": name}
     try:
         step = setting.step(module, size)
         return {**row, "step_ms": setting.milliseconds(step), **by_class(step, setting.context.device)}

@@ -141,7 +141,7 @@ class KernelMapOperations:
     def norm_map(self, x: Tensor, groups: Groups, *, bias: Tensor | None = None, time: Time = TIMELESS, silu: bool = True) -> Tensor:
         x = channels_last(x)
         batch, channels, height, across = x.shape
-        places, width = height * across, channels // groups.count
+        places, width = height * across, channels // groups.number
         steps = STEPS
         while places > PLACES * steps * STRETCHES.value:
             steps *= MORE
@@ -162,7 +162,7 @@ class KernelMapOperations:
         assert added.stride(-1) == scale.stride(-1) == shift.stride(-1) == 1
         assert time.scale is None or time.shift is None or scale.stride(0) == shift.stride(0)
         along = triton.next_power_of_2(width)
-        _factors[(groups.count, batch)](
+        _factors[(groups.number, batch)](
             means, squares, groups.weight, groups.bias, before, added, scale, shift, factors, places, channels, steps * PLACES, stretches, width,
             added.stride(0), shift.stride(0) if time.scale is None else scale.stride(0), groups.eps, WIDTH=along, num_warps=MAP_WARPS if along < 64 else 2 * MAP_WARPS, **there,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from .rows import Rows
 class Groups(NamedTuple):
     """A group norm; `weight` and `bias` [channels]."""
 
-    count: int
+    number: int
     eps: float
     weight: Tensor
     bias: Tensor
@@ -69,7 +69,7 @@ class PlainMapOperations:
         """The group norm of x + bias + time.added, turned by the time's scale and shift, then SiLU. `bias` [channels]: of the convolution that gave x."""
         value = x.float() if bias is None else x.float() + bias.float()[:, None, None]
         value = value if time.added is None else value + _wide(time.added)
-        value = functional.group_norm(value, groups.count, groups.weight.float(), groups.bias.float(), groups.eps)
+        value = functional.group_norm(value, groups.number, groups.weight.float(), groups.bias.float(), groups.eps)
         value = value if time.scale is None else value * (1 + _wide(time.scale))
         value = value if time.shift is None else value + _wide(time.shift)
         return channels_last((functional.silu(value) if silu else value).to(x.dtype))

@@ -71,10 +71,10 @@ class Transformer(Transformer2DModel):
 
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, timestep: Tensor | None = None,
-        added_cond_kwargs: dict[str, Tensor] | None = None, class_labels: Tensor | None = None, cross_attention_kwargs: dict[str, Any] | None = None,
+        added_cond_kwargs: Any = None, class_labels: Tensor | None = None, cross_attention_kwargs: Any = None,
         attention_mask: Tensor | None = None, encoder_attention_mask: Tensor | None = None, return_dict: bool = True,
     ) -> Any:  # fmt: skip
-        given = {name: value for name, value in (cross_attention_kwargs or {}).items() if name != WORDS}
+        given: Any = {name: value for name, value in (cross_attention_kwargs or {}).items() if name != WORDS}
         fits = self.is_input_continuous and not given and not return_dict and attention_mask is encoder_attention_mask is None
         if not fits or encoder_hidden_states is None or not all(map(_fits, self.transformer_blocks)):
             return super().forward(
