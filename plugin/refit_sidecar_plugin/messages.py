@@ -253,6 +253,13 @@ class DeviceRestartResult(TypedDict):
     restarted: list[str]
 
 
+class DeviceSegment(TypedDict):
+    index: int
+    medium: Literal["cuda-ipc", "memfd"]
+    bytes: int
+    handle: str
+
+
 class _StackItem(TypedDict):
     adapter: str
     strength: float
@@ -947,12 +954,36 @@ class ProgressNotification(TypedDict):
     text: str
 
 
-class SegmentsConfirmParams(TypedDict):
+class SegmentsCloseParams(TypedDict):
+    segment: int
+
+
+class SegmentsCloseResult(TypedDict):
+    pass
+
+
+class _SegmentsConfirmParams(TypedDict):
     proof: str
+
+
+class SegmentsConfirmParams(_SegmentsConfirmParams, total=False):
+    segment: int
 
 
 class SegmentsConfirmResult(TypedDict):
     enabled: bool
+
+
+class SegmentsOpenParams(TypedDict):
+    lease: str
+    medium: Literal["cuda-ipc", "memfd"]
+    device: str
+    bytes: int
+
+
+class SegmentsOpenResult(TypedDict):
+    segment: DeviceSegment | None
+    reason: str | None
 
 
 SettingsListParams = PingParams
@@ -1041,6 +1072,11 @@ class StatusResultMemory(TypedDict):
     budgetBytes: int
 
 
+class StatusResultDeviceSegments(TypedDict):
+    count: int
+    bytes: int
+
+
 class StatusResult(TypedDict):
     version: str
     startedAt: str
@@ -1055,6 +1091,7 @@ class StatusResult(TypedDict):
     jobs: StatusResultJobs
     memory: StatusResultMemory
     clients: int
+    deviceSegments: StatusResultDeviceSegments
 
 
 TelemetryFiguresParams = PingParams
@@ -1115,9 +1152,11 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "hello": Method("read", "none"),
-    "segments.confirm": Method("read", "none"),
     "cancel": Method("read", "none"),
     "ping": Method("read", "none"),
+    "segments.confirm": Method("read", "none"),
+    "segments.open": Method("control", "none"),
+    "segments.close": Method("control", "none"),
     "catalog.list": Method("read", "none"),
     "catalog.get": Method("read", "none"),
     "catalog.notes": Method("read", "none"),
@@ -1356,6 +1395,12 @@ ERRORS: dict[str, ErrorEntry] = {
         "sidecar",
         "The sidecar could not read or write a segment.",
         "Send tensors in frames; free memory on the memory file system.",
+    ),
+    "WIRE_SEGMENT_STALE": ErrorEntry(
+        4308,
+        "client",
+        "A step names a device segment that the engine's host does not have (any more): the host was restarted, or the run moved.",
+        "Send the step's tensors in another way, and open a new device segment.",
     ),
     "WIRE_CONDITIONING_UNKNOWN": ErrorEntry(
         4303,

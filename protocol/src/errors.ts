@@ -196,6 +196,12 @@ export const errorTable = {
     summary: "The sidecar could not read or write a segment.",
     remedy: "Send tensors in frames; free memory on the memory file system.",
   },
+  WIRE_SEGMENT_STALE: {
+    rpc: 4308,
+    fault: "client",
+    summary: "A step names a device segment that the engine's host does not have (any more): the host was restarted, or the run moved.",
+    remedy: "Send the step's tensors in another way, and open a new device segment.",
+  },
   WIRE_CONDITIONING_UNKNOWN: {
     rpc: 4303,
     fault: "client",

@@ -6,14 +6,18 @@ Standard library and ``websockets`` only. It never starts a sidecar, never confi
 from .client import CHECK_EVERY_S, SidecarClient
 from .discovery import Address, default_data_dir, read_discovery
 from .errors import CLIENT_ERRORS, SidecarError, SidecarInterrupted, SidecarRefused, SidecarUnavailable
-from .frames import Tensor, TensorLike
+from .frames import PlacedTensor, Tensor, TensorLike
 from .pending import Pending, Preview, Reply
+from .segments import DeviceSegment, Loan
 
 __all__ = [
     "CHECK_EVERY_S",
     "CLIENT_ERRORS",
     "Address",
+    "DeviceSegment",
+    "Loan",
     "Pending",
+    "PlacedTensor",
     "Preview",
     "Reply",
     "SidecarClient",

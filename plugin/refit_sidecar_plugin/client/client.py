@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from .discovery import Address, read_discovery
 from .errors import SidecarError, SidecarInterrupted, SidecarUnavailable
-from .frames import Tensor, TensorLike
+from .frames import PlacedTensor, Tensor, TensorLike
 from .pending import Notified, Pending, Preview, Reply
 
 if TYPE_CHECKING:
     import ssl
 
+    from .segments import Loan
     from .session import Session
 
 #: The UI has control again within 100 ms of an interrupt.
@@ -94,20 +95,26 @@ class SidecarClient:
         self,
         method: str,
         params: dict[str, Any] | None = None,
-        tensors: Sequence[TensorLike] = (),
+        tensors: Sequence[TensorLike | PlacedTensor] = (),
         check: Callable[[], object] | None = None,
         timeout_s: float | None = None,
         progress: Listener | None = None,
         make_room: Callable[[int], int] | None = None,
         preview: Callable[[Preview], object] | None = None,
+        lent: Loan | None = None,
     ) -> Reply:
-        """A call and its answer.
+        """A call and its answer. ``lent``: ranges of a device segment that the call uses.
 
         ``check`` is called about every 30 ms while waiting: it interrupts by raising (its exception goes on to the caller) or by returning True
         (CLIENT_INTERRUPTED); the sidecar is told, and its late answer is dropped. ``progress``, ``preview`` and ``make_room`` (bytes wanted → bytes
         freed) run in the calling thread, and interrupt by raising too. Raises SidecarError.
         """
-        session = self.session()
+        try:
+            session = self.session()
+        except BaseException:
+            if lent is not None:
+                lent.give_back()
+            raise
 
         def notified(name: str, note: dict[str, Any]) -> None:
             if name == "progress" and progress is not None:
@@ -118,7 +125,7 @@ class SidecarClient:
                 freed = make_room(note["bytes"]) if make_room is not None else 0
                 session.start("memory.freed", {"request": note["request"], "bytes": freed})
 
-        pending = session.start(method, params or {}, tensors, notified)
+        pending = session.start(method, params or {}, tensors, notified, lent=lent)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             while not pending.wait(CHECK_EVERY_S if check is not None else min(1.0, timeout_s or 1.0)):

@@ -41,6 +41,31 @@ class Tensor:
     data: Any
 
 
+@dataclass(frozen=True)
+class PlacedTensor:
+    """A tensor in a device segment: where it lies there, instead of its bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    segment: int
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        return tensor_bytes(self.dtype, self.shape)
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "offset": self.offset,
+            "bytes": self.nbytes,
+            "segment": self.segment,
+        }
+
+
 def tensor_bytes(dtype: str, shape: Iterable[int]) -> int:
     count = DTYPE_BYTES[dtype]
     for dimension in shape:
@@ -76,13 +101,14 @@ def lay_out(tensors: Sequence[TensorLike], start: int = 0, segment: int | None =
     return rows, end
 
 
-def encode_frame(message: Mapping[str, Any], tensors: Sequence[TensorLike]) -> bytearray:
-    """One frame in one buffer. The tensors become ``tensors`` of the message's ``params``."""
+def encode_frame(message: Mapping[str, Any], tensors: Sequence[TensorLike], placed: Sequence[PlacedTensor] = ()) -> bytearray:
+    """One frame in one buffer. The tensors become ``tensors`` of the message's ``params``, after those that lie in a segment."""
     rows, end = lay_out(tensors)
-    header = dump({**message, "params": {**message.get("params", {}), "tensors": rows}})
+    every = [*(one.row() for one in placed), *rows]
+    header = dump({**message, "params": {**message.get("params", {}), "tensors": every}})
     start = ALIGN + pad(len(header))
     frame = bytearray(start + end)
-    _PREFIX.pack_into(frame, 0, MAGIC, 1, 0, len(rows), len(header), 0, end)
+    _PREFIX.pack_into(frame, 0, MAGIC, 1, 0, len(every), len(header), 0, end)
     frame[ALIGN : ALIGN + len(header)] = header
     for row, tensor in zip(rows, tensors, strict=True):
         at = start + row["offset"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .errors import SidecarError, SidecarInterrupted
-from .frames import Tensor
+from .frames import PlacedTensor, Tensor
 
 
 class Preview(NamedTuple):
@@ -21,8 +21,8 @@ class Preview(NamedTuple):
 
 class Reply(NamedTuple):
     result: dict[str, Any]
-    #: By name; ``data`` is a memoryview that belongs to the caller.
-    tensors: dict[str, Tensor]
+    #: By name; ``data`` is a memoryview that belongs to the caller. A placed one lies in the range of a device segment that the call named.
+    tensors: dict[str, Tensor | PlacedTensor]
 
 
 #: Called with (method, params) of a notification about this call; tensors that came with it stand under ``tensors``, by name.

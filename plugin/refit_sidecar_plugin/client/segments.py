@@ -104,15 +104,43 @@ class _Ranges:
 class Loan:
     """Ranges that one call uses; given back once, when it is answered."""
 
-    def __init__(self, segments: Segments, request: int | None, reply: int | None) -> None:
-        self._segments = segments
-        self._offsets = [(segments.request_ranges, request), (segments.reply_ranges, reply)]
+    def __init__(self, *offsets: tuple[_Ranges, int | None]) -> None:
+        self._offsets = list(offsets)
 
     def give_back(self) -> None:
         offsets, self._offsets = self._offsets, []
         for ranges, offset in offsets:
             if offset is not None:
                 ranges.give(offset)
+
+
+class DeviceSegment:
+    """The ranges of one device segment. Whoever opened it holds its memory."""
+
+    def __init__(self, index: int, size: int) -> None:
+        self.index, self.size = index, size
+        self._ranges = _Ranges(size)
+        # Its start tells both sides that it is the same memory.
+        self._ranges.take(_NONCE_BYTES)
+
+    @staticmethod
+    def wanted(sizes: Sequence[int], reply_bytes: int) -> int:
+        """Bytes of a segment that has room for so much at a time."""
+        return pad(_NONCE_BYTES) + sum(map(pad, sizes)) + pad(reply_bytes)
+
+    def lend(self, sizes: Sequence[int], reply_bytes: int) -> tuple[list[int], dict[str, int], Loan] | None:
+        """Offsets for tensors, the reply range and the loan; None while earlier calls, cancelled ones too, still use the room."""
+        at = self._ranges.take(sum(map(pad, sizes)))
+        reply = None if at is None else self._ranges.take(reply_bytes)
+        loan = Loan((self._ranges, at), (self._ranges, reply))
+        if at is None or reply is None:
+            loan.give_back()
+            return None
+        offsets = []
+        for size in sizes:
+            offsets.append(at)
+            at += pad(size)
+        return offsets, {"segment": self.index, "offset": reply, "bytes": reply_bytes}, loan
 
 
 class Segments:
@@ -146,7 +174,7 @@ class Segments:
         if at is None:
             return None
         reply_at = self.reply_ranges.take(reply_bytes) if reply_bytes > 0 else None
-        loan = Loan(self, at, reply_at)
+        loan = Loan((self.request_ranges, at), (self.reply_ranges, reply_at))
         try:
             for row, tensor in zip(rows, tensors, strict=True):
                 row["offset"] += at

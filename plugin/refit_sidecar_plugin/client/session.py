@@ -11,7 +11,7 @@ from typing import Any
 from ..messages import METHODS, PROTOCOL_VERSION, HelloResult
 from .discovery import Address
 from .errors import SidecarError, SidecarUnavailable, from_reply
-from .frames import Tensor, TensorLike, decode_frame, descriptors, dump, encode_frame, load, tensor_bytes
+from .frames import PlacedTensor, Tensor, TensorLike, decode_frame, descriptors, dump, encode_frame, load, tensor_bytes
 from .pending import Notified, Pending, Reply
 from .segments import Loan, Segments
 from .transport import Transport
@@ -20,6 +20,8 @@ from .transport import Transport
 _REQUEST_BYTES = 256 << 20
 _REPLY_BYTES = 64 << 20
 _HELLO_S = 10.0
+#: Indices above it are device segments: only who opened one sees what lies there.
+_LAST_OF_HELLO = 1
 #: A reply range for a method that answers with tensors: outputs are about as large as the largest input, twice that in another dtype.
 _REPLY_FACTOR = 2
 _LEAST_REPLY_BYTES = 64 * 1024
@@ -39,7 +41,7 @@ class Session:
     ) -> None:
         self._on_notification = on_notification
         self._lock = threading.Lock()
-        self._waiting: dict[int, tuple[Pending, Loan | None]] = {}
+        self._waiting: dict[int, tuple[Pending, list[Loan]]] = {}
         self._last_id = 0
         self._lost: SidecarError | None = None
         self._segments: Segments | None = None
@@ -62,29 +64,40 @@ class Session:
         self,
         method: str,
         params: dict[str, Any],
-        tensors: Sequence[TensorLike] = (),
+        tensors: Sequence[TensorLike | PlacedTensor] = (),
         notified: Notified | None = None,
         reply_bytes: int | None = None,
+        lent: Loan | None = None,
     ) -> Pending:
-        """Sends a call. ``notified`` hears of its progress while somebody waits. Raises CLIENT_CONNECTION_LOST."""
+        """Sends a call. ``notified`` hears of its progress while somebody waits. ``lent``: ranges of a device segment, given back when it is answered.
+        Raises CLIENT_CONNECTION_LOST.
+        """
         with self._lock:
             if self._lost is not None:
+                if lent is not None:
+                    lent.give_back()
                 raise self._lost.again()
             self._last_id += 1
             request = self._last_id
         pending = Pending(request, notified, self._cancel)
         message: dict[str, Any] = {"jsonrpc": "2.0", "id": request, "method": method, "params": params}
-        loan: Loan | None = None
-        if tensors and self._segments is not None:
-            placed = self._segments.put(tensors, self._room_for_reply(method, tensors, reply_bytes))
-            if placed is not None:
-                rows, reply, loan = placed
-                message["params"] = {**params, "tensors": rows, **({} if reply is None else {"reply": reply})}
+        loans = [] if lent is None else [lent]
+        placed = [tensor for tensor in tensors if isinstance(tensor, PlacedTensor)]
+        sent = [tensor for tensor in tensors if not isinstance(tensor, PlacedTensor)]
+        rows = [one.row() for one in placed]
+        if sent and self._segments is not None:
+            written = self._segments.put(sent, 0 if "reply" in params else self._room_for_reply(method, sent, reply_bytes))
+            if written is not None:
+                more, reply, loan = written
+                rows, sent = [*rows, *more], []
+                loans.append(loan)
+                params = params if reply is None else {**params, "reply": reply}
+        message["params"] = {**params, "tensors": rows} if rows and not sent else params
         with self._lock:
-            self._waiting[request] = (pending, loan)
+            self._waiting[request] = (pending, loans)
         try:
-            if tensors and loan is None:
-                self._transport.send(encode_frame(message, tensors), text=False)
+            if sent:
+                self._transport.send(encode_frame(message, sent, placed), text=False)
             else:
                 self._transport.send(dump(message), text=True)
         except BaseException:
@@ -136,8 +149,8 @@ class Session:
 
     def _forget(self, request: int) -> Pending | None:
         with self._lock:
-            pending, loan = self._waiting.pop(request, (None, None))
-        if loan is not None:
+            pending, loans = self._waiting.pop(request, (None, ()))
+        for loan in loans:
             loan.give_back()
         return pending
 
@@ -171,10 +184,12 @@ class Session:
         result = message.get("result")
         if not isinstance(result, dict):
             return SidecarError("CLIENT_PROTOCOL", "The sidecar answered without a result.")
-        found = {tensor.name: tensor for tensor in tensors}
+        found: dict[str, Tensor | PlacedTensor] = {tensor.name: tensor for tensor in tensors}
         if not pending.dropped:
             for row in descriptors(message):
-                if row.get("segment") is not None:
+                if row.get("segment", 0) > _LAST_OF_HELLO:
+                    found[row["name"]] = PlacedTensor(row["name"], row["dtype"], tuple(row["shape"]), row["segment"], row["offset"])
+                elif row.get("segment") is not None:
                     if self._segments is None:
                         raise SidecarError("CLIENT_PROTOCOL", "The sidecar answered into a segment that this session does not have.")
                     found[row["name"]] = self._segments.get(row)
@@ -197,8 +212,10 @@ class Session:
             self._lost = error
             waiting = list(self._waiting.values())
             self._waiting.clear()
-        for pending, _ in waiting:
+        for pending, loans in waiting:
             pending.settle(error.again())
+            for loan in loans:
+                loan.give_back()
         # Nobody else holds the files: calls that were about to write into them fail with the connection.
         segments, self._segments = self._segments, None
         if segments is not None:

@@ -6,6 +6,6 @@ The desired state travels with every run; nothing is assumed about what an engin
 from .choices import HOSTS, PRECISIONS
 from .desired_state import StackEntry, Wanted
 from .link import Link
-from .run import EngineRun, RunReport
+from .run import EngineRun, Lent, RunReport
 
-__all__ = ["HOSTS", "PRECISIONS", "EngineRun", "Link", "RunReport", "StackEntry", "Wanted"]
+__all__ = ["HOSTS", "PRECISIONS", "EngineRun", "Lent", "Link", "RunReport", "StackEntry", "Wanted"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..client import Pending, Reply, TensorLike
+from ..client import Loan, Pending, PlacedTensor, Reply, TensorLike
 
 
 class Link(Protocol):
@@ -17,11 +17,12 @@ class Link(Protocol):
         self,
         method: str,
         params: dict[str, Any] | None = None,
-        tensors: Sequence[TensorLike] = (),
+        tensors: Sequence[TensorLike | PlacedTensor] = (),
         check: Callable[[], object] | None = None,
         timeout_s: float | None = None,
         progress: Callable[[dict[str, Any]], None] | None = None,
         make_room: Callable[[int], int] | None = None,
+        lent: Loan | None = None,
     ) -> Reply:
-        """A call and its answer. `check` interrupts by raising. Raises SidecarError."""
+        """A call and its answer. `check` interrupts by raising; `lent`: ranges of a device segment that it uses. Raises SidecarError."""
         ...

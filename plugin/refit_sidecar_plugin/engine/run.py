@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..client import Reply, SidecarError, Tensor
+from ..client import Loan, PlacedTensor, Reply, SidecarError, Tensor
 from .desired_state import Wanted
 from .link import Link
 
@@ -33,9 +33,21 @@ class RunReport:
     step_ms: float = 0.0
     engine_ms: float = 0.0
     queue_ms: float = 0.0
+    #: Steps whose tensors stayed on the device.
+    on_device: int = 0
+    #: Why the others' did not, in words; empty where all did.
+    not_on_device: str = ""
     ignored: list[str] = field(default_factory=list)
     #: Adapters of the workflow that were made for another model family, in words.
     other_family: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Lent:
+    """Room in a device segment for one step: `reply` is where its output may be put, `loan` gives all of it back."""
+
+    reply: dict[str, int]
+    loan: Loan
 
 
 class EngineRun:
@@ -55,6 +67,7 @@ class EngineRun:
         self._name = uuid.uuid4().hex[:12]
         self._kept: dict[str, list[tuple[str, Tensor, bytes]]] = {}
         self._keys = 0
+        self._at_end: list[Callable[[], None]] = []
 
     def prepare(self, progress: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Brings the engine to the wanted state. Raises SidecarError, or whatever `check` raises."""
@@ -72,18 +85,20 @@ class EngineRun:
             f"{key['key']}: {key['reason']}" for adapter in result["adapters"] for key in adapter["ignoredKeys"] + adapter["failedKeys"]
         ]
 
-    def step(self, tensors: Mapping[str, Tensor], once: frozenset[str]) -> Tensor:
-        """One denoiser call. Inputs named in `once` travel only when their content is new to this run."""
+    def step(self, tensors: Mapping[str, Tensor | PlacedTensor], once: frozenset[str], lent: Lent | None = None) -> Tensor | PlacedTensor:
+        """One denoiser call. Inputs named in `once` travel only when their content is new to this run. With `lent` nothing is repeated: what fails is
+        for its owner, who has the tensors.
+        """
         started = time.perf_counter()
         try:
-            reply = self._step(tensors, once)
+            reply = self._step(tensors, once, lent)
         except SidecarError as error:
-            if error.code not in REPEATABLE:
+            if error.code not in REPEATABLE or lent is not None:
                 raise
             self._kept.clear()
             if error.code == "WIRE_LEASE_UNKNOWN":
                 self.prepare()
-            reply = self._step(tensors, once)
+            reply = self._step(tensors, once, None)
         report, ms = self.report, reply.result["ms"]
         report.steps += 1
         report.step_ms += (time.perf_counter() - started) * 1000
@@ -93,8 +108,29 @@ class EngineRun:
             raise SidecarError("CLIENT_PROTOCOL", f"The engine answered with {len(reply.tensors)} tensors; one was expected.")
         return next(iter(reply.tensors.values()))
 
+    @property
+    def link(self) -> Link:
+        """Whom the run calls. What is opened there may outlive the run."""
+        return self._link
+
+    def open_segment(self, medium: str, device: str, nbytes: int) -> tuple[dict[str, Any] | None, str]:
+        """Asks for memory of the engine's device: the row of `segments.open`, or None and why there is none. Raises SidecarError."""
+        wish = {"lease": self._lease, "medium": medium, "device": device, "bytes": nbytes}
+        result = self._call("segments.open", wish).result
+        return result["segment"], result["reason"] or ""
+
+    def confirm_segment(self, index: int, proof: str) -> bool:
+        return self._call("segments.confirm", {"segment": index, "proof": proof}).result["enabled"]
+
+    def at_end(self, action: Callable[[], None]) -> None:
+        """Called once when the run is closed."""
+        self._at_end.append(action)
+
     def close(self) -> None:
         """Gives the engine back. Never raises and never waits: a lost lease ends by itself."""
+        actions, self._at_end = self._at_end, []
+        for action in actions:
+            action()
         lease, self._lease = self._lease, None
         if lease is None:
             return
@@ -104,10 +140,22 @@ class EngineRun:
                 self._link.start("conditioning.drop", {"keys": keys})
             self._link.start("engine.release", {"lease": lease})
 
-    def _step(self, tensors: Mapping[str, Tensor], once: frozenset[str]) -> Reply:
-        use = {name: self._key_of(name, tensor) for name, tensor in tensors.items() if name in once}
-        sent = [tensor for name, tensor in tensors.items() if name not in once]
-        return self._call("engine.step", {"lease": self._lease, "use": use}, sent)
+    def _step(self, tensors: Mapping[str, Tensor | PlacedTensor], once: frozenset[str], lent: Lent | None) -> Reply:
+        use: dict[str, str] = {}
+        sent: list[Tensor | PlacedTensor] = []
+        try:
+            for name, tensor in tensors.items():
+                if name in once and isinstance(tensor, Tensor):
+                    use[name] = self._key_of(name, tensor)
+                else:
+                    sent.append(tensor)
+        except BaseException:
+            # Nothing has been asked for yet that could still use the room.
+            if lent is not None:
+                lent.loan.give_back()
+            raise
+        params: dict[str, Any] = {"lease": self._lease, "use": use}
+        return self._call("engine.step", params if lent is None else {**params, "reply": lent.reply}, sent, lent=lent)
 
     def _key_of(self, name: str, tensor: Tensor) -> str:
         """The key under which the sidecar keeps this content; sends it when it is new. Compared by bytes: nobody's promise is needed."""
@@ -130,8 +178,15 @@ class EngineRun:
         self,
         method: str,
         params: dict[str, Any],
-        tensors: list[Tensor] | None = None,
+        tensors: list[Tensor | PlacedTensor] | None = None,
         progress: Callable[[dict[str, Any]], None] | None = None,
+        lent: Lent | None = None,
     ) -> Reply:
-        self._check()
-        return self._link.call(method, params, tensors or (), check=self._check, progress=progress, make_room=self._make_room)
+        try:
+            self._check()
+        except BaseException:
+            if lent is not None:
+                lent.loan.give_back()
+            raise
+        rest: dict[str, Any] = {} if lent is None else {"lent": lent.loan}
+        return self._link.call(method, params, tensors or (), check=self._check, progress=progress, make_room=self._make_room, **rest)

@@ -157,6 +157,16 @@ export const hostErrors = {
     meaning: "A segment ends before a tensor that should lie in it.",
     remedy: "Write the tensor before the step; open a new session if the file was cut.",
   },
+  HOST_SEGMENT_STALE: {
+    number: -32055,
+    meaning: "A step names a device segment that this host process does not have.",
+    remedy: "Send the tensors in another way, and share memory again.",
+  },
+  HOST_SHARE_REFUSED: {
+    number: -32056,
+    meaning: "The host shares no memory of its device: another device, another way, or too much of it.",
+    remedy: "None needed: tensors travel through segments in files.",
+  },
 } as const satisfies Record<string, HostErrorRow>;
 
 export type HostErrorCode = keyof typeof hostErrors;

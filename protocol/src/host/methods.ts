@@ -8,6 +8,7 @@ import {
   checkpointSource,
   checksums,
   generation,
+  medium,
   milliseconds,
   quantised,
   refitPlan,
@@ -57,6 +58,8 @@ export const hostMethods = {
       memory: z.object({ totalBytes: bytes, freeBytes: bytes }),
       /** It reads a step's tensors from segments of the folder that it was told. */
       segments: z.boolean().exactOptional(),
+      /** It shares memory of its device with clients on this computer (`share`): how, and which device, by a name that is the same in every process. */
+      shares: z.object({ medium, device: z.string().min(1).max(200) }).exactOptional(),
       /** It keeps inputs of steps on its device under keys (`step.keep`, `step.use`). */
       keepsInputs: z.boolean().exactOptional(),
     }),
@@ -128,6 +131,8 @@ export const hostMethods = {
       engine,
       generation,
       segments: z.array(segmentName).max(maxSegments).exactOptional(),
+      /** Where the outputs go, in memory that this host shares; what does not fit there comes in the frame. */
+      reply: z.object({ segment: segmentName, offset: bytes, bytes }).exactOptional(),
       /** Name of an input that this step brings, to the key under which the host keeps it for later steps. A key stands for one content for ever. */
       keep: keptInputs.exactOptional(),
       /** Name of an input that this step does not bring, to the key of the one that the host has. HOST_INPUT_FORGOTTEN when it has let it go. */
@@ -135,6 +140,20 @@ export const hostMethods = {
     }),
     result: z.object({ ms: milliseconds }),
   },
+  /** New memory of the device for one client, filled with zeros behind its first 32 bytes, which are random. HOST_SHARE_REFUSED says why not. */
+  share: {
+    params: z.object({ medium, device: z.string().min(1).max(200), bytes }),
+    result: z.object({
+      name: segmentName,
+      bytes,
+      /** What another process opens it by, in base64. */
+      handle: z.string().max(1024),
+      /** SHA-256 of its first 32 bytes, in hex: whoever knows it sees the same memory. */
+      proof: z.string().length(64),
+    }),
+  },
+  /** No client uses it any more. 0 bytes for a name that is unknown. */
+  unshare: { params: z.object({ name: segmentName }), result: z.object({ bytes }) },
   /** Weights in canonical layout and engine dtype. */
   readBack: { params: z.object({ engine, parameters: z.array(z.string()) }), result: empty },
   checksums: { params: z.object({ engine, parameters: z.array(z.string()).exactOptional() }), result: z.object({ sha256: checksums }) },
@@ -165,7 +184,13 @@ export const hostMethods = {
         }),
       ),
       sessionLoads: count,
-      memory: z.object({ totalBytes: bytes, freeBytes: bytes, processBytes: bytes }),
+      memory: z.object({
+        totalBytes: bytes,
+        freeBytes: bytes,
+        processBytes: bytes,
+        /** Of the device, shared with clients. */
+        sharedBytes: bytes.exactOptional(),
+      }),
     }),
   },
   /** Ends the host after its answer. Closing its stdin does the same. */

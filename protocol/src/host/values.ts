@@ -104,7 +104,10 @@ export const refitPlan = z
   })
   .readonly();
 
-/** A file of the segment folder. No separator and no dot: it cannot lead out of the folder. */
+/** How a host's device memory is reached from another process (`segmentMedium` of the wire). */
+export const medium = z.enum(["cuda-ipc", "memfd"]);
+
+/** A file of the segment folder, or memory of the host's device by the name that `share` gave it. No separator and no dot: it cannot lead out of the folder. */
 export const segmentName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "expected the plain name of a segment");
 
 /** SHA-256 per parameter of its values in engine dtype, canonical layout, little-endian. */

@@ -50,13 +50,6 @@ export const helloMethods = {
       segments: z.object({ request: segment, reply: segment }).nullable(),
     }),
   }),
-  "segments.confirm": method({
-    summary: "Proves that the client sees the same segments: the first 32 bytes of both, hashed. Without it tensors travel in frames.",
-    role: "read",
-    tensors: "none",
-    params: z.strictObject({ proof: z.string().length(64) }),
-    result: z.object({ enabled: z.boolean() }),
-  }),
   cancel: method({
     summary: "Cancels a call of this session. The call answers WIRE_CANCELLED, unless it had finished.",
     role: "read",

@@ -13,6 +13,7 @@ import { helloMethods, helloNotifications, segment } from "./hello.ts";
 import { job, jobMethods } from "./jobs.ts";
 import { memoryMethods, memoryNotifications } from "./memory.ts";
 import { sampleMethods, sampleNotifications } from "./sample.ts";
+import { deviceSegment, segmentMethods } from "./segments.ts";
 import { statusMethods } from "./status.ts";
 import { stepMethods } from "./step.ts";
 import { telemetryMethods } from "./telemetry.ts";
@@ -20,6 +21,7 @@ import { problem, segmentRange, stackItem, tensorDescriptor, weights } from "./v
 
 export const wireMethods = {
   ...helloMethods,
+  ...segmentMethods,
   ...catalogMethods,
   ...adapterMethods,
   ...folderMethods,
@@ -65,6 +67,7 @@ export const wireValues = {
   Event: wireEvent,
   Folder: folder,
   Job: job,
+  DeviceSegment: deviceSegment,
   KeyReason: keyReason,
   Port: port,
   Problem: problem,

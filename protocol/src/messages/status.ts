@@ -60,6 +60,7 @@ export const statusMethods = {
     role: "read",
     tensors: "none",
     params: empty,
-    result: statusReport.extend({ clients: count }),
+    /** `deviceSegments`: memory of devices that clients and engine hosts share at present. */
+    result: statusReport.extend({ clients: count, deviceSegments: z.object({ count, bytes: count }) }),
   }),
 } as const;

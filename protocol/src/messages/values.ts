@@ -46,6 +46,12 @@ export const engineStateName = z.enum(["LIVE", "NEEDS_REFIT", "NEEDS_RECOMPILE",
 
 const tensorDtype = z.enum(["f32", "f16", "bf16", "u8", "i64"]);
 
+/** Which segment of the session: 0 and 1 are those of hello, others those of `segments.open`. */
+export const segmentIndex = z
+  .int()
+  .nonnegative()
+  .max(2 ** 31 - 1);
+
 /** Where a tensor lies: in the frame's payload, or at `offset` of a negotiated segment. The codec checks it further. */
 export const tensorDescriptor = z.strictObject({
   name: z.string().min(1).max(512),
@@ -53,12 +59,12 @@ export const tensorDescriptor = z.strictObject({
   shape: z.array(count).max(8),
   offset: count,
   bytes: count,
-  segment: z.int().nonnegative().max(255).exactOptional(),
+  segment: segmentIndex.exactOptional(),
 });
 export const tensors = z.array(tensorDescriptor).max(65_535);
 
 /** A free part of a segment that the sender of the call owns until it is answered. */
-export const segmentRange = z.strictObject({ segment: z.int().nonnegative().max(255), offset: count, bytes: count });
+export const segmentRange = z.strictObject({ segment: segmentIndex, offset: count, bytes: count });
 
 export const empty = z.strictObject({});
 export const nothing = z.object({});

@@ -73,6 +73,13 @@ export function createHost(options: HostOptions, runner: Runner): HostMethods {
       };
     },
 
+    async share() {
+      throw hostFailure("HOST_SHARE_REFUSED", "the embedded host shares no memory of its device", {});
+    },
+    async unshare() {
+      return { result: { bytes: 0 } };
+    },
+
     async load(params, { id, signal, notify }) {
       if (engines.has(params.engine) || loading.has(params.engine))
         throw hostFailure("HOST_ENGINE_EXISTS", `an engine ${params.engine} is loaded already; unload it first`, { engine: params.engine });

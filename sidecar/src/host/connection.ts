@@ -9,17 +9,24 @@ import {
   type HostMethod,
   type HostNotificationParams,
   type HostParams,
+  type TensorDescriptor,
 } from "@refit-sidecar/protocol";
 import { Failure } from "../failure/index.ts";
 import { KeptInputs, type Division } from "./kept-inputs.ts";
-import { allInFrame, byPlace, readPlaced, type Sent } from "./placed.ts";
+import { carried, type Reads, type Sent } from "./placed.ts";
 import type { CallOptions, HostReply, StepTensor } from "./types.ts";
 
 export type LogLevel = HostNotificationParams<"log">["level"];
 
+interface Answer {
+  readonly result: unknown;
+  readonly tensors: readonly FrameTensor[];
+  readonly placed: readonly TensorDescriptor[];
+}
+
 interface Pending {
   readonly method: HostMethod;
-  readonly resolve: (reply: { result: unknown; tensors: readonly FrameTensor[] }) => void;
+  readonly resolve: (reply: Answer) => void;
   readonly reject: (failure: Failure) => void;
   readonly alive: () => void;
   readonly onProgress: CallOptions["onProgress"];
@@ -45,7 +52,7 @@ export class HostConnection {
   #workedMs = performance.now();
   #lost: Failure | null = null;
   /** By its own word, in its answer to hello. */
-  #readsSegments = false;
+  #reads: Reads = { files: false, shared: false };
   /** Null for a host that keeps no inputs. */
   #kept: KeptInputs | null = null;
 
@@ -77,11 +84,11 @@ export class HostConnection {
   }
 
   async #callWith<M extends HostMethod>(method: M, params: HostParams<M>, options: CallOptions): Promise<HostReply<M>> {
-    const carried = this.#carry(options.tensors ?? []);
-    const sent = carried instanceof Promise ? await carried : carried;
+    const ways = carried(options.tensors ?? [], this.#reads);
+    const sent = ways instanceof Promise ? await ways : ways;
     if (this.#lost !== null) throw this.#lost;
     const id = ++this.#lastId;
-    const { result, tensors } = await this.#send(id, method, params, sent, options);
+    const { result, tensors, placed } = await this.#send(id, method, params, sent, options);
     const parsed = hostMethods[method].result.safeParse(result);
     if (!parsed.success)
       throw this.#break(
@@ -89,19 +96,11 @@ export class HostConnection {
       );
     if (method === "hello") {
       const about = parsed.data as HostReply<"hello">;
-      this.#readsSegments = about.segments === true;
+      this.#reads = { files: about.segments === true, shared: about.shares !== undefined };
       this.#kept = about.keepsInputs === true ? new KeptInputs() : null;
     }
     // safeParse of a method's own schema gives that method's result; the lookup hides it from TypeScript.
-    return { ...(parsed.data as object), tensors } as HostReply<M>;
-  }
-
-  /** At once where nothing has to be read: calls go out in the order in which they were made. */
-  #carry(tensors: readonly StepTensor[]): Sent | Promise<Sent> {
-    if (this.#readsSegments) return byPlace(tensors);
-    const framed = (inFrame: readonly FrameTensor[]): Sent => ({ inFrame, descriptors: [], segments: [] });
-    const ready = allInFrame(tensors);
-    return ready === null ? readPlaced(tensors).then(framed) : framed(ready);
+    return { ...(parsed.data as object), tensors, placed } as HostReply<M>;
   }
 
   async #send(
@@ -110,7 +109,7 @@ export class HostConnection {
     given: object,
     { inFrame, descriptors, segments }: Sent,
     options: CallOptions,
-  ): Promise<{ result: unknown; tensors: readonly FrameTensor[] }> {
+  ): Promise<Answer> {
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
     const params = segments.length === 0 ? given : { ...given, segments };
     const timer = setTimeout(() => this.#timeOut(id, method, timeoutMs), timeoutMs);
@@ -154,7 +153,7 @@ export class HostConnection {
     for (const frame of frames) this.#dispatch(frame);
   }
 
-  #dispatch({ message, tensors }: Frame): void {
+  #dispatch({ message, tensors, descriptors }: Frame): void {
     const { id, method, result, error } = message;
     if (typeof method === "string") return this.#notified(method, message["params"]);
     // Answers to our cancel requests find nobody waiting, and neither do answers to calls that timed out.
@@ -165,7 +164,7 @@ export class HostConnection {
     }
     if (pending === undefined) return;
     if (error !== undefined) pending.reject(asHostError(error));
-    else pending.resolve({ result: result ?? {}, tensors });
+    else pending.resolve({ result: result ?? {}, tensors, placed: descriptors.filter(({ segment }) => segment !== undefined) });
   }
 
   #notified(method: string, params: unknown): void {

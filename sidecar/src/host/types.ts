@@ -1,6 +1,6 @@
 // What the sidecar knows of an engine host: how to start it, what it answered, how it ended.
 
-import type { FrameTensor, HostMethod, HostParams, HostResult, TensorDtype } from "@refit-sidecar/protocol";
+import type { FrameTensor, HostMethod, HostParams, HostResult, TensorDescriptor, TensorDtype } from "@refit-sidecar/protocol";
 
 /** How to start a host. Never holds anything that a wire client sent. */
 export interface HostCommand {
@@ -25,11 +25,26 @@ export interface PlacedTensor {
   readonly read: () => Promise<FrameTensor>;
 }
 
+/** A tensor in memory of an engine host's own device, where a client wrote it: only that host process can read it, and nobody else sees its bytes. */
+export interface SharedTensor extends Omit<PlacedTensor, "read"> {
+  /** `segment` is the name that the host gave the memory. */
+  readonly read: null;
+}
+
+/** Memory of a host's device that a client may open too. */
+export interface SharedMemory extends HostResult<"share"> {
+  /** Gives it back. Never rejects: with the host's end it is gone by itself. */
+  readonly release: () => Promise<void>;
+}
+
+/** Where in such memory the outputs of a step go. */
+export type ReplyPlace = NonNullable<HostParams<"step">["reply"]>;
+
 /** An input that later steps bring again, with the same content under the same key: a host that keeps inputs gets it once. */
 export type KeyedTensor = FrameTensor & { readonly key?: string };
 
 /** An input of a step. Its bytes belong to the call until that is answered, so a step can be sent again. */
-export type StepTensor = KeyedTensor | PlacedTensor;
+export type StepTensor = KeyedTensor | PlacedTensor | SharedTensor;
 
 export interface CallOptions {
   readonly tensors?: readonly StepTensor[];
@@ -40,7 +55,11 @@ export interface CallOptions {
   readonly onProgress?: (progress: { readonly stage: string; readonly done: number; readonly total: number }) => void;
 }
 
-export type HostReply<M extends HostMethod> = HostResult<M> & { readonly tensors: readonly FrameTensor[] };
+export type HostReply<M extends HostMethod> = HostResult<M> & {
+  readonly tensors: readonly FrameTensor[];
+  /** Outputs that it left in the place that the call named (`reply`); their `segment` says nothing. */
+  readonly placed: readonly TensorDescriptor[];
+};
 
 /** One method call on a host. Throws Failure with a code of the host's error table, or HOST_LOST, HOST_TIMEOUT, HOST_GARBAGE. */
 export type HostCall = <M extends HostMethod>(method: M, params: HostParams<M>, options?: CallOptions) => Promise<HostReply<M>>;

@@ -243,6 +243,14 @@ export const optionTable = [
     help: "A second process of the embedded engine waits idle (about 150 MB, with 2 GiB free) and takes over when the first one dies",
   },
   {
+    name: "device-segments",
+    type: "choice",
+    default: "on",
+    choices: ["on", "off"],
+    reload: false,
+    help: "Clients on this computer and engine hosts share memory of the device for the tensors of steps (at most 1 GiB), so that nothing is copied through the processor",
+  },
+  {
     name: "delta-cache",
     type: "number",
     default: 4096,

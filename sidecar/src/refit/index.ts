@@ -11,4 +11,4 @@ export type { RefitTotals } from "./history.ts";
 export type { EngineProvider, HostGraph } from "./provider.ts";
 export { LiveEngine } from "./live-engine.ts";
 export type { LiveEngineParts } from "./live-engine.ts";
-export type { EngineSpec, EngineStatus, RefitRecord, StepReply, Wanted, WantedAdapter } from "./types.ts";
+export type { EngineSpec, EngineStatus, RefitRecord, SharedWish, StepReply, Wanted, WantedAdapter } from "./types.ts";

@@ -2,14 +2,14 @@ import { isDeepStrictEqual } from "node:util";
 import type { CheckpointSource } from "../catalog/types.ts";
 import { Failure } from "../failure/index.ts";
 import type { AdapterLosses } from "@refit-sidecar/protocol";
-import type { CallOptions, Host, HostReply, StepTensor } from "../host/types.ts";
+import type { CallOptions, Host, HostReply, ReplyPlace, SharedMemory, StepTensor } from "../host/types.ts";
 import { nextState, planRefit, sameState } from "../plan/index.ts";
 import type { DesiredState, EngineEvent, EngineState, PlanResult, RefitPlan } from "../plan/index.ts";
 import { engineBytes, placedKey } from "./engine-key.ts";
 import type { DeviceName } from "./engine-key.ts";
 import { OneAtATime } from "./one-at-a-time.ts";
 import type { Serving } from "../telemetry/index.ts";
-import type { EngineSpec, RefitRecord, StepReply, Wanted } from "./types.ts";
+import type { EngineSpec, RefitRecord, SharedWish, StepReply, Wanted } from "./types.ts";
 import { checkWeights } from "./verify.ts";
 
 export interface LiveEngineParts {
@@ -145,11 +145,37 @@ export class LiveEngine {
     this.#move({ type: "lost", reason });
   }
 
-  async step(generation: number, tensors: readonly StepTensor[], signal?: AbortSignal): Promise<StepReply> {
-    const host = this.#host;
-    if (host === null) throw new Failure("HOST_LOST", "the engine's host ended; the engine is being loaded again", { engine: this.id });
-    const reply = await host.call("step", { engine: this.id, generation }, { tensors, ...(signal === undefined ? {} : { signal }) });
-    return { tensors: reply.tensors, ms: reply.ms };
+  /** `reply`: where its host leaves the outputs, in memory that it shares. */
+  async step(generation: number, tensors: readonly StepTensor[], signal?: AbortSignal, reply?: ReplyPlace): Promise<StepReply> {
+    const host = this.#hostNow();
+    const answer = await host.call(
+      "step",
+      { engine: this.id, generation, ...(reply === undefined ? {} : { reply }) },
+      { tensors, ...(signal === undefined ? {} : { signal }) },
+    );
+    return { tensors: answer.tensors, placed: answer.placed, ms: answer.ms };
+  }
+
+  /** Memory of its device for one client. Throws HOST_SHARE_REFUSED with the reason. */
+  async share(wish: SharedWish): Promise<SharedMemory> {
+    const host = this.#hostNow();
+    if (host.about.shares === undefined)
+      throw new Failure("HOST_SHARE_REFUSED", "this engine host shares no memory of its device", { engine: this.id });
+    const { tensors: _, placed: __, ...memory } = await host.call("share", wish);
+    return {
+      ...memory,
+      release: () =>
+        host.call("unshare", { name: memory.name }).then(
+          () => undefined,
+          () => undefined,
+        ),
+    };
+  }
+
+  #hostNow(): Host {
+    if (this.#host === null)
+      throw new Failure("HOST_LOST", "the engine's host ended; the engine is being loaded again", { engine: this.id });
+    return this.#host;
   }
 
   /** Frees the host's memory. The engine can be brought back later by loading. */

@@ -1,7 +1,7 @@
 // What the refit stage takes and gives: desired states with the files that make them, engines, their history.
 
 import type { HostReply } from "../host/types.ts";
-import type { AdapterLosses, FrameTensor, StackFile, WeightDtype } from "@refit-sidecar/protocol";
+import type { AdapterLosses, FrameTensor, HostParams, StackFile, TensorDescriptor, WeightDtype } from "@refit-sidecar/protocol";
 import type { CheckpointSource } from "../catalog/types.ts";
 import type { Serving } from "../telemetry/index.ts";
 import type { AdapterTouches, DesiredState, EngineParameters, EngineState } from "../plan/types.ts";
@@ -70,7 +70,12 @@ export interface EngineStatus {
   readonly losses: AdapterLosses;
 }
 
+/** What a client asks for when it wants to share memory of the engine's device. */
+export type SharedWish = HostParams<"share">;
+
 export interface StepReply {
   readonly tensors: readonly FrameTensor[];
+  /** Outputs that lie where the step's `reply` said. */
+  readonly placed: readonly TensorDescriptor[];
   readonly ms: number;
 }

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { Failure } from "../failure/index.ts";
 import { nextLook, patienceFor } from "../host/index.ts";
-import type { CallOptions, StepTensor } from "../host/types.ts";
-import type { StepReply, Wanted } from "../refit/types.ts";
+import type { CallOptions, ReplyPlace, SharedMemory, StepTensor } from "../host/types.ts";
+import type { SharedWish, StepReply, Wanted } from "../refit/types.ts";
 import { ended, stayAt, type Engine, type Place, type Stay, type StayLook } from "./stay.ts";
 import { Turns, type TurnOptions } from "./turns.ts";
 
@@ -49,7 +49,9 @@ export interface Lease<Origin> {
   /** What a refit took when it arrived where it is; 0: its weights were there, or had to be loaded. A wait for others is none of it. */
   readonly refitMs: number;
   /** Throws STEP_RUN_CLOSED after its end, STEP_QUEUE_FULL, HOST_CANCELLED, and what the engine throws. */
-  readonly step: (tensors: readonly StepTensor[], signal?: AbortSignal) => Promise<LeaseReply>;
+  readonly step: (tensors: readonly StepTensor[], signal?: AbortSignal, reply?: ReplyPlace) => Promise<LeaseReply>;
+  /** Memory that the client shares with the host which holds the engine now. Throws HOST_SHARE_REFUSED, HOST_LOST. */
+  readonly share: (wish: SharedWish) => Promise<SharedMemory>;
   /** Steps from now on run there, once the weights are there; until then, and when they cannot be brought, everything stays as it was. */
   readonly move: (place: Place<Origin>) => Promise<void>;
   /** Gives the engine back; a step in progress still ends first. */
@@ -145,14 +147,15 @@ export class Leases<Origin> {
       get refitMs() {
         return refitMs;
       },
-      step: async (tensors, stepSignal) => {
+      share: (wish) => stay.place.engine.share(wish),
+      step: async (tensors, stepSignal, replyPlace) => {
         const admittedMs = nowMs();
         this.#stepping += 1;
         try {
           const reply = await atSomePlace(async () => {
             const { inTurn, place } = stay;
             const work = (ready: (refitMs: number) => void) =>
-              stepOn(place, tensors, () => (ready(place.engine.refitMs), nowMs() - admittedMs), tries, stepSignal);
+              stepOn(place, tensors, () => (ready(place.engine.refitMs), nowMs() - admittedMs), tries, stepSignal, replyPlace);
             return { ...(await inTurn(work, stepSignal)), engine: place.engine.id };
           });
           this.#steps.set(reply.engine, (this.#steps.get(reply.engine) ?? 0) + 1);
@@ -256,12 +259,13 @@ async function stepOn(
   arrived: () => number,
   tries: number,
   signal: AbortSignal | undefined,
+  reply: ReplyPlace | undefined,
 ): Promise<Omit<LeaseReply, "engine">> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       const generation = await engine.bring(wanted, signal);
       const waitedMs = arrived();
-      return { ...(await engine.step(generation, tensors, signal)), waitedMs, generation };
+      return { ...(await engine.step(generation, tensors, signal, reply)), waitedMs, generation };
     } catch (error) {
       // At most once: an engine that fails the same step twice is not helped by a third time, and the plugin has its own path.
       if (attempt === tries || !(error instanceof Failure) || !recoverable.has(error.code)) throw error;

@@ -4,7 +4,7 @@ import type { EngineLease, LiveEngine } from "../refit/index.ts";
 import type { Wanted } from "../refit/types.ts";
 import type { Turns } from "./turns.ts";
 
-export type Engine = Pick<LiveEngine, "id" | "bring" | "refitMs" | "step">;
+export type Engine = Pick<LiveEngine, "id" | "bring" | "refitMs" | "step" | "share">;
 
 /** An engine that a lease takes over, and the weights that it wants there. */
 export interface Place<Origin> extends Pick<EngineLease, "release"> {

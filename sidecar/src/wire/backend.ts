@@ -1,8 +1,8 @@
 // The one door between the wire and the rest of the sidecar. pipeline/answers implements it; tests use a fake. Params and results are those of the
 // protocol's method table, so a handler that forgets a field does not compile. Whatever fails is thrown as a Failure with its stage's code.
 
-import type { FrameTensor, WireEventValue, WireMethod, WireParams, WireResult } from "@refit-sidecar/protocol";
-import type { StepTensor } from "../host/types.ts";
+import type { FrameTensor, TensorDescriptor, WireEventValue, WireMethod, WireParams, WireResult } from "@refit-sidecar/protocol";
+import type { ReplyPlace, SharedMemory, StepTensor } from "../host/types.ts";
 
 /** What the backend may do while it serves one call. */
 export interface CallContext {
@@ -32,12 +32,19 @@ export type StepInput = StepTensor;
 export interface StepCall {
   readonly lease: string;
   readonly inputs: readonly StepInput[];
+  /** Where the engine host leaves the outputs, in memory that it shares with the client. */
+  readonly reply?: ReplyPlace;
 }
 
 export interface StepReply {
   readonly ms: WireResult<"engine.step">["ms"];
   readonly outputs: readonly FrameTensor[];
+  /** Those that lie where `reply` said. */
+  readonly placed: readonly TensorDescriptor[];
 }
+
+/** `reason`: why there is no such memory, in words for a person. */
+export type ShareReply = { readonly memory: SharedMemory } | { readonly reason: string };
 
 /** A loop's tensors lie in this process, those that were named by key too: the loop reads their values. */
 export interface SampleCall {
@@ -96,13 +103,15 @@ export type ForwardedMethod =
 /** Plain functions: they are called without `this`. */
 export type WireBackend = { readonly [M in ForwardedMethod]: Handler<M> } & {
   readonly step: (call: StepCall, context: CallContext) => Promise<StepReply>;
+  /** Memory of the engine's device for one client, as long as that stays. */
+  readonly share: (wish: WireParams<"segments.open">) => Promise<ShareReply>;
   readonly sample: (call: SampleCall, context: CallContext) => Promise<SampleReply>;
   /** Takes a stored push into the catalog. The same content may come again. */
   readonly adoptPushed: (adapter: PushedAdapter) => Promise<{ readonly id: string }>;
   /** Takes it out again, before its file is removed; false while a stack uses it. */
   readonly forgetPushed: (sha256: string) => boolean;
   /** The status page without what only the wire knows (clients). */
-  readonly status: () => Promise<Omit<WireResult<"status">, "clients">>;
+  readonly status: () => Promise<Omit<WireResult<"status">, "clients" | "deviceSegments">>;
   readonly history: () => readonly { readonly atMs: number; readonly at: string; readonly event: WireEventValue }[];
   /** Returns the function that ends the subscription. */
   readonly subscribe: (

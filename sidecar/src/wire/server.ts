@@ -18,7 +18,7 @@ import { wireMetrics } from "./metrics.ts";
 import { resolveTls, type ReloadableOptions, type WireOptions } from "./options.ts";
 import { createPages } from "./pages/index.ts";
 import { createPushStore } from "./pushes/index.ts";
-import { makeFolder, removeStale, segmentPlace } from "./segments/index.ts";
+import { createDeviceMemory, makeFolder, removeStale, segmentPlace } from "./segments/index.ts";
 import { createConditioningStore, createSession, createState, sessionMethods, type Session, type Shared } from "./session/index.ts";
 import { sessionSocket } from "./sockets.ts";
 import { createUpgrades } from "./upgrade.ts";
@@ -133,6 +133,7 @@ export async function startWire({
       { adopt: backend.adoptPushed, forget: backend.forgetPushed },
     ),
     segmentFolder,
+    deviceMemory: createDeviceMemory(),
     clients: () => sessions.size,
     nowMs: () => performance.now(),
   };
@@ -172,7 +173,7 @@ export async function startWire({
     log,
     refused,
     secure: tls !== null,
-    status: async () => ({ ...(await backend.status()), clients: sessions.size }),
+    status: async () => ({ ...(await backend.status()), clients: sessions.size, deviceSegments: shared.deviceMemory.total() }),
     metricsText: metrics.text,
     sample: backend.sample,
     stop: () => stop(),

@@ -98,6 +98,9 @@ class FakeSidecar:
             "next": None,
         }
 
+    def do_segments_open(self, *_):
+        return {"segment": None, "reason": "the fake sidecar shares no memory"}
+
     def do_adapter_find(self, params, *_):
         from refit_sidecar_plugin.files import read_header, read_tensor
 

@@ -10,6 +10,7 @@ import torch
 from ...client import SidecarError, Tensor
 from ...engine import EngineRun
 from .calls import Call, NotServed
+from .on_device import OnDevice
 from .tensors import from_bytes, from_wire, same_bits, to_wire
 
 # The sidecar's word for tensors beyond what the engine takes.
@@ -24,6 +25,7 @@ class Answerer:
 
     def __init__(self, run: EngineRun) -> None:
         self._run = run
+        self._on_device = OnDevice(run)
         self._largest: int | None = None
         # Inputs that are the same over a run, as they were sent last: a GPU's stay there, and are compared there.
         self._sent: dict[str, list[tuple[torch.Tensor, Tensor]]] = {}
@@ -57,15 +59,20 @@ class Answerer:
 
     def _whole(self, call: Call) -> torch.Tensor:
         taken = self._run.inputs.keys()
-        tensors = {name: value for name, value in call.tensors.items() if name in taken or name not in call.conditional} | self._residuals(
-            call
-        )
+        residuals = self._residuals(call)
+        tensors = {name: value for name, value in call.tensors.items() if name in taken or name not in call.conditional} | residuals
         missing = {name for name in taken if "residual" not in name} - tensors.keys() - call.optional - self._run.optional
         if missing and call.step:
             raise NotServed(f"the engine's input {sorted(missing)[0]!r}, which this run does not give", "RUN_INPUT")
         if unknown := tensors.keys() - taken:
             raise NotServed(f"the input {sorted(unknown)[0]!r}, which this engine does not take", "RUN_INPUT")
-        out = self._run.step({name: self._wire(name, value, name in call.once) for name, value in tensors.items()}, call.once)
+        kept = {name: self._wire(name, value, True) for name, value in tensors.items() if name in call.once}
+        ours = {name: value for name, value in tensors.items() if name not in call.once}
+        done = self._on_device.step(ours, kept, call.x, frozenset(residuals))
+        if done is not None:
+            return done
+        out = self._run.step(kept | {name: self._wire(name, value, False) for name, value in ours.items()}, call.once)
+        assert isinstance(out, Tensor)
         return from_bytes(out.data, from_wire(out.dtype), out.shape).to(device=call.x.device, dtype=call.x.dtype)
 
     def _wire(self, name: str, value: torch.Tensor, once: bool) -> Tensor:

@@ -43,6 +43,11 @@ def from_wire(name: str) -> torch.dtype:
     return _WIRE_TO_TORCH[name]
 
 
+def wire_dtype(dtype: torch.dtype) -> str | None:
+    """None for a dtype that the wire does not have."""
+    return _DTYPES[dtype][1]
+
+
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """The tensor's values as little-endian bytes; shares memory with a contiguous CPU tensor, copies anything else."""
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)

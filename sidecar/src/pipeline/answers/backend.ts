@@ -215,17 +215,25 @@ export function createBackend(parts: BackendParts): WireBackend {
     },
     "device.restart": createDeviceRestart(engines),
     ...jobAnswers(jobs),
-    step: async ({ lease: id, inputs }, { signal, makeRoom }) => {
+    step: async ({ lease: id, inputs, reply: place }, { signal, makeRoom }) => {
       const lease = leases.get(id);
       const { structure } = lease.origin.spec;
-      const reply = await withRoom(() => lease.step(inputs, signal), makeRoom);
+      const reply = await withRoom(() => lease.step(inputs, signal, place), makeRoom);
       const isNew = parts.lastUsed.noteStep(structure, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])), reply.ms);
       if (isNew)
         hostMemory(engines, lease.engine).then(
           (bytes) => bytes !== null && parts.lastUsed.noteMemory(structure, bytes),
           () => undefined,
         );
-      return { ms: { queue: reply.waitedMs, run: reply.ms }, outputs: reply.tensors };
+      return { ms: { queue: reply.waitedMs, run: reply.ms }, outputs: reply.tensors, placed: reply.placed };
+    },
+    share: async ({ lease, medium, device, bytes }) => {
+      try {
+        return { memory: await leases.get(lease).share({ medium, device, bytes }) };
+      } catch (error) {
+        if (error instanceof Failure && error.code === "HOST_SHARE_REFUSED") return { reason: error.message };
+        throw error;
+      }
     },
     sample: parts.sample,
     adoptPushed: async (adapter) => ({ id: (await catalog.adopt(adapter)).id }),

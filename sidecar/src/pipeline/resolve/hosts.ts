@@ -58,7 +58,7 @@ export const hostKinds = (
 /** How GPU hosts use the device. `stores`: flags that name the engine stores. */
 export function hostFlags(
   kind: "torch" | "tensorrt",
-  options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier" | "adapter-loss" | "rounding">,
+  options: Pick<Options, "vram-cap" | "vram-weights" | "idle-offload" | "base" | "tier" | "adapter-loss" | "rounding" | "device-segments">,
   stores: readonly string[],
 ): readonly string[] {
   const flags = [
@@ -70,6 +70,8 @@ export function hostFlags(
     String(options["idle-offload"]),
     "--base",
     options.base,
+    "--share",
+    options["device-segments"],
     ...stores,
   ];
   return kind === "torch"

@@ -68,8 +68,10 @@ export function greetingMethods(state: LiveState, shared: Shared): { readonly he
         },
       };
     }),
-    "segments.confirm": bind(wireMethods["segments.confirm"], async ({ proof }) => ({
-      result: { enabled: state.segments()?.confirm(proof) ?? false },
+    "segments.confirm": bind(wireMethods["segments.confirm"], async ({ proof, segment }) => ({
+      result: {
+        enabled: segment === undefined ? (state.segments()?.confirm(proof) ?? false) : state.deviceSegments.confirm(segment, proof),
+      },
     })),
   };
 }

@@ -3,7 +3,7 @@
 import type { DeepReadonly, FrameTensor, JsonObject, Method, Role, TensorDescriptor, TensorDirection } from "@refit-sidecar/protocol";
 import type { z } from "zod";
 import { Failure } from "../../failure/index.ts";
-import type { PlacedTensor } from "../../host/types.ts";
+import type { PlacedTensor, SharedTensor } from "../../host/types.ts";
 import type { CallContext } from "../backend.ts";
 import type { Calls, OpenCall } from "./calls.ts";
 import type { Outbox } from "./outbox.ts";
@@ -19,8 +19,8 @@ export interface Reply<Result = unknown> {
 export interface CallInput {
   readonly call: OpenCall;
   readonly tensors: readonly FrameTensor[];
-  /** Large ones that still lie in the client's segment, for a method that takes them so. */
-  readonly placed: readonly PlacedTensor[];
+  /** Large ones that still lie in the client's segment, and all in a device segment, for a method that takes them so. */
+  readonly placed: readonly (PlacedTensor | SharedTensor)[];
   readonly context: CallContext;
 }
 
@@ -41,7 +41,7 @@ export interface SessionState {
   readonly contextOf: (call: OpenCall) => CallContext;
   readonly readSegment: (descriptor: TensorDescriptor) => Promise<FrameTensor>;
   /** Checked like one that is read, and left where it is. */
-  readonly placeSegment: (descriptor: TensorDescriptor) => PlacedTensor;
+  readonly placeSegment: (descriptor: TensorDescriptor) => PlacedTensor | SharedTensor;
   readonly end: () => Promise<void>;
 }
 

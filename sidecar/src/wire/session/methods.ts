@@ -26,7 +26,9 @@ export function sessionMethods(state: LiveState, shared: Shared): Readonly<Recor
     "engine.sample": sampleMethod(state, shared),
     cancel: bind(wireMethods.cancel, async ({ request }) => ({ result: { cancelled: state.calls().cancel(request) } })),
     ping: bind(wireMethods.ping, async () => ({ result: {} })),
-    status: bind(wireMethods.status, async () => ({ result: { ...(await backend.status()), clients: shared.clients() } })),
+    status: bind(wireMethods.status, async () => ({
+      result: { ...(await backend.status()), clients: shared.clients(), deviceSegments: shared.deviceMemory.total() },
+    })),
     "adapter.push": bind(wireMethods["adapter.push"], async ({ push, name, last }, { tensors }) => ({
       result: { adapter: await shared.pushes.push(state.id, { push, name: name ?? "pushed", last, tensors }) },
     })),

@@ -3,6 +3,7 @@
 import type { Counter, Gauge, Histogram, Log } from "../../telemetry/index.ts";
 import type { WireBackend } from "../backend.ts";
 import type { PushStore } from "../pushes/index.ts";
+import type { DeviceMemory } from "../segments/index.ts";
 import type { ConditioningStore } from "./conditioning.ts";
 import type { OutSocket } from "./outbox.ts";
 
@@ -41,6 +42,7 @@ export interface Shared {
   readonly pushes: PushStore;
   /** null: no segments on this computer, or not with remote clients. */
   readonly segmentFolder: string | null;
+  readonly deviceMemory: DeviceMemory;
   readonly clients: () => number;
   readonly nowMs: () => number;
 }

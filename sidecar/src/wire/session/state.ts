@@ -13,7 +13,7 @@ import { Failure } from "../../failure/index.ts";
 import type { CallContext } from "../backend.ts";
 import { logText } from "../failures.ts";
 import { times } from "../limits.ts";
-import { createSessionSegments, type SessionSegments } from "../segments/index.ts";
+import { createDeviceSegments, createSessionSegments, replyIndex, type DeviceSegments, type SessionSegments } from "../segments/index.ts";
 import type { Calls, OpenCall } from "./calls.ts";
 import type { SessionState } from "./method-table.ts";
 import type { Outbox } from "./outbox.ts";
@@ -24,6 +24,7 @@ export interface LiveState extends SessionState {
   readonly ended: () => boolean;
   readonly calls: () => Calls;
   readonly segments: () => SessionSegments | null;
+  readonly deviceSegments: DeviceSegments;
   /** Marks the session as greeted; makes segments when they are wanted and possible. */
   readonly greet: (
     capabilities: ReadonlySet<Capability>,
@@ -47,6 +48,7 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
   let attached: { readonly outbox: Outbox; readonly calls: Calls } | null = null;
   let capabilities: ReadonlySet<Capability> | null = null;
   let segments: SessionSegments | null = null;
+  const deviceSegments = createDeviceSegments(shared.deviceMemory);
   let unsubscribe: (() => void) | null = null;
   let ended = false;
 
@@ -101,6 +103,7 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
     ended: () => ended,
     calls: () => wired().calls,
     segments: () => segments,
+    deviceSegments,
     attach(outbox, calls) {
       attached = { outbox, calls };
     },
@@ -127,7 +130,8 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
       return { request: { index: 0, path: request.path, bytes: request.bytes }, reply: { index: 1, path: reply.path, bytes: reply.bytes } };
     },
     readSegment: async (descriptor) => ownSegments().read(descriptor),
-    placeSegment: (descriptor) => ownSegments().place(descriptor),
+    placeSegment: (descriptor) =>
+      (descriptor.segment ?? 0) > replyIndex ? deviceSegments.place(descriptor) : ownSegments().place(descriptor),
     subscribe(topics) {
       unsubscribe?.();
       const wanted = new Set<string>(topics);
@@ -155,6 +159,7 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
       const given = await Promise.allSettled([
         shared.pushes.dropSession(id),
         segments?.remove(),
+        deviceSegments.remove(),
         ...[...leases].map(async (lease) => shared.backend["engine.release"]({ lease }, context)),
       ]);
       leases.clear();

@@ -2,6 +2,7 @@
 
 import { wireMethods } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
+import { limits } from "../limits.ts";
 import { bind, type Bound } from "./method-table.ts";
 import type { Shared } from "./parts.ts";
 import type { LiveState } from "./state.ts";
@@ -14,7 +15,12 @@ function checkLease(state: LiveState, lease: string): void {
 export function steppingMethods(
   state: LiveState,
   shared: Shared,
-): Readonly<Record<"engine.prepare" | "engine.release" | "engine.step" | "conditioning.put" | "conditioning.drop", Bound>> {
+): Readonly<
+  Record<
+    "engine.prepare" | "engine.release" | "engine.step" | "segments.open" | "segments.close" | "conditioning.put" | "conditioning.drop",
+    Bound
+  >
+> {
   const { backend, conditioning, metrics } = shared;
   return {
     "engine.prepare": bind(wireMethods["engine.prepare"], async (params, { context }) => {
@@ -36,16 +42,31 @@ export function steppingMethods(
       wireMethods["engine.step"],
       async ({ lease, use, reply }, input) => {
         checkLease(state, lease);
-        return answered(state, input, reply, async () => {
+        return answered(state, input, reply, async (place) => {
           const startMs = shared.nowMs();
           const inputs = [...input.placed, ...input.tensors, ...keptTensors(state, shared, use, input, "STEP_INPUT_INVALID")];
-          const { ms, outputs } = await backend.step({ lease, inputs }, input.context);
+          const { ms, outputs, placed } = await backend.step(
+            { lease, inputs, ...(place === undefined ? {} : { reply: place }) },
+            input.context,
+          );
           metrics.stepMs.observe(shared.nowMs() - startMs);
-          return { result: { ms }, outputs };
+          return { result: { ms }, outputs, placed };
         });
       },
       { takesPlaced: true },
     ),
+    "segments.open": bind(wireMethods["segments.open"], async (params) => {
+      checkLease(state, params.lease);
+      if (shared.segmentFolder === null)
+        return { result: { segment: null, reason: "the client is not known to run on the sidecar's computer" } };
+      if (params.bytes > limits.segmentBytes)
+        throw new Failure("WIRE_SEGMENT_REFUSED", `expected at most ${limits.segmentBytes} bytes of a device segment`);
+      return { result: await state.deviceSegments.open(() => backend.share(params), params.medium) };
+    }),
+    "segments.close": bind(wireMethods["segments.close"], async ({ segment }) => {
+      await state.deviceSegments.close(segment);
+      return { result: {} };
+    }),
     "conditioning.put": bind(wireMethods["conditioning.put"], async (_params, { tensors }) => ({
       result: { bytes: conditioning.put(state.id, tensors) },
     })),

@@ -1,8 +1,9 @@
 // Tensors of a step or a loop beside those in its frame: kept conditioning that it names by key, and outputs that go into the client's segment.
 
-import type { FrameTensor } from "@refit-sidecar/protocol";
+import type { FrameTensor, TensorDescriptor } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
-import type { SegmentRange } from "../segments/index.ts";
+import type { ReplyPlace } from "../../host/types.ts";
+import { replyIndex, type SegmentRange } from "../segments/index.ts";
 import type { Kept } from "./conditioning.ts";
 import type { CallInput, Reply } from "./method-table.ts";
 import type { Shared } from "./parts.ts";
@@ -23,15 +24,26 @@ export function keptTensors(
   });
 }
 
-/** Serves the call and answers its outputs: in the client's segment, while it waits for them there, or else in the frame. */
+interface Served<Result> {
+  readonly result: Result;
+  readonly outputs: readonly FrameTensor[];
+  /** Those that an engine host left in a device segment. */
+  readonly placed?: readonly TensorDescriptor[];
+}
+
+/** Serves the call and answers its outputs: where the client wants them, while it waits for them there, or else in the frame. */
 export async function answered<Result>(
   state: LiveState,
   { call, context }: CallInput,
   reply: SegmentRange | undefined,
-  serve: () => Promise<{ readonly result: Result; readonly outputs: readonly FrameTensor[] }>,
+  serve: (place: ReplyPlace | undefined) => Promise<Served<Result>>,
 ): Promise<Reply<Result>> {
   if (reply !== undefined) call.holdAnswer();
-  const { result, outputs } = await serve();
+  if (reply !== undefined && reply.segment > replyIndex) {
+    const { result, outputs, placed = [] } = await serve(state.deviceSegments.replyPlace(reply));
+    return { result, tensors: outputs, descriptors: state.deviceSegments.placed(placed, reply) };
+  }
+  const { result, outputs } = await serve(undefined);
   const descriptors = reply === undefined || context.signal.aborted ? null : ((await state.segments()?.write(outputs, reply)) ?? null);
   return descriptors === null ? { result, tensors: outputs } : { result, descriptors };
 }

@@ -18,6 +18,8 @@ import torch
 from .. import __version__
 from ..failure import HostFailure, expect
 from ..files.checkpoint import CheckpointReader
+from ..shared.medium import medium_of
+from ..shared.memory import SharedMemory
 from ..weights.image import ImageCache
 from ..weights.memory import apply_cap
 from ..weights.stream import Ring
@@ -50,7 +52,8 @@ class Host:
         self.options = options
         self.device = device_of(options.device)
         self.ring = Ring(self.device)
-        self._memory_of_steps = StepMemory(self.device)
+        self._shared = SharedMemory(medium_of(str(self.device)) if options.share else None)
+        self._memory_of_steps = StepMemory(self.device, self._shared)
         self._kept_inputs = KeptInputs(self.device)
         self.images = ImageCache(options.delta_cache_bytes)
         self.session_loads = 0
@@ -79,7 +82,8 @@ class Host:
             "hello": ("now", self._hello), "load": ("work", self._load), "prepare": ("work", self._prepare), "commit": ("live", self._commit),
             "discard": ("now", self._discard), "step": ("live", self._step), "readBack": ("live", self._read_back),
             "checksums": ("live", self._checksums), "unload": ("live", self._unload), "offload": ("live", self._offload),
-            "status": ("now", self._status),
+            "status": ("now", self._status), "share": ("live", lambda params, call: (self._shared.share(params), [])),
+            "unshare": ("live", lambda params, call: ({"bytes": self._shared.unshare(params["name"])}, [])),
             "shutdown": ("live", lambda params, call: ({}, [])),
         }  # fmt: skip
         return {name: Method(run, lane) for name, (lane, run) in lanes.items()}
@@ -106,6 +110,7 @@ class Host:
             "protocolVersion": protocol.PROTOCOL_VERSION, "kind": self._maker.kind, "versions": versions, "device": self._device_facts(),
             "precisions": list(self._maker.precisions), "memory": self._memory(),
             "segments": self._memory_of_steps.use(params.get("segments")), "keepsInputs": True,
+            **self._shared.offer(),
         }, []  # fmt: skip
 
     def _device_facts(self) -> dict[str, str]:
@@ -193,10 +198,16 @@ class Host:
     def _step(self, params: protocol.StepParams, call: Call) -> Answer:
         engine = self._find(params["engine"])
         began = time.perf_counter()
+        place = params.get("reply")
+        self._shared.check_reply(place)
         inputs = self._memory_of_steps.inputs(call.tensors, params)
         inputs = self._kept_inputs.whole(inputs, params.get("keep", {}), params.get("use", {}))
         with engine.present():
-            outputs = [to_wire(name, value) for name, value in engine.step(inputs, params["generation"]).items()]
+            placed, others = self._shared.leave(engine.step(inputs, params["generation"]), place)
+            outputs = [*placed, *(to_wire(name, value) for name, value in others.items())]
+            if placed:
+                # Whoever reads the answer reads the output at once.
+                self._shared.settle()
         return {"ms": (time.perf_counter() - began) * 1000}, outputs
 
     def _read_back(self, params: protocol.ReadBackParams, call: Call) -> Answer:
@@ -256,7 +267,7 @@ class Host:
              "losses": engine.weights.losses, **_quantised(engine)}
             for name, engine in list(self._engines.items())
         ]  # fmt: skip
-        memory = {**self._memory(), "processBytes": psutil.Process().memory_info().rss}
+        memory = {**self._memory(), "processBytes": psutil.Process().memory_info().rss, "sharedBytes": self._shared.nbytes}
         return {"engines": engines, "sessionLoads": self.session_loads, "memory": memory}, []
 
 

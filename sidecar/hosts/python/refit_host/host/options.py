@@ -28,6 +28,7 @@ class Options:
     idle_seconds: float
     delta_cache_bytes: int
     weights: str
+    share: bool
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -63,12 +64,18 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     )
     parser.add_argument("--weights", choices=("stripped", "embedded", "fixed"), default="stripped",
                         help="tensorrt: weights outside the engine file, inside and refittable, or inside for good")  # fmt: skip
+    parser.add_argument(
+        "--share",
+        choices=("on", "off"),
+        default="on",
+        help="whether clients on this computer may open memory of the device for the tensors of steps",
+    )
     given = parser.parse_args(arguments)
     return Options(
         given.kind, given.device, given.vram_mib * MIB or None, given.weights_mib * MIB or None, given.base, given.tier, given.adapter_loss,
         given.rounding, given.merge, given.store, tuple(given.read_store),
         given.store_unread, given.idle_seconds,
-        given.delta_cache_mib * MIB or _delta_cache_bytes(), given.weights,
+        given.delta_cache_mib * MIB or _delta_cache_bytes(), given.weights, given.share == "on",
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..failure import HostFailure
+from ..shared.memory import SharedMemory
 from ..weights.host_memory import host_arena
 from ..wire.frames import PlacedTensor, Tensors, WireTensor
 from ..wire.segments import SegmentFolder
@@ -22,8 +23,8 @@ GRAIN_BYTES = 16 << 20
 class StepMemory:
     """One step at a time: the tensors of the last one are overwritten by the next. Pinned for a GPU, so that they reach it at full speed."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, shared: SharedMemory | None = None) -> None:
+        self._device, self._shared = device, shared or SharedMemory(None)
         self._folder: SegmentFolder | None = None
         self._kept: Tensor | None = None
 
@@ -35,9 +36,17 @@ class StepMemory:
         return self._folder is not None
 
     def inputs(self, tensors: Tensors, params: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Tensors by name. Raises HOST_INVALID_PARAMS, HOST_SEGMENT_REFUSED, HOST_SEGMENT_SHORT."""
-        placed = [tensor for tensor in tensors if isinstance(tensor, PlacedTensor)]
+        """Tensors by name; those in shared memory of the device where they lie. Raises HOST_INVALID_PARAMS, HOST_SEGMENT_REFUSED, HOST_SEGMENT_SHORT, HOST_SEGMENT_STALE."""
+        names = params.get("segments", [])
+        placed: list[PlacedTensor] = []
         out = {tensor.name: from_wire(tensor) for tensor in tensors if isinstance(tensor, WireTensor)}
+        for tensor in tensors:
+            if isinstance(tensor, PlacedTensor):
+                name = names[tensor.segment] if tensor.segment < len(names) else None
+                if isinstance(name, str) and self._shared.is_name(name):
+                    out[tensor.name] = self._shared.tensor(name, tensor)
+                else:
+                    placed.append(tensor)
         if not placed:
             return out
         if self._folder is None:
@@ -45,7 +54,7 @@ class StepMemory:
                 "HOST_SEGMENT_REFUSED",
                 "this host reads no segments: hello named no folder of them that it can open; send the tensors in the frame",
             )
-        views = self._folder.read(params.get("segments", []), placed, self._take)
+        views = self._folder.read(names, placed, self._take)
         return {
             **out,
             **{tensor.name: from_wire(WireTensor(tensor.name, tensor.dtype, tensor.shape, view)) for tensor, view in zip(placed, views)},

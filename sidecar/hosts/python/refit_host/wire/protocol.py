@@ -57,6 +57,8 @@ ERRORS: Mapping[str, int] = {
     "HOST_INPUT_FORGOTTEN": -32054,
     "HOST_SEGMENT_REFUSED": -32052,
     "HOST_SEGMENT_SHORT": -32053,
+    "HOST_SEGMENT_STALE": -32055,
+    "HOST_SHARE_REFUSED": -32056,
 }
 
 
@@ -200,6 +202,11 @@ class HelloResultMemory(TypedDict):
     freeBytes: int
 
 
+class HelloResultShares(TypedDict):
+    medium: Literal["cuda-ipc", "memfd"]
+    device: str
+
+
 class _HelloResult(TypedDict):
     protocolVersion: int
     kind: str
@@ -211,6 +218,7 @@ class _HelloResult(TypedDict):
 
 class HelloResult(_HelloResult, total=False):
     segments: bool
+    shares: HelloResultShares
     keepsInputs: bool
 
 
@@ -383,6 +391,19 @@ class ServingNotification(_ServingNotification, total=False):
     quantised: ServingNotificationQuantised
 
 
+class ShareParams(TypedDict):
+    medium: Literal["cuda-ipc", "memfd"]
+    device: str
+    bytes: int
+
+
+class ShareResult(TypedDict):
+    name: str
+    bytes: int
+    handle: str
+    proof: str
+
+
 ShutdownParams = DiscardResult
 
 
@@ -450,16 +471,26 @@ class StatusResultEngine(_StatusResultEngine, total=False):
     tier: str
 
 
-class StatusResultMemory(TypedDict):
+class _StatusResultMemory(TypedDict):
     totalBytes: int
     freeBytes: int
     processBytes: int
+
+
+class StatusResultMemory(_StatusResultMemory, total=False):
+    sharedBytes: int
 
 
 class StatusResult(TypedDict):
     engines: list[StatusResultEngine]
     sessionLoads: int
     memory: StatusResultMemory
+
+
+class StepParamsReply(TypedDict):
+    segment: str
+    offset: int
+    bytes: int
 
 
 class _StepParams(TypedDict):
@@ -469,6 +500,7 @@ class _StepParams(TypedDict):
 
 class StepParams(_StepParams, total=False):
     segments: list[str]
+    reply: StepParamsReply
     keep: dict[str, str]
     use: dict[str, str]
 
@@ -482,6 +514,14 @@ class UnloadParams(TypedDict):
 
 
 class UnloadResult(TypedDict):
+    bytes: int
+
+
+class UnshareParams(TypedDict):
+    name: str
+
+
+class UnshareResult(TypedDict):
     bytes: int
 
 
@@ -778,6 +818,19 @@ def _step_params(value: Any, where: str) -> None:
         for item1 in value0:
             if type(item1) is not str or PATTERN_3(item1) is None:
                 raise wrong(f"{where}.segments", "text of the form ^[A-Za-z0-9_-]{1,64}$", item1)
+    value0 = value.get("reply")
+    if value0 is not None:
+        if type(value0) is not dict:
+            raise wrong(f"{where}.reply", "an object", value0)
+        value1 = value0.get("segment")
+        if type(value1) is not str or PATTERN_3(value1) is None:
+            raise wrong(f"{where}.reply.segment", "text of the form ^[A-Za-z0-9_-]{1,64}$", value1)
+        value1 = value0.get("offset")
+        if type(value1) is not int or not 0 <= value1 <= 9007199254740991:
+            raise wrong(f"{where}.reply.offset", "a whole number", value1)
+        value1 = value0.get("bytes")
+        if type(value1) is not int or not 0 <= value1 <= 9007199254740991:
+            raise wrong(f"{where}.reply.bytes", "a whole number", value1)
     value0 = value.get("keep")
     if value0 is not None:
         if type(value0) is not dict:
@@ -792,6 +845,28 @@ def _step_params(value: Any, where: str) -> None:
         for name1, item1 in value0.items():
             if type(item1) is not str or len(item1) < 1 or len(item1) > 200:
                 raise wrong(f"{where}.use.{name1}", "text of 1 to 200 characters", item1)
+
+
+def _share_params(value: Any, where: str) -> None:
+    if type(value) is not dict:
+        raise wrong(f"{where}", "an object", value)
+    value0 = value.get("medium")
+    if type(value0) is not str or value0 not in ("cuda-ipc", "memfd"):
+        raise wrong(f"{where}.medium", "one of cuda-ipc, memfd", value0)
+    value0 = value.get("device")
+    if type(value0) is not str or len(value0) < 1 or len(value0) > 200:
+        raise wrong(f"{where}.device", "text of 1 to 200 characters", value0)
+    value0 = value.get("bytes")
+    if type(value0) is not int or not 0 <= value0 <= 9007199254740991:
+        raise wrong(f"{where}.bytes", "a whole number", value0)
+
+
+def _unshare_params(value: Any, where: str) -> None:
+    if type(value) is not dict:
+        raise wrong(f"{where}", "an object", value)
+    value0 = value.get("name")
+    if type(value0) is not str or PATTERN_3(value0) is None:
+        raise wrong(f"{where}.name", "text of the form ^[A-Za-z0-9_-]{1,64}$", value0)
 
 
 def _read_back_params(value: Any, where: str) -> None:
@@ -865,6 +940,8 @@ CHECKS: Mapping[str, Callable[[Any, str], None]] = {
     "commit": _commit_params,
     "discard": _discard_params,
     "step": _step_params,
+    "share": _share_params,
+    "unshare": _unshare_params,
     "readBack": _read_back_params,
     "checksums": _checksums_params,
     "unload": _unload_params,

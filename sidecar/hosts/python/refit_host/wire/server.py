@@ -11,14 +11,15 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Callable, Mapping
+from typing import Any, BinaryIO, Callable, Mapping, Sequence
 
 from ..failure import HostFailure
 from . import protocol
-from .frames import Tensors, WireTensor, encode_frame, read_frame
+from .frames import PlacedTensor, Tensors, WireTensor, encode_frame, read_frame
 
 log = logging.getLogger("refit_host")
-Answer = tuple[dict[str, Any], list[WireTensor]]
+# Tensors that travel, and outputs that were left where the call wanted them.
+Answer = tuple[dict[str, Any], Sequence[WireTensor | PlacedTensor]]
 
 
 @dataclass
@@ -142,8 +143,9 @@ class Server:
         """A notification, from any thread."""
         self._send({"jsonrpc": "2.0", "method": name, "params": params}, None, [])
 
-    def _send(self, message: dict[str, Any], slot: str | None, tensors: list[WireTensor]) -> None:
-        parts = encode_frame(message, slot, tensors)
+    def _send(self, message: dict[str, Any], slot: str | None, tensors: Sequence[WireTensor | PlacedTensor]) -> None:
+        placed = [tensor for tensor in tensors if isinstance(tensor, PlacedTensor)]
+        parts = encode_frame(message, slot, [tensor for tensor in tensors if isinstance(tensor, WireTensor)], placed)
         with self._writing:
             try:
                 for part in parts:

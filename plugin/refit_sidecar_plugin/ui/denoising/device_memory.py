@@ -1,0 +1,163 @@
+"""Memory of an engine's device, opened in this process: a GPU's by CUDA's handles, the processor's as a file in memory.
+
+The engine host owns it. Nothing here can reach other memory of the host, and nothing waits for the host: each side finishes its own work before it speaks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+# Names of the wire (`segments.open`).
+CUDA_IPC, MEMFD = "cuda-ipc", "memfd"
+_MEMFD_LINK = "/memfd:refit-segment (deleted)"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_LAZY = 1
+
+
+class CannotOpen(Exception):
+    """The text completes the sentence "tensors go through the processor's memory: ..."."""
+
+
+class Opener(Protocol):
+    medium: str
+    #: The device of this process, by a name that is the same in every process of the computer.
+    device: str
+
+    def open(self, handle: bytes, nbytes: int) -> torch.Tensor:
+        """All of it as bytes; open as long as the tensor, or a view of it, lives. Raises CannotOpen."""
+        ...
+
+    def settle(self) -> None:
+        """Returns when everything that was written in the current stream is there for others to read."""
+        ...
+
+
+def opener_of(device: torch.device) -> Opener:
+    """For tensors on this device. Raises CannotOpen."""
+    if sys.platform != "linux":
+        raise CannotOpen("only Linux opens memory of another process's device")
+    if device.type == "cuda" and torch.version.cuda is not None:
+        return CudaIpc(device)
+    if device.type == "cpu":
+        return Memfd()
+    raise CannotOpen(f"memory of a device of the kind {device.type} cannot be opened from another process")
+
+
+class Driver:
+    """The calls of libcuda that are needed here. They act on the context that is current in the thread, which is PyTorch's."""
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL("libcuda.so.1")
+        except OSError as error:
+            raise CannotOpen("the library of CUDA's driver is not found") from error
+
+    def call(self, name: str, *arguments: Any) -> None:
+        code = getattr(self._library, name)(*arguments)
+        if code != 0:
+            text = ctypes.c_char_p()
+            self._library.cuGetErrorName(code, ctypes.byref(text))
+            raise CannotOpen(f"the driver answers {name} with {(text.value or b'unknown').decode()}")
+
+
+class _Handle(ctypes.Structure):
+    """The driver takes it by value."""
+
+    _fields_ = (("bytes", ctypes.c_ubyte * 64),)
+
+
+class _Mapped:
+    """Looks like an array on the GPU to PyTorch, which keeps it as long as a tensor looks at it."""
+
+    def __init__(self, driver: Driver, device: torch.device, pointer: int, nbytes: int) -> None:
+        self._driver, self._device, self._pointer = driver, device, pointer
+        self.__cuda_array_interface__ = {"shape": (nbytes,), "typestr": "|u1", "data": (pointer, False), "strides": None, "version": 3}
+
+    def __del__(self) -> None:
+        try:
+            # A copy out of it may still be under way.
+            torch.cuda.synchronize(self._device)
+            self._driver.call("cuIpcCloseMemHandle", ctypes.c_uint64(self._pointer))
+        except Exception:
+            # The process is ending, or its context is broken: the driver takes the mapping with it.
+            return
+
+
+class CudaIpc:
+    """PyTorch's own way of sharing tensors needs its own allocator on both sides; ComfyUI runs on CUDA's (cudaMallocAsync)."""
+
+    medium = CUDA_IPC
+
+    def __init__(self, device: torch.device) -> None:
+        self._driver = Driver()
+        ordinal = torch.cuda.current_device() if device.index is None else device.index
+        self._device = torch.device("cuda", ordinal)
+        number, uuid = ctypes.c_int(), (ctypes.c_ubyte * 16)()
+        self._driver.call("cuDeviceGet", ctypes.byref(number), ordinal)
+        self._driver.call("cuDeviceGetUuid_v2", uuid, number)
+        self.device = bytes(uuid).hex()
+
+    def open(self, handle: bytes, nbytes: int) -> torch.Tensor:
+        if len(handle) != ctypes.sizeof(_Handle):
+            raise CannotOpen("the engine host gave a handle of another size")
+        # The device's context becomes current in this thread.
+        torch.cuda.synchronize(self._device)
+        pointer = ctypes.c_uint64()
+        self._driver.call("cuIpcOpenMemHandle_v2", ctypes.byref(pointer), _Handle.from_buffer_copy(handle), ctypes.c_uint(_LAZY))
+        mapped = _Mapped(self._driver, self._device, pointer.value, nbytes)
+        base, size = ctypes.c_uint64(), ctypes.c_size_t()
+        self._driver.call("cuMemGetAddressRange_v2", ctypes.byref(base), ctypes.byref(size), pointer)
+        if base.value != pointer.value or size.value < nbytes:
+            raise CannotOpen("the engine host gave a handle of another size of memory")
+        return torch.as_tensor(mapped, device=self._device)
+
+    def settle(self) -> None:
+        torch.cuda.current_stream(self._device).synchronize()
+
+
+class Memfd:
+    medium = MEMFD
+
+    def __init__(self) -> None:
+        try:
+            self.device = _BOOT.read_text().strip()
+        except OSError as error:
+            raise CannotOpen("this computer does not say which one it is") from error
+
+    def open(self, handle: bytes, nbytes: int) -> torch.Tensor:
+        process, _, number = handle.decode("ascii", "replace").partition(":")
+        if not (process.isdecimal() and number.isdecimal()):
+            raise CannotOpen("the engine host gave a handle of another kind")
+        path = f"/proc/{process}/fd/{number}"
+        try:
+            # In another container the number stands for another process: nothing but such a file is opened.
+            if os.readlink(path) != _MEMFD_LINK:
+                raise CannotOpen("the engine host runs in another container")
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise CannotOpen(f"the engine host's memory cannot be opened from this process ({error.strerror})") from error
+        try:
+            _check_sealed(file, nbytes)
+            return torch.frombuffer(mmap.mmap(file, nbytes), dtype=torch.uint8)
+        except (OSError, ValueError) as error:
+            raise CannotOpen("the engine host's memory cannot be mapped into this process") from error
+        finally:
+            os.close(file)
+
+    def settle(self) -> None:
+        """Writes of one process are there for the other at once."""
+
+
+def _check_sealed(file: int, nbytes: int) -> None:
+    """A file that could get shorter would end this process."""
+    import fcntl
+
+    if os.fstat(file).st_size < nbytes or not fcntl.fcntl(file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+        raise CannotOpen("the engine host's memory could change its size")
