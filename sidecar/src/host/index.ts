@@ -15,4 +15,16 @@ export { startHost } from "./start-host.ts";
 export type { StartOptions } from "./start-host.ts";
 export { HostSupervisor } from "./supervisor.ts";
 export type { SupervisorEvents, SupervisorStatus } from "./supervisor.ts";
-export type { CallOptions, Host, HostCall, HostCommand, HostExit, HostReply, PlacedTensor, StepTensor } from "./types.ts";
+export type {
+  CallOptions,
+  Host,
+  HostCall,
+  HostCommand,
+  HostExit,
+  HostReply,
+  PlacedTensor,
+  ReplyPlace,
+  SharedMemory,
+  SharedTensor,
+  StepTensor,
+} from "./types.ts";

@@ -1,10 +1,17 @@
 import { execFileSync } from "node:child_process";
-import { chmod, mkdir, mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, open, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from "vitest";
 import { alignTo64, encodeFrame, type FrameTensor, type JsonObject } from "../../../protocol/src/index.ts";
-import { startHost, type Host, type HostCommand, type PlacedTensor, type StepTensor } from "../../../sidecar/src/host/index.ts";
+import {
+  startHost,
+  type Host,
+  type HostCommand,
+  type PlacedTensor,
+  type SharedTensor,
+  type StepTensor,
+} from "../../../sidecar/src/host/index.ts";
 import { Engines, type Wanted } from "../../../sidecar/src/refit/index.ts";
 import { Leases } from "../../../sidecar/src/step/index.ts";
 import { demoGraph, demoStates, demoStructure, goldenSteps, readSteps, specOf, type NamedStack } from "../demo-model.ts";
@@ -187,6 +194,61 @@ export function segments(command: HostCommand): void {
       expect(failure).toMatchObject({ code });
       expect((failure as Error).message).not.toContain(scratch);
       expect(Buffer.compare(await step([...(await place(given)), ...inputs]), expected)).toBe(0);
+    });
+
+    it("memory that it shares carries inputs and output, and equals the other ways bit for bit", async ({ skip }) => {
+      const { shares } = host.about;
+      skip(shares?.medium !== "memfd", "this host shares no memory as a file");
+      const memory = await host.call("share", { ...shares!, bytes: 2 ** 20 });
+      const [process, number] = Buffer.from(memory.handle, "base64").toString().split(":");
+      const file = await open(`/proc/${process}/fd/${number}`, "r+");
+      try {
+        const given = residuals(6);
+        const expected = await step([...inputs, ...given]);
+        let end = 64;
+        const shared = await Promise.all(
+          [...inputs, ...given].map(async ({ name, dtype, shape, data }): Promise<SharedTensor> => {
+            const offset = alignTo64(end);
+            end = offset + data.byteLength;
+            await file.write(data, 0, data.byteLength, offset);
+            return { name, dtype, shape, bytes: data.byteLength, segment: memory.name, offset, read: null };
+          }),
+        );
+        const reply = { segment: memory.name, offset: alignTo64(end), bytes: 2 ** 16 };
+        const answer = await host.call("step", { engine: "placed", generation: 1, reply }, { tensors: shared });
+        expect([answer.tensors, answer.placed.length]).toEqual([[], 1]);
+        const { offset, bytes } = answer.placed[0]!;
+        const output = Buffer.alloc(bytes);
+        await file.read(output, 0, bytes, offset);
+        expect(Buffer.compare(output, expected)).toBe(0);
+        // Where the output does not fit it travels.
+        const tight = await host.call("step", { engine: "placed", generation: 1, reply: { ...reply, bytes: 64 } }, { tensors: shared });
+        expect([tight.placed, Buffer.compare(Buffer.from(tight.tensors[0]!.data), expected)]).toEqual([[], 0]);
+        const outside = shared.map((tensor) => ({ ...tensor, offset: memory.bytes - 64 }));
+        await expect(step(outside)).rejects.toMatchObject({ code: "HOST_SEGMENT_SHORT" });
+        await expect(
+          host.call("step", { engine: "placed", generation: 1, reply: { ...reply, bytes: memory.bytes } }, { tensors: inputs }),
+        ).rejects.toMatchObject({ code: "HOST_SEGMENT_SHORT" });
+        expect((await host.call("status", {})).memory.sharedBytes).toBe(memory.bytes);
+        expect(await host.call("unshare", { name: memory.name })).toMatchObject({ bytes: memory.bytes });
+        expect((await host.call("status", {})).memory.sharedBytes).toBe(0);
+        await expect(step(shared)).rejects.toMatchObject({ code: "HOST_SEGMENT_STALE" });
+      } finally {
+        await file.close();
+      }
+    });
+
+    it("HOST_SHARE_REFUSED for another device, and HOST_SEGMENT_STALE for memory that it does not have", async () => {
+      for (const wish of [
+        { medium: "memfd", device: "elsewhere", bytes: 64 },
+        { medium: "cuda-ipc", device: "elsewhere", bytes: 64 },
+      ] as const)
+        await expect(host.call("share", wish)).rejects.toMatchObject({ code: "HOST_SHARE_REFUSED" });
+      expect((await host.call("unshare", { name: "shared-none" })).bytes).toBe(0);
+      const foreign = inputs.map(({ name, dtype, shape, data }): SharedTensor => {
+        return { name, dtype, shape, bytes: data.byteLength, segment: "shared-none", offset: 0, read: null };
+      });
+      await expect(step(foreign)).rejects.toMatchObject({ code: "HOST_SEGMENT_STALE" });
     });
 
     it("HOST_MALFORMED_FRAME for a byte count that is not the shape's", async (context) => {

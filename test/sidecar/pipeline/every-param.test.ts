@@ -16,6 +16,7 @@ import { engineSpec, type SpecParts } from "../../../sidecar/src/pipeline/resolv
 import { createResolver, type ResolverParts } from "../../../sidecar/src/pipeline/resolve/resolver.ts";
 import { createSampling, type SampleParts } from "../../../sidecar/src/pipeline/sampling/serve.ts";
 import { Leases } from "../../../sidecar/src/step/index.ts";
+import { createDeviceMemory, createDeviceSegments } from "../../../sidecar/src/wire/segments/device-segments.ts";
 import { createSessionSegments, segmentProof } from "../../../sidecar/src/wire/segments/session-segments.ts";
 import type { CallContext, SampleCall } from "../../../sidecar/src/wire/index.ts";
 import type { CallInput } from "../../../sidecar/src/wire/session/method-table.ts";
@@ -256,6 +257,7 @@ async function methods() {
       release: (id: string) => id === "",
       get: (id: string) => ({
         origin: { spec: { structure: id, hostKind: "torch" } },
+        share: () => Promise.resolve(anything),
         step: () => Promise.resolve({ tensors: [{ name: "a", dtype: "u8", shape: [1], data: new Uint8Array(1) }], ms: 1, waitedMs: 0 }),
       }),
     },
@@ -263,7 +265,13 @@ async function methods() {
   const or = <Part extends object>(part: Part) => new Proxy(part, { get: (target, key) => Reflect.get(target, key) ?? anything });
   const backend = createBackend(or(parts) as unknown as BackendParts);
   const shared = or({ backend, version: "1", clients: () => 1, nowMs: () => 1 }) as unknown as Shared;
-  const state = or({ id: "s", role: "control", leases: { has: () => true }, segments: () => segments }) as unknown as LiveState;
+  const state = or({
+    id: "s",
+    role: "control",
+    leases: { has: () => true },
+    segments: () => segments,
+    deviceSegments: createDeviceSegments(createDeviceMemory()),
+  }) as unknown as LiveState;
   return { bound: sessionMethods(state, shared), close: () => segments.remove() };
 }
 
@@ -272,7 +280,7 @@ const codecs = (method: WireMethod, path: string): boolean => wireMethods[method
 
 describe("every parameter of the wire", () => {
   it.each(Object.keys(wireMethods) as WireMethod[])("%s: what is asked for is read", async (method) => {
-    const { params } = wireMethods[method];
+    const params: z.ZodType = wireMethods[method].params;
     const read = new Set<string>();
     const wanted = new Set<string>();
     const { bound, close } = await methods();

@@ -66,13 +66,14 @@ describe("hostFlags", () => {
     tier: "graphs",
     "adapter-loss": 25,
     rounding: "nearest",
+    "device-segments": "off",
   } as const;
   it("hands the sidecar's options and engine stores to a GPU host, tier and limit of loss to torch alone", () => {
     expect(hostFlags("torch", options, ["--store", "/data/engines"]).join(" ")).toBe(
-      "--vram-mib 7000 --weights-mib 0 --idle-seconds 600 --base auto --store /data/engines --tier graphs --adapter-loss 0.25 --rounding nearest",
+      "--vram-mib 7000 --weights-mib 0 --idle-seconds 600 --base auto --share off --store /data/engines --tier graphs --adapter-loss 0.25 --rounding nearest",
     );
     expect(hostFlags("tensorrt", options, ["--store", "/data/engines"]).join(" ")).toBe(
-      "--vram-mib 7000 --weights-mib 0 --idle-seconds 600 --base auto --store /data/engines",
+      "--vram-mib 7000 --weights-mib 0 --idle-seconds 600 --base auto --share off --store /data/engines",
     );
   });
 });

@@ -31,7 +31,7 @@ function fakeEngine() {
       if (failure !== undefined) throw failure;
       expect(given).toBe(generation);
       log.push(`step ${has}`);
-      return { tensors: [{ name: "out", dtype: "u8", shape: [1], data: Uint8Array.of(given) }], ms: 1 };
+      return { tensors: [{ name: "out", dtype: "u8", shape: [1], data: Uint8Array.of(given) }], placed: [], ms: 1 };
     },
   };
   return { engine, log, failures };

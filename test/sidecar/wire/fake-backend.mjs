@@ -50,7 +50,18 @@ export function createFakeBackend(Failure) {
   const leases = new Map();
   const pushed = new Map();
   const pinned = new Set();
-  const seen = { prepare: [], release: [], step: [], sample: [], loopSteps: [], folders: [], forgotten: [], room: [] };
+  const seen = {
+    prepare: [],
+    release: [],
+    step: [],
+    sample: [],
+    loopSteps: [],
+    shared: [],
+    strays: [],
+    folders: [],
+    forgotten: [],
+    room: [],
+  };
   let paused = false;
   let lastLease = 0;
   const startMs = performance.now();
@@ -188,17 +199,40 @@ export function createFakeBackend(Failure) {
     "jobs.cancel": async () => ({ cancelled: true }),
     "jobs.pause": async () => ({ paused: true }),
     "jobs.resume": async () => ({ paused: false }),
-    step: async ({ lease, inputs }, context) => {
+    share: async ({ medium, device, bytes }) => {
+      if (device !== "here") return { reason: "the UI draws on another device than the engine" };
+      const name = `shared-${seen.shared.length}`;
+      const memory = {
+        name,
+        bytes,
+        handle: "aGVyZQ==",
+        proof: name.padEnd(64, "0"),
+        medium,
+        released: false,
+        release: async () => void (memory.released = true),
+      };
+      seen.shared.push(memory);
+      return { memory };
+    },
+    step: async ({ lease, inputs, reply }, context) => {
       seen.step.push({ lease, inputs: inputs.map(({ name, key, data }) => ({ name, key, bytes: data?.byteLength ?? "placed" })) });
       const given = inputs.find(({ name }) => name === "sample");
       // A large one still lies in the client's segment.
+      if (given?.read === null) {
+        const { name: _, segment, ...place } = given;
+        if (seen.shared.find(({ name }) => name === segment)?.released !== false)
+          throw new Failure("HOST_SEGMENT_STALE", "this host process does not have the device segment");
+        const output = { ...place, name: "out_sample", offset: (reply?.offset ?? 0) + (seen.strays.length > 0 ? 2 ** 20 : 0), segment: 0 };
+        delete output.read;
+        return { ms: { queue: 0, run: 0 }, outputs: [], placed: reply === undefined ? [] : [output] };
+      }
       const sample = given !== undefined && "segment" in given ? await given.read() : given;
       if (sample === undefined) throw new Failure("STEP_INPUT_INVALID", "expected an input called sample");
       const delay = inputs.find(({ name }) => name === "delay_ms");
       // A running step is not interrupted.
       if (delay !== undefined) await rest(delay.data[0] + 256 * delay.data[1]);
       void context;
-      return { ms: { queue: 0, run: 0 }, outputs: [{ ...sample, name: "out_sample" }] };
+      return { ms: { queue: 0, run: 0 }, outputs: [{ ...sample, name: "out_sample" }], placed: [] };
     },
     sample: async ({ params, tensors }, context) => {
       seen.sample.push({ params, tensors: tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })) });

@@ -58,6 +58,8 @@ def _last_run_line(run: dict[str, Any] | None) -> str:
         f"Last run: {run['checkpoint']} on engine {report['engine']} ({report['host']}, {report['precision']}): refit {report['refit_ms']:.0f} ms "
         f"({report['refit_writes']} weights), {report['steps']} steps of {report['step_ms'] / steps:.1f} ms (engine {report['engine_ms'] / steps:.1f} ms)."
     )
+    if report["not_on_device"]:
+        line += f"\n  Tensors of its steps went through the processor's memory: {report['not_on_device']}."
     line += "".join(f"\n  For another model: {text}." for text in report["other_family"])
     if report["ignored"]:
         line += f"\n  {len(report['ignored'])} adapter keys had no effect, as in ComfyUI: {'; '.join(report['ignored'][:5])}"

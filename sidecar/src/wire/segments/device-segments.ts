@@ -35,6 +35,8 @@ const mostOfSession = 4;
 /** Below are the segments of hello. A number of an earlier start must not mean another segment in this one. */
 const [leastFirst, mostFirst] = [2 ** 16, 2 ** 30];
 
+export const isDeviceIndex = (segment: number | undefined): boolean => segment !== undefined && segment >= leastFirst;
+
 export function createDeviceMemory(): DeviceMemory {
   let last = randomInt(leastFirst, mostFirst);
   const held = new Map<number, number>();

@@ -20,7 +20,7 @@ import {
 import { Failure } from "../../failure/index.ts";
 import { failureReply, logText, toWireFailure, wireJson } from "../failures.ts";
 import { closeCodes, limits } from "../limits.ts";
-import { replyIndex } from "../segments/index.ts";
+import { isDeviceIndex } from "../segments/index.ts";
 import { createCalls, type OpenCall } from "./calls.ts";
 import type { Bound, CallInput, Reply, SessionState } from "./method-table.ts";
 import { createOutbox } from "./outbox.ts";
@@ -112,8 +112,8 @@ export function createSession(state: SessionState, methods: Readonly<Record<stri
     // Ranges of one call lie side by side: more bytes than a segment has would make one range stand for many tensors.
     if (inSegment.reduce((sum, { bytes }) => sum + bytes, 0) > limits.segmentBytes)
       throw new Failure("WIRE_SEGMENT_REFUSED", `expected at most ${limits.segmentBytes} bytes of tensors in the segment`);
-    const stays = ({ bytes, segment = 0 }: TensorDescriptor): boolean =>
-      bound.takesPlaced && (segment > replyIndex || bytes >= limits.placedBytes);
+    const stays = ({ bytes, segment }: TensorDescriptor): boolean =>
+      bound.takesPlaced && (isDeviceIndex(segment) || bytes >= limits.placedBytes);
     const placed = inSegment.filter(stays).map((descriptor) => state.placeSegment(descriptor));
     const copied = await Promise.all(
       inSegment.filter((descriptor) => !stays(descriptor)).map((descriptor) => state.readSegment(descriptor)),

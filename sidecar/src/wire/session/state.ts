@@ -13,7 +13,13 @@ import { Failure } from "../../failure/index.ts";
 import type { CallContext } from "../backend.ts";
 import { logText } from "../failures.ts";
 import { times } from "../limits.ts";
-import { createDeviceSegments, createSessionSegments, replyIndex, type DeviceSegments, type SessionSegments } from "../segments/index.ts";
+import {
+  createDeviceSegments,
+  createSessionSegments,
+  isDeviceIndex,
+  type DeviceSegments,
+  type SessionSegments,
+} from "../segments/index.ts";
 import type { Calls, OpenCall } from "./calls.ts";
 import type { SessionState } from "./method-table.ts";
 import type { Outbox } from "./outbox.ts";
@@ -130,8 +136,7 @@ export function createState(id: string, role: Role, shared: Shared): LiveState {
       return { request: { index: 0, path: request.path, bytes: request.bytes }, reply: { index: 1, path: reply.path, bytes: reply.bytes } };
     },
     readSegment: async (descriptor) => ownSegments().read(descriptor),
-    placeSegment: (descriptor) =>
-      (descriptor.segment ?? 0) > replyIndex ? deviceSegments.place(descriptor) : ownSegments().place(descriptor),
+    placeSegment: (descriptor) => (isDeviceIndex(descriptor.segment) ? deviceSegments.place(descriptor) : ownSegments().place(descriptor)),
     subscribe(topics) {
       unsubscribe?.();
       const wanted = new Set<string>(topics);

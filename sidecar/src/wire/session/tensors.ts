@@ -3,7 +3,7 @@
 import type { FrameTensor, TensorDescriptor } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 import type { ReplyPlace } from "../../host/types.ts";
-import { replyIndex, type SegmentRange } from "../segments/index.ts";
+import { isDeviceIndex, type SegmentRange } from "../segments/index.ts";
 import type { Kept } from "./conditioning.ts";
 import type { CallInput, Reply } from "./method-table.ts";
 import type { Shared } from "./parts.ts";
@@ -39,7 +39,7 @@ export async function answered<Result>(
   serve: (place: ReplyPlace | undefined) => Promise<Served<Result>>,
 ): Promise<Reply<Result>> {
   if (reply !== undefined) call.holdAnswer();
-  if (reply !== undefined && reply.segment > replyIndex) {
+  if (reply !== undefined && isDeviceIndex(reply.segment)) {
     const { result, outputs, placed = [] } = await serve(state.deviceSegments.replyPlace(reply));
     return { result, tensors: outputs, descriptors: state.deviceSegments.placed(placed, reply) };
   }
