@@ -25,6 +25,7 @@ function fakeEngine() {
       has = desired.checkpoint;
       return generation;
     },
+    share: () => Promise.reject(new Error("nobody asks")),
     async step(given) {
       await new Promise<void>((resolve) => setImmediate(resolve));
       const failure = failures.shift();
