@@ -101,6 +101,7 @@ class SidecarClient:
         progress: Listener | None = None,
         make_room: Callable[[int], int] | None = None,
         preview: Callable[[Preview], object] | None = None,
+        *,
         lent: Loan | None = None,
     ) -> Reply:
         """A call and its answer. ``lent``: ranges of a device segment that the call uses.

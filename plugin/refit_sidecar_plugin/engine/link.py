@@ -22,6 +22,7 @@ class Link(Protocol):
         timeout_s: float | None = None,
         progress: Callable[[dict[str, Any]], None] | None = None,
         make_room: Callable[[int], int] | None = None,
+        *,
         lent: Loan | None = None,
     ) -> Reply:
         """A call and its answer. `check` interrupts by raising; `lent`: ranges of a device segment that it uses. Raises SidecarError."""
