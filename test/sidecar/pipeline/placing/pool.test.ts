@@ -95,8 +95,9 @@ function devicesOf(count: number) {
       },
       async step() {
         await pause(stepMs);
-        return { tensors: [], ms: stepMs };
+        return { tensors: [], placed: [], ms: stepMs };
       },
+      share: () => Promise.reject(new Error("nobody asks")),
     };
     return engine;
   });
