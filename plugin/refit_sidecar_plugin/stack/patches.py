@@ -102,6 +102,11 @@ class Patch:
 
 def targets_digest(patches: Iterable[Patch]) -> str:
     """Names what the patches change, as the sidecar names it of its own reading of their file (`stack[].targets` of `engine.prepare`)."""
+    return digest_of_targets(patch.target for patch in patches)
+
+
+def digest_of_targets(targets: Iterable[Target]) -> str:
+    """As `targets_digest`."""
 
     def line(target: Target) -> str:
         rows = "" if target.rows is None else f"{target.rows[0]},{target.rows[1]}"
@@ -109,7 +114,7 @@ def targets_digest(patches: Iterable[Patch]) -> str:
         name = re.sub(r"\.(weight|scale)$", "", target.parameter)
         return f"{name}\t{rows}\t{'swap' if target.swapped else ''}"
 
-    return hashlib.sha256("\n".join(sorted({line(patch.target) for patch in patches})).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted({line(target) for target in targets})).encode()).hexdigest()
 
 
 class Once(Generic[T]):

@@ -22,14 +22,17 @@ from ...stack import Candidate, ContentItem, FileItem, Once, Patch, StackItem, i
 from ...stack.patches import settle
 from ..denoising.origins import MappedFile, Origins, follow_loads
 from ..denoising.tensors import Digests
+from .applied import Applied
 from .injections import bypass_managers, bypass_patches
 from .keys import key_map
-from .loaded_files import LoadedFiles
-from .patches import MODEL_PREFIX, ComfyPatches, file_patches, loaded_patches, placed, read_patches
+from .patches import MODEL_PREFIX, ComfyPatches, file_patches, placed, read_patches
 from .whole_files import Version, entries, whole_files
 
 # Finds an adapter by its tensors: answers with a name of the loras folders, or None.
 FindName = Callable[[Patch], str | None]
+
+# Files are hashed beside their loaders: a stack of four waits for the longest instead of for the sum.
+HASHING_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class StackReader:
         """`kept`: where identities of files are remembered over starts."""
         self._origins = Origins(self._forget_readings)
         self._digests, self._identities = Digests(self._origins), Identities(kept)
-        self._loaded = LoadedFiles(self._origins, self._matched)
-        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="refit-hash")
+        self._applied = Applied(self._origins)
+        self._hashing = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="refit-hash")
         self._versions: dict[tuple[str, int], list[Version]] = {}
         self._readings: dict[object, Reading] = {}
 
@@ -71,10 +74,11 @@ class StackReader:
             _is_adapter,
             lambda path: self._hashing.submit(self._identities.sha256, path) and None,
         )
-        self._loaded.follow()
+        self._applied.follow()
 
     def _forget_readings(self) -> None:
         """A tensor was changed in place after it was read: what was made of it is looked at again."""
+        self._applied.forget()
         self._readings.clear()
 
     def read(self, patcher: Any, hints: list[str], find: FindName) -> Reading:
@@ -93,7 +97,9 @@ class StackReader:
         own: ComfyPatches = patcher.patches
         bypassed = bypass_patches(patcher)
         patches = {key: [*own.get(key, ()), *bypassed.get(key, ())] for key in {**own, **bypassed}}
-        items = self._identify(patcher, patches, hints, find)
+        items = self._applied_files(patches, patcher.model)
+        if items is None or any(isinstance(item, FileItem) and not item.places and self._rewritten(item) for item in items):
+            items = self._identify(patcher, patches, hints, find)
         stale = [item for item in items if isinstance(item, FileItem) and self._rewritten(item)]
         if stale:
             patches = self._refreshed(patcher, patches, stale)
@@ -129,10 +135,20 @@ class StackReader:
         names = dict.fromkeys([*read_from, *hints])
         return identify(live, (candidate for name in names for candidate in self._candidates(model, name)), found_by_value)
 
-    def _matched(self, file: MappedFile) -> bool:
-        return any(
-            version.stamp == file.stamp for (path, _), versions in self._versions.items() if path == file.path for version in versions
-        )
+    def _applied_files(self, patches: ComfyPatches, model: Any) -> list[StackItem] | None:
+        """The stack, where all of it is files as their loaders read them a moment ago."""
+        out: list[StackItem] = []
+        for one in self._applied.read(patches, model) or ():
+            name = adapter_name(one.load.file.path)
+            if one.load.sha256 is None:
+                sha256 = self._identities.sha256(one.load.file.path)
+                one.load.sha256 = sha256 if one.load.file.current else None
+            if name is None or one.load.sha256 is None:
+                return None
+            places = () if one.load.file.current else self._applied.places(patches, one)
+            own = Once(lambda one=one: _live(patches, self._applied.places(patches, one), self._digests))
+            out.append(FileItem(name, one.load.sha256, one.strength, places, own, lambda one=one: one.targets))
+        return out or None
 
     def _version(self, model: Any, file: MappedFile) -> Version | None:
         """The file as its loader read it, where it is still so."""
@@ -151,7 +167,7 @@ class StackReader:
         versions = self._versions.setdefault((path, key_map(model).number), [])
         now = stamp(path)
         if now is not None and not any(version.stamp == now for version in versions):
-            read_once = Once(lambda: self._file_patches(model, path, now))
+            read_once = Once(lambda: self._file_patches(model, path))
 
             def remembered() -> str | None:
                 made = self._remember(model, name, path, now, versions, read_once())
@@ -161,15 +177,9 @@ class StackReader:
         for version in list(versions):
             yield Candidate(name, lambda version=version: version.patches, lambda version=version: version.sha256)
 
-    def _file_patches(self, model: Any, path: str, seen: Stamp) -> list[Patch] | None:
+    def _file_patches(self, model: Any, path: str) -> list[Patch] | None:
         try:
-            parameters, names = model.diffusion_model.state_dict(), key_map(model)
-            loaded = self._loaded.of(path, seen, names)
-            return (
-                file_patches(path, names, parameters, self._digests)
-                if loaded is None
-                else loaded_patches(loaded, parameters, self._digests)
-            )
+            return file_patches(path, key_map(model), model.diffusion_model.state_dict(), self._digests)
         except Exception:  # noqa: BLE001 - a file that ComfyUI cannot load explains nothing; whatever it raises is its own business
             return None
 
@@ -177,7 +187,7 @@ class StackReader:
         self, model: Any, name: str, path: str, seen: Stamp, versions: list[Version], patches: list[Patch] | None
     ) -> Version | None:
         sha256 = self._identities.sha256(path)
-        patches = self._file_patches(model, path, seen) if patches is None else patches
+        patches = self._file_patches(model, path) if patches is None else patches
         if sha256 is None or patches is None:
             return None
         frozen = tuple(patch.frozen() for patch in patches)

@@ -13,17 +13,20 @@ import queue
 import random
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ...files import Stamp, stamp
 
 # Bytes of each tensor that are compared at once: a cache line or two.
 SAMPLE_BYTES = 128
+# Where all tensors of a file are asked at once.
+PIECES_BYTES = 64
 # Of a whole comparison at a time: it stays in a core's cache.
 PIECE_BYTES = 256 << 10
 # A header of an adapter is a few hundred kilobytes.
@@ -40,6 +43,11 @@ class Place:
     begin: int
     end: int
     address: int
+
+    @property
+    def key(self) -> str:
+        """Of the tensor, in the file."""
+        return self.name.rpartition("\0")[2]
 
 
 class MappedFile:
@@ -158,7 +166,11 @@ class Origins:
 
     def verify(self) -> None:
         """Compares all that was believed since `begin`, whole, in the background."""
-        rows = [self._places[number] for number, place in self._checked.items() if place is not None and number in self._places]
+        self.compare([self._places[number] for number, place in self._checked.items() if place is not None and number in self._places])
+
+    def compare(self, rows: Iterable[tuple[weakref.ref[torch.Tensor], Place]]) -> None:
+        """Compares tensors with their places, whole, in the background."""
+        rows = list(rows)
         if not rows:
             return
         if self._worker is None:
@@ -176,6 +188,32 @@ class Origins:
                     changed = True
             if changed:
                 self._on_changed()
+
+
+class Pieces:
+    """A piece of each of a file's tensors at once, where the loader put them. They have to be there still (`data_ptr`)."""
+
+    def __init__(self, file: MappedFile, places: Sequence[Place]) -> None:
+        self._file = file
+        self._small = [place for place in places if place.end - place.begin < PIECES_BYTES]
+        rest = [(place.begin, place.address, place.end - place.begin) for place in places if place.end - place.begin >= PIECES_BYTES]
+        self._begins, self._addresses, self._sizes = np.array(rest, np.int64).reshape(-1, 3).T
+        self._random = np.random.default_rng()
+
+    def same(self) -> bool:
+        """Whether a piece of each, at a place that nobody can foresee, equals the file's bytes."""
+        if any(
+            ctypes.string_at(place.address, place.end - place.begin) != self._file.data[place.begin : place.end] for place in self._small
+        ):
+            return False
+        if not len(self._sizes):
+            return True
+        offsets = (self._random.random(len(self._sizes)) * (self._sizes - PIECES_BYTES + 1)).astype(np.int64)
+        first = int(self._addresses.min())
+        memory = (ctypes.c_uint8 * (int((self._addresses + self._sizes).max()) - first)).from_address(first)
+        own = sliding_window_view(np.frombuffer(memory, np.uint8), PIECES_BYTES)[self._addresses - first + offsets]
+        kept = sliding_window_view(np.frombuffer(self._file.data, np.uint8), PIECES_BYTES)[self._begins + offsets]
+        return np.array_equal(own, kept)
 
 
 def _sampled(tensor: torch.Tensor, place: Place) -> bool:

@@ -209,3 +209,33 @@ def test_nothing_is_kept_alive_for_a_model_that_is_gone(ui):
     del loaded
     again = ui.loaded("a.safetensors")
     assert items(ui.read((again, 0.5))) == [("a.safetensors", 0.5)]
+
+
+def test_tensors_under_other_names_are_not_the_file(ui):
+    ui.file("a.safetensors", 1)
+    tensors = comfy.utils.load_torch_file(str(ui.folder / "a.safetensors"))
+    parts = ("lora_up.weight", "lora_down.weight", "alpha")
+    swapped = {"first": "second", "second": "first", "third": "third"}
+    renamed = {f"lora_unet_{layer}.{part}": tensors[f"lora_unet_{swapped[layer]}.{part}"] for layer in LAYERS for part in parts}
+    assert items(ui.read((comfy.lora.load_lora(renamed, ui._names()), 0.5), hints=["a.safetensors"])) == [(3, 0.5)]
+
+
+def test_what_was_changed_before_its_first_use_is_not_the_file(ui):
+    loaded = ui.loaded(ui.file("a.safetensors", 1))
+    with torch.inference_mode():
+        loaded["diffusion_model.first.weight"].weights[0].mul_(2)
+    assert items(ui.read((loaded, 0.5), hints=["a.safetensors"])) == [(3, 0.5)]
+
+
+def test_a_load_with_fewer_names_than_the_model_has_is_not_the_file(ui):
+    tensors = comfy.utils.load_torch_file(str(ui.folder / ui.file("a.safetensors", 1)))
+    names = {name: key for name, key in ui._names().items() if "third" not in name}
+    assert items(ui.read((comfy.lora.load_lora(tensors, names), 0.5), hints=["a.safetensors"])) == [(2, 0.5)]
+
+
+def test_equal_layers_of_one_file_keep_their_places(ui):
+    one, two = (ui.loaded(ui.file(f"{name}.safetensors", seed)) for name, seed in (("a", 1), ("b", 2)))
+    first, second = "diffusion_model.first.weight", "diffusion_model.second.weight"
+    exchanged = {**one, first: one[second], second: one[first]}
+    reading = ui.read((exchanged, 0.5), (two, 0.5), hints=["a.safetensors"])
+    assert items(reading) == [(3, 0.5), ("b.safetensors", 0.5)]
