@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Protocol
@@ -20,6 +21,8 @@ from ..weights.refit import Prepared, Weights
 from ..wire.messages import PrepareParams
 from .check_plan import check_plan
 
+# Adapters that are read at once.
+READ_AT_ONCE = 4
 # More than one exists only while runs with different stacks alternate.
 MAX_PREPARED = 8
 
@@ -126,22 +129,26 @@ class Engine:
 
     def images(self, stack: tuple[StackFile, ...]) -> list[tuple[DeltaImage, float]]:
         """Delta files as images, from the cache where the file is unchanged."""
-        out = []
-        for item in stack:
-            key = (str(item.delta), item.sha256, stamp_of(item.delta), self.weights.number)
-            image = self._images.get(key)
-            if image is None:
-                file = read_delta(item.delta, item.sha256)
-                image = read_image(file, self.weights.layout, pinned=self.weights.device.type == "cuda", joins=self.weights.joins)
-                expect(
-                    stamp_of(item.delta) == file.stamp,
-                    "HOST_FILE_CHANGED",
-                    "the delta file changed while it was read; plan again",
-                    name=item.delta.name,
-                )
-                self._images.put(key, image)
-            out.append((image, item.strength))
-        return out
+        keys = {item: (str(item.delta), item.sha256, stamp_of(item.delta), self.weights.number) for item in stack}
+        known = {key: self._images.get(key) for key in keys.values()}
+        lacking = {key: item for item, key in keys.items() if known[key] is None}
+        # Several are read side by side.
+        with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="refit-read") as pool:
+            read = dict(zip(lacking, pool.map(self._read, lacking.values())))
+        for key, image in read.items():
+            self._images.put(key, image)
+        return [(known[keys[item]] or read[keys[item]], item.strength) for item in stack]
+
+    def _read(self, item: StackFile) -> DeltaImage:
+        file = read_delta(item.delta, item.sha256)
+        image = read_image(file, self.weights.layout, pinned=self.weights.device.type == "cuda", joins=self.weights.joins)
+        expect(
+            stamp_of(item.delta) == file.stamp,
+            "HOST_FILE_CHANGED",
+            "the delta file changed while it was read; plan again",
+            name=item.delta.name,
+        )
+        return image
 
     def prepare(self, params: PrepareParams, cap_bytes: int | None, cancelled: Callable[[], bool]) -> dict[str, Any]:
         """Computes and checks a refit beside the live weights."""

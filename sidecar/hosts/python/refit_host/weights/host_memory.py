@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
 import weakref
 
 import psutil
@@ -12,6 +15,7 @@ from ..failure import HostFailure
 
 # The rest of the computer (UI, text encoders, file cache) needs this much.
 KEEP_FREE_BYTES = 3 << 30
+HUGE_PAGE_BYTES = 2 << 20
 
 
 def free_bytes() -> int:
@@ -28,12 +32,29 @@ def host_arena(nbytes: int, device: torch.device) -> Tensor:
             "HOST_OUT_OF_MEMORY", "no host memory for the pristine base; close programs or use base: file", {"bytes": nbytes}
         ) from error
     if device.type == "cuda":
-        runtime = torch.cuda.cudart()
-        pointer = block.data_ptr()
-        code = int(runtime.cudaHostRegister(pointer, nbytes, 0))
+        code = pin(block)
         if code != 0:
             raise HostFailure(
                 "HOST_OUT_OF_MEMORY", "the driver refused to pin host memory; use base: file", {"bytes": nbytes, "cuda": code}
             )
-        weakref.finalize(block, runtime.cudaHostUnregister, pointer)
     return block
+
+
+def pin(block: Tensor) -> int:
+    """Registers it with CUDA until the tensor dies; 0, or CUDA's error. Not registered it is copied as well, but slower."""
+    runtime = torch.cuda.cudart()
+    pointer = block.data_ptr()
+    code = int(runtime.cudaHostRegister(pointer, block.numel(), 0))
+    if code == 0:
+        weakref.finalize(block, runtime.cudaHostUnregister, pointer)
+    return code
+
+
+def in_huge_pages(block: Tensor) -> None:
+    """Asks Linux for huge pages: a block of 85 MB is touched first, and pinned, in 42 pieces instead of 21,000. Where there are none nothing changes."""
+    if sys.platform != "linux" or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return
+    begin = -(-block.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = block.data_ptr() + block.numel() - begin
+    if length >= HUGE_PAGE_BYTES:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE)

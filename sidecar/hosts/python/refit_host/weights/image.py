@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import math
 import threading
-import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..failure import HostFailure, expect
@@ -23,12 +20,11 @@ from ..files.dtypes import FLOAT_DTYPES, TORCH_OF_FILE
 from ..files.safetensors_header import Entry
 from ..rotation import rotate
 from ..terms.term import Term
+from .host_memory import pin
 from .layout import Layout, Slot
-from .peaks import peak
+from .read_factors import Span, read_factors
 
 ALIGN = 128
-# Threads that look at factors; hashing and numpy let each other run.
-LOOKERS = 4
 FAST_DTYPES = {"F16": 0, "BF16": 1, "F32": 2}
 # One product of a fast term: slot, rows [start, start + length) of the canonical parameter, swap, positions of factors (bytes), rank, dtype,
 # alpha / rank of the adapter, the largest value that the unscaled product can have, and whether it is multiplied, element by element, with
@@ -41,7 +37,7 @@ FAST = np.dtype([
 
 @dataclass(frozen=True)
 class DeltaImage:
-    """`factors`: uint8, pinned on CUDA. `fast`: rows of FAST. `slow`: slot index -> terms the kernel cannot do, with `fast` ones
+    """`factors`: uint8, pinned on CUDA where the driver lets it. `fast`: rows of FAST. `slow`: slot index -> terms the kernel cannot do, with `fast` ones
     of the same parameter among them in file order. `spans`: factor name -> (begin, entry, columns permuted for this slot)."""
 
     file: DeltaFile
@@ -183,19 +179,12 @@ def read_image(file: DeltaFile, layout: Layout, *, pinned: bool, joins: bool = T
     Raises HOST_DELTA_INVALID, HOST_PARAMETER_UNKNOWN, HOST_NON_FINITE."""
     spans, rows, every, slow = _plan(file, layout, joins)
     total = max((begin + entry.end - entry.begin for begin, entry, _ in spans.values()), default=0)
-    factors = torch.empty(total + ALIGN, dtype=torch.uint8, pin_memory=pinned)
-    view = memoryview(factors.numpy())
-    try:
-        with file.path.open("rb", buffering=0) as source:
-            for begin, entry, _slot in sorted(spans.values(), key=lambda span: span[1].begin):
-                source.seek(entry.begin)
-                _fill(source, view[begin : begin + entry.end - entry.begin])
-    except (OSError, EOFError) as error:
-        raise HostFailure("HOST_DELTA_INVALID", "the delta file could not be read to its end", {"name": file.path.name}) from error
-    peaks = _inspect(file, view, spans)
+    factors, peaks = read_factors(file, (Span(name, begin, entry) for name, (begin, entry, _) in spans.items()), total + ALIGN)
     for begin, entry, slot in spans.values():
         if slot is not None:
             _permute(factors[begin : begin + entry.end - entry.begin].view(TORCH_OF_FILE[entry.dtype]), entry.shape[0], slot)
+    if pinned:
+        pin(factors)
     fast = np.array([fields for row, fields in zip(rows, _fields(rows, spans, peaks)) if row.slot.index not in slow], dtype=FAST)
     return DeltaImage(file, factors, fast, slow, every, spans)
 
@@ -212,60 +201,6 @@ def _fields(rows: list[_Product], spans: dict[str, tuple[int, Entry, Slot | None
         place = (row.slot.index, row.start, row.length, row.term.swap_halves, spans[row.up][0], spans[row.down][0])
         out.append((*place, row.rank, code, scale, peak_of, row.joined))
     return out
-
-
-def _inspect(file: DeltaFile, view: memoryview, spans: dict[str, tuple[int, Entry, Slot | None]]) -> dict[str, float]:
-    """max |factor| by name, after every factor was compared with its checksum. Raises HOST_DELTA_INVALID, and HOST_NON_FINITE for an
-    adapter with NaN or infinity: a live engine refuses it."""
-    names = list(spans)
-
-    def look(share: list[str]) -> list[tuple[str, bool, float]]:
-        out = []
-        for name in share:
-            begin, entry, _ = spans[name]
-            raw = view[begin : begin + entry.end - entry.begin]
-            out.append((name, zlib.crc32(raw) == file.checks[name][0], _largest(raw, entry.dtype)))
-        return out
-
-    with ThreadPoolExecutor(LOOKERS, thread_name_prefix="refit-look") as pool:
-        rows = [row for rows in pool.map(look, (names[start::LOOKERS] for start in range(LOOKERS))) for row in rows]
-    bad = next((name for name, whole, _ in rows if not whole), None)
-    expect(
-        bad is None,
-        "HOST_DELTA_INVALID",
-        "a factor's bytes have changed since they were written; the delta is rebuilt from the adapter",
-        factor=bad,
-    )
-    sick = next((name for name, _, largest in rows if not (file.checks[name][1] and math.isfinite(largest))), None)
-    expect(
-        sick is None,
-        "HOST_NON_FINITE",
-        f"factor {sick} of the adapter holds NaN or infinity; a live engine refuses it. Remove the adapter.",
-        factor=sick,
-        adapter=file.adapter,
-    )
-    return {name: largest for name, _, largest in rows}
-
-
-def _largest(raw: memoryview, dtype: str) -> float:
-    """Largest magnitude; NaN where there is one. Without its sign, a float's bits are in the order of the numbers."""
-    if not raw.nbytes:
-        return 0.0
-    if dtype == "F32":
-        return float((np.frombuffer(raw, np.uint32) & 0x7FFFFFFF).max().view(np.float32))
-    if dtype not in ("F16", "BF16"):
-        return float(peak(torch.frombuffer(raw, dtype=torch.uint8).view(TORCH_OF_FILE[dtype]).float()))
-    bits = (np.frombuffer(raw, np.uint16) & 0x7FFF).max()
-    return float(bits.view(np.float16)) if dtype == "F16" else float((bits.astype(np.uint32) << np.uint32(16)).view(np.float32))
-
-
-def _fill(source, target: memoryview) -> None:
-    done = 0
-    while done < target.nbytes:
-        got = source.readinto(target[done:])
-        if not got:
-            raise EOFError
-        done += got
 
 
 def _permute(down: Tensor, rank: int, slot: Slot) -> None:

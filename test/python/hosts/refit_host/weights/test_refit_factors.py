@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from engines import UNET, image, whole_engine
-from refit_host.weights.image import _largest
+from refit_host.weights.read_factors import _largest
 
 
 def test_factors_outlive_a_merge_that_knows_only_their_addresses(tmp_path):
