@@ -15,13 +15,11 @@ import contextlib
 import json
 import os
 import platform
-import random
 import signal
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,8 @@ sys.path[:0] = [str(ROOT / "test" / "python" / "plugin" / "ui" / "comfyui"), str
 from comfy_server import ComfyServer, comfy_python, skip_reason  # noqa: E402
 from refit_sidecar_plugin.client import SidecarClient  # noqa: E402
 
+from .card import run_cards  # noqa: E402
+from .soak import soak  # noqa: E402
 from .workflows import SETTINGS, WAYS, Prompt, graph  # noqa: E402
 
 # An engine in half precision beside ComfyUI's own half precision (bf16 for transformers, whose numbers are eight times as coarse); and the same in fp32.
@@ -91,6 +91,8 @@ class Bench:
         self.own: dict[Prompt, torch.Tensor] = {}
         self.count = 0
         self.server: ComfyServer | None = None
+        #: Of --card: device bytes that others hold; None without it.
+        self.occupied: int | None = None
         self.out = open(given.out, "a", encoding="utf-8") if given.out else None
         for name in ("latents", "data"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -167,12 +169,16 @@ class Bench:
         if own is not None and way != "own":
             row["from_own"] = error = float((own - latent).double().norm() / own.double().norm())
             self.hold(f"{way}: latents are near ComfyUI's own", error <= self.near, prompt=name, error=error)
-        if way in ("engine", "accelerate"):
+        if self.occupied is not None:
+            named = row.get("served_by") == "engine" or bool(row.get("reason"))
+            self.hold(f"{way}: served by the engine, or the reason is named", named, prompt=name)
+        elif way in ("engine", "accelerate"):
             self.hold(f"{way}: served by the engine", row.get("served_by") == "engine", prompt=name, reason=row.get("reason"))
 
-    def table(self, way: str) -> None:
+    def table(self, way: str, prompts: Iterable[tuple[str, Prompt]]) -> list[dict[str, Any]]:
         seen: dict[tuple[Prompt, str], torch.Tensor] = {}
-        for name, prompt in plan(self.pixels, self.given.size):
+        rows = []
+        for name, prompt in prompts:
             try:
                 row, latent = self.prompt(way, prompt)
             except AssertionError as error:
@@ -181,6 +187,8 @@ class Bench:
             if "not_run" in row:
                 continue
             self.check(way, name, prompt, row, latent)
+            if self.occupied is not None:
+                row["device_bytes"] -= self.occupied
             if way == "engine":
                 tier = self.tier()
                 row["tier"] = tier
@@ -188,9 +196,13 @@ class Bench:
                 row["same_bits_as_before"] = None if known is latent else bool(torch.equal(known, latent))
                 self.hold("engine: the same prompt on one tier gives the same bits", torch.equal(known, latent), prompt=name, tier=tier)
             self.log(way=way, prompt=name, **row)
+            rows.append({"prompt": name, **row})
+        return rows
 
     def tier(self) -> str:
-        return next(((engine["serving"] or {}).get("tier", "") for engine in self.engines()), "")
+        """How the first engine steps, and from where its base is read: what may change a picture's last bits."""
+        serving = next((engine["serving"] or {} for engine in self.engines()), {})
+        return f"{serving.get('tier', '')}; base {serving['base']}" if self.occupied is not None and serving else serving.get("tier", "")
 
     def settle(self, seconds: float) -> None:
         """Waits until the compiled tier is there, so that the second table is of one tier."""
@@ -219,6 +231,8 @@ class Bench:
                 self.log(what=f"{who} killed", skipped="the engine runs inside the sidecar")
                 continue
             file = self.folder / "latents" / f"killed-{pid}.pt"
+            # A user looks at pictures now and then; a spare host is started in such a rest.
+            time.sleep(12 if self.real else 0)
             # A picture before it, so that ComfyUI runs this one anew.
             self.prompt("engine", replace(whole, seed=9))
             queued = self.server.queue(graph("engine", whole, self.setting, file))
@@ -236,50 +250,6 @@ class Bench:
                      served_by=run["served_by"], reason=run["reason"], next_prompt_s=round(time.perf_counter() - after, 2), next_by=row.get("served_by"))  # fmt: skip
             self.hold(f"{who} killed: the picture is right", error <= self.near, error=error)
 
-    def soak(self, prompts: int) -> None:
-        """Random stacks, sizes and interrupts; the host is killed twice. Each latent is compared with ComfyUI's own of the same prompt."""
-        assert self.server is not None
-        dice = random.Random(7)
-        sizes = (self.pixels, self.pixels, self.pixels * 3 // 4)
-        choices = [Prompt(size=self.pixels, seed=1)]
-        while len(choices) < 10:
-            names = dice.sample("abcdefgh", dice.randint(0, 4))
-            stack = tuple((name, dice.choice((0.4, 0.8, -0.5))) for name in names)
-            choices.append(Prompt(stack, size=dice.choice(sizes), seed=dice.randint(1, 5)))
-        for prompt in choices:
-            if prompt not in self.own:
-                self.own[prompt] = self.prompt("own", prompt)[1]
-        served = fallback = interrupted = 0
-        worst, memory, unnamed = 0.0, [], []
-        for index in range(prompts):
-            prompt = dice.choice(choices)
-            if index in (prompts // 3, 2 * prompts // 3):
-                with contextlib.closing(self.sidecar()) as client:
-                    pids = [host["pid"] for host in client.call("status", {}).result["hosts"] if host["pid"]]
-                for pid in pids:
-                    os.kill(pid, signal.SIGKILL)
-            if dice.random() < 0.1:
-                queued = self.server.queue(
-                    graph("engine", replace(prompt, seed=99 + index), self.setting, self.folder / "latents" / "cut.pt")
-                )
-                time.sleep(dice.random() * (0.8 if self.real else 0.2))
-                self.server.call("/interrupt", {})
-                self.server.wait(queued, PATIENCE_S)
-                interrupted += 1
-            row, latent = self.prompt("engine", prompt)
-            worst = max(worst, float((self.own[prompt] - latent).double().norm() / self.own[prompt].double().norm()))
-            if row.get("served_by") == "local":
-                fallback += 1
-                if not row.get("reason"):
-                    unnamed.append(index)
-            served += row.get("served_by") == "engine"
-            memory.append(row["device_bytes"])
-        third = max(1, len(memory) // 3)
-        self.log(what=f"{prompts} prompts in a row", served=served, fallback=fallback, interrupted=interrupted, worst_error=worst,
-                 device_bytes_first_third=statistics.median(memory[:third]), device_bytes_last_third=statistics.median(memory[-third:]))  # fmt: skip
-        self.hold("soak: no wrong latent", worst <= self.near, worst=worst)
-        self.hold("soak: every fallback is named", not unnamed, at=unnamed)
-
     def run(self) -> None:
         made = time.perf_counter()
         subprocess.run(
@@ -293,35 +263,45 @@ class Bench:
             size=self.given.size,
             precision=self.given.precision,
         )
-        ways = self.given.ways.split(",")
+        if self.given.card:
+            run_cards(self, [float(size) for size in self.given.card.split(",")])
+        else:
+            self.one_server(self.given.ways.split(","))
+        self.log(what="verdict", holds=all(self.held.values()), held=self.held)
+
+    def one_server(self, ways: list[str]) -> None:
         try:
             self.log(what="server up", seconds=round(self.start(), 2))
-            for way in ways:
+            for way in [] if self.given.no_table else ways:
                 if way == "engine" and self.given.settle_first:
                     row, _ = self.prompt(way, Prompt(size=self.pixels, seed=77))
                     self.log(way=way, prompt="first after start", **row)
                     self.settle(self.given.settle_first)
-                self.table(way)
+                self.table(way, plan(self.pixels, self.given.size))
                 if way == "engine":
                     if self.given.settle:
                         self.settle(self.given.settle)
-                        self.table(way)
+                        self.table(way, plan(self.pixels, self.given.size))
                     kept = ("id", "state", "host", "precision", "memoryBytes", "serving")
                     self.log(what="engines", engines=[{key: engine[key] for key in kept} for engine in self.engines()])
             if "engine" in ways and not self.given.no_kill:
                 self.killed()
             if self.given.soak:
-                self.soak(self.given.soak)
+                soak(self, self.given.soak, self.near)
         finally:
             self.stop()
             self.end_sidecar()
-        self.log(what="verdict", holds=all(self.held.values()), held=self.held)
 
     def end_sidecar(self) -> None:
         """The sidecar that the plugin started outlives ComfyUI; this one is ours."""
         note = self.folder / "data" / "sidecar.json"
         with contextlib.suppress(OSError, ValueError):
-            os.kill(json.loads(note.read_text("utf-8"))["pid"], signal.SIGTERM)
+            pid = json.loads(note.read_text("utf-8"))["pid"]
+            os.kill(pid, signal.SIGTERM)
+            # Its hosts end with it, and their memory is the next run's.
+            for _ in range(200):
+                os.kill(pid, 0)
+                time.sleep(0.1)
 
 
 def machine() -> dict[str, Any]:
@@ -346,6 +326,12 @@ def main() -> int:
         "--settle-first", type=float, default=0.0, help="seconds to wait for it before the engine's first table, after one prompt"
     )
     parser.add_argument("--soak", type=int, default=0, help="that many random prompts at the end")
+    parser.add_argument(
+        "--card",
+        default="",
+        help="gigabytes of card that UI and host find free, comma-separated (8,12,16,24): one server each, on a short table",
+    )
+    parser.add_argument("--no-table", action="store_true", help="only what else is asked for: kills, --soak")
     parser.add_argument("--no-kill", action="store_true")
     parser.add_argument(
         "--host-python", default="", help="Python with the packages of the GPU host, where `host install` did not install them"
@@ -359,6 +345,8 @@ def main() -> int:
         return 0
     if unknown := set(given.ways.split(",")) - set(WAYS):
         parser.error(f"--ways: {', '.join(sorted(unknown))} is not one of {', '.join(WAYS)}")
+    if given.card and not torch.cuda.is_available():
+        parser.error("--card holds memory of a CUDA card, and there is none")
     torch.set_grad_enabled(False)
     bench = Bench(given)
     bench.run()

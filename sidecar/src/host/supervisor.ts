@@ -47,7 +47,7 @@ const spareLookMs = 500;
 export class HostSupervisor {
   readonly #start: () => Promise<Host>;
   readonly #events: SupervisorEvents;
-  readonly #keepsSpare: () => boolean;
+  readonly #keepsSpare: (host: Host | null) => boolean;
   readonly #isPatient: boolean;
   #worked = false;
   #spare: Host | null = null;
@@ -65,7 +65,12 @@ export class HostSupervisor {
   #closed = false;
 
   /** `isPatient`: hosts end because what they run in comes and goes; whoever asks for one waits for the next. */
-  constructor(start: () => Promise<Host>, events: SupervisorEvents, keepsSpare: () => boolean = () => false, isPatient = false) {
+  constructor(
+    start: () => Promise<Host>,
+    events: SupervisorEvents,
+    keepsSpare: (host: Host | null) => boolean = () => false,
+    isPatient = false,
+  ) {
     this.#start = start;
     this.#events = events;
     this.#keepsSpare = keepsSpare;
@@ -194,7 +199,7 @@ export class HostSupervisor {
   /** One that does not start is no concern of anybody: the host itself tells what is wrong. */
   async #startSpare(): Promise<void> {
     try {
-      if (this.#closed || this.#spare !== null || !this.#keepsSpare()) return;
+      if (this.#closed || this.#spare !== null || !this.#keepsSpare(this.#host)) return;
       const spare = await this.#start();
       if (this.#closed) return void (await spare.close());
       this.#spare = spare;

@@ -240,7 +240,7 @@ export const optionTable = [
     default: "on",
     choices: ["on", "off"],
     reload: true,
-    help: "A second process of the embedded engine waits idle (about 150 MB, with 2 GiB free) and takes over when the first one dies",
+    help: "A second host process waits idle and takes over when the first one dies: of the embedded engine (about 150 MB, with 2 GiB free), and of PyTorch (1 GB and 0.5 GB of the card, with 12 GiB free and a card of more than 20 GiB)",
   },
   {
     name: "device-segments",

@@ -35,7 +35,14 @@ export async function createEngines(
   const provider = await providerOf(setup, (serving) => engines.noteServing(serving));
   const engines: Engines = new Engines({
     ...provider,
-    keepsSpare: (kind) => !provider.ownMemory && keepsSpareHost(kind, options()["spare-host"], freemem()),
+    keepsSpare: (kind, about) =>
+      !provider.ownMemory &&
+      keepsSpareHost({
+        kind,
+        option: options()["spare-host"],
+        freeBytes: freemem(),
+        device: about && { type: about.device.type, totalBytes: about.memory.totalBytes },
+      }),
     asksDevice: (kind) => kind !== "onnxruntime",
     budgetBytes: (gpuBytes) => {
       const set = options()["engine-memory"];

@@ -8,7 +8,7 @@ import type { EngineProvider } from "./provider.ts";
 
 export interface EngineHostsParts {
   readonly start: (kind: string, device: DeviceName) => Promise<Host>;
-  readonly keepsSpare: (kind: string) => boolean;
+  readonly keepsSpare: (kind: string, about: Host["about"] | null) => boolean;
   readonly onUp: (kind: string, device: DeviceName) => void;
   /** `wasAsked`: it was ended on purpose. */
   readonly onDown: (kind: string, device: DeviceName, message: string, wasAsked: boolean) => void;
@@ -55,7 +55,7 @@ export class EngineHosts {
     const supervisor = new HostSupervisor(
       () => start(kind, device),
       { onUp: () => onUp(kind, device), onDown: ({ message, wasAsked }) => onDown(kind, device, message, wasAsked) },
-      () => keepsSpare(kind),
+      (host) => keepsSpare(kind, host?.about ?? null),
       this.#parts.patienceMs > 0,
     );
     this.#supervised.set(key, { kind, device, supervisor });

@@ -1,3 +1,4 @@
+import type { Host } from "../host/types.ts";
 import type { SidecarEvent } from "../telemetry/index.ts";
 import type { HostStatus } from "./engine-hosts.ts";
 import type { RefitTotals } from "./history.ts";
@@ -7,8 +8,8 @@ import type { EngineStatus, RefitRecord } from "./types.ts";
 
 /** Of a provider only the start of hosts is needed; without `devices` each kind has one host that chooses its device by itself. */
 export interface EnginesOptions extends Pick<EngineProvider, "startHost">, Partial<Omit<EngineProvider, "startHost">> {
-  /** Whether a second process of that kind may wait idle to take the place of one that dies. */
-  readonly keepsSpare?: (kind: string) => boolean;
+  /** Whether a second process of that kind may wait idle to take the place of one that dies. `about`: what the first one said of itself and its device. */
+  readonly keepsSpare?: (kind: string, about: Host["about"] | null) => boolean;
   /** Memory that loaded engines may take together, in main memory or on a GPU of that size; asked every time, because configuration is reloaded. */
   readonly budgetBytes: (gpuBytes: number | null) => number;
   /** Whether hosts of that kind can hold weights on a GPU: they are asked before room is made. */

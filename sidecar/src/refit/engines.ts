@@ -48,7 +48,7 @@ export class Engines {
           this.#ofHost(kind, device).flatMap(({ spec }) => spec.graph ?? []),
           device,
         ),
-      keepsSpare: (kind) => options.keepsSpare?.(kind) ?? false,
+      keepsSpare: (kind, about) => options.keepsSpare?.(kind, about) ?? false,
       onUp: (kind, device) => {
         for (const engine of this.#ofHost(kind, device)) if (!engine.loaded && engine.wanted !== null) this.#repair.begin(engine);
       },

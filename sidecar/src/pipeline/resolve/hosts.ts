@@ -82,10 +82,27 @@ export function hostFlags(
 /** An embedded host opens so many graphs ahead; about 30 MB each. */
 const warmGraphs = 2;
 
-/** A second embedded host may wait while this much memory is free; one with a graph takes about 150 MB. Hosts of a GPU hold device memory from their start, so they have no spare. */
+/**
+ * What has to be free for a second host to wait. Of the embedded engine one takes about 150 MB. One of PyTorch takes 1 GB and, with a card, half a gigabyte of it: nobody
+ * with a small card would give that away for a crash.
+ */
 const spareFreeBytes = 2 * 1024 ** 3;
-export const keepsSpareHost = (kind: string, option: Options["spare-host"], freeBytes: number): boolean =>
-  kind === "onnxruntime" && option === "on" && freeBytes > spareFreeBytes;
+const spareFreeBytesOfTorch = 12 * 1024 ** 3;
+const spareDeviceBytes = 20 * 1024 ** 3;
+
+export interface SpareLook {
+  readonly kind: string;
+  readonly option: Options["spare-host"];
+  readonly freeBytes: number;
+  /** Of the device that the first one runs on, and whether it is a card. */
+  readonly device: { readonly type: string; readonly totalBytes: number } | null;
+}
+
+export function keepsSpareHost({ kind, option, freeBytes, device }: SpareLook): boolean {
+  if (option !== "on") return false;
+  if (kind === "onnxruntime") return freeBytes > spareFreeBytes;
+  return kind === "torch" && freeBytes > spareFreeBytesOfTorch && device?.type === "cuda" && device.totalBytes > spareDeviceBytes;
+}
 
 /** Throws HOST_NOT_CONFIGURED. `graphs`: what it will likely load, first ones first. `tunables`: those of glibc that the operator has set. */
 export function hostCommand(
