@@ -93,6 +93,18 @@ const headerBytes = ({ header }: ReadyDelta): number =>
   Object.keys(header.sources).length * 200 +
   (header.report.used.length + header.report.ignored.length + header.report.failed.length) * 200;
 
+/** Thousands of rows, and every prompt asks for them. */
+const shapes = new WeakMap<CheckpointSource, DeltaTarget["parameters"]>();
+
+function shapesOf(source: CheckpointSource): DeltaTarget["parameters"] {
+  let known = shapes.get(source);
+  if (known === undefined) {
+    known = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
+    shapes.set(source, known);
+  }
+  return known;
+}
+
 export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }: ResolverParts): Resolver {
   const states = new Map<string, DeltaState>();
   const checkpointIds = new Map<string, string>();
@@ -126,7 +138,7 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
     const stamps = source.files.map(({ sizeBytes, mtimeNs, inode }) => `${sizeBytes}/${mtimeNs}/${inode}`).join(" ");
     const state = `${contentKey(identity).slice(0, 32)}-${createHash("sha256").update(stamps).digest("hex").slice(0, 16)}`;
     checkpointIds.set(state, entry.id);
-    const parameters = new Map(Object.entries(source.parameters).map(([name, { shape }]) => [name, shape]));
+    const parameters = shapesOf(source);
     return { entry, source, state, target: { family: entry.family, structure: entry.structure, parameters } };
   }
 
@@ -216,12 +228,19 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
     async wanted(request, signal) {
       const resolved = await checkpoint(request.checkpoint);
       const started = performance.now();
+      // Side by side: one that has to be made does not keep the others waiting. The first of the stack that fails is told, whenever it failed.
+      const found = await Promise.allSettled(
+        request.stack.map(async ({ adapter, strength, targets }) => {
+          const id = adapterId(adapter);
+          const { name } = catalog.entry(id);
+          return { id, name, strength, targets, made: usable(await delta(id, resolved, request.mode, signal), name) };
+        }),
+      );
       const adapters: WantedAdapter[] = [];
       const all: { id: string; delta: ReadyDelta }[] = [];
-      for (const { adapter, strength, targets } of request.stack) {
-        const id = adapterId(adapter);
-        const { name } = catalog.entry(id);
-        const made = usable(await delta(id, resolved, request.mode, signal), name);
+      for (const outcome of found) {
+        if (outcome.status === "rejected") throw outcome.reason;
+        const { id, name, strength, targets, made } = outcome.value;
         if (targets !== undefined && made.header.targets !== undefined && targets !== made.header.targets)
           throw new Failure(
             "DELTA_TARGETS_DIFFER",
