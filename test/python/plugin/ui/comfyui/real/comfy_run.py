@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,10 @@ class Run:
     def assert_served(self) -> None:
         last = self.last_run
         assert last["served_by"] == "engine", json.dumps(last)
+        report = last["report"]
+        if report["host"] == "torch" and sys.platform == "linux":
+            # UI and engine on one device: nothing of a step goes another way.
+            assert report["on_device"] == report["steps"] and not report["not_on_device"], json.dumps(report)
 
 
 def rms(tensor: torch.Tensor) -> float:
