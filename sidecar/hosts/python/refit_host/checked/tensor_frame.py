@@ -98,7 +98,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _name_length(name: str) -> int:
-    return len(name.encode("utf-16-le", "surrogatepass")) // 2
+    return len(name) if name.isascii() else len(name.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def read_descriptor(value: Any, index: int) -> Descriptor:
@@ -119,7 +119,8 @@ def read_descriptor(value: Any, index: int) -> Descriptor:
     size: int = ITEM_BYTES[dtype]
     dims: list[int] = []
     for dimension in shape:
-        whole = _whole(dimension)
+        # Most are plain, and there are dozens in a step.
+        whole = dimension if type(dimension) is int and 0 <= dimension <= MAX_WHOLE else _whole(dimension)
         if whole is None or size * whole > MAX_WHOLE:
             raise bad("dimensions that are whole numbers with a product below 2^53")
         size *= whole
