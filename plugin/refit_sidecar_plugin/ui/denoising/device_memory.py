@@ -82,8 +82,8 @@ class _Mapped:
 
     def __del__(self) -> None:
         try:
-            # A copy out of it may still be under way.
-            torch.cuda.synchronize(self._device)
+            # A copy out of it may still be under way. Of one stream: a wait for the whole device would break a graph that another thread captures.
+            torch.cuda.current_stream(self._device).synchronize()
             self._driver.call("cuIpcCloseMemHandle", ctypes.c_uint64(self._pointer))
         except Exception:
             # The process is ending, or its context is broken: the driver takes the mapping with it.
@@ -108,7 +108,7 @@ class CudaIpc:
         if len(handle) != ctypes.sizeof(_Handle):
             raise CannotOpen("the engine host gave a handle of another size")
         # The device's context becomes current in this thread.
-        torch.cuda.synchronize(self._device)
+        torch.cuda.current_stream(self._device).synchronize()
         pointer = ctypes.c_uint64()
         self._driver.call("cuIpcOpenMemHandle_v2", ctypes.byref(pointer), _Handle.from_buffer_copy(handle), ctypes.c_uint(_LAZY))
         mapped = _Mapped(self._driver, self._device, pointer.value, nbytes)

@@ -45,8 +45,8 @@ class Driver:
         return bytes(found).hex()
 
     def current(self) -> None:
-        """Makes the context current in this thread."""
-        torch.cuda.synchronize(self._ordinal)
+        """Makes the context current in this thread. Of one stream: another thread may be capturing a graph, which a wait for the whole device would break."""
+        torch.cuda.current_stream(self._ordinal).synchronize()
 
 
 class CudaBlock:
