@@ -182,7 +182,7 @@ def _apart(layers: Any, rows: Any) -> list[torch.Tensor]:
 def _words_kept(setting: Setting, size: str) -> Any:
     """As if keys and values of the words came from the run's first step."""
     blocks = [block for child in setting.fused.modules() if isinstance(child, unet.Transformer) for block in child.transformer_blocks]
-    kept = unet.read(blocks, setting.inputs[size]["encoder_hidden_states"])
+    kept = unet.read(setting.fused.operations, blocks, setting.inputs[size]["encoder_hidden_states"])
     return mock.patch.object(unet, "read", lambda *_: kept)
 
 

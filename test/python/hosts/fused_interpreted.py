@@ -107,8 +107,10 @@ def check_maps(dtype: torch.dtype, tolerance: float) -> None:
             for given in ({"bias": bias}, {"silu": False}):
                 both = [on.norm_map(x, groups, time=time, **given) for on in (do, plain)]
                 compare(f"group norm, {[one is not None for one in time]}, {list(given)}", *both, tolerance)
-        for after in (None, bias):
-            compare("sum of maps", do.add_map(x, y, after), plain.add_map(x, y, after), tolerance)
+        for other, after in ((y, None), (y, bias), (None, bias)):
+            compare("sum of maps", do.add_map(x, other, after), plain.add_map(x, other, after), tolerance)
+        wider = rand(batch, 2 * channels + 1, height, width)
+        compare("maps side by side", do.join_maps(x, wider), plain.join_maps(x, wider), tolerance)
     for codes in (None, torch.float8_e4m3fn, torch.int8):
         both = rand(5, 2 * 200)
         compare("geglu", do.geglu(both, codes=codes), plain.geglu(both, codes=codes), tolerance if codes is None else CODES_TOLERANCE)

@@ -108,17 +108,31 @@ def _scaled(x, factors, out, places, channels, SILU: tl.constexpr, PLACES: tl.co
 
 
 @triton.jit(do_not_specialize=["places"])
-def _added(x, y, bias, out, places, channels, BIASES: tl.constexpr, PLACES: tl.constexpr, CHANNELS: tl.constexpr):
+def _added(x, y, bias, out, places, channels, SUMS: tl.constexpr, BIASES: tl.constexpr, PLACES: tl.constexpr, CHANNELS: tl.constexpr):
     """`places`: of all batches."""
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     place = tl.program_id(0).to(tl.int64) * PLACES + tl.arange(0, PLACES)
     inside = channel < channels
     there = (place < places)[:, None] & inside[None, :]
     at = place[:, None] * channels + channel[None, :]
-    value = tl.load(x + at, mask=there, other=0.0).to(tl.float32) + tl.load(y + at, mask=there, other=0.0).to(tl.float32)
+    value = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
+    if SUMS:
+        value += tl.load(y + at, mask=there, other=0.0).to(tl.float32)
     if BIASES:
         value += tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
     tl.store(out + at, value.to(out.dtype.element_ty), mask=there)
+
+
+@triton.jit(do_not_specialize=["places"])
+def _joined(x, y, out, places, left, right, PLACES: tl.constexpr, CHANNELS: tl.constexpr):
+    """`places`: of all batches; `left`, `right`: channels of x and of y."""
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    place = tl.program_id(0).to(tl.int64) * PLACES + tl.arange(0, PLACES)
+    there = (place < places)[:, None] & (channel < left + right)[None, :]
+    first = (channel < left)[None, :]
+    value = tl.load(x + place[:, None] * left + channel[None, :], mask=there & first, other=0.0)
+    value += tl.load(y + place[:, None] * right + (channel - left)[None, :], mask=there & (channel >= left)[None, :], other=0.0)
+    tl.store(out + place[:, None] * (left + right) + channel[None, :], value, mask=there)
 
 
 @triton.jit
@@ -170,13 +184,23 @@ class KernelMapOperations:
         _scaled[(*_tiles(places, channels), batch)](x, factors, out, places, channels, SILU=silu, **tile)
         return out
 
-    def add_map(self, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
-        x, y = channels_last(x), channels_last(y)
+    def add_map(self, x: Tensor, y: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        x = channels_last(x)
+        other = x if y is None else channels_last(y)
         batch, channels, height, across = x.shape
         out, places = torch.empty_like(x), batch * height * across
-        _added[_tiles(places, channels)](
-            x, y, x if bias is None else bias, out, places, channels, BIASES=bias is not None, PLACES=PLACES, CHANNELS=CHANNELS, num_warps=MAP_WARPS
-        )  # fmt: skip
+        tile = {"PLACES": PLACES, "CHANNELS": CHANNELS, "num_warps": MAP_WARPS}
+        there = {"SUMS": y is not None, "BIASES": bias is not None}
+        _added[_tiles(places, channels)](x, other, x if bias is None else bias, out, places, channels, **there, **tile)
+        return out
+
+    def join_maps(self, x: Tensor, y: Tensor) -> Tensor:
+        x, y = channels_last(x), channels_last(y)
+        batch, left, height, across = x.shape
+        right, places = y.shape[1], batch * height * across
+        assert y.shape == (batch, right, height, across)
+        out = torch.empty((batch, left + right, height, across), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        _joined[_tiles(places, left + right)](x, y, out, places, left, right, PLACES=PLACES, CHANNELS=CHANNELS, num_warps=MAP_WARPS)
         return out
 
     def geglu(self, both: Tensor, *, codes: torch.dtype | None) -> Rows:

@@ -53,7 +53,9 @@ def map_of(rows: Tensor, like: Tensor) -> Tensor:
 class MapOperations(Protocol):
     def norm_map(self, x: Tensor, groups: Groups, *, bias: Tensor | None = None, time: Time = TIMELESS, silu: bool = True) -> Tensor: ...
 
-    def add_map(self, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor: ...
+    def add_map(self, x: Tensor, y: Tensor | None, bias: Tensor | None = None) -> Tensor: ...
+
+    def join_maps(self, x: Tensor, y: Tensor) -> Tensor: ...
 
     def geglu(self, both: Tensor, *, codes: torch.dtype | None) -> Rows: ...
 
@@ -74,10 +76,14 @@ class PlainMapOperations:
         value = value if time.shift is None else value + _wide(time.shift)
         return channels_last((functional.silu(value) if silu else value).to(x.dtype))
 
-    def add_map(self, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x + y + bias; `bias` [channels]."""
-        value = x.float() + y.float()
+    def add_map(self, x: Tensor, y: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        """x + y + bias, of those that there are; `bias` [channels]."""
+        value = x.float() if y is None else x.float() + y.float()
         return channels_last((value if bias is None else value + bias.float()[:, None, None]).to(x.dtype))
+
+    def join_maps(self, x: Tensor, y: Tensor) -> Tensor:
+        """The channels of both."""
+        return channels_last(torch.cat([x, y], 1))
 
     def geglu(self, both: Tensor, *, codes: torch.dtype | None) -> Rows:
         """The left half of `both` [rows, 2 * cols] times the GELU (by the error function) of the right half."""

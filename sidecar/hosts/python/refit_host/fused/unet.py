@@ -12,6 +12,7 @@ import torch
 from diffusers.models.activations import GEGLU
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional
@@ -64,6 +65,59 @@ class Resnet(ResnetBlock2D):
         return do.add_map(input_tensor, second, self.conv2.bias)
 
 
+class Convolution(nn.Conv2d):
+    """Where one is called as it is: at both ends, and where the size changes."""
+
+    operations: Operations
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.operations.add_map(_convolved(self, input), None, self.bias)
+
+
+class Norm(nn.GroupNorm):
+    """The last one, before the way out."""
+
+    operations: Operations
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.operations.norm_map(input, _groups(self), silu=False)
+
+
+def _risen(block: Any, hidden: Tensor, skips: tuple[Tensor, ...], temb: Tensor | None, upsample_size: int | None, look: Any) -> Tensor:
+    """A block of the way up: each residual block sees what the way down left beside."""
+    for index, resnet in enumerate(block.resnets):
+        hidden = look(index, resnet(block.operations.join_maps(hidden, skips[-1 - index]), temb))
+    for upsampler in block.upsamplers or ():
+        hidden = upsampler(hidden, upsample_size)
+    return hidden
+
+
+class Up(UpBlock2D):
+    operations: Operations
+
+    def forward(
+        self, hidden_states: Tensor, res_hidden_states_tuple: tuple[Tensor, ...], temb: Tensor | None = None, upsample_size: int | None = None,
+        *args: Any, **kwargs: Any,
+    ) -> Tensor:  # fmt: skip
+        return _risen(self, hidden_states, res_hidden_states_tuple, temb, upsample_size, lambda _, hidden: hidden)
+
+
+class UpWithWords(CrossAttnUpBlock2D):
+    operations: Operations
+
+    def forward(
+        self, hidden_states: Tensor, res_hidden_states_tuple: tuple[Tensor, ...], temb: Tensor | None = None, encoder_hidden_states: Tensor | None = None,
+        cross_attention_kwargs: Any = None, upsample_size: int | None = None, attention_mask: Tensor | None = None, encoder_attention_mask: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        def look(index: int, hidden: Tensor) -> Tensor:
+            return self.attentions[index](
+                hidden, encoder_hidden_states, cross_attention_kwargs=cross_attention_kwargs, attention_mask=attention_mask,
+                encoder_attention_mask=encoder_attention_mask, return_dict=False,
+            )[0]  # fmt: skip
+
+        return _risen(self, hidden_states, res_hidden_states_tuple, temb, upsample_size, look)
+
+
 class Transformer(Transformer2DModel):
     """A map's places as tokens, through all of its blocks: the last pass of a block gives the next one its normed rows."""
 
@@ -77,12 +131,12 @@ class Transformer(Transformer2DModel):
         given: Any = {name: value for name, value in (cross_attention_kwargs or {}).items() if name != WORDS}
         fits = self.is_input_continuous and not given and not return_dict and attention_mask is encoder_attention_mask is None
         if not fits or encoder_hidden_states is None or not all(map(_fits, self.transformer_blocks)):
+            rest: Any = given or None
             return super().forward(
-                hidden_states, encoder_hidden_states, timestep, added_cond_kwargs, class_labels, given or None, attention_mask, encoder_attention_mask,
-                return_dict,
+                hidden_states, encoder_hidden_states, timestep, added_cond_kwargs, class_labels, rest, attention_mask, encoder_attention_mask, return_dict
             )  # fmt: skip
         do, batch = self.operations, len(hidden_states)
-        words: Words = (cross_attention_kwargs or {}).get(WORDS) or read(list(self.transformer_blocks), encoder_hidden_states)
+        words: Words = (cross_attention_kwargs or {}).get(WORDS) or read(do, list(self.transformer_blocks), encoder_hidden_states)
         normed = rows_of(do.norm_map(hidden_states, _groups(self.norm), silu=False))
         x = _projected(self.proj_in, normed).unflatten(0, (batch, -1))
         blocks: list[Any] = list(self.transformer_blocks)
@@ -137,11 +191,11 @@ def _fits(block: Any) -> bool:
     )  # fmt: skip
 
 
-def read(blocks: list[Any], words: Tensor) -> dict[nn.Module, tuple[Tensor, Tensor]]:
+def read(do: Operations, blocks: list[Any], words: Tensor) -> dict[nn.Module, tuple[Tensor, Tensor]]:
     """Keys and values of words [batch, words, cols] for each block's attention to them."""
     attentions = [block.attn2 for block in blocks]
-    rows = words.flatten(0, 1)
-    found = products([layer for attn in attentions for layer in (attn.to_k, attn.to_v)], rows)
+    layers = [layer for attn in attentions for layer in (attn.to_k, attn.to_v)]
+    found = products(layers, do.rows(words, codes=takes_codes(*layers)))
     return {attn: (found[2 * index], found[2 * index + 1]) for index, attn in enumerate(attentions)}
 
 
@@ -151,8 +205,11 @@ class UNet(UNet2DConditionModel):
     def forward(self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         blocks = [block for child in self.modules() if isinstance(child, Transformer) for block in child.transformer_blocks]
         if self.encoder_hid_proj is None and not args and kwargs.get("cross_attention_kwargs") is None and all(map(_fits, blocks)):
-            kwargs["cross_attention_kwargs"] = {WORDS: read(blocks, encoder_hidden_states)}
+            kwargs["cross_attention_kwargs"] = {WORDS: read(self.operations, blocks, encoder_hidden_states)}
         return super().forward(sample, timestep, encoder_hidden_states, *args, **kwargs)
 
 
-BLOCKS = {ResnetBlock2D: Resnet, Transformer2DModel: Transformer, UNet2DConditionModel: UNet}
+BLOCKS = {
+    ResnetBlock2D: Resnet, Transformer2DModel: Transformer, UpBlock2D: Up, CrossAttnUpBlock2D: UpWithWords, nn.Conv2d: Convolution, nn.GroupNorm: Norm,
+    UNet2DConditionModel: UNet,
+}  # fmt: skip

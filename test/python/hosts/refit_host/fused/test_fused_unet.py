@@ -7,8 +7,10 @@ from functools import cache, partial
 
 import pytest
 import torch
+from engines import CPU
 from graph_structures import tiny_shapes
 from refit_graphs.families import plan
+from refit_host.files.checkpoint import CheckpointReader
 from refit_host.fused import use_fused_blocks
 from refit_host.fused.maps import Groups, PlainMapOperations, Time, channels_last, map_of, rows_of
 from refit_host.fused.passes import PlainOperations
@@ -16,8 +18,14 @@ from refit_host.fused.stacked import neighbours, products, stacked
 from refit_host.fused.unet import Resnet, Transformer, UNet
 from refit_host.models.bind import bind, layout_of
 from refit_host.models.registry import spec_of
+from refit_host.quant.linear import QuantLinear
+from refit_host.quant.placing import QuantEngine
+from refit_host.torch_engine.builder import COARSE_TOLERANCE
 from refit_host.torch_engine.fused import fused_module
+from refit_host.weights.stream import Ring
 from transformer_structures import random_weights
+
+from bench.gpu import data
 
 CASES = {
     "sd15": lambda: tiny_shapes("sd15", [32, 64, 64, 64]),
@@ -115,6 +123,19 @@ def test_fused_blocks_serve_an_engine_whose_kernels_are_not_channels_last():
     bound = Bound("sdxl", last=False)
     module, reason = fused_module(bound.spec, bound.make, PlainOperations(), bound.inputs(), 1e-5)
     assert reason is None and isinstance(module, UNet)
+
+
+def test_a_quantised_unet_steps_on_fused_blocks_too(tmp_path):
+    bound = Bound("sd15")
+    source = data.checkpoint(tmp_path, bound.shapes, CPU, 3)
+    engine = QuantEngine(
+        bound.spec, bound.shapes, "fp8", source, CPU, Ring(CPU), channels_last=True, room=1 << 40, merge="auto", rounding="nearest"
+    )
+    engine.weights.load("resident", CheckpointReader(source))
+    plain, fused = engine.make(), bound.spec.fuse(engine.make(), PlainOperations())
+    assert any(isinstance(child, QuantLinear) for child in fused.modules())
+    given = {name: value if name == "timestep" else value.bfloat16() for name, value in bound.inputs(1, 8, 8).items()}
+    assert error(bound.spec.forward(fused, given), bound.spec.forward(plain, given)) < COARSE_TOLERANCE
 
 
 class Odd(PlainOperations):
