@@ -33,7 +33,7 @@ export function readFamilies(folder, schema) {
 
 /** Argument and engine input of everything that a call feeds, lists taken apart. */
 const fedBy = (call) =>
-  [call.inputs, call.finer ?? {}, call.settings ?? {}, call.options ?? {}, call.words?.inputs ?? {}, call.words?.settings ?? {}]
+  [call.inputs, call.finer ?? {}, call.settings ?? {}, call.options ?? {}, call.controls ?? {}, call.words?.inputs ?? {}, call.words?.settings ?? {}]
     .flatMap(Object.entries)
     .flatMap(([argument, names]) => [names].flat().map((name) => [argument, name.input ?? name]));
 
@@ -48,6 +48,7 @@ function checkInputs({ family, inputs = [], calls = [] }) {
       ...call.arguments,
       ...Object.keys(call.inputs).filter((name) => name.includes(".")),
       ...Object.keys(call.options ?? {}),
+      ...Object.keys(call.controls ?? {}),
       ...Object.keys(call.settings ?? {}),
       ...(call.words?.arguments ?? []),
       ...Object.keys(call.words?.settings ?? {}),
@@ -175,6 +176,9 @@ export function pluginTable(families) {
         ${mapping(call.finer ?? {})},
         ${mapping(settings(call))},
         ${mapping(call.options ?? {})},
+        {${Object.entries(call.controls ?? {})
+          .map(([part, { input, blocks }]) => `${quote(part)}: (${quote(input)}, ${quote(blocks)})`)
+          .join(", ")}},
         {${Object.entries(call.usual ?? {})
           .map(([argument, { setting = "", value }]) => `${quote(argument)}: (${quote(setting)}, ${quote(value)})`)
           .join(", ")}},
@@ -244,6 +248,8 @@ class FamilyCall(NamedTuple):
     settings: Mapping[str, str | tuple[str, str]]
     #: Value in the call's own options -> engine input.
     options: Mapping[str, str]
+    #: Part of a ControlNet's answer -> (engine input, key of the UI's configuration under which the number of blocks stands).
+    controls: Mapping[str, tuple[str, str]]
     #: Argument -> (key of the UI's configuration, word where that has none) with which it asks for what the model does anyway.
     usual: Mapping[str, tuple[str, str]]
     #: Argument -> the number by which the UI's class multiplies it in its own float type.

@@ -134,7 +134,7 @@ const input = z.strictObject({
   /** Belongs to another call of the model than a step, which is called as its first input: `words` makes a run's words once. */
   call: z.literal("words").optional(),
   /** At most so many tensors, each with sizes of its own: `name_0`, `name_1`, … */
-  many: z.int().min(1).max(16).optional(),
+  many: z.int().min(1).max(64).optional(),
   note,
 });
 
@@ -157,6 +157,11 @@ const call = z.strictObject({
   settings: z.record(z.string(), setting).optional(),
   /** Value in the call's own options → the input that takes it. */
   options: z.record(z.string(), z.string()).optional(),
+  /**
+   * Part of a ControlNet's answer ("input", "output") → the input that takes what is added to the picture behind each block of a kind. `blocks`: the UI's configuration has
+   * the number of blocks under it. A tensor that stands for several blocks in a row goes once.
+   */
+  controls: z.partialRecord(z.enum(["input", "output"]), z.strictObject({ input: z.string(), blocks: z.string() })).optional(),
   /** Argument → the word with which it asks for what the model does anyway: that of the UI's configuration under `setting`, or else `value`. */
   usual: z.record(z.string(), z.strictObject({ value: z.string(), setting: z.string().optional() })).optional(),
   /** Argument → the number by which the UI's class multiplies it in its own float type before it makes waves of it: 3.5 in bf16 becomes 3504 and not 3500. The engine gets what was rounded so. */

@@ -37,6 +37,17 @@ def listed(inputs: dict) -> dict:
     return {"ref_latents": found} if found else {}
 
 
+def controlled(inputs: dict, **blocks: int) -> dict:
+    """ControlNets' answers as ComfyUI gives them: for each kind of blocks a list with a tensor for every block."""
+    control = {}
+    for part, name in (("input", "double_controls"), ("input", "block_controls"), ("output", "single_controls")):
+        given = [inputs[f"{name}_{number}"] for number in range(64) if f"{name}_{number}" in inputs]
+        if given:
+            each = -(-blocks[part] // len(given))
+            control[part] = [given[number // each] for number in range(blocks[part])]
+    return {"control": {"input": [], "output": [], **control}} if control else {}
+
+
 def next_dit(config: dict, weights: dict):
     from comfy.ldm.lumina.model import NextDiT
 
@@ -70,7 +81,8 @@ def qwen_image(config: dict, weights: dict):
 
     def call(given: dict):
         mask = given["attention_mask"].long() if "attention_mask" in given else None
-        return model(given["sample"], given["timestep"], given["encoder_hidden_states"], attention_mask=mask, **listed(given))
+        more = {**listed(given), **controlled(given, input=2)}
+        return model(given["sample"], given["timestep"], given["encoder_hidden_states"], attention_mask=mask, **more)
 
     return model, call
 
@@ -108,8 +120,9 @@ def flux(config: dict, weights: dict):
         num_heads=config["num_attention_heads"], depth=2, depth_single_blocks=2, guidance_embed=config["guidance_embeds"], **COMMON,
     )  # fmt: skip
     return model, lambda given: model(
-        given["sample"], given["timestep"], given["encoder_hidden_states"], given["y"], given.get("guidance"), **listed(given)
-    )
+        given["sample"], given["timestep"], given["encoder_hidden_states"], given["y"], given.get("guidance"), **listed(given),
+        **controlled(given, input=2, output=2),
+    )  # fmt: skip
 
 
 def wan(config: dict, weights: dict):
@@ -145,7 +158,10 @@ def chroma(config: dict, weights: dict):
         depth=config["num_layers"], depth_single_blocks=config["num_single_layers"], in_dim=64, out_dim=weights["img_in.weight"].shape[0],
         hidden_dim=config["approximator_hidden_dim"], n_layers=config["approximator_layers"], **COMMON,
     )  # fmt: skip
-    return model, lambda given: model(given["sample"], given["timestep"], given["encoder_hidden_states"], given["guidance"])
+    blocks = {"input": config["num_layers"], "output": config["num_single_layers"]}
+    return model, lambda given: model(
+        given["sample"], given["timestep"], given["encoder_hidden_states"], given["guidance"], **controlled(given, **blocks)
+    )
 
 
 def anima(config: dict, weights: dict):

@@ -18,6 +18,12 @@ def pictures(inputs: Inputs) -> list[Tensor]:
     return [inputs["sample"], *(value.expand(batch, *value.shape[1:]) for value in more)]
 
 
+def controls(inputs: Inputs, name: str, count: int) -> list[Tensor] | None:
+    """What a ControlNet adds behind blocks, as long as so many tokens."""
+    found = [inputs[f"{name}_{number}"] for number in range(64) if f"{name}_{number}" in inputs]
+    return [torch.nn.functional.pad(one, (0, 0, 0, count - one.shape[1])) for one in found] or None
+
+
 def packed(picture: Tensor, patch: int = 2) -> Tensor:
     """[b, c, (1,) h, w] as tokens of (channel, row, column)."""
     if picture.dim() == 5:
@@ -46,9 +52,10 @@ def z_image(module: nn.Module, inputs: Inputs) -> Tensor:
 def qwen_image(module: nn.Module, inputs: Inputs) -> Tensor:
     seen = pictures(inputs)
     shapes = [[(1, one.shape[-2] // 2, one.shape[-1] // 2) for one in seen]] * len(inputs["sample"])
+    tokens = torch.cat([packed(one) for one in seen], dim=1)
     out = module(
-        hidden_states=torch.cat([packed(one) for one in seen], dim=1), encoder_hidden_states=inputs["encoder_hidden_states"],
-        encoder_hidden_states_mask=inputs.get("attention_mask"), timestep=inputs["timestep"], img_shapes=shapes, return_dict=False,
+        hidden_states=tokens, encoder_hidden_states=inputs["encoder_hidden_states"], encoder_hidden_states_mask=inputs.get("attention_mask"),
+        timestep=inputs["timestep"], img_shapes=shapes, controlnet_block_samples=controls(inputs, "block_controls", tokens.shape[1]), return_dict=False,
     )[0]  # fmt: skip
     return unpacked(out, inputs["sample"])
 
@@ -121,9 +128,12 @@ def chroma(module: nn.Module, inputs: Inputs) -> Tensor:
     rows, columns = inputs["sample"].shape[-2] // 2, inputs["sample"].shape[-1] // 2
     ids = torch.cartesian_prod(torch.tensor([0.0]), torch.arange(rows).float(), torch.arange(columns).float())
     words = inputs["encoder_hidden_states"]
+    tokens = packed(inputs["sample"])
+    double, single = (controls(inputs, f"{kind}_controls", tokens.shape[1]) for kind in ("double", "single"))
     out = module(
-        packed(inputs["sample"]), words, inputs["timestep"], img_ids=ids, txt_ids=torch.zeros(words.shape[1], 3), return_dict=False
-    )[0]
+        tokens, words, inputs["timestep"], img_ids=ids, txt_ids=torch.zeros(words.shape[1], 3), controlnet_block_samples=double,
+        controlnet_single_block_samples=single, return_dict=False,
+    )[0]  # fmt: skip
     return unpacked(out, inputs["sample"])
 
 

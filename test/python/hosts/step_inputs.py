@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 
+# Members of lists of tensors.
+LISTED = re.compile(r"(reference_latents|\w+_controls)_(\d+)")
 SIZES = {"batch": 2, "frames": 1, "height": 12, "width": 16, "tokens": 9, "image_tokens": 7, "letters": 5}
 # Sizes of a family: several frames of a video, ...
 VIDEOS = {
@@ -31,17 +35,20 @@ USUAL = {"ltx2": {"causal": 1.0, "middle": 1.0, "halves": 1.0, "precise": 1.0, "
 
 
 def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, int] | None = None) -> dict[str, Tensor]:
-    """A step as a UI sends it; with `optional` two reference latents of other sizes and a mask that leaves words out."""
+    """A step as a UI sends it; with `optional` two reference latents of other sizes, a mask that leaves words out and two answers of a ControlNet."""
     make = torch.Generator().manual_seed(3)
     usual, always = USUAL.get(spec.family, {}), ALWAYS.get(spec.family, ())
     known = {**SIZES, **VIDEOS.get(spec.family, {}), "batch": batch, **(sizes or {})}
     out = {}
     for port in spec.ports.inputs:
         name = port["name"]
-        number = int(name.rsplit("_", 1)[1]) if name.startswith("reference_latents_") else None
+        number = int(found[2]) if (found := LISTED.fullmatch(name)) else None
         if "call" in port or port.get("optional") and name not in {*usual, *always} and (not optional or (number or 0) > 1):
             continue
-        if number is not None:
+        if found is not None and found[1] != "reference_latents":
+            rows, columns = (-(-out["sample"].shape[axis] // 2) for axis in (-2, -1))
+            known |= {f"batch_{number}": batch, f"patches_{number}": rows * columns}
+        elif number is not None:
             known |= {f"references_{number}": 1, f"frames_{number}": 1, f"height_{number}": 8 - 4 * number, f"width_{number}": 8}
         if name in SETTINGS or name == "token_timesteps":
             known |= {"cells": 1}

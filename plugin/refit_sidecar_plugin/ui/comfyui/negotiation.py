@@ -29,15 +29,15 @@ def check() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-def open_run(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> EngineRun:
-    """A prepared run. Raises NotServed or SidecarError with the reason, or ComfyUI's interrupt."""
+def open_run(source: Source, reading: Reading, residuals: bool) -> EngineRun:
+    """A prepared run; `residuals`: on an engine with ControlNet inputs of its own. Raises NotServed or SidecarError with the reason, or ComfyUI's interrupt."""
     plugin().ensure(check)
     if source.settings.host == "auto" and comfy.model_management.get_torch_device().type != "cpu":
         require_gpu_engine(plugin().client, check)
     for path, seen in reading.files.items():
         used(source.name, path, seen)
     try:
-        return _prepared(source, reading, conds)
+        return _prepared(source, reading, residuals)
     except SidecarUnavailable:
         # It ended a moment ago, and its successor is being started: nothing of this picture is on it yet.
         plugin().ensure(check)
@@ -47,10 +47,10 @@ def open_run(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> 
         # What was pushed before made room for newer pushes, or a file went away between the question and the answer: ask and send again.
         plugin().pusher.forget()
         plugin().catalog.forget()
-    return _prepared(source, reading, conds)
+    return _prepared(source, reading, residuals)
 
 
-def _prepared(source: Source, reading: Reading, conds: dict[str, list[dict]]) -> EngineRun:
+def _prepared(source: Source, reading: Reading, residuals: bool) -> EngineRun:
     try:
         stack = tuple(
             StackEntry(_reference(item), item.strength, targets) for item, targets in zip(reading.items, reading.targets, strict=True)
@@ -58,7 +58,6 @@ def _prepared(source: Source, reading: Reading, conds: dict[str, list[dict]]) ->
     except NotExpressible as error:
         raise NotServed(str(error), "RUN_PATCH_UNKNOWN") from error
     settings = source.settings
-    residuals = any("control" in cond for entries in conds.values() for cond in entries)
     wanted = Wanted(checkpoint_id(source), stack, settings.host, settings.precision, residuals)
     run = EngineRun(plugin().client, wanted, check, make_room)
     with node_progress(f"Refit: {source.name}") as progress:

@@ -67,7 +67,7 @@ def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs:
         denoiser.refuse_changes()
         _refuse_run(guider)
         reading = read_stack(patcher)
-        run = open_run(source, reading, guider.conds)
+        run = open_run(source, reading, _residuals(guider, denoiser.call_shape))
         outer, denoiser.answer = denoiser.answer, Answerer(run)
         try:
             result = executor(noise, *args, **kwargs)
@@ -97,7 +97,7 @@ class _Beside:
         run = None
         try:
             _refuse_run(guider)
-            run = open_run(self._source, read_stack(guider.model_patcher), guider.conds)
+            run = open_run(self._source, read_stack(guider.model_patcher), _residuals(guider, self._shape))
         except (NotServed, SidecarError) as error:
             stayed_local(self._source, error)
         outer, self._answer = self._answer, Answerer(run) if run is not None else None
@@ -120,6 +120,11 @@ class _Beside:
             stayed_local(self._source, error)
             self._answer = None
             return executor(*args, **kwargs)
+
+
+def _residuals(guider: Any, shape: CallShape) -> bool:
+    """Whether the run has a ControlNet whose answers need inputs that not every engine of the structure has."""
+    return not shape.controls and any("control" in cond for entries in guider.conds.values() for cond in entries)
 
 
 def _refuse_run(guider: Any) -> None:

@@ -12,12 +12,12 @@ import torch
 from ...families import WordsCall, call_of
 
 # Keys of transformer_options that describe the call and change nothing in the model: ComfyUI's, those of its newer versions, state of wrappers
-# that only decide whether the model is called (EasyCache, LazyCache), and those that only Forge has.
+# that only decide whether and with which frames the model is called (EasyCache, LazyCache, context windows), and those that only Forge and Forge Neo have.
 DESCRIPTIVE = frozenset({
     "sigmas", "sample_sigmas", "cond_or_uncond", "uuids", "wrappers", "callbacks", "original_shape", "transformer_index", "block",
     "prefetch_dynamic_vbars", "multigpu_thread_device", "disable_comfy_compiler", "block_index", "block_type", "total_blocks", "activations_shape",
-    "easycache",
-    "cond_mark", "cond_indices", "uncond_indices",
+    "easycache", "context_window",
+    "cond_mark", "cond_indices", "uncond_indices", "sampling_sigmas",
 })  # fmt: skip
 
 
@@ -57,6 +57,8 @@ class CallShape:
     settings: Mapping[str, str | tuple[str, str]] = field(default_factory=dict)
     #: Value in the call's own options -> engine input.
     options: Mapping[str, str] = field(default_factory=dict)
+    #: Part of a ControlNet's answer -> (engine input, key of the configuration under which the number of blocks stands).
+    controls: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: Argument -> (key of the configuration, word where that has none) with which it asks for what the model does anyway.
     usual: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: Argument -> the number by which the class multiplies it in its own float type.
@@ -106,7 +108,7 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
     options = dict(named.pop("transformer_options", None) or {})
     asked = {target: options.pop(name) for name, target in shape.options.items() if name in options}
     refuse_patches(options)
-    control = named.pop("control", None)
+    control = named.pop("control", None) or {}
     sample = named[shape.positional[0]]
     streams: tuple[Any, ...] = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
     tensors: dict[str, torch.Tensor] = {}
@@ -116,6 +118,8 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
         tensors.update(_inputs(shape, name, _rounded(value, shape.scaled.get(name)), streams[0].shape[0]))
     tensors |= _settings(shape.settings, configuration, streams[0].shape[0])
     tensors |= {target: torch.full((streams[0].shape[0],), float(value)) for target, value in asked.items()}
+    if shape.controls:
+        tensors |= block_controls(shape.controls, control, configuration)
     optional = {*shape.optional, *(name for base, count in shape.many.items() for name in _numbered(base, count))}
     if shape.words is not None:
         optional |= {name for names in shape.words.inputs.values() for name in ((names,) if isinstance(names, str) else names)}
@@ -127,7 +131,9 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
     if isinstance(name, str):
         tensors[name] = _filled_up(tensors[name], shape.patch)
     more = tuple(tuple(stream.shape[1:]) for stream in streams) if isinstance(sample, (list, tuple)) else ()
-    return Call(tensors, frozenset(once), residuals(control or {}), streams[0], shape.conditional, frozenset(optional), more)
+    return Call(
+        tensors, frozenset(once), () if shape.controls else residuals(control), streams[0], shape.conditional, frozenset(optional), more
+    )
 
 
 def _filled_up(sample: torch.Tensor, patch: int) -> torch.Tensor:
@@ -277,6 +283,31 @@ def _code_in(value: object) -> object | None:
     if value is None or isinstance(value, (str, bytes, int, float, torch.Tensor)):
         return None
     return getattr(value, "func", value)
+
+
+def block_controls(
+    known: Mapping[str, tuple[str, str]], control: Mapping[str, Sequence[Any]], configuration: Mapping[str, object]
+) -> dict[str, torch.Tensor]:
+    """What ControlNets of a transformer add behind its blocks, part by part; a tensor that the UI gives for several blocks in a row goes once.
+
+    The engine spreads what it gets over all blocks, each for equally many, the last one for what is left.
+    """
+    out: dict[str, torch.Tensor] = {}
+    for part, given in control.items():
+        values = list(given or ())
+        if all(value is None for value in values):
+            continue
+        if part not in known:
+            raise NotServed(f"a ControlNet of another kind (it has a part {part!r})", "RUN_INPUT")
+        name, setting = known[part]
+        blocks = configuration.get(setting)
+        if len(values) != blocks or any(value is None for value in values):
+            raise NotServed("a ControlNet that leaves out some blocks", "RUN_INPUT")
+        firsts = [number for number, value in enumerate(values) if number == 0 or value is not values[number - 1]]
+        each = -(-len(values) // len(firsts))
+        told = values[::each] if firsts == list(range(0, len(values), each)) else values
+        out |= zip(_numbered(name, len(told)), told, strict=True)
+    return out
 
 
 def residuals(control: Mapping[str, list]) -> tuple[torch.Tensor, ...]:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from .attention import one_projection
 from .configuration import count, even_axes, need
+from .controls import added, controls
 from .patches import from_tokens, grid, padded, to_tokens
 from .rotation import Frequencies, cos_sin
 from .spec import Shapes
@@ -64,7 +65,9 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
 
 
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """sample [b, c, h, w], timestep [b] (sigma), encoder_hidden_states [b, t, d], guidance [b]."""
+    """sample [b, c, h, w], timestep [b] (sigma), encoder_hidden_states [b, t, d], guidance [b]; optionally what ControlNets add
+    behind double and single blocks [b, patches, width].
+    """
     sample, words = inputs["sample"], module.context_embedder(inputs["encoder_hidden_states"])
     height, width = sample.shape[-2:]
     picture = padded(sample, PATCH)
@@ -73,13 +76,18 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     turns = cos_sin([_angles(module.refit_frequencies.on(sample.device), words.shape[1], rows, columns)])
     tokens = module.x_embedder(to_tokens(picture, PATCH))
     doubles, singles = len(module.transformer_blocks), len(module.single_transformer_blocks)
+    double, single = controls(inputs, "double_controls", doubles), controls(inputs, "single_controls", singles)
     for number, block in enumerate(module.transformer_blocks):
         for_picture, for_words = (3 * singles + 6 * (number + first) for first in (0, doubles))
         both = torch.cat([table[:, for_picture : for_picture + 6], table[:, for_words : for_words + 6]], dim=1)
         words, tokens = block(tokens, words, both, turns)
+        if double is not None:
+            tokens = added(tokens, double[number])
     joint = torch.cat([words, tokens], dim=1)
     for number, block in enumerate(module.single_transformer_blocks):
         joint = block(joint, table[:, 3 * number : 3 * number + 3], turns)
+        if single is not None:
+            joint = torch.cat([joint[:, : words.shape[1]], added(joint[:, words.shape[1] :], single[number])], dim=1)
     out = module.proj_out(module.norm_out(joint[:, words.shape[1] :], table[:, -2:]))
     return from_tokens(out, rows, columns, PATCH)[..., :height, :width]
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import one_projection
+from .controls import as_long, controls
 from .patches import from_tokens, grid, padded, to_tokens
 from .references import beside_each_other, references
 from .rotation import Frequencies, cos_sin
@@ -37,7 +38,9 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
 
 
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """sample [b, c, h, w], timestep [b] (0..1), encoder_hidden_states [b, t, d], y [b, k], optionally guidance [b] and reference latents [1 or b, c, h, w]."""
+    """sample [b, c, h, w], timestep [b] (0..1), encoder_hidden_states [b, t, d], y [b, k], optionally guidance [b], reference latents [1 or b, c, h, w] and
+    what ControlNets add behind double and single blocks [b, patches, width].
+    """
     sample, context = inputs["sample"], inputs["encoder_hidden_states"]
     height, width = sample.shape[-2:]
     others = references(inputs)
@@ -48,9 +51,13 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     guidance = inputs.get("guidance")
     times = [inputs["timestep"] * 1000, *([] if guidance is None else [guidance * 1000])]
     module.refit_times = times
+    tokens = torch.cat([to_tokens(picture, PATCH) for picture in pictures], dim=1)
+    double = controls(inputs, "double_controls", len(module.transformer_blocks))
+    single = controls(inputs, "single_controls", len(module.single_transformer_blocks))
     out = type(module).forward(
-        module, torch.cat([to_tokens(picture, PATCH) for picture in pictures], dim=1), context, inputs["y"], inputs["timestep"], img_ids=ids,
-        txt_ids=torch.zeros(context.shape[1], 3, device=sample.device), guidance=guidance, return_dict=False,
+        module, tokens, context, inputs["y"], inputs["timestep"], img_ids=ids, txt_ids=torch.zeros(context.shape[1], 3, device=sample.device),
+        guidance=guidance, return_dict=False, controlnet_block_samples=double and [as_long(one, tokens.shape[1]) for one in double],
+        controlnet_single_block_samples=single and [as_long(one, tokens.shape[1]) for one in single],
     )[0]  # fmt: skip
     return from_tokens(out[:, : rows * columns], rows, columns, PATCH)[..., :height, :width]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .attention import JointAttention
 from .configuration import count, even_axes, need
+from .controls import added, controls
 from .patches import from_tokens, grid, padded, to_tokens
 from .references import references
 from .rotation import Frequencies, cos_sin
@@ -57,7 +58,9 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
 
 
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """sample [b, c, f, h, w], timestep [b] (sigma), encoder_hidden_states [b, t, d]; optionally attention_mask [b, t] and reference latents [1 or b, c, f, h, w]."""
+    """sample [b, c, f, h, w], timestep [b] (sigma), encoder_hidden_states [b, t, d]; optionally attention_mask [b, t], reference latents [1 or b, c, f, h, w]
+    and what ControlNets add behind each block [b, patches, width].
+    """
     sample, words = inputs["sample"], inputs["encoder_hidden_states"]
     others = references(inputs)
     pictures = [padded(picture, PATCH) for picture in (sample, *others)]
@@ -76,8 +79,11 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         clean = (torch.arange(tokens.shape[1], device=tokens.device) >= own).int()[None]
     layers = torch.zeros(time.shape[0], dtype=torch.long, device=time.device) if module.config.use_additional_t_cond else None
     time = module.time_text_embed(time, tokens, layers)
-    for block in module.transformer_blocks:
+    more = controls(inputs, "block_controls", len(module.transformer_blocks))
+    for number, block in enumerate(module.transformer_blocks):
         words, tokens = block(tokens, words, mask, time, turns, modulate_index=clean)
+        if more is not None:
+            tokens = added(tokens, more[number])
     tokens = module.proj_out(module.norm_out(tokens, time[: sample.shape[0]]))[:, :own]
     out = from_tokens(tokens, rows, columns, PATCH, frames=frames)
     return out[..., : sample.shape[-2], : sample.shape[-1]]

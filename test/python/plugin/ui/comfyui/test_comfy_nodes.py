@@ -184,6 +184,49 @@ def test_control_that_skips_cannot_carry_is_refused(control):
         unet_call(control=control)
 
 
+def flux_call(control: dict, **configuration):
+    x = torch.zeros(1, 16, 8, 8)
+    args = (x, torch.zeros(1), torch.zeros(1, 7, 48), torch.zeros(1, 40), torch.ones(1), None, control, {})
+    return calls.read_call(calls.call_shape("comfyui", "Flux"), args, {}, {"depth": 19, "depth_single_blocks": 38, **configuration})
+
+
+def spread(blocks: int, each: int) -> list:
+    """A ControlNet's tensors, one for so many blocks in a row."""
+    tensors = [torch.full((1, 16, 64), float(number)) for number in range(-(-blocks // each))]
+    return [tensors[number // each] for number in range(blocks)]
+
+
+@pytest.mark.parametrize(("double", "single", "sent"), [(1, 1, (19, 38)), (4, 4, (5, 10)), (2, 38, (10, 1)), (19, 3, (1, 13))])
+def test_a_transformers_controlnet_sends_each_tensor_once(double, single, sent):
+    call = flux_call({"input": spread(19, double), "output": spread(38, single)})
+    counts = tuple(sum(name.startswith(kind) for name in call.tensors) for kind in ("double_controls_", "single_controls_"))
+    assert counts == sent and call.residuals == () and "double_controls_0" in call.optional
+    for kind, blocks, count in (("double", 19, sent[0]), ("single", 38, sent[1])):
+        expected = spread(blocks, double if kind == "double" else single)
+        # As the engine spreads them.
+        each = -(-blocks // count)
+        assert all(torch.equal(call.tensors[f"{kind}_controls_{number // each}"], expected[number]) for number in range(blocks))
+
+
+def test_a_tensor_that_stands_for_blocks_of_uneven_number_is_sent_for_each():
+    one, other = torch.zeros(1, 16, 64), torch.ones(1, 16, 64)
+    call = flux_call({"input": [one] * 2 + [other] * 17, "output": []})
+    assert sum(name.startswith("double_controls_") for name in call.tensors) == 19
+
+
+@pytest.mark.parametrize(
+    ("control", "configuration"),
+    [
+        ({"input": spread(18, 1)}, {}), ({"input": [*spread(18, 1), None]}, {}), ({"input": spread(19, 1)}, {"depth": None}),
+        ({"input": spread(19, 1), "middle": [torch.ones(1)]}, {}),
+    ],
+    ids=["fewer blocks", "one left out", "no number of blocks", "a UNet's part"],
+)  # fmt: skip
+def test_a_transformers_controlnet_for_other_blocks_is_refused(control, configuration):
+    with pytest.raises(calls.NotServed, match="ControlNet"):
+        flux_call(control, **configuration)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8])
 def test_tensors_go_over_the_wire_and_back(dtype):
     value = torch.arange(24).reshape(2, 3, 4).to(dtype).transpose(0, 2)

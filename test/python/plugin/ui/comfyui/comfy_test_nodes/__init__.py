@@ -9,6 +9,8 @@ import comfy.patcher_extension
 import torch
 
 from . import small_widths as small_widths
+from .controls import TestBlockControl, TestControl
+from .crowded import TestCrowded
 
 if os.environ.get("REFIT_TEST_BF16"):
     # ComfyUI does not compute in bf16 on a CPU by itself: it is slow there. On a card it does.
@@ -267,68 +269,6 @@ class TestChangeInPlace:
         return (model,)
 
 
-class TestControl:
-    """Conditioning with a stand-in ControlNet: constant residuals of the right shapes, so that no ControlNet file is needed."""
-
-    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "make", ("CONDITIONING",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"conditioning": ("CONDITIONING",), "strength": ("FLOAT", {"default": 1.0})}}
-
-    def make(self, conditioning, strength):
-        control = ConstantControl(strength)
-        return ([[tensor, {**extra, "control": control, "control_apply_to_uncond": True}] for tensor, extra in conditioning],)
-
-
-class ConstantControl:
-    extra_hooks = None
-    previous_controlnet = None
-    # Read by ComfyUI's newer versions.
-    multigpu_clones = {}
-    cond_hint_original = None
-    timestep_range = None
-
-    def __init__(self, strength):
-        self.strength = strength
-
-    def copy(self):
-        return self
-
-    def set_previous_controlnet(self, _):
-        return self
-
-    def get_models(self):
-        return []
-
-    def get_extra_hooks(self):
-        return []
-
-    def inference_memory_requirements(self, dtype):
-        return 0
-
-    def pre_run(self, model, percent_to_timestep_function):
-        pass
-
-    def cleanup(self):
-        pass
-
-    def get_control(self, x, t, cond, batched_number, transformer_options):
-        """Residuals of the sd15_tiny layout: three input levels and the middle, deterministic in their shapes."""
-
-        def residual(seed, h, w):
-            generator = torch.Generator().manual_seed(seed)
-            return (torch.randn(x.shape[0], 320, h, w, generator=generator) * 0.1 * self.strength).to(x.dtype)
-
-        h, w = x.shape[2], x.shape[3]
-        small = ((h + 1) // 2, (w + 1) // 2)
-        return {
-            "input": [],
-            "middle": [residual(9, *small)],
-            "output": [residual(1, h, w), residual(2, h, w), residual(3, *small), residual(4, *small)],
-        }
-
-
 class TestCopyForDevice:
     """A copy with weights of its own, as ComfyUI makes one for each further card."""
 
@@ -344,6 +284,6 @@ class TestCopyForDevice:
 
 NODES = (
     TestConditioning, TestLatent, TestFirstFrame, TestControlVideo, TestAnimated, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch,
-    TestReadBlocks, TestChangeInPlace, TestCopyForDevice,
+    TestReadBlocks, TestChangeInPlace, TestCopyForDevice, TestCrowded, TestBlockControl,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}

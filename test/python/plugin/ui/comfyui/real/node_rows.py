@@ -40,6 +40,16 @@ def patched(kind: str, **inputs: object) -> Change:
     return change
 
 
+def longer(frames: int, then: Change) -> Change:
+    """A video of so many frames."""
+
+    def change(nodes: dict) -> None:
+        nodes["empty"]["inputs"]["length"] = frames
+        then(nodes)
+
+    return change
+
+
 def conditioned(kind: str, given: str = "conditioning", *, both: bool = False, **inputs: object) -> Change:
     """The node behind the positive conditioning; `both`: behind the negative too."""
 
@@ -223,6 +233,18 @@ def controlled(nodes: dict) -> None:
     sample["positive"] = ["control", 0]
 
 
+def block_controlled(double: int, single: int, width: int, repeated: bool = False) -> Change:
+    """A ControlNet of a transformer with so many blocks of each kind."""
+
+    def change(nodes: dict) -> None:
+        sample = nodes["sample"]["inputs"]
+        given = {"width": width, "double": double, "single": single, "repeated": repeated}
+        nodes["control"] = node("TestBlockControl", conditioning=sample["positive"], **given)
+        sample["positive"] = ["control", 0]
+
+    return change
+
+
 def kontext(method: str) -> Change:
     def change(nodes: dict) -> None:
         sample = nodes["sample"]["inputs"]
@@ -254,7 +276,7 @@ ROWS = [
     Row(SAMPLING, "SamplerEulerCFGpp", guided(cfg_guider, node("SamplerEulerCFGpp", version="regular"))),
     Row(GUIDANCE, "PerpNeg", perp_neg_model),
     Row(GUIDANCE, "RescaleCFG", patched("RescaleCFG", multiplier=0.7)),
-    Row(GUIDANCE, "RenormCFG", patched("RenormCFG", cfg_trunc=100.0, renorm_cfg=1.0)),
+    Row(GUIDANCE, "RenormCFG", patched("RenormCFG", cfg_trunc=2.0, renorm_cfg=0.6)),
     Row(GUIDANCE, "CFGZeroStar", patched("CFGZeroStar")),
     Row(GUIDANCE, "CFGNorm", patched("CFGNorm", strength=1.0)),
     Row(GUIDANCE, "CFGOverride", patched("CFGOverride", cfg=2.0, start_percent=0.3, end_percent=1.0)),
@@ -330,11 +352,11 @@ ROWS = [
     Row(CALLS, "EasyCache", patched("EasyCache", reuse_threshold=0.2, start_percent=0.0, end_percent=1.0, verbose=False), choices=replace(SD15, steps=5)),
     Row(CALLS, "LazyCache", patched("LazyCache", reuse_threshold=0.2, start_percent=0.0, end_percent=1.0, verbose=False), choices=replace(SD15, steps=5)),
     Row(
-        CALLS, "WanContextWindowsManual", model="wan21-t2v", what="windows of two latent frames",
-        change=patched(
+        CALLS, "WanContextWindowsManual", model="wan21-t2v", what="windows of two of four latent frames",
+        change=longer(13, patched(
             "WanContextWindowsManual", context_length=5, context_overlap=1, context_schedule="standard_static", context_stride=1, closed_loop=False,
             fuse_method="pyramid", freenoise=False, retain_first_frame=False, split_conds_to_windows=False,
-        ),
+        )),
     ),
     Row(WORDS, "ConditioningAverage", conditioned("ConditioningAverage", "conditioning_to", conditioning_from=["second", 0], conditioning_to_strength=0.6)),
     Row(WORDS, "ConditioningConcat", conditioned("ConditioningConcat", "conditioning_to", conditioning_from=["second", 0])),
@@ -347,6 +369,10 @@ ROWS = [
     Row(WORDS, "ConditioningSetDefaultCombine", regional, what="ConditioningSetProperties with a mask"),
     Row(WORDS, "InpaintModelConditioning", with_vae("InpaintModelConditioning"), choices=INPAINT),
     Row(WORDS, "ControlNetApplyAdvanced", controlled, what="residuals of a stand-in"),
+    Row(WORDS, "ControlNetApplyAdvanced", block_controlled(2, 2, 64), model="flux-dev", what="a tensor for each block, beside references"),
+    Row(WORDS, "ControlNetApplyAdvanced", block_controlled(19, 38, 64, repeated=True), model="chroma", what="a tensor for two blocks"),
+    Row(WORDS, "ControlNetApplyAdvanced", block_controlled(2, 0, 256), model="qwen-image", what="of one kind of blocks"),
+    Row(WORDS, "ControlNetApplyAdvanced", block_controlled(1, 2, 64), model="flux-dev", what="for another model", engine=False),
     Row(WORDS, "FluxGuidance", conditioned("FluxGuidance", guidance=2.5), model="flux-dev"),
     Row(WORDS, "FluxDisableGuidance", conditioned("FluxDisableGuidance"), model="flux-dev", engine=False),
     Row(WORDS, "ReferenceLatent", nothing, model="flux-dev", what="two references"),
