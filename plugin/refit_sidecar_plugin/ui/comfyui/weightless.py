@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
+import comfy.patcher_extension
 
 from ...files import HeaderError
 from ..denoising import NotServed
@@ -22,6 +25,27 @@ class EnginePatcher(comfy.model_patcher.ModelPatcher):
     """A MODEL without weights. What needs them gets those of the ordinary MODEL behind it, loaded when first asked for."""
 
     _standing_in: Any = None
+    _loading_nothing = False
+
+    def is_dynamic(self):
+        """ComfyUI 0.33 asks it of each model that it loads: for one that is not dynamic it takes a gigabyte and more from those that are. While a run is
+        prepared, this one says that it is, since it loads nothing. Otherwise it has no weights that ComfyUI could page.
+        """
+        return self._loading_nothing
+
+    @contextmanager
+    def loading_nothing(self) -> Iterator[None]:
+        self._loading_nothing = True
+        try:
+            yield
+        finally:
+            self._loading_nothing = False
+
+    def partially_unload_ram(self, *_given, **_named):
+        return 0
+
+    def unregister_inactive_pins(self, *_given, **_named):
+        return 0
 
     def get_key_patches(self, filter_prefix=None):
         """Merges, subtractions and extractions start from here: the weights, with the patches that come after them."""
@@ -80,6 +104,14 @@ class EnginePatcher(comfy.model_patcher.ModelPatcher):
         return twin_of(self, source)
 
 
+def _prepare(executor: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around ComfyUI's loading of what a run needs; with an ordinary MODEL in this one's place, as always."""
+    if not isinstance(model, EnginePatcher):
+        return executor(model, *args, **kwargs)
+    with model.loading_nothing():
+        return executor(model, *args, **kwargs)
+
+
 def weightless_model(source: Source) -> EnginePatcher:
     """Raises NotACheckpoint with what to do; HeaderError or OSError for a file that cannot be read."""
     detected = detect(source.path)
@@ -96,10 +128,13 @@ def weightless_model(source: Source) -> EnginePatcher:
     model.to(device)
     # size=1: ComfyUI would otherwise count the meta tensors as memory to reserve.
     patcher = EnginePatcher(model, load_device=device, offload_device=device, size=1)
+    # ComfyUI's note of what a dynamic model holds in main memory: nothing.
+    model.dynamic_pins = {device: {"active": False, "current_prompt": False}}
     # How ComfyUI makes a copy for another GPU.
     patcher.cached_patcher_init = (load_ordinary, (source.path, source.folder))
     patcher.set_attachments(ATTACHMENT, source)
     install(patcher)
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, ATTACHMENT, _prepare)
     return patcher
 
 

@@ -14,7 +14,7 @@ class RefitWarmEngine:
     FUNCTION = "warm"
     RETURN_TYPES = ("STRING",)
     RETURN_NAMES = ("report",)
-    OUTPUT_TOOLTIPS = ("What was done and how long it took.",)
+    OUTPUT_TOOLTIPS = ("That the engine is ready.",)
     OUTPUT_NODE = True
 
     @classmethod

@@ -7,12 +7,14 @@ import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from comfy_run import Run
 from comfy_server import REPO, ComfyServer
 from graphs import Choices, graph, node
+from safetensors.torch import load_file, save_file
 from sidecar_process import server_environment
 
 STYLE = [("style.safetensors", 0.8)]
@@ -194,6 +196,54 @@ def test_unload_models_frees_the_engines(run, comfy):
     assert comfy.call("/refit/read/engine.list")["engines"] == []
     run(Choices(seed=9))
     run.assert_served()
+
+
+def warmed(run, checkpoint: str) -> str:
+    return run.server.prompt({"warm": node("RefitWarmEngine", ckpt_name=checkpoint)}, run.PATIENCE_S)["outputs"]["warm"]["text"][0]
+
+
+def test_warm_engine_makes_the_engine_that_the_next_run_is_on(run, comfy):
+    comfy.call("/free", {"unload_models": True})
+    assert warmed(run, "sd15_tiny.safetensors") == "The engine for sd15_tiny.safetensors is ready."
+    engines = [engine["id"] for engine in comfy.call("/refit/read/engine.list")["engines"]]
+    run(Choices(seed=10, adapters=STYLE))
+    run.assert_served()
+    assert [engine["id"] for engine in comfy.call("/refit/read/engine.list")["engines"]] == engines and len(engines) == 1
+    assert warmed(run, "sd15_other.safetensors") == "The engine for sd15_other.safetensors is ready."
+
+
+def test_warm_engine_says_why_an_engine_cannot_be_made(run, base):
+    checkpoints = base / "models" / "checkpoints"
+    tensors = load_file(checkpoints / "sd15_tiny.safetensors")
+    save_file({**tensors, "model.diffusion_model.stranger.weight": torch.zeros(5, 3)}, checkpoints / "odder.safetensors")
+    try:
+        with pytest.raises(AssertionError, match="The engine for odder.safetensors could not be made: .*stranger"):
+            warmed(run, "odder.safetensors")
+    finally:
+        (checkpoints / "odder.safetensors").unlink()
+
+
+def crowded(run, choices: Choices, label: str) -> int:
+    """Bytes that ComfyUI would take from another MODEL on a full card to load this run's."""
+
+    def between(nodes, link):
+        nodes["crowded"] = node("TestCrowded", model=link, label=label)
+        return ["crowded", 0]
+
+    run(replace(choices, model=between))
+    return int(run.server.wait_for_line(f"crowded {label}:").split()[-2])
+
+
+def test_an_engines_run_takes_no_memory_from_other_models(run):
+    if run.server.comfyui_version < (0, 33):
+        pytest.skip("this ComfyUI does not page models, and makes room for each")
+    assert crowded(run, Choices(adapters=STYLE, seed=31), "engine") == 0
+    run.assert_served()
+    # ComfyUI's own MODEL on a CPU is not paged either.
+    assert crowded(run, Choices(loader="CheckpointLoaderSimple", adapters=STYLE, seed=31), "own") > 1 << 29
+    # What stands in when an engine cannot serve is loaded as ComfyUI loads it.
+    hooked = Choices(adapters=STYLE, seed=31, positive=hook_lora)
+    assert crowded(run, hooked, "local") > 1 << 29 and run.last_run["served_by"] == "local"
 
 
 def test_two_servers_with_different_stacks_share_one_sidecar(run, base, sidecar, tmp_path_factory):
