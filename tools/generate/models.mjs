@@ -35,7 +35,7 @@ export function readmeModels(families, shipped, page) {
     `| models, GPU | ${names(({ family }) => !shipped.has(family))} |`,
     "| adapters | LoRA, LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, BOFT, full, norm, bias, set, pad |",
     "| checkpoints | f32, f16, bf16; fp8, int8, convrot, nvfp4, mxfp8 and scaled fp8, read and written as they are |",
-    "| UIs | ComfyUI, A1111, Forge, reForge; Forge Neo ([not run yet](docs/use/webui.md#install)); Python scripts with diffusers |",
+    "| UIs | ComfyUI, A1111, Forge, reForge, Forge Neo ([what has run](docs/evidence/webui.md)); Python scripts with diffusers |",
   ];
   return replaceBetween(page, "models", table.join("\n"), "README.md");
 }

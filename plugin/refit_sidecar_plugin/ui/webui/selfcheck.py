@@ -109,6 +109,8 @@ class Trial:
         self.weight = self.layer.weight.detach().clone()
 
     def _model(self) -> Any:
+        from .forge.loading import _settings
+
         torch = self.torch
 
         class Layer(torch.nn.Module):
@@ -129,6 +131,10 @@ class Trial:
             calculate_denoised=lambda sigma, output, x: output,
         )
         config = SimpleNamespace(memory_usage_factor=1.0, unet_config={}, nunchaku=False)
+        settings = _settings()
+        # Neo's loader has noted the layers' class before it makes a KModel of them.
+        if settings is not None and getattr(settings, "ops", "") is None:
+            settings.ops = "ForgeOperations"
         made = importlib.import_module("backend.modules.k_model").KModel(Layer(), None, k_predictor=predictor, config=config)
         made.model_config = config
         return made
@@ -267,8 +273,8 @@ def check(root: Path) -> dict[str, Any]:
     rows = [row("names", "names that the plugin takes from the UI", lambda: recorded_names(root, name))]
     # The UI's arguments are read when its modules are imported: Forge's and Neo's words for a computer without a card.
     sys.argv = [sys.argv[0], *(() if _has_card() else ("--always-cpu", "--cpu"))]
-    # As Forge's own start does: packages that it brings stand in the second.
-    sys.path[:0] = [str(root), str(root / "packages_3rdparty")]
+    # As Forge's own start and Neo's do: packages that they bring stand in the second, and in the third.
+    sys.path[:0] = [str(root), str(root / "packages_3rdparty"), str(root / "modules_forge" / "packages")]
     for identity, title, work in LIVE:
         if name in ("Forge", "Forge Neo"):
             rows.append(row(identity, title, lambda work=work: work(Trial())))

@@ -35,7 +35,7 @@ def sidecar(tmp_path_factory) -> Iterator[object]:
     made.kill()
 
 
-@pytest.fixture(scope="session", params=["Forge", "A1111", "A1111 with --medvram", "reForge"])
+@pytest.fixture(scope="session", params=["Forge", "Forge Neo", "A1111", "A1111 with --medvram", "reForge"])
 def server(request, tmp_path_factory) -> Iterator[object]:
     """The UI is asked for before anything is made for it."""
     from sidecar_process import server_environment

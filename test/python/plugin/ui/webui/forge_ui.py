@@ -48,7 +48,8 @@ class Forge(Ui):
 
     def step(self, **arguments):
         """As Forge's sampler calls the model."""
-        call = {"c_crossattn": CONTEXT, "transformer_options": {"cond_or_uncond": [1, 0], "cond_mark": SIGMA}, **arguments}
+        options = {"cond_or_uncond": [1, 0], "cond_mark": SIGMA, "cond_indices": [0], "uncond_indices": [1], "sampling_sigmas": SIGMA}
+        call = {"c_crossattn": CONTEXT, "transformer_options": options, **arguments}
         if self.wrapper is None:
             return self.unet.model.apply_model(X, SIGMA, **call)
         return self.wrapper(self.unet.model.apply_model, {"input": X, "timestep": SIGMA, "c": call, "cond_or_uncond": [1, 0]})

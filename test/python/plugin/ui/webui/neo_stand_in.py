@@ -120,11 +120,14 @@ def load_lora(lora, to_load, log_missing=True):
     "backend/modules/__init__.py": "",
     "backend/modules/k_model.py": """
 import torch
+from backend import args
 
 
 class KModel(torch.nn.Module):
     def __init__(self, model, diffusers_scheduler, k_predictor=None, config=None):
         super().__init__()
+        # None until the loader has noted the layers' class.
+        self.quantised = args.dynamic_args.ops.startswith("Mixed")
         self.diffusion_model, self.predictor, self.config = model, k_predictor, config
         self.storage_dtype, self.computation_dtype = model.storage_dtype, model.computation_dtype
 

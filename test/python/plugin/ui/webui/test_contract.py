@@ -1,4 +1,4 @@
-"""What the plugin relies on in A1111, Forge and reForge is on a record; the record is checked against a real checkout where there is one."""
+"""What the plugin relies on in A1111, Forge, reForge and Forge Neo is on a record; the record is checked against a real checkout where there is one."""
 
 import json
 import os
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import webui_api  # noqa: E402
 from refit_sidecar_plugin.ui.source_facts import compatible  # noqa: E402
 from refit_sidecar_plugin.ui.webui import selfcheck  # noqa: E402
-from ui_server import forge  # noqa: E402
+from ui_server import forge, forge_neo  # noqa: E402
 
 RECORD = json.loads((Path(__file__).resolve().parents[5] / "plugin/refit_sidecar_plugin/ui/webui/recorded.json").read_text("utf-8"))
 UIS = sorted(RECORD)
@@ -62,19 +62,15 @@ def test_the_checkout_has_the_attributes_that_are_read(ui, root):
             assert set(wanted) <= there, f"{owner}: {sorted(set(wanted) - there)}"
 
 
-def test_what_of_neo_was_in_no_public_index_is_named():
-    names = {name for _, name, _ in everything("Forge Neo")}
-    assert set(RECORD["Forge Neo"]["unread"]) <= names
-
-
 @pytest.mark.e2e
-def test_the_check_passes_in_a_real_forge():
+@pytest.mark.parametrize("ui", [forge(), forge_neo()], ids=lambda ui: ui.name)
+def test_the_check_passes_in_a_real_ui(ui):
     """As `selftest --webui` runs it: in the UI's own Python, with nothing of the UI started."""
-    if reason := forge().skip_reason():
+    if reason := ui.skip_reason():
         pytest.skip(reason)
     plugin = Path(selfcheck.__file__).parents[3]
     done = subprocess.run(
-        [os.environ["FORGE_PYTHON"], "-m", selfcheck.__name__, os.environ["FORGE_DIR"]], cwd=os.environ["FORGE_DIR"],
+        [os.environ[ui.python], "-m", selfcheck.__name__, os.environ[ui.folder]], cwd=os.environ[ui.folder],
         env={**os.environ, "PYTHONPATH": str(plugin), "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     rows = json.loads(done.stdout.splitlines()[-1])["rows"]

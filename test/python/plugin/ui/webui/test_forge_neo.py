@@ -1,4 +1,4 @@
-"""Forge Neo in stand-ins made from its recorded facts (no real Neo has run this): what is served, what is left alone, and how its ways of loading are told apart."""
+"""Forge Neo in stand-ins made from its recorded facts (test_real_ui.py runs a real one): what is served, what is left alone, and how its ways of loading are told apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Forge, A1111 or reForge on CPU for tests: started on a scratch data folder, spoken to over its API, stopped by its own pid."""
+"""A real Forge, Forge Neo, A1111 or reForge on CPU for tests: started on a scratch data folder, spoken to over its API, stopped by its own pid."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ COMMON = (
     "--server-name",
     "127.0.0.1",
     "--no-hashing",
-    "--skip-load-model-at-start",
 )
+LATER = "--skip-load-model-at-start"
 
 
 @dataclass(frozen=True)
 class Ui:
     """`prompt_sr`: place of "Prompt S/R" in the XYZ script's list of axes; `grid`: its arguments after the axes, for cells of one seed.
-    `hires`: what the API needs besides.
+    `hires`: what the API needs besides. `several`: the arguments for folders take more than one, and end in "s".
     """
 
     name: str
@@ -48,6 +48,7 @@ class Ui:
     prompt_sr: int
     grid: tuple[object, ...]
     hires: dict[str, object]
+    several: bool = False
 
     def skip_reason(self) -> str | None:
         """Why the tests on this UI cannot run here, or None."""
@@ -70,7 +71,7 @@ def forge() -> Ui:
         "FORGE_DIR",
         "FORGE_PYTHON",
         "backend/patcher/unet.py",
-        ("--always-cpu",),
+        ("--always-cpu", LATER),
         8,
         GRID,
         {"hr_additional_modules": ["Use same choices"]},
@@ -78,7 +79,7 @@ def forge() -> Ui:
 
 
 def a1111() -> Ui:
-    arguments = ("--use-cpu", "all", "--no-half", "--no-download-sd-model", "--do-not-download-clip")
+    arguments = (LATER, "--use-cpu", "all", "--no-half", "--no-download-sd-model", "--do-not-download-clip")
     return Ui("A1111", "WEBUI_DIR", "WEBUI_PYTHON", "repositories/k-diffusion/k_diffusion/sampling.py", arguments, 7, GRID, {})
 
 
@@ -89,10 +90,15 @@ def a1111_medvram() -> Ui:
 
 def reforge() -> Ui:
     grid = (False, False, True, 0, False, False, True, False, False, False, 0, False)
-    return Ui("reForge", "REFORGE_DIR", "REFORGE_PYTHON", "ldm_patched/modules/model_patcher.py", ("--always-cpu",), 7, grid, {})
+    return Ui("reForge", "REFORGE_DIR", "REFORGE_PYTHON", "ldm_patched/modules/model_patcher.py", ("--always-cpu", LATER), 7, grid, {})
 
 
-UIS = {ui.name: ui for ui in (forge(), a1111(), a1111_medvram(), reforge())}
+def forge_neo() -> Ui:
+    grid = (*GRID[:-1], 0, False)
+    return Ui("Forge Neo", "FORGE_NEO_DIR", "FORGE_NEO_PYTHON", "backend/nn/unet.py", ("--cpu",), 10, grid, forge().hires, several=True)
+
+
+UIS = {ui.name: ui for ui in (forge(), forge_neo(), a1111(), a1111_medvram(), reforge())}
 
 
 def make_models(folder: Path, script: Path = CHECKPOINTS) -> None:
@@ -115,6 +121,8 @@ class UiServer:
         # Parts that Forge loads beside a transformer.
         parts = {"--vae-dir": ("my VAEs", "VAE"), "--text-encoder-dir": ("my text encoders", "text_encoder")}
         places |= {argument: place for argument, place in parts.items() if (models / place[1]).is_dir()}
+        if ui.several:
+            places = {f"{argument}s": place for argument, place in places.items()}
         for link, folder in places.values():
             (base / link).symlink_to(models / folder)
         with socket.socket() as probe:

@@ -18,11 +18,14 @@ from comfy_server import REPO, ComfyServer, kept, make_models
 from family_workflows import skip_where_unknown
 from graphs import OWN_LOADER, Choices, graph
 from narrow_models import comfyui_with, torch_sidecar, write_narrow
-from node_rows import ROWS, Row
+from node_rows import ROWS as SINGLE
+from node_rows import Row
 from test_families import WORKFLOWS
+from workflow_rows import WORKFLOWS as WHOLE
 
 TABLE = REPO / "docs/evidence/comfyui-nodes.md"
 RECORD = TABLE.with_suffix(".json")
+ROWS = [*SINGLE, *WHOLE]
 COLUMNS = ("node", "settings", "model", "served by", "difference", "effect", "reason")
 NARROW = sorted({row.model for row in ROWS if row.model})
 
@@ -30,7 +33,7 @@ NARROW = sorted({row.model for row in ROWS if row.model})
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     folder = kept("nodes", tmp_path_factory.mktemp)
-    make_models(folder / "models", "sd15_tiny", "sd15_other", "sd15_inpaint", "sd3_tiny")
+    make_models(folder / "models", "sd15_tiny", "sd15_other", "sd15_inpaint", "sd3_tiny", "vega_tiny")
     return write_narrow(folder, NARROW)
 
 
@@ -68,14 +71,24 @@ def choices_of(row: Row) -> Choices:
     return replace(WORKFLOWS[row.model], checkpoint=f"{row.model}.safetensors", steps=3, adapters=[(f"{row.model}-1.safetensors", 0.8)])
 
 
+def completed(nodes: dict, known: dict) -> dict:
+    """The graph, and the default of each input that a node lacks, as the page fills them in."""
+    for each in nodes.values():
+        for name, (_, *settings) in known[each["class_type"]]["input"].get("required", {}).items():
+            if settings and "default" in settings[0]:
+                each["inputs"].setdefault(name, settings[0]["default"])
+    return nodes
+
+
 class Nodes(Run):
     """Runs a row's graph; `row` None: the plain workflow of the same model."""
 
-    def made(self, choices: Choices, row: Row | None, loader: str) -> torch.Tensor:
+    def made(self, choices: Choices, row: Row | None, loader: str, known: dict) -> torch.Tensor:
         file = self.next_file()
         nodes = graph(file, replace(choices, loader=loader))
         if row is not None:
             row.change(nodes)
+            completed(nodes, known)
         self.outputs = self.server.prompt(nodes, self.PATIENCE_S)["outputs"]
         return torch.load(file)
 
@@ -88,10 +101,10 @@ def test_a_node_is_served_or_left_with_comfyuis_own_result(row, server, known, r
     run, choices = Nodes(server, tmp_path), choices_of(row)
     plain = next((known_plain for known_choices, known_plain in plains if known_choices == choices), None)
     if plain is None:
-        plain = run.made(choices, None, OWN_LOADER)
+        plain = run.made(choices, None, OWN_LOADER, known)
         plains.append((choices, plain))
-    own = run.made(choices, row, OWN_LOADER)
-    got = run.made(choices, row, "RefitLoadEngine")
+    own = run.made(choices, row, OWN_LOADER, known)
+    got = run.made(choices, row, "RefitLoadEngine", known)
     last = run.last_run
     served = last["served_by"] == "engine"
     run.served["engine" if served else "ComfyUI"] += 1
