@@ -86,6 +86,9 @@ class RemoteDenoiser(torch.nn.Module):
             raise NotServed(f"a node that changed the model itself ({where})", "RUN_INSIDE_MODEL")
 
     def state_dict(self, *args, destination=None, prefix: str = "", keep_vars: bool = False):
+        if destination is None and self.answer is not None:
+            # There are shapes here and no weights, and a control LoRA would compute with them.
+            raise NotServed("a node that reads the model's weights while it runs (a control LoRA)", "RUN_INSIDE_MODEL")
         destination = {} if destination is None else destination
         for name, value in self.meta_parameters.items():
             destination[prefix + name] = value

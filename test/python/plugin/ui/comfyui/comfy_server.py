@@ -43,7 +43,9 @@ def free_port() -> int:
 def make_models(folder: Path, *names: str) -> None:
     """Writes the tiny models of these names; those of a kept folder (see `kept`) stay as they are."""
     names = tuple(
-        name for name in names if not any((folder / kind / f"{name}.safetensors").exists() for kind in ("checkpoints", "diffusion_models"))
+        name
+        for name in names
+        if not any((folder / kind / f"{name}.safetensors").exists() for kind in ("checkpoints", "diffusion_models", "controlnet"))
     )
     if not names:
         return

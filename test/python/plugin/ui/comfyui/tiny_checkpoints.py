@@ -154,6 +154,19 @@ def vace(out: Path) -> None:
     save(out / "diffusion_models" / "vace_tiny.safetensors", halves(fill(model, 41)))
 
 
+def control(out: Path) -> None:
+    """A ControlNet of SD 1.5's structure, and a control LoRA: what such a net has beyond the UNet, which lends it the rest."""
+    import comfy.ops
+    from comfy.cldm.cldm import ControlNet
+
+    settings = {key: value for key, value in SD15.items() if key not in ("out_channels", "transformer_depth_output")}
+    net = ControlNet(**settings, hint_channels=3, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init)
+    tensors = halves(fill(net, 51))
+    save(out / "controlnet" / "sd15_control.safetensors", tensors)
+    own = {key: value for key, value in tensors.items() if key.startswith(("input_hint_block.", "zero_convs.", "middle_block_out."))}
+    save(out / "controlnet" / "sd15_control_lora.safetensors", {**own, "lora_controlnet": torch.zeros(1)})
+
+
 def halves(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.half().contiguous() for key, value in module.state_dict().items()}
 
@@ -185,5 +198,7 @@ if __name__ == "__main__":
     folder, wanted = Path(ARGUMENTS[0]), ARGUMENTS[1:] or ["sd15_tiny", "sd15_other"]
     write(folder, [name for name in wanted if name in UNETS])
     transformers(folder, wanted)
+    if "sd15_control" in wanted:
+        control(folder)
     if "vace_tiny" in wanted:
         vace(folder)

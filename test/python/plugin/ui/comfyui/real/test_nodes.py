@@ -33,7 +33,7 @@ NARROW = sorted({row.model for row in ROWS if row.model})
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     folder = kept("nodes", tmp_path_factory.mktemp)
-    make_models(folder / "models", "sd15_tiny", "sd15_other", "sd15_inpaint", "sd3_tiny", "vega_tiny")
+    make_models(folder / "models", "sd15_tiny", "sd15_other", "sd15_inpaint", "sd3_tiny", "vega_tiny", "sd15_control")
     return write_narrow(folder, NARROW)
 
 

@@ -150,6 +150,23 @@ def words_of_every_kind(nodes: dict) -> None:
     sample.update(positive=["both", 0], negative=["not-here", 0])
 
 
+def control_file(name: str) -> Change:
+    """A ControlNet from a file, for all but the last third of the run."""
+
+    def change(nodes: dict) -> None:
+        sample = nodes["sample"]["inputs"]
+        nodes["net"] = node("ControlNetLoader", control_net_name=name)
+        nodes["kind"] = node("SetUnionControlNetType", control_net=["net", 0], type="auto")
+        nodes["hint"] = node("EmptyImage", width=64, height=64, batch_size=1, color=8388736)
+        nodes["steered"] = node(
+            "ControlNetApplyAdvanced", positive=sample["positive"], negative=sample["negative"], control_net=["kind", 0], image=["hint", 0], strength=0.8,
+            start_percent=0.0, end_percent=0.7,
+        )  # fmt: skip
+        sample.update(positive=["steered", 0], negative=["steered", 1])
+
+    return change
+
+
 def two_controls(nodes: dict) -> None:
     controlled(nodes)
     sample = nodes["sample"]["inputs"]
@@ -191,6 +208,8 @@ WORKFLOWS = [
     Row(GROUP, "DifferentialDiffusion", both(differential, chained(("kron.safetensors", 0.5))), choices=INPAINT, what="inpaint model"),
     Row(GROUP, "ConditioningCombine", words_of_every_kind, what="areas, times, a mask, a ControlNet"),
     Row(GROUP, "ControlNetApplyAdvanced", two_controls, what="part of the run"),
+    Row(GROUP, "SetUnionControlNetType", control_file("sd15_control.safetensors"), what="a ControlNet's file"),
+    Row(GROUP, "ControlNetLoader", control_file("sd15_control_lora.safetensors"), what="a control LoRA", engine=False),
     Row(GROUP, "ConditioningAverage", both(conditioned("ConditioningAverage", "conditioning_to", conditioning_from=["second", 0], conditioning_to_strength=0.4),
                                            sampled("dpmpp_sde", "karras")), what="dpmpp_sde"),
     Row(GROUP, "KSampler", sampled("dpmpp_2m_sde", "karras"), choices=VEGA, what="SDXL class"),
