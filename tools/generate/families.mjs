@@ -33,7 +33,15 @@ export function readFamilies(folder, schema) {
 
 /** Argument and engine input of everything that a call feeds, lists taken apart. */
 const fedBy = (call) =>
-  [call.inputs, call.finer ?? {}, call.settings ?? {}, call.options ?? {}, call.controls ?? {}, call.words?.inputs ?? {}, call.words?.settings ?? {}]
+  [
+    call.inputs,
+    call.finer ?? {},
+    call.settings ?? {},
+    call.options ?? {},
+    call.controls ?? {},
+    call.words?.inputs ?? {},
+    call.words?.settings ?? {},
+  ]
     .flatMap(Object.entries)
     .flatMap(([argument, names]) => [names].flat().map((name) => [argument, name.input ?? name]));
 
