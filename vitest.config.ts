@@ -22,7 +22,7 @@ const ownProcess = [
   "test/sidecar/selftest/**/*.test.ts",
 ];
 
-const shared = { testTimeout: 60_000, hookTimeout: 120_000, pool: "forks" } as const;
+const shared = { testTimeout: 60_000, hookTimeout: 120_000, pool: "forks" as const, setupFiles: ["test/expect-bytes.ts"] };
 
 export default defineConfig({
   test: {
