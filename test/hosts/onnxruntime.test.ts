@@ -1,3 +1,5 @@
+import { expect, it } from "vitest";
+import { parseOptions } from "../../sidecar/hosts/onnxruntime/options.ts";
 import { onnxruntimeHost } from "./commands.ts";
 import { hostConformance } from "./conformance.ts";
 
@@ -7,4 +9,13 @@ hostConformance("onnxruntime", onnxruntimeHost("--threads", "1"));
 hostConformance("onnxruntime, every commit in place", onnxruntimeHost("--threads", "1", "--staging-mib", "0"), {
   vectors: false,
   weightsOnly: true,
+});
+
+it.each([
+  [[], {}, 0],
+  [[], { OMP_NUM_THREADS: "3" }, 3],
+  [[], { OMP_NUM_THREADS: "4,2" }, 0],
+  [["--threads", "0"], { OMP_NUM_THREADS: "3" }, 0],
+])("%j with %j runs on %i threads (0: ONNX Runtime decides)", (args, environment, threads) => {
+  expect(parseOptions(args, environment).threads).toBe(threads);
 });

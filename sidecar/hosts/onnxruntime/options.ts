@@ -16,14 +16,17 @@ export interface HostOptions {
 
 const providers = ["cpu", "cuda", "dml", "webgpu", "coreml"] as const;
 
+/** What every library counts the threads of a processor by, also the other hosts' PyTorch; ONNX Runtime itself does not read it. Zero where it is no number. */
+const ompThreads = (text: string | undefined): string => (text !== undefined && /^[1-9]\d{0,2}$/.test(text) ? text : "0");
+
 /** Throws TypeError with the list of what is possible. */
-export function parseOptions(args: readonly string[]): HostOptions {
+export function parseOptions(args: readonly string[], environment: NodeJS.ProcessEnv = process.env): HostOptions {
   const { values } = parseArgs({
     args: [...args],
     options: {
       provider: { type: "string", default: "cpu" },
       "warm-graph": { type: "string", multiple: true, default: [] },
-      threads: { type: "string", default: "0" },
+      threads: { type: "string", default: ompThreads(environment["OMP_NUM_THREADS"]) },
       "staging-mib": { type: "string", default: String(Math.max(256, Math.floor(totalmem() / 8 / 2 ** 20))) },
     },
   });

@@ -35,6 +35,8 @@ const hostile = {
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 
 function plant(): void {
+  // What a whole run gives to its hosts (tools/test.mjs) is none of it.
+  vi.stubEnv("REFIT_HOST_ENV", undefined);
   for (const [name, value] of Object.entries(hostile)) vi.stubEnv(name, value);
 }
 
