@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 const web = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), "plugin/web");
 const types = { ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".html": "text/html" };
 
-const page = `<!doctype html><meta charset="utf-8"><title>sidebar</title>
+const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>sidebar</title>
 <style>body { margin: 0; background: #202020; color: #ddd; font: 14px system-ui; } #side { width: 400px; height: 100vh; overflow: auto; }</style>
 <div id="side"></div><script type="module" src="/extensions/refit-sidecar/refit.js"></script>`;
 

@@ -1,9 +1,10 @@
-// Every view of the dashboard under axe-core in Chromium, narrow and wide, light and dark. Nothing serious may be found.
+// Every view of the dashboard under axe-core in Chromium, narrow and wide, light and dark, and ComfyUI's sidebar tab. Nothing serious may be found.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findChromium, openBrowser } from "../../bench/page/browser.mjs";
 import { startScene, warmScene } from "../../bench/page/scene.mjs";
+import { serveSidebar } from "../../bench/page/sidebar.mjs";
 
 const chromium = findChromium() as string | null;
 if (chromium === null) console.log("skipped: axe needs Chromium (CHROMIUM, chromium, chromium-browser or google-chrome)");
@@ -57,6 +58,21 @@ describe.skipIf(chromium === null)("axe on the dashboard", () => {
     await browser.open(`${scene.url}/api`);
     await browser.until("document.querySelectorAll('article').length > 40");
     expect(await findings()).toEqual([]);
+  });
+
+  it("finds nothing serious in ComfyUI's tab, with a LoRA's detail", { timeout: 180_000 }, async () => {
+    const sidebar = await serveSidebar(scene);
+    try {
+      await browser.view({ width: 1440, height: 900, theme: "dark" });
+      await browser.open(sidebar.url);
+      await browser.until("document.querySelectorAll('.refit-adapter').length > 0", 90_000);
+      expect(await findings()).toEqual([]);
+      await browser.evaluate("document.querySelector('.refit-adapter').click()");
+      await browser.until("!!document.querySelector('.refit-heat')", 90_000);
+      expect(await findings()).toEqual([]);
+    } finally {
+      await sidebar.close();
+    }
   });
 
   it.each([
