@@ -11,7 +11,7 @@ import torch
 from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "plugin"), str(ROOT / "test" / "python" / "plugin")]
+sys.path[:0] = [str(ROOT / "plugin"), str(ROOT / "test" / "python" / "plugin" / "ui" / "comfyui")]
 
 import comfy_fakes  # noqa: E402
 

@@ -15,7 +15,12 @@ const [name, ...rest] = process.argv.slice(2);
 if (!name) {
   console.log(`benchmarks: ${benches.join(", ")}\nrun one: npm run bench -- NAME\nall, as one JSON: npm run bench -- all`);
 } else if (name === "all") {
-  benchAll(benches, rest);
+  try {
+    benchAll(benches, rest);
+  } catch (error) {
+    console.error(`refit-sidecar: ${error.message}`);
+    process.exitCode = 2;
+  }
 } else if (benches.includes(name)) {
   process.exitCode = spawnSync(process.execPath, [join(here, `${name}.mjs`), ...rest], { stdio: "inherit" }).status ?? 1;
 } else {

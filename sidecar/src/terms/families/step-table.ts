@@ -1,6 +1,6 @@
 // What a step of a structure takes and gives, from its family's description alone.
 
-import type { Family, FamilyInput } from "@refit-sidecar/protocol";
+import type { Family, FamilyDescription, FamilyInput } from "@refit-sidecar/protocol";
 import type { Parameters } from "../names/parameters.ts";
 import { descriptionOf, scopeOf } from "./described.ts";
 import { evaluate, truth, type Scope } from "./expression.ts";
@@ -24,12 +24,7 @@ export interface DescribedStep {
 }
 
 /** How a family's denoising loop is run. */
-export interface FamilySampling {
-  readonly prediction: "epsilon" | "flow";
-  /** What the input `timestep` is where the noise is strongest (per 1,000 trained steps). */
-  readonly time: 1 | 1000;
-  /** Whose autoencoder its latents belong to; undefined: not one with known colours. */
-  readonly latents?: "sd" | "sdxl" | "sd3" | "flux" | undefined;
+export interface FamilySampling extends Readonly<NonNullable<FamilyDescription["sampling"]>> {
   /** The input is the same over a run: whoever asks for pictures brings it. */
   readonly takes: (input: string) => boolean;
 }
