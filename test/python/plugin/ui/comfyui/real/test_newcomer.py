@@ -183,7 +183,6 @@ def test_from_install_to_a_picture_on_an_engine_in_four_steps(newcomer):
     shot(browser, "newcomer-1")
     # 2. The workflow has Load Checkpoint, as any that a user has.
     assert browser.evaluate("window.app.graph._nodes.some((node) => node.comfyClass === 'CheckpointLoaderSimple')")
-    shot(browser, "newcomer-2")
     # 3. The command puts it on an engine.
     browser.evaluate("window.app.extensionManager.command.execute('Refit.UseEngines').then?.(() => true) ?? true")
     browser.until("window.app.graph._nodes.some((node) => node.comfyClass === 'RefitLoadEngine')")
