@@ -269,6 +269,24 @@ class StackItem(_StackItem, total=False):
     targets: str
 
 
+class _EngineAheadParams(TypedDict):
+    checkpoint: str
+    stack: list[StackItem]
+    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "nvfp4"]
+    host: Literal["auto", "onnxruntime", "torch", "tensorrt"]
+    mode: Literal["comfyui", "extended"]
+    residuals: bool
+    after: str
+
+
+class EngineAheadParams(_EngineAheadParams, total=False):
+    adapterLoss: float
+
+
+class EngineAheadResult(TypedDict):
+    brought: bool
+
+
 class EngineDrawParams(TypedDict):
     engine: str
     stack: list[StackItem]
@@ -1173,6 +1191,7 @@ METHODS: dict[str, Method] = {
     "engine.draw": Method("control", "none"),
     "engine.history": Method("read", "none"),
     "engine.prepare": Method("control", "none"),
+    "engine.ahead": Method("control", "none"),
     "engine.release": Method("control", "none"),
     "engine.warm": Method("control", "none"),
     "engine.list": Method("read", "none"),

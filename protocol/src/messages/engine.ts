@@ -180,6 +180,21 @@ export const engineMethods = {
       adapters: z.array(adapterReport),
     }),
   }),
+  "engine.ahead": method({
+    summary:
+      "Brings the engine of this client's last lease to other weights while the client makes its next prompt ready, if nobody else has used it since. A guess: `engine.prepare` decides.",
+    role: "control",
+    tensors: "none",
+    params: z.strictObject({
+      ...wanted,
+      /** The client's last lease; it has been released. */
+      after: id,
+    }),
+    result: z.object({
+      /** The weights are there. False: somebody else uses the engine, or it is another one; adapters are read all the same. */
+      brought: z.boolean(),
+    }),
+  }),
   "engine.release": method({
     summary: "Ends a lease.",
     role: "control",

@@ -75,6 +75,8 @@ export interface LeaseOpener {
   readonly open: (request: LeaseRequest, options?: OpenLeaseOptions) => Promise<OpenLease>;
   /** Leases that asked for it get the new content of replaced files between two steps; `failed` hears of those that could not and go on as they were. */
   readonly follow: (changed: ReadonlySet<string>, told: FollowReport) => Promise<void>;
+  /** The engine whose weights this lease was the last to ask for, whether it has ended or not; null when another one came after it. */
+  readonly broughtLast: (lease: string) => string | null;
   /** A client's lease keeps weights of this checkpoint that are not those of `state`, and could not be made again: its file has been replaced. */
   readonly holdsReplaced: (checkpoint: string, state: string) => boolean;
 }
@@ -199,10 +201,15 @@ export function createLeaseOpener({
     }
   }
 
+  /** Engine to the lease that asked for its weights last. */
+  const last = new Map<string, string>();
+
   return {
+    broughtLast: (lease) => [...last].find(([, id]) => id === lease)?.[0] ?? null,
     async open(request, { whenReplaced = "keep", ...options } = {}) {
       const open = (place: Place<Origin>) => leases.open(place, { ...options, keep: whenReplaced === "opener" });
       const { taken: lease, spreadTo } = await placed(request, whenReplaced, open, options);
+      last.set(lease.engine, lease.id);
       if (spreadTo !== null) spread(lease, lease.origin.spec, spreadTo);
       return lease;
     },

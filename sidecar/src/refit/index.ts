@@ -2,7 +2,7 @@
 // Two-phase: prepared beside the live weights, committed between steps, or dropped with the old weights still serving. It never starts from anything but the
 // pristine base, never frees a leased engine, and never calls weights known that were not written completely.
 
-export { engineBytes, engineKey, hostKey } from "./engine-key.ts";
+export { engineBytes, engineKey, hostKey, placedKey } from "./engine-key.ts";
 export type { DeviceName } from "./engine-key.ts";
 export type { HostStatus } from "./engine-hosts.ts";
 export { Engines } from "./engines.ts";

@@ -81,6 +81,7 @@ export type ForwardedMethod =
   | "watch.pause"
   | "watch.resume"
   | "engine.prepare"
+  | "engine.ahead"
   | "engine.release"
   | "engine.warm"
   | "engine.list"

@@ -182,6 +182,7 @@ export function createFakeBackend(Failure) {
         })),
       };
     },
+    "engine.ahead": async () => ({ brought: true }),
     "engine.release": async ({ lease }) => {
       seen.release.push(lease);
       leases.delete(lease);

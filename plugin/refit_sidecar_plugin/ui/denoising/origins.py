@@ -211,7 +211,7 @@ class Pieces:
         offsets = (self._random.random(len(self._sizes)) * (self._sizes - PIECES_BYTES + 1)).astype(np.int64)
         first = int(self._addresses.min())
         memory = (ctypes.c_uint8 * (int((self._addresses + self._sizes).max()) - first)).from_address(first)
-        own = sliding_window_view(np.frombuffer(memory, np.uint8), PIECES_BYTES)[self._addresses - first + offsets]
+        own = sliding_window_view(np.ctypeslib.as_array(memory), PIECES_BYTES)[self._addresses - first + offsets]
         kept = sliding_window_view(np.frombuffer(self._file.data, np.uint8), PIECES_BYTES)[self._begins + offsets]
         return np.array_equal(own, kept)
 

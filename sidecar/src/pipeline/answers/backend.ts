@@ -13,6 +13,7 @@ import type { WireBackend } from "../../wire/index.ts";
 import type { AdapterFinder } from "../resolve/find-adapter.ts";
 import type { Folders } from "../folders.ts";
 import type { Port } from "../resolve/graphs.ts";
+import type { BringAhead } from "../bring-ahead.ts";
 import { leaseIdleMs } from "../open-lease.ts";
 import type { EngineLeases, LeaseOpener, LeaseRequest } from "../open-lease.ts";
 import { withRoom } from "../retry-with-room.ts";
@@ -33,6 +34,7 @@ export interface BackendParts {
   readonly engines: Engines;
   readonly leases: EngineLeases;
   readonly opener: Pick<LeaseOpener, "open">;
+  readonly bringAhead: BringAhead;
   readonly jobs: Scheduler;
   readonly resolver: Resolver;
   readonly finder: AdapterFinder;
@@ -184,6 +186,7 @@ export function createBackend(parts: BackendParts): WireBackend {
         adapters: resolved.adapters.map(({ id, delta }) => adapterReportView(id, delta)),
       };
     },
+    "engine.ahead": async (params, { signal }) => ({ brought: await parts.bringAhead(requestOf(params), params.after, signal) }),
     "engine.release": async ({ lease }) => {
       leases.release(lease);
       return {};
@@ -257,7 +260,7 @@ export function createBackend(parts: BackendParts): WireBackend {
 }
 
 /** What a lease is asked for, of all that a client says. */
-function requestOf(params: WireParams<"engine.prepare" | "engine.warm">): LeaseRequest {
+function requestOf(params: WireParams<"engine.prepare" | "engine.ahead" | "engine.warm">): LeaseRequest {
   const { checkpoint, stack, mode, precision, host, residuals, adapterLoss } = params;
   return { checkpoint, stack, mode, precision, host, residuals, ...(adapterLoss === undefined ? {} : { adapterLoss }) };
 }

@@ -59,6 +59,7 @@ export function sessionMethods(state: LiveState, shared: Shared): Readonly<Recor
     "folders.remove": forward(wireMethods["folders.remove"], backend["folders.remove"]),
     "watch.pause": forward(wireMethods["watch.pause"], backend["watch.pause"]),
     "watch.resume": forward(wireMethods["watch.resume"], backend["watch.resume"]),
+    "engine.ahead": forward(wireMethods["engine.ahead"], backend["engine.ahead"]),
     "engine.warm": forward(wireMethods["engine.warm"], backend["engine.warm"]),
     "engine.list": forward(wireMethods["engine.list"], backend["engine.list"]),
     "engine.refit": forward(wireMethods["engine.refit"], backend["engine.refit"]),

@@ -1,0 +1,47 @@
+// Weights on their way while the client still makes its prompt ready. Never in anybody's way: only on an engine that is free and that nobody else has touched since
+// this client's own last lease. A wrong guess costs that client one refit; every step asks for its own weights anyway.
+
+import { placedKey } from "../refit/index.ts";
+import type { Engines, LiveEngine } from "../refit/index.ts";
+import type { EngineLeases, LeaseOpener, LeaseOpenerParts, LeaseRequest } from "./open-lease.ts";
+
+export interface BringAheadParts extends Pick<LeaseOpenerParts, "resolve" | "specOf"> {
+  readonly leases: EngineLeases;
+  readonly engines: Pick<Engines, "get" | "acquire">;
+  readonly opener: Pick<LeaseOpener, "broughtLast">;
+}
+
+/** `after`: the client's last lease. False: deltas are ready now, and that is all. Throws what opening a lease throws. */
+export type BringAhead = (request: LeaseRequest, after: string, signal?: AbortSignal) => Promise<boolean>;
+
+export function createBringAhead({ leases, engines, opener, resolve, specOf }: BringAheadParts): BringAhead {
+  /** The engine that the lease was on, if it is free since. */
+  function freeSince(after: string): LiveEngine | null {
+    const id = opener.broughtLast(after);
+    const engine = id === null ? null : engines.get(id);
+    if (engine === null || engine.state.state !== "LIVE") return null;
+    return leases.stays().some((stay) => stay.engine === id) ? null : engine;
+  }
+
+  return async (request, after, signal) => {
+    if (freeSince(after) === null) return false;
+    const resolved = await resolve(request, signal);
+    const served = await specOf(resolved, request, signal);
+    const { wanted } = resolved;
+    const engine = freeSince(after);
+    const isItsOwn =
+      engine !== null &&
+      placedKey(served.spec, engine.device) === engine.id &&
+      engine.wanted?.desired.checkpoint === wanted.desired.checkpoint;
+    if (!isItsOwn) return false;
+    const { engine: taken, release } = await engines.acquire(served.spec, engine.device);
+    if (freeSince(after) !== taken) {
+      release();
+      return false;
+    }
+    const origin = { request, whenReplaced: "keep" as const, resolved, ...served };
+    const lease = await leases.open({ engine: taken, release, wanted, origin }, signal === undefined ? {} : { signal });
+    lease.end();
+    return true;
+  };
+}
