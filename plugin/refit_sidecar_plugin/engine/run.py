@@ -69,6 +69,11 @@ class EngineRun:
         self._keys = 0
         self._at_end: list[Callable[[], None]] = []
 
+    @property
+    def lease(self) -> str | None:
+        """Of the engine that it holds; None before it is prepared, and at its end."""
+        return self._lease
+
     def prepare(self, progress: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Brings the engine to the wanted state. Raises SidecarError, or whatever `check` raises."""
         started = time.perf_counter()

@@ -31,7 +31,7 @@ def start() -> None:
         server.send_sync(EVENT_PREFIX + name, data)
 
     service.facts.listen(tell)
-    service.stacks.follow_loaders()
+    service.stacks.follow_loaders(service.ahead.loading)
     service.run_in_background()
 
 

@@ -102,13 +102,14 @@ class Applied:
         """A tensor was changed in place: nothing that was noted is believed any more."""
         self._loads, self._slots = [], {}
 
-    def follow(self) -> None:
-        """From now on every `load_lora` of a whole file is noted. Nothing is changed in what it gives."""
+    def follow(self, loading: Callable[[], None]) -> None:
+        """From now on every `load_lora` of a whole file is noted. Nothing is changed in what it gives. `loading`: one has begun."""
         load = comfy.lora.load_lora
 
         def load_and_note(lora: Any, to_load: Any, *args: Any, **kwargs: Any) -> Any:
             # A loader may take entries out of the dictionary.
             tensors = dict(lora) if isinstance(lora, Mapping) else {}
+            loading()
             loaded = load(lora, to_load, *args, **kwargs)
             if isinstance(loaded, dict) and any(self._origins.noted(one) for one in tensors.values()):
                 file = self._origins.read_from(tensors.values())

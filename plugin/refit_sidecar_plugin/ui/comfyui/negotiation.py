@@ -32,6 +32,8 @@ def check() -> None:
 def open_run(source: Source, reading: Reading, residuals: bool) -> EngineRun:
     """A prepared run; `residuals`: on an engine with ControlNet inputs of its own. Raises NotServed or SidecarError with the reason, or ComfyUI's interrupt."""
     plugin().ensure(check)
+    named = all(isinstance(item, FileItem) for item in reading.items)
+    plugin().ahead.settle([(item.name, item.strength) for item in reading.items if isinstance(item, FileItem)] if named else None)
     if source.settings.host == "auto" and comfy.model_management.get_torch_device().type != "cpu":
         require_gpu_engine(plugin().client, check)
     for path, seen in reading.files.items():
@@ -62,6 +64,8 @@ def _prepared(source: Source, reading: Reading, residuals: bool) -> EngineRun:
     run = EngineRun(plugin().client, wanted, check, make_room)
     with node_progress(f"Refit: {source.name}") as progress:
         run.prepare(progress)
+    if run.lease is not None:
+        plugin().ahead.ran(wanted, run.lease)
     run.report.other_family = _of_other_families(source, reading)
     return run
 

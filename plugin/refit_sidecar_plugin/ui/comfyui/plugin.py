@@ -12,6 +12,7 @@ from ... import __version__
 from ...client import SidecarClient, default_data_dir
 from ...launcher import start_sidecar
 from ...service import Folder, Service
+from .ahead import Ahead
 from .stack_reader import StackReader
 
 
@@ -19,6 +20,7 @@ class Plugin(Service):
     def __init__(self) -> None:
         super().__init__(SidecarClient("ComfyUI", __version__), lambda: start_sidecar(default_data_dir()), lambda: list(_folders()))
         self.stacks = StackReader(default_data_dir() / "plugin-identities.json")
+        self.ahead = Ahead(self.client, self.catalog)
 
 
 @cache

@@ -65,16 +65,22 @@ class StackReader:
         self._versions: dict[tuple[str, int], list[Version]] = {}
         self._readings: dict[object, Reading] = {}
 
-    def follow_loaders(self) -> None:
-        """From now on what ComfyUI's loaders read of the loras folders is known by its place, and hashed beside whatever the prompt does next."""
+    def follow_loaders(self, loading: Callable[[], None] = lambda: None) -> None:
+        """From now on what ComfyUI's loaders read of the loras folders is known by its place, and hashed beside whatever the prompt does next. `loading`: a
+        loader has begun."""
+
+        def begun(path: str) -> None:
+            self._hashing.submit(self._identities.sha256, path)
+            loading()
+
         follow_loads(
             comfy.utils,
             "load_torch_file",
             self._origins,
             _is_adapter,
-            lambda path: self._hashing.submit(self._identities.sha256, path) and None,
+            begun,
         )
-        self._applied.follow()
+        self._applied.follow(loading)
 
     def _forget_readings(self) -> None:
         """A tensor was changed in place after it was read: what was made of it is looked at again."""
