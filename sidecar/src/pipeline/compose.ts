@@ -31,7 +31,6 @@ import { createLastUsed } from "./warm/last-used.ts";
 import { createPrefetch } from "./warm/prefetch.ts";
 import { logEvents } from "./answers/log-events.ts";
 import { operatorMetrics } from "./answers/metrics.ts";
-import { createBringAhead } from "./bring-ahead.ts";
 import { createLeaseOpener, createLeases } from "./open-lease.ts";
 import type { LeaseRequest } from "./open-lease.ts";
 import { engineSpec, graphNeed, graphOf } from "./resolve/spec.ts";
@@ -209,13 +208,6 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     },
   });
 
-  const bringAhead = createBringAhead({
-    leases,
-    engines,
-    opener,
-    resolve: resolver.wanted,
-    specOf: (resolved, request) => specOf(resolved.checkpoint, request),
-  });
   const warm = createWarm({ engines, opener, leases, lastUsed });
   const warmLast = createWarmLast({ known: resolver.known, jobs, log, warm, inUse: () => leases.list().length > 0 || leases.steps() > 0 });
   // Quiet hours end without anything else happening.
@@ -292,7 +284,6 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     engines,
     leases,
     opener,
-    bringAhead,
     jobs,
     resolver,
     folders,

@@ -8,6 +8,8 @@ import type { DeviceName, EngineSpec, Wanted } from "../refit/index.ts";
 import { Leases } from "../step/index.ts";
 import type { Lease, LeasesOptions, OnProgress, Place } from "../step/index.ts";
 import type { PlacedEngines } from "./placing/placed-engines.ts";
+import { createBringAhead } from "./bring-ahead.ts";
+import type { BringAhead } from "./bring-ahead.ts";
 import type { Placer } from "./placing/placer.ts";
 import type { Spread } from "./placing/spread.ts";
 import type { StepTable } from "./resolve/graphs.ts";
@@ -53,7 +55,7 @@ export interface OpenLeaseOptions {
 
 export interface LeaseOpenerParts {
   readonly leases: EngineLeases;
-  readonly engines: Pick<PlacedEngines, "acquire">;
+  readonly engines: Pick<PlacedEngines, "acquire" | "get">;
   readonly placer: Pick<Placer, "choose" | "heading">;
   readonly spread: Spread;
   /** How long a request waits while hosts end under it or are away (`EngineProvider.patienceMs`). */
@@ -75,8 +77,8 @@ export interface LeaseOpener {
   readonly open: (request: LeaseRequest, options?: OpenLeaseOptions) => Promise<OpenLease>;
   /** Leases that asked for it get the new content of replaced files between two steps; `failed` hears of those that could not and go on as they were. */
   readonly follow: (changed: ReadonlySet<string>, told: FollowReport) => Promise<void>;
-  /** The engine whose weights this lease was the last to ask for, whether it has ended or not; null when another one came after it. */
-  readonly broughtLast: (lease: string) => string | null;
+  /** Brings the engine of a client's last lease to what its next one will likely want. */
+  readonly ahead: BringAhead;
   /** A client's lease keeps weights of this checkpoint that are not those of `state`, and could not be made again: its file has been replaced. */
   readonly holdsReplaced: (checkpoint: string, state: string) => boolean;
 }
@@ -203,9 +205,10 @@ export function createLeaseOpener({
 
   /** Engine to the lease that asked for its weights last. */
   const last = new Map<string, string>();
+  const broughtLast = (lease: string) => [...last].find(([, id]) => id === lease)?.[0] ?? null;
 
   return {
-    broughtLast: (lease) => [...last].find(([, id]) => id === lease)?.[0] ?? null,
+    ahead: createBringAhead({ leases, engines, broughtLast, resolve, specOf }),
     async open(request, { whenReplaced = "keep", ...options } = {}) {
       const open = (place: Place<Origin>) => leases.open(place, { ...options, keep: whenReplaced === "opener" });
       const { taken: lease, spreadTo } = await placed(request, whenReplaced, open, options);

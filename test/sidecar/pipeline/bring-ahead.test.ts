@@ -17,9 +17,17 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-const ahead = async (after: string, wanted = stack): Promise<boolean> => {
-  const params = { checkpoint, stack: [...wanted], precision: "auto", host: "auto", mode: "comfyui", residuals: false, after } as const;
-  return (await bench.client.call("engine.ahead", params)).result.brought;
+const ahead = async (after: string): Promise<boolean> => {
+  const { result } = await bench.client.call("engine.ahead", {
+    checkpoint,
+    stack: [...stack],
+    precision: "auto",
+    host: "auto",
+    mode: "comfyui",
+    residuals: false,
+    after,
+  });
+  return result.brought;
 };
 
 /** A run without adapters; its lease has ended. */

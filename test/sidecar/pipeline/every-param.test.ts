@@ -235,8 +235,7 @@ async function methods() {
       list: () => [],
     },
     warm: (request: LeaseRequest) => opener.open(request),
-    bringAhead: (request: LeaseRequest) => opener.open(request),
-    opener,
+    opener: { ...opener, ahead: (request: LeaseRequest) => opener.open(request) },
     sample: ({ params }: SampleCall, context: CallContext) => sampling({ params, tensors: [latent] }, context),
     pages: pageAnswers({
       catalog,

@@ -13,7 +13,6 @@ import type { WireBackend } from "../../wire/index.ts";
 import type { AdapterFinder } from "../resolve/find-adapter.ts";
 import type { Folders } from "../folders.ts";
 import type { Port } from "../resolve/graphs.ts";
-import type { BringAhead } from "../bring-ahead.ts";
 import { leaseIdleMs } from "../open-lease.ts";
 import type { EngineLeases, LeaseOpener, LeaseRequest } from "../open-lease.ts";
 import { withRoom } from "../retry-with-room.ts";
@@ -33,8 +32,7 @@ export interface BackendParts {
   readonly catalog: Catalog;
   readonly engines: Engines;
   readonly leases: EngineLeases;
-  readonly opener: Pick<LeaseOpener, "open">;
-  readonly bringAhead: BringAhead;
+  readonly opener: Pick<LeaseOpener, "open" | "ahead">;
   readonly jobs: Scheduler;
   readonly resolver: Resolver;
   readonly finder: AdapterFinder;
@@ -186,7 +184,7 @@ export function createBackend(parts: BackendParts): WireBackend {
         adapters: resolved.adapters.map(({ id, delta }) => adapterReportView(id, delta)),
       };
     },
-    "engine.ahead": async (params, { signal }) => ({ brought: await parts.bringAhead(requestOf(params), params.after, signal) }),
+    "engine.ahead": async (params, { signal }) => ({ brought: await parts.opener.ahead(requestOf(params), params.after, signal) }),
     "engine.release": async ({ lease }) => {
       leases.release(lease);
       return {};
