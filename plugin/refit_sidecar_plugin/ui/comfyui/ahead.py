@@ -20,7 +20,8 @@ from .guess import Guess, guess
 from .source import FOLDERS
 from .stack_reader import adapter_path
 
-WAIT_S = 1.0
+# Seconds after which nobody waits for the answer any more.
+WAIT_S = 60
 
 
 @dataclass
@@ -83,8 +84,8 @@ class Ahead:
                 if attempt.dropped:
                     return
                 attempt.pending = self._link.start("engine.ahead", {**wanted.as_params(), "after": attempt.after})
-            while not attempt.pending.wait(WAIT_S):
-                pass
+            if not any(attempt.pending.wait(1.0) for _ in range(WAIT_S)):
+                attempt.drop()
 
     def _wanted(self, attempt: _Attempt) -> Wanted | None:
         """None for another checkpoint or other settings than the last run's: an engine is not loaded on a guess."""
