@@ -12,12 +12,13 @@ from unittest import mock
 import torch
 from refit_host.fused.maps import Groups, Time, channels_last
 from refit_host.fused.passes import Even, Update
+from refit_host.models.attention import mix
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..context import Context, cudnn_setting, relative_error
 
-KINDS = ("products", "gated", "upsampling", "attention", "convolutions", "passes")
+KINDS = ("products", "gated", "upsampling", "attention", "words", "convolutions", "passes")
 CALLS, SETS, ROUNDS = 12, 4, 5
 WORDS = 77
 # Columns in, columns out, bias; by width of the level (tokens of a picture: 4096 and 1024).
@@ -147,6 +148,28 @@ class _Parts:
                     name = [heads, tokens, words]
                     yield _tried("attention", name, lambda: self._attention(heads, tokens, words, backend)) | {"backend": backend}
 
+    def words(self) -> Iterator[dict]:
+        """Our kernel for few words, for several sizes of a program, beside cuDNN's (`attention`)."""
+        from refit_host.fused import words_kernel
+
+        for heads, tokens in ((10, 4096), (20, 1024)):
+            query = self.rand(self.batch, tokens, heads, 64)
+            # As one product for all words gives them: far apart.
+            whole = self.rand(self.batch * WORDS, 20 * heads * 64)
+            key, value = (
+                whole[:, at * heads * 64 : (at + 1) * heads * 64].unflatten(0, (self.batch, -1)).unflatten(2, (heads, 64)) for at in (4, 5)
+            )
+            expected = mix(query, key, value)
+            for tile in ((128, 8), (128, 4), (64, 4), (256, 8), (64, 8)):
+
+                def one(tile: tuple = tile) -> dict:
+                    with mock.patch.object(words_kernel, "TOKENS", tile[0]), mock.patch.object(words_kernel, "WARPS", tile[1]):
+                        error = relative_error(words_kernel.read(query, key, value), expected)
+                        micros = _micros(self.context, lambda _: words_kernel.read(query, key, value))
+                    return _row("words", [heads, tokens, WORDS], micros, moved=4 * query.numel(), error=error)
+
+                yield _tried("words", [heads, tokens, WORDS], one) | {"tile": tile}
+
     def _attention(self, heads: int, tokens: int, words: int, backend: str) -> dict:
         # Keys and values as the products give them: columns of a wide matrix.
         qkv = self.rand(self.batch, tokens, 3 * heads * 64).unflatten(2, (3, heads, 64))
@@ -167,23 +190,25 @@ class _Parts:
             x = channels_last(self.rand(self.batch, channels, side, side))
             groups, time = Groups(32, 1e-5, self.rand(channels), self.rand(channels)), Time(self.rand(self.batch, channels))
             bias, other = self.rand(channels), torch.randn_like(x)
-            for tile in ((32, 64, 4), (16, 64, 4), (64, 64, 8), (16, 128, 4), (32, 32, 4), (32, 64, 8)):
-                with ExitStack() as stack:
-                    for constant, value in zip(("PLACES", "CHANNELS", "MAP_WARPS"), tile):
-                        stack.enter_context(mock.patch.object(map_kernels, constant, value))
-                    for name, call, moved in (
-                        ("norm_map", lambda _: do.norm_map(x, groups, bias=bias, time=time), 3), ("add_map", lambda _: do.add_map(x, other, bias), 3),
-                    ):  # fmt: skip
-                        yield _tried("pass", name, lambda: _row("pass", name, _micros(self.context, call), moved=moved * 2 * x.numel())) | {
-                            "map": [channels, side],
-                            "tile": tile,
-                        }
+            moved = 2 * x.numel()
+            sums = (
+                ("SUM_PLACES", "CHANNELS", "SUM_WARPS"),
+                ((128, 64, 8), (64, 64, 4), (64, 64, 8), (128, 64, 4), (128, 32, 4), (256, 32, 8), (32, 128, 4)),
+            )
+            tiles = ("PLACES", "CHANNELS", "MAP_WARPS"), ((32, 64, 4), (16, 128, 4), (64, 64, 8))
+            works = [("norm_map", lambda _: do.norm_map(x, groups, bias=bias, time=time), 3, sums), ("add_map", lambda _: do.add_map(x, other, bias), 3, tiles),
+                     ("join_maps", lambda _: do.join_maps(x, other), 4, tiles), ("double_map", lambda _: do.double_map(x), 5, tiles)]  # fmt: skip
+            for name, call, passes, (constants, values) in works:
+                for tile in values:
+                    with ExitStack() as stack:
+                        for constant, value in zip(constants, tile):
+                            stack.enter_context(mock.patch.object(map_kernels, constant, value))
+                        found = _tried("pass", name, lambda: _row("pass", name, _micros(self.context, call), moved=passes * moved))
+                    yield found | {"map": [channels, side], "tile": tile}
         for tokens, width in ((4096, 640), (1024, 1280)):
             rows = tokens * self.batch
             both, x, y = self.rand(rows, 8 * width), self.rand(self.batch, tokens, width), self.rand(rows, width)
-            for columns, warps in ((512, 4), (1024, 4), (1024, 8), (2048, 4), (2048, 8), (5120 // 4, 4)):
-                if columns & (columns - 1):
-                    continue
+            for columns, warps in ((256, 2), (256, 4), (512, 2), (512, 4), (1024, 4)):
                 with mock.patch.object(map_kernels, "GEGLU_COLUMNS", columns), mock.patch.object(map_kernels, "GEGLU_WARPS", warps):
                     yield _row(
                         "pass",
@@ -194,8 +219,8 @@ class _Parts:
                         rows=[rows, width],
                     )
             even = Even(1e-5, self.rand(width), self.rand(width))
-            for warps in (1, 2, 4, 8):
-                with mock.patch.object(kernels, "NORM_WARPS", warps):
+            for warps in (1, 2):
+                with mock.patch.object(kernels, "_warps", lambda _, warps=warps: warps):
                     for name, call, moved in (
                         ("norm", lambda _: do.norm(x, None, even, codes=None), 2),
                         ("update and norm", lambda _: do.update_and_norm(x, Update(y, None, x), None, even, codes=None), 4),

@@ -37,9 +37,9 @@ class Code:
 
 
 class Day:
-    """`compiling`: called while the compiler of an engine works."""
+    """`compiling`: called while the compiler of an engine works. `fuses`: whether families have their fused blocks."""
 
-    def __init__(self, folder: Path, monkeypatch, compiling=lambda: None) -> None:
+    def __init__(self, folder: Path, monkeypatch, compiling=lambda: None, *, fuses: bool = True) -> None:
         self.folder, self._call = folder, 0
         monkeypatch.setattr(torch.cuda, "Stream", lambda *_: SimpleNamespace(synchronize=lambda: None))
         monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
@@ -49,6 +49,8 @@ class Day:
         monkeypatch.setattr(builder, "yield_processor", lambda: None)
         monkeypatch.setattr(placing, "_compiles", lambda _: True)
         monkeypatch.setattr(maker, "prefer_fastest", lambda *_: None, raising=False)
+        if not fuses:
+            monkeypatch.setattr(model, "fused_module", lambda *_: (None, None))
         self.host = Host(parse_options(["--device", "cpu"]), TorchMaker(CPU))
         self.operations = operations(CPU)
         self.notified: list[tuple[str, dict]] = []

@@ -41,6 +41,15 @@ def test_flux_serves_with_fused_blocks_whatever_was_loaded_before(tmp_path, monk
     assert day.status("flux")["placement"]["tier"] == "fused blocks in CUDA graphs"
 
 
+def test_a_unet_serves_with_fused_blocks_at_once_and_nothing_compiles(tmp_path, monkeypatch):
+    day = Day(tmp_path, monkeypatch, compiling=lambda: pytest.fail("it compiles"))
+    for name, dtype in (("unet", "f32"), ("unet#fp8", "fp8")):
+        day.load(name, UNET, dtype)
+        assert day.step(name, step_inputs(plan(dict(UNET)), residuals=True))[1]
+        placement = day.status(name)["placement"]
+        assert placement["tier"] == "fused blocks in CUDA graphs" and placement["refused"] == [] and not placement["compiling"]
+
+
 @pytest.mark.parametrize("package", [refit_host, refit_graphs])
 def test_no_package_gives_a_name_that_one_of_its_submodules_has_too(package):
     """`from package import name` would give the one or the other, depending on what was imported before."""
@@ -53,7 +62,7 @@ def test_no_package_gives_a_name_that_one_of_its_submodules_has_too(package):
 
 
 def test_the_host_tells_how_an_engine_serves_after_its_load_and_when_a_tier_takes_over(tmp_path, monkeypatch):
-    day = Day(tmp_path, monkeypatch)
+    day = Day(tmp_path, monkeypatch, fuses=False)
     day.load("unet", UNET)
     assert [(method, params["engine"], params["placement"]["tier"]) for method, params in day.notified] == [("serving", "unet", "eager")]
     day.step("unet", step_inputs(plan(dict(UNET))))
@@ -64,7 +73,7 @@ def test_the_host_tells_how_an_engine_serves_after_its_load_and_when_a_tier_take
 
 
 def test_a_refit_while_an_engine_compiles_does_not_keep_it_from_its_tier(tmp_path, monkeypatch):
-    day = Day(tmp_path, monkeypatch, compiling=lambda: refit(day))
+    day = Day(tmp_path, monkeypatch, compiling=lambda: refit(day), fuses=False)
     refits = []
 
     def refit(day):

@@ -23,8 +23,8 @@ from .rows import Rows
 # that the bench tries on an H100 (bench/gpu, piece "passes").
 NORM_WARPS, ROTATE_WARPS, GELU_WARPS, CODES_WARPS = 4, 4, 4, 8
 HEADS, GELU_COLUMNS = 8, 2048
-# Rows beyond so many columns take twice the warps.
-WIDE = 4096
+# Rows of up to so many columns take one warp, beyond so many twice the usual ones (H200, piece "fused_unet_parts").
+NARROW, WIDE = 2048, 4096
 
 
 @triton.jit
@@ -163,7 +163,7 @@ def _room(rows: int, cols: int, like: Tensor, codes: torch.dtype | None) -> tupl
 
 
 def _warps(block: int) -> int:
-    return NORM_WARPS if block <= WIDE else 2 * NORM_WARPS
+    return 1 if block <= NARROW else NORM_WARPS if block <= WIDE else 2 * NORM_WARPS
 
 
 def _columns(cols: int, codes: torch.dtype | None) -> tuple[int, int]:

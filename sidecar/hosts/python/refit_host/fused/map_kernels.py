@@ -12,17 +12,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..models.attention import mix
+from . import words_kernel
 from .maps import TIMELESS, Groups, Time, channels_last
 from .put import KINDS, put
 from .rows import Rows
 
-# Places and channels of a tile; warps of a program.
+# Places and channels of a tile; warps of a program. The fastest of those that the bench tries on an H200 (bench/gpu, piece "fused_unet_parts").
 PLACES, CHANNELS, MAP_WARPS = 32, 64, 4
-# Tiles of a stretch of places, one after the other; more where there would be too many stretches for one program to put together.
-STEPS, MORE = 4, 4
-STRETCHES = tl.constexpr(128)
+# The same where places are summed: one tile is a stretch, so that all of it is read at once.
+SUM_PLACES, SUM_WARPS = 128, 8
+# Stretches that one program puts together; where there would be more, each is as many tiles, one after the other.
+STRETCHES, MORE = tl.constexpr(32), 4
 # Columns of a program of `geglu` without codes.
-GEGLU_COLUMNS, GEGLU_WARPS = 1024, 4
+GEGLU_COLUMNS, GEGLU_WARPS = 512, 4
 
 
 # Sizes of a picture make no other kernel: a new size is no compilation.
@@ -135,6 +138,19 @@ def _joined(x, y, out, places, left, right, PLACES: tl.constexpr, CHANNELS: tl.c
     tl.store(out + place[:, None] * (left + right) + channel[None, :], value, mask=there)
 
 
+@triton.jit(do_not_specialize=["places", "width"])
+def _doubled(x, out, places, width, channels, PLACES: tl.constexpr, CHANNELS: tl.constexpr):
+    """`places`, `width`: of the small map; every program writes what its places become."""
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    place = tl.program_id(0).to(tl.int64) * PLACES + tl.arange(0, PLACES)
+    there = (place < places)[:, None] & (channel < channels)[None, :]
+    value = tl.load(x + place[:, None] * channels + channel[None, :], mask=there)
+    corner = place // width * 4 * width + place % width * 2
+    for down in tl.static_range(2):
+        for across in tl.static_range(2):
+            tl.store(out + (corner + down * 2 * width + across)[:, None] * channels + channel[None, :], value, mask=there)
+
+
 @triton.jit
 def _geglu(both, out, scales, cols, CODES: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
@@ -156,13 +172,13 @@ class KernelMapOperations:
         x = channels_last(x)
         batch, channels, height, across = x.shape
         places, width = height * across, channels // groups.number
-        steps = STEPS
-        while places > PLACES * steps * STRETCHES.value:
+        steps = 1
+        while places > SUM_PLACES * steps * STRETCHES.value:
             steps *= MORE
-        stretches = triton.cdiv(places, PLACES * steps)
+        stretches = triton.cdiv(places, SUM_PLACES * steps)
         means, squares = x.new_empty(2, batch, stretches, channels, dtype=torch.float32)
         columns = triton.cdiv(channels, CHANNELS)
-        tile = {"PLACES": PLACES, "CHANNELS": CHANNELS, "num_warps": MAP_WARPS}
+        tile = {"PLACES": SUM_PLACES, "CHANNELS": CHANNELS, "num_warps": SUM_WARPS}
         _sums[(stretches, columns, batch)](x, means, squares, places, channels, STEPS=steps, **tile)
         factors = x.new_empty(batch, 2, channels, dtype=torch.float32)
         there = {
@@ -177,10 +193,11 @@ class KernelMapOperations:
         assert time.scale is None or time.shift is None or scale.stride(0) == shift.stride(0)
         along = triton.next_power_of_2(width)
         _factors[(groups.number, batch)](
-            means, squares, groups.weight, groups.bias, before, added, scale, shift, factors, places, channels, steps * PLACES, stretches, width,
-            added.stride(0), shift.stride(0) if time.scale is None else scale.stride(0), groups.eps, WIDTH=along, num_warps=MAP_WARPS if along < 64 else 2 * MAP_WARPS, **there,
+            means, squares, groups.weight, groups.bias, before, added, scale, shift, factors, places, channels, steps * SUM_PLACES, stretches, width,
+            added.stride(0), shift.stride(0) if time.scale is None else scale.stride(0), groups.eps, WIDTH=along, num_warps=MAP_WARPS, **there,
         )  # fmt: skip
         out = torch.empty_like(x)
+        tile = {"PLACES": PLACES, "CHANNELS": CHANNELS, "num_warps": MAP_WARPS}
         _scaled[(*_tiles(places, channels), batch)](x, factors, out, places, channels, SILU=silu, **tile)
         return out
 
@@ -202,6 +219,19 @@ class KernelMapOperations:
         out = torch.empty((batch, left + right, height, across), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         _joined[_tiles(places, left + right)](x, y, out, places, left, right, PLACES=PLACES, CHANNELS=CHANNELS, num_warps=MAP_WARPS)
         return out
+
+    def double_map(self, x: Tensor) -> Tensor:
+        x = channels_last(x)
+        batch, channels, height, width = x.shape
+        out, places = (
+            torch.empty((batch, channels, 2 * height, 2 * width), dtype=x.dtype, device=x.device, memory_format=torch.channels_last),
+            batch * height * width,
+        )
+        _doubled[_tiles(places, channels)](x, out, places, width, channels, PLACES=PLACES, CHANNELS=CHANNELS, num_warps=MAP_WARPS)
+        return out
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return words_kernel.read(query, key, value) if words_kernel.reads(query, key) else mix(query, key, value)
 
     def geglu(self, both: Tensor, *, codes: torch.dtype | None) -> Rows:
         rows, cols = both.shape[0], both.shape[1] // 2

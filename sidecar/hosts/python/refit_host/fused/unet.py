@@ -14,11 +14,12 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..models.attention import mix
-from .maps import TIMELESS, Groups, Time, map_of, rows_of
+from .maps import TIMELESS, Groups, Time, channels_last, map_of, rows_of
 from .passes import Even, Operations, Update
 from .rows import Rows, product, takes_codes
 from .stacked import products
@@ -71,7 +72,8 @@ class Convolution(nn.Conv2d):
     operations: Operations
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.operations.add_map(_convolved(self, input), None, self.bias)
+        # A picture comes with its channels apart: what follows would be turned again and again.
+        return self.operations.add_map(_convolved(self, channels_last(input)), None, self.bias)
 
 
 class Norm(nn.GroupNorm):
@@ -81,6 +83,19 @@ class Norm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         return self.operations.norm_map(input, _groups(self), silu=False)
+
+
+class Upsample(Upsample2D):
+    operations: Operations
+
+    def forward(self, hidden_states: Tensor, output_size: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+        doubled = [2 * side for side in hidden_states.shape[2:]]
+        if not self.use_conv or self.use_conv_transpose or self.norm is not None or not self.interpolate or self.name != "conv":
+            return super().forward(hidden_states, output_size, *args, **kwargs)
+        if output_size is not None and list(output_size) != doubled:
+            return super().forward(hidden_states, output_size, *args, **kwargs)
+        layer: Any = self.conv
+        return layer(self.operations.double_map(hidden_states))
 
 
 def _risen(block: Any, hidden: Tensor, skips: tuple[Tensor, ...], temb: Tensor | None, upsample_size: int | None, look: Any) -> Tensor:
@@ -162,7 +177,11 @@ class Transformer(Transformer2DModel):
         attn, batch = block.attn2, len(x)
         key, value = (_heads(part, batch, attn.heads) for part in words)
         return self._behind(
-            x, attn, mix(_heads(product(attn.to_q, rows), batch, attn.heads), key, value), block.norm3, block.ff.net[0].proj
+            x,
+            attn,
+            self.operations.read(_heads(product(attn.to_q, rows), batch, attn.heads), key, value),
+            block.norm3,
+            block.ff.net[0].proj,
         )
 
     def _behind(self, x: Tensor, attn: Any, mixed: Tensor, norm: nn.Module, taker: nn.Module) -> Rows:
@@ -210,6 +229,6 @@ class UNet(UNet2DConditionModel):
 
 
 BLOCKS = {
-    ResnetBlock2D: Resnet, Transformer2DModel: Transformer, UpBlock2D: Up, CrossAttnUpBlock2D: UpWithWords, nn.Conv2d: Convolution, nn.GroupNorm: Norm,
+    ResnetBlock2D: Resnet, Transformer2DModel: Transformer, UpBlock2D: Up, CrossAttnUpBlock2D: UpWithWords, Upsample2D: Upsample, nn.Conv2d: Convolution, nn.GroupNorm: Norm,
     UNet2DConditionModel: UNet,
 }  # fmt: skip

@@ -8,6 +8,7 @@ import torch
 
 # Residual blocks are the other half of a UNet's time; diffusers lists only the transformer blocks.
 ALSO_REPEATED = ("ResnetBlock2D",)
+FUSED = "unet"
 
 
 def adapt(module: torch.nn.Module, config: Mapping[str, Any]) -> torch.nn.Module:
