@@ -23,6 +23,8 @@ STACKS = {
     "attention": [[("attention.safetensors", 0.8)], [(os.path.join("sub dir", "ünï style.safetensors"), 0.8)]],
     "attention and convolutions": [[("style.safetensors", 0.8)], [("style-twin.safetensors", 0.8)]],
 }
+# The first prompt waits for the graph of its structure, which a busy computer exports in minutes.
+PATIENCE_S = 600
 LOADERS = {"engine": "RefitLoadEngine", "ComfyUI": "CheckpointLoaderSimple"}
 
 
@@ -70,7 +72,7 @@ def refit_ms(server: ComfyServer) -> float:
 
 def prompt_ms(server: ComfyServer, out: Path, choices: Choices) -> float:
     """From start to success as ComfyUI itself stamps them, so that queueing and polling do not count."""
-    stamps = {name: message["timestamp"] for name, message in server.prompt(graph(out, choices))["status"]["messages"]}
+    stamps = {name: message["timestamp"] for name, message in server.prompt(graph(out, choices), PATIENCE_S)["status"]["messages"]}
     return float(stamps["execution_success"] - stamps["execution_start"])
 
 
