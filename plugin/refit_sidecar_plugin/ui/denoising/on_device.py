@@ -30,6 +30,7 @@ REPLY_FACTOR = 2
 LEAST_REPLY_BYTES = 64 << 10
 #: Answers after which the same tensors go another way. All others would come there too.
 ANOTHER_WAY = ("WIRE_SEGMENT_STALE", "WIRE_SEGMENT_REFUSED", "WIRE_SEGMENT_SHORT", "WIRE_LEASE_UNKNOWN", "WIRE_CONDITIONING_UNKNOWN")
+MOST_VIEWS = 64
 _told: set[str] = set()
 
 
@@ -38,8 +39,19 @@ class _Opened:
     ranges: DeviceSegment
     memory: torch.Tensor
     opener: Opener
-    #: Marks in the stream where the last output was copied out.
+    #: Marks in the stream where the last output was copied out; made once.
     read: torch.cuda.Event | None = None
+    #: Tensors that look at it: a run's steps are all alike.
+    views: dict[tuple, torch.Tensor] = field(default_factory=dict)
+
+    def view(self, offset: int, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+        key = (offset, dtype, shape)
+        found = self.views.get(key)
+        if found is None:
+            if len(self.views) >= MOST_VIEWS:
+                self.views.clear()
+            found = self.views[key] = _view(self.memory, offset, dtype, shape)
+        return found
 
 
 @dataclass
@@ -122,7 +134,7 @@ class OnDevice:
         placed = {}
         for (name, value), offset in zip(values.items(), offsets, strict=True):
             if value.numel():
-                _view(opened.memory, offset, value.dtype, tuple(value.shape)).copy_(value)
+                opened.view(offset, value.dtype, tuple(value.shape)).copy_(value)
             placed[name] = PlacedTensor(name, kinds[name] or "", tuple(value.shape), opened.ranges.index, offset)
         opened.opener.settle()
         return placed
@@ -138,11 +150,10 @@ class OnDevice:
         inside = reply["offset"] <= out.offset and out.offset + out.nbytes <= reply["offset"] + reply["bytes"]
         if out.segment != opened.ranges.index or not inside:
             raise SidecarError("CLIENT_PROTOCOL", "The sidecar answered with a range of another segment than the call named.")
-        value = _view(opened.memory, out.offset, from_wire(out.dtype), out.shape).to(dtype=like.dtype, copy=True)
+        value = opened.view(out.offset, from_wire(out.dtype), out.shape).to(dtype=like.dtype, copy=True)
         if value.is_cuda:
-            read = torch.cuda.Event()
-            read.record()
-            opened.read = read
+            opened.read = opened.read or torch.cuda.Event()
+            opened.read.record()
         return value
 
     def _opened(self, device: torch.device, nbytes: int) -> _Opened | None:
