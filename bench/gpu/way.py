@@ -86,8 +86,10 @@ class Bench:
         """As the plugin waits: from tensors that are ready on the device to an output that is."""
         waited, over = [], []
         for _ in range(self.steps):
+            # The answer of the step before, if its bell rang: a sampler's own work takes longer than that.
+            before = run.report.engine_ms
             self.settle()
-            before, began = run.report.engine_ms, time.perf_counter()
+            began = time.perf_counter()
             answer(call)
             self.settle()
             took = (time.perf_counter() - began) * 1000
@@ -100,6 +102,20 @@ class Bench:
     def parts(self, answer: Any, call: Any) -> dict[str, Any]:
         """Where the time over the host's own goes: the client's two copies, and a call that the sidecar answers at once."""
         on, taken = answer._on_device, {"write_ms": [], "read_ms": [], "ping_ms": []}
+        rang, run = 0, on._run
+        transport, marks = self.product.client.session()._transport, {"sent": 0.0, "came": 0.0}
+        sending, coming = transport.send, transport._on_message
+
+        def send(message: Any, text: bool) -> None:
+            marks["sent"] = time.perf_counter()
+            sending(message, text=text)
+
+        def come(message: Any) -> None:
+            marks["came"] = time.perf_counter()
+            coming(message)
+
+        transport.send, transport._on_message = send, come
+        taken |= {"to_send_ms": [], "send_to_answer_over_host_ms": []}
 
         def timed(name: str, action: Any) -> Any:
             def run(*args: Any) -> Any:
@@ -113,10 +129,18 @@ class Bench:
         on._write, on._read = timed("write_ms", on._write), timed("read_ms", on._read)
         ping = timed("ping_ms", lambda: self.product.call("ping"))
         for _ in range(self.steps):
+            before, began = run.report.engine_ms, time.perf_counter()
             answer(call)
+            rang += run._late is not None
+            sent = marks["sent"]
+            # The answer is here once the figures are read.
+            inside = run.report.engine_ms - before
+            taken["to_send_ms"].append((sent - began) * 1000)
+            taken["send_to_answer_over_host_ms"].append((marks["came"] - sent) * 1000 - inside)
             ping()
+        transport.send, transport._on_message = sending, coming
         del on._write, on._read
-        return {name: round(statistics.median(times), 3) for name, times in taken.items()}
+        return {**{name: round(statistics.median(times), 3) for name, times in taken.items()}, "bells": f"{rang} of {self.steps}"}
 
     def sampled(self, answer: Any, call: Any) -> float:
         """Milliseconds a step of a bare Euler loop, which waits for nothing itself."""

@@ -258,6 +258,7 @@ class DeviceSegment(TypedDict):
     medium: Literal["cuda-ipc", "memfd"]
     bytes: int
     handle: str
+    bell: str | None
 
 
 class _StackItem(TypedDict):
@@ -594,13 +595,23 @@ class EngineSampleResult(_EngineSampleResult, total=False):
     tensors: list[TensorDescriptor]
 
 
+class _EngineStepParamsReply(TypedDict):
+    segment: int
+    offset: int
+    bytes: int
+
+
+class EngineStepParamsReply(_EngineStepParamsReply, total=False):
+    bell: int
+
+
 class _EngineStepParams(TypedDict):
     lease: str
 
 
 class EngineStepParams(_EngineStepParams, total=False):
     use: dict[str, str]
-    reply: SegmentRange
+    reply: EngineStepParamsReply
     tensors: list[TensorDescriptor]
 
 

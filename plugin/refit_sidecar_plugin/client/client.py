@@ -104,12 +104,26 @@ class SidecarClient:
         *,
         lent: Loan | None = None,
     ) -> Reply:
-        """A call and its answer. ``lent``: ranges of a device segment that the call uses.
+        """A call and its answer: ``begin``, then ``finish``. ``lent``: ranges of a device segment that the call uses.
 
         ``check`` is called about every 30 ms while waiting: it interrupts by raising (its exception goes on to the caller) or by returning True
         (CLIENT_INTERRUPTED); the sidecar is told, and its late answer is dropped. ``progress``, ``preview`` and ``make_room`` (bytes wanted → bytes
         freed) run in the calling thread, and interrupt by raising too. Raises SidecarError.
         """
+        return self.finish(self.begin(method, params, tensors, progress, make_room, preview, lent=lent), check, timeout_s)
+
+    def begin(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        tensors: Sequence[TensorLike | PlacedTensor] = (),
+        progress: Listener | None = None,
+        make_room: Callable[[int], int] | None = None,
+        preview: Callable[[Preview], object] | None = None,
+        *,
+        lent: Loan | None = None,
+    ) -> Pending:
+        """The first half of ``call``: sent, and not waited for."""
         try:
             session = self.session()
         except BaseException:
@@ -126,7 +140,11 @@ class SidecarClient:
                 freed = make_room(note["bytes"]) if make_room is not None else 0
                 session.start("memory.freed", {"request": note["request"], "bytes": freed})
 
-        pending = session.start(method, params or {}, tensors, notified, lent=lent)
+        return session.start(method, params or {}, tensors, notified, lent=lent)
+
+    @staticmethod
+    def finish(pending: Pending, check: Callable[[], object] | None = None, timeout_s: float | None = None) -> Reply:
+        """The second half of ``call``: waits for the answer. Raises SidecarError, or what ``check`` and the call's own functions raise."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             while not pending.wait(CHECK_EVERY_S if check is not None else min(1.0, timeout_s or 1.0)):

@@ -58,6 +58,11 @@ class Pending:
     def dropped(self) -> bool:
         return self._dropped
 
+    @property
+    def settled(self) -> bool:
+        """There is an outcome."""
+        return self._outcome is not None
+
     # Called by the waiting thread.
 
     def wait(self, timeout_s: float) -> bool:

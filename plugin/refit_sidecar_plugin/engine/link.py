@@ -13,6 +13,23 @@ class Link(Protocol):
         """Sends a call without waiting. Raises SidecarUnavailable when there is no connection."""
         ...
 
+    def begin(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        tensors: Sequence[TensorLike | PlacedTensor] = (),
+        progress: Callable[[dict[str, Any]], None] | None = None,
+        make_room: Callable[[int], int] | None = None,
+        *,
+        lent: Loan | None = None,
+    ) -> Pending:
+        """The first half of `call`."""
+        ...
+
+    def finish(self, pending: Pending, check: Callable[[], object] | None = None) -> Reply:
+        """The second half of `call`. Raises SidecarError."""
+        ...
+
     def call(
         self,
         method: str,

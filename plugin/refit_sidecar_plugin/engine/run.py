@@ -9,12 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..client import Loan, PlacedTensor, Reply, SidecarError, Tensor
+from ..client import CHECK_EVERY_S, Loan, Pending, PlacedTensor, Reply, SidecarError, Tensor
 from .desired_state import Wanted
 from .link import Link
 
 # Different conditionings of one run (areas, schedules) that are worth keeping on the other side.
 KEPT_PER_INPUT = 16
+# The bell is looked at from so long before the last step's time on, for so long at most. What is looked at costs a processor for that time, and no way through the system.
+LOOKS_S = 0.0005
+LOOKS_LONGEST_S = 0.002
+# After that it is looked at seldom, which costs next to nothing: this step takes longer than the last one.
+SELDOM_S, LOOKS_SELDOM_S = 0.0005, 0.05
+# An answer that follows its bell is here in a millisecond or two.
+LATE_S = 0.1
 # Ordinary losses: a lease that idled away, a key that newer ones pushed out. One repetition from scratch settles both.
 REPEATABLE = ("WIRE_LEASE_UNKNOWN", "WIRE_CONDITIONING_UNKNOWN")
 
@@ -44,10 +51,15 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Lent:
-    """Room in a device segment for one step: `reply` is where its output may be put, `loan` gives all of it back."""
+    """Room in a device segment for one step: `reply` is where its output may be put, `loan` gives all of it back.
+
+    `output` is what an equal step answered, and `rung` tells that the host has put this one's there too; None where there is no bell, or no equal step.
+    """
 
     reply: dict[str, int]
     loan: Loan
+    output: PlacedTensor | None = None
+    rung: Callable[[], bool] | None = None
 
 
 class EngineRun:
@@ -57,7 +69,7 @@ class EngineRun:
     """
 
     def __init__(self, link: Link, wanted: Wanted, check: Callable[[], None], make_room: Callable[[int], int] | None = None) -> None:
-        self.report = RunReport()
+        self._report = RunReport()
         self.inputs: dict[str, list[int | str]] = {}
         #: Of these, what a step may leave out.
         self.optional: frozenset[str] = frozenset()
@@ -68,6 +80,10 @@ class EngineRun:
         self._kept: dict[str, list[tuple[str, Tensor, bytes]]] = {}
         self._keys = 0
         self._at_end: list[Callable[[], None]] = []
+        # A step whose output was used when its bell rang; its answer is on the way.
+        self._late: Pending | None = None
+        self._used: PlacedTensor | None = None
+        self._last_s = 0.0
 
     @property
     def lease(self) -> str | None:
@@ -81,7 +97,7 @@ class EngineRun:
         self._lease = result["lease"]
         self.inputs = {port["name"]: port["shape"] for port in result["inputs"]}
         self.optional = frozenset(port["name"] for port in result["inputs"] if port.get("optional"))
-        report = self.report
+        report = self._report
         report.engine, report.host, report.precision = result["engine"], result["host"], result["precision"]
         report.prepare_ms += (time.perf_counter() - started) * 1000
         report.refit_ms += result["ms"]["refit"]
@@ -97,6 +113,11 @@ class EngineRun:
         started = time.perf_counter()
         try:
             reply = self._step(tensors, once, lent)
+            if reply is None:
+                assert lent is not None and lent.output is not None
+                self._report.steps += 1
+                self._report.step_ms += (time.perf_counter() - started) * 1000
+                return lent.output
         except SidecarError as error:
             if error.code not in REPEATABLE or lent is not None:
                 raise
@@ -104,14 +125,49 @@ class EngineRun:
             if error.code == "WIRE_LEASE_UNKNOWN":
                 self.prepare()
             reply = self._step(tensors, once, None)
-        report, ms = self.report, reply.result["ms"]
+        assert reply is not None
+        report = self._report
         report.steps += 1
         report.step_ms += (time.perf_counter() - started) * 1000
-        report.engine_ms += ms["run"]
-        report.queue_ms = max(report.queue_ms, ms["queue"])
+        self._note(reply)
         if len(reply.tensors) != 1:
             raise SidecarError("CLIENT_PROTOCOL", f"The engine answered with {len(reply.tensors)} tensors; one was expected.")
         return next(iter(reply.tensors.values()))
+
+    @property
+    def report(self) -> RunReport:
+        """So far. The answer of a step whose bell rang is a moment away; it has the last figures."""
+        if self._late is not None and self._late.wait(LATE_S):
+            with contextlib.suppress(SidecarError):
+                self.collect()
+        return self._report
+
+    def collect(self) -> None:
+        """Waits for the answer of a step whose bell rang. Its output was there and has been used: an answer that failed on its way is for the next call to find.
+
+        Raises CLIENT_PROTOCOL when it names another output than was used, or whatever interrupts.
+        """
+        late, self._late = self._late, None
+        if late is None:
+            return
+        try:
+            reply = self._link.finish(late, self._check)
+        except SidecarError:
+            return
+        self._note(reply)
+        if list(reply.tensors.values()) != [self._used]:
+            raise SidecarError("CLIENT_PROTOCOL", "The engine answered with another output than the one whose bell rang.")
+
+    def stayed_on_device(self) -> None:
+        self._report.on_device += 1
+
+    def went_another_way(self, reason: str) -> None:
+        self._report.not_on_device = reason
+
+    def _note(self, reply: Reply) -> None:
+        ms = reply.result["ms"]
+        self._report.engine_ms += ms["run"]
+        self._report.queue_ms = max(self._report.queue_ms, ms["queue"])
 
     @property
     def link(self) -> Link:
@@ -145,7 +201,8 @@ class EngineRun:
                 self._link.start("conditioning.drop", {"keys": keys})
             self._link.start("engine.release", {"lease": lease})
 
-    def _step(self, tensors: Mapping[str, Tensor | PlacedTensor], once: frozenset[str], lent: Lent | None) -> Reply:
+    def _step(self, tensors: Mapping[str, Tensor | PlacedTensor], once: frozenset[str], lent: Lent | None) -> Reply | None:
+        """None when the bell of `lent` rang before the answer was here."""
         use: dict[str, str] = {}
         sent: list[Tensor | PlacedTensor] = []
         try:
@@ -160,7 +217,45 @@ class EngineRun:
                 lent.loan.give_back()
             raise
         params: dict[str, Any] = {"lease": self._lease, "use": use}
-        return self._call("engine.step", params if lent is None else {**params, "reply": lent.reply}, sent, lent=lent)
+        if lent is None:
+            return self._call("engine.step", params, sent)
+        began = time.monotonic()
+        pending = self._begin("engine.step", {**params, "reply": lent.reply}, sent, lent)
+        if lent.output is not None and lent.rung is not None and self._rang(pending, lent.rung, began + self._last_s):
+            self._late, self._used, self._last_s = pending, lent.output, time.monotonic() - began
+            return None
+        reply = self._link.finish(pending, self._check)
+        self._last_s = time.monotonic() - began
+        return reply
+
+    def _begin(self, method: str, params: dict[str, Any], sent: list[Tensor | PlacedTensor], lent: Lent) -> Pending:
+        try:
+            self._check()
+        except BaseException:
+            lent.loan.give_back()
+            raise
+        return self._link.begin(method, params, sent, make_room=self._make_room, lent=lent.loan)
+
+    def _rang(self, pending: Pending, rung: Callable[[], bool], expected: float) -> bool:
+        """Waits as for an answer until a moment before the last step would have ended, then looks at the bell. False: the answer is here, or it takes longer."""
+        try:
+            while not pending.settled:
+                if rung():
+                    return True
+                left = expected - LOOKS_S - time.monotonic()
+                if left > 0:
+                    pending.wait(min(left, CHECK_EVERY_S))
+                    self._check()
+                elif left > -LOOKS_LONGEST_S:
+                    time.sleep(0)
+                elif left > -LOOKS_SELDOM_S:
+                    pending.wait(SELDOM_S)
+                else:
+                    return rung()
+        except BaseException:
+            pending.cancel()
+            raise
+        return False
 
     def _key_of(self, name: str, tensor: Tensor) -> str:
         """The key under which the sidecar keeps this content; sends it when it is new. Compared by bytes: nobody's promise is needed."""
@@ -185,13 +280,6 @@ class EngineRun:
         params: dict[str, Any],
         tensors: list[Tensor | PlacedTensor] | None = None,
         progress: Callable[[dict[str, Any]], None] | None = None,
-        lent: Lent | None = None,
     ) -> Reply:
-        try:
-            self._check()
-        except BaseException:
-            if lent is not None:
-                lent.loan.give_back()
-            raise
-        rest: dict[str, Any] = {} if lent is None else {"lent": lent.loan}
-        return self._link.call(method, params, tensors or (), check=self._check, progress=progress, make_room=self._make_room, **rest)
+        self._check()
+        return self._link.call(method, params, tensors or (), check=self._check, progress=progress, make_room=self._make_room)

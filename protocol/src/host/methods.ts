@@ -132,7 +132,15 @@ export const hostMethods = {
       generation,
       segments: z.array(segmentName).max(maxSegments).exactOptional(),
       /** Where the outputs go, in memory that this host shares; what does not fit there comes in the frame. */
-      reply: z.object({ segment: segmentName, offset: bytes, bytes }).exactOptional(),
+      reply: z
+        .object({
+          segment: segmentName,
+          offset: bytes,
+          bytes,
+          /** Written into the memory's bell once the outputs are there. */
+          bell: count.exactOptional(),
+        })
+        .exactOptional(),
       /** Name of an input that this step brings, to the key under which the host keeps it for later steps. A key stands for one content for ever. */
       keep: keptInputs.exactOptional(),
       /** Name of an input that this step does not bring, to the key of the one that the host has. HOST_INPUT_FORGOTTEN when it has let it go. */
@@ -148,6 +156,8 @@ export const hostMethods = {
       bytes,
       /** What another process opens it by, in base64. */
       handle: z.string().max(1024),
+      /** A page of main memory of its own, opened as a `memfd`: `step.reply.bell` rings there. */
+      bell: z.string().max(1024).exactOptional(),
       /** SHA-256 of its first 32 bytes, in hex: whoever knows it sees the same memory. */
       proof: z.string().length(64),
     }),

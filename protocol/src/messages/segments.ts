@@ -14,6 +14,8 @@ export const deviceSegment = z.object({
   bytes: count,
   /** What the medium opens it by, in base64. Never logged, never repeated in an error. */
   handle: z.string().max(1024),
+  /** Where its host rings when an output is there (`engine.step`, `reply.bell`): opened as a `memfd`, a whole number of 8 bytes at its start. Null: it cannot. */
+  bell: z.string().max(1024).nullable(),
 });
 
 export const segmentMethods = {

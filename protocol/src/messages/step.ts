@@ -32,7 +32,12 @@ export const stepMethods = {
       /** Input name to conditioning key. */
       use: z.record(z.string().max(512), key).exactOptional(),
       /** Where the client wants the outputs. It keeps that range free until the call is answered, cancelled or not. */
-      reply: segmentRange.exactOptional(),
+      reply: segmentRange
+        .extend({
+          /** Of a device segment that has a bell: the host writes this number there as soon as the output lies in the range, a moment before the call is answered. */
+          bell: count.exactOptional(),
+        })
+        .exactOptional(),
       tensors: tensors.exactOptional(),
     }),
     result: z.object({

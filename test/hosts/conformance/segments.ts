@@ -200,8 +200,8 @@ export function segments(command: HostCommand): void {
       const { shares } = host.about;
       skip(shares?.medium !== "memfd", "this host shares no memory as a file");
       const memory = await host.call("share", { ...shares!, bytes: 2 ** 20 });
-      const [process, number] = Buffer.from(memory.handle, "base64").toString().split(":");
-      const file = await open(`/proc/${process}/fd/${number}`, "r+");
+      const [process, block] = Buffer.from(memory.handle, "base64").toString().split(":");
+      const file = await open(`/proc/${process}/fd/${block}`, "r+");
       try {
         const given = residuals(6);
         const expected = await step([...inputs, ...given]);
@@ -214,15 +214,24 @@ export function segments(command: HostCommand): void {
             return { name, dtype, shape, bytes: data.byteLength, segment: memory.name, offset, read: null };
           }),
         );
-        const reply = { segment: memory.name, offset: alignTo64(end), bytes: 2 ** 16 };
+        const reply = { segment: memory.name, offset: alignTo64(end), bytes: 2 ** 16, bell: 2 ** 40 + 7 };
         const answer = await host.call("step", { engine: "placed", generation: 1, reply }, { tensors: shared });
         expect([answer.tensors, answer.placed.length]).toEqual([[], 1]);
         const { offset, bytes } = answer.placed[0]!;
         const output = Buffer.alloc(bytes);
         await file.read(output, 0, bytes, offset);
         expect(Buffer.compare(output, expected)).toBe(0);
-        // Where the output does not fit it travels.
-        const tight = await host.call("step", { engine: "placed", generation: 1, reply: { ...reply, bytes: 64 } }, { tensors: shared });
+        const [, bell] = Buffer.from(memory.bell ?? "", "base64")
+          .toString()
+          .split(":");
+        const rung = await open(`/proc/${process}/fd/${bell}`, "r");
+        const number = async () => (await rung.read(Buffer.alloc(8), 0, 8, 0)).buffer.readBigInt64LE();
+        expect(await number()).toBe(2n ** 40n + 7n);
+        // Where the output does not fit it travels, and nothing rings.
+        const narrow = { ...reply, bytes: 64, bell: 8 };
+        const tight = await host.call("step", { engine: "placed", generation: 1, reply: narrow }, { tensors: shared });
+        expect(await number()).toBe(2n ** 40n + 7n);
+        await rung.close();
         expect([tight.placed, Buffer.compare(Buffer.from(tight.tensors[0]!.data), expected)]).toEqual([[], 0]);
         const outside = shared.map((tensor) => ({ ...tensor, offset: memory.bytes - 64 }));
         await expect(step(outside)).rejects.toMatchObject({ code: "HOST_SEGMENT_SHORT" });

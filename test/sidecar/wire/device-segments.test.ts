@@ -118,6 +118,15 @@ describe("device segments", () => {
     expect(codes.filter((code) => code === "WIRE_SEGMENT_REFUSED")).toHaveLength(1);
   });
 
+  it("have a bell where their host has one; files have none", async () => {
+    const running = await startFake();
+    const { client, row, leased } = await confirmed(running);
+    expect((row as unknown as JsonObject)["bell"]).toBe("YmVsbA==");
+    const reply = { segment: row.index, offset: 8192, bytes: 8192, bell: 7 };
+    expect((await client.call("engine.step", { lease: leased, reply }, [], [sample(row.index)])).code).toBeNull();
+    expect(running.backend.seen["replies"]?.at(-1)).toEqual({ segment: "shared-0", offset: 8192, bytes: 8192, bell: 7 });
+  });
+
   it("believe no output outside of the range that the client gave", async () => {
     const running = await startFake();
     const { client, row, leased } = await confirmed(running);

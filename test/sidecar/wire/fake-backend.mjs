@@ -58,6 +58,7 @@ export function createFakeBackend(Failure) {
     loopSteps: [],
     shared: [],
     strays: [],
+    replies: [],
     folders: [],
     forgotten: [],
     room: [],
@@ -207,6 +208,7 @@ export function createFakeBackend(Failure) {
         name,
         bytes,
         handle: "aGVyZQ==",
+        bell: "YmVsbA==",
         proof: name.padEnd(64, "0"),
         medium,
         released: false,
@@ -220,6 +222,7 @@ export function createFakeBackend(Failure) {
       const given = inputs.find(({ name }) => name === "sample");
       // A large one still lies in the client's segment.
       if (given?.read === null) {
+        seen.replies.push(reply);
         const { name: _, segment, ...place } = given;
         if (seen.shared.find(({ name }) => name === segment)?.released !== false)
           throw new Failure("HOST_SEGMENT_STALE", "this host process does not have the device segment");

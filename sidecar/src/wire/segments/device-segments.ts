@@ -87,7 +87,7 @@ export function createDeviceSegments({ nextIndex, held }: Pick<DeviceMemory, "ne
       const index = nextIndex();
       own.set(index, { memory, on: false });
       held.set(index, memory.bytes);
-      return { segment: { index, medium, bytes: memory.bytes, handle: memory.handle }, reason: null };
+      return { segment: { index, medium, bytes: memory.bytes, handle: memory.handle, bell: memory.bell ?? null }, reason: null };
     },
     confirm(index, proof) {
       const found = own.get(index);
@@ -99,7 +99,10 @@ export function createDeviceSegments({ nextIndex, held }: Pick<DeviceMemory, "ne
     place({ name, dtype, shape, offset, bytes, segment = -1 }) {
       return { name, dtype, shape, offset, bytes, segment: find({ segment, offset, bytes }).name, read: null };
     },
-    replyPlace: (range) => ({ segment: find(range).name, offset: range.offset, bytes: range.bytes }),
+    replyPlace: (range) => {
+      const { offset, bytes, bell } = range;
+      return { segment: find(range).name, offset, bytes, ...(bell === undefined ? {} : { bell }) };
+    },
     placed: (outputs, range) =>
       outputs.map(({ name, dtype, shape, offset, bytes }) => {
         if (offset < range.offset || offset + bytes > range.offset + range.bytes)

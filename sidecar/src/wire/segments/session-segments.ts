@@ -14,6 +14,8 @@ export interface SegmentRange {
   readonly segment: number;
   readonly offset: number;
   readonly bytes: number;
+  /** Of a device segment: what its host writes into the bell once the outputs are there. */
+  readonly bell?: number;
 }
 
 export interface SessionSegments {
@@ -74,6 +76,7 @@ export async function createSessionSegments(
       if (!on || range.segment !== replyIndex) throw refused(`a range of the confirmed reply segment (${replyIndex})`);
       if (range.offset % 64 !== 0 || range.offset + range.bytes > reply.bytes)
         throw refused(`a range on a multiple of 64 inside the ${reply.bytes} bytes of the reply segment`);
+      if (range.bell !== undefined) throw refused("a bell with a device segment alone");
       let end = range.offset;
       const descriptors = tensors.map(({ name, dtype, shape, data }) => {
         const offset = alignTo64(end);

@@ -4,6 +4,7 @@ import type { FrameTensor, TensorDescriptor } from "@refit-sidecar/protocol";
 import { Failure } from "../../failure/index.ts";
 import type { ReplyPlace } from "../../host/types.ts";
 import { isDeviceIndex, type SegmentRange } from "../segments/index.ts";
+import { stayAwake } from "./awake.ts";
 import type { Kept } from "./conditioning.ts";
 import type { CallInput, Reply } from "./method-table.ts";
 import type { Shared } from "./parts.ts";
@@ -41,6 +42,7 @@ export async function answered<Result>(
   if (reply !== undefined) call.holdAnswer();
   if (reply !== undefined && isDeviceIndex(reply.segment)) {
     const { result, outputs, placed = [] } = await serve(state.deviceSegments.replyPlace(reply));
+    stayAwake();
     return { result, tensors: outputs, descriptors: state.deviceSegments.placed(placed, reply) };
   }
   const { result, outputs } = await serve(undefined);

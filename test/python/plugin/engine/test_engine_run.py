@@ -5,8 +5,8 @@ import time
 
 import pytest
 from fake_sidecar import FakeClient, FakeSidecar
-from refit_sidecar_plugin.client import SidecarError, SidecarRefused, SidecarUnavailable, Tensor
-from refit_sidecar_plugin.engine import EngineRun, StackEntry, Wanted
+from refit_sidecar_plugin.client import Loan, Pending, PlacedTensor, Reply, SidecarError, SidecarRefused, SidecarUnavailable, Tensor
+from refit_sidecar_plugin.engine import EngineRun, Lent, StackEntry, Wanted
 
 ONCE = frozenset({"encoder_hidden_states", "y"})
 
@@ -133,3 +133,84 @@ def test_the_report_holds_times_and_keys_without_effect(sidecar):
     report = run.report
     assert (report.engine, report.host, report.precision, report.steps) == ("engine-1", "fake", "fp32", 1)
     assert report.step_ms > 0 and report.refit_ms == 0.5 and report.ignored == []
+
+
+class Belled:
+    """A link whose step is answered when the test says so."""
+
+    def __init__(self):
+        self.pending = Pending(1, None, lambda request: self.cancelled.append(request))
+        self.cancelled = []
+
+    def call(self, method, params=None, tensors=(), **_):
+        port = {"name": "sample", "shape": [1]}
+        return Reply(
+            {
+                "lease": "l",
+                "engine": "e",
+                "host": "h",
+                "precision": "fp32",
+                "inputs": [port],
+                "ms": {"refit": 0},
+                "refit": None,
+                "adapters": [],
+            },
+            {},
+        )
+
+    def begin(self, method, params, tensors, **_):
+        self.params = params
+        return self.pending
+
+    def finish(self, pending, check):
+        while not pending.wait(1):
+            check()
+        return pending.reply()
+
+
+def belled(rung=lambda: True, check=lambda: None):
+    link = Belled()
+    run = EngineRun(link, Wanted("c", ()), check)
+    run.prepare()
+    output = PlacedTensor("out", "f32", (1,), 7, 64)
+    lent = Lent({"segment": 7, "offset": 64, "bytes": 64, "bell": 3}, Loan(), output, rung)
+    return run, link, output, lent
+
+
+def test_a_step_whose_bell_rings_is_over_and_its_answer_is_collected_later():
+    run, link, output, lent = belled()
+    assert run.step({"sample": PlacedTensor("sample", "f32", (1,), 7, 0)}, frozenset(), lent) is output
+    assert link.params["reply"]["bell"] == 3
+    link.pending.settle(Reply({"ms": {"queue": 0, "run": 9.0}}, {"out": output}))
+    run.collect()
+    assert (run.report.steps, run.report.engine_ms) == (1, 9.0)
+
+
+def test_an_answer_that_names_another_output_than_was_used_is_refused_and_one_that_failed_is_not():
+    run, link, output, lent = belled()
+    run.step({"sample": PlacedTensor("sample", "f32", (1,), 7, 0)}, frozenset(), lent)
+    link.pending.settle(Reply({"ms": {"queue": 0, "run": 9.0}}, {"out": PlacedTensor("out", "f16", (1,), 7, 64)}))
+    with pytest.raises(SidecarError, match="CLIENT_PROTOCOL"):
+        run.collect()
+    run, link, output, lent = belled()
+    run.step({"sample": PlacedTensor("sample", "f32", (1,), 7, 0)}, frozenset(), lent)
+    link.pending.settle(SidecarUnavailable("CLIENT_CONNECTION_LOST"))
+    run.collect()
+    assert run.report.steps == 1
+
+
+def test_a_bell_that_does_not_ring_leaves_the_answer_and_an_interrupt_cancels():
+    run, link, output, lent = belled(lambda: False)
+    link.pending.settle(Reply({"ms": {"queue": 0, "run": 1.0}}, {"out": output}))
+    assert run.step({"sample": PlacedTensor("sample", "f32", (1,), 7, 0)}, frozenset(), lent) == output
+    stops = []
+
+    def check():
+        if stops:
+            raise Stopped
+
+    run, link, output, lent = belled(lambda: stops.append(1) and False, check)
+    run._last_s = 10.0
+    with pytest.raises(Stopped):
+        run.step({"sample": PlacedTensor("sample", "f32", (1,), 7, 0)}, frozenset(), lent)
+    assert link.cancelled == [1]

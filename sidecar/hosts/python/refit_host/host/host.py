@@ -206,8 +206,9 @@ class Host:
             placed, others = self._shared.leave(engine.step(inputs, params["generation"]), place)
             outputs = [*placed, *(to_wire(name, value) for name, value in others.items())]
             if placed:
-                # Whoever reads the answer reads the output at once.
+                # Whoever hears of it reads the output at once.
                 self._shared.settle()
+                self._shared.ring(place or {})
         return {"ms": (time.perf_counter() - began) * 1000}, outputs
 
     def _read_back(self, params: protocol.ReadBackParams, call: Call) -> Answer:

@@ -39,6 +39,20 @@ class Medium(Protocol):
         ...
 
 
+BELL_BYTES = 4096
+
+
+def bell_of() -> Block | None:
+    """A page of main memory that another process can look at without a call; None where there is no such thing."""
+    from .memfd import Memfd
+
+    found = Memfd.find()
+    try:
+        return None if found is None else found.allocate(BELL_BYTES)
+    except OSError:
+        return None
+
+
 def medium_of(kind: str) -> Medium | None:
     """Of a torch device, by its type and number ("cuda:0"); None where there is no way."""
     # Imported here: nothing of a driver is looked for in a host that shares nothing.

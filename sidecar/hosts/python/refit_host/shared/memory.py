@@ -15,7 +15,7 @@ from ..failure import HostFailure, expect
 from ..files.dtypes import TORCH_OF_WIRE, WIRE_OF_TORCH
 from ..wire import protocol
 from ..wire.frames import PlacedTensor, padded
-from .medium import Block, Medium
+from .medium import Block, Medium, bell_of
 
 log = logging.getLogger("refit_host")
 # Tells a name of these from a file's, which the sidecar makes without a dash in front.
@@ -32,6 +32,7 @@ class SharedMemory:
     def __init__(self, medium: Medium | None) -> None:
         self.medium = medium
         self._blocks: dict[str, Block] = {}
+        self._bells: dict[str, Block] = {}
 
     def offer(self) -> dict[str, Any]:
         """What hello says of it."""
@@ -62,7 +63,11 @@ class SharedMemory:
         medium.settle()
         name = PREFIX + secrets.token_hex(16)
         self._blocks[name] = block
-        return {"name": name, "bytes": block.memory.numel(), "handle": base64.b64encode(block.handle).decode(),
+        bell = bell_of()
+        if bell is not None:
+            self._bells[name] = bell
+        more = {} if bell is None else {"bell": base64.b64encode(bell.handle).decode()}
+        return {**more, "name": name, "bytes": block.memory.numel(), "handle": base64.b64encode(block.handle).decode(),
                 "proof": hashlib.sha256(nonce).hexdigest()}  # fmt: skip
 
     def unshare(self, name: str) -> int:
@@ -71,7 +76,16 @@ class SharedMemory:
             return 0
         nbytes = block.memory.numel()
         block.release()
+        bell = self._bells.pop(name, None)
+        if bell is not None:
+            bell.release()
         return nbytes
+
+    def ring(self, place: Mapping[str, Any]) -> None:
+        """Tells whoever looks at the block's bell that the output of its step is there."""
+        bell = self._bells.get(place["segment"])
+        if bell is not None and "bell" in place:
+            bell.memory[:8].view(torch.int64)[0] = place["bell"]
 
     @staticmethod
     def is_name(name: str) -> bool:

@@ -397,11 +397,15 @@ class ShareParams(TypedDict):
     bytes: int
 
 
-class ShareResult(TypedDict):
+class _ShareResult(TypedDict):
     name: str
     bytes: int
     handle: str
     proof: str
+
+
+class ShareResult(_ShareResult, total=False):
+    bell: str
 
 
 ShutdownParams = DiscardResult
@@ -487,10 +491,14 @@ class StatusResult(TypedDict):
     memory: StatusResultMemory
 
 
-class StepParamsReply(TypedDict):
+class _StepParamsReply(TypedDict):
     segment: str
     offset: int
     bytes: int
+
+
+class StepParamsReply(_StepParamsReply, total=False):
+    bell: int
 
 
 class _StepParams(TypedDict):
@@ -831,6 +839,10 @@ def _step_params(value: Any, where: str) -> None:
         value1 = value0.get("bytes")
         if type(value1) is not int or not 0 <= value1 <= 9007199254740991:
             raise wrong(f"{where}.reply.bytes", "a whole number", value1)
+        value1 = value0.get("bell")
+        if value1 is not None:
+            if type(value1) is not int or not 0 <= value1 <= 9007199254740991:
+                raise wrong(f"{where}.reply.bell", "a whole number", value1)
     value0 = value.get("keep")
     if value0 is not None:
         if type(value0) is not dict:

@@ -119,6 +119,22 @@ def test_outputs_are_left_where_they_fit_and_travel_where_they_do_not():
     assert shared.leave(outputs, None) == ([], outputs)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a bell is a sealed file in memory, which is Linux's")
+def test_the_bell_of_a_block_shows_the_number_that_the_step_named_to_whoever_has_it_open():
+    shared = SharedMemory(Simulated())
+    row = shared.share(wish())
+    process, _, number = base64.b64decode(row["bell"]).decode().partition(":")
+    path = f"/proc/{process}/fd/{number}"
+    with open(path, "rb", buffering=0) as seen:
+        for place, expected in (({"bell": 2**40 + 5}, 2**40 + 5), ({}, 2**40 + 5), ({"bell": 1}, 1)):
+            shared.ring({"segment": row["name"], "offset": 0, "bytes": 64, **place})
+            seen.seek(0)
+            assert int.from_bytes(seen.read(8), "little") == expected
+    shared.unshare(row["name"])
+    assert not os.path.exists(path)
+    shared.ring({"segment": row["name"], "bell": 2})
+
+
 def test_nothing_is_offered_where_it_is_turned_off_or_the_computer_has_no_way(monkeypatch):
     assert parse_options([]).share and not parse_options(["--share", "off"]).share
     nothing = SharedMemory(None)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 import torch
 from refit_sidecar_plugin.client import PlacedTensor, SidecarClient, SidecarError, Tensor
 from refit_sidecar_plugin.engine import EngineRun, Wanted
+from refit_sidecar_plugin.engine import run as engine_run
 from refit_sidecar_plugin.ui.denoising import Answerer, Call, on_device
 from refit_sidecar_plugin.ui.denoising.device_memory import CannotOpen, Memfd, opener_of
 
@@ -132,6 +134,38 @@ def test_every_step_is_served_from_shared_memory_and_equals_the_other_ways_bit_f
     assert torch.equal(Answerer(run)(call(2)), expected[2, True])
     assert on_device._slots[client].opened.ranges.index == first and run.report.on_device == 1
     assert segments_of(client)["count"] == 1
+    run.close()
+
+
+def test_an_output_is_used_when_its_bell_rings_before_the_answer_has_come(client, expected, monkeypatch):
+    monkeypatch.setattr(engine_run, "LOOKS_LONGEST_S", 60.0)
+    run = opened(client)
+    answer = Answerer(run)
+    answer(call(1))
+    session = client.session()
+    received, held = session._transport._on_message, []
+
+    def hold(message):
+        held.append(threading.Event())
+        assert held[-1].wait(60)
+        received(message)
+
+    session._transport._on_message = hold
+    try:
+        for seed in (2, 1):
+            assert torch.equal(answer(call(seed)), expected[seed, True])
+            late = run._late
+            assert late is not None and not late.settled
+            # The next step first waits for the answer, as its room is still lent.
+            until(lambda: held)
+            held.pop().set()
+    finally:
+        session._transport._on_message = received
+    before = run.report.engine_ms
+    assert before > 0 and run.report.steps == run.report.on_device == 3 and run._late is None
+    # Another size has no equal step before it, and no bell.
+    answer(call(1, residuals=False))
+    assert run._late is None
     run.close()
 
 
