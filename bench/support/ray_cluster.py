@@ -1,8 +1,9 @@
-"""A Ray cluster of several nodes on this computer, for tests and the bench: `python ray_cluster.py NODES CPUS`.
+"""A Ray cluster of several nodes on this computer, for tests and the bench: `python ray_cluster.py NODES CPUS [GPUS]`. GPUS is what each node says it
+has; no card is needed.
 
 Prints one JSON line with the head's address, then obeys lines on stdin and answers each with a JSON line: `add` (a node), `lose N` (the N-th node dies without a word),
 `lose-head` (the head dies without a word; nodes find out by themselves), `lose-all` (the nodes die with it), `head` (a new one at the old address, which knows
-nothing of the old one).
+nothing of the old one), `head-elsewhere` (a new one at another address).
 Ends with its stdin.
 """
 
@@ -20,13 +21,13 @@ def main() -> None:
     os.dup2(2, 1)
     from ray.cluster_utils import Cluster
 
-    count, cpus = int(sys.argv[1]), int(sys.argv[2])
+    count, cpus, gpus = int(sys.argv[1]), int(sys.argv[2]), int((sys.argv[3:] or ["0"])[0])
     of_head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 128 << 20}
     cluster = Cluster(initialize_head=True, head_node_args=of_head)
     port = int(cluster.address.rsplit(":", 1)[1])
 
     def add() -> Any:
-        return cluster.add_node(num_cpus=cpus, object_store_memory=128 << 20)
+        return cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=128 << 20)
 
     nodes = [add() for _ in range(count)]
     cluster.wait_for_nodes()
@@ -43,6 +44,8 @@ def main() -> None:
                 cluster.remove_node(nodes.pop(), allow_graceful=False)
         elif what == "head":
             cluster.add_node(**of_head, gcs_server_port=port)
+        elif what == "head-elsewhere":
+            cluster.add_node(**of_head)
         print(json.dumps({"nodes": len(nodes)}), file=output)
     cluster.shutdown()
 

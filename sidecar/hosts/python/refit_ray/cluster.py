@@ -19,21 +19,25 @@ ENV = {"RAY_max_direct_call_object_size": "4194304"}
 
 
 @dataclass(frozen=True)
-class Joined:
-    """`head`: where its head answers; `identity`: of the cluster, another one after a head that lost its tables; `node`: ours."""
-
-    version: str
-    head: str
-    identity: str
-    node: str
-
-
-@dataclass(frozen=True)
 class Seen:
-    """`nodes`: those that are alive, with the GPUs of each."""
+    """`identity`: of the cluster, another one after a head that lost its tables; `nodes`: those that are alive, with the GPUs of each."""
 
     identity: str
     nodes: dict[str, float]
+
+    @property
+    def gpus(self) -> float:
+        return sum(self.nodes.values())
+
+
+@dataclass(frozen=True)
+class Joined:
+    """`head`: where its head answers; `node`: ours; `seen`: what there was when it was joined."""
+
+    version: str
+    head: str
+    node: str
+    seen: Seen
 
 
 def join(address: str) -> Joined:
@@ -44,11 +48,11 @@ def join(address: str) -> Joined:
         raise HostFailure(
             "HOST_RAY_MISSING", f"the gateway's Python has no Ray ({error}); run pip install ray there, or name another with --python"
         ) from error
-    if address != "auto":
-        _try(address)
+    head = _found() if address == "auto" else address
+    _try(head)
     try:
         ray.init(
-            address=address,
+            address=head,
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=True,
@@ -66,7 +70,7 @@ def join(address: str) -> Joined:
     seen = look(context.gcs_address)
     if isinstance(seen, str):
         raise HostFailure("HOST_RAY_UNREACHABLE", f"the Ray cluster at {address} went away while it was joined: {seen}")
-    return Joined(str(ray.__version__), context.gcs_address, seen.identity, context.get_node_id())
+    return Joined(str(ray.__version__), context.gcs_address, context.get_node_id(), seen)
 
 
 def look(head: str) -> Seen | str:
@@ -85,6 +89,19 @@ def look(head: str) -> Seen | str:
         return Seen(asked.cluster_id.hex(), alive)
     except Exception as error:  # noqa: BLE001 - whatever Ray raises, the head does not answer
         return f"nothing answers at {head} ({reason(error)}); is the cluster's head running?"
+
+
+def _found() -> str:
+    """Where `auto` leads: the head that Ray finds by its own rules, which may have gone since."""
+    from ray._private import services
+
+    try:
+        return str(services.get_ray_address_from_environment("auto", None))
+    except ConnectionError as error:
+        raise HostFailure(
+            "HOST_RAY_UNREACHABLE",
+            "expected a node of a Ray cluster on this computer, found none; start one with ray start, or name its head with --ray-address",
+        ) from error
 
 
 def _try(address: str) -> None:

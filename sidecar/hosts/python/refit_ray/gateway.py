@@ -26,7 +26,6 @@ CONTACT_SECONDS = float(os.environ.get("REFIT_RAY_CONTACT_SECONDS", "15"))
 # A host that says nothing is asked anew after this.
 HEAR_SECONDS = 2.0
 FIGURES_SECONDS = 2.0
-CAPACITY_SECONDS = 5.0
 # Ray itself gives up after a minute where this computer has no node of the cluster yet.
 JOIN_SECONDS = 90.0
 
@@ -79,15 +78,19 @@ class Gateway:
             self._figures.note((time.perf_counter() - began) * 1000 - answer.inside_ms)
 
     async def _control(self, message: dict[str, Any]) -> None:
-        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message.get("id")}
+        method, params = message.get("method"), message.get("params")
         try:
-            method, params = message["method"], message["params"]
+            if method not in self._methods:
+                raise HostFailure(
+                    "HOST_GATEWAY", f"expected one of {', '.join(self._methods)}, got {str(method)[:80]!r}; update the older side"
+                )
             protocol.CHECKS[method](params, method)
             reply["result"] = await self._methods[method](params)
         except HostFailure as failure:
             reply["error"] = {"code": failure.code, "message": failure.message}
         except Exception as error:  # noqa: BLE001 - told to the sidecar, which decides what becomes of it
-            log.exception("%s failed", message["method"])
+            log.exception("%s failed", method)
             reply["error"] = {"code": "HOST_GATEWAY", "message": cluster.reason(error)}
         self._tell(reply)
 
@@ -132,20 +135,23 @@ class Gateway:
                 self._devices[device.name] = device
                 self._start(device.watch())
 
-        seen = await asyncio.to_thread(cluster.look, joined.head)
-        there = 0.0 if isinstance(seen, str) else sum(seen.nodes.values())
-        add(given["actors"] or int(there / given["gpus"]))
+        def grow(seen: cluster.Seen) -> None:
+            """One actor for each share of GPUs, as nodes come. Actors of nodes that go wait for others."""
+            before = len(self._devices)
+            add(int(seen.gpus / given["gpus"]))
+            if len(self._devices) > before:
+                self._tell_devices()
+
+        add(given["actors"] or int(joined.seen.gpus / given["gpus"]))
         if not self._devices:
             raise HostFailure(
                 "OPTIONS_INVALID",
-                f"the cluster has {there:g} GPUs, none for an actor of {given['gpus']:g}; name a number with --ray-actors (and --ray-gpus 0 for processors)",
+                f"the cluster has {joined.seen.gpus:g} GPUs, none for an actor of {given['gpus']:g}; name a number with --ray-actors (and --ray-gpus 0 for processors)",
             )
-        if given["actors"] == 0:
-            self._start(self._grow(joined.head, given["gpus"], add))
         if given["adapters"] is not None and given["inbox"] is not None:
             self._start(Adapters(given["adapters"], given["inbox"], lambda: list(self._devices.values())).watch())
         self._start(self._tell_figures())
-        self._start(self._leave_with(Membership(joined, self._serves, CONTACT_SECONDS)))
+        self._start(self._leave_with(Membership(joined, self._serves, grow if given["actors"] == 0 else lambda _: None, CONTACT_SECONDS)))
         return {"version": joined.version, "devices": self._places()}
 
     def _serves(self) -> bool:
@@ -156,18 +162,6 @@ class Gateway:
         log.warning("the cluster is left: %s", reason)
         self._notify("left", protocol.LeftNotification(reason=reason))
         self.left.set()
-
-    async def _grow(self, head: str, gpus: float, add: Callable[[int], None]) -> None:
-        """One actor for each share of GPUs, as nodes come. Actors of nodes that go wait for others."""
-        while True:
-            await asyncio.sleep(CAPACITY_SECONDS)
-            seen = await asyncio.to_thread(cluster.look, head)
-            if isinstance(seen, str):
-                continue  # the head is away; actors serve on
-            before = len(self._devices)
-            add(int(sum(seen.nodes.values()) / gpus))
-            if len(self._devices) > before:
-                self._tell_devices()
 
     async def _open(self, given: protocol.OpenParams) -> protocol.OpenResult:
         device = self._find(given["device"])
@@ -271,4 +265,6 @@ async def serve(stdin: int, stdout: int) -> None:
 
     reading, leaving = asyncio.create_task(read()), asyncio.create_task(gateway.left.wait())
     await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    if reading.done() and (error := reading.exception()) is not None:
+        log.error("the sidecar's pipe cannot be read: %s", cluster.reason(error))
     await asyncio.to_thread(writer.finish, 5)

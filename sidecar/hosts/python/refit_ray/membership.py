@@ -14,11 +14,15 @@ LOOK_SECONDS = 2.0
 
 
 class Membership:
-    """`serves`: whether any actor does at present. While one does, a head that is away is no reason to leave: steps need none."""
+    """`serves`: whether any actor does at present. While one does, a head that is away is no reason to leave: steps need none.
+    `note` is told of each look at our cluster."""
 
-    def __init__(self, joined: cluster.Joined, serves: Callable[[], bool], patience_seconds: float) -> None:
+    def __init__(
+        self, joined: cluster.Joined, serves: Callable[[], bool], note: Callable[[cluster.Seen], None], patience_seconds: float
+    ) -> None:
         self._joined = joined
         self._serves = serves
+        self._note = note
         self._patience = patience_seconds
 
     async def ended(self) -> str:
@@ -33,7 +37,9 @@ class Membership:
             if isinstance(seen, str):
                 if now() - alive_at > self._patience:
                     return seen
-            elif seen.identity != self._joined.identity:
+            elif seen.identity != self._joined.seen.identity:
                 return f"another cluster answers at {self._joined.head}: its head began anew, and knows no actor of the old one"
             elif self._joined.node not in seen.nodes:
                 return "the cluster has taken the sidecar's own node for dead"
+            else:
+                self._note(seen)

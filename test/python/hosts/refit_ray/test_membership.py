@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from refit_ray import cluster, membership
 from refit_ray.cluster import Joined, Seen
 from refit_ray.membership import Membership
 
-OURS = Joined("2", "head:1", "ours", "here")
+OURS = Joined("2", "head:1", "here", Seen("ours", {"here": 0}))
 AWAY = "nothing answers at head:1"
 
 
-def reason_after(looks: list[Seen | str], monkeypatch: Any, serves: bool = True, patience: float = 0.2) -> str | None:
+def reason_after(
+    looks: list[Seen | str], monkeypatch: Any, serves: bool = True, patience: float = 0.2, note: Callable[[Seen], None] = lambda _: None
+) -> str | None:
     """None: it stays."""
     monkeypatch.setattr(membership, "LOOK_SECONDS", 0.01)
     left = list(looks)
@@ -22,7 +24,7 @@ def reason_after(looks: list[Seen | str], monkeypatch: Any, serves: bool = True,
 
     async def wait() -> str | None:
         try:
-            return await asyncio.wait_for(Membership(OURS, lambda: serves, patience).ended(), 0.5)
+            return await asyncio.wait_for(Membership(OURS, lambda: serves, note, patience).ended(), 0.5)
         except asyncio.TimeoutError:
             return None
 
@@ -42,6 +44,13 @@ def reason_after(looks: list[Seen | str], monkeypatch: Any, serves: bool = True,
 def test_leaves_a_cluster_that_is_another_one_and_one_that_is_gone_with_all_its_actors(last, serves, reason, monkeypatch):
     told = reason_after([Seen("ours", {"here": 0}), AWAY, last], monkeypatch, serves)
     assert told is None if reason is None else reason in (told or "")
+
+
+def test_tells_of_each_look_at_its_own_cluster(monkeypatch):
+    grown = Seen("ours", {"here": 0, "there": 2})
+    noted: list[Seen] = []
+    reason_after([OURS.seen, AWAY, grown, Seen("another", {"here": 0, "there": 4})], monkeypatch, note=noted.append)
+    assert noted == [OURS.seen, grown] and grown.gpus == 2
 
 
 def test_an_address_where_nothing_listens_is_told_with_the_reason():

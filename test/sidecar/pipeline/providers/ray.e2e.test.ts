@@ -211,6 +211,65 @@ describe.skipIf(skips)("engines in a Ray cluster of two nodes", { timeout: 120_0
   });
 });
 
+describe.skipIf(skips)("a cluster that `auto` finds on this computer", { timeout: 240_000 }, () => {
+  let cluster: RayCluster;
+  let bench: Bench;
+  let lease: string;
+  let right: Buffer;
+
+  const devices = async () => (await statusOf(bench)).devices;
+  const serving = (count: number) =>
+    until(
+      `${count} devices`,
+      async () => {
+        const now = await devices();
+        return now.length === count && now.every(({ state }) => state !== "down");
+      },
+      120_000,
+    );
+
+  beforeAll(async () => {
+    // Each node says that it has a card; the engines want none.
+    cluster = await startCluster(1, 4, 1);
+    bench = await startBench({
+      flags: [
+        ...["--engines", "ray", "--ray-address", "auto", "--ray-gpus", "1", "--python", rayPython ?? ""],
+        ...["--host", "onnxruntime", "--warm", "off"],
+      ],
+      env: { REFIT_RAY_CONTACT_SECONDS: "6" },
+      fill: (place) => place("checkpoints", "base.safetensors", demoCheckpoint),
+    });
+    await serving(1);
+    ({ lease } = await prepare(bench, await idOf(bench, "checkpoint", "base.safetensors"), [], { host: "onnxruntime" }));
+    right = await step(bench, lease);
+  }, 180_000);
+  afterAll(async () => {
+    await bench.close();
+    await cluster.close();
+  }, 60_000);
+
+  it("has an actor for each card, and one more when a node brings one", async () => {
+    await cluster.do("add");
+    await serving(2);
+    expect(await step(bench, lease)).toEqual(right);
+  });
+
+  it.each([
+    ["at its old address", "lose-head", "head", /its head began anew/],
+    ["at another address, with every node", "lose-all", "head-elsewhere", /not joined/],
+  ])("is joined again when its head comes back %s", async (_, lost, back, problem) => {
+    await cluster.do(lost);
+    const asked = step(bench, lease);
+    await cluster.do(back);
+    await until("the old cluster to be left", async () => (await devices()).some((device) => problem.test(device.problem ?? "")), 120_000);
+    await cluster.do("add");
+    await cluster.do("add");
+    await serving(2);
+    expect(await asked).toEqual(right);
+    expect(await step(bench, lease)).toEqual(right);
+  });
+});
+
 describe("a cluster that cannot be joined", () => {
   const serve = (flags: readonly string[]) => startBench({ flags: ["--engines", "ray", ...flags] });
 
@@ -224,6 +283,9 @@ describe("a cluster that cannot be joined", () => {
         /HOST:PORT/,
       );
       await expect(serve(["--python", rayPython ?? "", "--ray-address", "127.0.0.1:9", "--ray-gpus", "0"])).rejects.toThrow(/--ray-actors/);
+      await expect(serve(["--python", rayPython ?? "", "--ray-actors", "1", "--ray-gpus", "0"])).rejects.toThrow(
+        /HOST_RAY_UNREACHABLE.*(found none|nothing answers at)/s,
+      );
     },
     60_000,
   );
