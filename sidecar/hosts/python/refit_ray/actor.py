@@ -46,7 +46,10 @@ class EngineActor:
             coming = files.read.remote(path, stamp, offset, count)
             return lambda: _got(coming)
 
-        source = Source(lambda path: _got(files.facts.remote(path)), read, self._node_id == files_node)
+        def facts(path: str, seconds: float | None) -> Any:
+            return _got(files.facts.remote(path), seconds or contact_seconds)
+
+        source = Source(facts, read, self._node_id == files_node)
         self._files = NodeFiles(mode, source, cache_folder(self._node_id))
         self._own = FileServer()
         self._watching: asyncio.Task[None] | None = None
@@ -105,10 +108,13 @@ class EngineActor:
                     del self._sessions[session]
 
 
-def _got(coming: Any) -> Any:
-    """The answer, or what the file server raised. Raises SourceAway for a file server that is gone: this actor is well, and so are the weights that it serves."""
+def _got(coming: Any, seconds: float | None = None) -> Any:
+    """The answer, or what the file server raised. `seconds`: None waits until Ray gives up.
+
+    Raises SourceAway for a file server that is gone: this actor is well, and so are the weights that it serves.
+    """
     try:
-        return ray.get(coming)
+        return ray.get(coming, timeout=seconds)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:

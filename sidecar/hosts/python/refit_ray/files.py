@@ -3,16 +3,18 @@
 A host refuses a checkpoint whose stamp is not the catalogued one. A copy has a stamp of its own, so the call that names the file gets path and stamp of the copy;
 the original is held against the catalogued stamp at every read. A copy stays as long as an actor uses it (a lock on it, which ends with the process), the least
 recently used ones go when the disk fills.
+
+A run asks the file server only about what this actor does not know: to ask one whose node is gone takes seconds, and the weights of a run that waits may be here.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import math
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -25,8 +27,10 @@ Mode = Literal["auto", "shared", "store"]
 # Ray moves an object as a whole; two of them are on their way at a time.
 CHUNK_BYTES = 32 << 20
 AHEAD = 2
-# A file server that was away is not asked again for so long: each try takes seconds.
-AWAY_SECONDS = 10.0
+# A graph that is known is asked about again, but not waited for.
+KNOWN_SECONDS = 1.0
+# Between two questions whether a file server that was away is back.
+BACK_SECONDS = 1.0
 # What is left to others on a node's disk.
 SPARE_BYTES = 2 << 30
 
@@ -35,6 +39,7 @@ class SourceAway(HostFailure):
     """The file server cannot be reached. What this node has already is as good as it was."""
 
     def __init__(self, reason: str) -> None:
+        self.reason = reason
         super().__init__(
             "HOST_FILE_MISSING",
             f"the sidecar's files cannot be reached from this node ({reason}); is the sidecar's own node in the cluster?",
@@ -80,9 +85,10 @@ class FileServer:
 
 @dataclass(frozen=True)
 class Source:
-    """How a node asks the file server. `read` begins a read and answers how to wait for it. Both raise SourceAway."""
+    """How a node asks the file server. `facts` waits for at most so many seconds, None: for as long as contact may be lost. `read` begins a read and answers how to
+    wait for it. Both raise SourceAway."""
 
-    facts: Callable[[str], Stamp | dict[str, Stamp]]
+    facts: Callable[[str, float | None], Stamp | dict[str, Stamp]]
     read: Callable[[str, Stamp, int, int], Callable[[], bytes]]
     is_here: bool
 
@@ -95,8 +101,11 @@ class NodeFiles:
         self._source = source
         self._folder = folder
         self._held: dict[Path, int] = {}
-        self._facts: dict[str, Stamp | dict[str, Stamp]] = {}
-        self._away_until = -math.inf
+        self._graphs: dict[str, dict[str, Stamp]] = {}
+        # By path and content: another content is another file, whatever its path.
+        self._deltas: dict[tuple[str, str], str] = {}
+        self._away: SourceAway | None = None
+        self._lock = threading.Lock()
 
     def localise(self, params: dict[str, Any]) -> dict[str, Any]:
         """Params of `load` or `prepare` with the places that this node has. Raises HostFailure."""
@@ -106,7 +115,7 @@ class NodeFiles:
         checkpoint = params.get("checkpoint")
         if isinstance(checkpoint, dict):
             out["checkpoint"] = {**checkpoint, "files": [self._checkpoint_file(row) for row in checkpoint["files"]]}
-        out["stack"] = [{**row, "delta": self._plain(row["delta"])} for row in params["stack"]]
+        out["stack"] = [{**row, "delta": self._delta(row["delta"], row["sha256"])} for row in params["stack"]]
         if isinstance(params.get("graph"), dict):
             out["graph"] = {**params["graph"], "folder": self._graph(params["graph"]["folder"])}
         return out
@@ -117,38 +126,68 @@ class NodeFiles:
         here = Stamp.of(path)
         return {**row, "path": path, "sizeBytes": here.size, "mtimeNs": str(here.mtime_ns), "inode": str(here.inode)}
 
-    def _plain(self, path: str) -> str:
-        """A delta: its name says its content, and the host checks it."""
+    def _delta(self, path: str, sha256: str) -> str:
+        """`sha256`: of the adapter that it was made from, which together with the path says its content; the host checks it."""
         if self._mode == "auto" and os.path.isfile(path):
             return path
-        stamp = self._ask(path)
-        assert isinstance(stamp, Stamp)
-        return self._place(path, stamp)
+        known = self._deltas.get((path, sha256))
+        # Nobody removes it: it is held.
+        if known is not None and os.path.isfile(known):
+            self._hold(Path(known).parent)
+            return known
+        stamp = self._there(path, lambda: self._source.facts(path, None))
+        copy = self._place(path, stamp)
+        if copy != path:
+            self._deltas[path, sha256] = copy
+        return copy
 
     def _graph(self, folder: str) -> str:
         if self._mode == "auto" and os.path.isdir(folder):
             return folder
-        files = self._ask(folder)
-        assert isinstance(files, dict)
+        files = self._known_graph(folder) or self._there(folder, lambda: self._source.facts(folder, None))
+        self._graphs[folder] = files
         name = hashlib.sha256(repr((folder, sorted(files.items(), key=lambda item: item[0]))).encode()).hexdigest()[:32]
         for file, stamp in files.items():
             self._place(os.path.join(folder, file), stamp, name)
         return str(self._folder / name)
 
-    def _ask(self, path: str) -> Stamp | dict[str, Stamp]:
-        """While the file server is away, what it last said: copies of those files may be here. Raises HostFailure."""
-        known = self._facts.get(path)
-        if known is not None and time.monotonic() < self._away_until:
+    def _known_graph(self, folder: str) -> dict[str, Stamp] | None:
+        """None: this actor has not had it."""
+        known = self._graphs.get(folder)
+        if known is None or self._away is not None:
             return known
         try:
-            facts = self._source.facts(path)
+            facts = self._source.facts(folder, KNOWN_SECONDS)
         except SourceAway:
-            self._away_until = time.monotonic() + AWAY_SECONDS
-            if known is None:
-                raise
+            # Not in time: no reason to refuse others anything.
             return known
-        self._facts[path] = facts
+        assert isinstance(facts, dict)
         return facts
+
+    def _there(self, path: str, ask: Callable[[], Any]) -> Any:
+        """Only one run finds out that the file server is away; until it answers again, the others are told at once. Raises HostFailure."""
+        if self._away is not None:
+            raise SourceAway(self._away.reason)
+        try:
+            return ask()
+        except SourceAway as error:
+            with self._lock:
+                if self._away is None:
+                    self._away = error
+                    threading.Thread(target=self._await_source, args=(path,), name="refit-files", daemon=True).start()
+            raise
+
+    def _await_source(self, path: str) -> None:
+        while True:
+            time.sleep(BACK_SECONDS)
+            try:
+                self._source.facts(path, None)
+            except SourceAway:
+                continue
+            except HostFailure:
+                pass  # that file is gone; the file server is not
+            self._away = None
+            return
 
     def _place(self, path: str, stamp: Stamp, folder: str | None = None) -> str:
         if self._mode == "auto":
@@ -185,7 +224,7 @@ class NodeFiles:
                     count = min(CHUNK_BYTES, stamp.size - offset)
                     waiting.append(self._source.read(path, stamp, offset, count))
                     offset += count
-                out.write(waiting.popleft()())
+                out.write(self._there(path, waiting.popleft()))
             out.flush()
             os.fsync(out.fileno())
         os.replace(part, copy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any, Callable
 
@@ -18,7 +19,12 @@ class Asked:
     def __init__(self, is_here: bool = False) -> None:
         self.server = FileServer()
         self.reads: list[str] = []
-        self.source = Source(self.server.facts, self.read, is_here)
+        self.source = Source(self.facts, self.read, is_here)
+        self.questions: list[str] = []
+
+    def facts(self, path: str, seconds: float | None) -> Stamp | dict[str, Stamp]:
+        self.questions.append(os.path.basename(path))
+        return self.server.facts(path)
 
     def read(self, path: str, stamp: Stamp, offset: int, count: int) -> Callable[[], bytes]:
         self.reads.append(os.path.basename(path))
@@ -81,7 +87,7 @@ def test_brings_a_file_that_is_another_one_on_the_node(tmp_path, given):
     original = Path(path).read_bytes()
     stamp = Stamp.of(path)
     Path(path).write_bytes(b"another one")
-    asked.source = Source(asked.server.facts, lambda *_: lambda: original, False)
+    asked.source = Source(asked.facts, lambda *_: lambda: original, False)
     (row,) = node(asked, "auto", tmp_path / "copies" / "n").localise(given)["checkpoint"]["files"]
     assert row["path"] != path and Path(row["path"]).read_bytes() == original and row["sizeBytes"] == stamp.size
 
@@ -101,29 +107,88 @@ def test_refuses_a_file_that_changes_or_goes_on_its_way(tmp_path, given):
     assert not [p for p in (tmp_path / "copies").rglob("base.safetensors")]
 
 
-def test_uses_its_copies_while_the_file_server_is_away_and_refuses_what_it_lacks(tmp_path, given, monkeypatch):
+def other(given: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The same params with a delta that differs."""
+    return {**given, "stack": [{**given["stack"][0], **changes}]}
+
+
+def test_asks_once_about_a_delta_and_again_when_its_adapter_is_another_one(tmp_path, given):
+    asked = Asked()
+    files = node(asked, "store", tmp_path / "copies" / "n")
+    first = files.localise(given)
+    assert files.localise(given) == first and asked.questions.count("one.delta") == 1
+    Path(given["stack"][0]["delta"]).write_bytes(b"of another adapter")
+    assert files.localise(given) == first
+    (row,) = files.localise(other(given, sha256="1" * 64))["stack"]
+    assert Path(row["delta"]).read_bytes() == b"of another adapter" and asked.questions.count("one.delta") == 2
+    # A copy that somebody took away is brought again.
+    Path(row["delta"]).unlink()
+    assert files.localise(other(given, sha256="1" * 64))["stack"] == [row] and Path(row["delta"]).is_file()
+
+
+class Away:
+    """Takes the place of a file server that does not answer; `back` opens it again."""
+
+    def __init__(self, asked: Asked, monkeypatch: Any) -> None:
+        self.asked, self.facts = asked, asked.source.facts
+        self.tried: list[tuple[str, float | None]] = []
+        self.back = threading.Event()
+        monkeypatch.setattr(module, "BACK_SECONDS", 0)
+        object.__setattr__(asked.source, "facts", self.ask)
+
+    def ask(self, path: str, seconds: float | None) -> Stamp | dict[str, Stamp]:
+        if threading.current_thread().name == "refit-files":
+            self.back.wait()
+        if self.back.is_set():
+            return self.facts(path, seconds)
+        self.tried.append((os.path.basename(path), seconds))
+        raise SourceAway("ActorDiedError")
+
+
+def test_uses_its_copies_while_the_file_server_is_away_without_asking_for_them(tmp_path, given, monkeypatch):
     asked = Asked()
     files = node(asked, "store", tmp_path / "copies" / "n")
     before = files.localise(given)
-    tried: list[str] = []
+    away = Away(asked, monkeypatch)
+    assert files.localise(given) == before
+    # The graph alone, and nobody waits long for it.
+    assert away.tried == [("graph", module.KNOWN_SECONDS)]
 
-    def away(path: str) -> Stamp:
-        tried.append(path)
-        raise SourceAway("ActorDiedError")
 
-    answers = asked.source.facts
-    object.__setattr__(asked.source, "facts", away)
-    assert files.localise(given) == before and files.localise(given) == before
-    # One try has shown that it is away.
-    assert len(tried) == 1
-    with pytest.raises(HostFailure, match="cannot be reached from this node .ActorDiedError"):
-        files.localise({**given, "stack": [{**given["stack"][0], "delta": given["stack"][0]["delta"] + "2"}]})
-    # It is back, and a delta that was made again meanwhile is brought again.
-    later = module.time.monotonic() + module.AWAY_SECONDS
-    monkeypatch.setattr(module.time, "monotonic", lambda: later)
-    object.__setattr__(asked.source, "facts", answers)
-    Path(given["stack"][0]["delta"]).write_bytes(b"made again")
-    assert Path(files.localise(given)["stack"][0]["delta"]).read_bytes() == b"made again"
+def test_refuses_what_it_lacks_while_the_file_server_is_away_and_brings_it_when_it_answers(tmp_path, given, monkeypatch):
+    asked = Asked()
+    files = node(asked, "store", tmp_path / "copies" / "n")
+    before = files.localise(given)
+    Path(given["stack"][0]["delta"] + "2").write_bytes(b"never here before")
+    lacks = other(given, delta=given["stack"][0]["delta"] + "2")
+    away = Away(asked, monkeypatch)
+    for _ in range(3):
+        with pytest.raises(HostFailure, match="cannot be reached from this node .ActorDiedError"):
+            files.localise(lacks)
+        assert files.localise(given) == before
+    # One run has found out, and told the others: the graph that is known is not asked about either.
+    assert away.tried == [("one.delta2", None)]
+    away.back.set()
+    for thread in threading.enumerate():
+        if thread.name == "refit-files":
+            thread.join()
+    assert Path(files.localise(lacks)["stack"][0]["delta"]).read_bytes() == b"never here before"
+
+
+def test_finds_out_by_a_file_that_stops_on_its_way_too(tmp_path, given, monkeypatch):
+    asked = Asked()
+    files = node(asked, "store", tmp_path / "copies" / "n")
+    away = Away(asked, monkeypatch)
+
+    def gone(*_: Any) -> Any:
+        raise SourceAway("ActorUnavailableError")
+
+    object.__setattr__(asked.source, "read", lambda *_: gone)
+    for _ in range(2):
+        with pytest.raises(SourceAway, match="ActorUnavailableError"):
+            files.localise(given)
+    assert away.tried == []
+    away.back.set()
 
 
 def test_gives_up_copies_that_nobody_uses_when_the_disk_fills(tmp_path, given, monkeypatch):
