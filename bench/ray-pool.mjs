@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 // Engines in a Ray cluster of several nodes on this computer, against hosts of the sidecar's own on the same cores; then with actors and nodes that die.
-//   node bench/ray-pool.mjs --python PYTHON [--nodes 4] [--actors 2] [--clients 50] [--structures 3] [--stacks 20] [--seconds 60] [--kill-actor 2] [--kill-node 20] [--side 16]
+//   node bench/ray-pool.mjs --python PYTHON [--nodes 4] [--actors 2] [--clients 50] [--structures 3] [--stacks 20] [--seconds 60] [--kill-actor 2] [--kill-node 20] [--side 16] [--files auto]
 // PYTHON has Ray, PyTorch and diffusers (models and graphs are made once). Every answer is compared with the one that this checkpoint and stack had before. Phases (--phases), each of --seconds:
 //   local    hosts of the sidecar's own, as many as there are actors
 //   ray      actors
 //   harm     for each number of --kill-actor (16,8,4,2) an actor is killed every so many seconds; a node every ten times as many, or as --kill-node lists. With calm, nothing dies first
+//   head     first nothing dies, then the head dies at the beginning (at most 50 s: Ray ends actors a minute after their head)
 //   one,all  one actor with its share of the clients, and all of them. With --card-ms each step also waits so long without a core, as if a card computed it: else two cores are the limit,
 //            whatever carries the steps. The wait is simulated, and named so in what is printed.
 import { spawn, execFileSync } from "node:child_process";
@@ -36,6 +37,7 @@ const { values } = parseArgs({
       "kill-actor": "2",
       "kill-node": "",
       "card-ms": "0",
+      files: "auto",
       phases: "local,ray,calm,harm",
     }).map(([name, value]) => [name, { type: "string", default: value }]),
   ),
@@ -117,7 +119,7 @@ async function learn(dataDir, runs) {
 }
 
 async function load(dataDir, runs, forMs, draw, clientCount = clients) {
-  const found = { answers: 0, inTime: 0, crossed: 0, failed: [], waits: [] };
+  const found = { answers: 0, inTime: 0, crossed: 0, failed: [], waits: [], opens: [] };
   const sessions = await Promise.all(Array.from({ length: clientCount }, () => session(dataDir)));
   const began = performance.now();
   const until = began + forMs;
@@ -125,8 +127,10 @@ async function load(dataDir, runs, forMs, draw, clientCount = clients) {
     sessions.map(async (own, index) => {
       while (performance.now() < until) {
         const run = runs[draw(runs.length)];
+        const began = performance.now();
         try {
           const { lease } = (await own.call("engine.prepare", run.params)).result;
+          found.opens.push(performance.now() - began);
           for (let step = 0; step < steps && performance.now() < until; step += 1) {
             const seed = (index + step) % seeds;
             const asked = performance.now();
@@ -161,13 +165,16 @@ async function load(dataDir, runs, forMs, draw, clientCount = clients) {
     crossed: found.crossed,
     failed: found.failed.length,
     ...(found.failed.length > 0 ? { failed_by_code: byCode, failures: [...new Set(found.failed)].slice(0, 5) } : {}),
-    step_ms: {
-      p50: Math.round(quantile(found.waits, 0.5)),
-      p99: Math.round(quantile(found.waits, 0.99)),
-      max: Math.round(Math.max(0, ...found.waits)),
-    },
+    step_ms: timesOf(found.waits),
+    prepare_ms: timesOf(found.opens),
   };
 }
+
+const timesOf = (ms) => ({
+  p50: Math.round(quantile(ms, 0.5)),
+  p99: Math.round(quantile(ms, 0.99)),
+  max: Math.round(Math.max(0, ...ms)),
+});
 
 function draws(seed) {
   let value = seed;
@@ -259,7 +266,9 @@ async function watchServing(sidecar, isOver) {
 const wanted = new Set(values.phases.split(","));
 const devices = Array.from({ length: actors }, (_, index) => `cpu:${index}`).join(",");
 if (wanted.has("local")) await phase("local", ["--devices", devices]);
-if (["ray", "harm", "one", "all"].some((name) => wanted.has(name))) {
+if (["ray", "harm", "head", "one", "all"].some((name) => wanted.has(name))) {
+  // Nodes of one computer keep their copies apart from other runs'.
+  process.env.REFIT_RAY_CACHE ??= join(folder, "copies");
   const cluster = spawn(values.python, [join(support, "ray_cluster.py"), String(nodes), String(perNode)], {
     stdio: ["pipe", "pipe", "ignore"],
   });
@@ -277,6 +286,8 @@ if (["ray", "harm", "one", "all"].some((name) => wanted.has(name))) {
     "0",
     "--ray-cpus",
     "1",
+    "--ray-files",
+    values.files,
   ];
   const ray = rayOf(actors);
   const tell = async (line) => (cluster.stdin.write(`${line}\n`), said());
@@ -314,6 +325,7 @@ if (["ray", "harm", "one", "all"].some((name) => wanted.has(name))) {
     if (wanted.has("ray")) await phase("ray", ray);
     if (wanted.has("one")) await phase("one", rayOf(1), { clientCount: Math.max(1, Math.round(clients / actors)) });
     if (wanted.has("all")) await phase("all", ray);
+    if (wanted.has("head")) await phase("head", ray, { windows: { "with its head": null, "without its head": () => tell("lose-head") } });
     if (wanted.has("harm")) {
       const rates = values["kill-actor"].split(",").map(Number);
       const nodeRates = values["kill-node"] === "" ? rates.map((rate) => 10 * rate) : values["kill-node"].split(",").map(Number);
