@@ -339,10 +339,12 @@ export class Engines {
     return this.#engines.peek(placedKey(spec, device)) ?? null;
   }
 
-  /** The host of a kind, on the first of its devices that is there, started when it is not running: for `doctor` and the pages. */
+  /** A host of a kind, whichever is up; else it is started on the first device that is not down: to ask what hosts of that kind are like. */
   host(kind: string): Promise<Host> {
     const devices = this.devices(kind);
-    const device = devices.find((name) => this.problem(name) === null) ?? devices[0] ?? null;
+    const running = this.#hosts.running();
+    const isUp = (name: DeviceName): boolean => running.get(hostKey(kind, name))?.gone() === false;
+    const device = devices.find(isUp) ?? devices.find((name) => !this.isDown(kind, name)) ?? devices[0] ?? null;
     return this.#hosts.supervisor(kind, device).host();
   }
 

@@ -129,4 +129,36 @@ describe.each(kinds)("two devices with the host $host", ({ host, flags }) => {
     await expect(bench.client.call("device.restart", { device: "cpu:7" })).rejects.toMatchObject({ code: "ENGINE_DEVICE_UNKNOWN" });
     for (const { lease } of runs) await close(lease);
   }, 60_000);
+
+  it("drains a device whose host dies again and again: every run is answered on the other one, and it serves again when it stays up", async () => {
+    const [dead, alive] = (await devices()).map(({ name }) => name);
+    const held = await open(thick);
+    let isOver = false;
+    const killing = (async () => {
+      while (!isOver) for (const pid of (await devices())[0]?.pids ?? []) kill(pid);
+    })();
+    const isDown = async () => (await devices())[0]?.state === "down";
+    const died = (await devices())[0]?.restarts ?? 0;
+    await until("it to die for the third time", async () => ((await devices())[0]?.restarts ?? 0) >= died + 3, 90_000);
+    for (const stack of [thick, small, thick, small]) {
+      await until("it to be down", isDown);
+      const run = await open(stack);
+      expect(deviceOf(run)).toBe(alive);
+      expect(await step(bench, run.lease)).toEqual(right.get(stack));
+      await close(run.lease);
+      expect(await step(bench, held.lease)).toEqual(right.get(thick));
+    }
+    isOver = true;
+    await killing;
+    await until("it to serve again", async () => (await devices()).find(({ name }) => name === dead)?.state !== "down");
+    await close(held.lease);
+  }, 150_000);
 });
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has died already.
+  }
+}
