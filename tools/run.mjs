@@ -130,7 +130,7 @@ const scripts = {
     ]) {
       rmSync(join(root, path), { recursive: true, force: true });
     }
-    for (const part of ["protocol", "native", "sidecar"]) rmSync(join(root, part, "tsconfig.tsbuildinfo"), { force: true });
+    for (const part of ["protocol", "native", "sidecar", "test"]) rmSync(join(root, part, "tsconfig.tsbuildinfo"), { force: true });
   },
 };
 

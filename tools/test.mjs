@@ -154,8 +154,13 @@ async function pytest(python, label, paths, alone) {
   ];
   const said = [];
   const started = performance.now();
-  // PyTorch's compiler would precompile its headers first, which takes longer than the few kernels of the tests.
-  const env = { ...process.env, REFIT_TEST_PYTHON: python, TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS: "0" };
+  // PyTorch's compiler would precompile its headers first, and start processes that compile beside it: both take longer than the few kernels of the tests.
+  const env = {
+    ...process.env,
+    REFIT_TEST_PYTHON: python,
+    TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS: "0",
+    TORCHINDUCTOR_COMPILE_THREADS: "1",
+  };
   const options = { stdio: alone ? "inherit" : ["ignore", "pipe", "pipe"], env };
   const status = await ended(python, args, options, said);
   if (said.length > 0) process.stdout.write(Buffer.concat(said));
