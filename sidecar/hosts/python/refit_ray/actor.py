@@ -47,7 +47,7 @@ class EngineActor:
             return lambda: _got(coming)
 
         def facts(path: str, seconds: float | None) -> Any:
-            return _got(files.facts.remote(path), seconds or contact_seconds)
+            return _got(files.facts.remote(path), seconds)
 
         source = Source(facts, read, self._node_id == files_node)
         self._files = NodeFiles(mode, source, cache_folder(self._node_id))

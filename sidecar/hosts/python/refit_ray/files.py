@@ -85,8 +85,8 @@ class FileServer:
 
 @dataclass(frozen=True)
 class Source:
-    """How a node asks the file server. `facts` waits for at most so many seconds, None: for as long as contact may be lost. `read` begins a read and answers how to
-    wait for it. Both raise SourceAway."""
+    """How a node asks the file server. `facts` waits for so many seconds; None: until Ray gives up, so that one which is being started is waited for.
+    `read` begins a read and answers how to wait for it. Both raise SourceAway."""
 
     facts: Callable[[str, float | None], Stamp | dict[str, Stamp]]
     read: Callable[[str, Stamp, int, int], Callable[[], bytes]]
