@@ -3,7 +3,7 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { detectModel } from "../../../sidecar/src/catalog/index.ts";
+import { detectModel } from "../../../sidecar/src/catalog/detect/index.ts";
 import { canonicalNames, detectAdapterFamily, keyMap } from "../../../sidecar/src/terms/names/index.ts";
 
 const headers = new URL("../../golden/headers/", import.meta.url);
