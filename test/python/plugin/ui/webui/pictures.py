@@ -8,6 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import pytest
 import torch
 from ui_server import UiServer
 
@@ -28,6 +29,12 @@ class Pictures:
     @property
     def a1111(self) -> bool:
         return self.server.ui.name.startswith("A1111")
+
+    def hires(self) -> dict[str, object]:
+        """What the API needs for a second pass, beside the settings of one."""
+        if self.server.ui.hires is None:
+            pytest.skip(f"{self.server.ui.name} without its page has no upscaler for a second pass")
+        return self.server.ui.hires
 
     def order(self, **orders: object) -> None:
         """What the probe does during the next picture."""

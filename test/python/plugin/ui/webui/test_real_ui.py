@@ -74,7 +74,7 @@ def test_the_hires_pass_is_served_too(pictures):
         "hr_upscaler": "Latent",
         "denoising_strength": 0.7,
         "hr_second_pass_steps": 3,
-        **pictures.server.ui.hires,
+        **pictures.hires(),
     }
     plain = pictures("a cat", on=False, **hires)
     own, served = pictures.both(STYLE, **hires)
@@ -149,10 +149,12 @@ def test_another_checkpoint_within_the_picture_is_served_too(pictures):
     own = pictures.latents()
     pictures(STYLE, **refiner)
     assert pictures.last_run["served_by"] == "engine" and pictures.view["state"] != "fallback"
-    for one, other in zip(own, pictures.latents(), strict=True):
-        assert rms(one - other) <= 1e-3 * rms(one)
-    alone = pictures(STYLE, on=False, steps=6)
-    assert rms(own[0] - alone) > 0.01 * rms(alone)
+    served = pictures.latents()
+    # Neo hands over late, so that the refiner changes 0.2 % of these pictures.
+    change = rms(own[0] - pictures(STYLE, on=False, steps=6))
+    assert change > 1e-3 * rms(own[0])
+    for one, other in zip(own, served, strict=True):
+        assert rms(one - other) <= min(1e-3 * rms(one), 0.05 * change)
 
 
 def test_tiling_is_the_uis_own_work(pictures):

@@ -37,7 +37,7 @@ LATER = "--skip-load-model-at-start"
 @dataclass(frozen=True)
 class Ui:
     """`prompt_sr`: place of "Prompt S/R" in the XYZ script's list of axes; `grid`: its arguments after the axes, for cells of one seed.
-    `hires`: what the API needs besides. `several`: the arguments for folders take more than one, and end in "s".
+    `hires`: what the API needs besides; None where it can make no second pass. `several`: the arguments for folders take more than one, and end in "s".
     """
 
     name: str
@@ -47,7 +47,7 @@ class Ui:
     arguments: tuple[str, ...]
     prompt_sr: int
     grid: tuple[object, ...]
-    hires: dict[str, object]
+    hires: dict[str, object] | None
     several: bool = False
 
     def skip_reason(self) -> str | None:
@@ -95,7 +95,8 @@ def reforge() -> Ui:
 
 def forge_neo() -> Ui:
     grid = (*GRID[:-1], 0, False)
-    return Ui("Forge Neo", "FORGE_NEO_DIR", "FORGE_NEO_PYTHON", "backend/nn/unet.py", ("--cpu",), 10, grid, forge().hires, several=True)
+    # It has no way of making a latent itself larger, and started for the API alone, it loads no upscaler; with "None" it never ends.
+    return Ui("Forge Neo", "FORGE_NEO_DIR", "FORGE_NEO_PYTHON", "backend/nn/unet.py", ("--cpu",), 10, grid, None, several=True)
 
 
 UIS = {ui.name: ui for ui in (forge(), forge_neo(), a1111(), a1111_medvram(), reforge())}

@@ -1,7 +1,6 @@
 """A card that another MODEL fills, as far as ComfyUI's own rules for making room go: which runs take memory from it."""
 
 import weakref
-from types import SimpleNamespace
 
 import comfy.model_management as management
 import comfy.patcher_extension
@@ -17,7 +16,7 @@ class Filling:
     parent, load_device, offload_device = None, CARD, torch.device("cpu")
 
     def __init__(self):
-        self.model, self.taken = SimpleNamespace(), 0
+        self.model, self.taken = torch.nn.Module(), 0
         self.model.dynamic_pins = {CARD: {"active": False, "current_prompt": False}}
 
     def is_dynamic(self):

@@ -20,6 +20,8 @@ class Row:
     node: str
     change: Change
     engine: bool = True
+    #: A sampler before the last one is on the engine.
+    before: bool = False
     what: str = ""
     choices: Choices = field(default_factory=lambda: SD15)
     # Name of a narrow model of the families (test_families.WORKFLOWS), in place of `choices`.

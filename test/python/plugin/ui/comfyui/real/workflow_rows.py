@@ -139,7 +139,9 @@ def words_of_every_kind(nodes: dict) -> None:
         "ConditioningSetAreaPercentage", conditioning=sample["positive"], width=0.5, height=1.0, x=0.0, y=0.0, strength=0.9
     )
     nodes["second"] = node("TestConditioning", seed=3, tokens=154, width=768, pooled=0)
-    nodes["other-area"] = node("ConditioningSetArea", conditioning=["second", 0], width=32, height=64, x=32, y=0, strength=0.7)
+    nodes["other-area"] = node(
+        "ConditioningSetAreaPercentage", conditioning=["second", 0], width=0.5, height=1.0, x=0.5, y=0.0, strength=0.7
+    )
     nodes["early"] = node("ConditioningSetTimestepRange", conditioning=["other-area", 0], start=0.0, end=0.5)
     nodes["steered"] = node("TestControl", conditioning=["area", 0], strength=0.5)
     nodes["both"] = node("ConditioningCombine", conditioning_1=["steered", 0], conditioning_2=["early", 0])
@@ -214,5 +216,5 @@ WORKFLOWS = [
                                            sampled("dpmpp_sde", "karras")), what="dpmpp_sde"),
     Row(GROUP, "KSampler", sampled("dpmpp_2m_sde", "karras"), choices=VEGA, what="SDXL class"),
     Row(GROUP, "ModelSamplingSD3", both(patched("ModelSamplingSD3", shift=5.0), sampled("dpmpp_2m", "sgm_uniform")), choices=SD3, what="SD3, dpmpp_2m"),
-    Row(GROUP, "FreeU_V2", freeu_in_the_second_pass, what="in the second pass only", engine=False),
+    Row(GROUP, "FreeU_V2", freeu_in_the_second_pass, what="in the second pass only", engine=False, before=True),
 ]  # fmt: skip
