@@ -128,7 +128,7 @@ class OnDevice:
         except BaseException:
             loan.give_back()
             raise
-        alike = (reply["offset"], *((name, value.dtype, value.shape) for name, value in values.items()))
+        alike = (opened.ranges.index, reply["offset"], *((name, value.dtype, value.shape) for name, value in values.items()))
         out = self._run.step({**placed, **kept}, frozenset(kept), self._with_bell(opened, reply, loan, alike))
         if isinstance(out, PlacedTensor):
             if len(self._outputs) >= MOST_VIEWS:
