@@ -12,13 +12,12 @@ from unittest import mock
 import torch
 from refit_host.fused.maps import Groups, Time, channels_last
 from refit_host.fused.passes import Even, Update
-from refit_host.models.attention import mix
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..context import Context, cudnn_setting, relative_error
 
-KINDS = ("products", "gated", "upsampling", "attention", "words", "convolutions", "passes")
+KINDS = ("products", "gated", "upsampling", "attention", "convolutions", "passes")
 CALLS, SETS, ROUNDS = 12, 4, 5
 WORDS = 77
 # Columns in, columns out, bias; by width of the level (tokens of a picture: 4096 and 1024).
@@ -147,28 +146,6 @@ class _Parts:
                 for backend in BACKENDS:
                     name = [heads, tokens, words]
                     yield _tried("attention", name, lambda: self._attention(heads, tokens, words, backend)) | {"backend": backend}
-
-    def words(self) -> Iterator[dict]:
-        """Our kernel for few words, for several sizes of a program, beside cuDNN's (`attention`)."""
-        from refit_host.fused import words_kernel
-
-        for heads, tokens in ((10, 4096), (20, 1024)):
-            query = self.rand(self.batch, tokens, heads, 64)
-            # As one product for all words gives them: far apart.
-            whole = self.rand(self.batch * WORDS, 20 * heads * 64)
-            key, value = (
-                whole[:, at * heads * 64 : (at + 1) * heads * 64].unflatten(0, (self.batch, -1)).unflatten(2, (heads, 64)) for at in (4, 5)
-            )
-            expected = mix(query, key, value)
-            for tile in ((128, 8), (128, 4), (64, 4), (256, 8), (64, 8)):
-
-                def one(tile: tuple = tile) -> dict:
-                    with mock.patch.object(words_kernel, "TOKENS", tile[0]), mock.patch.object(words_kernel, "WARPS", tile[1]):
-                        error = relative_error(words_kernel.read(query, key, value), expected)
-                        micros = _micros(self.context, lambda _: words_kernel.read(query, key, value))
-                    return _row("words", [heads, tokens, WORDS], micros, moved=4 * query.numel(), error=error)
-
-                yield _tried("words", [heads, tokens, WORDS], one) | {"tile": tile}
 
     def _attention(self, heads: int, tokens: int, words: int, backend: str) -> dict:
         # Keys and values as the products give them: columns of a wide matrix.

@@ -12,8 +12,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..models.attention import mix
-from . import words_kernel
 from .maps import TIMELESS, Groups, Time, channels_last
 from .put import KINDS, put
 from .rows import Rows
@@ -229,9 +227,6 @@ class KernelMapOperations:
         )
         _doubled[_tiles(places, channels)](x, out, places, width, channels, PLACES=PLACES, CHANNELS=CHANNELS, num_warps=MAP_WARPS)
         return out
-
-    def read(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return words_kernel.read(query, key, value) if words_kernel.reads(query, key) else mix(query, key, value)
 
     def geglu(self, both: Tensor, *, codes: torch.dtype | None) -> Rows:
         rows, cols = both.shape[0], both.shape[1] // 2

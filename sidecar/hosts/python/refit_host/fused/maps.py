@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..models.attention import mix
 from ..quant.product import quantise_tokens
 from .rows import Rows
 
@@ -60,8 +59,6 @@ class MapOperations(Protocol):
 
     def double_map(self, x: Tensor) -> Tensor: ...
 
-    def read(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor: ...
-
     def geglu(self, both: Tensor, *, codes: torch.dtype | None) -> Rows: ...
 
 
@@ -93,10 +90,6 @@ class PlainMapOperations:
     def double_map(self, x: Tensor) -> Tensor:
         """Every place as two by two places."""
         return channels_last(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
-
-    def read(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attention of [batch, tokens, heads, width] to few words -> [batch, tokens, heads * width]."""
-        return mix(query, key, value)
 
     def geglu(self, both: Tensor, *, codes: torch.dtype | None) -> Rows:
         """The left half of `both` [rows, 2 * cols] times the GELU (by the error function) of the right half."""

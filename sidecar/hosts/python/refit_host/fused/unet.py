@@ -179,7 +179,7 @@ class Transformer(Transformer2DModel):
         return self._behind(
             x,
             attn,
-            self.operations.read(_heads(product(attn.to_q, rows), batch, attn.heads), key, value),
+            mix(_heads(product(attn.to_q, rows), batch, attn.heads), key, value),
             block.norm3,
             block.ff.net[0].proj,
         )
