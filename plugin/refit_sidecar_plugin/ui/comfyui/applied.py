@@ -73,6 +73,10 @@ class Load:
     #: Of the file as it was read, once somebody has named it.
     sha256: str | None = None
 
+    @property
+    def alive(self) -> bool:
+        return any(slot.owner() is not None for slot in self.slots.values())
+
 
 # A load at one strength, and which of its applications at that strength.
 _Use = tuple[Load, float, int]
@@ -138,12 +142,19 @@ class Applied:
         for names, parameters in self._models.values():
             # Here, and not at the sampler: the loader has other things to do anyway.
             self._on(load, names, parameters)
+        # What no MODEL holds any more goes first: thousands of objects, which Python's collector would walk through.
+        for old in [old for old in self._loads if not old.alive] or self._loads[: max(0, len(self._loads) - KEPT_LOADS + 1)]:
+            self._drop(old)
         self._loads.append(load)
         self._slots |= load.slots
-        if len(self._loads) > KEPT_LOADS:
-            for number, slot in self._loads.pop(0).slots.items():
-                if self._slots.get(number) is slot:
-                    del self._slots[number]
+
+    def _drop(self, load: Load) -> None:
+        self._loads.remove(load)
+        for number, slot in load.slots.items():
+            if self._slots.get(number) is slot:
+                del self._slots[number]
+        # No circle is left for the collector.
+        load.slots.clear()
 
     def _slot(self, load: Load, key: Any, adapter: Any) -> tuple[Any, _Slot, list[Place]] | None:
         name, offset, function = placed(key)

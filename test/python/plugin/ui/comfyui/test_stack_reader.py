@@ -239,3 +239,15 @@ def test_equal_layers_of_one_file_keep_their_places(ui):
     exchanged = {**one, first: one[second], second: one[first]}
     reading = ui.read((exchanged, 0.5), (two, 0.5), hints=["a.safetensors"])
     assert items(reading) == [(3, 0.5), ("b.safetensors", 0.5)]
+
+
+def test_loads_that_no_model_has_any_more_are_dropped(ui):
+    name = ui.file("a.safetensors", 1)
+    kept = ui.loaded(name)
+    for _ in range(3):
+        ui.loaded(name)
+    assert len(ui.reader._applied._loads) <= 2
+    assert items(ui.read((kept, 0.5))) == [("a.safetensors", 0.5)] and ui.opened == []
+    held = [ui.loaded(name) for _ in range(40)]
+    assert len(ui.reader._applied._loads) == 32 and len(ui.reader._applied._slots) == 32 * len(LAYERS)
+    assert items(ui.read((held[-1], 0.5), (held[-2], 0.25))) == [("a.safetensors", 0.5), ("a.safetensors", 0.25)] and ui.opened == []
