@@ -36,9 +36,9 @@ describe("wireMethods", () => {
     const readable = Object.entries(wireMethods).flatMap(([name, { role }]) => (role === "read" ? [name] : []));
     expect(readable).toEqual([
       "hello",
-      "segments.confirm",
       "cancel",
       "ping",
+      "segments.confirm",
       "catalog.list",
       "catalog.get",
       "catalog.notes",
