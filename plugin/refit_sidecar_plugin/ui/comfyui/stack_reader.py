@@ -33,6 +33,8 @@ FindName = Callable[[Patch], str | None]
 
 # Files are hashed beside their loaders: a stack of four waits for the longest instead of for the sum.
 HASHING_THREADS = 4
+# A reading holds the tensors of its stack. It is of use while the MODEL that it was made from is, and ComfyUI keeps those of one prompt.
+KEPT_READINGS = 4
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class StackReader:
         files = {path: seen for item in items if isinstance(item, FileItem) and (path := adapter_path(item.name)) and (seen := stamp(path))}
         reading = Reading(tuple(items), patches if stale else own, files, bool(stale and bypassed), managers)
         self._origins.verify()
-        if len(self._readings) >= 64:
+        if len(self._readings) >= KEPT_READINGS:
             self._readings.pop(next(iter(self._readings)))
         self._readings[state] = reading
         return reading

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import types
 import uuid
+import weakref
 
 import comfy_fakes
 import pytest
@@ -18,7 +20,7 @@ import comfy.weight_adapter  # noqa: E402
 import folder_paths  # noqa: E402
 from refit_sidecar_plugin.stack import ContentItem, FileItem, targets_digest  # noqa: E402
 from refit_sidecar_plugin.ui.comfyui.patches import read_patches  # noqa: E402
-from refit_sidecar_plugin.ui.comfyui.stack_reader import StackReader  # noqa: E402
+from refit_sidecar_plugin.ui.comfyui.stack_reader import KEPT_READINGS, StackReader  # noqa: E402
 from refit_sidecar_plugin.ui.denoising import NotServed  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
@@ -251,3 +253,14 @@ def test_loads_that_no_model_has_any_more_are_dropped(ui):
     held = [ui.loaded(name) for _ in range(40)]
     assert len(ui.reader._applied._loads) == 32 and len(ui.reader._applied._slots) == 32 * len(LAYERS)
     assert items(ui.read((held[-1], 0.5), (held[-2], 0.25))) == [("a.safetensors", 0.5), ("a.safetensors", 0.25)] and ui.opened == []
+
+
+def test_the_tensors_of_earlier_stacks_are_let_go(ui):
+    held = []
+    for seed in range(1, 11):
+        loaded = ui.loaded(ui.file(f"{seed}.safetensors", seed))
+        assert items(ui.read((loaded, 0.5))) == [(f"{seed}.safetensors", 0.5)]
+        held.append(weakref.ref(next(iter(loaded.values())).weights[0]))
+        del loaded
+    gc.collect()
+    assert sum(tensor() is not None for tensor in held) <= KEPT_READINGS
