@@ -15,6 +15,7 @@ import torch
 
 from ...client import SidecarError
 from ..denoising import Answerer, CallShape, NotServed, made_by, read_call, refuse_patches
+from .conditioning import keeping_on_device
 from .denoiser import denoiser_of
 from .fallback import sampling_locally
 from .negotiation import open_run, read_stack
@@ -22,19 +23,19 @@ from .patches import MODEL_PREFIX
 from .report import served, stayed_local
 from .source import ATTACHMENT, Source
 
-Wrappers = comfy.patcher_extension.WrappersMP
-
 
 def install(patcher: Any) -> None:
     """Mode A: every run of this MODEL asks for an engine first."""
-    patcher.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, ATTACHMENT, _sample_weightless)
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, ATTACHMENT, _sample_weightless)
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, ATTACHMENT, keeping_on_device(_is_answered))
 
 
 def install_beside(patcher: Any, source: Source, shape: CallShape) -> None:
     """Mode B: the MODEL keeps its weights; calls go to the engine where it can do them."""
     beside = _Beside(source, shape, patcher.model.model_config.unet_config)
-    _replace(patcher, Wrappers.OUTER_SAMPLE, beside.sample)
-    _replace(patcher, Wrappers.DIFFUSION_MODEL, beside.call)
+    _replace(patcher, comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, beside.sample)
+    _replace(patcher, comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, beside.call)
+    _replace(patcher, comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, keeping_on_device(lambda guider: beside.answered))
 
 
 def install_local(patcher: Any, source: Source, reason: str) -> None:
@@ -44,12 +45,17 @@ def install_local(patcher: Any, source: Source, reason: str) -> None:
         stayed_local(source, NotServed(reason, "RUN_FILE"))
         return executor(*args, **kwargs)
 
-    _replace(patcher, Wrappers.OUTER_SAMPLE, sample)
+    _replace(patcher, comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, sample)
 
 
 def _replace(patcher: Any, kind: str, wrapper: Any) -> None:
     patcher.remove_wrappers_with_key(kind, ATTACHMENT)
     patcher.add_wrapper_with_key(kind, ATTACHMENT, wrapper)
+
+
+def _is_answered(guider: Any) -> bool:
+    denoiser = denoiser_of(guider.model_patcher)
+    return denoiser is not None and denoiser.answer is not None
 
 
 def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -91,6 +97,11 @@ class _Beside:
     def __init__(self, source: Source, shape: CallShape, configuration: Mapping[str, object]) -> None:
         self._source, self._shape, self._configuration = source, shape, configuration
         self._answer: Answerer | None = None
+
+    @property
+    def answered(self) -> bool:
+        """An engine answers the calls of the run that is under way."""
+        return self._answer is not None
 
     def sample(self, executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         guider = executor.class_obj

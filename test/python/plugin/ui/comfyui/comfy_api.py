@@ -50,6 +50,7 @@ OVERRIDDEN = {
 # What no variable's name shows.
 ATTRIBUTES = {
     "comfy.model_base.BaseModel": ["diffusion_model", "model_config", "current_patcher", "memory_required", "apply_model"],
+    "comfy.conds.CONDRegular": ["cond", "_copy_with"],
     "server.PromptServer": ["last_node_id", "routes", "prompt_queue"],
     "execution.PromptQueue": ["get_current_queue_volatile"],
 }
