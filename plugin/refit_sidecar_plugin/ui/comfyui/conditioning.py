@@ -27,7 +27,7 @@ def _entry(entry: dict[str, Any], device: torch.device) -> dict[str, Any]:
 
 
 def _placed(cond: Any, device: torch.device) -> Any:
-    value = getattr(cond, "cond", None)
+    value: Any = getattr(cond, "cond", None)
     if isinstance(value, torch.Tensor):
         moved: Any = value.to(device)
     elif isinstance(value, list) and value and all(isinstance(one, torch.Tensor) for one in value):
