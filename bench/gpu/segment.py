@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Sequence
 
-from refit_host.wire.frames import PlacedTensor, WireTensor, padded
+from refit_host.checked.tensor_frame import PlacedTensor, padded
+from refit_host.wire.frames import WireTensor
 
 _MEMORY = "/dev/shm"
 

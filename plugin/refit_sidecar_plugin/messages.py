@@ -6,9 +6,6 @@ from typing import Literal, NamedTuple, TypedDict
 
 PROTOCOL_VERSION = 1
 
-#: Bytes per element of a tensor on the wire.
-DTYPE_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "u8": 1, "i64": 8}
-
 
 class _AdapterFindParamsTensor(TypedDict):
     dtype: Literal["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U8", "BOOL"]

@@ -87,7 +87,7 @@ export function pythonClasses(schemas) {
   return [...classes.values()];
 }
 
-export function pythonMessages({ protocolVersion, tensorDtypes, wireMethods, wireNotifications, errorTable, failureTables }, schemas) {
+export function pythonMessages({ protocolVersion, wireMethods, wireNotifications, errorTable, failureTables }, schemas) {
   const methods = Object.entries(wireMethods).map(
     ([name, { role, tensors }]) => `    ${quote(name)}: Method(${quote(role)}, ${quote(tensors)}),`,
   );
@@ -98,7 +98,6 @@ export function pythonMessages({ protocolVersion, tensorDtypes, wireMethods, wir
   const own = Object.entries(failureTables.clientFailures).map(
     ([code, { summary, remedy }]) => `    ${quote(code)}: OwnError(\n        ${quote(summary)},\n        ${quote(remedy)},\n    ),`,
   );
-  const dtypes = Object.entries(tensorDtypes).map(([name, size]) => `${quote(name)}: ${size}`);
   return `"""The wire's messages, methods and errors. Generated from protocol/src by \`npm run generate\`; do not edit."""
 
 from __future__ import annotations
@@ -106,9 +105,6 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypedDict
 
 PROTOCOL_VERSION = ${protocolVersion}
-
-#: Bytes per element of a tensor on the wire.
-DTYPE_BYTES = {${dtypes.join(", ")}}
 
 
 ${pythonClasses(schemas).join("\n\n\n")}

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checked.tensor_frame import PlacedTensor
 from .discovery import Address, read_discovery
 from .errors import SidecarError, SidecarInterrupted, SidecarUnavailable
-from .frames import PlacedTensor, Tensor, TensorLike
+from .frames import Tensor, TensorLike
 from .pending import Notified, Pending, Preview, Reply
 
 if TYPE_CHECKING:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..checked import tensor_frame
-from ..checked.tensor_frame import ALIGN, MAGIC
+from ..checked.tensor_frame import ALIGN, MAGIC, PlacedTensor, byte_count
 from ..checked.tensor_frame import padded as pad
-from ..messages import DTYPE_BYTES
 from .errors import SidecarError
 
 _PREFIX = struct.Struct("<4sBBHIIQ40x")
@@ -41,38 +40,6 @@ class Tensor:
     data: Any
 
 
-@dataclass(frozen=True)
-class PlacedTensor:
-    """A tensor in a device segment: where it lies there, instead of its bytes."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    segment: int
-    offset: int
-
-    @property
-    def nbytes(self) -> int:
-        return tensor_bytes(self.dtype, self.shape)
-
-    def row(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "dtype": self.dtype,
-            "shape": list(self.shape),
-            "offset": self.offset,
-            "bytes": self.nbytes,
-            "segment": self.segment,
-        }
-
-
-def tensor_bytes(dtype: str, shape: Iterable[int]) -> int:
-    count = DTYPE_BYTES[dtype]
-    for dimension in shape:
-        count *= dimension
-    return count
-
-
 def buffer_of(tensor: TensorLike) -> memoryview:
     """The tensor's bytes without a copy. Raises ValueError when its data is not contiguous or not of the shape's size."""
     view = memoryview(tensor.data)
@@ -80,7 +47,7 @@ def buffer_of(tensor: TensorLike) -> memoryview:
         raise ValueError(f"tensor {tensor.name} is not contiguous")
     # An empty view has no cast in some shapes; there is nothing to send either way.
     flat = view.cast("B") if view.nbytes else memoryview(b"")
-    if flat.nbytes != tensor_bytes(tensor.dtype, tensor.shape):
+    if flat.nbytes != byte_count(tensor.dtype, tensor.shape):
         raise ValueError(f"tensor {tensor.name}: {flat.nbytes} bytes are not {tensor.dtype} {list(tensor.shape)}")
     return flat
 
@@ -94,7 +61,7 @@ def lay_out(tensors: Sequence[TensorLike], start: int = 0, segment: int | None =
     rows = []
     end = start
     for tensor in tensors:
-        offset, size = pad(end), tensor_bytes(tensor.dtype, tensor.shape)
+        offset, size = pad(end), byte_count(tensor.dtype, tensor.shape)
         end = offset + size
         row = {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "offset": offset, "bytes": size}
         rows.append(row if segment is None else {**row, "segment": segment})

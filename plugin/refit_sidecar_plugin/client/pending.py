@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..checked.tensor_frame import PlacedTensor
 from .errors import SidecarError, SidecarInterrupted
-from .frames import PlacedTensor, Tensor
+from .frames import Tensor
 
 
 class Preview(NamedTuple):

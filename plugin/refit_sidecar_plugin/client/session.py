@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..checked.tensor_frame import PlacedTensor, byte_count
 from ..messages import METHODS, PROTOCOL_VERSION, HelloResult
 from .discovery import Address
 from .errors import SidecarError, SidecarUnavailable, from_reply
-from .frames import PlacedTensor, Tensor, TensorLike, decode_frame, descriptors, dump, encode_frame, load, tensor_bytes
+from .frames import Tensor, TensorLike, decode_frame, descriptors, dump, encode_frame, load
 from .pending import Notified, Pending, Reply
 from .segments import Loan, Segments
 from .transport import Transport
@@ -115,7 +116,7 @@ class Session:
             return 0
         if wanted is not None:
             return wanted
-        return max(_LEAST_REPLY_BYTES, _REPLY_FACTOR * max(tensor_bytes(tensor.dtype, tensor.shape) for tensor in tensors))
+        return max(_LEAST_REPLY_BYTES, _REPLY_FACTOR * max(byte_count(tensor.dtype, tensor.shape) for tensor in tensors))
 
     def _greet(self, name: str, version: str, capabilities: list[str]) -> HelloResult:
         params = {

@@ -5,14 +5,18 @@ The engine host owns it. Nothing here can reach other memory of the host, and no
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
+
+from ...checked.cuda_driver import HANDLE_BYTES, Driver, DriverError
 
 # Names of the wire (`segments.open`).
 CUDA_IPC, MEMFD = "cuda-ipc", "memfd"
@@ -50,27 +54,10 @@ def opener_of(device: torch.device) -> Opener:
     raise CannotOpen(f"memory of a device of the kind {device.type} cannot be opened from another process")
 
 
-class Driver:
-    """The calls of libcuda that are needed here. They act on the context that is current in the thread, which is PyTorch's."""
-
-    def __init__(self) -> None:
-        try:
-            self._library = ctypes.CDLL("libcuda.so.1")
-        except OSError as error:
-            raise CannotOpen("the library of CUDA's driver is not found") from error
-
-    def call(self, name: str, *arguments: Any) -> None:
-        code = getattr(self._library, name)(*arguments)
-        if code != 0:
-            text = ctypes.c_char_p()
-            self._library.cuGetErrorName(code, ctypes.byref(text))
-            raise CannotOpen(f"the driver answers {name} with {(text.value or b'unknown').decode()}")
-
-
 class _Handle(ctypes.Structure):
     """The driver takes it by value."""
 
-    _fields_ = (("bytes", ctypes.c_ubyte * 64),)
+    _fields_ = (("bytes", ctypes.c_ubyte * HANDLE_BYTES),)
 
 
 class _Mapped:
@@ -90,30 +77,37 @@ class _Mapped:
             return
 
 
+@contextlib.contextmanager
+def _by_the_driver() -> Iterator[None]:
+    try:
+        yield
+    except DriverError as error:
+        raise CannotOpen(str(error)) from error
+
+
 class CudaIpc:
     """PyTorch's own way of sharing tensors needs its own allocator on both sides; ComfyUI runs on CUDA's (cudaMallocAsync)."""
 
     medium = CUDA_IPC
 
     def __init__(self, device: torch.device) -> None:
-        self._driver = Driver()
         ordinal = torch.cuda.current_device() if device.index is None else device.index
         self._device = torch.device("cuda", ordinal)
-        number, uuid = ctypes.c_int(), (ctypes.c_ubyte * 16)()
-        self._driver.call("cuDeviceGet", ctypes.byref(number), ordinal)
-        self._driver.call("cuDeviceGetUuid_v2", uuid, number)
-        self.device = bytes(uuid).hex()
+        with _by_the_driver():
+            self._driver = Driver()
+            self.device = self._driver.uuid(ordinal)
 
     def open(self, handle: bytes, nbytes: int) -> torch.Tensor:
-        if len(handle) != ctypes.sizeof(_Handle):
+        if len(handle) != HANDLE_BYTES:
             raise CannotOpen("the engine host gave a handle of another size")
         # The device's context becomes current in this thread.
         torch.cuda.current_stream(self._device).synchronize()
         pointer = ctypes.c_uint64()
-        self._driver.call("cuIpcOpenMemHandle_v2", ctypes.byref(pointer), _Handle.from_buffer_copy(handle), ctypes.c_uint(_LAZY))
-        mapped = _Mapped(self._driver, self._device, pointer.value, nbytes)
-        base, size = ctypes.c_uint64(), ctypes.c_size_t()
-        self._driver.call("cuMemGetAddressRange_v2", ctypes.byref(base), ctypes.byref(size), pointer)
+        with _by_the_driver():
+            self._driver.call("cuIpcOpenMemHandle_v2", ctypes.byref(pointer), _Handle.from_buffer_copy(handle), ctypes.c_uint(_LAZY))
+            mapped = _Mapped(self._driver, self._device, pointer.value, nbytes)
+            base, size = ctypes.c_uint64(), ctypes.c_size_t()
+            self._driver.call("cuMemGetAddressRange_v2", ctypes.byref(base), ctypes.byref(size), pointer)
         if base.value != pointer.value or size.value < nbytes:
             raise CannotOpen("the engine host gave a handle of another size of memory")
         return torch.as_tensor(mapped, device=self._device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,34 @@ class Descriptor:
     offset: int
     bytes: int
     segment: int | None
+
+
+@dataclass(frozen=True)
+class PlacedTensor:
+    """A tensor whose bytes lie in a segment: `segment` counts into what the message or the session names, `offset` is in bytes from its start."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    segment: int
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        return byte_count(self.dtype, self.shape)
+
+    def row(self) -> dict[str, Any]:
+        """Its descriptor."""
+        place = {"offset": self.offset, "bytes": self.nbytes, "segment": self.segment}
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), **place}
+
+
+def byte_count(dtype: str, shape: Iterable[int]) -> int:
+    """Of a tensor without gaps. `dtype` is one of ITEM_BYTES."""
+    count = ITEM_BYTES[dtype]
+    for dimension in shape:
+        count *= dimension
+    return count
 
 
 def padded(count: int) -> int:

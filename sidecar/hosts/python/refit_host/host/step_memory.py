@@ -7,10 +7,11 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor
 
+from ..checked.tensor_frame import PlacedTensor
 from ..failure import HostFailure
 from ..shared.memory import SharedMemory
 from ..weights.host_memory import host_arena
-from ..wire.frames import PlacedTensor, Tensors, WireTensor
+from ..wire.frames import Tensors, WireTensor
 from ..wire.segments import SegmentFolder
 from .tensors import from_wire
 

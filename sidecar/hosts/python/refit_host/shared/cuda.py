@@ -8,51 +8,26 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..checked.cuda_driver import HANDLE_BYTES, Driver, DriverError
+
 log = logging.getLogger("refit_host")
 # The driver hands out whole pages of this size; a smaller allocation would share its page, and a handle opens the page.
 PAGE_BYTES = 2 << 20
-HANDLE_BYTES = 64
 
 
-class DriverError(RuntimeError):
-    pass
-
-
-class Driver:
-    """The calls of libcuda that are needed here. They act on the primary context, which is PyTorch's."""
-
-    def __init__(self, ordinal: int) -> None:
-        self._library = ctypes.CDLL("libcuda.so.1")
-        self._ordinal = ordinal
-
-    def call(self, name: str, *arguments: Any) -> None:
-        code = getattr(self._library, name)(*arguments)
-        if code != 0:
-            text = ctypes.c_char_p()
-            self._library.cuGetErrorName(code, ctypes.byref(text))
-            raise DriverError(f"{name}: {(text.value or b'unknown').decode()} ({code})")
-
-    def uuid(self) -> str:
-        device = ctypes.c_int()
-        self.call("cuDeviceGet", ctypes.byref(device), self._ordinal)
-        found = (ctypes.c_ubyte * 16)()
-        self.call("cuDeviceGetUuid_v2", found, device)
-        return bytes(found).hex()
-
-    def current(self) -> None:
-        """Makes the context current in this thread. Of one stream: another thread may be capturing a graph, which a wait for the whole device would break."""
-        torch.cuda.current_stream(self._ordinal).synchronize()
+def _make_current(ordinal: int) -> None:
+    """PyTorch's context, in this thread. Of one stream: another thread may be capturing a graph, which a wait for the whole device would break."""
+    torch.cuda.current_stream(ordinal).synchronize()
 
 
 class CudaBlock:
     def __init__(self, driver: Driver, ordinal: int, nbytes: int) -> None:
-        self._driver = driver
-        driver.current()
+        self._driver, self._ordinal = driver, ordinal
+        _make_current(ordinal)
         pointer = ctypes.c_uint64()
         driver.call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(nbytes))
         self._pointer = pointer.value
@@ -73,7 +48,7 @@ class CudaBlock:
 
     def release(self) -> None:
         self._memory = None
-        self._driver.current()
+        _make_current(self._ordinal)
         self._driver.call("cuMemFree_v2", ctypes.c_uint64(self._pointer))
 
 
@@ -91,7 +66,7 @@ class CudaIpc:
 
     def __init__(self, driver: Driver, ordinal: int) -> None:
         self._driver, self._ordinal = driver, ordinal
-        self.device = driver.uuid()
+        self.device = driver.uuid(ordinal)
 
     @staticmethod
     def find(kind: str) -> "CudaIpc | None":
@@ -100,8 +75,8 @@ class CudaIpc:
         ordinal = torch.device(kind).index
         ordinal = torch.cuda.current_device() if ordinal is None else ordinal
         try:
-            return CudaIpc(Driver(ordinal), ordinal)
-        except (OSError, AttributeError, DriverError) as error:
+            return CudaIpc(Driver(), ordinal)
+        except DriverError as error:
             log.warning("no memory of the device is shared with clients: %s", error)
             return None
 

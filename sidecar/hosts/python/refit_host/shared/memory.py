@@ -11,10 +11,10 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor
 
+from ..checked.tensor_frame import PlacedTensor, padded
 from ..failure import HostFailure, expect
 from ..files.dtypes import TORCH_OF_WIRE, WIRE_OF_TORCH
 from ..wire import protocol
-from ..wire.frames import PlacedTensor, padded
 from .medium import Block, Medium, bell_of
 
 log = logging.getLogger("refit_host")

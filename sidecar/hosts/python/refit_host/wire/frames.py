@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Mapping
 
 from ..checked import tensor_frame
-from ..checked.tensor_frame import ITEM_BYTES, MAGIC, padded
+from ..checked.tensor_frame import MAGIC, PlacedTensor, byte_count, padded
 from ..failure import HostFailure
 
 PREFIX = struct.Struct("<4sBBHI4xQ40x")
@@ -20,7 +20,7 @@ MAX_PAYLOAD_BYTES = 8 << 30
 
 @dataclass(frozen=True)
 class WireTensor:
-    """A tensor on the wire: row-major little-endian bytes. `dtype` is one of ITEM_BYTES."""
+    """A tensor on the wire: row-major little-endian bytes. `dtype` is one of those of a frame."""
 
     name: str
     dtype: str
@@ -28,29 +28,7 @@ class WireTensor:
     data: memoryview
 
 
-@dataclass(frozen=True)
-class PlacedTensor:
-    """A tensor whose bytes lie in a shared segment: `segment` counts into the names that the message gives, `offset` from that file's start."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    segment: int
-    offset: int
-
-    @property
-    def nbytes(self) -> int:
-        return _byte_count(self.dtype, self.shape)
-
-
 Tensors = list[WireTensor | PlacedTensor]
-
-
-def _byte_count(dtype: str, shape: Iterable[int]) -> int:
-    count = ITEM_BYTES[dtype]
-    for dim in shape:
-        count *= dim
-    return count
 
 
 def encode_frame(
@@ -58,15 +36,12 @@ def encode_frame(
 ) -> list[bytes | memoryview]:
     """Buffers of one frame, in order. `slot` ("params" or "result") is where the descriptors are put, those of `placed` tensors first."""
     offset = 0
-    descriptors: list[dict[str, Any]] = [
-        {"name": one.name, "dtype": one.dtype, "shape": list(one.shape), "offset": one.offset, "bytes": one.nbytes, "segment": one.segment}
-        for one in placed
-    ]
+    descriptors = [one.row() for one in placed]
     payload: list[bytes | memoryview] = []
     end = 0
     for tensor in tensors:
         size = tensor.data.nbytes
-        if size != _byte_count(tensor.dtype, tensor.shape):
+        if size != byte_count(tensor.dtype, tensor.shape):
             raise ValueError(f"{tensor.name}: {size} bytes for {tensor.dtype}{list(tensor.shape)}")
         descriptors.append({"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "offset": offset, "bytes": size})
         payload += [bytes(offset - end), tensor.data]

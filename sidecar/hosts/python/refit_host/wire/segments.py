@@ -13,8 +13,9 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Sequence
 
+from ..checked.tensor_frame import PlacedTensor, padded
 from ..failure import HostFailure, expect
-from .frames import MAX_PAYLOAD_BYTES, PlacedTensor, padded
+from .frames import MAX_PAYLOAD_BYTES
 
 log = logging.getLogger("refit_host")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Callable, Mapping, Sequence
 
+from ..checked.tensor_frame import PlacedTensor
 from ..failure import HostFailure
 from . import protocol
-from .frames import PlacedTensor, Tensors, WireTensor, encode_frame, read_frame
+from .frames import Tensors, WireTensor, encode_frame, read_frame
 
 log = logging.getLogger("refit_host")
 # Tensors that travel, and outputs that were left where the call wanted them.

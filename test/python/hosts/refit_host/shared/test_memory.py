@@ -7,12 +7,12 @@ import sys
 
 import pytest
 import torch
+from refit_host.checked.tensor_frame import PlacedTensor
 from refit_host.failure import HostFailure
 from refit_host.host.options import parse_options
 from refit_host.shared import cuda, medium
 from refit_host.shared.memfd import Memfd, SealedBlock
 from refit_host.shared.memory import MAX_BYTES, SharedMemory
-from refit_host.wire.frames import PlacedTensor
 
 MIB = 1 << 20
 
@@ -176,12 +176,10 @@ class NotingDriver:
         if name == self.refuse:
             raise cuda.DriverError(f"{name}: CUDA_ERROR_NOT_SUPPORTED (801)")
 
-    def current(self):
-        self.calls.append(("current", []))
-
 
 @pytest.fixture
 def no_card(monkeypatch):
+    monkeypatch.setattr(cuda, "_make_current", lambda ordinal: None)
     monkeypatch.setattr(cuda, "tensor_at", lambda pointer, nbytes, ordinal: torch.empty(nbytes, dtype=torch.uint8))
 
 
@@ -190,8 +188,8 @@ def test_a_gpu_s_block_is_an_allocation_of_its_own_in_whole_pages(no_card):
     made = cuda.CudaIpc.__new__(cuda.CudaIpc)
     made._driver, made._ordinal = driver, 0
     block = made.allocate(3 * MIB)
-    assert [name for name, _ in driver.calls] == ["current", "cuMemAlloc_v2", "cuMemsetD8_v2", "cuIpcGetMemHandle"]
-    assert driver.calls[1][1][1] == driver.calls[2][1][2] == 4 * MIB and driver.calls[2][1][1] == 0
+    assert [name for name, _ in driver.calls] == ["cuMemAlloc_v2", "cuMemsetD8_v2", "cuIpcGetMemHandle"]
+    assert driver.calls[0][1][1] == driver.calls[1][1][2] == 4 * MIB and driver.calls[1][1][1] == 0
     assert len(block.handle) == 64 and block.handle.startswith(b"hand")
     block.release()
     assert driver.calls[-1] == ("cuMemFree_v2", [0x7000000])

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from refit_host.checked.tensor_frame import PlacedTensor
 from refit_host.failure import HostFailure
 from refit_host.host.step_memory import GRAIN_BYTES, StepMemory
 from refit_host.host.tensors import to_wire
 from refit_host.wire import segments
-from refit_host.wire.frames import PlacedTensor, WireTensor, encode_frame, read_frame
+from refit_host.wire.frames import WireTensor, encode_frame, read_frame
 from refit_host.wire.protocol import CHECKS
 from refit_host.wire.segments import SUPPORTED, SegmentFolder
 

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from refit_sidecar_plugin.checked.cuda_driver import DriverError
 from refit_sidecar_plugin.client import PlacedTensor, SidecarClient, SidecarError, Tensor
 from refit_sidecar_plugin.engine import EngineRun, Wanted
 from refit_sidecar_plugin.engine import run as engine_run
-from refit_sidecar_plugin.ui.denoising import Answerer, Call, on_device
+from refit_sidecar_plugin.ui.denoising import Answerer, Call, device_memory, on_device
 from refit_sidecar_plugin.ui.denoising.device_memory import CannotOpen, Memfd, opener_of
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -217,6 +218,15 @@ class Garbled(Memfd):
 
 def none(_):
     raise CannotOpen("memory of a device of the kind meta cannot be opened from another process")
+
+
+def test_a_gpu_without_a_driver_cannot_be_opened(monkeypatch):
+    def missing():
+        raise DriverError("the library of CUDA's driver is not found")
+
+    monkeypatch.setattr(device_memory, "Driver", missing)
+    with pytest.raises(CannotOpen, match="driver is not found"):
+        device_memory.CudaIpc(torch.device("cuda", 0))
 
 
 @pytest.mark.parametrize(
