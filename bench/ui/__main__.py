@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,49 +34,13 @@ from refit_sidecar_plugin.client import SidecarClient  # noqa: E402
 
 from .card import run_cards  # noqa: E402
 from .soak import soak  # noqa: E402
-from .workflows import SETTINGS, WAYS, Prompt, graph  # noqa: E402
+from .workflows import SETTINGS, WAYS, Prompt, graph, plan  # noqa: E402
 
 # An engine in half precision beside ComfyUI's own half precision (bf16 for transformers, whose numbers are eight times as coarse); and the same in fp32.
 NEAR = {"real": 5e-3, "flux": 0.05, "z-image": 0.05, "tiny": 1e-3}
 # A quantised engine beside ComfyUI's own bf16 is another rounding of every weight: this only tells a picture of its own from a wrong one.
 NEAR_QUANTISED = 0.3
 PATIENCE_S = 600.0
-
-
-def plan(size: int, kind: str) -> Iterator[tuple[str, Prompt]]:
-    """The prompts of the table, in order. A name that occurs twice is the same prompt again and must give the same bits on an engine. `kind`: what --size says; transformers have
-    one checkpoint, and plain LoRAs of one rank."""
-    none, a, b = Prompt(size=size), Prompt((("a", 0.8),), size=size), Prompt((("b", 0.8),), size=size)
-    four, four2 = (tuple((name, 0.5) for name in names) for names in ("abcd", "efgh"))
-    yield "first", none
-    yield "no change, another seed", replace(none, seed=6)
-    yield "LoRA A, first", a
-    yield "LoRA B, first", b
-    yield "LoRA A after B", a
-    yield "LoRA B after A", b
-    yield "strength", replace(b, stack=(("b", 0.6),))
-    yield "LoRA A after B", a
-    yield "stack of four, first", replace(none, stack=four)
-    yield "another stack of four, first", replace(none, stack=four2)
-    yield "stack of four, again", replace(none, stack=four)
-    if SETTINGS[kind].header:
-        yield "back to none", none
-        return
-    yield "rank 128, first", replace(none, stack=(("wide", 0.8),))
-    yield "rank 128, strength", replace(none, stack=(("wide", 0.6),))
-    yield "LoHa, first", replace(none, stack=(("loha", 0.8),))
-    yield "LoHa, strength", replace(none, stack=(("loha", 0.6),))
-    yield "back to none", none
-    yield "another checkpoint", replace(none, checkpoint="other")
-    yield "first checkpoint again, with A", a
-    yield "back to none", none
-    if kind == "real":
-        yield "batch 4", replace(none, batch=4)
-        yield "batch 4, LoRA A", replace(a, batch=4)
-        yield "1536 px", replace(none, size=size * 3 // 2)
-        yield "ControlNet", replace(none, control=True)
-        yield "ControlNet, LoRA A", replace(a, control=True)
-        yield "back to none", none
 
 
 class Bench:

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..gpu.occupant import Occupant
-from .workflows import Prompt
+from .workflows import one_of_each
 
 if TYPE_CHECKING:
     from .__main__ import Bench
-
-
-def prompts_of(size: int) -> Iterator[tuple[str, Prompt]]:
-    """The prompts of --card: each kind of change once."""
-    none, a, b = Prompt(size=size), Prompt((("a", 0.8),), size=size), Prompt((("b", 0.8),), size=size)
-    yield "first", none
-    yield "no change, another seed", replace(none, seed=6)
-    yield "LoRA A, first", a
-    yield "LoRA B, first", b
-    yield "LoRA A after B", a
-    yield "LoRA B after A", b
-    yield "strength", replace(b, stack=(("b", 0.6),))
-    yield "stack of four, first", replace(none, stack=tuple((name, 0.5) for name in "abcd"))
-    yield "another checkpoint", replace(none, checkpoint="other")
-    yield "first checkpoint again, with A", a
-    yield "back to none", none
 
 
 def run_cards(bench: Bench, sizes: Sequence[float]) -> None:
@@ -45,7 +28,7 @@ def run_cards(bench: Bench, sizes: Sequence[float]) -> None:
             bench.occupied = total - free
             bench.log(what="card", gigabytes=gigabytes, free_bytes=free, up_seconds=round(bench.start(), 2))
             for way in bench.given.ways.split(","):
-                rows = bench.table(way, prompts_of(bench.pixels))
+                rows = bench.table(way, one_of_each(bench.pixels, bench.given.size))
                 engine = next(iter(bench.engines()), None) if way == "engine" else None
                 bench.log(
                     what="on this card", gigabytes=gigabytes, way=way, prompts=len(rows),

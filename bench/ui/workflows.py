@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,55 @@ SETTINGS = {
     "z-image": Setting(cfg=1.0, context=2560, pooled=0, tokens=200, header="z-image"),
     "tiny": Setting(steps=4, context=768, pooled=0),
 }
+
+
+#: Of the table, on a card of another size: each kind of change once, in an order in which each of them is one.
+ONE_OF_EACH = (
+    "first", "no change, another seed", "LoRA A, first", "LoRA B, first", "LoRA A after B", "LoRA B after A", "strength", "stack of four, first",
+    "another checkpoint", "first checkpoint again, with A", "back to none",
+)  # fmt: skip
+
+
+def plan(size: int, kind: str) -> Iterator[tuple[str, Prompt]]:
+    """The prompts of the table, in order. A name that occurs twice is the same prompt again and must give the same bits on an engine. `kind`: what --size says; transformers have
+    one checkpoint, and plain LoRAs of one rank."""
+    none, a, b = Prompt(size=size), Prompt((("a", 0.8),), size=size), Prompt((("b", 0.8),), size=size)
+    four, four2 = (tuple((name, 0.5) for name in names) for names in ("abcd", "efgh"))
+    yield "first", none
+    yield "no change, another seed", replace(none, seed=6)
+    yield "LoRA A, first", a
+    yield "LoRA B, first", b
+    yield "LoRA A after B", a
+    yield "LoRA B after A", b
+    yield "strength", replace(b, stack=(("b", 0.6),))
+    yield "LoRA A after B", a
+    yield "stack of four, first", replace(none, stack=four)
+    yield "another stack of four, first", replace(none, stack=four2)
+    yield "stack of four, again", replace(none, stack=four)
+    if SETTINGS[kind].header:
+        yield "back to none", none
+        return
+    yield "rank 128, first", replace(none, stack=(("wide", 0.8),))
+    yield "rank 128, strength", replace(none, stack=(("wide", 0.6),))
+    yield "LoHa, first", replace(none, stack=(("loha", 0.8),))
+    yield "LoHa, strength", replace(none, stack=(("loha", 0.6),))
+    yield "back to none", none
+    yield "another checkpoint", replace(none, checkpoint="other")
+    yield "first checkpoint again, with A", a
+    yield "back to none", none
+    if kind == "real":
+        yield "batch 4", replace(none, batch=4)
+        yield "batch 4, LoRA A", replace(a, batch=4)
+        yield "1536 px", replace(none, size=size * 3 // 2)
+        yield "ControlNet", replace(none, control=True)
+        yield "ControlNet, LoRA A", replace(a, control=True)
+        yield "back to none", none
+
+
+def one_of_each(size: int, kind: str) -> Iterator[tuple[str, Prompt]]:
+    """Of `plan`, what ONE_OF_EACH names and this kind of model has."""
+    prompts = dict(plan(size, kind))
+    return ((name, prompts[name]) for name in ONE_OF_EACH if name in prompts)
 
 
 def node(class_type: str, **inputs: object) -> dict[str, Any]:

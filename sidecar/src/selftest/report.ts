@@ -1,6 +1,6 @@
+import { gibibytes } from "../telemetry/index.ts";
 import type { HostReport, Row, SelftestReport } from "./types.ts";
 
-const gibibytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
 const marks = { pass: "pass", fail: "**FAIL**", skip: "not run" } as const;
 
@@ -64,7 +64,7 @@ ${table(
       ? [["NVIDIA cards", "none visible"]]
       : system.gpus.map((gpu) => [
           "card",
-          `${gpu.name}, compute capability ${gpu.capability}, driver ${gpu.driver}, ${(gpu.memoryMib / 1024).toFixed(1)} GiB`,
+          `${gpu.name}, compute capability ${gpu.capability}, driver ${gpu.driver}, ${gibibytes(gpu.memoryMib * 2 ** 20)}`,
         ])),
   ],
 )}

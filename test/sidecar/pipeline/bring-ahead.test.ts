@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { demoCheckpoint, demoLora, idOf, output, prepare, startBench, step } from "./harness.ts";
+import { demoCheckpoint, demoLora, idOf, output, prepare, runOf, startBench, step } from "./harness.ts";
 import type { Bench, Stack } from "./harness.ts";
 
 let bench: Bench;
@@ -18,15 +18,7 @@ beforeAll(async () => {
 afterAll(() => bench.close());
 
 const ahead = async (after: string): Promise<boolean> => {
-  const { result } = await bench.client.call("engine.ahead", {
-    checkpoint,
-    stack: [...stack],
-    precision: "auto",
-    host: "auto",
-    mode: "comfyui",
-    residuals: false,
-    after,
-  });
+  const { result } = await bench.client.call("engine.ahead", { ...runOf(checkpoint, stack), after });
   return result.brought;
 };
 

@@ -143,21 +143,19 @@ export interface Stack {
   readonly targets?: string;
 }
 
+/** What a run of this checkpoint and stack asks for. */
+export const runOf = (checkpoint: string, stack: readonly Stack[]) => {
+  const fixed = { precision: "auto", host: "auto", mode: "comfyui", residuals: false } as const;
+  return { checkpoint, stack: [...stack], ...fixed };
+};
+
 export async function prepare(
   bench: Bench,
   checkpoint: string,
   stack: readonly Stack[],
   extra: Partial<Parameters<Client["call"]>[1]> = {},
 ) {
-  const { result } = await bench.client.call("engine.prepare", {
-    checkpoint,
-    stack: [...stack],
-    precision: "auto",
-    host: "auto",
-    mode: "comfyui",
-    residuals: false,
-    ...extra,
-  });
+  const { result } = await bench.client.call("engine.prepare", { ...runOf(checkpoint, stack), ...extra });
   return result;
 }
 

@@ -3,7 +3,7 @@ import { cpus, freemem, totalmem } from "node:os";
 import { native } from "@refit-sidecar/native";
 import { hostCommand } from "../../pipeline/index.ts";
 import { startHost } from "../../host/index.ts";
-import { gibibytes } from "./finding.ts";
+import { gibibytes } from "../../telemetry/index.ts";
 import type { Finding } from "./finding.ts";
 
 function nodeFinding(): Finding {

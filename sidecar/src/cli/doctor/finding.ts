@@ -8,5 +8,3 @@ export interface Finding {
   /** The product runs without it. */
   readonly optional: boolean;
 }
-
-export const gibibytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;

@@ -3,7 +3,7 @@ import { hasAmdCompute, installedHost, tensorrtSupport } from "../../install/hos
 import type { Gpu, InstalledHost, PythonHost } from "../../install/host/index.ts";
 import { aboutPython } from "../about.ts";
 import type { About } from "../about.ts";
-import { gibibytes } from "./finding.ts";
+import { gibibytes } from "../../telemetry/index.ts";
 import type { Finding } from "./finding.ts";
 
 export function gpuFinding(gpus: readonly Gpu[]): Finding {

@@ -2,6 +2,7 @@ import { statfs } from "node:fs/promises";
 import { basename } from "node:path";
 import { Failure } from "../../failure/index.ts";
 import type { HostPython } from "../../host/index.ts";
+import { gibibytes } from "../../telemetry/index.ts";
 import { findPython, pythonFacts, whyUnfit } from "./find-python.ts";
 import {
   clearUnused,
@@ -68,10 +69,9 @@ async function checkSpace(folder: string, needBytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(folder);
   const free = bavail * bsize;
   if (free >= needBytes) return;
-  const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
   throw new Failure(
     "INSTALL_NO_SPACE",
-    `expected ${gib(needBytes)} GiB of free space for packages and downloads; the data folder's disk has ${gib(free)}. Free some, or choose another --data-dir`,
+    `expected ${gibibytes(needBytes)} of free space for packages and downloads; the data folder's disk has ${gibibytes(free)}. Free some, or choose another --data-dir`,
     { needBytes, freeBytes: free },
   );
 }

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, Protocol
+from typing import Any, Callable, Iterator, Protocol, Sequence
 
 import torch
 from torch import Tensor
@@ -132,12 +132,17 @@ class Engine:
         keys = {item: (str(item.delta), item.sha256, stamp_of(item.delta), self.weights.number) for item in stack}
         known = {key: self._images.get(key) for key in keys.values()}
         lacking = {key: item for item, key in keys.items() if known[key] is None}
-        # Several are read side by side.
-        with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="refit-read") as pool:
-            read = dict(zip(lacking, pool.map(self._read, lacking.values())))
+        read = dict(zip(lacking, self._read_all([*lacking.values()])))
         for key, image in read.items():
             self._images.put(key, image)
         return [(known[keys[item]] or read[keys[item]], item.strength) for item in stack]
+
+    def _read_all(self, items: Sequence[StackFile]) -> list[DeltaImage]:
+        """Several are read side by side. Most refits have none to read, or one: these start no threads."""
+        if len(items) < 2:
+            return [self._read(item) for item in items]
+        with ThreadPoolExecutor(min(READ_AT_ONCE, len(items)), thread_name_prefix="refit-read") as pool:
+            return list(pool.map(self._read, items))
 
     def _read(self, item: StackFile) -> DeltaImage:
         file = read_delta(item.delta, item.sha256)

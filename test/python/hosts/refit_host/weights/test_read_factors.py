@@ -12,6 +12,7 @@ import torch
 from engines import CPU, UNET, image, whole_engine
 from refit_host.failure import HostFailure
 from refit_host.files.delta import StackFile, read_delta
+from refit_host.host import engine as host_engine
 from refit_host.host.engine import Engine
 from refit_host.weights import read_factors as reading
 from refit_host.weights.image import ImageCache
@@ -73,6 +74,16 @@ def test_a_stack_is_read_side_by_side_and_keeps_its_order(tmp_path):
     assert [(image.file.adapter, strength) for image, strength in read] == [(item.sha256, item.strength) for item in stack]
     assert read[0][0] is read[3][0]
     assert [image for image, _ in engine.images(stack)] == [image for image, _ in read]
+
+
+def test_adapters_that_are_known_start_no_threads_and_neither_does_a_single_one(tmp_path, monkeypatch):
+    engine = Engine(whole_engine(tmp_path, UNET), None, frozenset(), ImageCache(1 << 30))
+    paths = [data.adapter(tmp_path, UNET, CPU, seed, 4) for seed in (1, 2, 3)]
+    stack = tuple(StackFile(path, read_delta(path).adapter, 0.5) for path in paths)
+    read = engine.images(stack[:2])
+    monkeypatch.setattr(host_engine, "ThreadPoolExecutor", None)
+    assert engine.images(stack[:2]) == read
+    assert engine.images(stack)[:2] == read
 
 
 def test_one_damaged_file_of_a_stack_is_refused_and_the_others_can_be_used(tmp_path):
