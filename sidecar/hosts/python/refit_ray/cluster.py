@@ -6,14 +6,17 @@ import logging
 import os
 import re
 import socket
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from refit_host.failure import HostFailure
 
 log = logging.getLogger("refit_ray")
 
 CONNECT_SECONDS = 5.0
+# Between two questions of Ray's own for errors to a head that does not answer.
+ERRORS_SECONDS = 1.0
 # Of the gateway and its actors. Answers of a few megabytes go straight from process to process; through the object store they take many times as long.
 ENV = {"RAY_max_direct_call_object_size": "4194304"}
 
@@ -66,6 +69,7 @@ def join(address: str) -> Joined:
             else "is a node of it running on this computer (ray start --address)?"
         )
         raise HostFailure("HOST_RAY_UNREACHABLE", f"the Ray cluster at {address} could not be joined: {reason(error)}; {hint}") from error
+    pace_errors(ray._private.worker.global_worker)
     context = ray.get_runtime_context()
     seen = look(context.gcs_address)
     if isinstance(seen, str):
@@ -89,6 +93,30 @@ def look(head: str) -> Seen | str:
         return Seen(asked.cluster_id.hex(), alive)
     except Exception as error:  # noqa: BLE001 - whatever Ray raises, the head does not answer
         return f"nothing answers at {head} ({reason(error)}); is the cluster's head running?"
+
+
+class PacedErrors:
+    """Ray's listener for errors of the cluster. A head that is gone fails its question at once, and Ray's thread asks again without a pause: it takes a whole core."""
+
+    def __init__(self, listener: Any, pause: Callable[[float], None]) -> None:
+        self._listener = listener
+        self._pause = pause
+
+    def poll(self, *given: Any, **named: Any) -> Any:
+        found = self._listener.poll(*given, **named)
+        if found[1] is None:
+            self._pause(ERRORS_SECONDS)
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+
+def pace_errors(worker: Any, pause: Callable[[float], None] = time.sleep) -> None:
+    """Nothing, where this version of Ray keeps its listener elsewhere."""
+    listener = getattr(worker, "gcs_error_subscriber", None)
+    if listener is not None:
+        worker.gcs_error_subscriber = PacedErrors(listener, pause)
 
 
 def _found() -> str:

@@ -1,11 +1,12 @@
-"""How an error reaches the sidecar."""
+"""How an error reaches the sidecar, and how Ray's own listener for errors is kept from a head that is gone."""
 
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 from refit_host.failure import HostFailure
-from refit_ray.cluster import reason
+from refit_ray.cluster import ERRORS_SECONDS, pace_errors, reason
 
 
 def test_an_error_is_told_in_one_short_line_by_its_cause():
@@ -20,3 +21,29 @@ def test_a_failure_of_an_actor_arrives_whole():
     failure = HostFailure("HOST_FILE_CHANGED", "the file changed", {"name": "a"})
     arrived = pickle.loads(pickle.dumps(failure))
     assert (arrived.code, arrived.message, arrived.evidence) == (failure.code, failure.message, failure.evidence)
+
+
+def test_a_head_that_is_gone_is_asked_for_errors_once_a_second():
+    class Listener:
+        answers = [(None, None), (b"id", {"error_message": "a node died"}), (None, None), (None, None)]
+
+        def poll(self, timeout=None):
+            return self.answers.pop(0)
+
+        def close(self):
+            return "closed"
+
+    pauses: list[float] = []
+    worker = SimpleNamespace(gcs_error_subscriber=Listener())
+    pace_errors(worker, pauses.append)
+    # As Ray's thread does: it looks the listener up each time.
+    heard = [worker.gcs_error_subscriber.poll()[1] for _ in range(4)]
+    assert heard == [None, {"error_message": "a node died"}, None, None]
+    assert pauses == [ERRORS_SECONDS] * 3
+    assert worker.gcs_error_subscriber.close() == "closed"
+
+
+def test_a_version_of_ray_without_that_listener_is_left_alone():
+    worker = SimpleNamespace()
+    pace_errors(worker)
+    assert vars(worker) == {}
