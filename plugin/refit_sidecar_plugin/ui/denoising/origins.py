@@ -12,6 +12,7 @@ import mmap
 import queue
 import random
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ PIECE_BYTES = 256 << 10
 # A header of an adapter is a few hundred kilobytes.
 MOST_HEADER_BYTES = 64 << 20
 KEPT_FILES = 16
+# The whole comparison begins so long after a stack was read: until then the run is prepared, and both need the interpreter.
+REST_S = 0.3
+# And lets other threads have it after each tensor: one that wants it back otherwise waits for 5 ms.
+YIELD_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,7 @@ class Origins:
         self.compare([self._places[number] for number, place in self._checked.items() if place is not None and number in self._places])
 
     def compare(self, rows: Iterable[tuple[weakref.ref[torch.Tensor], Place]]) -> None:
-        """Compares tensors with their places, whole, in the background."""
+        """Compares tensors with their places, whole, in the background, once the run that they are for has begun."""
         rows = list(rows)
         if not rows:
             return
@@ -181,7 +186,10 @@ class Origins:
     def _work(self) -> None:
         while True:
             changed = False
-            for reference, place in self._queue.get():
+            rows = self._queue.get()
+            time.sleep(REST_S)
+            for reference, place in rows:
+                time.sleep(YIELD_S)
                 tensor = reference()
                 if tensor is not None and not _equal(tensor, place) and place.file.current:
                     self._places.pop(id(tensor), None)
