@@ -6,11 +6,12 @@ import { fileURLToPath } from "node:url";
 import * as protocol from "../protocol/dist/index.js";
 import { systemTexts } from "../sidecar/dist/src/failure/index.js";
 import { optionTable } from "../sidecar/dist/src/options/index.js";
+import { hardwareRows } from "../sidecar/dist/src/selftest/index.js";
 import { asyncapi } from "./generate/asyncapi.mjs";
 import { benchmarkFiles } from "./generate/benchmark.mjs";
 import { configurationPage } from "./generate/configuration.mjs";
 import { errorsPage } from "./generate/errors.mjs";
-import { familyPage, hostTable, pluginTable, readFamilies, readOtherModels, typescriptTable } from "./generate/families.mjs";
+import { familyPage, readAutoencoders, readFamilies, readOtherModels, typescriptTable } from "./generate/families.mjs";
 import { gatewayMessages, hostMessages } from "./generate/host-python.mjs";
 import { hardwarePage } from "./generate/hardware.mjs";
 import { openapi } from "./generate/openapi.mjs";
@@ -26,17 +27,16 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const textOf = (path) => readFileSync(join(root, path), "utf8").replaceAll("\r\n", "\n");
 const schemas = collectSchemas(protocol);
 const page = "docs/develop/protocol.md";
-const families = readFamilies(join(root, "protocol/families"), protocol.familyDescription);
-const hardware = JSON.parse(textOf("sidecar/hardware.json"));
+const autoencoders = readAutoencoders(join(root, "protocol/autoencoders"), protocol.autoencoderDescription);
+const families = readFamilies(join(root, "protocol/families"), protocol.familyDescription, autoencoders);
 /** Families whose weightless graph is in the package: they run on the CPU engine with nothing else installed. */
 const shipped = new Set(readdirSync(join(root, "sidecar/graphs")));
 const files = {
   "protocol/src/families/table.ts": typescriptTable(
     families,
     readOtherModels(join(root, "protocol/other-models.json"), protocol.otherModels, families),
+    autoencoders,
   ),
-  "sidecar/hosts/python/refit_graphs/families.json": hostTable(families),
-  "plugin/refit_sidecar_plugin/families.py": pluginTable(families),
   "protocol/generated/schema.json": schemaFile(protocol, schemas),
   "protocol/generated/asyncapi.yaml": asyncapi(protocol, schemas),
   "protocol/generated/openapi.yaml": openapi(protocol),
@@ -49,7 +49,11 @@ const files = {
   "docs/operate/configuration.md": configurationPage(optionTable),
   ...benchmarkFiles(root, readmeModels(families, shipped, textOf("README.md"))),
   "docs/use/models.md": modelsPage(families, shipped, textOf("docs/use/models.md")),
-  "docs/operate/gpu.md": hardwarePage(hardware, textOf("docs/operate/gpu.md"), "docs/operate/gpu.md"),
+  "docs/operate/gpu.md": hardwarePage(
+    hardwareRows(JSON.parse(textOf("sidecar/hardware.json")), families),
+    textOf("docs/operate/gpu.md"),
+    "docs/operate/gpu.md",
+  ),
   ...versionFiles(root),
   [page]: protocolPage(protocol, textOf(page)),
 };

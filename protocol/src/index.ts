@@ -53,8 +53,16 @@ export { errorTable, isErrorCode, ProtocolError } from "./errors.ts";
 export type { ErrorCode, ErrorEntry, Fault } from "./errors.ts";
 export { failureRow, failureTables, isKnownCode } from "./failures/index.ts";
 export type { FailureRow, KnownCode } from "./failures/index.ts";
-export { familyDescription, familyNames, familyTable, otherModels, otherModelTable } from "./families/index.ts";
-export type { Family, FamilyCall, FamilyDescription, FamilyInput, NameRow, SpellingRow } from "./families/index.ts";
+export {
+  autoencoderDescription,
+  autoencoderTable,
+  familyDescription,
+  familyNames,
+  familyTable,
+  otherModels,
+  otherModelTable,
+} from "./families/index.ts";
+export type { Autoencoder, Family, FamilyCall, FamilyDescription, FamilyInput, NameRow, SpellingRow } from "./families/index.ts";
 export { failure, notification, parseJsonObject, parseRpc, request, success } from "./rpc.ts";
 export type { RequestId, RpcError, RpcFailure, RpcMessage, RpcNotification, RpcRequest, RpcSuccess } from "./rpc.ts";
 export {

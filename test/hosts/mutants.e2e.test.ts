@@ -61,6 +61,7 @@ describe("bugs planted in the tensorrt adapter", () => {
   const run = (index: number, change: (packages: string) => void, args: readonly string[] = []) => {
     const own = join(folder, String(index));
     cpSync(join(root, "sidecar/hosts/python"), join(own, "python"), { recursive: true, filter: (path) => !path.endsWith("__pycache__") });
+    cpSync(join(root, "protocol/families"), join(own, "python/refit_graphs/described"), { recursive: true });
     change(join(own, "python"));
     return suite(own, args);
   };

@@ -16,6 +16,9 @@ function copyOurs(root, to) {
   for (const part of ["bin", "dist", "dashboard", "graphs", "demo", "hardware.json", join("hosts", "python")])
     copy(join(sidecar, part), join(to, part));
   copy(join(root, "plugin"), join(to, "plugin"));
+  // Python reads the families' descriptions from its own folder where there is no checkout.
+  for (const reader of ["hosts/python/refit_graphs", "plugin/refit_sidecar_plugin"])
+    copy(join(root, "protocol", "families"), join(to, reader, "described"));
   for (const [name, parts] of [
     ["protocol", ["dist", "generated"]],
     ["native", ["dist", "workers"]],

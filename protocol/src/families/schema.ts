@@ -1,6 +1,7 @@
 // What protocol/families/<name>.json may say. One description a model family, read by every part of the program. Format: docs/develop/adding-a-family.md.
 
 import { z } from "zod";
+import type { autoencoderTable } from "./table.ts";
 
 /** Arithmetic over named dimensions and tensor names; grammar in docs/develop/adding-a-family.md, "Expressions". */
 const expression = z.string().min(1).max(600);
@@ -145,6 +146,11 @@ const setting = z.union([z.string(), z.strictObject({ input: z.string(), is: z.s
 const call = z.strictObject({
   /** Class names of a UI's models (ComfyUI: comfy.model_base; Forge: the model or the diffusion model in it). */
   classes: z.partialRecord(z.enum(["comfyui", "forge"]), z.array(z.string())),
+  /**
+   * Dotted name of a web UI's class → the UI → its parameters as they were read in its source, `self` first; `*` and `**` take any others. `selftest --webui` looks whether
+   * they are still there.
+   */
+  recorded: z.record(z.string(), z.record(z.string(), z.array(z.string()))).optional(),
   /** The order in which the UI gives arguments without a name, then every other that it may give. */
   arguments: z.array(z.string()),
   /** Argument → engine input; `argument.key` is one value of an argument that is a table. An argument in neither list is refused when a run gives it. */
@@ -218,8 +224,10 @@ export const familyDescription = z.strictObject({
       prediction: z.enum(["epsilon", "flow"]),
       /** The input `timestep` at a flow's beginning, or per 1,000 trained steps: 1000 or 1. */
       time: z.union([z.literal(1), z.literal(1000)]),
-      /** Whose autoencoder its latents belong to, where factors from latents to colours are known (sidecar/src/sampling/colours.ts). */
-      latents: z.enum(["sd", "sdxl", "sd3", "flux"]).optional(),
+      /** The autoencoder of its latents, where it has a description: protocol/autoencoders. The generator looks for the file. */
+      latents: z
+        .custom<keyof typeof autoencoderTable>((name) => typeof name === "string", "expected the name of an autoencoder")
+        .optional(),
     })
     .optional(),
   /** Words in an adapter's metadata that name the family. */
@@ -230,6 +238,8 @@ export const familyDescription = z.strictObject({
       baseVersions: z.array(z.string()).optional(),
     })
     .optional(),
+  /** A named row of sidecar/hardware.json → what of this family has run there. */
+  ran: z.record(z.string(), z.string()).optional(),
   defaults: z.strictObject({
     /** Best first. */
     precisions: z.array(z.enum(["bf16", "fp16", "fp32"])).min(1),
@@ -238,11 +248,18 @@ export const familyDescription = z.strictObject({
   }),
 });
 
+/** protocol/autoencoders/<name>.json. Families whose latents are an autoencoder's name it. */
+export const autoencoderDescription = z.strictObject({
+  /** Red, green and blue of each channel of a latent, -1 to 1 from black to full: fits of others (least squares of decoded pictures), as ComfyUI and InvokeAI publish them for previews. */
+  colours: z.array(z.tuple([z.number(), z.number(), z.number()])).min(1),
+});
+
 /** Models that are known by name and have no family here. */
 export const otherModels = z.array(
   z.strictObject({ title: z.string(), checkpoint: z.array(pattern).optional(), adapters: z.array(adapterRule).optional(), note }),
 );
 
+export type AutoencoderDescription = z.infer<typeof autoencoderDescription>;
 export type OtherModels = z.infer<typeof otherModels>;
 export type FamilyDescription = z.infer<typeof familyDescription>;
 export type NameRow = z.infer<typeof row>;

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { cp, mkdir, realpath, rename, rm, stat, symlink, unlink, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { Failure } from "../failure/index.ts";
@@ -13,6 +14,9 @@ async function copyWhole(from: string, to: string): Promise<void> {
   const partial = join(dirname(to), `.${basename(to)}.partial`);
   await rm(partial, { recursive: true, force: true });
   await cp(from, partial, { recursive: true, filter: (path) => !leftOut.has(basename(path)) });
+  // Beside a plugin in a checkout; a released one has them inside.
+  const families = join(dirname(from), "protocol", "families");
+  if (existsSync(families)) await cp(families, join(partial, "refit_sidecar_plugin", "described"), { recursive: true });
   await rename(partial, to);
 }
 

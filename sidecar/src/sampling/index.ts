@@ -2,7 +2,7 @@
 // It must never know an engine, a file or a client: the same request gives the same numbers on every host.
 
 export { Admission, type Admitted, type LoopRequest, type Priority } from "./admission.ts";
-export { channelsOf, coloursOf, type LatentSpace } from "./colours.ts";
+export { channelsOf, coloursOf } from "./colours.ts";
 export { generatorOf, type Generator } from "./generator.ts";
 export { drawn, firstLatents, guided, isFinite32, runLoop } from "./loop.ts";
 export { pictureIn, samplerOf, type Sampler } from "./samplers.ts";

@@ -6,7 +6,7 @@ export type { BenchRow } from "./bench-host.ts";
 export { checkHost } from "./check-host.ts";
 export type { CheckOptions } from "./check-host.ts";
 export { checkUi } from "./check-ui.ts";
-export { readHardware } from "./hardware.ts";
+export { hardwareRows, readHardware } from "./hardware.ts";
 export type { HardwareRow } from "./hardware.ts";
 export { tryHost } from "./try-host.ts";
 export { reportMarkdown } from "./report.ts";

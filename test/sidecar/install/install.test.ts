@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import {
   existsSync,
   lstatSync,
@@ -12,6 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Failure } from "../../../sidecar/src/failure/index.ts";
 import type { Gpu, InstalledHost } from "../../../sidecar/src/install/host/index.ts";
@@ -328,6 +330,15 @@ describe("install and uninstall", () => {
     expect(existsSync(join(place(ui), "__pycache__"))).toBe(false);
     await applyPlan(planUninstall(look(ui), "comfyui"));
     expect(existsSync(place(ui))).toBe(false);
+  });
+
+  test("a copy out of a checkout knows the families without the checkout", async () => {
+    const ui = comfyui();
+    const real = fileURLToPath(new URL("../../../plugin", import.meta.url));
+    await applyPlan(planInstall(look(ui), "comfyui", wish({ mode: "copy", plugin: real })));
+    const known = "from refit_sidecar_plugin.families import family_calls; print(len(family_calls()) > 20)";
+    const python = process.env["REFIT_TEST_PYTHON"] ?? "python3";
+    expect(execFileSync(python, ["-c", known], { cwd: place(ui), encoding: "utf8" }).trim()).toBe("True");
   });
 
   test.each(["a1111", "forge", "reforge"] as const)("%s: put into extensions, said by name, put there again, taken out", async (ui) => {

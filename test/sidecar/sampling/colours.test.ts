@@ -1,18 +1,18 @@
 import { describe, expect, it } from "vitest";
+import { autoencoderTable, type Autoencoder } from "../../../protocol/src/index.ts";
 import { channelsOf, coloursOf } from "../../../sidecar/src/sampling/index.ts";
-import type { LatentSpace } from "../../../sidecar/src/sampling/index.ts";
 
-const spaces: readonly LatentSpace[] = ["sd", "sdxl", "sd3", "flux"];
+const autoencoders = Object.keys(autoencoderTable) as Autoencoder[];
 
 describe("coloursOf", () => {
-  it.each(spaces)("%s: nothing is grey, more of a picture's colour is nearer to it, and pictures do not mix", (space) => {
-    const channels = channelsOf(space);
+  it.each(autoencoders)("%s: nothing is grey, more of a picture's colour is nearer to it, and pictures do not mix", (autoencoder) => {
+    const channels = channelsOf(autoencoder);
     const places = 6;
     const latents = new Float32Array(3 * channels * places);
     // Of the second picture one channel is not nothing, of the third all are far out.
     latents.fill(0.5, channels * places, channels * places + places);
     latents.fill(1e9, 2 * channels * places, 2 * channels * places + places);
-    const out = coloursOf(latents, 3, space);
+    const out = coloursOf(latents, 3, autoencoder);
     expect(out).toHaveLength(3 * places * 3);
     expect([...out.subarray(0, places * 3)]).toEqual(Array.from({ length: places * 3 }, () => 128));
     const colour = [...out.subarray(places * 3, places * 3 + 3)];

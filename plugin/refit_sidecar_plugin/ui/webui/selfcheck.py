@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ...families import family_calls
 from ..source_facts import Source, compatible
 
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -55,7 +56,7 @@ def about(root: Path, name: str) -> dict[str, str]:
 
 def recorded_names(root: Path, name: str) -> str:
     """Every name that the plugin takes from the UI, against its source."""
-    record = json.loads(RECORDED.read_text("utf-8"))[name]
+    record = record_of(name)
     wrong: list[str] = []
     # One for each folder: it reads every file once.
     sources: dict[str, Source] = {}
@@ -71,6 +72,14 @@ def recorded_names(root: Path, name: str) -> str:
     if wrong:
         raise AssertionError("; ".join(wrong))
     return f"{count} names, with their parameters"
+
+
+def record_of(name: str) -> dict[str, Any]:
+    """What is recorded of a UI; how it calls its models stands in their families' descriptions."""
+    record = json.loads(RECORDED.read_text("utf-8"))[name]
+    models = {owner: {"forward": by_ui[name]} for call in family_calls() for owner, by_ui in call.recorded.items() if name in by_ui}
+    methods = record["methods"]
+    return {**record, "methods": {**methods, "": {**methods[""], **models}}}
 
 
 def everything(record: dict[str, Any]) -> Iterator[tuple[str, str, object]]:

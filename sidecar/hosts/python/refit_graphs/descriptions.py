@@ -1,11 +1,10 @@
-"""Family descriptions (protocol/families, packed as families.json) beside the shapes of one model. Standard library only.
+"""Family descriptions (protocol/families) beside the shapes of one model. Standard library only.
 
 In: canonical shapes. Out: does the family fit, named sizes, the step's inputs, and where diffusers keeps each parameter. Format: docs/develop/adding-a-family.md.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,16 +12,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from refit_host.checked.families import read_families
+
 from .errors import UnsupportedStructure
 from .expression import Shapes, Value, evaluate, fill_template, find_name, pattern_of
-
-TABLE = Path(__file__).with_name("families.json")
 
 
 @lru_cache(maxsize=1)
 def descriptions() -> Mapping[str, Mapping[str, Any]]:
     """Every description by its family's name."""
-    return {one["family"]: one for one in json.loads(TABLE.read_text(encoding="utf-8"))}
+    here = Path(__file__).resolve()
+    return read_families(here.parent, here.parents[4])
 
 
 def typical(family: str, name: str) -> float | None:

@@ -1,20 +1,23 @@
 // A coarse picture from an engine without a text encoder and a VAE: a few deterministic steps on an empty prompt, and latents shown as colours.
 
 import { PNG } from "pngjs";
-import type { FrameTensor } from "@refit-sidecar/protocol";
+import type { Autoencoder, FrameTensor } from "@refit-sidecar/protocol";
 import { channelsOf, coloursOf, runLoop, samplerOf, scheduleOf, trainedNoise, trainedSteps } from "../../sampling/index.ts";
-import type { LatentSpace, Schedule } from "../../sampling/index.ts";
+import type { Schedule } from "../../sampling/index.ts";
 import { bytesAs, valuesOf } from "../float-tensors.ts";
 import type { OpenLease } from "../open-lease.ts";
 import { probeInputs } from "../warm/probe.ts";
 
-/** How a family's latents are drawn: whose colours, and how many of them a side. */
+/** How a family's latents are drawn: whose latents they are, and how many of them a side. */
 interface LatentLook {
-  readonly space: LatentSpace;
+  readonly autoencoder: Autoencoder;
   readonly side: number;
 }
 
-export const latentLooks: Readonly<Record<string, LatentLook>> = { sd15: { space: "sd", side: 32 }, sdxl: { space: "sdxl", side: 64 } };
+export const latentLooks: Readonly<Record<string, LatentLook>> = {
+  sd15: { autoencoder: "sd", side: 32 },
+  sdxl: { autoencoder: "sdxl", side: 64 },
+};
 
 const enlarged = 8;
 
@@ -49,8 +52,8 @@ export async function sampleLatents({
   steps,
   signal,
 }: Drawing): Promise<{ png: Buffer; width: number; height: number; stepsMs: number }> {
-  const { side, space } = look;
-  const channels = channelsOf(space);
+  const { side, autoencoder } = look;
+  const channels = channelsOf(autoencoder);
   const { table, spec } = lease.origin;
   // An empty prompt is zeros, which stay; the sample and its timestep are put in at every step.
   const empty = probeInputs(table.inputs, spec.precision, { sample: [1, channels, side, side] });
@@ -76,8 +79,8 @@ export async function sampleLatents({
 }
 
 /** Latents as colours, a block of the picture for each. */
-export function coloured(latents: Float32Array, { side, space }: LatentLook): Buffer {
-  const colours = coloursOf(latents, 1, space);
+export function coloured(latents: Float32Array, { side, autoencoder }: LatentLook): Buffer {
+  const colours = coloursOf(latents, 1, autoencoder);
   const png = new PNG({ width: side * enlarged, height: side * enlarged });
   for (let y = 0; y < png.height; y += 1) {
     for (let x = 0; x < png.width; x += 1) {

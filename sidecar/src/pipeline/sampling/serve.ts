@@ -1,7 +1,7 @@
 // engine.sample: a lease, a loop over its steps, an answer. In: a checked request. Out: latents. The loop lives here and not in an engine host, so one program serves
 // every host, a host that is lost costs one step, and a cancelled loop gives its engine back between two steps (docs/develop/sampling.md).
 
-import type { FrameTensor } from "@refit-sidecar/protocol";
+import type { Autoencoder, FrameTensor } from "@refit-sidecar/protocol";
 import type { Catalog } from "../../catalog/index.ts";
 import { Failure } from "../../failure/index.ts";
 import type { Engines, EngineSpec } from "../../refit/index.ts";
@@ -17,7 +17,7 @@ import {
   samplerOf,
   scheduleOf,
 } from "../../sampling/index.ts";
-import type { LatentSpace, Prediction } from "../../sampling/index.ts";
+import type { Prediction } from "../../sampling/index.ts";
 import type { LeaseReply } from "../../step/index.ts";
 import { elements, familyTitle, samplingOf } from "../../terms/index.ts";
 import type { CallContext, SampleCall, SampleReply } from "../../wire/index.ts";
@@ -101,7 +101,7 @@ function predictionOf({ prediction, sampler, eta }: Params, latents: "epsilon" |
 }
 
 /** Null: none were asked for. Throws SAMPLE_INVALID where colours of these latents are not known. */
-function previewOf({ previews }: Params, space: LatentSpace | undefined, shape: readonly number[]) {
+function previewOf({ previews }: Params, autoencoder: Autoencoder | undefined, shape: readonly number[]) {
   if (previews === undefined) return null;
   const { kind, every = 1 } = previews;
   const [pictures = 1, channels, ...sizes] = shape;
@@ -110,7 +110,7 @@ function previewOf({ previews }: Params, space: LatentSpace | undefined, shape: 
       every,
       make: (values: Float32Array): FrameTensor => ({ name: "preview", dtype: "f32", shape, data: new Uint8Array(values.buffer) }),
     };
-  if (space === undefined || channelsOf(space) !== channels)
+  if (autoencoder === undefined || channelsOf(autoencoder) !== channels)
     throw new Failure(
       "SAMPLE_INVALID",
       `previews: expected the kind latents; colours of this model's latents (${channels} channels) are not known`,
@@ -122,7 +122,7 @@ function previewOf({ previews }: Params, space: LatentSpace | undefined, shape: 
       name: "preview",
       dtype: "u8",
       shape: [pictures, ...sizes, 3],
-      data: new Uint8Array(coloursOf(values, pictures, space).buffer),
+      data: new Uint8Array(coloursOf(values, pictures, autoencoder).buffer),
     }),
   };
 }

@@ -8,6 +8,7 @@ import pytest
 from refit_graphs.descriptions import Described, canonical_names, descriptions, family_of
 from refit_graphs.errors import UnsupportedStructure
 from refit_graphs.expression import ExpressionError, evaluate
+from refit_host.checked.families import read_families
 
 TESTS = Path(__file__).parents[3]
 CORPUS = json.loads((TESTS / "expressions.json").read_text("utf-8"))
@@ -26,6 +27,18 @@ def test_an_expression_has_the_value_that_typescript_gives_it(text, value):
 def test_other_text_is_refused(text):
     with pytest.raises(ExpressionError):
         evaluate(text, SHAPES, CORPUS["named"].get)
+
+
+def test_the_descriptions_are_read_as_typescript_has_them():
+    text = (TESTS.parent / "protocol/src/families/table.ts").read_text("utf-8")
+    rows = text.partition("export const familyTable")[2].partition("\n];")[0].splitlines()[1:]
+    described = [{key: value for key, value in json.loads(row.rstrip(",")).items() if key != "ran"} for row in rows]
+    assert list(descriptions().values()) == described
+
+
+def test_a_package_that_was_not_copied_whole_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="described"):
+        read_families(tmp_path / "refit_graphs", tmp_path)
 
 
 def header(path: Path) -> dict[str, tuple[int, ...]]:

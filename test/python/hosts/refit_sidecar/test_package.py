@@ -21,6 +21,8 @@ CALL = textwrap.dedent("""
         one = module(x)
         module.weight.mul_(2)
         assert module.served_by == "engine" and not torch.equal(module(x), one)
+    from refit_graphs.descriptions import descriptions
+    assert len(descriptions()) > 20
     from refit_sidecar.lease import _client_package
     _client_package().SidecarClient
     assert (Path(refit_sidecar.__file__).parent / "py.typed").is_file()
@@ -49,7 +51,7 @@ def test_pip_installs_it_from_the_repository(tmp_path):
     source.mkdir()
     for name in ("pyproject.toml", "setup.py", "package.json"):
         shutil.copy(ROOT / name, source / name)
-    for name in ("sidecar/hosts/python", "plugin"):
+    for name in ("sidecar/hosts/python", "plugin", "protocol/families"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     site = tmp_path / "site"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(source)], check=True)

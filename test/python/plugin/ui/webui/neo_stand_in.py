@@ -3,13 +3,14 @@ few lines what the facts say."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
-RECORD = json.loads((Path(__file__).resolve().parents[5] / "plugin/refit_sidecar_plugin/ui/webui/recorded.json").read_text("utf-8"))[
-    "Forge Neo"
-]
+sys.path.insert(0, str(Path(__file__).resolve().parents[5] / "plugin"))
+
+from refit_sidecar_plugin.ui.webui.selfcheck import record_of  # noqa: E402
+
+RECORD = record_of("Forge Neo")
 
 WRITTEN = {
     "launch.py": "",

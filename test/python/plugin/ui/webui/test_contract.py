@@ -15,8 +15,8 @@ from refit_sidecar_plugin.ui.source_facts import compatible  # noqa: E402
 from refit_sidecar_plugin.ui.webui import selfcheck  # noqa: E402
 from ui_server import forge, forge_neo  # noqa: E402
 
-RECORD = json.loads((Path(__file__).resolve().parents[5] / "plugin/refit_sidecar_plugin/ui/webui/recorded.json").read_text("utf-8"))
-UIS = sorted(RECORD)
+UIS = sorted(json.loads(selfcheck.RECORDED.read_text("utf-8")))
+RECORD = {ui: selfcheck.record_of(ui) for ui in UIS}
 
 
 def everything(ui: str) -> list[tuple[str, str, object]]:

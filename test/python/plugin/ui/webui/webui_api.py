@@ -1,6 +1,8 @@
 """Which names of A1111, Forge and reForge the plugin relies on, read from the plugin's source, and how they look in a checkout, read from its source.
 
 WEBUI_DIR=... FORGE_DIR=... REFORGE_DIR=... python test/python/plugin/ui/webui/webui_api.py > plugin/refit_sidecar_plugin/ui/webui/recorded.json    records them anew
+
+It prints what belongs into the families' descriptions (`recorded`) beside it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import sys
 from pathlib import Path
 
+from refit_sidecar_plugin.families import family_calls
 from refit_sidecar_plugin.ui.source_facts import Source
 
 HERE = Path(__file__).resolve().parent
@@ -80,9 +83,6 @@ METHODS = {
             "backend.patcher.unet.UnetPatcher": ["clone", "set_memory_peak_estimation_modifier"],
             "backend.patcher.base.ModelPatcher": ["set_model_unet_function_wrapper", "memory_required"],
             "backend.modules.k_model.KModel": ["apply_model"],
-            "backend.nn.unet.IntegratedUNet2DConditionModel": ["forward"],
-            "backend.nn.flux.IntegratedFluxTransformer2DModel": ["forward"],
-            "backend.nn.mmditx.MMDiTX": ["forward"],
         }
     },
     "Forge Neo": {
@@ -91,11 +91,6 @@ METHODS = {
             "backend.patcher.unet.UnetPatcher": ["clone"],
             "backend.patcher.base.ModelPatcher": ["set_model_unet_function_wrapper", "memory_required"],
             "backend.modules.k_model.KModel": ["apply_model"],
-            "backend.nn.flux.IntegratedFluxTransformer2DModel": ["forward"],
-            "backend.nn.lumina.NextDiT": ["forward"],
-            "backend.nn.qwen.QwenImageTransformer2DModel": ["forward"],
-            "backend.nn.krea.SingleStreamDiT": ["forward"],
-            "backend.nn.ernie.ErnieImageModel": ["forward"],
         }
     },
     "reForge": {
@@ -205,7 +200,13 @@ def record(ui: str, root: Path) -> dict[str, object]:
         folder: {owner: {name: source(folder).method(owner, name) for name in wanted} for owner, wanted in owners.items()}
         for folder, owners in METHODS[ui].items()
     }
+    methods[""].update({owner: {"forward": source("").method(owner, "forward")} for owner in models(ui)})
     return {"names": names, "others": others, "methods": methods}
+
+
+def models(ui: str) -> list[str]:
+    """Classes of models whose recorded parameters stand in the families' descriptions."""
+    return [owner for call in family_calls() for owner, by_ui in call.recorded.items() if ui in by_ui]
 
 
 def attributes(root: Path, owner: str) -> set[str]:
@@ -234,5 +235,8 @@ if __name__ == "__main__":
     kept = json.loads((UI / "recorded.json").read_text("utf-8"))
     # What has no checkout here stays as it was recorded.
     found = {ui: record(ui, Path(os.environ[variable])) for ui, variable in VARIABLES.items() if os.environ.get(variable)}
+    for ui, facts in found.items():
+        for owner in models(ui):
+            print(f"{ui}, {owner}: {json.dumps(facts['methods'][''].pop(owner)['forward'])}", file=sys.stderr)
     json.dump({**kept, **found}, sys.stdout, indent=1)
     print()
