@@ -99,7 +99,7 @@ it("the picture to try is plain DDIM's, byte for byte, on the demo's engine", as
   };
   const { inputs } = JSON.parse(readFileSync(demoGraph, "utf8")) as { inputs: Port[] };
   const lease = { origin: { spec: { precision: "f32" }, table: { inputs } }, step } as unknown as OpenLease;
-  const look = { space: "sd", side: 8 } as const;
+  const look = { autoencoder: "sd", side: 8 } as const;
   const signal = new AbortController().signal;
   const drawing = await sampleLatents({ lease, look, noise: (count) => noiseOf(5, count), steps: 6, signal });
   const sent = seen.splice(0);
