@@ -112,10 +112,10 @@ function LogTail({ store, told }: { readonly store: Store; readonly told: number
   );
 }
 
-function deviceText({ hardware, state, runs, waiting, enginesBytes, memory, tiers }: Status["devices"][number]): string {
+function deviceText({ hardware, state, problem, runs, waiting, enginesBytes, memory, tiers }: Status["devices"][number]): string {
   const free = memory === null ? [] : [`${size(memory.freeBytes)} of ${size(memory.totalBytes)} free`];
   const work = [`${runs} runs`, `${waiting} steps wait`, `engines ${size(enginesBytes)}`];
-  return [hardware ?? "no host yet", state, ...work, ...free, ...tiers].join(", ");
+  return [hardware ?? "no host yet", problem === null ? state : `${state} (${problem})`, ...work, ...free, ...tiers].join(", ");
 }
 
 function factsOf(status: Status): [string, string][] {
@@ -137,9 +137,6 @@ function factsOf(status: Status): [string, string][] {
       host.available ? (host.device ?? "ready") : host.problem ? coded(host.problem) : "not available",
     ]),
     // An earlier sidecar tells of none.
-    ...((status.devices?.length ?? 0) > 1 ? status.devices : []).map((device): [string, string] => [
-      `device ${device.name}`,
-      deviceText(device),
-    ]),
+    ...(status.devices ?? []).map((device): [string, string] => [`device ${device.name}`, deviceText(device)]),
   ];
 }

@@ -4,6 +4,7 @@ import { hostPythons } from "../pipeline/index.ts";
 import { readHardware } from "../selftest/index.ts";
 import type { HardwareRow } from "../selftest/index.ts";
 import { computerFindings } from "./doctor/computer.ts";
+import { runningFindings } from "./doctor/running.ts";
 import { gpuFinding, gpuHostFindings } from "./doctor/gpu-hosts.ts";
 import { exitCode } from "./exit.ts";
 import { dataDirOf } from "./data-dir.ts";
@@ -37,6 +38,7 @@ export function addDoctor(program: Command, done: (code: number) => void): void 
           named !== null,
           gpus,
         )),
+        ...(await runningFindings(dataDir)),
       ];
       const hardware = await readHardware();
       const ok = findings.every((finding) => finding.ok || finding.optional);

@@ -37,9 +37,9 @@ export function topLines({ status, work, figures }: TopFacts): string[] {
     "",
     "ENGINE                                    STATE             MEMORY  LEASES   STEPS  STACK",
     ...(status.engines.length === 0 ? ["no engine is loaded"] : status.engines.map(engineLine)),
-    ...(status.devices.length < 2
-      ? []
-      : ["", "DEVICE      STATE    RUNS  WAITING  ENGINES    MEMORY  FREE OF ALL          STEPS", ...status.devices.map(deviceLine)]),
+    "",
+    "DEVICE      STATE    RUNS  WAITING  ENGINES    MEMORY  FREE OF ALL          STEPS",
+    ...status.devices.flatMap(deviceLines),
     "",
     "TIME     COUNT   P50 ms   P95 ms   P99 ms",
     ...figures.map(
@@ -56,7 +56,9 @@ export function topLines({ status, work, figures }: TopFacts): string[] {
   ];
 }
 
-function deviceLine({ name, state, runs, waiting, engines, enginesBytes, memory, tiers }: TopFacts["status"]["devices"][number]): string {
+/** A second one says why it is down. */
+function deviceLines(device: TopFacts["status"]["devices"][number]): string[] {
+  const { name, state, runs, waiting, engines, enginesBytes, memory, tiers, problem } = device;
   const free = memory === null ? "-" : `${inMebibytes(memory.freeBytes)} of ${inMebibytes(memory.totalBytes)}`;
   const counts = [
     String(runs).padStart(6),
@@ -64,7 +66,10 @@ function deviceLine({ name, state, runs, waiting, engines, enginesBytes, memory,
     String(engines).padStart(9),
     inMebibytes(enginesBytes).padStart(10),
   ];
-  return plain(`${name.slice(0, 10).padEnd(12)}${state.padEnd(7)}${counts.join("")}  ${free.padEnd(20)} ${tiers.join(", ") || "-"}`);
+  return [
+    plain(`${name.slice(0, 10).padEnd(12)}${state.padEnd(7)}${counts.join("")}  ${free.padEnd(20)} ${tiers.join(", ") || "-"}`),
+    ...(problem === null ? [] : [plain(`            ${problem}`)]),
+  ];
 }
 
 function engineLine(engine: WireResult<"engine.list">["engines"][number]): string {

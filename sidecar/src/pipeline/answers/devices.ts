@@ -49,7 +49,7 @@ export function createDeviceRestart(
 }
 
 /** A device that has no name, because there is one and hosts find it. */
-const unnamed = "auto";
+export const unnamed = "auto";
 
 /** Those that engines are placed on, and any that has a host. */
 const namesOf = (engines: Pick<Engines, "devices" | "status">): DeviceName[] => [

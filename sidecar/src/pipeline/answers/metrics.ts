@@ -4,8 +4,9 @@ import type { WireResult } from "@refit-sidecar/protocol";
 import type { Engines } from "../../refit/index.ts";
 import type { Scheduler } from "../../jobs/index.ts";
 import type { Catalog } from "../../catalog/index.ts";
-import type { Events, Histogram, Metrics } from "../../telemetry/index.ts";
+import type { Events, Histogram, LabelledValue, Metrics } from "../../telemetry/index.ts";
 import type { EngineLeases } from "../open-lease.ts";
+import { unnamed } from "./devices.ts";
 import type { DeviceView } from "./devices.ts";
 
 /** Of a host's device, and of the host process. */
@@ -40,6 +41,16 @@ const loopMilliseconds = [100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_00
 /** Hosts are asked for their memory so often; between two steps, by a call that touches no weight. */
 const memoryEveryMs = 10_000;
 const states = ["LIVE", "NEEDS_REFIT", "NEEDS_RECOMPILE", "UNKNOWN"] as const;
+
+function enginesByTier(engines: Engines["status"]["engines"]): LabelledValue[] {
+  const found = new Map<string, { readonly labels: Readonly<Record<string, string>>; value: number }>();
+  for (const { device, serving } of engines.filter(({ bytes }) => bytes > 0)) {
+    const labels = { device: device ?? unnamed, tier: serving?.tier ?? "unknown" };
+    const key = JSON.stringify(labels);
+    found.set(key, { labels, value: (found.get(key)?.value ?? 0) + 1 });
+  }
+  return [...found.values()];
+}
 
 export function operatorMetrics({ metrics, events, engines, leases, jobs, catalog, devices }: MetricsParts): OperatorMetrics {
   const refits = metrics.histogram("refit_refit_ms", "Time of a refit from plan to commit, in ms", milliseconds);
@@ -86,6 +97,7 @@ export function operatorMetrics({ metrics, events, engines, leases, jobs, catalo
     "Memory of the engines' weights on a device, in bytes",
     byDevice(({ enginesBytes }) => enginesBytes),
   );
+  metrics.gauges("refit_device_engines", "Loaded engines of a device, by how they step", () => enginesByTier(engines.status.engines));
   metrics.gauge("refit_leases", "Runs that hold an engine", () => leases().list().length);
   metrics.gauges("refit_jobs", "Background jobs by state", () =>
     Object.entries(jobs.counts()).map(([state, value]) => ({ labels: { state }, value })),
