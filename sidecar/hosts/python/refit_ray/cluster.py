@@ -53,6 +53,8 @@ def join(address: str) -> Joined:
         ) from error
     head = _found() if address == "auto" else address
     _try(head)
+    # RAY_ADDRESS is a name that the operator gave, too.
+    admit(head, address == "auto" and not os.environ.get("RAY_ADDRESS"), *_tokens(head))
     try:
         ray.init(
             address=head,
@@ -143,6 +145,48 @@ def _try(address: str) -> None:
         raise HostFailure(
             "HOST_RAY_UNREACHABLE", f"nothing answers at {address} ({reason(error)}); is the cluster's head running, and is this its port?"
         ) from error
+
+
+def admit(head: str, is_found: bool, refusal: Callable[[], str | None], use_own_token: Callable[[], bool]) -> None:
+    """A cluster may ask for a token (Ray 2.60 and newer). One that was found on this computer gets this computer's, as Ray's own commands do it;
+    to an address that somebody named a token goes only where RAY_AUTH_MODE says so. Raises HostFailure.
+
+    `refusal`: why the head lets us in no further, by its own words; None where it does. `use_own_token`: False where there is none, or RAY_AUTH_MODE forbids it.
+    """
+    told = refusal()
+    if told is not None and is_found and use_own_token():
+        told = refusal()
+    if told is not None:
+        raise HostFailure(
+            "HOST_RAY_UNREACHABLE",
+            f"the Ray cluster at {head} asks for a token, and did not get the right one: {told}; "
+            "start the sidecar with RAY_AUTH_MODE=token and the cluster's RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
+        )
+
+
+def _tokens(head: str) -> tuple[Callable[[], str | None], Callable[[], bool]]:
+    """Ray's side of `admit`."""
+    try:
+        from ray._private.authentication import authentication_token_setup as setup
+        from ray.exceptions import AuthenticationError
+    except ImportError:
+        return lambda: None, lambda: False  # an earlier Ray, without tokens
+
+    def refusal() -> str | None:
+        from ray._raylet import GcsClient
+
+        try:
+            # Ray ends the process where it should send a token and has none.
+            setup.ensure_token_if_auth_enabled(None, create_token_if_missing=False)
+            GcsClient(address=head)
+        except (AuthenticationError, RuntimeError) as error:
+            # What to do is said once, by us.
+            return reason(error).split(". ")[0]
+        except Exception:  # noqa: BLE001 - not about tokens: told when the cluster is joined
+            pass
+        return None
+
+    return refusal, lambda: bool(setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False))
 
 
 def reason(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from .adapters import Adapters
 from .channels import Writer, pipe_reader, read_piece
 from .device import Device
 from .figures import Figures
-from .membership import Membership
+from .membership import Membership, await_gpus
 
 log = logging.getLogger("refit_ray")
 
@@ -28,6 +28,8 @@ HEAR_SECONDS = 2.0
 FIGURES_SECONDS = 2.0
 # Ray itself gives up after a minute where this computer has no node of the cluster yet.
 JOIN_SECONDS = 90.0
+# For the first node with a card, where actors are counted by cards.
+FIRST_GPU_SECONDS = 60.0
 
 
 class Link:
@@ -142,11 +144,12 @@ class Gateway:
             if len(self._devices) > before:
                 self._tell_devices()
 
-        add(given["actors"] or int(joined.seen.gpus / given["gpus"]))
+        gpus = joined.seen.gpus if given["actors"] else (await await_gpus(joined, given["gpus"], FIRST_GPU_SECONDS)).gpus
+        add(given["actors"] or int(gpus / given["gpus"]))
         if not self._devices:
             raise HostFailure(
                 "OPTIONS_INVALID",
-                f"the cluster has {joined.seen.gpus:g} GPUs, none for an actor of {given['gpus']:g}; name a number with --ray-actors (and --ray-gpus 0 for processors)",
+                f"the cluster has {gpus:g} GPUs, none for an actor of {given['gpus']:g}; name a number with --ray-actors (and --ray-gpus 0 for processors)",
             )
         if given["adapters"] is not None and given["inbox"] is not None:
             self._start(Adapters(given["adapters"], given["inbox"], lambda: list(self._devices.values())).watch())

@@ -13,6 +13,19 @@ from . import cluster
 LOOK_SECONDS = 2.0
 
 
+async def await_gpus(joined: cluster.Joined, gpus: float, seconds: float) -> cluster.Seen:
+    """What the cluster has: as soon as there is room for an actor with so many GPUs, else after so long. Nodes come after their head, and the sidecar is often quicker."""
+    now = asyncio.get_running_loop().time
+    until = now() + seconds
+    seen = joined.seen
+    while seen.gpus < gpus and now() < until:
+        await asyncio.sleep(LOOK_SECONDS)
+        found = await asyncio.to_thread(cluster.look, joined.head)
+        if isinstance(found, cluster.Seen):
+            seen = found
+    return seen
+
+
 class Membership:
     """`serves`: whether any actor does at present. While one does, a head that is away is no reason to leave: steps need none.
     `note` is told of each look at our cluster."""

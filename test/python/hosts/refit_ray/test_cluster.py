@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 from types import SimpleNamespace
 
+import pytest
 from refit_host.failure import HostFailure
-from refit_ray.cluster import ERRORS_SECONDS, pace_errors, reason
+from refit_ray.cluster import ERRORS_SECONDS, admit, pace_errors, reason
 
 
 def test_an_error_is_told_in_one_short_line_by_its_cause():
@@ -47,3 +48,30 @@ def test_a_version_of_ray_without_that_listener_is_left_alone():
     worker = SimpleNamespace()
     pace_errors(worker)
     assert vars(worker) == {}
+
+
+@pytest.mark.parametrize(
+    ("is_found", "has_token", "token_is_right", "lets_in"),
+    [(True, True, True, True), (True, True, False, False), (True, False, True, False), (False, True, True, False)],
+)
+def test_a_token_of_this_computer_goes_only_to_a_cluster_that_was_found_on_it(is_found, has_token, token_is_right, lets_in):
+    sent: list[bool] = []
+
+    def use_own_token() -> bool:
+        sent.append(True)
+        return has_token
+
+    def refusal() -> str | None:
+        return None if sent and has_token and token_is_right else "the token is missing or incorrect"
+
+    if lets_in:
+        admit("head:1", is_found, refusal, use_own_token)
+    else:
+        with pytest.raises(HostFailure, match="head:1 asks for a token.*missing or incorrect; .*RAY_AUTH_TOKEN") as refused:
+            admit("head:1", is_found, refusal, use_own_token)
+        assert refused.value.code == "HOST_RAY_UNREACHABLE"
+    assert bool(sent) == is_found
+
+
+def test_a_cluster_that_asks_for_no_token_gets_none():
+    admit("head:1", True, lambda: None, lambda: pytest.fail("a token was sent"))

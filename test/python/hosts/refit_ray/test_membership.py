@@ -8,7 +8,7 @@ from typing import Any, Callable
 import pytest
 from refit_ray import cluster, membership
 from refit_ray.cluster import Joined, Seen
-from refit_ray.membership import Membership
+from refit_ray.membership import Membership, await_gpus
 
 OURS = Joined("2", "head:1", "here", Seen("ours", {"here": 0}))
 AWAY = "nothing answers at head:1"
@@ -56,3 +56,18 @@ def test_tells_of_each_look_at_its_own_cluster(monkeypatch):
 def test_an_address_where_nothing_listens_is_told_with_the_reason():
     seen = cluster.look("127.0.0.1:9")
     assert isinstance(seen, str) and seen.startswith("nothing answers at 127.0.0.1:9 (")
+
+
+@pytest.mark.parametrize(
+    ("looks", "gpus", "found"),
+    [
+        ([AWAY, Seen("ours", {"here": 0, "there": 1}), Seen("ours", {"here": 0, "there": 1, "more": 4})], 1.0, 1),
+        ([Seen("ours", {"here": 0, "there": 1}), Seen("ours", {"here": 0, "there": 1, "more": 1})], 2.0, 2),
+        ([Seen("ours", {"here": 0})], 1.0, 0),
+    ],
+)
+def test_the_first_node_with_a_card_is_waited_for(looks, gpus, found, monkeypatch):
+    monkeypatch.setattr(membership, "LOOK_SECONDS", 0.001)
+    left = list(looks)
+    monkeypatch.setattr(cluster, "look", lambda head: left.pop(0) if len(left) > 1 else left[0])
+    assert asyncio.run(await_gpus(OURS, gpus, 0.1)).gpus == found

@@ -16,9 +16,13 @@ export interface RayCluster {
   readonly close: () => Promise<void>;
 }
 
-export async function startCluster(nodes: number, cpus: number, gpus = 0): Promise<RayCluster> {
+/** `env`: further variables of head and nodes. */
+export async function startCluster(nodes: number, cpus: number, gpus = 0, env: Readonly<Record<string, string>> = {}): Promise<RayCluster> {
   const script = fileURLToPath(new URL("../../../../bench/support/ray_cluster.py", import.meta.url));
-  const child = spawn(rayPython ?? "python", [script, String(nodes), String(cpus), String(gpus)], { stdio: ["pipe", "pipe", "ignore"] });
+  const child = spawn(rayPython ?? "python", [script, String(nodes), String(cpus), String(gpus)], {
+    stdio: ["pipe", "pipe", "ignore"],
+    env: { ...process.env, ...env },
+  });
   const ended = new Promise((resolve) => child.once("exit", resolve));
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const answer = async (): Promise<{ address: string }> => {

@@ -1,6 +1,6 @@
 // A whole sidecar whose engines run in the actors of a real Ray cluster of several nodes on this computer.
 
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -211,7 +211,9 @@ describe.skipIf(skips)("engines in a Ray cluster of two nodes", { timeout: 120_0
   });
 });
 
-describe.skipIf(skips)("a cluster that `auto` finds on this computer", { timeout: 240_000 }, () => {
+describe.skipIf(skips)("a cluster that `auto` finds on this computer, and that asks for a token", { timeout: 240_000 }, () => {
+  const home = mkdtempSync(join(tmpdir(), "refit-ray-home-"));
+  const token = "a-token-of-this-test-0123456789abcdef";
   let cluster: RayCluster;
   let bench: Bench;
   let lease: string;
@@ -230,13 +232,15 @@ describe.skipIf(skips)("a cluster that `auto` finds on this computer", { timeout
 
   beforeAll(async () => {
     // Each node says that it has a card; the engines want none.
-    cluster = await startCluster(1, 4, 1);
+    cluster = await startCluster(1, 4, 1, { RAY_AUTH_MODE: "token", RAY_AUTH_TOKEN: token });
+    mkdirSync(join(home, ".ray"));
+    writeFileSync(join(home, ".ray", "auth_token"), token, { mode: 0o600 });
     bench = await startBench({
       flags: [
         ...["--engines", "ray", "--ray-address", "auto", "--ray-gpus", "1", "--python", rayPython ?? ""],
         ...["--host", "onnxruntime", "--warm", "off"],
       ],
-      env: { REFIT_RAY_CONTACT_SECONDS: "6" },
+      env: { REFIT_RAY_CONTACT_SECONDS: "6", HOME: home },
       fill: (place) => place("checkpoints", "base.safetensors", demoCheckpoint),
     });
     await serving(1);
@@ -246,7 +250,28 @@ describe.skipIf(skips)("a cluster that `auto` finds on this computer", { timeout
   afterAll(async () => {
     await bench.close();
     await cluster.close();
+    rmSync(home, { recursive: true, force: true });
   }, 60_000);
+
+  it("gets the token of this computer there, and none where its address is named", async () => {
+    const flags = [
+      "--engines",
+      "ray",
+      "--ray-address",
+      cluster.address,
+      "--ray-actors",
+      "1",
+      "--ray-gpus",
+      "0",
+      "--python",
+      rayPython ?? "",
+    ];
+    await expect(startBench({ flags, env: { HOME: home } })).rejects.toThrow(
+      /HOST_RAY_UNREACHABLE.*asks for a token.*RAY_AUTH_MODE=token/s,
+    );
+    const named = await startBench({ flags, env: { RAY_AUTH_MODE: "token", RAY_AUTH_TOKEN: token } });
+    await named.close();
+  });
 
   it("has an actor for each card, and one more when a node brings one", async () => {
     await cluster.do("add");
