@@ -12,6 +12,7 @@ import { keptInputs } from "./conformance/kept-inputs.ts";
 import { lifetime } from "./conformance/lifetime.ts";
 import { quantised } from "./conformance/quantised.ts";
 import { refits } from "./conformance/refits.ts";
+import { closeSharedHost } from "./conformance/shared-host.ts";
 import { segments } from "./conformance/segments.ts";
 import { steps } from "./conformance/steps.ts";
 
@@ -32,6 +33,7 @@ export interface ConformanceOptions {
 
 export function hostConformance(name: string, command: HostCommand, options: ConformanceOptions = {}): void {
   describe(`${name} conforms to the host protocol`, () => {
+    closeSharedHost(command);
     refits(command, options.mergeTolerance ?? 1e-6);
     if (options.vectors ?? true) {
       golden(command, options.precisions ?? ["f32", "f16", "bf16"]);

@@ -4,7 +4,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { CheckpointSource } from "../../../sidecar/src/catalog/types.ts";
-import { startHost, type Host, type HostCommand, type HostReply } from "../../../sidecar/src/host/index.ts";
+import type { Host, HostCommand, HostReply } from "../../../sidecar/src/host/index.ts";
+import { leaveHost, sharedHost } from "./shared-host.ts";
 import { planRefit } from "../../../sidecar/src/plan/index.ts";
 import type { DesiredState } from "../../../sidecar/src/plan/index.ts";
 import {
@@ -68,7 +69,7 @@ const rank = (parameter: string, rows: number, cols: number, r: number, seed: nu
 
 export async function openBench(command: HostCommand): Promise<Bench> {
   const folder = await mkdtemp(join(tmpdir(), "refit-host-"));
-  const host = await startHost(command);
+  const host = await sharedHost(command);
   const checkpoint = await writeCheckpoint(join(folder, "base.safetensors"), model);
   const other = await writeCheckpoint(join(folder, "other.safetensors"), otherModel);
   const a = await writeAdapter(folder, "a", [
@@ -116,7 +117,7 @@ export async function openBench(command: HostCommand): Promise<Bench> {
       return (await host.call("checksums", { engine })).sha256;
     },
     async close() {
-      await host.close();
+      await leaveHost(host);
       await rm(folder, { recursive: true, force: true });
     },
   };

@@ -6,7 +6,8 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import type { CheckpointSource } from "../../../sidecar/src/catalog/types.ts";
-import { startHost, type Host, type HostCommand } from "../../../sidecar/src/host/index.ts";
+import type { Host, HostCommand } from "../../../sidecar/src/host/index.ts";
+import { leaveHost, sharedHost } from "./shared-host.ts";
 import { planRefit } from "../../../sidecar/src/plan/index.ts";
 import { readSteps, relativeError } from "../demo-model.ts";
 import {
@@ -50,7 +51,7 @@ export function fused(command: HostCommand, tolerance: number): void {
     let adapter: Adapter;
     const { inputs, outputs } = readSteps(join(folder, "steps.safetensors"));
     beforeAll(async () => {
-      host = await startHost(command);
+      host = await sharedHost(command);
       files = await mkdtemp(join(tmpdir(), "refit-fused-"));
       const names = Object.keys(shapes).sort();
       checkpoint = await writeCheckpoint(
@@ -67,7 +68,7 @@ export function fused(command: HostCommand, tolerance: number): void {
       );
     });
     afterAll(async () => {
-      await host.close();
+      await leaveHost(host);
       await rm(files, { recursive: true, force: true });
     });
     const load = (engine: string, strength: number) =>

@@ -8,7 +8,8 @@ import { readCheckpointSource } from "../../../sidecar/src/catalog/index.ts";
 import type { CheckpointSource } from "../../../sidecar/src/catalog/index.ts";
 import { ensureDelta } from "../../../sidecar/src/delta/index.ts";
 import type { Failure } from "../../../sidecar/src/failure/index.ts";
-import { startHost, type Host, type HostCommand } from "../../../sidecar/src/host/index.ts";
+import type { Host, HostCommand } from "../../../sidecar/src/host/index.ts";
+import { leaveHost, sharedHost } from "./shared-host.ts";
 import { touchedParameters } from "../../../sidecar/src/terms/index.ts";
 import { goldenCases, goldenPath, loadTensors, mismatches, values, type GoldenCase, type GoldenTensor } from "../../golden/cases.ts";
 import { hashOf } from "../fixtures.ts";
@@ -43,11 +44,11 @@ export function golden(command: HostCommand, precisions: readonly WeightDtype[])
     let folder = "";
     const loaded = new Map<string, Promise<Loaded>>();
     beforeAll(async () => {
-      host = await startHost(command);
+      host = await sharedHost(command);
       folder = await mkdtemp(join(tmpdir(), "refit-golden-"));
     });
     afterAll(async () => {
-      await host.close();
+      await leaveHost(host);
       await rm(folder, { recursive: true, force: true });
     });
 

@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from "vitest";
 import type { FrameTensor, HostParams } from "../../../protocol/src/index.ts";
-import { startHost, type Host, type HostCommand, type StepTensor } from "../../../sidecar/src/host/index.ts";
+import type { Host, HostCommand, StepTensor } from "../../../sidecar/src/host/index.ts";
+import { leaveHost, sharedHost } from "./shared-host.ts";
 import { demoGraph, demoStates, goldenSteps, readSteps } from "../demo-model.ts";
 
 /** Conditioning goes to a host that keeps inputs once, and the step is the same. */
@@ -17,7 +18,7 @@ export function keptInputs(command: HostCommand): void {
     const halved: FrameTensor = { ...conditioning, data: new Uint8Array(half(conditioning.data)) };
     beforeAll(async () => {
       scratch = await mkdtemp(join(tmpdir(), "refit-kept-"));
-      host = await startHost(command);
+      host = await sharedHost(command);
       const { checkpoint } = (await demoStates(scratch))([]);
       await host.call("load", {
         engine: "keeps",
@@ -28,7 +29,7 @@ export function keptInputs(command: HostCommand): void {
       });
     });
     afterAll(async () => {
-      await host.close();
+      await leaveHost(host);
       await rm(scratch, { recursive: true, force: true });
     });
     const step = async (tensors: readonly StepTensor[], more: Partial<HostParams<"step">> = {}): Promise<Buffer> =>

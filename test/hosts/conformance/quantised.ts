@@ -6,7 +6,8 @@ import { native } from "../../../native/ts/index.ts";
 import { readCheckpointSource } from "../../../sidecar/src/catalog/index.ts";
 import type { CheckpointSource } from "../../../sidecar/src/catalog/index.ts";
 import { ensureDelta } from "../../../sidecar/src/delta/index.ts";
-import { startHost, type Host, type HostCommand } from "../../../sidecar/src/host/index.ts";
+import type { Host, HostCommand } from "../../../sidecar/src/host/index.ts";
+import { leaveHost, sharedHost } from "./shared-host.ts";
 import { touchedParameters } from "../../../sidecar/src/terms/index.ts";
 import { values } from "../../golden/cases.ts";
 import { loadQuantised, quantisedCases, quantisedPath, type QuantisedCase } from "../../golden2/quantised.ts";
@@ -26,11 +27,11 @@ export function quantised(command: HostCommand): void {
     let folder = "";
     const loaded = new Map<string, Promise<Loaded>>();
     beforeAll(async () => {
-      host = await startHost(command);
+      host = await sharedHost(command);
       folder = await mkdtemp(join(tmpdir(), "refit-quantised-"));
     });
     afterAll(async () => {
-      await host.close();
+      await leaveHost(host);
       await rm(folder, { recursive: true, force: true });
     });
 

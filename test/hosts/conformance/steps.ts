@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { native } from "../../../native/ts/index.ts";
 import type { FrameTensor } from "../../../protocol/src/index.ts";
 import type { Failure } from "../../../sidecar/src/failure/index.ts";
-import { startHost, type Host, type HostCommand } from "../../../sidecar/src/host/index.ts";
+import type { Host, HostCommand } from "../../../sidecar/src/host/index.ts";
+import { leaveHost, sharedHost } from "./shared-host.ts";
 import { planRefit } from "../../../sidecar/src/plan/index.ts";
 import type { Wanted } from "../../../sidecar/src/refit/index.ts";
 import { demoGraph, demoStacks, demoStates, goldenSteps, readSteps, relativeError, type NamedStack } from "../demo-model.ts";
@@ -19,13 +20,13 @@ export function steps(command: HostCommand, tolerance: number, churn: { readonly
     let states: (stack: NamedStack) => Wanted;
     const { inputs, outputs } = readSteps(goldenSteps);
     beforeAll(async () => {
-      host = await startHost(command);
+      host = await sharedHost(command);
       folder = await mkdtemp(join(tmpdir(), "refit-steps-"));
       states = await demoStates(folder);
       await load("shared");
     });
     afterAll(async () => {
-      await host.close();
+      await leaveHost(host);
       await rm(folder, { recursive: true, force: true });
     });
 
