@@ -81,8 +81,17 @@ const scripts = {
     process.on("exit", () => environment.kill());
     const made = new Promise((resolve) => environment.on("close", resolve).on("error", resolve));
     build();
-    await made;
-    must(process.execPath, ["tools/test.mjs", ...rest]);
+    // What needs no Python begins at once; the end of its stdin tells the tests that the environment is there.
+    const tests = spawn(process.execPath, ["tools/test.mjs", ...rest], {
+      cwd: root,
+      stdio: ["pipe", "inherit", "inherit"],
+      env: { ...process.env, REFIT_PYTHON_COMES: "1" },
+    });
+    tests.stdin.on("error", () => {});
+    void made.then(() => tests.stdin.end());
+    const ended = new Promise((resolve) => tests.on("close", (status) => resolve(status ?? 1)).on("error", () => resolve(1)));
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => tests.kill(signal));
+    process.exitCode = await ended;
   },
   "test:unit"() {
     build();

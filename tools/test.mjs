@@ -80,7 +80,7 @@ if (freeGiB() < neededGiB) {
 
 /** Starts a program that ends with this run. Resolves with its exit status, 1 when it could not be started; `said` takes what it prints when stdio has pipes. */
 function ended(command, args, options, said = []) {
-  const child = spawn(command, args, { cwd: root, stdio: "inherit", ...options });
+  const child = spawn(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"], ...options });
   running.add(child);
   for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => said.push(chunk));
   return new Promise((resolve) => {
@@ -138,7 +138,7 @@ async function vitest(label, paths, env) {
 }
 
 /** One process of pytest. `label` tells it from others beside it, whose output is held back until it ends. */
-async function pytest(python, label, paths, alone) {
+async function pytest(label, paths, alone) {
   const report = join(scratch, `${label.replace(/\W+/g, "-")}.xml`);
   const marker = e2e ? ["-m", "e2e"] : ["-m", "not e2e"];
   const args = [
@@ -161,7 +161,7 @@ async function pytest(python, label, paths, alone) {
     TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS: "0",
     TORCHINDUCTOR_COMPILE_THREADS: "1",
   };
-  const options = { stdio: alone ? "inherit" : ["ignore", "pipe", "pipe"], env };
+  const options = { ...(alone ? {} : { stdio: ["ignore", "pipe", "pipe"] }), env };
   const status = await ended(python, args, options, said);
   if (said.length > 0) process.stdout.write(Buffer.concat(said));
   const attributes = reported(report, (text) => /<testsuite [^>]*>/.exec(text)?.[0]);
@@ -176,15 +176,16 @@ async function pytest(python, label, paths, alone) {
   });
 }
 
-const hosts = "test/python/hosts";
-const hostsPytest = (python) => pytest(python, "pytest, hosts", [hosts], false);
-const otherPytest = (python) => pytest(python, "pytest, all others", ["test/python", `--ignore=${hosts}`], false);
+const [hosts, plugin] = ["test/python/hosts", "test/python/plugin"];
+const hostsPytest = () => pytest("pytest, hosts", [hosts], false);
+const pluginPytest = () => pytest("pytest, plugin", [plugin], false);
+const otherPytest = () => pytest("pytest, all others", ["test/python", `--ignore=${hosts}`, `--ignore=${plugin}`], false);
 
-/** Types, lint, format, layers, generated files. */
-async function check() {
+/** Types, lint, format, layers, generated files of a part: `sources`, which needs no Python, or `python`. */
+async function check(part) {
   const started = performance.now();
-  const status = await ended(process.execPath, ["tools/check.mjs"], {});
-  add("check", started, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 });
+  const status = await ended(process.execPath, ["tools/check.mjs", `--${part}`], {});
+  add(`check, ${part}`, started, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 });
 }
 
 async function allTypescript() {
@@ -198,40 +199,51 @@ async function allTypescript() {
 // each start of Python would compile PyTorch anew, which doubles it.
 if (!process.env.REFIT_TEST_PYTHON) delete process.env.PYTHONDONTWRITEBYTECODE;
 let python = null;
-try {
-  python = testPython(root);
-} catch (error) {
-  console.error(`refit-sidecar: ${error.message}`);
-  totals.failed += 1;
+/** `npm test` makes Python's environment meanwhile, and closes our stdin when it is done. */
+async function findPython() {
+  if (process.env.REFIT_PYTHON_COMES === "1") for await (const _ of process.stdin);
+  try {
+    python = testPython(root);
+  } catch (error) {
+    console.error(`refit-sidecar: ${error.message}`);
+    totals.failed += 1;
+  }
+  if (python) process.env.REFIT_TEST_PYTHON = python;
 }
-if (python) process.env.REFIT_TEST_PYTHON = python;
 
 const typescript = wanted.filter((path) => !path.startsWith("test/python"));
 const pythonPaths = wanted.filter((path) => path.startsWith("test/python"));
+if (unit || e2e || wanted.length > 0) await findPython();
 if (unit) {
   await vitest("vitest", unitPaths.typescript, {});
-  if (python) await pytest(python, "pytest", unitPaths.python, true);
+  if (python) await pytest("pytest", unitPaths.python, true);
 } else if (wanted.length > 0) {
   if (typescript.length > 0) await vitest("vitest", typescript, {});
-  if (python && pythonPaths.length > 0) await pytest(python, "pytest", pythonPaths, true);
+  if (python && pythonPaths.length > 0) await pytest("pytest", pythonPaths, true);
 } else if (e2e) {
   // These measure, so each runs alone.
   await vitest("vitest", [], {});
   await vitest("vitest, REFIT_NATIVE=off", ["test/hosts/onnxruntime"], { REFIT_NATIVE: "off" });
-  if (python) await pytest(python, "pytest", ["test/python"], true);
+  if (python) await pytest("pytest", ["test/python"], true);
 } else {
+  const sources = check("sources");
+  await findPython();
   // Python's tests keep to one thread, and vitest's wait for processes and clocks half of the time: both go side by side, and what is left goes to whoever is done first.
   const beside = python && availableParallelism() > 1;
   if (beside) console.log("pytest runs beside vitest; what it says follows when it is done");
-  const left = [...(python ? [() => otherPytest(python)] : []), check];
+  const left = [...(python ? [pluginPytest, otherPytest] : []), () => check("python")];
   const lane = async (first) => {
     await first();
     for (let next = left.shift(); next !== undefined; next = left.shift()) await next();
   };
-  if (beside) await Promise.all([lane(() => hostsPytest(python)), lane(allTypescript)]);
-  else {
+  const typescriptLane = async () => {
+    await sources;
     await allTypescript();
-    await lane(python ? () => hostsPytest(python) : async () => undefined);
+  };
+  if (beside) await Promise.all([lane(hostsPytest), lane(typescriptLane)]);
+  else {
+    await typescriptLane();
+    await lane(python ? hostsPytest : async () => undefined);
   }
 }
 
