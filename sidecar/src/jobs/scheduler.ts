@@ -3,7 +3,7 @@ import { Paces, remainingMs } from "./pace.ts";
 import type { JobContext, JobHandle, JobInfo, JobProgress, JobSpec, JobState, Urgency } from "./types.ts";
 
 export interface SchedulerOptions {
-  /** Background jobs that run at one time; those that a user waits for are not counted. */
+  /** Background jobs that run at one time, and as many that were asked for beside them; those that a user waits for are not counted. */
   readonly concurrency: number;
   /** True while a step runs or one is expected in the next moment. */
   readonly stepsActive: () => boolean;
@@ -12,7 +12,7 @@ export interface SchedulerOptions {
   /** True while nobody has used an engine for a while; asked for jobs that want rest, and again every `restPollMs`. */
   readonly resting?: () => boolean;
   readonly onChange: (job: JobInfo) => void;
-  /** False while no background job may start (quiet hours); asked when a job comes or ends, and by `wake`. */
+  /** False while no background job may start (quiet hours), except one that was asked for; asked when a job comes or ends, and by `wake`. */
   readonly mayStart?: () => boolean;
   readonly nowMs?: () => number;
   readonly wait?: (ms: number) => Promise<void>;
@@ -25,7 +25,7 @@ export interface Scheduler {
   readonly counts: () => Readonly<Record<"queued" | "running", number>>;
   /** False when there is no such job, or it has ended. */
   readonly cancel: (id: string) => boolean;
-  /** Background jobs that have not started wait until `resume`; what a user waits for goes on. */
+  /** Background jobs that have not started wait until `resume`; what somebody waits for or has asked for goes on. */
   readonly pause: () => void;
   readonly resume: () => void;
   /** Looks again at what may start: the answer of `mayStart` has changed. */
@@ -37,10 +37,15 @@ export interface Scheduler {
   readonly close: () => Promise<void>;
 }
 
-const rank: Readonly<Record<Urgency, number>> = { user: 0, lastUsed: 1, arrival: 2, idle: 3 };
+const rank: Readonly<Record<Urgency, number>> = { user: 0, asked: 1, lastUsed: 2, arrival: 3, idle: 4 };
+/** Somebody gave word for it: it stands back behind nothing but steps, and neither a pause nor quiet hours hold it. */
+const onRequest = (urgency: Urgency): boolean => urgency === "user" || urgency === "asked";
 const keptEnded = 50;
 const yieldPollMs = 20;
 const restPollMs = 1000;
+
+/** What is counted together: work that was asked for never waits behind work that was not. */
+type Slot = "user" | "asked" | "background";
 
 interface Entry {
   readonly id: string;
@@ -49,6 +54,7 @@ interface Entry {
   readonly abort: AbortController;
   readonly settle: { readonly resolve: (value: unknown) => void; readonly reject: (error: unknown) => void };
   readonly result: Promise<unknown>;
+  readonly awaited: { readonly promise: Promise<unknown>; readonly resolve: (value: unknown) => void };
   urgency: Urgency;
   state: JobState;
   progress: JobProgress;
@@ -106,7 +112,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     options.onChange(info(entry));
     const context: JobContext = {
       signal: entry.abort.signal,
-      background: () => entry.urgency !== "user",
+      background: () => !onRequest(entry.urgency),
+      awaited: entry.awaited.promise.then(() => undefined),
       yieldToSteps: () => yieldToSteps(entry),
       progress: (progress) => {
         if (progress.stage !== entry.progress.stage && entry.progress.stage !== "queued") entry.stageAtMs = nowMs();
@@ -130,7 +137,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   /** Looks again after a while at jobs that wait for rest: nothing tells when it begins. */
   function awaitRest(entries: readonly Entry[]): void {
-    if (restTimer !== null || closed || !entries.some((entry) => entry.state === "queued" && entry.urgency !== "user" && !mayWork(entry)))
+    if (restTimer !== null || closed || !entries.some((entry) => entry.state === "queued" && !onRequest(entry.urgency) && !mayWork(entry)))
       return;
     restTimer = setTimeout(() => {
       restTimer = null;
@@ -141,16 +148,19 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   function pump(): void {
     const entries = [...open.values()];
-    let background = entries.filter((other) => other.state === "running" && other.urgency !== "user").length;
+    const slotOf = ({ urgency }: Entry): Slot => (urgency === "user" ? "user" : urgency === "asked" ? "asked" : "background");
+    const taken: Record<Slot, number> = { user: -Infinity, asked: 0, background: 0 };
+    for (const other of entries) if (other.state === "running") taken[slotOf(other)] += 1;
+    const isFree = (entry: Entry): boolean => taken[slotOf(entry)] < options.concurrency;
     const held = paused || options.mayStart?.() === false;
     // Thousands of files may have been queued at once: what cannot start is not put in order.
     const startable = entries.filter(
-      (entry) => entry.state === "queued" && (entry.urgency === "user" || (!held && background < options.concurrency && mayWork(entry))),
+      (entry) => entry.state === "queued" && isFree(entry) && (onRequest(entry.urgency) || (!held && mayWork(entry))),
     );
     awaitRest(entries);
     for (const entry of inOrder(startable)) {
-      if (entry.urgency !== "user" && background >= options.concurrency) continue;
-      if (entry.urgency !== "user") background += 1;
+      if (!isFree(entry)) continue;
+      taken[slotOf(entry)] += 1;
       const work = execute(entry).finally(() => {
         running.delete(work);
         pump();
@@ -171,6 +181,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const present = open.get(spec.key);
       if (present) {
         if (rank[spec.urgency] < rank[present.urgency]) present.urgency = spec.urgency;
+        if (onRequest(present.urgency)) present.awaited.resolve(undefined);
         pump();
         return { id: present.id, result: present.result as Promise<Result> };
       }
@@ -185,6 +196,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         abort: new AbortController(),
         settle,
         result: settle.promise,
+        awaited: deferred(),
         urgency: spec.urgency,
         state: "queued",
         progress: { stage: "queued", done: 0, total: 0 },
@@ -192,6 +204,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         stageAtMs: nowMs(),
         error: null,
       };
+      if (onRequest(spec.urgency)) entry.awaited.resolve(undefined);
       open.set(spec.key, entry);
       options.onChange(info(entry));
       pump();

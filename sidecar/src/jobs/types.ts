@@ -1,7 +1,7 @@
 // What a background job is. Times are milliseconds.
 
-/** Who waits for the result, most urgent first. */
-export type Urgency = "user" | "lastUsed" | "arrival" | "idle";
+/** Who waits for the result, most urgent first. "asked": somebody pressed a button for it and goes on meanwhile. */
+export type Urgency = "user" | "asked" | "lastUsed" | "arrival" | "idle";
 
 export type JobState = "queued" | "running" | "done" | "failed" | "cancelled";
 
@@ -13,8 +13,10 @@ export interface JobProgress {
 }
 
 export interface JobContext {
-  /** Whether nobody waits for it now: such work takes a low priority. */
+  /** Whether nobody waits for it now: such work takes a low priority, until `awaited`. */
   readonly background: () => boolean;
+  /** Resolves when somebody waits for it: at once where one did from the beginning, never where nobody ever does. */
+  readonly awaited: Promise<void>;
   /** Aborted by cancel and by close; the job ends soon, with any error. */
   readonly signal: AbortSignal;
   readonly progress: (progress: JobProgress) => void;

@@ -101,6 +101,40 @@ describe("createScheduler", () => {
     await scheduler.close();
   });
 
+  it("does not keep what was asked for behind background work, pauses or quiet hours, and tells work that somebody waits for it now", async () => {
+    const { scheduler, submit, started, open } = bench({ mayStart: () => false });
+    const told: string[] = [];
+    scheduler.pause();
+    submit("rebuild", "asked");
+    submit("warm", "asked");
+    await settled();
+    expect(started).toEqual(["rebuild"]);
+    open("rebuild");
+    await settled();
+    await settled();
+    expect(started).toEqual(["rebuild", "warm"]);
+    await scheduler.close();
+    const other = bench();
+    const gate = new Promise<string>((resolve) =>
+      other.submit("export", "arrival", async ({ background, awaited }) => {
+        told.push(background() ? "nobody waits" : "awaited");
+        await awaited;
+        told.push(background() ? "nobody waits" : "awaited");
+        resolve("exported");
+        return "exported";
+      }),
+    );
+    other.submit("button", "asked");
+    await settled();
+    expect([told, other.started]).toEqual([["nobody waits"], ["button"]]);
+    other.submit("export", "user");
+    await gate;
+    expect(told).toEqual(["nobody waits", "awaited"]);
+    other.open("button");
+    await settled();
+    await other.scheduler.close();
+  });
+
   it("starts nothing in the background in quiet hours but what a user waits for, and goes on when it is woken after them", async () => {
     let quiet = true;
     const { scheduler, submit, started } = bench({ mayStart: () => !quiet });

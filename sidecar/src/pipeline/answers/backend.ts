@@ -86,8 +86,8 @@ export function createBackend(parts: BackendParts): WireBackend {
     );
   }
 
-  const background = (kind: string, title: string, key: string, run: (context: JobContext) => Promise<void>) => {
-    const { id, result } = jobs.submit({ key, kind, title, urgency: "lastUsed", run });
+  const asked = (kind: string, title: string, key: string, run: (context: JobContext) => Promise<void>) => {
+    const { id, result } = jobs.submit({ key, kind, title, urgency: "asked", run });
     result.catch(() => undefined);
     return { job: id };
   };
@@ -191,21 +191,18 @@ export function createBackend(parts: BackendParts): WireBackend {
     },
     "engine.warm": async (params) => {
       const request = requestOf(params);
-      return background(
-        "warm",
-        `Warm ${catalog.find("checkpoint", params.checkpoint).name}`,
-        `warm ${JSON.stringify(request)}`,
-        (context) => parts.warm(request, context),
+      return asked("warm", `Warm ${catalog.find("checkpoint", params.checkpoint).name}`, `warm ${JSON.stringify(request)}`, (context) =>
+        parts.warm(request, context),
       );
     },
     "engine.list": async () => ({ engines: parts.page.engines() }),
     "engine.refit": async ({ engine }) => {
       const live = engineOf(engines, engine);
-      return background("refit", "Write all weights again", `refit ${engine}`, () => live.rewrite());
+      return asked("refit", "Write all weights again", `refit ${engine}`, () => live.rewrite());
     },
     "engine.rebuild": async ({ engine }) => {
       const live = engineOf(engines, engine);
-      return background("rebuild", "Build the engine again", `rebuild ${engine}`, async () => {
+      return asked("rebuild", "Build the engine again", `rebuild ${engine}`, async () => {
         await live.rebuild();
       });
     },

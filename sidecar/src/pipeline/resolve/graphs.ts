@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { constants, setPriority, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Failure } from "../../failure/index.ts";
@@ -13,6 +13,7 @@ import { packageRoot } from "../../package-root.ts";
 import type { EngineFinger, EngineKey, Store } from "../../store/index.ts";
 import type { Parameters } from "../../terms/index.ts";
 import type { FailedGraphs } from "./failed-graphs.ts";
+import { standingBack } from "./standing-back.ts";
 import type { Stores } from "../stores.ts";
 
 export interface Port {
@@ -107,10 +108,10 @@ export interface Graphs {
   ) => Promise<GraphBundle>;
 }
 
-/** `quietly`: at a low priority, because nobody waits for it. */
+/** `quietUntil`: nobody waits for it before, so it stands back behind everything else. */
 export interface ExportHow {
   readonly need?: GraphNeed;
-  readonly quietly?: boolean;
+  readonly quietUntil?: Promise<void>;
 }
 
 export interface GraphsOptions {
@@ -228,15 +229,6 @@ export async function exportGraph(
   }
 }
 
-/** Behind whatever else wants the processor. A system that refuses it runs the program as any other. */
-function setLowPriority(pid: number): void {
-  try {
-    setPriority(pid, constants.priority.PRIORITY_LOW);
-  } catch {
-    // It ended already, or the system has no priorities.
-  }
-}
-
 /** `python -m refit_graphs` on canonical names and shapes: a file's own names may be others (diffusers), or lie in several shards. */
 export async function runExport(
   python: HostPython,
@@ -250,7 +242,7 @@ export async function runExport(
   try {
     const header = join(folder, "header.json");
     await writeFile(header, JSON.stringify(Object.fromEntries([...shapes].map(([name, shape]) => [name, { dtype: "F32", shape }]))));
-    return await exportOf(python, header, out, onLine, signal, how);
+    return await standingBack((until, started) => exportOf(python, header, out, onLine, until, how.need, started), how.quietUntil, signal);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -263,7 +255,8 @@ async function exportOf(
   out: string,
   onLine: (line: string) => void,
   signal: AbortSignal,
-  { need = "models", quietly = false }: ExportHow,
+  need: GraphNeed = "models",
+  started: (pid: number) => void = () => undefined,
 ): Promise<Record<string, unknown>> {
   const { command, args, env } = pythonRun(python, "refit_graphs", [
     "--header",
@@ -273,7 +266,7 @@ async function exportOf(
     ...(need === "table" ? ["--table"] : []),
   ]);
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], signal, env: hostEnvironment(env) });
-  if (quietly && child.pid !== undefined) setLowPriority(child.pid);
+  if (child.pid !== undefined) started(child.pid);
   let verdict = "";
   createInterface({ input: child.stdout }).on("line", (line) => void (verdict = line));
   createInterface({ input: child.stderr }).on("line", onLine);

@@ -54,7 +54,7 @@ export async function graphOf(
     title: need === "models" ? `Export the graph of ${checkpoint.entry.name}` : `Read the structure of ${checkpoint.entry.name}`,
     urgency,
     atRest: true,
-    run: ({ signal, progress, background }) =>
+    run: ({ signal, progress, background, awaited }) =>
       graphs.exportFor(
         structure,
         checkpoint.target.parameters,
@@ -62,7 +62,7 @@ export async function graphOf(
         signal,
         {
           need,
-          quietly: background(),
+          ...(background() ? { quietUntil: awaited } : {}),
         },
       ),
   });
