@@ -33,16 +33,17 @@ PANEL = "document.querySelector('.refit-panel')"
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on PATH; set CHROMIUM to one")
 
 # Keeps what messages said and which pages would have been opened; both would be gone before a test could look.
+MESSAGES = ".p-toast-message, [role=status], .shadow-lg.rounded-lg.border"
 WATCH = """
 window.toasts = [];
 window.opened = [];
 window.open = (url) => { window.opened.push(String(url)); return null; };
 new MutationObserver(() => {
-  const messages = document.querySelectorAll(".p-toast-message, [role=status], .shadow-lg.rounded-lg.border");
+  const messages = document.querySelectorAll("MESSAGES");
   for (const message of messages) window.toasts.push(message.textContent);
 }).observe(document.body, { childList: true, subtree: true });
 true
-"""
+""".replace("MESSAGES", MESSAGES)
 
 FRONTENDS = {"of the requirements": None, "newest": os.environ.get("REFIT_FRONTEND")}
 
@@ -88,6 +89,12 @@ def press(browser: Browser, command: str) -> None:
 
 def toast(browser: Browser, says: str) -> None:
     browser.until(f"window.toasts.some((text) => text.includes({says!r}))", 60)
+
+
+def forget_messages(browser: Browser) -> None:
+    """Not before those in sight are gone: they would be noted again."""
+    browser.until(f"![...document.querySelectorAll('{MESSAGES}')].some((one) => one.textContent.includes('Not on an engine'))", 60)
+    browser.evaluate("window.toasts.length = 0; true")
 
 
 def execute(browser: Browser, command: str) -> None:
@@ -420,10 +427,7 @@ def test_a_workflow_that_shall_be_quiet_is_and_keeps_it(page):
     browser.evaluate(f"{quiet}.click(); true")
     assert browser.evaluate("window.app.graph.serialize().extra.refit.quiet") is True
     toast(browser, "attn1_output_patch")
-    browser.until(
-        "![...document.querySelectorAll('.p-toast-message, [role=status]')].some((one) => one.textContent.includes('Not on an engine'))", 60
-    )
-    browser.evaluate("window.toasts.length = 0; true")
+    forget_messages(browser)
     run(Choices(seed=35, model=attention_patch))
     time.sleep(1)
     assert not [text for text in browser.evaluate("window.toasts") if "Not on an engine" in text]
@@ -479,7 +483,7 @@ def test_a_setting_that_turns_messages_off_does(page):
     _, browser, run, _ = page
     setting = "window.app.extensionManager.setting"
     browser.evaluate(f"Promise.resolve({setting}.set('Refit.Toasts.Fallback', false)).then(() => true)")
-    browser.evaluate("window.toasts.length = 0; true")
+    forget_messages(browser)
     run(Choices(seed=36, model=attention_patch))
     browser.until(f"{PANEL}.textContent.includes('in ComfyUI itself')", 60)
     time.sleep(1)
