@@ -49,8 +49,8 @@ class FamilyCall(NamedTuple):
     settings: Mapping[str, str | tuple[str, str]]
     #: Value in the call's own options -> engine input.
     options: Mapping[str, str]
-    #: Part of a ControlNet's answer -> (engine input, key of the UI's configuration under which the number of blocks stands).
-    controls: Mapping[str, tuple[str, str]]
+    #: Part of a ControlNet's answer -> (engine input, key of the UI's configuration under which the number of blocks stands, input of the last block or "").
+    controls: Mapping[str, tuple[str, str, str]]
     #: Argument -> (key of the UI's configuration, word where that has none) with which it asks for what the model does anyway.
     usual: Mapping[str, tuple[str, str]]
     #: Argument -> the number by which the UI's class multiplies it in its own float type.
@@ -95,7 +95,7 @@ def _family_call(family: Mapping[str, Any], call: Mapping[str, Any]) -> FamilyCa
         finer=_fixed(call.get("finer", {})),
         settings=_settings(call),
         options=call.get("options", {}),
-        controls={part: (to["input"], to["blocks"]) for part, to in call.get("controls", {}).items()},
+        controls={part: (to["input"], to["blocks"], to.get("last", "")) for part, to in call.get("controls", {}).items()},
         usual={argument: (what.get("setting", ""), what["value"]) for argument, what in call.get("usual", {}).items()},
         scaled={argument: float(factor) for argument, factor in call.get("scaled", {}).items()},
         patch=call.get("patch", 1),
@@ -119,7 +119,10 @@ def _words_call(words: Mapping[str, Any]) -> WordsCall:
 def _named(value: Any) -> Iterator[str]:
     """Engine inputs that an entry feeds."""
     for one in value if isinstance(value, list) else [value]:
-        yield one["input"] if isinstance(one, dict) else one
+        if not isinstance(one, dict):
+            yield one
+        else:
+            yield from (one[key] for key in ("input", "last") if key in one)
 
 
 def _fixed(table: Mapping[str, Any]) -> dict[str, Any]:

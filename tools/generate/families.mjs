@@ -57,6 +57,7 @@ const fedBy = (call) =>
     call.settings ?? {},
     call.options ?? {},
     call.controls ?? {},
+    Object.fromEntries(Object.entries(call.controls ?? {}).flatMap(([part, { last }]) => (last === undefined ? [] : [[part, last]]))),
     call.words?.inputs ?? {},
     call.words?.settings ?? {},
   ]

@@ -165,9 +165,11 @@ const call = z.strictObject({
   options: z.record(z.string(), z.string()).optional(),
   /**
    * Part of a ControlNet's answer ("input", "output") → the input that takes what is added to the picture behind each block of a kind. `blocks`: the UI's configuration has
-   * the number of blocks under it. A tensor that stands for several blocks in a row goes once.
+   * the number of blocks under it. A tensor that stands for several blocks in a row goes once. `last`: the last block has an input of its own, and `input` is for those before it.
    */
-  controls: z.partialRecord(z.enum(["input", "output"]), z.strictObject({ input: z.string(), blocks: z.string() })).optional(),
+  controls: z
+    .partialRecord(z.enum(["input", "output"]), z.strictObject({ input: z.string(), blocks: z.string(), last: z.string().optional() }))
+    .optional(),
   /** Argument → the word with which it asks for what the model does anyway: that of the UI's configuration under `setting`, or else `value`. */
   usual: z.record(z.string(), z.strictObject({ value: z.string(), setting: z.string().optional() })).optional(),
   /** Argument → the number by which the UI's class multiplies it in its own float type before it makes waves of it: 3.5 in bf16 becomes 3504 and not 3500. The engine gets what was rounded so. */

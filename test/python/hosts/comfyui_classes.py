@@ -332,7 +332,28 @@ def hidream(config: dict, weights: dict):
     )
 
 
+def sd3(config: dict, weights: dict):
+    from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
+
+    width, words = weights["context_embedder.weight"].shape
+    model = OpenAISignatureMMDITWrapper(
+        in_channels=16, out_channels=16, patch_size=2, depth=width // 64, input_size=None, adm_in_channels=config["pooled_projection_dim"],
+        pos_embed_max_size=config["pos_embed_max_size"], num_patches=weights["pos_embed"].shape[1], pos_embed_scaling_factor=None,
+        context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": words, "out_features": width}},
+        qk_norm="rms" if config["qk_norm"] else None, x_block_self_attn_layers=list(config["dual_attention_layers"]), **COMMON,
+    )  # fmt: skip
+    blocks = width // 64 - 1
+
+    def call(given: dict):
+        added = [given[f"block_controls_{number}"] for number in range(blocks) if f"block_controls_{number}" in given]
+        control = {"output": [*added, given["last_control"]]} if added else None
+        return model(given["sample"], given["timestep"], given["encoder_hidden_states"], given["y"], control)
+
+    return model, call
+
+
 MAKERS = {
+    "sd3": sd3,
     "hidream": hidream,
     "ernie-image": ernie_image,
     "kandinsky5": kandinsky5,

@@ -8,7 +8,7 @@ from typing import Any, Mapping
 
 import pytest
 from refit_graphs.descriptions import canonical_names
-from transformer_structures import flux, golden_header, wan, wan22_5b, wan_animate, wan_vace
+from transformer_structures import flux, golden_header, sd3, sd35_medium, wan, wan22_5b, wan_animate, wan_vace
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -212,6 +212,8 @@ COMFYUI = (
     {name: make for name, make in STRUCTURES.items() if name not in NEWER}
     | {"z-image": partial(z_image, 384), "flux-dev": flux, "minimax-h3-table": minimax_h3_table}
     | {
+        "sd3": sd3,
+        "sd35-medium": sd35_medium,
         "wan21-t2v": lambda: wan("wan21-t2v-1.3b"),
         "wan21-i2v": lambda: wan("wan21-i2v-14b", 1280),
         "wan22-a14b": lambda: wan("wan22-i2v-14b"),

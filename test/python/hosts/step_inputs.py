@@ -47,7 +47,7 @@ def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, 
             continue
         if found is not None and found[1] != "reference_latents":
             rows, columns = (-(-out["sample"].shape[axis] // 2) for axis in (-2, -1))
-            known |= {f"batch_{number}": batch, f"patches_{number}": rows * columns}
+            known |= {f"batch_{number}": batch, port["shape"][1]: rows * columns, "last_patches": rows * columns}
         elif number is not None:
             known |= {f"references_{number}": 1, f"frames_{number}": 1, f"height_{number}": 8 - 4 * number, f"width_{number}": 8}
         if name in SETTINGS or name == "token_timesteps":

@@ -95,6 +95,18 @@ def detect(path: str, dtype: torch.dtype | None = None) -> Detected:
     return Detected(config, model, {name: tensor.to("meta") for name, tensor in names.items()}, cache(lambda: _structure(config)))
 
 
+def read_part(path: str, name: str) -> dict[str, torch.Tensor] | None:
+    """Weights of a part of the diffusion model by their names in it; None where the file calls the part otherwise, or stores it in other numbers than floats."""
+    header = read_header(path)
+    prefix = comfy.model_detection.unet_prefix_from_state_dict(HeaderTensors(path, header))
+    for start in (f"{prefix}{name}.", f"{name}."):
+        entries = {key[len(start) :]: entry for key, entry in header.entries.items() if key.startswith(start)}
+        if entries and all(entry.dtype in ("F32", "F16", "BF16") for entry in entries.values()):
+            types = {key: torch_dtype(entry.dtype) for key, entry in entries.items()}
+            return {key: from_bytes(read_tensor(path, entry), types[key] or torch.float32, entry.shape) for key, entry in entries.items()}
+    return None
+
+
 def _structure(config: Any) -> torch.nn.Module | None:
     # Not copy.copy: this class answers to every name, copying's own ones included.
     bare = type(config).__new__(type(config))  # pyright: ignore[reportCallIssue]  the class is ComfyUI's

@@ -10,7 +10,7 @@ import comfy.patcher_extension
 import torch
 
 from ..denoising import Call, CallShape, NotServed, read_call, read_words
-from .checkpoint import Detected
+from .checkpoint import Detected, read_part
 from .modules import Outline, changed, outline
 from .ordinary import whole
 from .patches import MODEL_PREFIX
@@ -20,6 +20,8 @@ Answer = Callable[[Call], torch.Tensor]
 
 # Layers whose shape ComfyUI's own conditioning reads, and nothing else of them.
 READ_FOR_THEIR_SHAPE = ("img_in", "patch_embedding")
+# Small parts whose weights a ControlNet copies before the first step (Stability's of SD3.5).
+LENT = frozenset({"x_embedder", "y_embedder"})
 # What ComfyUI's memory management asks of every module and only single layers have. The answer is known without making the ordinary structure, which
 # takes a second for SDXL.
 OF_LAYERS_ONLY = frozenset({
@@ -32,7 +34,7 @@ _ABSENT = object()
 class RemoteDenoiser(torch.nn.Module):
     """LoRA loaders see every parameter in `state_dict()` and keep their patches; memory management sees nothing to load.
 
-    `answer` is set for the time of a run. Third-party wrappers around the diffusion model run here, as in ComfyUI's own models. Who asks for a part
+    `answer` and `patched` are set for the time of a run. Third-party wrappers around the diffusion model run here, as in ComfyUI's own models. Who asks for a part
     of the model (a block, a layer) gets that of the ordinary MODEL, loaded then, or during a run has it continue there.
     """
 
@@ -40,6 +42,8 @@ class RemoteDenoiser(torch.nn.Module):
         super().__init__()
         self.dtype = detected.model_config.unet_config["dtype"]
         self.answer: Answer | None = None
+        #: Keys of this run's patches.
+        self.patched: frozenset[str] = frozenset()
         # Plain attributes: registered parameters would be walked and loaded.
         hidden = self.__dict__
         hidden["meta_parameters"], hidden["call_shape"], hidden["source"] = detected.parameters, shape, source
@@ -68,11 +72,20 @@ class RemoteDenoiser(torch.nn.Module):
         if not callable(value) and not isinstance(value, torch.Tensor):
             return value
         if hidden["answer"] is not None:
+            if name in LENT and (part := self._lent(name)) is not None:
+                return part
             raise NotServed(f"a node that reaches into the model ({name})", "RUN_INSIDE_MODEL")
         model = whole(hidden["source"]).model.diffusion_model
         if hidden["handed_out"] is None:
             hidden["handed_out"] = outline(model)
         return getattr(model, name)
+
+    def _lent(self, name: str) -> SimpleNamespace | None:
+        """A part whose weights can be read; None where the file has them in another form, or a LoRA changes them."""
+        if any(key.startswith(f"{MODEL_PREFIX}{name}.") for key in self.patched):
+            return None
+        weights = read_part(self.source.path, name)
+        return None if weights is None else SimpleNamespace(state_dict=lambda: weights)
 
     def refuse_changes(self) -> None:
         """Raises NotServed when somebody changed a part that was handed out: the ordinary MODEL has the change, an engine has not."""

@@ -75,6 +75,7 @@ def _sample_weightless(executor: Any, noise: torch.Tensor, *args: Any, **kwargs:
         reading = read_stack(patcher)
         run = open_run(source, reading, _residuals(guider, denoiser.call_shape))
         outer, denoiser.answer = denoiser.answer, Answerer(run)
+        denoiser.patched = frozenset(patcher.patches)
         try:
             result = executor(noise, *args, **kwargs)
         finally:

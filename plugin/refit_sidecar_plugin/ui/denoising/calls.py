@@ -57,8 +57,8 @@ class CallShape:
     settings: Mapping[str, str | tuple[str, str]] = field(default_factory=dict)
     #: Value in the call's own options -> engine input.
     options: Mapping[str, str] = field(default_factory=dict)
-    #: Part of a ControlNet's answer -> (engine input, key of the configuration under which the number of blocks stands).
-    controls: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    #: Part of a ControlNet's answer -> (engine input, key of the configuration under which the number of blocks stands, input of the last block or "").
+    controls: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     #: Argument -> (key of the configuration, word where that has none) with which it asks for what the model does anyway.
     usual: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: Argument -> the number by which the class multiplies it in its own float type.
@@ -286,11 +286,12 @@ def _code_in(value: object) -> object | None:
 
 
 def block_controls(
-    known: Mapping[str, tuple[str, str]], control: Mapping[str, Sequence[Any]], configuration: Mapping[str, object]
+    known: Mapping[str, tuple[str, str, str]], control: Mapping[str, Sequence[Any]], configuration: Mapping[str, object]
 ) -> dict[str, torch.Tensor]:
     """What ControlNets of a transformer add behind its blocks, part by part; a tensor that the UI gives for several blocks in a row goes once.
 
-    The engine spreads what it gets over all blocks, each for equally many, the last one for what is left.
+    The engine spreads what it gets over all blocks, each for equally many, the last one for what is left. The UIs add nothing behind a block for which
+    the list has no tensor or ends before, and look at nothing behind the last block.
     """
     out: dict[str, torch.Tensor] = {}
     for part, given in control.items():
@@ -299,15 +300,30 @@ def block_controls(
             continue
         if part not in known:
             raise NotServed(f"a ControlNet of another kind (it has a part {part!r})", "RUN_INPUT")
-        name, setting = known[part]
+        name, setting, last = known[part]
         blocks = configuration.get(setting)
-        if len(values) != blocks or any(value is None for value in values):
-            raise NotServed("a ControlNet that leaves out some blocks", "RUN_INPUT")
+        if not isinstance(blocks, int):
+            raise NotServed("a ControlNet of a model whose blocks are not counted", "RUN_INPUT")
+        if last and len(values) >= blocks and values[blocks - 1] is not None:
+            out[last] = values[blocks - 1]
+        values = _for_each_block(values, blocks - bool(last))
+        if not values:
+            continue
         firsts = [number for number, value in enumerate(values) if number == 0 or value is not values[number - 1]]
         each = -(-len(values) // len(firsts))
         told = values[::each] if firsts == list(range(0, len(values), each)) else values
         out |= zip(_numbered(name, len(told)), told, strict=True)
     return out
+
+
+def _for_each_block(values: list[torch.Tensor | None], blocks: int) -> list[torch.Tensor]:
+    """So many tensors: a patch of zeros for a block behind which nothing is added, as the engine fills up what is shorter than the picture. Empty where nothing is added anywhere."""
+    given = values[:blocks] + [None] * (blocks - len(values))
+    some = next((value for value in given if value is not None), None)
+    if some is None:
+        return []
+    nothing = torch.zeros_like(some[:, :1])
+    return [nothing if value is None else value for value in given]
 
 
 def residuals(control: Mapping[str, list]) -> tuple[torch.Tensor, ...]:

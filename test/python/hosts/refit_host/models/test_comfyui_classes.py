@@ -35,7 +35,7 @@ MORE = {"wan22-animate": ({"face_frames": 2, "pose_frames": 1}, {"face_frames": 
 
 
 # Structures whose class takes even sizes only.
-EVEN = ("hunyuan-video", "wan21-vace")
+EVEN = ("hunyuan-video", "wan21-vace", "sd3", "sd35-medium")
 
 
 @pytest.mark.parametrize("name", COMFYUI)

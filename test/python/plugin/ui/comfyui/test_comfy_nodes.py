@@ -217,14 +217,50 @@ def test_a_tensor_that_stands_for_blocks_of_uneven_number_is_sent_for_each():
 @pytest.mark.parametrize(
     ("control", "configuration"),
     [
-        ({"input": spread(18, 1)}, {}), ({"input": [*spread(18, 1), None]}, {}), ({"input": spread(19, 1)}, {"depth": None}),
+        ({"input": spread(19, 1)}, {"depth": None}),
         ({"input": spread(19, 1), "middle": [torch.ones(1)]}, {}),
     ],
-    ids=["fewer blocks", "one left out", "no number of blocks", "a UNet's part"],
+    ids=["no number of blocks", "a UNet's part"],
 )  # fmt: skip
-def test_a_transformers_controlnet_for_other_blocks_is_refused(control, configuration):
+def test_a_transformers_controlnet_of_another_kind_is_refused(control, configuration):
     with pytest.raises(calls.NotServed, match="ControlNet"):
         flux_call(control, **configuration)
+
+
+def told(call, name: str, blocks: int) -> list[torch.Tensor]:
+    """What the engine adds behind each block: it spreads what it gets, and fills it up with zeros."""
+    given = [call.tensors[f"{name}_{number}"] for number in range(64) if f"{name}_{number}" in call.tensors]
+    each = -(-blocks // len(given)) if given else 1
+    return [torch.nn.functional.pad(given[number // each], (0, 0, 0, 16 - given[number // each].shape[1])) for number in range(blocks)]
+
+
+@pytest.mark.parametrize("left", [[18], [0], [3, 4, 11], list(range(1, 19)), list(range(9, 19))], ids=str)
+@pytest.mark.parametrize("short", [False, True])
+def test_a_transformers_controlnet_may_leave_out_blocks(left, short):
+    given = [None if number in left else one for number, one in enumerate(spread(19, 1))]
+    while short and given[-1] is None:
+        given.pop()
+    call = flux_call({"input": given, "output": []})
+    nothing = torch.zeros(1, 16, 64)
+    expected = [nothing if number in left else one for number, one in enumerate(spread(19, 1))]
+    assert all(torch.equal(one, other) for one, other in zip(told(call, "double_controls", 19), expected, strict=True))
+
+
+def test_what_a_transformers_controlnet_has_for_more_blocks_than_there_are_is_not_looked_at():
+    call = flux_call({"input": spread(24, 1), "output": []})
+    assert sum(name.startswith("double_controls_") for name in call.tensors) == 19
+
+
+@pytest.mark.parametrize(("blocks", "sent", "last"), [(23, 12, False), (24, 12, True), (26, 12, True)])
+def test_the_last_block_of_sd3_has_an_input_of_its_own(blocks, sent, last):
+    """Most ControlNets of SD3 add nothing behind it: 12 tensors for 23 of 24 blocks go once each."""
+    given = (spread(24, 2) + [torch.full((1, 16, 64), 99.0)] * 2)[:blocks]
+    args = (torch.zeros(1, 16, 8, 8), torch.zeros(1), torch.zeros(1, 7, 4096), torch.zeros(1, 2048), {"output": given}, {})
+    call = calls.read_call(calls.call_shape("comfyui", "SD3"), args, {}, {"depth": 24})
+    assert sum(name.startswith("block_controls_") for name in call.tensors) == sent
+    assert all(torch.equal(one, other) for one, other in zip(told(call, "block_controls", 23), given[:23], strict=True))
+    assert ("last_control" in call.tensors) == last and call.residuals == ()
+    assert not last or torch.equal(call.tensors["last_control"], given[23])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8])

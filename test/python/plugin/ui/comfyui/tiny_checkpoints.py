@@ -167,6 +167,24 @@ def control(out: Path) -> None:
     save(out / "controlnet" / "sd15_control_lora.safetensors", {**own, "lora_controlnet": torch.zeros(1)})
 
 
+def sd3_control(out: Path) -> None:
+    """A ControlNet of sd3_tiny as Stability publishes them, which takes a part of the model's own weights; and an encoder for pictures of 16 channels."""
+    import comfy.ops
+    import comfy.utils
+    from comfy.cldm.dit_embedder import ControlNetEmbedder
+    from comfy.taesd.taesd import TAESD
+
+    net = ControlNetEmbedder(
+        img_size=None, patch_size=2, in_chans=16, num_layers=1, main_model_double=2, double_y_emb=True, attention_head_dim=64, num_attention_heads=2,
+        adm_in_channels=2048, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init,
+    )  # fmt: skip
+    published = {own: name for own, name, *_ in comfy.utils.MMDIT_MAP_BASIC}
+    tensors = {key: value for key, value in halves(fill(net, 52)).items() if not key.startswith("orig_y_embedder.")}
+    save(out / "controlnet" / "sd3_stability.safetensors", {published.get(key, key): value for key, value in tensors.items()})
+    encoder = {key: value for key, value in halves(fill(TAESD(latent_channels=16), 53)).items() if key.startswith("taesd_")}
+    save(out / "vae" / "tae16.safetensors", encoder)
+
+
 def halves(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.half().contiguous() for key, value in module.state_dict().items()}
 
@@ -200,5 +218,7 @@ if __name__ == "__main__":
     transformers(folder, wanted)
     if "sd15_control" in wanted:
         control(folder)
+    if "sd3_stability" in wanted:
+        sd3_control(folder)
     if "vace_tiny" in wanted:
         vace(folder)

@@ -36,6 +36,29 @@ def write_narrow(folder: Path, names: Iterable[str]) -> Path:
     return folder
 
 
+def write_sd3_control(models: Path) -> None:
+    """A ControlNet of sd3_tiny as InstantX and diffusers write them, and a LoRA on what makes a model's pooled words."""
+    import torch
+    from diffusers import SD3ControlNetModel
+    from safetensors.torch import save_file
+
+    if (models / "controlnet" / "sd3_instantx.safetensors").exists():
+        return
+    make = torch.Generator().manual_seed(61)
+    net = SD3ControlNetModel(
+        sample_size=8, patch_size=2, in_channels=16, num_layers=1, attention_head_dim=64, num_attention_heads=2, joint_attention_dim=4096,
+        caption_projection_dim=128, pooled_projection_dim=2048, out_channels=16, pos_embed_max_size=8,
+    )  # fmt: skip
+    (models / "controlnet").mkdir(exist_ok=True)
+    tensors = {name: (torch.randn(value.shape, generator=make) * 0.02).half() for name, value in net.state_dict().items()}
+    save_file(tensors, str(models / "controlnet" / "sd3_instantx.safetensors"))
+    words = {
+        f"diffusion_model.y_embedder.mlp.2.lora_{side}.weight": (torch.randn(shape, generator=make) * 0.05).half()
+        for side, shape in (("A", (4, 128)), ("B", (128, 4)))
+    }
+    save_file(words, str(models / "loras" / "sd3-words.safetensors"))
+
+
 @contextmanager
 def torch_sidecar(folder: Path, precision: str = "fp32") -> Iterator[Sidecar]:
     """On the models under `folder`."""

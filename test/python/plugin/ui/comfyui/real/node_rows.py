@@ -374,7 +374,7 @@ ROWS = [
     Row(WORDS, "ControlNetApplyAdvanced", block_controlled(2, 2, 64), model="flux-dev", what="a tensor for each block, beside references"),
     Row(WORDS, "ControlNetApplyAdvanced", block_controlled(19, 38, 64, repeated=True), model="chroma", what="a tensor for two blocks"),
     Row(WORDS, "ControlNetApplyAdvanced", block_controlled(2, 0, 256), model="qwen-image", what="of one kind of blocks"),
-    Row(WORDS, "ControlNetApplyAdvanced", block_controlled(1, 2, 64), model="flux-dev", what="for another model", engine=False),
+    Row(WORDS, "ControlNetApplyAdvanced", block_controlled(1, 2, 64), model="flux-dev", what="behind some blocks"),
     Row(WORDS, "FluxGuidance", conditioned("FluxGuidance", guidance=2.5), model="flux-dev"),
     Row(WORDS, "FluxDisableGuidance", conditioned("FluxDisableGuidance"), model="flux-dev", engine=False),
     Row(WORDS, "ReferenceLatent", nothing, model="flux-dev", what="two references"),

@@ -169,6 +169,23 @@ def control_file(name: str) -> Change:
     return change
 
 
+def control_by_latent(name: str, start: float = 0.0, end: float = 1.0, strength: float = 0.9) -> Change:
+    """A ControlNet that sees its picture as a latent, from a file."""
+
+    def change(nodes: dict) -> None:
+        sample = nodes["sample"]["inputs"]
+        nodes[name] = node("ControlNetLoader", control_net_name=f"{name}.safetensors")
+        nodes["vae"] = node("VAELoader", vae_name="tae16.safetensors")
+        nodes["hint"] = node("EmptyImage", width=128, height=128, batch_size=1, color=8388736)
+        nodes[f"by {name}"] = node(
+            "ControlNetApplySD3", positive=sample["positive"], negative=sample["negative"], control_net=[name, 0], vae=["vae", 0], image=["hint", 0],
+            strength=strength, start_percent=start, end_percent=end,
+        )  # fmt: skip
+        sample.update(positive=[f"by {name}", 0], negative=[f"by {name}", 1])
+
+    return change
+
+
 def two_controls(nodes: dict) -> None:
     controlled(nodes)
     sample = nodes["sample"]["inputs"]
@@ -212,6 +229,12 @@ WORKFLOWS = [
     Row(GROUP, "ControlNetApplyAdvanced", two_controls, what="part of the run"),
     Row(GROUP, "SetUnionControlNetType", control_file("sd15_control.safetensors"), what="a ControlNet's file"),
     Row(GROUP, "ControlNetLoader", control_file("sd15_control_lora.safetensors"), what="a control LoRA", engine=False),
+    Row(GROUP, "ControlNetApplySD3", control_by_latent("sd3_instantx"), choices=SD3, what="InstantX's form"),
+    Row(GROUP, "ControlNetApplySD3", control_by_latent("sd3_stability"), choices=SD3, what="Stability's form, which takes weights of the model"),
+    Row(GROUP, "ControlNetApplySD3", both(control_by_latent("sd3_instantx", end=0.6), control_by_latent("sd3_stability", 0.3)), choices=SD3,
+        what="both, each for a part of the run"),
+    Row(GROUP, "ControlNetApplySD3", control_by_latent("sd3_stability"), choices=replace(SD3, adapters=[("sd3-words.safetensors", 0.7)]),
+        what="a LoRA in the weights that it takes", engine=False),
     Row(GROUP, "ConditioningAverage", both(conditioned("ConditioningAverage", "conditioning_to", conditioning_from=["second", 0], conditioning_to_strength=0.4),
                                            sampled("dpmpp_sde", "karras")), what="dpmpp_sde"),
     Row(GROUP, "KSampler", sampled("dpmpp_2m_sde", "karras"), choices=VEGA, what="SDXL class"),
