@@ -317,7 +317,7 @@ def block_controls(
 
 
 def _for_each_block(values: list[torch.Tensor | None], blocks: int) -> list[torch.Tensor]:
-    """So many tensors: a patch of zeros for a block behind which nothing is added, as the engine fills up what is shorter than the picture. Empty where nothing is added anywhere."""
+    """So many tensors: a patch of zeros for a block behind which nothing is added, as the engine fills up what is shorter than the picture. Empty where nothing is added."""
     given = values[:blocks] + [None] * (blocks - len(values))
     some = next((value for value in given if value is not None), None)
     if some is None:
