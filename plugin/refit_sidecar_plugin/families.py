@@ -51,6 +51,8 @@ class FamilyCall(NamedTuple):
     options: Mapping[str, str]
     #: Part of a ControlNet's answer -> (engine input, key of the UI's configuration under which the number of blocks stands, input of the last block or "").
     controls: Mapping[str, tuple[str, str, str]]
+    #: Engine inputs for the places of guides, for the cells that the model sees, and for weights between guides and video.
+    guides: tuple[str, str, str] | None
     #: Argument -> (key of the UI's configuration, word where that has none) with which it asks for what the model does anyway.
     usual: Mapping[str, tuple[str, str]]
     #: Argument -> the number by which the UI's class multiplies it in its own float type.
@@ -77,9 +79,9 @@ def call_of(ui: str, class_name: str) -> FamilyCall | None:
 
 
 def _family_call(family: Mapping[str, Any], call: Mapping[str, Any]) -> FamilyCall:
-    words = call.get("words")
+    words, guides = call.get("words"), call.get("guides")
     tables = [part.get(key, {}) for part in (call, words or {}) for key in ("inputs", "finer", "settings", "options", "controls")]
-    names = {name for table in tables for value in table.values() for name in _named(value)}
+    names = {name for table in tables for value in table.values() for name in _named(value)} | {*(guides or {}).values()}
     fed = [one for one in family.get("inputs", ()) if one["name"] in names]
     return FamilyCall(
         family=family["family"],
@@ -96,6 +98,7 @@ def _family_call(family: Mapping[str, Any], call: Mapping[str, Any]) -> FamilyCa
         settings=_settings(call),
         options=call.get("options", {}),
         controls={part: (to["input"], to["blocks"], to.get("last", "")) for part, to in call.get("controls", {}).items()},
+        guides=None if guides is None else (guides["places"], guides["kept"], guides["weights"]),
         usual={argument: (what.get("setting", ""), what["value"]) for argument, what in call.get("usual", {}).items()},
         scaled={argument: float(factor) for argument, factor in call.get("scaled", {}).items()},
         patch=call.get("patch", 1),

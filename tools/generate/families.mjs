@@ -56,6 +56,7 @@ const fedBy = (call) =>
     call.finer ?? {},
     call.settings ?? {},
     call.options ?? {},
+    call.guides === undefined ? {} : { keyframe_idxs: Object.values(call.guides) },
     call.controls ?? {},
     Object.fromEntries(Object.entries(call.controls ?? {}).flatMap(([part, { last }]) => (last === undefined ? [] : [[part, last]]))),
     call.words?.inputs ?? {},

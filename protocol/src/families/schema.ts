@@ -170,6 +170,8 @@ const call = z.strictObject({
   controls: z
     .partialRecord(z.enum(["input", "output"]), z.strictObject({ input: z.string(), blocks: z.string(), last: z.string().optional() }))
     .optional(),
+  /** Guides of a video, whose cells stand behind it and have places of their own (ComfyUI's LTX): the inputs for these places, for the cells that the model sees, and for weights between guides and video. */
+  guides: z.strictObject({ places: z.string(), kept: z.string(), weights: z.string() }).optional(),
   /** Argument → the word with which it asks for what the model does anyway: that of the UI's configuration under `setting`, or else `value`. */
   usual: z.record(z.string(), z.strictObject({ value: z.string(), setting: z.string().optional() })).optional(),
   /** Argument → the number by which the UI's class multiplies it in its own float type before it makes waves of it: 3.5 in bf16 becomes 3504 and not 3500. The engine gets what was rounded so. */

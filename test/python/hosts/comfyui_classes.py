@@ -185,6 +185,25 @@ def anima(config: dict, weights: dict):
     return model, call
 
 
+def guided(given: dict) -> dict:
+    """Guides as ComfyUI's nodes give them: places of all cells of the last frame, and a mask that takes some of them away."""
+    if "guide_places" not in given:
+        return {}
+    sample = given["sample"]
+    batch, each = len(sample), sample.shape[3:].numel()
+    mask = torch.full((batch, 1, sample.shape[2:].numel()), -1.0)
+    mask[:, :, given["kept_cells"][0].long()] = 1.0
+    places = torch.zeros(batch, 3, each, 2)
+    places[:, :, ::2] = given["guide_places"]
+    entry = {
+        "pre_filter_count": each,
+        "strength": float(given["guide_weights"][0, 0]),
+        "pixel_mask": None,
+        "latent_shape": [1, *sample.shape[3:]],
+    }
+    return {"keyframe_idxs": places, "denoise_mask": mask.reshape(batch, 1, *sample.shape[2:]), "guide_attention_entries": [entry]}
+
+
 def ltxv(config: dict, weights: dict):
     from comfy.ldm.lightricks.model import LTXVModel
 
@@ -198,7 +217,9 @@ def ltxv(config: dict, weights: dict):
         model.use_middle_indices_grid = bool(given.get("middle", torch.zeros(1))[0])
         mask = given["attention_mask"].long() if "attention_mask" in given else None
         times = given["token_timesteps"][..., None] if "token_timesteps" in given else given["timestep"]
-        return model(given["sample"], times, given["encoder_hidden_states"], mask, frame_rate=float(given["frame_rate"][0]))
+        return model(
+            given["sample"], times, given["encoder_hidden_states"], mask, frame_rate=float(given["frame_rate"][0]), **guided(given)
+        )
 
     return model, call
 
@@ -231,14 +252,14 @@ def ltx2(config: dict, weights: dict):
         model.av_ca_timestep_scale_multiplier = float(given.get("gate_scale", torch.ones(1))[0])
         rows = []
         for row in range(len(given["sample"])):
-            one = {name: value[row : row + 1] for name, value in given.items()}
+            one = {name: value[row : row + 1] if len(value) > 1 else value for name, value in given.items()}
             mask = one["attention_mask"].long() if "attention_mask" in one else None
             times = one["token_timesteps"][..., None] if "token_timesteps" in one else one["timestep"]
             audio = (
                 one["audio_token_timesteps"][..., None] if "audio_token_timesteps" in one else one.get("audio_timestep", one["timestep"])
             )
             streams = [one[name] for name in ("sample", "audio_sample") if name in one]
-            out = model(streams, (times, audio), one["encoder_hidden_states"], mask, frame_rate=float(one["frame_rate"][0]))
+            out = model(streams, (times, audio), one["encoder_hidden_states"], mask, frame_rate=float(one["frame_rate"][0]), **guided(one))
             rows.append(torch.cat([stream.flatten(1) for stream in (out if isinstance(out, list) else [out])], dim=1))
         return torch.cat(rows)
 

@@ -9,7 +9,19 @@ from torch import Tensor
 
 # Members of lists of tensors.
 LISTED = re.compile(r"(reference_latents|\w+_controls)_(\d+)")
-SIZES = {"batch": 2, "frames": 1, "height": 12, "width": 16, "tokens": 9, "image_tokens": 7, "letters": 5}
+SIZES = {
+    "guide_rows": 1,
+    "guides": 1,
+    "kept": 1,
+    "weighed": 1,
+    "batch": 2,
+    "frames": 1,
+    "height": 12,
+    "width": 16,
+    "tokens": 9,
+    "image_tokens": 7,
+    "letters": 5,
+}
 # Sizes of a family: several frames of a video, ...
 VIDEOS = {
     "wan": {"frames": 3, "tokens": 512, "controls": 1, "pose_frames": 2, "face_frames": 5, "face_rows": 16, "face_columns": 16},
@@ -78,10 +90,21 @@ def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, 
         out["target_timestep"] = out["timestep"] / 2
     if "guidance" in out:
         out["guidance"] = torch.full((batch,), GUIDANCE.get(spec.family, 4.0))
+    if "guide_places" in out:
+        out |= guides(out["sample"])
     if "attention_mask" in out:
         out["attention_mask"] = torch.ones_like(out["attention_mask"])
         out["attention_mask"][-1, 6:] = 0
     return out
+
+
+def guides(sample: Tensor) -> dict[str, Tensor]:
+    """The last frame is a guide from another time; the model sees every second of its cells, and both look at each other less."""
+    video, each = sample.shape[2:].numel(), sample.shape[3:].numel()
+    cells = [*range(video - each), *range(video - each, video, 2)]
+    first = torch.stack([torch.full((each,), 9.0), torch.arange(each) * 32.0, torch.arange(each) * 16.0])
+    places = torch.stack([first, first + 8], dim=-1)[None, :, ::2]
+    return {"kept_cells": torch.tensor([cells]).float(), "guide_places": places, "guide_weights": torch.full((1, places.shape[2]), 0.6)}
 
 
 def other_settings(spec, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:

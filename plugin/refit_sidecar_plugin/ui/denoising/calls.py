@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from ...families import WordsCall, call_of
+from .guides import guides_of
+from .refusal import NotServed
 
 # Keys of transformer_options that describe the call and change nothing in the model: ComfyUI's, those of its newer versions, state of wrappers
 # that only decide whether and with which frames the model is called (EasyCache, LazyCache, context windows), and those that only Forge and Forge Neo have.
@@ -23,16 +25,6 @@ DESCRIPTIVE = frozenset({
 
 # ComfyUI's own function under this key names one of its attention kernels; an engine has its own.
 ATTENTION = "optimized_attention_override"
-
-
-class NotServed(Exception):
-    """This call or run is beyond an engine; the UI's own path has to do it. The text completes the sentence "not on an engine: ...";
-    `code` is a row of the error reference (RUN_...).
-    """
-
-    def __init__(self, text: str, code: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,8 @@ class CallShape:
     options: Mapping[str, str] = field(default_factory=dict)
     #: Part of a ControlNet's answer -> (engine input, key of the configuration under which the number of blocks stands, input of the last block or "").
     controls: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    #: Engine inputs for the places of guides, for the cells that the model sees, and for weights between guides and video.
+    guides: tuple[str, str, str] | None = None
     #: Argument -> (key of the configuration, word where that has none) with which it asks for what the model does anyway.
     usual: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: Argument -> the number by which the class multiplies it in its own float type.
@@ -109,6 +103,7 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
     asked = {target: options.pop(name) for name, target in shape.options.items() if name in options}
     refuse_patches(options)
     control = named.pop("control", None) or {}
+    guided = None if shape.guides is None else guides_of(named)
     sample = named[shape.positional[0]]
     streams: tuple[Any, ...] = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
     tensors: dict[str, torch.Tensor] = {}
@@ -118,6 +113,8 @@ def read_call(shape: CallShape, args: tuple, kwargs: dict, configuration: Mappin
         tensors.update(_inputs(shape, name, _rounded(value, shape.scaled.get(name)), streams[0].shape[0]))
     tensors |= _settings(shape.settings, configuration, streams[0].shape[0])
     tensors |= {target: torch.full((streams[0].shape[0],), float(value)) for target, value in asked.items()}
+    if shape.guides is not None and guided is not None:
+        tensors |= {name: value for name, value in zip(shape.guides, guided, strict=True) if value is not None}
     if shape.controls:
         tensors |= block_controls(shape.controls, control, configuration)
     optional = {*shape.optional, *(name for base, count in shape.many.items() for name in _numbered(base, count))}

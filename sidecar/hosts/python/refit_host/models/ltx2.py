@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .attention import mix
 from .configuration import count, need
 from .ltx_block import Changes, Shared, step
+from .ltx_guides import Guides, guides_of, kept, put_back
 from .ltx_places import Rotation, rotations, turned
 from .ltx_words import Connector, words_of
 from .ltxv import HEADS, MASKED, projected
@@ -92,7 +93,7 @@ class Attention:
     """Queries and keys are brought to one length over all heads, then turned, each by its own rotation; a gate weighs every head."""
 
     def __call__(
-        self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None,
+        self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | Guides | None = None,
         query_rotary_emb: Rotation | None = None, key_rotary_emb: Rotation | None = None,
     ) -> Tensor:  # fmt: skip
         seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
@@ -101,7 +102,7 @@ class Attention:
         if query_rotary_emb is not None:
             query, key = turned(query, query_rotary_emb), turned(key, query_rotary_emb if key_rotary_emb is None else key_rotary_emb)
         query, key, value = (part.unflatten(-1, (attn.heads, -1)) for part in (query, key, attn.to_v(seen)))
-        mixed = mix(query, key, value, attention_mask)
+        mixed = attention_mask.mixed(query, key, value) if isinstance(attention_mask, Guides) else mix(query, key, value, attention_mask)
         if attn.to_gate_logits is not None:
             gates = 2 * torch.sigmoid(attn.to_gate_logits(hidden_states))
             mixed = (mixed.unflatten(-1, (attn.heads, -1)) * gates[..., None]).flatten(2)
@@ -114,7 +115,8 @@ def norms_of(attn: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """sample [b, c, f, h, w], timestep [b], encoder_hidden_states [b, t, d], frame_rate [b]; optionally audio_sample [b, c, n, k], audio_timestep [b], a mask and settings.
+    """sample [b, c, f, h, w], timestep [b], encoder_hidden_states [b, t, d], frame_rate [b]; optionally audio_sample [b, c, n, k], audio_timestep [b], a mask,
+    settings and guides (ltx_guides.py).
 
     Or the words of a run: words [b, n, d] -> [b, t, d].
     """
@@ -126,12 +128,12 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         audio = sample.new_zeros(len(sample), AUDIO_CHANNELS, 1, module.config.audio_in_channels // AUDIO_CHANNELS)
     heard = "audio_sample" in inputs
     batch, _, frames, rows, columns = sample.shape
-    tokens = module.proj_in(to_tokens(sample, 1))
+    tokens = module.proj_in(kept(inputs, to_tokens(sample, 1)))
     if module.config.use_keyframes_abs_pos_embedding:
-        first = torch.arange(tokens.shape[1], device=tokens.device) < rows * columns
-        tokens = tokens + first[:, None].to(tokens.dtype) * module.keyframes_abs_pos_embedding
+        first = (torch.arange(frames * rows * columns, device=tokens.device) < rows * columns)[None, :, None].to(tokens.dtype)
+        tokens = tokens + kept(inputs, first) * module.keyframes_abs_pos_embedding
     sounds = module.audio_proj_in(audio.transpose(1, 2).flatten(2))
-    times = inputs.get("token_timesteps", inputs["timestep"][:, None])
+    times = kept(inputs, inputs.get("token_timesteps", inputs["timestep"][:, None]))
     audio_time = inputs.get("audio_timestep", inputs["timestep"])
     audio_times = inputs.get("audio_token_timesteps", audio_time[:, None])
     changes, time, sound_time = _changes(module, times, audio_times, inputs, sample.dtype)
@@ -139,10 +141,11 @@ def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     mask = inputs.get("attention_mask")
     mask = None if mask is None else ((1 - mask) * MASKED)[:, None, None]
     turns = rotations(module.refit_tables, inputs, (frames, rows, columns), audio.shape[2], tokens.shape[-1], sounds.shape[-1], HEADS)
-    shared = Shared(changes, words, audio_words, turns, mask, heard)
+    shared = Shared(changes, words, audio_words, turns, mask, guides_of(inputs, tokens.shape[1], tokens.dtype), heard)
     for block in module.transformer_blocks:
         tokens, sounds = block(tokens, sounds, shared)
     video = projected(tokens, time, module.scale_shift_table, module.norm_out, module.proj_out)
+    video = put_back(inputs, video, frames * rows * columns)
     flat = from_tokens(video, rows, columns, 1, frames=frames).flatten(1)
     if not heard:
         return flat

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from .ltx_guides import Guides
 from .ltx_places import Rotations
 
 
@@ -33,13 +34,16 @@ class Shared(NamedTuple):
     audio_words: Tensor
     turns: Rotations
     mask: Tensor | None
+    guides: Guides | None
     #: Whether there is audio; without it only video counts.
     heard: bool
 
 
 def step(block: nn.Module, video: Tensor, audio: Tensor, shared: Shared) -> tuple[Tensor, Tensor]:
     own, told = _parts(block.scale_shift_table, shared.changes.video), getattr(block, "prompt_scale_shift_table", None)
-    video = video + block.attn1(_changed(block.norm1(video), own[1], own[0]), query_rotary_emb=shared.turns.video) * own[2]
+    video = (
+        video + block.attn1(_changed(block.norm1(video), own[1], own[0]), None, shared.guides, query_rotary_emb=shared.turns.video) * own[2]
+    )
     video = video + _told(block.norm2(video), block.attn2, own, told, shared.changes.video_told, shared.words, shared.mask)
     if shared.heard:
         heard = _parts(block.audio_scale_shift_table, shared.changes.audio)

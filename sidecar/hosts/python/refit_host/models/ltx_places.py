@@ -55,7 +55,7 @@ def rotations(
     """Of video, of audio, and of both where one looks at the other (by time alone, at the middle). `tables` keeps frequencies by device."""
     rate = inputs["frame_rate"][:, None]
     middle, halves, precise = (setting(inputs, name, rate) for name in ("middle", "halves", "precise"))
-    video, audio = _cells(rate, setting(inputs, "causal", rate), sizes), _sounds(rate, sounds)
+    video, audio = cells(inputs, sizes), _sounds(rate, sounds)
     ones = torch.ones_like(rate)
 
     def made(edges: list[tuple[Tensor, Tensor]], at: Tensor, wide: int) -> Rotation:
@@ -111,12 +111,22 @@ def every_cell(values: Tensor, axis: int, sizes: Sequence[int], batch: int) -> T
     return values.reshape(shape).expand(batch, *sizes).flatten(1)
 
 
-def _cells(rate: Tensor, causal: Tensor, sizes: tuple[int, int, int]) -> list[tuple[Tensor, Tensor]]:
-    """First and last edge [b, cells] of every cell of a video, on each axis."""
+def cells(inputs: Mapping[str, Tensor], sizes: tuple[int, int, int]) -> list[tuple[Tensor, Tensor]]:
+    """First and last edge [b, cells] of every cell that the model sees of a video, on each axis; guides, behind the video's own cells, stand where `guide_places` says."""
+    rate, kept, places = inputs["frame_rate"][:, None], inputs.get("kept_cells"), inputs.get("guide_places")
+    causal = setting(inputs, "causal", rate)
     out = []
     for axis, size in enumerate(sizes):
-        edges = edges_of(axis, size, causal)
-        out.append(tuple(every_cell(edge / rate if axis == 0 else edge, axis, sizes, len(rate)) for edge in edges))
+        pair = []
+        for side, edge in enumerate(edges_of(axis, size, causal)):
+            each = every_cell(edge, axis, sizes, len(rate))
+            if kept is not None:
+                each = each.index_select(1, kept[0].long())
+            if places is not None:
+                own = places[:, axis, :, side].expand(len(rate), -1)
+                each = torch.cat([each[:, : each.shape[1] - own.shape[1]], own], dim=1)
+            pair.append(each / rate if axis == 0 else each)
+        out.append(tuple(pair))
     return out
 
 

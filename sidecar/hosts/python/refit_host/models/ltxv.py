@@ -7,13 +7,14 @@ Two settings of a release stand in its file's metadata and not in its shapes; th
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Mapping, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .configuration import count, need
-from .ltx_places import FAR, angles_of, edges_of, every_cell, frequencies, setting
+from .ltx_guides import Guides, guides_of, kept, put_back
+from .ltx_places import FAR, angles_of, cells, frequencies, setting
 from .patches import from_tokens, to_tokens
 from .spec import Shapes
 
@@ -44,28 +45,58 @@ def build(config: Mapping[str, Any], shapes: Shapes) -> nn.Module:
 def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     module.refit_tables = {}
     module.rope = None
+    for block in module.transformer_blocks:
+        block.attn1.set_processor(_guided(type(block.attn1.processor)))
     return module
+
+
+class Turns(NamedTuple):
+    """What a block's attention to itself gets in place of the rotation alone, where guides have weights."""
+
+    rotation: tuple[Tensor, Tensor]
+    guides: Guides
+
+
+def _guided(usual: type) -> Any:
+    """diffusers' processor, and in steps with weighed guides its own way to mix."""
+    from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
+
+    class Guided(usual):
+        def __call__(
+            self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: None = None, attention_mask: None = None, image_rotary_emb: Any = None
+        ) -> Tensor:  # fmt: skip
+            if not isinstance(image_rotary_emb, Turns):
+                return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb)
+            turns, guides = image_rotary_emb
+            query = apply_rotary_emb(attn.norm_q(attn.to_q(hidden_states)), turns)
+            key = apply_rotary_emb(attn.norm_k(attn.to_k(hidden_states)), turns)
+            parts = (part.unflatten(2, (attn.heads, -1)) for part in (query, key, attn.to_v(hidden_states)))
+            return attn.to_out[0](guides.mixed(*parts))
+
+    return Guided()
 
 
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """sample [b, c, f, h, w], timestep [b], encoder_hidden_states [b, t, d], frame_rate [b].
 
-    Optionally attention_mask [b, t], token_timesteps [b, f * h * w], causal [b], middle [b].
+    Optionally attention_mask [b, t], token_timesteps [b, f * h * w], causal [b], middle [b], and guides (ltx_guides.py).
     """
     sample = inputs["sample"]
     batch, _, frames, rows, columns = sample.shape
-    tokens = module.proj_in(to_tokens(sample, 1))
-    times = inputs.get("token_timesteps", inputs["timestep"][:, None])
+    tokens = module.proj_in(kept(inputs, to_tokens(sample, 1)))
+    times = kept(inputs, inputs.get("token_timesteps", inputs["timestep"][:, None]))
     change, time = module.time_embed((times * 1000).flatten(), batch_size=batch, hidden_dtype=sample.dtype)
     change, time = (values.view(batch, -1, values.shape[-1]) for values in (change, time))
     words = module.caption_projection(inputs["encoder_hidden_states"]).view(batch, -1, tokens.shape[-1])
     mask = inputs.get("attention_mask")
     mask = None if mask is None else ((1 - mask) * MASKED)[:, None]
-    turns = _turns(module, inputs, tokens.shape[-1])
+    turns, guides = _turns(module, inputs, tokens.shape[-1]), guides_of(inputs, tokens.shape[1], tokens.dtype)
+    if guides is not None:
+        turns = Turns(turns, guides)
     for block in module.transformer_blocks:
         tokens = block(tokens, words, change, turns, mask)
     out = projected(tokens, time, module.scale_shift_table, module.norm_out, module.proj_out)
-    return from_tokens(out, rows, columns, 1, frames=frames)
+    return from_tokens(put_back(inputs, out, frames * rows * columns), rows, columns, 1, frames=frames)
 
 
 def projected(tokens: Tensor, time: Tensor, table: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:
@@ -83,11 +114,6 @@ def _turns(module: nn.Module, inputs: Mapping[str, Tensor], width: int) -> tuple
 
 def _places(inputs: Mapping[str, Tensor]) -> Tensor:
     """Time and place of every cell [b, cells, 3], as parts of what is far away."""
-    rate, sizes = inputs["frame_rate"][:, None], inputs["sample"].shape[2:]
-    causal, middle = (setting(inputs, name, rate) for name in ("causal", "middle"))
-    out = []
-    for axis, size in enumerate(sizes):
-        first, last = edges_of(axis, size, causal)
-        place = torch.lerp(first, (first + last) / 2, middle)
-        out.append(every_cell((place / rate if axis == 0 else place) / FAR[axis], axis, sizes, len(rate)))
-    return torch.stack(out, dim=-1)
+    middle = setting(inputs, "middle", inputs["frame_rate"][:, None])
+    edges = cells(inputs, tuple(inputs["sample"].shape[2:]))
+    return torch.stack([torch.lerp(first, (first + last) / 2, middle) / FAR[axis] for axis, (first, last) in enumerate(edges)], dim=-1)

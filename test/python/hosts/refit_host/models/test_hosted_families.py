@@ -33,10 +33,13 @@ TOLERANCE = 1e-5
 # LTX-2's audio sees video before video has looked at audio there, afterwards in ComfyUI, which the host follows.
 ROUNDED = {"kandinsky5": 2e-3, "ltx2": 2e-3}
 # Inputs that diffusers' own class reads in another way than ComfyUI's, which is the one that the host follows.
+# diffusers has none.
+GUIDES = ("guide_places", "kept_cells", "guide_weights")
 UNLIKE = {
     "minimax-h3": ("word_kinds", "audio_scale", "shift_video", "shift_audio"),
     # Their gates between the streams go by each cell's own time.
-    "ltx2": ("token_timesteps", "audio_token_timesteps"),
+    "ltx2": ("token_timesteps", "audio_token_timesteps", *GUIDES),
+    "ltxv": GUIDES,
     "wan": ("frame_timesteps",),
     "hunyuan-video": ("attention_mask",),
     "hunyuan-video-1.5": ("attention_mask",),

@@ -73,6 +73,25 @@ class TestLatent:
         return ({"samples": samples * (1 - mask), "noise_mask": mask},)
 
 
+class TestVideoVAE:
+    """What encodes pictures for LTX: random latents of the right sizes."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "refit-tests", "make", ("VAE",)
+    downscale_index_formula = (8, 32, 32)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def make(self):
+        return (self,)
+
+    def encode(self, pixels):
+        frames, height, width = pixels.shape[:3]
+        sizes = (1, 128, (frames - 1) // 8 + 1, height // 32, width // 32)
+        return torch.randn(sizes, generator=torch.Generator().manual_seed(sum(sizes)))
+
+
 class TestFirstFrame:
     """Conditioning with an encoded first picture and, where `image_width` is not 0, what a vision encoder sees in it: as WanImageToVideo makes it from a VAE."""
 
@@ -284,6 +303,6 @@ class TestCopyForDevice:
 
 NODES = (
     TestConditioning, TestLatent, TestFirstFrame, TestControlVideo, TestAnimated, TestSaveLatent, TestAttentionPatch, TestDropPatches, TestControl, TestInjection, TestObjectPatch,
-    TestReadBlocks, TestChangeInPlace, TestCopyForDevice, TestCrowded, TestBlockControl,
+    TestReadBlocks, TestChangeInPlace, TestCopyForDevice, TestCrowded, TestBlockControl, TestVideoVAE,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}

@@ -59,6 +59,17 @@ def write_sd3_control(models: Path) -> None:
     save_file(words, str(models / "loras" / "sd3-words.safetensors"))
 
 
+def write_ic_lora(models: Path) -> None:
+    """A LoRA that says in its header that guides are half as large as the video."""
+    from safetensors.torch import load_file, save_file
+
+    save_file(
+        load_file(str(models / "loras" / "ltxv-1.safetensors")),
+        str(models / "loras" / "ltxv-ic.safetensors"),
+        {"reference_downscale_factor": "2"},
+    )
+
+
 @contextmanager
 def torch_sidecar(folder: Path, precision: str = "fp32") -> Iterator[Sidecar]:
     """On the models under `folder`."""

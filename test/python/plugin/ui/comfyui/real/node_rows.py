@@ -265,6 +265,43 @@ SD3 = Choices(checkpoint="sd3_tiny.safetensors", folder="diffusion_models", chan
 SAMPLING, GUIDANCE, INSIDE, WEIGHTS, WORDS, LATENTS = "samplers", "guidance", "inside the model", "weights", "conditioning", "latents"
 SCHEDULE, CALLS, MODELS = "schedules and settings", "calls left out or split", "other models"
 
+
+def guided_by(*guides: tuple[int, int, float], masked: bool = False, ic_lora: str = "") -> Change:
+    """Guides of so many frames, each at a frame of the video and with a strength."""
+
+    def change(nodes: dict) -> None:
+        sample = nodes["sample"]["inputs"]
+        video = nodes.get("video") and "video" or "empty"
+        latent, positive, negative = [f"{video} alone", 0], sample["positive"], sample["negative"]
+        nodes[f"{video} alone"] = nodes.pop(video)
+        nodes["vae"] = node("TestVideoVAE")
+        more = {}
+        if masked:
+            nodes["seen"] = node("SolidMask", value=0.5, width=192, height=128)
+            more["attention_mask"] = ["seen", 0]
+        if ic_lora:
+            nodes["ic"] = node("LoraLoaderModelOnly", model=sample["model"], lora_name=ic_lora, strength_model=0.6)
+            nodes["parameters"] = node("GetICLoRAParameters", iclora_model=["ic", 0])
+            sample["model"], more["iclora_parameters"] = ["ic", 0], ["parameters", 0]
+        for number, (frames, place, strength) in enumerate(guides):
+            nodes[f"pictures{number}"] = node("EmptyImage", width=192, height=128, batch_size=frames, color=8388736)
+            last = number == len(guides) - 1
+            nodes[video if last else f"guide{number}"] = node(
+                "LTXVAddGuide", positive=positive, negative=negative, vae=["vae", 0], latent=latent, image=[f"pictures{number}", 0], frame_idx=place,
+                strength=strength, **more,
+            )  # fmt: skip
+            name = video if last else f"guide{number}"
+            positive, negative, latent = [name, 0], [name, 1], [name, 2]
+        sample.update(positive=positive, negative=negative)
+        if video == "empty":
+            sample["latent_image"] = latent
+        else:
+            nodes["empty"]["inputs"]["video_latent"] = latent
+
+    return change
+
+
+GUIDES = "guides of a video"
 ROWS = [
     Row(SAMPLING, "KSampler", nothing),
     *(Row(SAMPLING, "KSampler", sampled(name), what=name) for name in ("euler_ancestral", "dpmpp_2m", "dpmpp_sde", "lcm", "uni_pc", "euler_cfg_pp", "heun")),
@@ -382,6 +419,11 @@ ROWS = [
     Row(WORDS, "FluxKontextMultiReferenceLatentMethod", kontext("offset"), model="flux-dev", what="offset"),
     Row(WORDS, "LTXVConditioning", model="ltxv", what="frame rate",
         change=lambda nodes: both_sides(nodes, "LTXVConditioning", frame_rate=30.0)),
+    Row(GUIDES, "LTXVAddGuide", guided_by((1, 0, 1.0)), model="ltxv", what="a picture"),
+    Row(GUIDES, "LTXVAddGuide", guided_by((1, 0, 0.9), (9, -9, 0.5)), model="ltxv", what="a picture and a video, weaker"),
+    Row(GUIDES, "LTXVAddGuide", guided_by((1, -1, 0.7)), model="ltx23", what="a picture at the end"),
+    Row(GUIDES, "LTXVAddGuide", guided_by((9, 0, 1.0), (1, 8, 0.4)), model="ltx2", what="beside audio"),
+    Row(GUIDES, "GetICLoRAParameters", guided_by((17, 0, 0.8), masked=True, ic_lora="ltxv-ic.safetensors"), model="ltxv", what="a smaller guide, masked"),
     Row(LATENTS, "SetLatentNoiseMask", masked_latent),
     Row(LATENTS, "LatentBatch", two_pictures),
     Row(LATENTS, "LatentUpscale", twice, what="second pass at another size"),

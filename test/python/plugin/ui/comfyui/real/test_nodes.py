@@ -17,7 +17,7 @@ from comfy_run import Run, rms
 from comfy_server import REPO, ComfyServer, kept, make_models
 from family_workflows import skip_where_unknown
 from graphs import OWN_LOADER, Choices, graph
-from narrow_models import comfyui_with, torch_sidecar, write_narrow, write_sd3_control
+from narrow_models import comfyui_with, torch_sidecar, write_ic_lora, write_narrow, write_sd3_control
 from node_rows import ROWS as SINGLE
 from node_rows import Row
 from test_families import WORKFLOWS
@@ -35,7 +35,9 @@ def models(tmp_path_factory) -> Path:
     folder = kept("nodes", tmp_path_factory.mktemp)
     make_models(folder / "models", "sd15_tiny", "sd15_other", "sd15_inpaint", "sd3_tiny", "vega_tiny", "sd15_control", "sd3_stability")
     write_sd3_control(folder / "models")
-    return write_narrow(folder, NARROW)
+    write_narrow(folder, NARROW)
+    write_ic_lora(folder / "models")
+    return folder
 
 
 @pytest.fixture(scope="module")
