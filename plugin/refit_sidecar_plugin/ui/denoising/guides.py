@@ -25,6 +25,9 @@ def guides_of(named: dict[str, Any]) -> tuple[Given, Given, Given]:
     mask = named.get("denoise_mask")
     if places is None or places.shape[2] == 0:
         return None, None, None
+    if places.ndim == 3:
+        # ComfyUI 0.3.64 says where cells begin and looks at nothing else.
+        places = places[..., None].expand(*places.shape, 2)
     kept, count = None, places.shape[2]
     seen = torch.ones(count, dtype=torch.bool, device=places.device)
     if mask is not None:

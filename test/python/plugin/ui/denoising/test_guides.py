@@ -37,6 +37,11 @@ def test_a_guide_sends_its_places_alone_where_all_is_seen_and_looked_at():
         assert not {"kept_cells", "guide_weights"} & tensors.keys()
 
 
+def test_places_that_are_beginnings_alone_are_those_of_comfyui_0_3_64():
+    sent = call(keyframe_idxs=PLACES[..., 0]).tensors["guide_places"]
+    assert torch.equal(sent[..., 0], PLACES[..., 0].float()) and torch.equal(sent[..., 1], sent[..., 0])
+
+
 def test_cells_with_a_negative_mask_are_left_out_with_their_places_and_weights():
     away = (VIDEO - 1, VIDEO - 3)
     given = call(keyframe_idxs=PLACES, denoise_mask=mask(*away), guide_attention_entries=[entry(strength=0.5)])
