@@ -125,7 +125,12 @@ export class HostSupervisor {
       host = await (this.#takeSpare() ?? this.#start());
     } catch (error) {
       this.#starting = null;
-      this.#down(error instanceof Error ? error.message : String(error), null);
+      const message = error instanceof Error ? error.message : String(error);
+      // Nothing ended: there is no such host here. Whoever asks after it was installed gets it.
+      if (error instanceof Failure && error.code === "HOST_NOT_CONFIGURED") {
+        this.#state = "stopped";
+        this.#lastProblem = message;
+      } else this.#down(message, null);
       throw error;
     }
     if (this.#closed) {

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Failure } from "../../../sidecar/src/failure/index.ts";
 import { HostSupervisor, type Host, type HostExit } from "../../../sidecar/src/host/index.ts";
 
 beforeEach(() => void vi.useFakeTimers());
@@ -58,6 +59,15 @@ function setup(problems: readonly (Error | null)[] = [], keepsSpare = false, idl
 }
 
 describe("HostSupervisor", () => {
+  it("takes one that is not installed for no host that died: it is tried again when it is asked for, and not before", async () => {
+    const { supervisor, starts, downs } = setup([new Failure("HOST_NOT_CONFIGURED", "run host install", {}), null]);
+    await expect(supervisor.host()).rejects.toMatchObject({ code: "HOST_NOT_CONFIGURED" });
+    await vi.advanceTimersByTimeAsync(120_000);
+    expect([starts(), downs]).toEqual([1, []]);
+    expect(supervisor.status).toMatchObject({ state: "stopped", restarts: 0, lastProblem: "run host install" });
+    await expect(supervisor.host()).resolves.toMatchObject({ pid: 100 });
+  });
+
   it("starts the host on first use, once for everybody", async () => {
     const { supervisor, starts, ups } = setup();
     expect(supervisor.status.state).toBe("stopped");

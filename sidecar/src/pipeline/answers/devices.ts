@@ -51,9 +51,12 @@ export function createDeviceRestart(
 /** A device that has no name, because there is one and hosts find it. */
 export const unnamed = "auto";
 
-/** Those that engines are placed on, and any that has a host. */
+/** Those that engines are placed on, and any that has a host, or is to have one again. */
 const namesOf = (engines: Pick<Engines, "devices" | "status">): DeviceName[] => [
-  ...new Set<DeviceName>([...engines.devices("torch"), ...Object.values(engines.status.hosts).map(({ on }) => on)]),
+  ...new Set<DeviceName>([
+    ...engines.devices("torch"),
+    ...Object.values(engines.status.hosts).flatMap(({ on, state }) => (state === "stopped" ? [] : [on])),
+  ]),
 ];
 
 export function createDeviceViews({ engines, leases, placer, memory }: DevicesParts): () => DeviceView[] {

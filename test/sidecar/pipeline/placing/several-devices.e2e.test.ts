@@ -63,6 +63,16 @@ describe.each(kinds)("two devices with the host $host", ({ host, flags }) => {
     await close(second.lease);
   });
 
+  it("has no device more for a host that is asked for and not installed", async () => {
+    const missing = host === "torch" ? [] : (["torch", "tensorrt"] as const);
+    for (const kind of missing)
+      await expect(prepare(bench, checkpoint, thick, { host: kind })).rejects.toMatchObject({ code: "ENGINE_FAILED" });
+    expect((await devices()).map(({ name, restarts }) => [name, restarts])).toEqual([
+      ["cpu:0", 0],
+      ["cpu:1", 0],
+    ]);
+  });
+
   it("brings a stack back to the device that has its weights: two stacks on two devices do not refit at all", async () => {
     const before = await refits();
     const placed = new Map<readonly Stack[], Set<string | undefined>>([
