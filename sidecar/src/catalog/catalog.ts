@@ -219,7 +219,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
       if (only === undefined)
         throw new Failure(
           "CATALOG_ENTRY_UNKNOWN",
-          `expected the id or the name of a catalogued ${kind}; there is none. List the catalog again.`,
+          `expected the id or the name of a catalogued ${kind}, got ${JSON.stringify(idOrName.slice(0, 100))}. List the catalog again.`,
           {},
         );
       if (named.length > 1)

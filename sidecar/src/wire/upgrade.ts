@@ -39,8 +39,8 @@ export function httpStatus(code: ErrorCode): number {
 }
 
 /** The body of every refused HTTP request: the same error object as on the wire. */
-export function errorBody(code: ErrorCode): string {
-  return JSON.stringify({ error: failure(null, code)["error"] });
+export function errorBody(code: ErrorCode, message?: string): string {
+  return JSON.stringify({ error: failure(null, code, message)["error"] });
 }
 
 function refuse(socket: Duplex, code: ErrorCode): void {

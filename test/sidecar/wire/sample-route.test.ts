@@ -50,7 +50,8 @@ describe("POST /sample", () => {
       [body({ tensors: [short] }), 400, "WIRE_PARAMS_INVALID", "tensors.0.data: expected 64 bytes"],
       [body({ tensors: [junk] }), 400, "WIRE_PARAMS_INVALID", "tensors.0.data"],
       [body({ tensors: [] }), 400, "SAMPLE_INVALID", "latent"],
-      ["[1,", 400, "WIRE_BODY_REFUSED", ""],
+      ["[1,", 400, "WIRE_BODY_REFUSED", "what came is no JSON"],
+      [body().replace('"seeds":[1]', '"seeds":[NaN]'), 400, "WIRE_BODY_REFUSED", "what came is no JSON (NaN"],
     ] as const) {
       const [got, error] = await errorOf(await post(running, text));
       expect([error.data.code, got]).toEqual([code, code === "WIRE_BODY_REFUSED" ? 415 : status]);

@@ -12,6 +12,7 @@ import type { Wanted, WantedAdapter } from "../../refit/index.ts";
 import { changesShape, notForTheEngine, touchedParameters } from "../../terms/index.ts";
 import type { KeyReport, MergeMode } from "../../terms/index.ts";
 import type { Events } from "../../telemetry/index.ts";
+import { findByContent } from "./by-content.ts";
 
 export interface StackRequest {
   /** Catalog id, or the SHA-256 of an adapter's content. */
@@ -142,12 +143,12 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
     return { entry, source, state, target: { family: entry.family, structure: entry.structure, parameters } };
   }
 
-  /** An adapter by id, or by content: any entry with that full hash will do, since their content is the same. */
-  function adapterId(reference: string): string {
+  /** An adapter by id, or by content: any entry with that full hash will do, since their content is the same. Null: none is known to have it. */
+  function knownId(reference: string): string | null {
     const entries = catalog.snapshot().entries;
     if (entries.has(reference) || !sha256Pattern.test(reference)) return reference;
     for (const entry of entries.values()) if (entry.kind === "adapter" && entry.identity?.sha256 === reference) return entry.id;
-    throw new Failure("CATALOG_ENTRY_UNKNOWN", "no catalogued adapter has this content; push it, or add its folder", { sha256: reference });
+    return null;
   }
 
   async function delta(id: string, resolved: ResolvedCheckpoint, mode: MergeMode, signal?: AbortSignal): Promise<ReadyDelta> {
@@ -211,8 +212,8 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
 
   function known(request: WantedRequest): boolean {
     try {
-      const ids = [catalog.find("checkpoint", request.checkpoint).id, ...request.stack.map(({ adapter }) => adapterId(adapter))];
-      return ids.every((id) => catalog.snapshot().entries.get(id)?.problem === null);
+      const ids = [catalog.find("checkpoint", request.checkpoint).id, ...request.stack.map(({ adapter }) => knownId(adapter))];
+      return ids.every((id) => id !== null && catalog.snapshot().entries.get(id)?.problem === null);
     } catch {
       return false;
     }
@@ -231,7 +232,7 @@ export function createResolver({ catalog, deltas, deltaFolder, events, onUsed }:
       // Side by side: one that has to be made does not keep the others waiting. The first of the stack that fails is told, whenever it failed.
       const found = await Promise.allSettled(
         request.stack.map(async ({ adapter, strength, targets }) => {
-          const id = adapterId(adapter);
+          const id = knownId(adapter) ?? (await findByContent(catalog, adapter, signal));
           const { name } = catalog.entry(id);
           return { id, name, strength, targets, made: usable(await delta(id, resolved, request.mode, signal), name) };
         }),

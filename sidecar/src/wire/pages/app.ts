@@ -24,6 +24,13 @@ export interface PageParts {
   readonly log: Log;
 }
 
+/** What a body's reader found, in our words: its own can hold pieces of the body. Undefined: the code's own text says it. */
+function bodyProblem(error: unknown): string | undefined {
+  const { type, limit } = error as { readonly type?: unknown; readonly limit?: unknown };
+  if (type === "entity.parse.failed") return "expected a JSON object, and what came is no JSON (NaN and Infinity have no place there)";
+  return type === "entity.too.large" ? `expected a body of at most ${String(limit)} bytes` : undefined;
+}
+
 const headers = {
   "Cache-Control": "no-store",
   "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -41,11 +48,11 @@ export function createPages(parts: PageParts): Express {
   app.disable("x-powered-by");
   app.disable("etag");
 
-  const refuse = (response: Response, code: ErrorCode): void => {
+  const refuse = (response: Response, code: ErrorCode, message?: string): void => {
     parts.refused(code);
     const status = httpStatus(code);
     if (status === 401) response.setHeader("WWW-Authenticate", "Bearer");
-    response.status(status).type("application/json").send(errorBody(code));
+    response.status(status).type("application/json").send(errorBody(code, message));
   };
   const sendAsset = (response: Response, status: number, { type, body, policy }: Asset): void => {
     response.status(status).setHeader("Content-Security-Policy", policy).type(type).send(body);
@@ -156,7 +163,7 @@ export function createPages(parts: PageParts): Express {
   app.use((error: unknown, _request: Request, response: Response, next: NextFunction) => {
     if (response.headersSent) return next(error);
     const status = error instanceof Error && "status" in error ? error.status : 500;
-    if (typeof status === "number" && status < 500) return refuse(response, "WIRE_BODY_REFUSED");
+    if (typeof status === "number" && status < 500) return refuse(response, "WIRE_BODY_REFUSED", bodyProblem(error));
     log.error(`a page failed: ${logText(error)}`);
     refuse(response, "WIRE_INTERNAL");
   });

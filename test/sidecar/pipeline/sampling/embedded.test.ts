@@ -1,6 +1,7 @@
 // engine.sample on the embedded host: a whole sidecar, the demo's model, no Python.
 
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import type { FrameTensor, WireParams } from "../../../../protocol/src/index.ts";
@@ -136,6 +137,18 @@ it("a stack, another one and the first again give the first one's bits; a loop o
   expect(same.latents.equals(again.latents)).toBe(true);
   expect(first.latents.equals(none.latents)).toBe(false);
   expect([again.result.refits.count, same.result.refits.count]).toEqual([1, 0]);
+});
+
+it("takes an adapter by its content that nobody has named so far", async () => {
+  bench.place("loras", "arrived.safetensors", demoLora("small"));
+  await idOf(bench, "adapter", "arrived.safetensors");
+  const sha256 = createHash("sha256")
+    .update(readFileSync(demoLora("small")))
+    .digest("hex");
+  const { latents } = await sample([{ adapter: sha256, strength: 1 }]);
+  expect(latents.equals((await sample([{ adapter: "arrived.safetensors", strength: 1 }])).latents)).toBe(true);
+  expect(latents.equals((await sample([])).latents)).toBe(false);
+  await expect(sample([{ adapter: "0".repeat(64), strength: 1 }])).rejects.toMatchObject({ code: "CATALOG_ENTRY_UNKNOWN" });
 });
 
 it("takes conditioning that was put before", async () => {
