@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Lines of hand-written code by area: not blank, no comment alone, no generated file, no data. Of a commit, or of two beside each other.
-//   npm run bench -- lines [--from COMMIT] [--to HEAD] [--of COMMIT,COMMIT,...]
+//   npm run bench -- lines [--from COMMIT] [--to HEAD] [--of COMMIT,COMMIT,...] [--only PATTERN]
+// `--only` counts the files alone whose paths fit the regular expression.
 // `--of` sums what single commits added and took away, area by area: it separates a piece of work from all that came beside it.
 import { execFileSync } from "node:child_process";
 import { dirname } from "node:path";
@@ -8,11 +9,19 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const { values } = parseArgs({ options: { from: { type: "string" }, to: { type: "string", default: "HEAD" }, of: { type: "string" } } });
+const { values } = parseArgs({
+  options: {
+    from: { type: "string" },
+    to: { type: "string", default: "HEAD" },
+    of: { type: "string" },
+    only: { type: "string", default: "" },
+  },
+});
 const git = (args, input) => execFileSync("git", args, { cwd: root, encoding: "utf8", maxBuffer: 2 ** 30, input });
 
 const areas = ["protocol", "native", "sidecar/src", "sidecar/hosts", "plugin", "page", "tools", "test", "bench"];
-const areaOf = (path) => areas.find((area) => path.startsWith(`${area}/`)) ?? null;
+const only = new RegExp(values.only);
+const areaOf = (path) => (only.test(path) ? (areas.find((area) => path.startsWith(`${area}/`)) ?? null) : null);
 const isCode = (path) => /\.(ts|tsx|mjs|cjs|js|py|cpp|h|css)$/.test(path);
 /** Every generator heads its files so. */
 const isGenerated = (text) => /Generated (by|from)[^\n]*`npm run generate`[^\n]*; (do not edit|edit that)/.test(text.slice(0, 400));
