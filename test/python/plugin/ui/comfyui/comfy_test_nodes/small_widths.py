@@ -22,11 +22,11 @@ def detect_unet_config(state_dict, key_prefix, metadata=None):
     def size(name, axis):
         return state_dict[f"{key_prefix}{name}"].shape[axis]
 
-    if (
-        config.get("image_model") == "lumina2"
-        and f"{key_prefix}layers.0.adaLN_modulation.0.weight" in state_dict
-        and "n_heads" not in config
-    ):
+    z_image = config.get("image_model") == "lumina2" and f"{key_prefix}layers.0.adaLN_modulation.0.weight" in state_dict
+    if z_image and "n_heads" in config:
+        # As wide as the published model: nothing is missing.
+        return config
+    if z_image:
         heads = config["dim"] // HEAD
         config |= {"n_heads": heads, "n_kv_heads": heads, "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512], "rope_theta": 256.0}
         config |= {"ffn_dim_multiplier": 8.0 / 3.0, "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32}
