@@ -6,7 +6,6 @@ processor's clock hides that behind the device's work; a step that waits for an 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,16 +34,3 @@ def _placed(cond: Any, device: torch.device) -> Any:
     else:
         return cond
     return cond._copy_with(moved)
-
-
-def keeping_on_device(is_answered: Callable[[Any], bool]) -> Callable[..., Any]:
-    """A wrapper of SAMPLER_SAMPLE, which ComfyUI calls with the guider when the conditioning is processed. `is_answered`: whether an engine answers this
-    guider's calls; ComfyUI's own path keeps its own way.
-    """
-
-    def sample(executor: Any, guider: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if is_answered(guider):
-            guider.conds = on_device(guider.conds, guider.model_patcher.load_device)
-        return executor(guider, *args, **kwargs)
-
-    return sample

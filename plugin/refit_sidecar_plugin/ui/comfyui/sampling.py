@@ -6,7 +6,7 @@ picture never comes from both. MODEL with weights (mode B): each call may go eit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import comfy.hooks
@@ -15,7 +15,8 @@ import torch
 
 from ...client import SidecarError
 from ..denoising import Answerer, CallShape, NotServed, made_by, read_call, refuse_patches
-from .conditioning import keeping_on_device
+from .collector import old_objects_rest
+from .conditioning import on_device
 from .denoiser import denoiser_of
 from .fallback import sampling_locally
 from .negotiation import open_run, read_stack
@@ -27,7 +28,7 @@ from .source import ATTACHMENT, Source
 def install(patcher: Any) -> None:
     """Mode A: every run of this MODEL asks for an engine first."""
     patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, ATTACHMENT, _sample_weightless)
-    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, ATTACHMENT, keeping_on_device(_is_answered))
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, ATTACHMENT, steps_of(_is_answered))
 
 
 def install_beside(patcher: Any, source: Source, shape: CallShape) -> None:
@@ -35,7 +36,7 @@ def install_beside(patcher: Any, source: Source, shape: CallShape) -> None:
     beside = _Beside(source, shape, patcher.model.model_config.unet_config)
     _replace(patcher, comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, beside.sample)
     _replace(patcher, comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, beside.call)
-    _replace(patcher, comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, keeping_on_device(lambda guider: beside.answered))
+    _replace(patcher, comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, steps_of(lambda guider: beside.answered))
 
 
 def install_local(patcher: Any, source: Source, reason: str) -> None:
@@ -51,6 +52,21 @@ def install_local(patcher: Any, source: Source, reason: str) -> None:
 def _replace(patcher: Any, kind: str, wrapper: Any) -> None:
     patcher.remove_wrappers_with_key(kind, ATTACHMENT)
     patcher.add_wrapper_with_key(kind, ATTACHMENT, wrapper)
+
+
+def steps_of(is_answered: Callable[[Any], bool]) -> Callable[..., Any]:
+    """A wrapper of SAMPLER_SAMPLE, which ComfyUI calls with the guider when the conditioning is processed and models are loaded. `is_answered`: whether an
+    engine answers this guider's calls; ComfyUI's own path keeps its own way.
+    """
+
+    def sample(executor: Any, guider: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if not is_answered(guider):
+            return executor(guider, *args, **kwargs)
+        guider.conds = on_device(guider.conds, guider.model_patcher.load_device)
+        with old_objects_rest():
+            return executor(guider, *args, **kwargs)
+
+    return sample
 
 
 def _is_answered(guider: Any) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +21,7 @@ from ...stack.patches import settle
 from ..denoising.origins import MappedFile, Origins, follow_loads
 from ..denoising.tensors import Digests
 from .applied import Applied
+from .collector import collector_waits
 from .injections import bypass_managers, bypass_patches
 from .keys import key_map
 from .patches import MODEL_PREFIX, ComfyPatches, file_patches, placed, read_patches
@@ -97,7 +96,7 @@ class StackReader:
         # ComfyUI itself decides by this id whether patched weights are still right.
         if known is not None and all(stamp(path) == seen for path, seen in known.files.items()) and not self._unexplained(known):
             return known
-        with _collector_waits():
+        with collector_waits():
             return self._read(patcher, hints, find, state, managers)
 
     def _read(self, patcher: Any, hints: list[str], find: FindName, state: object, managers: tuple[object, ...]) -> Reading:
@@ -231,18 +230,6 @@ class StackReader:
                 at = entries.index(None) if None in entries else len(entries)
                 out[key] = [entry for entry in (*entries[:at], *new, *entries[at:]) if entry is not None]
         return {key: entries for key, entries in out.items() if entries}
-
-
-@contextmanager
-def _collector_waits() -> Iterator[None]:
-    """Thousands of small objects are made and dropped again: Python's collector of circles would go through all of ComfyUI's meanwhile, for half a second."""
-    ran = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if ran:
-            gc.enable()
 
 
 def _live(patches: ComfyPatches, places: tuple[tuple[str, int], ...], digests: Digests) -> tuple[Patch, ...]:

@@ -1,6 +1,4 @@
-"""A run's conditioning goes to the device once, and only while an engine answers."""
-
-from types import SimpleNamespace
+"""A run's conditioning goes to the device once."""
 
 import pytest
 
@@ -10,7 +8,7 @@ import comfy_fakes  # noqa: E402
 
 comfy_fakes.install()
 
-from refit_sidecar_plugin.ui.comfyui.conditioning import keeping_on_device, on_device  # noqa: E402
+from refit_sidecar_plugin.ui.comfyui.conditioning import on_device  # noqa: E402
 
 # A device that is not the processor, on every computer.
 DEVICE = torch.device("meta")
@@ -58,19 +56,3 @@ def test_what_is_no_tensor_is_handed_on(value):
 def test_an_entry_without_processed_conditioning_is_handed_on():
     bare = {"uuid": "one"}
     assert on_device({"positive": [bare], "negative": []}, DEVICE) == {"positive": [bare], "negative": []}
-
-
-@pytest.mark.parametrize(("answered", "device"), [(True, "meta"), (False, "cpu")])
-def test_only_a_run_that_an_engine_answers_moves(answered, device):
-    guider = SimpleNamespace(
-        conds={"positive": [entry(c_crossattn=Cond(torch.ones(1, 2, 8)))]}, model_patcher=SimpleNamespace(load_device=DEVICE)
-    )
-    seen = []
-
-    def executor(owner, sigmas, **named):
-        seen.append((owner.conds["positive"][0]["model_conds"]["c_crossattn"].cond.device.type, sigmas, named))
-        return "latent"
-
-    sample = keeping_on_device(lambda owner: owner is guider and answered)
-    assert sample(executor, guider, "sigmas", noise="noise") == "latent"
-    assert seen == [(device, "sigmas", {"noise": "noise"})]
