@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import torch
+from refit_graphs.descriptions import typical
 from torch import Tensor
 
 # Members of lists of tensors.
@@ -33,9 +34,6 @@ VIDEOS = {
     "kandinsky5": {"frames": 3, "first_channels": 16, "first_frames": 1},
     "hidream": {"width": 12, "layers": 4, "words": 6},
 }
-# Families whose time runs to 1000.
-THOUSAND = {"wan", "ernie-image", "minimax-h3", "hunyuan-video", "hunyuan-video-1.5", "kandinsky5", "hidream"}
-
 # Chroma's runs have none.
 GUIDANCE = {"chroma": 0.0}
 
@@ -65,7 +63,7 @@ def inputs_of(spec, *, optional: bool = False, batch: int = 2, sizes: dict[str, 
         if name in SETTINGS or name == "token_timesteps":
             known |= {"cells": 1}
         out[name] = torch.randn([known.get(axis, axis) for axis in port["shape"]], generator=make)
-    out["timestep"] = torch.linspace(0.8, 0.3, batch) * (1000 if spec.family in THOUSAND else 1)
+    out["timestep"] = torch.linspace(0.8, 0.3, batch) * (1000 if typical(spec.family, "timestep") is None else 1)
     if "frame_timesteps" in out:
         out["frame_timesteps"] = out["timestep"][:, None].repeat(1, out["frame_timesteps"].shape[1])
         out["frame_timesteps"][:, 0] = 0
