@@ -61,21 +61,25 @@ const sha256Pattern = /^[0-9a-f]{64}$/;
 
 let loops = 0;
 
-/** Weights that a loop waited for: at its beginning, and whenever others had the engine between two of its steps. */
-function refitsOf(engines: SampleParts["engines"], lease: OpenLease, startedMs: number) {
+/** Each change counts for one loop, the first that it let go on: others on the same weights found them there. */
+const counted = new WeakSet<object>();
+
+/** Weights that were changed for a loop: at its beginning, and whenever others had the engine between two of its steps. `openedMs`: when it was its turn; what came before was for others. */
+function refitsOf(engines: SampleParts["engines"], lease: OpenLease, openedMs: number) {
   const total = { count: 0, writes: 0, bytes: 0 };
   let seen: { readonly engine: string; readonly generation: number } | null = null;
-  const add = (sinceMs: number): void => {
-    const change = changeSince(engines, lease.engine, sinceMs);
-    if (change === null) return;
+  const add = (): void => {
+    const change = changeSince(engines, lease.engine, openedMs);
+    if (change === null || counted.has(change)) return;
+    counted.add(change);
     total.count += 1;
     total.writes += change.writes;
     total.bytes += change.bytesWritten;
   };
-  add(startedMs);
+  add();
   return {
     stepped({ engine, generation }: LeaseReply): void {
-      if (seen !== null && (seen.engine !== engine || seen.generation !== generation)) add(startedMs);
+      if (seen !== null && (seen.engine !== engine || seen.generation !== generation)) add();
       seen = { engine, generation };
     },
     total: (): Refits => ({ ...total }),
@@ -183,7 +187,8 @@ export function createSampling(parts: SampleParts): (call: SampleCall, context: 
     const queue = queueOf(spec.hostKind);
     const askedMs = performance.now();
     const turn = await queue.enter({ group, client, priority, deadlineMs: dueMs }, context.signal);
-    const waitedMs = performance.now() - askedMs;
+    const openedMs = performance.now();
+    const waitedMs = openedMs - askedMs;
     const opening = withRoom(() => parts.opener.open(request, { signal: context.signal }), context.makeRoom);
     const lease = await opening.catch((error: unknown) => {
       turn.end();
@@ -191,10 +196,10 @@ export function createSampling(parts: SampleParts): (call: SampleCall, context: 
     });
     try {
       parts.noted(request);
-      const preparedMs = performance.now() - askedMs - waitedMs;
+      const preparedMs = performance.now() - openedMs;
       turn.prepared(lease.refitMs);
       const loopStarted = performance.now();
-      const refits = refitsOf(parts.engines, lease, started);
+      const refits = refitsOf(parts.engines, lease, openedMs);
       loops += 1;
       const time = { queue: waitedMs, run: 0 };
       let calls = 0;

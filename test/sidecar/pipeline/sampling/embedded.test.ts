@@ -139,6 +139,15 @@ it("a stack, another one and the first again give the first one's bits; a loop o
   expect([again.result.refits.count, same.result.refits.count]).toEqual([1, 0]);
 });
 
+it("counts each change of weights for one of the loops that came together", async () => {
+  const refits = async () => (await statusOf(bench)).totals.refits;
+  await sample([]);
+  const before = await refits();
+  const all = await Promise.all(Array.from({ length: 12 }, (_, index) => sample([{ adapter: lora, strength: 0.2 + 0.1 * (index % 3) }])));
+  expect(all.reduce((sum, { result }) => sum + result.refits.count, 0)).toBe((await refits()) - before);
+  expect(await refits()).toBeLessThan(before + 12);
+});
+
 it("takes an adapter by its content that nobody has named so far", async () => {
   bench.place("loras", "arrived.safetensors", demoLora("small"));
   await idOf(bench, "adapter", "arrived.safetensors");
