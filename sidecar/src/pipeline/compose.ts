@@ -277,7 +277,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     paused: () => paused,
     hostKinds: () => hostKinds(pythons),
   });
-  const fromOptions = { mode: () => options.mode, turnMs: () => options.turn };
+  const forLoops = { mode: () => options.mode, turnMs: () => options.turn, looped: watched.looped, noted: lastUsed.note };
   const backend = createBackend({
     arrivals,
     catalog,
@@ -292,7 +292,7 @@ async function startParts({ options: given, dataDir, version, log }: SidecarPart
     lastUsed,
     warm,
     finder: createAdapterFinder(catalog),
-    sample: createSampling({ engines, opener, catalog, resolver, specOf, looped: watched.looped, noted: lastUsed.note, ...fromOptions }),
+    sample: createSampling({ engines, opener, catalog, resolver, specOf, placer: placing.placer, ...forLoops }),
     pages: pageAnswers({ catalog, resolver, engines, opener, figures: watched.figures, log, options: () => options, stores, deltaFolder }),
     watch: {
       pause: () => void (paused = true),

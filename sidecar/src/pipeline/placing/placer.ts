@@ -23,6 +23,8 @@ export interface Placer {
   readonly choose: (spec: EngineSpec, wanted: Wanted, lost?: ReadonlySet<DeviceName>) => Placement<DeviceName> | null;
   /** Why no new run goes to that device while another serves; null: it serves. */
   readonly drained: (kind: string, device: DeviceName) => DeviceLook<DeviceName>["drained"];
+  /** How many devices new runs of that kind of host go to. */
+  readonly places: (kind: string) => number;
   /** Where a run that waits on that device had better go on; null: nowhere. */
   readonly lessBusy: (spec: EngineSpec, device: DeviceName) => DeviceName | null;
   /** A run is on its way there, and leaves `from` if it was anywhere; until the answer is called (once or more often). */
@@ -76,6 +78,12 @@ export function createPlacer({ engines, leases, pace, freeBytes, by, nowMs }: Pl
       return placeRun(looks, stateKey(wanted.desired), { by: by(), engineBytes: engineBytes(spec) });
     },
     drained,
+    places(kind) {
+      const devices = engines.devices(kind).map((device) => drained(kind, device));
+      // As `placeRun` has it: slow ones serve where no other does.
+      const serving = [null, "slow", "down"].map((state) => devices.filter((one) => one === state).length);
+      return serving.find((count) => count > 0) ?? 0;
+    },
     lessBusy(spec, device) {
       const stays = active();
       const looks = engines.devices(spec.hostKind).map((name) => look(spec, name, stays));

@@ -25,6 +25,7 @@ import { changeSince } from "../answers/engines.ts";
 import { adapterReportView, portDtype, wirePrecision } from "../answers/views.ts";
 import { bytesAs } from "../float-tensors.ts";
 import type { LeaseOpener, LeaseRequest, OpenLease } from "../open-lease.ts";
+import type { Placer } from "../placing/placer.ts";
 import type { StepTable } from "../resolve/graphs.ts";
 import type { ResolvedCheckpoint, Resolver } from "../resolve/resolver.ts";
 import { withRoom } from "../retry-with-room.ts";
@@ -33,7 +34,8 @@ import { readInputs } from "./inputs.ts";
 import { modelCalls } from "./model-calls.ts";
 
 export interface SampleParts {
-  readonly engines: Pick<Engines, "status" | "devices">;
+  readonly engines: Pick<Engines, "status">;
+  readonly placer: Pick<Placer, "places">;
   readonly opener: Pick<LeaseOpener, "open">;
   readonly resolver: Pick<Resolver, "checkpoint">;
   readonly catalog: Pick<Catalog, "find" | "present">;
@@ -140,8 +142,12 @@ export function createSampling(parts: SampleParts): (call: SampleCall, context: 
   const queueOf = (kind: string): Admission => {
     const known = queues.get(kind);
     if (known !== undefined) return known;
-    const places = (): number => parts.engines.devices(kind).length;
-    const made = new Admission({ places, turnMs: parts.turnMs, maxWaiting, nowMs: () => performance.now() });
+    const made = new Admission({
+      places: () => parts.placer.places(kind),
+      turnMs: parts.turnMs,
+      maxWaiting,
+      nowMs: () => performance.now(),
+    });
     queues.set(kind, made);
     return made;
   };

@@ -1,6 +1,7 @@
 // A whole sidecar with two devices. On a computer without cards these are two hosts on the processor: placement, replicas and failures are the same.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readDemoAssets } from "../../../../sidecar/src/demo/index.ts";
 import { demoCheckpoint, demoLora, idOf, prepare, startBench, statusOf, step, until } from "../harness.ts";
 import type { Bench, Stack } from "../harness.ts";
 
@@ -90,6 +91,27 @@ describe.each(kinds)("two devices with the host $host", ({ host, flags }) => {
     expect(new Set([...placed.values()].flatMap((set) => [...set])).size).toBe(2);
     expect(await refits()).toBe(before);
   });
+
+  it("runs whole loops of many clients on both devices, each with its own weights", async () => {
+    const { conditioning } = await readDemoAssets();
+    const words = new Uint8Array(conditioning.buffer, conditioning.byteOffset, conditioning.byteLength);
+    const tensors = [{ name: "positive.encoder_hidden_states", dtype: "f32" as const, shape: [1, 4, 768], data: words }];
+    const sample = async (index: number) => {
+      const stack = (index % 2 === 0 ? thick : small).map((item) => ({ ...item, strength: 0.2 + 0.1 * (index % 6) }));
+      const params = { checkpoint, stack, host, sampler: "euler" as const, schedule: { steps: 8 }, seeds: [1], size: [8, 8] };
+      const answer = await bench.client.call("engine.sample", { ...params, client: String(index % 4) }, { tensors });
+      return Buffer.from(answer.tensors[0]?.data ?? []).toString("hex");
+    };
+    const alone: string[] = [];
+    for (let index = 0; index < 6; index += 1) alone.push(await sample(index));
+    const steps = async () => (await statusOf(bench)).engines.map((engine) => engine.steps);
+    const before = await steps();
+    expect(await Promise.all(Array.from({ length: 24 }, (_, index) => sample(index)))).toEqual(
+      Array.from({ length: 24 }, (_, index) => alone[index % 6]),
+    );
+    for (const [index, count] of (await steps()).entries()) expect(count).toBeGreaterThan(before[index] ?? 0);
+    expect(new Set(alone).size).toBe(6);
+  }, 120_000);
 
   it("computes a step elsewhere when its host is killed: each step is answered once, with the right weights", async () => {
     const runs = await Promise.all([thick, small, thick, small].map(async (stack) => ({ stack, ...(await open(stack)) })));
