@@ -1,6 +1,6 @@
 // The pages keep their word: every link and anchor leads somewhere, and every block of commands runs, or says why it is not run.
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join, normalize } from "node:path";
 import { createInterface } from "node:readline";
@@ -91,6 +91,27 @@ afterAll(async () => {
   }
   rmSync(place, { recursive: true, force: true });
 }, 30_000);
+
+describe.skipIf(process.platform === "win32")("metrics", () => {
+  /** Those of `--engines ray` alone. */
+  const ofRay = "refit_gateway_step_ms";
+  const namesIn = (text: string) => new Set([...text.matchAll(/\brefit_[a-z_]+/g)].map(([name]) => name));
+
+  it("of a running sidecar stand on their page, and alerts ask for those alone", async () => {
+    const { url, token } = JSON.parse(readFileSync(join(dataDir(), "sidecar.json"), "utf8")) as {
+      readonly url: string;
+      readonly token: string;
+    };
+    const text = await (await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${token}` } })).text();
+    const there = new Set([...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name = ""]) => name)).add(ofRay);
+    const page = textOf("docs/operate/metrics.md");
+    const [listed = "", alerts = ""] = page.split("## Alerts");
+    expect([...there].filter((name) => !namesIn(listed).has(name))).toEqual([]);
+    const cluster = textOf("docs/operate/cluster.md").split("## Alerts")[1]?.split("\n## ")[0] ?? "";
+    expect([...namesIn(alerts), ...namesIn(cluster)].filter((name) => !there.has(name))).toEqual([]);
+    expect(namesIn(cluster)).toContain(ofRay);
+  });
+});
 
 // The pages are written for a POSIX shell; PowerShell has other words for variables.
 describe.skipIf(process.platform === "win32")("commands", () => {
