@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 COMMITTED = (
     ("h200-2026-11-30-module", "bench/gpu/results/h200-2026-11-30.jsonl", "second"),
     ("h200-2026-11-30-product", "bench/gpu/results/h200-2026-11-30.jsonl", "product"),
-    ("h200-2026-11-30-comfyui", "bench/ui/results/h200-2026-11-30.jsonl", "0.3.64"),
+    ("h200-2026-12-01-comfyui", "bench/ui/results/h200-2026-12-01.jsonl", "one-run-0.3.64"),
 )
 
 
