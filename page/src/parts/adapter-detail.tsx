@@ -43,7 +43,7 @@ export function AdapterDetail({ entry, store, actions, close }: AdapterDetailPro
         {factsOf(entry, written, state).map(([label, value]) => (
           <div key={label}>
             <dt>{label}</dt>
-            <dd>{value}</dd>
+            <dd class={label === "file" ? "refit-file" : ""}>{value}</dd>
           </div>
         ))}
       </dl>

@@ -12,15 +12,17 @@ const json = { "Content-Type": "application/json" };
 
 /** `fetchApi(path, options)` adds where the UI's server has these calls; `ui` is the UI's name in messages. */
 export function createRelay(fetchApi: FetchApi, ui: string): Relay {
+  const subject = `${ui.slice(0, 1).toUpperCase()}${ui.slice(1)}`;
   async function ask<Answer>(path: string, options: RequestInit = {}): Promise<Answer> {
     let response: Response;
     try {
       response = await fetchApi(path, { cache: "no-store", ...options });
     } catch {
-      throw new RefitError("PAGE_OFFLINE", `${ui} does not answer.`);
+      throw new RefitError("PAGE_OFFLINE", `${subject} does not answer.`);
     }
     const data = (await response.json().catch(() => ({}))) as { readonly code?: string; readonly message?: string };
-    if (!response.ok) throw new RefitError(data.code ?? `HTTP_${response.status}`, data.message ?? `${ui} answered ${response.status}.`);
+    if (!response.ok)
+      throw new RefitError(data.code ?? `HTTP_${response.status}`, data.message ?? `${subject} answered ${response.status}.`);
     return data as Answer;
   }
   const post = (body: unknown): RequestInit => ({ method: "POST", headers: json, body: JSON.stringify(body) });

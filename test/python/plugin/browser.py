@@ -94,3 +94,17 @@ class Browser:
         self._process.terminate()
         self._process.wait(10)
         shutil.rmtree(self._profile, ignore_errors=True)
+
+
+AXE = Path(__file__).resolve().parents[3] / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def serious(browser: Browser, *within: str) -> list[dict]:
+    """What axe-core finds that is serious or worse in the parts of the page that these selectors find."""
+    browser.evaluate(AXE.read_text("utf-8") + "; true")
+    script = """axe.run({ include: %s }).then(({ violations }) => violations
+      .filter(({ impact }) => impact === "serious" || impact === "critical")
+      .map(({ id, nodes }) => ({ id, nodes: nodes.map(({ html, any }) => [html.slice(0, 200), any.map(({ message }) => message)]) })))"""
+    found = browser.evaluate(script % json.dumps([[selector] for selector in within]))
+    assert isinstance(found, list)
+    return found

@@ -86,7 +86,7 @@ def payload(prompt: str, on: bool = True, scripts: dict[str, list] | None = None
     """Four Euler steps of a small picture. `scripts`: arguments of the UI's other always-visible scripts by title."""
     return {
         "prompt": prompt, "steps": 4, "width": 64, "height": 64, "seed": 5, "cfg_scale": 5, "sampler_name": "Euler", "save_images": False,
-        "alwayson_scripts": {title: {"args": args} for title, args in {TITLE: [on, "auto", "auto"], **(scripts or {})}.items()}, **changes,
+        "alwayson_scripts": {title: {"args": args} for title, args in {TITLE: [on, "auto"], **(scripts or {})}.items()}, **changes,
     }  # fmt: skip
 
 

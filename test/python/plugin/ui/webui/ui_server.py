@@ -26,7 +26,6 @@ CLIP = Path("backend") / "huggingface" / "runwayml" / "stable-diffusion-v1-5"
 COMMON = (
     "--skip-prepare-environment",
     "--skip-torch-cuda-test",
-    "--nowebui",
     "--server-name",
     "127.0.0.1",
     "--no-hashing",
@@ -109,9 +108,17 @@ def make_models(folder: Path, script: Path = CHECKPOINTS) -> None:
 
 
 class UiServer:
-    """One running UI. `log` grows with its output. `linked`: extensions beside those that lie in the data folder already."""
+    """One running UI. `log` grows with its output. `linked`: extensions beside those that lie in the data folder already. `page`: with its page, beside its API."""
 
-    def __init__(self, ui: Ui, base: Path, models: Path, environment: dict[str, str], linked: Mapping[str, Path] = EXTENSIONS) -> None:
+    def __init__(
+        self,
+        ui: Ui,
+        base: Path,
+        models: Path,
+        environment: dict[str, str],
+        linked: Mapping[str, Path] = EXTENSIONS,
+        page: bool = False,
+    ) -> None:
         self.ui, self.base = ui, str(base)
         extensions = base / "extensions"
         extensions.mkdir(parents=True, exist_ok=True)
@@ -129,7 +136,17 @@ class UiServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command = [os.environ[ui.python], "launch.py", *COMMON, *ui.arguments, "--port", str(self.port), "--data-dir", str(base)]
+        command = [
+            os.environ[ui.python],
+            "launch.py",
+            *COMMON,
+            "--api" if page else "--nowebui",
+            *ui.arguments,
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(base),
+        ]
         command += [part for argument, (link, _) in places.items() for part in (argument, str(base / link))]
         offline = {
             "HF_HUB_OFFLINE": "1",
@@ -157,6 +174,8 @@ class UiServer:
                 self.log[-60:]
             )
             try:
+                # A page is there a moment before the API's routes are, and before those of extensions.
+                urllib.request.urlopen(f"{self.url}/refit-sidecar/facts", timeout=60).close()
                 # The preview that is made without a network of its own, which the UI would have to download.
                 self.call("/sdapi/v1/options", {"sd_model_checkpoint": "tiny", "show_progress_type": "Approx cheap", **options})
                 return self

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from browser import Browser, chromium
+from browser import Browser, chromium, serious
 from harness import WebUi
 
 if chromium() is None:
@@ -13,6 +13,7 @@ if chromium() is None:
 
 BUTTONS = ["Warm engine", "Refit now", "Pause watching", "Free VRAM", "Rebuild engines", "Open dashboard"]
 TOASTS = "[...document.querySelectorAll('.refit-toast')].map((toast) => toast.textContent)"
+PARTS = (".refit-panel", ".refit-line", ".refit-brief", "#refit-toasts")
 BRIEFS = {"warming": "getting ready", "refitting": "refitting", "serving": "on an engine", "fallback": "not on an engine"}
 LINES = "[...document.querySelectorAll('.refit-line')].map((line) => [line.dataset.state, line.textContent])"
 
@@ -223,6 +224,19 @@ def test_the_text_is_readable_in_the_theme(page):
     assert poor == []
 
 
+def test_axe_finds_nothing_serious_in_what_the_extension_draws(ui, page):
+    open_tab(page, "Refit")
+    ui.tell(event={"type": "refit.failed", "message": "The file is cut short."})
+    said(page, "Refit failed")
+    page.evaluate("document.querySelector('.refit-menu').open = true; true")
+    assert serious(page, *PARTS) == []
+    page.evaluate("document.querySelector('.refit-menu').open = false; document.querySelector('.refit-adapter').click(); true")
+    page.until("!!document.querySelector('.refit-adapter-detail')")
+    shot(page, f"detail-{page.evaluate('document.body.classList.contains(`dark`)')}")
+    assert serious(page, *PARTS) == []
+    page.evaluate("document.querySelector('.refit-adapter-detail > header button').click(); true")
+
+
 def test_gradio_auth_opens_the_routes_to_signed_in_pages_only(models, gradio_python):
     ui = WebUi(models, gradio_python, gradio_auth="ann:secret")
     browser = Browser()
@@ -250,6 +264,10 @@ def test_api_auth_alone_offers_to_sign_in_instead_of_asking_at_once(models, grad
         browser.open(ui.url)
         browser.until("document.querySelector('.refit-sign-in-link')?.href.endsWith('/refit-sidecar/sign-in')", 60)
         assert browser.evaluate(f"{LINES}.every(([state]) => state === 'sign-in')") is True
+        open_tab(browser, "Refit")
+        for dark in ("true", "false"):
+            browser.evaluate(f"document.body.classList.toggle('dark', {dark}); true")
+            assert serious(browser, ".refit-tab", ".refit-line") == []
     finally:
         browser.close()
         ui.stop()
