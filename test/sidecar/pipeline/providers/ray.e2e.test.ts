@@ -1,5 +1,6 @@
 // A whole sidecar whose engines run in the actors of a real Ray cluster of several nodes on this computer.
 
+import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +11,8 @@ import { parentOf, rayPython, startCluster } from "./ray-cluster.ts";
 import type { RayCluster } from "./ray-cluster.ts";
 
 const skips = rayPython === null;
+const hasTorch = rayPython !== null && spawnSync(rayPython, ["-c", "import torch, diffusers"]).status === 0;
+if (!skips && !hasTorch) console.warn("the torch host is not tried in an actor: the Python of REFIT_TEST_RAY has no torch and diffusers");
 
 describe.skipIf(skips)("engines in a Ray cluster of two nodes", { timeout: 120_000 }, () => {
   const caches = mkdtempSync(join(tmpdir(), "refit-ray-test-"));
@@ -208,6 +211,15 @@ describe.skipIf(skips)("engines in a Ray cluster of two nodes", { timeout: 120_0
       for (const what of ["head", "add", "add"]) await cluster.do(what);
       await until("both devices", async () => (await devices()).every(({ state }) => state !== "down"), 90_000);
     }, 30);
+  });
+
+  it.skipIf(!hasTorch)("steps on the torch host in an actor, as on the embedded one", async () => {
+    const run = await prepare(bench, checkpoint, stacks[1] ?? [], { host: "torch" });
+    expect(run.engine).toMatch(/^torch\/.*@ray:\d$/);
+    const floats = (bytes: Buffer | undefined) => new Float32Array(Uint8Array.from(bytes ?? []).buffer);
+    const embedded = floats(right[1]);
+    for (const [index, value] of floats(await step(bench, run.lease)).entries()) expect(value).toBeCloseTo(embedded[index] ?? NaN, 3);
+    await bench.client.call("engine.release", { lease: run.lease });
   });
 });
 
