@@ -12,10 +12,10 @@ REPO = Path(__file__).resolve().parents[3]
 
 
 class Sidecar:
-    """The built sidecar on its own data folder, with the embedded engine in fp32."""
+    """The built sidecar on its own data folder, in fp32; with the embedded engine, where no other is named."""
 
-    def __init__(self, data: Path) -> None:
-        self.data = data
+    def __init__(self, data: Path, host: str = "onnxruntime") -> None:
+        self.data, self.host = data, host
         self.start()
 
     def start(self) -> None:
@@ -27,7 +27,7 @@ class Sidecar:
             "--data-dir",
             str(self.data),
             "--host",
-            "onnxruntime",
+            self.host,
             "--precision",
             "fp32",
         ]

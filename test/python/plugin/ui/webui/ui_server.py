@@ -140,7 +140,8 @@ class UiServer:
             os.environ[ui.python],
             "launch.py",
             *COMMON,
-            "--api" if page else "--nowebui",
+            # Its page's own scripts are asked for, too: the data folder lies elsewhere.
+            *(("--api", "--gradio-allowed-path", os.environ[ui.folder]) if page else ("--nowebui",)),
             *ui.arguments,
             "--port",
             str(self.port),

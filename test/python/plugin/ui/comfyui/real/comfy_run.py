@@ -31,16 +31,16 @@ class Run:
 
     def __call__(self, choices: Choices) -> torch.Tensor:
         file = self.next_file()
-        before, lines = self.last_run, self._local_lines()
+        before, lines = self.last_run, self.local_lines()
         try:
             self.outputs = self.server.prompt(graph(file, choices), self.PATIENCE_S)["outputs"]
         finally:
             # A run on an engine has its own times; one in ComfyUI has a line in the log.
-            self.served["ComfyUI"] += self._local_lines() - lines
+            self.served["ComfyUI"] += self.local_lines() - lines
             self.served["engine"] += (last := self.last_run) != before and last["served_by"] == "engine"
         return torch.load(file)
 
-    def _local_lines(self) -> int:
+    def local_lines(self) -> int:
         return sum("runs in ComfyUI itself" in line for line in self.server.log)
 
     def both(self, choices: Choices) -> tuple[torch.Tensor, torch.Tensor]:

@@ -70,6 +70,24 @@ def write_ic_lora(models: Path) -> None:
     )
 
 
+def write_control_lora(models: Path) -> None:
+    """A LoRA of Flux.1 as its authors' canny and depth LoRAs are: the model takes a second picture beside the first."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shapes = {name: value.shape for name, value in load_file(str(models / "diffusion_models" / "flux-dev.safetensors")).items()}
+    make = torch.Generator().manual_seed(62)
+    layers = ["img_in", "double_blocks.0.img_mlp.0", "single_blocks.0.linear2"]
+    sizes = {layer: (shapes[f"{layer}.weight"][0], shapes[f"{layer}.weight"][1] * (1 + (layer == "img_in"))) for layer in layers}
+    out = {
+        f"{layer}.lora_{side}.weight": torch.randn(shape, generator=make) * 0.1
+        for layer, (rows, columns) in sizes.items()
+        for side, shape in (("A", (4, columns)), ("B", (rows, 4)))
+    }
+    out["single_blocks.0.norm.key_norm.scale"] = torch.full(shapes["single_blocks.0.norm.key_norm.scale"], 1.1)
+    save_file(out, str(models / "loras" / "flux-control.safetensors"))
+
+
 @contextmanager
 def torch_sidecar(folder: Path, precision: str = "fp32") -> Iterator[Sidecar]:
     """On the models under `folder`."""

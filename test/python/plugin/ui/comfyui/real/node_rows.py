@@ -36,8 +36,9 @@ def patched(kind: str, **inputs: object) -> Change:
 
     def change(nodes: dict) -> None:
         sample = nodes["sample"]["inputs"]
-        nodes["patch"] = node(kind, model=sample["model"], **inputs)
-        sample["model"] = ["patch", 0]
+        name = f"patch{len(nodes)}"
+        nodes[name] = node(kind, model=sample["model"], **inputs)
+        sample["model"] = [name, 0]
 
     return change
 

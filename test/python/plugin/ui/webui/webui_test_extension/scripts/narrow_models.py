@@ -19,11 +19,13 @@ BLOCKS = {"double": "depth", "single": "depth_single_blocks"}
 def narrow_flux(detect):
     def detect_unet_config(state_dict, key_prefix):
         config = detect(state_dict, key_prefix)
-        if config is not None and config.get("image_model") == "flux":
+        if config is not None and config.get("image_model") in ("flux", "chroma"):
             names = [name.removeprefix(key_prefix) for name in state_dict if name.startswith(key_prefix)]
             width = state_dict[f"{key_prefix}img_in.weight"].shape[0]
             config |= {"hidden_size": width, "num_heads": width // HEAD}
             config |= {"context_in_dim": state_dict[f"{key_prefix}txt_in.weight"].shape[1]}
+            if "distilled_guidance_layer.in_proj.weight" in names:
+                config |= {"out_dim": width, "hidden_dim": state_dict[f"{key_prefix}distilled_guidance_layer.in_proj.weight"].shape[0]}
             config |= {
                 key: len({name.split(".")[1] for name in names if name.startswith(f"{kind}_blocks.")}) for kind, key in BLOCKS.items()
             }
