@@ -22,6 +22,8 @@ class Row:
     engine: bool = True
     #: A sampler before the last one is on the engine.
     before: bool = False
+    #: A second model of the run is left to ComfyUI, and told.
+    beside: bool = False
     what: str = ""
     choices: Choices = field(default_factory=lambda: SD15)
     # Name of a narrow model of the families (test_families.WORKFLOWS), in place of `choices`.
@@ -311,7 +313,7 @@ ROWS = [
     Row(SAMPLING, "SamplerCustomAdvanced", guided(cfg_guider), what="CFGGuider"),
     Row(SAMPLING, "BasicGuider", guided(lambda old: node("BasicGuider", model=old["model"], conditioning=old["positive"]))),
     Row(SAMPLING, "DualCFGGuider", guided(dual_cfg)),
-    Row(SAMPLING, "DualModelGuider", guided(dual_model), what="the negative in ComfyUI"),
+    Row(SAMPLING, "DualModelGuider", guided(dual_model), what="the negative in ComfyUI", beside=True),
     Row(SAMPLING, "PerpNegGuider", guided(perp_neg)),
     Row(SAMPLING, "SamplerEulerCFGpp", guided(cfg_guider, node("SamplerEulerCFGpp", version="regular"))),
     Row(GUIDANCE, "PerpNeg", perp_neg_model),
