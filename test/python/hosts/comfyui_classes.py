@@ -160,7 +160,11 @@ def chroma(config: dict, weights: dict):
     )  # fmt: skip
     blocks = {"input": config["num_layers"], "output": config["num_single_layers"]}
     return model, lambda given: model(
-        given["sample"], given["timestep"], given["encoder_hidden_states"], given["guidance"], **controlled(given, **blocks)
+        given["sample"],
+        given["timestep"],
+        given["encoder_hidden_states"],
+        given.get("guidance", torch.zeros_like(given["timestep"])),
+        **controlled(given, **blocks),
     )
 
 

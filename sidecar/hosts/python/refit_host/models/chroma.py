@@ -2,7 +2,7 @@
 
 Out: diffusers' ChromaTransformer2DModel, called as ComfyUI calls its own.
 
-`timestep` is sigma (0..1), `guidance` the plain number (0 in an ordinary run); both and the number of each modulation are turned into waves in f32.
+`timestep` is sigma (0..1), `guidance` the plain number (0 in an ordinary run, and where none is given); both and the number of each modulation are turned into waves in f32.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def adapt(module: nn.Module, config: Mapping[str, Any]) -> nn.Module:
 
 
 def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """sample [b, c, h, w], timestep [b] (sigma), encoder_hidden_states [b, t, d], guidance [b]; optionally what ControlNets add
+    """sample [b, c, h, w], timestep [b] (sigma), encoder_hidden_states [b, t, d]; optionally guidance [b] and what ControlNets add
     behind double and single blocks [b, patches, width].
     """
     sample, words = inputs["sample"], module.context_embedder(inputs["encoder_hidden_states"])
@@ -103,7 +103,7 @@ def _asked(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         turned = 1000 * values.float()[:, None] * frequencies
         return torch.cat([turned.cos(), turned.sin()], dim=-1)
 
-    run = torch.cat([waves(inputs["timestep"], times), waves(inputs["guidance"], times)], dim=-1)
+    run = torch.cat([waves(inputs["timestep"], times), waves(inputs.get("guidance", torch.zeros_like(inputs["timestep"])), times)], dim=-1)
     numbers = waves(torch.arange(MODULATIONS, device=times.device), places)
     return torch.cat([run[:, None].expand(-1, MODULATIONS, -1), numbers[None].expand(len(run), -1, -1)], dim=-1)
 
