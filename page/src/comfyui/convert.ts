@@ -1,13 +1,12 @@
 // "Use engines in this workflow": every Load Checkpoint and Load Diffusion Model becomes Load Engine in the same place, with the same links, in subgraphs
 // too. What a loader was (bypassed, muted, coloured, collapsed, titled) it stays.
 
+import { plural } from "../state/rows.ts";
 import { createNode, type Graph, type GraphNode, type Graphs } from "./frontend.ts";
 import { allGraphs, feedInstead, linksOf, nodesOf, widgetOf } from "./graphs.ts";
 import { modelLoaders } from "./workflow.ts";
 
 const target = "RefitLoadEngine";
-
-const plural = (count: number, one: string) => `${count} ${one}${count === 1 ? "" : "s"}`;
 
 export function putOnEngines(app: Graphs): string {
   let replaced = 0;

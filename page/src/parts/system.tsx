@@ -1,6 +1,6 @@
 // Facts of the sidecar: versions, counts, memory, hosts.
 
-import { ms, size, time } from "../state/rows.ts";
+import { ms, plural, size, time } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
 import { coded, type Status } from "../wire/client.ts";
 import { Section } from "./row.tsx";
@@ -114,7 +114,7 @@ function LogTail({ store, told }: { readonly store: Store; readonly told: number
 
 function deviceText({ hardware, state, problem, runs, waiting, enginesBytes, memory, tiers }: Status["devices"][number]): string {
   const free = memory === null ? [] : [`${size(memory.freeBytes)} of ${size(memory.totalBytes)} free`];
-  const work = [`${runs} runs`, `${waiting} steps wait`, `engines ${size(enginesBytes)}`];
+  const work = [plural(runs, "run"), `${plural(waiting, "step")} waiting`, `engines ${size(enginesBytes)}`];
   return [hardware ?? "no host yet", problem === null ? state : `${state} (${problem})`, ...work, ...free, ...tiers].join(", ");
 }
 

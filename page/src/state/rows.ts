@@ -76,6 +76,9 @@ interface HistoryFacts {
 }
 
 const mebibyte = 2 ** 20;
+/** "1 run", "2 runs". */
+export const plural = (count: number, one: string): string => `${count} ${one}${count === 1 ? "" : "s"}`;
+
 /** Bytes for people. */
 export const size = (bytes: number): string =>
   bytes > 0 && bytes < mebibyte
