@@ -11,6 +11,7 @@ import { asyncapi } from "./generate/asyncapi.mjs";
 import { benchmarkFiles } from "./generate/benchmark.mjs";
 import { configurationPage } from "./generate/configuration.mjs";
 import { errorsPage } from "./generate/errors.mjs";
+import { figuresPage } from "./generate/figures.mjs";
 import { familyPage, readAutoencoders, readFamilies, readOtherModels, typescriptTable } from "./generate/families.mjs";
 import { gatewayMessages, hostMessages } from "./generate/host-python.mjs";
 import { hardwarePage } from "./generate/hardware.mjs";
@@ -45,6 +46,7 @@ const files = {
   "sidecar/hosts/python/refit_ray/protocol.py": gatewayMessages(protocol),
   "docs/develop/adapters.md": familyPage(families, textOf("docs/develop/adapters.md")),
   "docs/operate/errors.md": errorsPage(protocol, systemTexts),
+  "docs/evidence/figures.md": figuresPage(root),
   "docs/operate/reliability.md": reliabilityPage(join(root, "test/faults/results")),
   "docs/operate/configuration.md": configurationPage(optionTable),
   ...benchmarkFiles(root, readmeModels(families, shipped, textOf("README.md"))),

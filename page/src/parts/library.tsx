@@ -3,7 +3,7 @@
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { nameParts, type Filter } from "../state/library.ts";
 import type { Notes } from "../state/notes.ts";
-import { adapterRow } from "../state/rows.ts";
+import { adapterRow, plural } from "../state/rows.ts";
 import type { Store } from "../state/store.ts";
 import type { CatalogEntry } from "../wire/client.ts";
 import { AdapterDetail } from "./adapter-detail.tsx";
@@ -33,7 +33,7 @@ export function Library({ store, fits, actions }: LibraryProps) {
       <div class="refit-shelf">
         <Filters store={store} fits={fits} />
         <p class="refit-count" role="status">
-          {shown.length === adapters.length ? `${adapters.length} LoRAs` : `${shown.length} of ${adapters.length} LoRAs`}
+          {shown.length === adapters.length ? plural(adapters.length, "LoRA") : `${shown.length} of ${plural(adapters.length, "LoRA")}`}
         </p>
         <div class="refit-adapters">
           <VirtualList

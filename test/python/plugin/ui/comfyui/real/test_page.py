@@ -522,7 +522,7 @@ def test_what_fits_follows_the_checkpoint_of_the_open_workflow(page):
     )
     browser.until(f"!!{fits}", 60)
     browser.evaluate(f"{fits}.click(); true")
-    browser.until(f"{PANEL}.querySelector('.refit-count').textContent.includes('LoRAs')")
+    browser.until(f"{PANEL}.querySelector('.refit-count').textContent.includes('LoRA')")
     all_fit = adapters(browser)
     assert "style.safetensors" in all_fit
     loader = "window.app.graph._nodes.find((node) => node.comfyClass === 'CheckpointLoaderSimple')"
