@@ -108,14 +108,25 @@ def newcomer(tmp_path_factory):
             os.kill(json.loads(note.read_text("utf-8"))["pid"], signal.SIGTERM)
 
 
+# The message of any frontend: what holds its title and a button to close it.
+WITHOUT_VERSIONS = """{
+  const titles = [...document.querySelectorAll("body *")].filter((one) => !one.children.length && one.textContent.trim() === "Version Compatibility Warning");
+  for (const title of titles) {
+    let whole = title;
+    while (!whole.querySelector("button") && whole.parentElement !== document.body) whole = whole.parentElement;
+    const frame = whole.parentElement;
+    whole.remove();
+    if (frame.innerText.trim() === "") frame.remove();
+  }
+} true"""
+
+
 def shot(browser: Browser, name: str) -> None:
     folder = os.environ.get("REFIT_PICTURES")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         # What a test's ComfyUI says of its own packages is no part of the steps.
-        browser.evaluate(
-            "document.querySelectorAll('.p-toast-message').forEach((toast) => toast.innerText.includes('Version Compatibility') && toast.remove()); true"
-        )
+        browser.evaluate(WITHOUT_VERSIONS)
         browser.screenshot(Path(folder) / f"{name}.png")
 
 
