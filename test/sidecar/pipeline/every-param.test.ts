@@ -218,7 +218,8 @@ async function methods() {
         return { engine: "e", origin: { resolved: { adapters: [] } }, step: () => Promise.resolve(stepped), end: () => undefined };
       },
     },
-    engines: { status: { history: [] }, devices: () => [null] },
+    engines: { status: { history: [] } },
+    placer: { places: () => 1 },
     resolver: { checkpoint: () => Promise.resolve({ entry: checkpoint, target: { family: "sd15" } }) },
     specOf: () => Promise.resolve({ spec: { precision: "f32", hostKind: "onnxruntime" }, table: latentTable }),
     catalog,
