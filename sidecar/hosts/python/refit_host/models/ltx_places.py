@@ -12,6 +12,8 @@ from typing import Mapping, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
+from .ltx_guides import kept
+
 THETA = 10000.0
 # Frames and pixels of one cell, and what is far away: seconds, pixels, pixels.
 CELL = (8, 32, 32)
@@ -113,15 +115,13 @@ def every_cell(values: Tensor, axis: int, sizes: Sequence[int], batch: int) -> T
 
 def cells(inputs: Mapping[str, Tensor], sizes: tuple[int, int, int]) -> list[tuple[Tensor, Tensor]]:
     """First and last edge [b, cells] of every cell that the model sees of a video, on each axis; guides, behind the video's own cells, stand where `guide_places` says."""
-    rate, kept, places = inputs["frame_rate"][:, None], inputs.get("kept_cells"), inputs.get("guide_places")
+    rate, places = inputs["frame_rate"][:, None], inputs.get("guide_places")
     causal = setting(inputs, "causal", rate)
     out = []
     for axis, size in enumerate(sizes):
         pair = []
         for side, edge in enumerate(edges_of(axis, size, causal)):
-            each = every_cell(edge, axis, sizes, len(rate))
-            if kept is not None:
-                each = each.index_select(1, kept[0].long())
+            each = kept(inputs, every_cell(edge, axis, sizes, len(rate)))
             if places is not None:
                 own = places[:, axis, :, side].expand(len(rate), -1)
                 each = torch.cat([each[:, : each.shape[1] - own.shape[1]], own], dim=1)

@@ -38,6 +38,16 @@ def _placeholder(dotted: str, described: object) -> object:
     return leaf
 
 
+class Cond:
+    """As ComfyUI's CONDRegular and its kind."""
+
+    def __init__(self, cond: object) -> None:
+        self.cond = cond
+
+    def _copy_with(self, cond: object) -> Cond:
+        return type(self)(cond)
+
+
 def install() -> None:
     """Puts the stand-ins into sys.modules. For one test process: there is no way back."""
     for dotted, described in sorted(RECORD["names"].items()):

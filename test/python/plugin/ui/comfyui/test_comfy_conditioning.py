@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import comfy_fakes  # noqa: E402
+from comfy_fakes import Cond  # noqa: E402
 
 comfy_fakes.install()
 
@@ -12,16 +13,6 @@ from refit_sidecar_plugin.ui.comfyui.conditioning import on_device  # noqa: E402
 
 # A device that is not the processor, on every computer.
 DEVICE = torch.device("meta")
-
-
-class Cond:
-    """As ComfyUI's CONDRegular and its kind."""
-
-    def __init__(self, cond):
-        self.cond = cond
-
-    def _copy_with(self, cond):
-        return type(self)(cond)
 
 
 class CrossAttention(Cond):

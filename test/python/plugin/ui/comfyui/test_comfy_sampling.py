@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import comfy_fakes  # noqa: E402
+from comfy_fakes import Cond  # noqa: E402
 
 comfy_fakes.install()
 
@@ -16,14 +17,6 @@ from refit_sidecar_plugin.ui.comfyui.sampling import steps_of  # noqa: E402
 
 # A device that is not the processor, on every computer.
 DEVICE = torch.device("meta")
-
-
-class Cond:
-    def __init__(self, cond):
-        self.cond = cond
-
-    def _copy_with(self, cond):
-        return type(self)(cond)
 
 
 @pytest.mark.parametrize("answered", [True, False])
